@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import tomllib
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -239,6 +240,33 @@ class Recipe:
     def id(self) -> str:
         """The recipe's identity."""
         return store.digest(self)
+
+
+def read_recipe(file: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe from TOML.
+
+    Args:
+        file: The TOML file.
+        changes: Values that go before the file's: a key of the recipe, or else one of its settings, with or without
+            `settings.` before it.
+
+    Raises:
+        RequestError: The file is missing or is no TOML, or a key or a value is wrong.
+    """
+    try:
+        value = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise RequestError(f"there is no recipe {file}", "name a .toml file") from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise RequestError(f"the recipe {file} cannot be read ({error})", "see the documentation of TOML, toml.io") from error
+    known = {f.name for f in dataclasses.fields(Recipe)} - {"settings"}
+    settings = value.get("settings", {})
+    for key, new in (changes or {}).items():
+        if key in known:
+            value[key] = new
+        elif isinstance(settings, dict):
+            value["settings"] = settings = {**settings, key.removeprefix("settings."): new}
+    return from_plain(Recipe, value, f"recipe {file.name}")
 
 
 # ---------------------------------------------------------------------------------------------------- preprocess

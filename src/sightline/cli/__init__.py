@@ -1,0 +1,15 @@
+"""The command line: parse, call one verb, print. No logic lives here."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; the entry point of `sightline` and of `python -m sightline`."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # Windows gives a pipe its own code page otherwise
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    from sightline.cli.app import app
+
+    app(prog_name="sightline")

@@ -1,0 +1,215 @@
+"""What a command says and where: results on standard output; progress, notes and errors on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import json
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import typer
+
+from sightline.errors import SightlineError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+P = ParamSpec("P")
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+_SYSTEM = {
+    errno.ENOSPC: "make room on that disk, or name another folder with -o",
+    errno.EDQUOT if hasattr(errno, "EDQUOT") else -1: "make room on that disk, or name another folder with -o",
+    errno.EROFS: "name a folder that can be written with -o",
+    errno.EACCES: "ask for access, or name another file or folder",
+    errno.EPERM: "ask for access, or name another file or folder",
+    errno.EIO: "the disk may be failing; copy the files to another one",
+    errno.ENAMETOOLONG: "use a shorter name",
+}
+"""System errors that are no bug of ours, and what mends them."""
+
+_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def visible(text: object) -> str:
+    r"""`text` with control and text-direction characters as escapes, so that a file's name cannot steer a terminal.
+
+    Example:
+        >>> visible("cat\x1b[31m.jpg")
+        'cat\\x1b[31m.jpg'
+    """
+    return "".join(repr(c)[1:-1] if c in _BIDI or (ord(c) < 32 or 127 <= ord(c) < 160) else c for c in str(text))
+
+
+def print_line(text: str = "") -> None:
+    """One line of the result, on standard output."""
+    print(visible(text))
+
+
+def print_json(value: Any) -> None:
+    """The one JSON value of a command, on standard output."""
+    from sightline import store
+
+    print(json.dumps(store.plain(value), ensure_ascii=False, indent=1, allow_nan=False))
+
+
+def print_table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    """Aligned columns on standard output; numbers to the right. Widths count characters of a terminal, not code points."""
+    from rich.cells import cell_len
+
+    cells = [[visible(c) for c in row] for row in [header, *rows]]
+    widths = [max(cell_len(row[i]) for row in cells) for i in range(len(header))]
+    right = [
+        bool(rows) and all(isinstance(row[i], int | float) or _is_number(row[i]) for row in rows) for i in range(len(header))
+    ]
+    for row in cells:
+        parts = []
+        for cell, width, to_right in zip(row, widths, right, strict=True):
+            space = " " * (width - cell_len(cell))
+            parts.append(space + cell if to_right else cell + space)
+        print("  ".join(parts).rstrip())
+
+
+def _is_number(cell: object) -> bool:
+    """Whether a formatted cell is a number or a missing one."""
+    text = str(cell).replace(",", "").rstrip("%").split(" ")[0]
+    return text in ("", "–") or text.replace(".", "", 1).isdigit()
+
+
+def _say(kind: str, style: str, text: str) -> None:
+    """One line on standard error: a word in colour, then text taken literally."""
+    from rich.text import Text
+
+    line = Text.assemble((f"{kind}: ", style), visible(text))
+    _errors().print(line, soft_wrap=True, highlight=False)
+
+
+def warn(text: str) -> None:
+    """One `note:` line on standard error."""
+    _say("note", "yellow", text)
+
+
+@functools.cache
+def _errors() -> Console:
+    """The console on standard error. Made once, so that notes and progress bars do not write over each other."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+class _Notes(logging.Handler):
+    """Warnings of the package as `note:` lines, each once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one warning."""
+        text = record.getMessage()
+        if text not in self.said:
+            self.said.add(text)
+            warn(text)
+
+
+def _terminate(*_: object) -> None:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that what was begun is put away."""
+    raise SystemExit(TERMINATED)
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """A command whose foreseeable failures are one sentence, a hint and an exit code: 1, 2, 130 or 143."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        log, notes = logging.getLogger("sightline"), _Notes()
+        log.addHandler(notes)
+        log.propagate = False
+        main = threading.current_thread() is threading.main_thread()  # no other may set a handler
+        before = signal.signal(signal.SIGTERM, _terminate) if main else None
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()
+        except SightlineError as error:
+            _fail(error.message, error.hint, error.exit_code)
+        except KeyboardInterrupt:
+            hint = "the same command goes on from there: what was computed is kept (add --resume where the command has it)"
+            _fail("interrupted", hint, INTERRUPTED)
+        except OSError as error:
+            if error.errno not in _SYSTEM:
+                raise
+            where = f": {error.filename}" if error.filename is not None else ""
+            _fail(f"the system says: {error.strerror}{where}", _SYSTEM[error.errno], 1)
+        finally:
+            log.removeHandler(notes)
+            log.propagate = True
+            if main:
+                signal.signal(signal.SIGTERM, before)
+
+    return run
+
+
+def _fail(message: str, hint: str | None, code: int) -> None:
+    """Say what went wrong and leave."""
+    _say("error", "bold red", message)
+    if hint is not None:
+        _say("hint", "cyan", hint)
+    raise typer.Exit(code)
+
+
+class Bars:
+    """A `records.Progress`: a bar per stage on a terminal, gone when it is done; elsewhere one line as a stage begins.
+
+    Args:
+        bars: rich's display, or None where there is no terminal.
+    """
+
+    def __init__(self, bars: Progress | None) -> None:
+        self._bars = bars
+        self._stages: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Take a report of progress, from any thread."""
+        with self._lock:
+            if self._bars is None:
+                if stage not in self._stages:
+                    self._stages[stage] = None
+                    print(visible(f"{stage} ({total:,})" if total > 1 else stage), file=sys.stderr, flush=True)
+                return
+            known = total or None
+            if stage not in self._stages:
+                self._stages[stage] = self._bars.add_task(stage.replace("[", r"\["), total=known)
+            self._bars.update(self._stages[stage], completed=done, total=known, visible=not (total and done >= total))
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Bars]:
+    """Show progress on standard error for the block."""
+    console = _errors()
+    if not console.is_terminal:
+        yield Bars(None)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        yield Bars(bars)
+
+
+def sayer(as_json: bool) -> Callable[[str], None]:
+    """How a verb's own lines (the plan) are printed: on standard output, or on standard error beside `--json`."""
+
+    def say(line: str) -> None:
+        print(visible(line), file=sys.stderr if as_json else sys.stdout, flush=True)
+
+    return say

@@ -1,0 +1,178 @@
+"""`run`, `demo` and `report`: the main job and its page."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sightline.cli import console, options, values
+
+if TYPE_CHECKING:
+    from sightline.records import Run
+
+Out = Annotated[
+    str, typer.Option("-o", "--out", metavar="FOLDER", help="The folder in which each run gets a folder of its own.")
+]
+
+
+def command_line() -> str:
+    """What the user typed, as it can be typed again."""
+    words = ["sightline", *sys.argv[1:]]
+    return " ".join(f'"{w}"' if " " in w and '"' not in w else w if sys.platform == "win32" else shlex.quote(w) for w in words)
+
+
+def interval(scores: dict[str, Any] | None) -> str:
+    """An accuracy with its interval, for people."""
+    if not scores or scores.get("accuracy") is None:
+        return "–"
+    low, high = scores.get("accuracy_low"), scores.get("accuracy_high")
+    around = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+    return f"{scores['accuracy']:.3f}{around}" + (f" on {scores['n']:,} images" if scores.get("n") is not None else "")
+
+
+def print_run(run: Run) -> None:
+    """The ladder, the scores and where the results lie."""
+    value = values.of_run(run)
+    ladder = run.data.get("ladder") or []
+    rows = [
+        (
+            "*" if step.get("chosen") else "",
+            step.get("label") or step.get("method"),
+            interval(step.get("val")),
+            f"{step['seconds']:.1f} s",
+        )
+        for step in ladder
+    ]
+    if rows:
+        console.print_table(("", "method", "validation accuracy", "time"), rows)
+        console.print_line()
+    if value["test"] is not None:
+        console.print_line(f"test accuracy   {interval(value['test'])}")
+    if value["test_without_leaks"] is not None:
+        console.print_line(
+            f"without leaks   {interval(value['test_without_leaks'])}  (test images that are also in train are left out)"
+        )
+    if (run.data.get("shortcut") or {}).get("alarm"):
+        shortcut = run.data["shortcut"]
+        console.print_line(
+            f"ALARM: {shortcut['feature']} alone gives {shortcut['class']} away (AUC {shortcut['auc']:.2f}); "
+            "the classifier may have learnt that instead of what the photographs show"
+        )
+    console.print_line(f"classifier      {value['classifier']}")
+    console.print_line(f"report          {value['report']}")
+
+
+@console.guarded
+def run(
+    photos: options.Photos,
+    out: Out = "runs",
+    backbone: options.Backbones = None,
+    weights: options.Weights = "pretrained",
+    methods: options.Methods = None,
+    head: options.Head = "auto",
+    recipe: Annotated[str | None, typer.Option(metavar="FILE", help="A recipe in TOML instead of these.")] = None,
+    budget: options.Budget = "10m",
+    seed: options.Seed = 0,
+    val: options.Val = "0.15",
+    test: options.Test = "0.2",
+    group_by: options.GroupBy = None,
+    label_from: options.LabelFrom = None,
+    path_column: options.PathColumn = None,
+    label_column: options.LabelColumn = None,
+    classes: options.Classes = None,
+    limit: options.Limit = None,
+    positive: options.Positive = None,
+    fit: options.Fit = None,
+    image_size: options.ImageSize = None,
+    pool: options.Pool = "avg",
+    device: options.Device = "auto",
+    allow_truncated: options.AllowTruncated = False,
+    resume: options.Resume = False,
+    as_json: options.Json = False,
+) -> None:
+    """From photographs to a classifier, its score and a report.
+
+    Mistakes and heatmaps included. Without --backbone a short list of networks is compared. The plan is printed first:
+    what is downloaded, how long it takes.
+
+    \b
+    Examples:
+      sightline run "my photos"
+      sightline run photos --backbone resnet50 --methods baseline,shortcut,features --budget 5m
+    """
+    from sightline import journey, store
+
+    request = journey.Request(
+        photos=photos,
+        out=out,
+        backbones=options.items(backbone),
+        weights=weights,
+        methods=options.items(methods),
+        head=head,
+        budget_s=options.seconds(budget),
+        seed=seed,
+        val=options.share("--val", val),
+        test=options.share("--test", test),
+        group_by=group_by,
+        label_from=label_from,
+        path_column=path_column,
+        label_column=label_column,
+        classes=options.classes(classes),
+        limit=limit,
+        positive=positive,
+        fit=options.choice("--fit", fit, options.FITS),
+        image_size=image_size,
+        pool=options.choice("--pool", pool, options.POOLS),
+        device=device,
+        allow_truncated=allow_truncated,
+        command=command_line(),
+        resume=resume,
+    )
+    with console.progress() as progress:
+        done = journey.run(request, progress=progress, say=console.sayer(as_json), cache=store.Cache())
+    return console.print_json(values.of_run(done)) if as_json else print_run(done)
+
+
+@console.guarded
+def demo(
+    out: Annotated[str, typer.Option("-o", "--out", metavar="FOLDER", help="Where images and run go.")] = "sightline-demo",
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+) -> None:
+    """The whole journey, offline, on handwritten digits.
+
+    1,797 real images that scikit-learn ships are written as PNG files, then run does its work on them: under two minutes.
+
+    \b
+    Example:
+      sightline demo
+    """
+    from sightline import journey, store
+
+    with console.progress() as progress:
+        done = journey.demo(out, seed=seed, progress=progress, say=console.sayer(as_json), cache=store.Cache())
+    return console.print_json(values.of_run(done)) if as_json else print_run(done)
+
+
+@console.guarded
+def report(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders that run, train or evaluate made.")],
+    out: Annotated[str, typer.Option("-o", "--out", metavar="FILE", help="The page.")] = "report.html",
+    as_json: options.Json = False,
+) -> None:
+    """Write one HTML page about one or more runs.
+
+    It is one file that opens offline with a double click.
+
+    \b
+    Example:
+      sightline report runs/pets runs/pets-2 -o report.html
+    """
+    from sightline import report as reports
+    from sightline.records import Run
+
+    file = reports.write_report([Run.load(options.output(folder)) for folder in runs], options.output(out))
+    return console.print_json({"report": str(file), "runs": runs}) if as_json else console.print_line(str(file))

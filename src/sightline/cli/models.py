@@ -1,0 +1,199 @@
+"""`networks`, `train`, `evaluate`, `predict`, `mistakes` and `explain`: classifiers, made and used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli import console, data, job, options, values
+
+Subject = Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run's folder, or a classifier's .safetensors file.")]
+
+
+@console.guarded
+def networks(
+    pattern: Annotated[str | None, typer.Argument(help="Part of a name, or one with * in it, such as resnet*.")] = None,
+    as_json: options.Json = False,
+) -> None:
+    """List the networks that --backbone takes.
+
+    \b
+    Example:
+      sightline networks "mobilenet*"
+    """
+    from sightline import networks as known
+
+    rows = known.table(pattern)
+    if as_json:
+        return console.print_json(rows)
+    shown = ("network", "parameters", "image_size", "features", "weights", "pretrained_on", "licence")
+    console.print_table(shown, [tuple(_cell(row.get(key)) for key in shown) for row in rows])
+
+
+def _cell(value: object) -> str:
+    """A value for people: thousands separated, nothing as a dash."""
+    if value is None or value == "":
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+@console.guarded
+def train(
+    catalog: options.CatalogFile,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="What to do, in TOML.")],
+    out: Annotated[str, typer.Option("-o", "--out", metavar="RUN", help="The run's folder.")] = "runs/train",
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe or of its settings.")
+    ] = None,
+    resume: options.Resume = False,
+    as_json: options.Json = False,
+) -> None:
+    """Train one classifier on a catalog as a recipe says.
+
+    \b
+    Example:
+      sightline train catalog.csv recipes/cats.toml -o runs/cats --set seed=1
+    """
+    from sightline import journey, records, store
+
+    chosen = records.read_recipe(options.output(recipe), options.assignments(changes))
+    with console.progress() as progress:
+        table = data.open_catalog(catalog, progress)
+        run = journey.train(table, chosen, options.output(out), resume=resume, progress=progress, cache=store.Cache())
+    value = values.of_training(run)
+    if as_json:
+        return console.print_json(value)
+    console.print_line(f"validation accuracy  {job.interval(value['val'])}  ({value['method']}, {value['seconds']:.1f} s)")
+    console.print_line(f"classifier           {value['classifier']}")
+
+
+@console.guarded
+def evaluate(
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="RUN|MODEL|PREDICTIONS.csv", help="A run, a classifier, or any tool's table of probabilities."),
+    ],
+    catalog: options.CatalogFile,
+    out: Annotated[str | None, typer.Option("-o", "--out", metavar="RUN", help="A folder for report and mistakes.")] = None,
+    positive: options.Positive = None,
+    as_json: options.Json = False,
+) -> None:
+    """Score a classifier, or any tool's probabilities.
+
+    CATALOG is any labelled set; which of its images were in training is said. A table of predictions has the columns
+    path and p:CLASS for every class.
+
+    \b
+    Example:
+      sightline evaluate runs/pets/classifier.safetensors "new photos" -o runs/pets-new
+    """
+    from sightline import journey, store
+
+    with console.progress() as progress:
+        run = journey.evaluate(subject, catalog, out=out, positive=positive, progress=progress, cache=store.Cache())
+    value = values.of_evaluation(run)
+    if as_json:
+        return console.print_json(value)
+    console.print_line(f"accuracy  {job.interval(value)}  ({value['split']})")
+    for key in ("balanced_accuracy", "macro_f1", "log_loss", "ece", "roc_auc", "eer"):
+        number, why = value[key], (value["reasons"] or {}).get(key)
+        console.print_line(f"{key:<18}{'–' if number is None else f'{number:.3f}'}{f'  ({why})' if why else ''}")
+    if value["inverted"]:
+        console.print_line(value["inverted"])
+    console.print_line(f"run       {value['run']}")
+
+
+@console.guarded
+def predict(
+    model: Subject,
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Images, or folders of images.")],
+    out: Annotated[
+        str | None, typer.Option("-o", "--out", metavar="FILE", help="Also write a CSV with all probabilities.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Say what is on images.
+
+    A file that cannot be read gets its own error, and the others are answered.
+
+    \b
+    Example:
+      sightline predict runs/pets/classifier.safetensors "new photos" cat.jpg
+    """
+    from sightline import classifier, store
+
+    with console.progress() as progress:
+        loaded = classifier.load(_classifier_file(model))
+        answers = loaded.predict([options.output(path) for path in paths], progress=progress, cache=store.Cache())
+    if out is not None:
+        store.write_text(options.output(out), answers.to_csv())
+    rows = values.of_predictions(answers)
+    if as_json:
+        return console.print_json(rows)
+    told = [(row["path"], row["label"], f"{row['probability']:.3f}") for row in rows if "error" not in row]
+    console.print_table(("path", "label", "probability"), told)
+    for path, error in answers.errors.items():
+        console.warn(f"{path}: {error}")
+
+
+def _classifier_file(subject: str) -> Path:
+    """The classifier of a run's folder, or the file itself."""
+    path = options.output(subject)
+    if not path.is_dir():
+        return path
+    from sightline.records import Run
+
+    return Run.load(path).classifier_file
+
+
+@console.guarded
+def mistakes(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A folder that run, train or evaluate made.")],
+    as_json: options.Json = False,
+) -> None:
+    """List what a run got wrong, the most confident first.
+
+    \b
+    Example:
+      sightline mistakes runs/pets
+    """
+    from sightline.records import Run
+
+    rows = Run.load(options.output(run)).data.get("mistakes") or []
+    if as_json:
+        return console.print_json(rows)
+    shown = [(row["path"], row["label"], row["predicted"], f"{row['probability']:.3f}") for row in rows]
+    console.print_table(("path", "label", "predicted", "probability"), shown)
+
+
+@console.guarded
+def explain(
+    subject: Subject,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="The images to explain.")],
+    out: Annotated[
+        str, typer.Option("-o", "--out", metavar="FOLDER", help="Where overlays (.png) and heat (.npy) go.")
+    ] = "explanations",
+    target: Annotated[str | None, typer.Option(metavar="CLASS", help="Explain this class; else the predicted one.")] = None,
+    method: Annotated[str, typer.Option(metavar="auto|gradcam|masks", help="How.")] = "auto",
+    seed: options.Seed = 0,
+    as_json: options.Json = False,
+) -> None:
+    """Draw where a classifier looked.
+
+    Each image gets an overlay (.png) and its raw, signed heat (.npy).
+
+    \b
+    Example:
+      sightline explain runs/pets cat.jpg dog.jpg -o explanations
+    """
+    from sightline import journey, store
+
+    with console.progress() as progress:
+        rows = journey.explain(
+            subject, images, out=out, target=target, method=method, seed=seed, progress=progress, cache=store.Cache()
+        )
+    if as_json:
+        return console.print_json(rows)
+    console.print_table(("path", "target", "overlay"), [(row["path"], row["target"], row["overlay"]) for row in rows])

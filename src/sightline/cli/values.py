@@ -1,0 +1,88 @@
+"""What `--json` prints, as a projection of what the verbs return. Fields are only ever added."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from sightline.records import Catalog, Predictions, Run
+
+_RUN_TEST = ("n", "accuracy", "accuracy_low", "accuracy_high")
+_SCORES = (
+    *("n", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "macro_f1", "log_loss", "ece"),
+    *("roc_auc", "roc_auc_low", "roc_auc_high", "eer", "positive", "inverted", "reasons", "per_class"),
+)
+
+
+def of_run(run: Run) -> dict[str, Any]:
+    """`run`, `demo`."""
+    data = run.data
+    return {
+        "run": str(run.folder),
+        "report": str(run.folder / "report.html"),
+        "classifier": str(run.classifier_file),
+        **{key: data.get(key) for key in ("method", "backbone", "head")},
+        "val": _pick(data.get("val"), ("n", "accuracy", "accuracy_low", "accuracy_high")),
+        "test": _pick(data.get("test"), _RUN_TEST),
+        "test_without_leaks": _pick(data.get("test_without_leaks"), _RUN_TEST),
+        "seconds": data.get("seconds"),
+    }
+
+
+def of_training(run: Run) -> dict[str, Any]:
+    """`train`."""
+    data = run.data
+    return {
+        "run": str(run.folder),
+        "classifier": str(run.classifier_file),
+        "method": data.get("method"),
+        "val": _pick(data.get("val"), ("n", "accuracy", "accuracy_low", "accuracy_high")),
+        "epochs": data.get("epochs", 0),
+        "steps": data.get("steps", 0),
+        "seconds": data.get("seconds"),
+    }
+
+
+def of_evaluation(run: Run) -> dict[str, Any]:
+    """`evaluate`: the scores of the split that was scored; an undefined one is null, and `reasons` says why."""
+    split = run.data.get("scored") or ("test" if run.data.get("test") else "val")
+    return {"run": str(run.folder), "split": split, **_pick(run.data.get(split) or {}, _SCORES)}
+
+
+def of_scan(catalog: Catalog, file: str) -> dict[str, Any]:
+    """`scan`: usable images per class, problems per kind."""
+    rows = list(zip(catalog.column("label"), catalog.column("problem"), strict=True))
+    kinds = Counter(kind_of(problem) for _, problem in rows if problem is not None)
+    labels = Counter(label for label, problem in rows if problem is None and label is not None)
+    return {
+        "catalog": file,
+        "images": len(catalog),
+        "classes": dict(sorted(labels.items())),
+        "problems": dict(sorted(kinds.items())),
+        "notes": list(catalog.notes),
+    }
+
+
+def of_predictions(predictions: Predictions) -> list[dict[str, Any]]:
+    """`predict`: one entry per image in the order of `paths`, then the files that gave no answer."""
+    told = [
+        {
+            "path": path,
+            "label": label,
+            "probability": float(probs.max()),
+            "probabilities": {c: float(p) for c, p in zip(predictions.classes, probs, strict=True)},
+        }
+        for path, label, probs in zip(predictions.paths, predictions.labels, predictions.probs, strict=True)
+    ]
+    return told + [{"path": path, "error": error} for path, error in predictions.errors.items()]
+
+
+def kind_of(problem: str) -> str:
+    """The kind of a catalog's `problem`: what stands before its details."""
+    return problem.partition(":")[0].strip()
+
+
+def _pick(values: Mapping[str, Any] | None, keys: tuple[str, ...]) -> Any:
+    """Some keys of an object, absent ones as null; null of null."""
+    return None if values is None else {key: values.get(key) for key in keys}
