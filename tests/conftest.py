@@ -2,11 +2,90 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from sightline.store import Cache
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that has ended: its exit code, what it printed, and the modules that it had imported."""
+
+    code: int
+    out: str
+    err: str
+    modules: frozenset[str]
+
+
+_LISTING = """
+import atexit, json, sys
+atexit.register(lambda: open({file!r}, "w", encoding="utf-8").write(json.dumps(list(sys.modules))))
+sys.argv = {argv!r}
+"""
+
+
+@pytest.fixture
+def python(tmp_path: Path) -> Callable[..., Ended]:
+    """Runs Python code in a process of its own: `python(code, *argv, cwd=…, env=…)`."""
+
+    def run(code: str, *argv: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Ended:
+        listing = tmp_path / ".modules.json"
+        listing.unlink(missing_ok=True)
+        code = _LISTING.format(file=str(listing), argv=["sightline", *argv]) + code
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=cwd or tmp_path,
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            timeout=300,
+            check=False,
+        )
+        modules = json.loads(listing.read_text(encoding="utf-8")) if listing.is_file() else []
+        out, err = (text.decode("utf-8").replace("\r\n", "\n") for text in (done.stdout, done.stderr))
+        return Ended(done.returncode, out, err, frozenset(modules))
+
+    return run
+
+
+@pytest.fixture
+def sightline(python: Callable[..., Ended]) -> Callable[..., Ended]:
+    """Runs the command line in a process of its own: `sightline("scan", "photos", cwd=…, env=…)`."""
+
+    def run(*argv: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Ended:
+        return python("from sightline.cli import main\nmain()\n", *argv, cwd=cwd, env=env)
+
+    return run
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> Path:
+    """300 real handwritten digits as PNG files in ten class folders."""
+    return write_few_digits(tmp_path / "digits", 30)
+
+
+def write_few_digits(folder: Path, per_class: int) -> Path:
+    """The first so many of each of scikit-learn's digits, written as the demo writes them."""
+    from sklearn.datasets import load_digits
+
+    from sightline.demo import png
+
+    data = load_digits()
+    counts = dict.fromkeys(range(10), 0)
+    for number, (image, label) in enumerate(zip(data.images, data.target, strict=True)):
+        if counts[label] < per_class:
+            counts[label] += 1
+            file = folder / str(label) / f"digit_{number:04d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(png(image))
+    return folder
 
 
 @pytest.fixture

@@ -1,0 +1,45 @@
+# For people who work on Sightline; its users need no make. `make PYTHON=python3.12 setup` chooses an interpreter.
+PYTHON ?= python3
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+PHOTOS ?= photos
+PYTEST := $(BIN)/python -m pytest
+READY := .venv/.ready
+
+.PHONY: setup demo run test lint check bench clean
+
+setup: $(READY)
+
+# Once it is there, nothing needs a network until pyproject.toml changes.
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -e ".[dev]"
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/sightline demo
+
+run: $(READY)
+	$(BIN)/sightline run "$(PHOTOS)"
+
+test: $(READY)
+	$(PYTEST)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+check: lint
+	$(PYTEST)
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist sightline-demo
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

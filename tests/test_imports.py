@@ -1,0 +1,57 @@
+"""What is quick to start stays quick: torch is imported only where a network runs."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sightline as shop
+
+HEAVY = {"torch", "torchvision", "timm"}
+SLOW = HEAVY | {"openvino", "sklearn", "scipy", "matplotlib", "pyarrow"}
+
+
+def test_importing_sightline_imports_next_to_nothing(python: Callable[..., Any]) -> None:
+    ended = python("import sightline\nassert 'scan' in dir(sightline)")
+    assert ended.code == 0, ended.err
+    assert not ended.modules & (SLOW | {"numpy", "PIL"})
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["cache", "show"], ["rn"]])
+def test_what_starts_no_work_imports_nothing_slow(sightline: Callable[..., Any], arguments: list[str]) -> None:
+    ended = sightline(*arguments)
+    assert ended.code == (2 if arguments == ["rn"] else 0), ended.err
+    assert not ended.modules & SLOW
+
+
+def test_scan_and_split_do_not_import_torch(sightline: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
+    ended = sightline("scan", "digits", "-o", "catalog.csv")
+    assert ended.code == 0, ended.err
+    assert "pyarrow" in ended.modules  # the listing works
+    assert not ended.modules & HEAVY
+    ended = sightline("split", "catalog.csv")
+    assert ended.code == 0, ended.err
+    assert not ended.modules & HEAVY
+
+
+def test_report_does_not_import_torch(sightline: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    data = {"version": 1, "kind": "run", "name": "pets", "classes": ["cat", "dog"], "created": "2026-01-01T00:00:00+00:00"}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(data), encoding="utf-8")
+    ended = sightline("report", "run", "-o", "page.html")
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "page.html").is_file()
+    assert not ended.modules & HEAVY
+
+
+def test_every_name_in_the_shop_window_is_there() -> None:
+    for name in shop.__all__:
+        assert getattr(shop, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'scann'"):
+        _ = shop.scann  # type: ignore[attr-defined]
+    assert importlib.import_module("sightline.catalog") is not None
