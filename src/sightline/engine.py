@@ -1,0 +1,423 @@
+"""How a frozen network is run fast here: OpenVINO on a CPU, torch on an accelerator, the same answers from both.
+
+torch in float32 is the definition of every network. A converted network is compared with it on the first images that it
+sees, and only then kept in the cache, from where it is opened without importing torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import os
+import struct
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sightline import networks
+from sightline.records import Backbone
+from sightline.store import Cache, digest, log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from torch import nn
+
+Precision = Literal["f32", "bf16"]
+
+CHECKED_IMAGES = 8
+"""How many images a converted network is compared with torch on."""
+WORST_COSINE = 0.9999
+"""A converted float32 network whose features are less like torch's on any of them is not used."""
+PATIENCE_IMAGES = 24
+"""A network that has run on this many images the slow way is converted: the price of waiting is the price of converting."""
+_FORMAT = 3
+
+
+# -------------------------------------------------------------------------------------------------------------- OpenVINO
+
+
+@functools.cache
+def _openvino() -> Any | None:
+    """The `openvino` module, or None where there is no wheel for this machine.
+
+    Importing it sends a usage event wherever `openvino_telemetry` can be imported. Nothing leaves the machine because of
+    Sightline, so that module is hidden while OpenVINO is imported; it then takes its own silent stand-in.
+    """
+    if importlib.util.find_spec("openvino") is None:
+        return None
+    hidden = "openvino_telemetry" not in sys.modules
+    if hidden:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    except ImportError as error:
+        log.warning("OpenVINO cannot be imported (%s); networks run in torch", error)
+        return None
+    finally:
+        if hidden:
+            sys.modules.pop("openvino_telemetry", None)
+    return openvino
+
+
+@functools.cache
+def _core() -> Any:
+    return _openvino().Core()  # type: ignore[union-attr]
+
+
+def fast_precision(device: str = "cpu") -> Precision:
+    """The quickest precision that this machine's processor computes in: bf16 where it has it, else float32."""
+    if device != "cpu":
+        import torch
+
+        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "f32"
+    if _openvino() is None:
+        return "f32"
+    return "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+
+
+def choose_device(device: str = "auto") -> str:
+    """`cpu`, `cuda` or `mps`: what `auto` means here, without importing torch on a machine with no accelerator."""
+    if device != "auto":
+        return device
+    if sys.platform == "darwin" or _has_nvidia():
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda"
+        if torch.backends.mps.is_available():
+            return "mps"
+    return "cpu"
+
+
+def _has_nvidia() -> bool:
+    """Whether an NVIDIA driver is loaded; asked of the system, since asking torch costs seconds."""
+    if os.name == "nt":
+        return Path(os.environ.get("SYSTEMROOT", "C:/Windows"), "System32", "nvcuda.dll").exists()
+    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
+
+
+def _convert(module: nn.Module, example: torch.Tensor) -> Any:
+    """A torch module as an OpenVINO model with a free batch size, traced from one example.
+
+    The front end is called directly: `openvino.convert_model` does the same around it and reports its use.
+    """
+    import warnings
+
+    import torch
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        decoder = TorchScriptPythonDecoder(module, example_input=(example,))
+        front_end = FrontEndManager().load_by_framework("pytorch")
+        model = front_end.convert(front_end.load(decoder))
+    kind = _openvino().Type.u8 if example.dtype == torch.uint8 else _openvino().Type.f32  # type: ignore[union-attr]
+    model.inputs[0].get_node().set_element_type(kind)
+    model.inputs[0].get_node().set_partial_shape(_openvino().PartialShape([-1, *example.shape[1:]]))  # type: ignore[union-attr]
+    model.validate_nodes_and_infer_types()
+    return model
+
+
+def _pack(model: Any) -> bytes:
+    """An OpenVINO model as bytes: the length of its XML, the XML, the weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        xml, weights = Path(folder, "m.xml"), Path(folder, "m.bin")
+        _openvino().serialize(model, str(xml), str(weights))  # type: ignore[union-attr]
+        text = xml.read_bytes()
+        return struct.pack("<Q", len(text)) + text + weights.read_bytes()
+
+
+def _unpack(payload: bytes) -> Any:
+    """What `_pack` was given."""
+    (length,) = struct.unpack_from("<Q", payload)
+    weights = np.frombuffer(payload, np.uint8, offset=8 + length)
+    return _core().read_model(model=payload[8 : 8 + length], weights=_openvino().Tensor(weights))  # type: ignore[union-attr]
+
+
+def _compile(model: Any, precision: Precision) -> Any:
+    hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    return _core().compile_model(model, "CPU", hints)
+
+
+# --------------------------------------------------------------------------------------------------------------- session
+
+
+@dataclass(slots=True)
+class Session:
+    """A frozen network, loaded and ready. Made by `open_session`; holds state, so it is not data.
+
+    Attributes:
+        backbone: What it computes.
+        precision: What it computes in.
+        runtime: `openvino`, `torch`, or `numpy` for the image itself.
+        device: Where.
+        tail_is_mean: Whether the pooled features are the plain mean of the last map, as measured on real images.
+        difference: 1 - the worst cosine between its float32 features and torch's on the images it was checked with.
+    """
+
+    backbone: Backbone
+    precision: Precision
+    runtime: Literal["openvino", "torch", "numpy"]
+    device: str
+    _cache: Cache
+    _key: str
+    _load: Callable[[], nn.Module]
+    tail_is_mean: bool = False
+    difference: float | None = None
+    _model: Any = None
+    _compiled: Any = None
+    _tail: Any = None
+    _unchecked: bool = False
+    _torch: Any = None
+
+    @property
+    def batch_size(self) -> int:
+        """Images per call: small networks are fastest in fours, large ones want more work at once."""
+        if self.device != "cpu":
+            return 256
+        return 4 if self.backbone.parameters < 10_000_000 else 16
+
+    def run(self, images: np.ndarray, maps: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+        """One forward pass.
+
+        Args:
+            images: uint8 (n, height, width, 3), what `pixels.decode` gives for the backbone's preprocess.
+            maps: Whether the last map is wanted too; it costs nothing but the memory.
+
+        Returns:
+            Features float32 (n, d), and the last map float32 in the network's own layout or None.
+        """
+        if self.runtime == "numpy":
+            grid = images.astype(np.float32) / 255
+            return grid.reshape(len(images), -1), grid if maps else None
+        if self._unchecked and len(images):
+            self._check(images[:CHECKED_IMAGES])
+        if self.runtime == "torch":
+            last, features = self._run_torch(images, self.precision == "bf16")
+        else:
+            result = self._compiled(images)
+            last, features = result[0], result[1]
+        return np.array(features, dtype=np.float32), np.array(last, dtype=np.float32) if maps else None
+
+    def tail(self, maps: np.ndarray) -> np.ndarray:
+        """Features float32 (n, d) of last maps float32, as the network's own tail makes them."""
+        if self.backbone.pool == "flatten":
+            return maps.reshape(len(maps), -1)
+        if self.tail_is_mean:
+            return np.asarray(maps.mean(axis=(2, 3) if self.backbone.layout == "nchw" else (1, 2)), dtype=np.float32)
+        if self.runtime == "torch":
+            import torch
+
+            with torch.inference_mode():
+                values = torch.from_numpy(np.ascontiguousarray(maps)).to(self.device)
+                return np.asarray(self._network().tail(values).float().cpu().numpy())
+        if self._tail is None:
+            self._tail = _compile(self._tail_model(maps[:1]), "f32")
+        return np.array(self._tail(np.ascontiguousarray(maps))[0], dtype=np.float32)
+
+    def tail_gradient(self, last: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """The gradient of weights · tail(map) with respect to the map, by torch through the tail alone.
+
+        Args:
+            last: float32 (1, …), one last map.
+            weights: float32 (d,).
+
+        Returns:
+            float32, the shape of `last`.
+        """
+        if self.backbone.pool == "flatten":
+            return np.asarray(weights, dtype=np.float32).reshape(last.shape)
+        import torch
+
+        with torch.enable_grad():
+            value = torch.from_numpy(np.array(last)).to(self.device).requires_grad_(True)
+            direction = torch.from_numpy(np.array(weights, dtype=np.float32)).to(self.device)
+            score = self._network().tail(value)[0].float() @ direction
+            (gradient,) = torch.autograd.grad(score, value)
+        return np.asarray(gradient.float().cpu().numpy())
+
+    def _network(self) -> Any:
+        if self._torch is None:
+            self._torch = self._load().to(self.device).eval()
+        return self._torch
+
+    def _run_torch(self, images: np.ndarray, fast: bool) -> tuple[np.ndarray, np.ndarray]:
+        import torch
+
+        x = torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+        module = _whole(self._network(), self.backbone)
+        with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=fast):
+            last, features = module(x)
+        return last.float().cpu().numpy(), features.float().cpu().numpy()
+
+    def _tail_model(self, example: np.ndarray) -> Any:
+        payload = self._cache.read(f"networks/{self._key}/tail")
+        if payload is None:
+            import torch
+            from torch import nn
+
+            class Tail(nn.Module):
+                def __init__(self, network: Any) -> None:
+                    super().__init__()
+                    self.network = network
+
+                def forward(self, last: torch.Tensor) -> torch.Tensor:
+                    return self.network.tail(last)  # type: ignore[no-any-return]
+
+            payload = _pack(_convert(Tail(self._network()).eval(), torch.from_numpy(np.array(example))))
+            self._cache.write(f"networks/{self._key}/tail", payload)
+        return _unpack(payload)
+
+    def _check(self, images: np.ndarray) -> None:
+        """Compare the converted float32 network with torch on real images; keep it if it agrees, else go on in torch."""
+        self._unchecked = False
+        result = _compile(self._model, "f32")(images)
+        module = _whole(self._network(), self.backbone)
+        import torch
+
+        with torch.inference_mode():
+            last, features = (t.float().cpu().numpy() for t in module(torch.from_numpy(np.ascontiguousarray(images))))
+        worst = float(cosines(np.asarray(result[1]), features).min())
+        self.difference = 1 - worst
+        self.tail_is_mean = _is_mean(last, features, self.backbone)
+        if not worst >= WORST_COSINE:
+            log.warning("OpenVINO and torch disagree on %s (cosine %.5f); it runs in torch", self.backbone.name, worst)
+            self.runtime, self.precision = "torch", "f32"
+            return
+        meta = {"tail_is_mean": self.tail_is_mean, "difference": self.difference}
+        self._cache.write(f"networks/{self._key}/whole", _pack(self._model))
+        self._cache.write_json(f"networks/{self._key}/meta", meta)
+
+
+def _is_mean(last: np.ndarray, features: np.ndarray, backbone: Backbone) -> bool:
+    """Whether the features are the plain spatial mean of the map, to float32's accuracy."""
+    if backbone.pool != "avg" or last.ndim != 4 or backbone.layout == "tokens":
+        return False
+    mean = last.mean(axis=(2, 3) if backbone.layout == "nchw" else (1, 2))
+    if mean.shape != features.shape:
+        return False
+    scale = float(np.abs(features).max()) or 1.0
+    return bool(np.abs(mean - features).max() <= 1e-4 * scale)
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """float64 (n,): the cosine between rows of `a` and `b`; 1 where both are zero, 0 where one is or is not finite."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    both_zero = ~x.any(axis=1) & ~y.any(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = np.where(lengths > 0, (x * y).sum(axis=1) / lengths, both_zero.astype(np.float64))
+    return np.asarray(np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0))
+
+
+def _whole(network: Any, backbone: Backbone) -> nn.Module:
+    """uint8 (n, h, w, 3) → (last map, features), normalisation included: what is traced, and the definition."""
+    import torch
+    from torch import nn
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+            mean = 255 * torch.tensor(backbone.preprocess.mean).reshape(1, 3, 1, 1)
+            std = 255 * torch.tensor(backbone.preprocess.std).reshape(1, 3, 1, 1)
+            device = next((p.device for p in network.parameters()), torch.device("cpu"))
+            self.register_buffer("mean", mean.to(device), persistent=False)
+            self.register_buffer("scale", (1 / std).to(device), persistent=False)
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            x = images.permute(0, 3, 1, 2).to(torch.float32)
+            last = self.network.map((x - self.mean) * self.scale)
+            return last, self.network.tail(last)
+
+    return Whole().eval()
+
+
+def open_session(
+    backbone: Backbone,
+    *,
+    cache: Cache,
+    tensors: Mapping[str, np.ndarray] | None = None,
+    precision: Precision = "f32",
+    device: str = "cpu",
+    expected: int = 1_000_000,
+) -> Session:
+    """Load a network, from its converted form where there is one.
+
+    Args:
+        backbone: Which network, with which weights.
+        cache: Where converted networks are kept.
+        tensors: The weights; None finds them again by the backbone's name and weights.
+        precision: What to compute in; bf16 is taken as float32 where the processor has no bf16.
+        device: `cpu`, `cuda` or `mps`.
+        expected: About how many images will be run. For a few dozen in all, converting is not worth its time.
+
+    Raises:
+        WeightsError: The weights are absent or do not fit.
+    """
+    key = digest([backbone.id, _FORMAT, _version()])
+
+    def load() -> nn.Module:
+        return networks.build(backbone, tensors=tensors)
+
+    if backbone.source == "pixels":
+        return Session(backbone, "f32", "numpy", "cpu", cache, key, load)
+    if precision == "bf16" and fast_precision(device) != "bf16":
+        precision = "f32"
+    if device != "cpu" or _openvino() is None:
+        return _torch_session(backbone, precision, device, cache, key, load)
+    meta, payload = cache.read_json(f"networks/{key}/meta"), cache.read(f"networks/{key}/whole")
+    if meta is not None and payload is not None:
+        compiled = _compile(_unpack(payload), precision)
+        return Session(backbone, precision, "openvino", "cpu", cache, key, load, **meta, _compiled=compiled)
+    done = int(cache.read_json(f"networks/{key}/waited") or 0)
+    if done + expected <= PATIENCE_IMAGES:
+        cache.write_json(f"networks/{key}/waited", done + expected)
+        return _torch_session(backbone, "f32", "cpu", cache, key, load)
+    return _converted_session(backbone, precision, cache, key, load)
+
+
+def _converted_session(
+    backbone: Backbone, precision: Precision, cache: Cache, key: str, load: Callable[[], nn.Module]
+) -> Session:
+    """A session whose network is converted now and checked on the first images that it sees."""
+    import torch
+
+    network = load().eval()
+    example = torch.zeros((1, *backbone.preprocess.size, 3), dtype=torch.uint8)
+    try:
+        model = _convert(_whole(network, backbone), example)
+        compiled = _compile(model, precision)
+    except Exception as error:  # OpenVINO raises many kinds; whatever it cannot do, torch can
+        log.warning("OpenVINO cannot run %s (%s); it runs in torch", backbone.name, str(error).strip().split("\n")[0][:200])
+        return _torch_session(backbone, "f32", "cpu", cache, key, lambda: network)
+    session = Session(backbone, precision, "openvino", "cpu", cache, key, load, _model=model, _compiled=compiled)
+    session._unchecked, session._torch = True, network
+    return session
+
+
+def _torch_session(
+    backbone: Backbone, precision: Precision, device: str, cache: Cache, key: str, load: Callable[[], nn.Module]
+) -> Session:
+    """A session in torch; whether its tail is a mean is measured on one grey image."""
+    session = Session(backbone, precision, "torch", device, cache, key, load, difference=0.0)
+    grey = np.random.default_rng(0).integers(0, 256, (1, *backbone.preprocess.size, 3), dtype=np.uint8)
+    last, features = session._run_torch(grey, False)
+    session.tail_is_mean = _is_mean(last, features, backbone)
+    return session
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("openvino")
+    except importlib.metadata.PackageNotFoundError:
+        return "none"

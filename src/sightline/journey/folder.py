@@ -1,0 +1,122 @@
+"""A run's folder: what lies in it, written so that `run.json` comes last."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline import catalog as catalogs
+from sightline import evaluation
+from sightline.records import Catalog, Predictions, Recipe, Run
+from sightline.store import plain, write_json, write_text
+from sightline.training.work import Candidate
+
+MOST_LISTED = 200
+"""Lists in run.json are cut here; the tables beside it are whole."""
+
+
+def now() -> str:
+    """The time, as ISO 8601 with its offset, to the second."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def toml(recipe: Recipe) -> str:
+    """A recipe as the TOML that reads back as it."""
+    fields = plain(recipe)
+    settings = fields.pop("settings")
+    lines = [f"{key} = {_toml_value(value)}" for key, value in fields.items() if value is not None]
+    if settings:
+        lines += ["", "[settings]", *(f"{key} = {_toml_value(value)}" for key, value in settings.items() if value is not None)]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    """One value as TOML: JSON's text but for objects, which become inline tables."""
+    import json
+
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> str | None:
+    """Write `history.csv`. Returns its name, None where there is nothing to write."""
+    if not history:
+        return None
+    text = io.StringIO()
+    rows = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(history)
+    write_text(folder / "history.csv", text.getvalue())
+    return "history.csv"
+
+
+def write_candidate(folder: Path, candidate: Candidate, catalog: Catalog, test: Predictions | None) -> dict[str, Any]:
+    """Write what one chosen classifier leaves: itself, its recipe, its catalog, its answers, its history.
+
+    Returns:
+        The parts of run.json that speak of it.
+    """
+    card = candidate.classifier.card
+    candidate.classifier.save(folder / "classifier.safetensors")
+    write_text(folder / "recipe.toml", toml(card.recipe))
+    catalogs.save(catalog, folder / "catalog.csv")
+    write_text(folder / "predictions" / "val.csv", candidate.val.to_csv())
+    if test is not None:
+        write_text(folder / "predictions" / "test.csv", test.to_csv())
+    return {
+        "classes": list(card.classes),
+        "positive": card.positive,
+        "method": card.method,
+        "backbone": card.backbone.name,
+        "head": card.head,
+        "network": network_facts(candidate),
+        "precision": dict(card.precision),
+        "calibration": {"temperature": card.temperature, "fitted_on": candidate.estimate},
+        "history": write_history(folder, candidate.history),
+        "overfitting": candidate.overfitting,
+        "epochs": len(candidate.history),
+        "steps": candidate.steps,
+    }
+
+
+def network_facts(candidate: Candidate) -> dict[str, Any]:
+    """What people ask about the network: size, weights, licence, origin."""
+    b = candidate.classifier.card.backbone
+    facts = {"name": b.name, "parameters": b.parameters, "features": b.features, "weights": b.weights}
+    origin = {"weights_hash": b.weights_hash, "licence": b.licence, "origin": b.origin, "pretrained_on": b.pretrained_on}
+    return {**facts, **origin, "preprocess": plain(b.preprocess)}
+
+
+def rung(candidate: Candidate, chosen: bool) -> dict[str, Any]:
+    """One row of the ladder."""
+    card, val = candidate.classifier.card, candidate.val
+    right = int((val.y_pred == val.y_true).sum())
+    low, high = evaluation.wilson(right, len(val))
+    accuracy = {"accuracy": right / len(val), "accuracy_low": low, "accuracy_high": high}
+    return {
+        "method": card.method,
+        "backbone": card.backbone.name,
+        "head": card.head,
+        "label": candidate.label,
+        "val": {"n": len(val), **accuracy, "log_loss": candidate.val_log_loss, "estimate": candidate.estimate},
+        "seconds": candidate.seconds,
+        "chosen": chosen,
+        "note": candidate.note,
+        "parameters": card.backbone.parameters + int(sum(np.size(a) for a in candidate.classifier.head.arrays.values())),
+        "settings": dict(candidate.classifier.head.settings),
+    }
+
+
+def finish(folder: Path, data: Mapping[str, Any]) -> Run:
+    """Write `run.json`: from now on the run is finished."""
+    write_json(folder / "run.json", data)
+    return Run.load(folder)

@@ -1,0 +1,172 @@
+"""The pictures of a run: samples as the network sees them, and heatmaps of mistakes and of right answers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline import explanation, features, pixels
+from sightline.classifier import Classifier
+from sightline.errors import ImageError
+from sightline.explanation import draw
+from sightline.records import Catalog, Explanation, Predictions, Preprocess, Progress, silent
+from sightline.store import Cache, atomic_file, stream, write_bytes
+
+SAMPLES = 12
+SAMPLE_SIDE_PX = 320
+OVERLAY_SIDE_PX = 420
+MOST_EXPLAINED = 400
+CORRECT_EXPLAINED = 12
+
+
+def write_samples(folder: Path, catalog: Catalog, preprocess: Preprocess, seed: int) -> list[dict[str, Any]]:
+    """Draw some images of the training split and write each as it is and as the network sees it.
+
+    Returns:
+        The `samples` of run.json, the classes in turn.
+    """
+    from PIL import Image
+
+    usable = catalog.usable().where(split="train")
+    order = stream(seed, "samples").permutation(len(usable))
+    labels, paths = usable.column("label"), usable.paths
+    turns: dict[str, list[int]] = {}
+    for i in order:
+        turns.setdefault(labels[i], []).append(int(i))
+    ranked = sorted((rank, label, i) for label, members in turns.items() for rank, i in enumerate(members))
+    written: list[dict[str, Any]] = []
+    for _, label, i in ranked[: SAMPLES * 3]:
+        if len(written) == SAMPLES:
+            break
+        file = catalog.file(paths[i])
+        try:
+            whole, seen = pixels.upright(file, SAMPLE_SIDE_PX, preprocess), pixels.decode(file, preprocess)
+        except (ImageError, OSError):
+            continue
+        name = f"samples/{len(written) + 1:03d}"
+        for array, suffix in ((whole, ".jpg"), (seen, "_seen.jpg")):
+            data = io.BytesIO()
+            Image.fromarray(array).save(data, "JPEG", quality=88)
+            write_bytes(folder / f"{name}{suffix}", data.getvalue())
+        record = {"path": paths[i], "label": label, "split": "train"}
+        written.append({**record, "file": f"{name}.jpg", "seen": f"{name}_seen.jpg"})
+    return written
+
+
+def choose_explained(predictions: Predictions, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to explain: every mistake, the most confident first, and some right answers of every class."""
+    wrong = np.flatnonzero((predictions.y_pred != predictions.y_true) & (predictions.y_true >= 0))
+    wrong = wrong[np.argsort(-predictions.probs[wrong].max(axis=1), kind="stable")][:MOST_EXPLAINED]
+    right = np.flatnonzero(predictions.y_pred == predictions.y_true)
+    right = right[stream(seed, "explained").permutation(len(right))]
+    turn: dict[int, int] = {}
+    ranks = []
+    for row in right:
+        label = int(predictions.y_true[row])
+        ranks.append(turn.get(label, 0))
+        turn[label] = ranks[-1] + 1
+    return wrong, right[np.argsort(ranks, kind="stable")][:CORRECT_EXPLAINED]
+
+
+def explain(
+    classifier: Classifier,
+    files: Sequence[Path],
+    names: Sequence[str],
+    targets: Sequence[int],
+    *,
+    cache: Cache,
+    device: str = "auto",
+    method: str = "auto",
+    seed: int = 0,
+    progress: Progress = silent,
+) -> tuple[list[Explanation], dict[str, str]]:
+    """Heatmaps for files.
+
+    Returns:
+        Explanations of the files that could be read, in order, and the reasons for the others by name.
+    """
+    run = classifier.session(cache, device=device, expected=len(files))
+    preprocess = classifier.card.backbone.preprocess
+    rows, images, _, errors = features.compute(files, preprocess, run, maps=True, progress=progress)
+    boxes = []
+    for row in rows:
+        header = pixels.read_header(files[row].read_bytes(), names[row])
+        boxes.append(pixels.seen_box(header.width, header.height, preprocess))
+    found = explanation.explain(
+        run,
+        classifier.head,
+        images,
+        [names[i] for i in rows],
+        [targets[i] for i in rows],
+        classifier.classes,
+        boxes,
+        method=method,
+        seed=seed,
+    )
+    return found, {names[i]: e.message for i, e in errors.items()}
+
+
+def write_explanations(
+    folder: Path,
+    classifier: Classifier,
+    catalog: Catalog,
+    predictions: Predictions,
+    *,
+    cache: Cache,
+    device: str,
+    seed: int,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Explain mistakes and some right answers; write overlays and raw maps.
+
+    Returns:
+        The `explanations` of run.json: mistakes first, the most confident first.
+    """
+    if classifier.card.backbone.source in ("none", "file") or not len(predictions):
+        return []
+    wrong, right = choose_explained(predictions, seed)
+    rows = np.concatenate([wrong, right])
+    paths = [predictions.paths[i] for i in rows]
+    targets = [int(predictions.y_pred[i]) for i in rows]
+    files = [catalog.file(p) for p in paths]
+    found, _ = explain(
+        classifier, files, paths, targets, cache=cache, device=device, seed=seed, progress=progress
+    )
+    row_of = dict(zip(paths, rows, strict=True))
+    entries: list[dict[str, Any]] = []
+    for number, item in enumerate(found, 1):
+        row = row_of[item.path]
+        label, probability = predictions.classes[predictions.y_true[row]], float(predictions.probs[row].max())
+        image = pixels.upright(catalog.file(item.path), OVERLAY_SIDE_PX, classifier.card.backbone.preprocess)
+        name = f"explanations/{number:03d}.png"
+        write_overlay(folder / name, image, item, catalog, f"{label} → {item.target} ({probability:.0%})")
+        entries.append(
+            {
+                "path": item.path,
+                "label": label,
+                "predicted": item.target,
+                "probability": probability,
+                "target": item.target,
+                "method": item.method,
+                "layer": item.layer,
+                "correct": bool(predictions.y_pred[row] == predictions.y_true[row]),
+                "overlay": name,
+                "peak": list(item.peak()),
+            }
+        )
+        progress("heatmaps", number, len(found))
+    if found:
+        with atomic_file(folder / "explanations" / "heat.npz") as file:
+            np.savez_compressed(file, **{f"{i:03d}": item.heat for i, item in enumerate(found, 1)})  # type: ignore[arg-type]
+    return entries
+
+
+def write_overlay(file: Path, image: np.ndarray, item: Explanation, catalog: Catalog | None, caption: str) -> None:
+    """Draw one heatmap over its image, which may be smaller than the original that the heat's box speaks of."""
+    data = io.BytesIO()
+    draw.overlay(image, item, caption=caption).save(data, "PNG", optimize=False)
+    write_bytes(file, data.getvalue())

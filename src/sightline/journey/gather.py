@@ -1,0 +1,132 @@
+"""From what the user named to a catalog with splits: scan, duplicates, split, and the splits that earlier runs gave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline import catalog as catalogs
+from sightline.catalog import Duplicates
+from sightline.errors import DataError, SightlineError
+from sightline.journey.request import Request
+from sightline.records import Catalog, Progress
+from sightline.store import Cache
+
+_TABLES = (".csv", ".tsv", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The images of a run.
+
+    Args:
+        catalog: All rows, those with a problem included.
+        twins: Exact and near duplicates of them.
+        given: Whether the splits were there before (folders or a column).
+        leaks: (test path, train path) of images that are in both.
+        cluster: int64 (n,): rows of one number are duplicates or of one group.
+    """
+
+    catalog: Catalog
+    twins: Duplicates
+    given: bool
+    leaks: tuple[tuple[str, str], ...]
+    cluster: np.ndarray
+
+
+def gather(request: Request, cache: Cache, progress: Progress) -> Gathered:
+    """Scan, find duplicates, split.
+
+    Raises:
+        RequestError: The photographs do not exist, or an option does not fit them.
+        DataError: Fewer than two classes have usable images.
+    """
+    found = open_photos(
+        request.photos,
+        classes=request.classes,
+        limit=request.limit,
+        label_from=request.label_from,
+        path_column=request.path_column,
+        label_column=request.label_column,
+        progress=progress,
+    )
+    given = any(found.column("split"))
+    twins = catalogs.duplicates(found, cache=cache, progress=progress)
+    divided = catalogs.split(
+        found,
+        val=request.val,
+        test=request.test,
+        seed=request.seed,
+        group_by=request.group_by,
+        previous=earlier_splits(request, found.root),
+        clusters=twins,
+        progress=progress,
+    )
+    leaks = tuple(catalogs.leaks(divided, twins))
+    return Gathered(divided, twins, given, leaks, together(divided, twins))
+
+
+def open_photos(photos: str, *, progress: Progress, **options: Any) -> Catalog:
+    """Scan a folder or read a table, and refuse what no classifier can be made of."""
+    found = catalogs.scan(photos, progress=progress, **options)
+    usable = [c for c, p in zip(found.column("label"), found.column("problem"), strict=True) if p is None and c is not None]
+    if not usable:
+        hint = "a folder per class is expected; for class names in file names use --label-from"
+        raise DataError(f"{photos} holds no usable image with a class", hint)
+    return found
+
+
+def together(catalog: Catalog, twins: Duplicates) -> np.ndarray:
+    """int64 (n,): one number for rows that are duplicates of each other or share a group, also by way of others."""
+    import scipy.sparse
+    from scipy.sparse.csgraph import connected_components
+
+    n = len(catalog)
+    _, first = np.unique(twins.cluster, return_inverse=True)
+    edges = [(np.arange(n), n + first)]
+    groups = catalog.column("group")
+    named = [i for i in range(n) if groups[i] is not None]
+    if named:
+        _, of_group = np.unique([groups[i] for i in named], return_inverse=True)
+        edges.append((np.array(named), n + first.max() + 1 + of_group))
+    rows, columns = (np.concatenate(parts) for parts in zip(*edges, strict=True))
+    size = int(columns.max()) + 1 if n else 0
+    graph = scipy.sparse.coo_matrix((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(size, size))
+    return np.asarray(connected_components(graph, directed=False)[1][:n], dtype=np.int64)
+
+
+def earlier_splits(request: Request, root: Path) -> Catalog | None:
+    """The catalog of the newest finished run of the same photographs and split settings among the same runs."""
+    best: tuple[str, Path] | None = None
+    for file, data in finished(Path(request.out)):
+        split = data.get("split") or {}
+        same = (split.get("val"), split.get("test"), split.get("seed"), split.get("group_by")) == (
+            request.val,
+            request.test,
+            request.seed,
+            request.group_by,
+        )
+        if data.get("kind") == "run" and data.get("root") == root.as_posix() and same and not split.get("given"):
+            best = max(best or ("", file), (str(data.get("created")), file))
+    if best is None:
+        return None
+    try:
+        return catalogs.load(best[1].parent / "catalog.csv")
+    except (SightlineError, OSError):
+        return None
+
+
+def finished(out: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """(file, content) of every readable run.json among the runs."""
+    for file in sorted(out.glob("*/run.json")):
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(data, dict):
+            yield file, data

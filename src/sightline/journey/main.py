@@ -1,0 +1,294 @@
+"""The main job: scan → duplicates → split → the ladder of methods → the test, once → heatmaps → report."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline import __version__, evaluation, report
+from sightline import catalog as catalogs
+from sightline.classifier import environment
+from sightline.errors import DataError, RequestError, SightlineError
+from sightline.journey import folder as folders
+from sightline.journey import gallery
+from sightline.journey.gather import Gathered, gather
+from sightline.journey.request import Plan, Request, check, device_of, make_plan, photos_name, speed_name
+from sightline.records import Predictions, Progress, Run, silent
+from sightline.store import Cache
+from sightline.training import methods
+from sightline.training.work import Candidate, Work, with_card
+
+Say = Callable[[str], None]
+log = logging.getLogger("sightline")
+
+
+def run(
+    request: Request, *, progress: Progress = silent, say: Say = lambda line: None, cache: Cache | None = None
+) -> Run:
+    """From photographs to a finished run with its report.
+
+    Args:
+        request: What is asked for.
+        progress: Told how far the long stages are.
+        say: Given the plan and what happens, line by line.
+        cache: The user's own if None.
+
+    Returns:
+        The run; one that is finished and unchanged is given back as it is.
+
+    Raises:
+        RequestError: A name, a number or a path is wrong.
+        DataError: The photographs do not allow it.
+        WeightsError: A named network's weights cannot be had.
+    """
+    check(request)
+    cache = Cache() if cache is None else cache
+    clock = _Clock()
+    found = gather(request, cache, progress)
+    clock.lap("reading, duplicates, split")
+    usable = found.catalog.usable()
+    _say_data(found, say)
+    if len(usable.classes) < 2:
+        raise DataError(
+            f"all usable images belong to one class ({usable.classes[0]})", "a classifier needs at least two classes"
+        )
+    device = device_of(request)
+    plan = make_plan(request, usable, cache, device)
+    identity = plan.id(request, found.catalog)
+    folder = Path(request.out) / f"{photos_name(request.photos)}-{identity[:8]}"
+    earlier = reuse(folder)
+    if earlier is not None:
+        say(f"nothing has changed since {earlier.data['created']}: that run is given back, the test is not opened again")
+        return earlier
+    if request.resume and not folder.is_dir():
+        raise RequestError(f"there is no interrupted run of this request in {request.out}", "leave out --resume")
+    for line in plan.lines:
+        say(line)
+    folder.mkdir(parents=True, exist_ok=True)
+    work = Work(usable, found.cluster[_usable_rows(found)], usable.classes, cache, device, progress=progress)
+    candidates = climb(plan, work, request.budget_s, say)
+    clock.lap("methods")
+    chosen = choose(candidates)
+    say(f"chosen on validation: {chosen.label}")
+    chosen = _with_positive(chosen, request)
+    test = _open_test(chosen, work)
+    clock.lap("test")
+    data = _describe(request, found, plan, candidates, chosen, test)
+    data |= folders.write_candidate(folder, chosen, found.catalog, test)
+    data["data"]["samples"] = gallery.write_samples(folder, usable, chosen.classifier.card.backbone.preprocess, request.seed)
+    shown = test if test is not None and len(test) else chosen.val
+    data["explanations"] = gallery.write_explanations(
+        folder, chosen.classifier, usable, shown, cache=cache, device=device, seed=request.seed, progress=progress
+    )
+    clock.lap("heatmaps and samples")
+    data |= {"environment": environment(device), "timings": clock.laps, "seconds": clock.total(), "id": identity}
+    done = folders.finish(folder, data)
+    report.write_report([done], folder / "report.html")
+    return done
+
+
+def reuse(folder: Path, *, write_report: bool = True) -> Run | None:
+    """The finished run in a folder, its report written again where it is missing; None where it is not whole."""
+    if not (folder / "run.json").is_file():
+        return None
+    try:
+        done = Run.load(folder)
+    except SightlineError:
+        return None
+    if not done.classifier_file.is_file():
+        return None
+    if write_report and not (folder / "report.html").is_file():
+        report.write_report([done], folder / "report.html")
+    return done
+
+
+def climb(plan: Plan, work: Work, budget_s: float, say: Say) -> list[Candidate]:
+    """Fit every step of the plan that the budget allows, cheap ones first.
+
+    A step that fails is said and left out; if none works, the first failure is raised.
+    """
+    started = time.perf_counter()
+    candidates: list[Candidate] = []
+    failures: list[SightlineError] = []
+    for step in plan.steps:
+        recipe, left = step.recipe, budget_s - (time.perf_counter() - started)
+        name = f"{recipe.method} on {recipe.backbone}" if recipe.method == "features" else recipe.method
+        if step.why_not is not None or (left <= 0 and candidates):
+            say(f"{name}: left out, {step.why_not or 'the budget is spent'}")
+            continue
+        try:
+            fitted = methods.fit(dataclasses.replace(work, budget_s=max(left, 1.0)), recipe)
+        except SightlineError as error:
+            say(f"{name}: {error.message}")
+            failures.append(error)
+            continue
+        best = fitted[0]
+        _remember_speed(best, work)
+        say(f"{name}: {best.val_accuracy:.3f} ({best.label}, {sum(c.seconds for c in fitted[:1]):.1f} s)")
+        candidates.extend(fitted)
+    if not candidates:
+        raise failures[0] if failures else DataError("no method was tried", "raise --budget")
+    return candidates
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate:
+    """The best on validation: heads of one backbone by all images that they were held out on, methods by common ones.
+
+    `shortcut` is never chosen: it does not look at photographs.
+    """
+    finalists: dict[tuple[str, str], Candidate] = {}
+    for c in candidates:
+        key = (c.classifier.card.method, c.classifier.card.backbone.name)
+        if key[0] != "shortcut" and key not in finalists:
+            finalists[key] = c  # each method gives its best first
+    final = list(finalists.values()) or list(candidates)
+    common = set.intersection(*(set(c.val.paths) for c in final))
+
+    def rank(c: Candidate) -> tuple[float, float]:
+        rows = np.array([p in common for p in c.val.paths], dtype=bool)
+        shared = dataclasses.replace(c, val=c.val.select(rows)) if common else c
+        return -shared.val_accuracy, shared.val_log_loss
+
+    return min(final, key=rank)
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.started = self.last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage] = now - self.last
+        self.last = now
+
+    def total(self) -> float:
+        return time.perf_counter() - self.started
+
+
+def _usable_rows(found: Gathered) -> np.ndarray:
+    return np.array([p is None for p in found.catalog.column("problem")], dtype=bool)
+
+
+def _say_data(found: Gathered, say: Say) -> None:
+    """What was found, before anything is computed."""
+    for note in found.catalog.notes:
+        say(f"note: {note}")
+    problems = sum(p is not None for p in found.catalog.column("problem"))
+    if problems:
+        say(f"note: {problems:,} files are left out; the report names them")
+    if found.leaks:
+        tests = len({t for t, _ in found.leaks})
+        say(f"note: {tests:,} test images are also in train; the score is given with and without them")
+
+
+def _with_positive(chosen: Candidate, request: Request) -> Candidate:
+    """The chosen classifier with its positive class and its validation scores in the card."""
+    classes = chosen.classifier.classes
+    positive = request.positive
+    if positive is not None and positive not in classes:
+        from sightline.errors import unknown
+
+        raise unknown("class", positive, classes)
+    if positive is None and len(classes) == 2:
+        positive = evaluation.rarer_class(chosen.val)
+    scores = {"val": {"n": len(chosen.val), "accuracy": chosen.val_accuracy, "estimate": chosen.estimate}}
+    return dataclasses.replace(chosen, classifier=with_card(chosen.classifier, positive=positive, scores=scores))
+
+
+def _open_test(chosen: Candidate, work: Work) -> Predictions | None:
+    """The chosen classifier's answers on the test split: the one time that it is looked at. None where there is none."""
+    tests = work.catalog.where(split="test")
+    if not len(tests):
+        return None
+    answers = chosen.classifier.predict(tests, cache=work.cache, device=work.device, progress=work.progress)
+    return answers.select(answers.y_true >= 0)
+
+
+def _remember_speed(best: Candidate, work: Work) -> None:
+    """How quick a network was here, for the next plan."""
+    computed = best.detail.get("computed", 0)
+    if computed >= 256 and best.classifier.card.backbone.parameters:
+        rate = computed / max(best.seconds, 1e-3)
+        work.cache.write_json(speed_name(best.classifier.card.backbone, work.device), rate)
+
+
+def _describe(
+    request: Request,
+    found: Gathered,
+    plan: Plan,
+    candidates: Sequence[Candidate],
+    chosen: Candidate,
+    test: Predictions | None,
+) -> dict[str, Any]:
+    """The parts of run.json that are known once the test was opened."""
+    usable, positive = found.catalog.usable(), chosen.classifier.card.positive
+    shortcut = next((c.detail for c in candidates if c.classifier.card.method == "shortcut"), None)
+    leaked = {t for t, _ in found.leaks}
+    clean = None
+    if test is not None and leaked:
+        clean = test.select(np.array([p not in leaked for p in test.paths], dtype=bool))
+    labels = [chosen.classifier.card.method, chosen.classifier.card.backbone.name]
+    ordered = sorted(candidates, key=lambda c: c.val_accuracy)
+    rungs = [folders.rung(c, _same(c, chosen)) for c in ordered]
+    skipped = [
+        {"method": s.recipe.method, "backbone": s.recipe.backbone, "why": s.why_not} for s in plan.steps if s.why_not
+    ]
+    return {
+        "version": 1,
+        "sightline": __version__,
+        "kind": "run",
+        "name": photos_name(request.photos),
+        "created": folders.now(),
+        "command": request.command,
+        "photos": request.photos,
+        "root": found.catalog.root.as_posix(),
+        "seed": request.seed,
+        "data": catalogs.summarise(found.catalog, found.twins),
+        "split": _split_facts(request, found, usable),
+        "plan": list(plan.lines),
+        "ladder": rungs,
+        "skipped": skipped,
+        "shortcut": shortcut,
+        "val": evaluation.score(chosen.val, positive=positive),
+        "val_estimate": chosen.estimate,
+        "test": None if test is None or not len(test) else evaluation.score(test, positive=positive),
+        "test_without_leaks": None if clean is None or not len(clean) else evaluation.score(clean, positive=positive),
+        "test_openings": [] if test is None else [{"when": folders.now(), "by": " on ".join(labels)}],
+        "undecodable": chosen.undecodable,
+        "mistakes": evaluation.mistakes(test if test is not None and len(test) else chosen.val),
+        "mistakes_in": "test" if test is not None and len(test) else "val",
+        "rerun": [request.command] if request.command else [],
+    }
+
+
+def _same(a: Candidate, b: Candidate) -> bool:
+    return a.label == b.label and a.classifier.card.recipe == b.classifier.card.recipe
+
+
+def _split_facts(request: Request, found: Gathered, usable: Any) -> dict[str, Any]:
+    """The `split` block of run.json."""
+    counts: Mapping[str, int] = {s: len(usable.where(split=s)) for s in ("train", "val", "test")}
+    return {
+        "given": found.given,
+        "val": request.val,
+        "test": request.test,
+        "seed": request.seed,
+        "group_by": request.group_by,
+        "train": counts["train"],
+        "val_n": counts["val"],
+        "test_n": counts["test"],
+        "clusters": len(found.twins.exact) + len(found.twins.near),
+        "straddling": catalogs.straddling(found.catalog, found.twins),
+        "leaks": [list(pair) for pair in found.leaks[: folders.MOST_LISTED]],
+        "leaked": len({t for t, _ in found.leaks}),
+    }
+

@@ -1,0 +1,255 @@
+"""What the main job is asked for, and what it decides to do before it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from sightline import engine, heads, networks
+from sightline.errors import RequestError, WeightsError, unknown
+from sightline.records import Backbone, Catalog, Recipe
+from sightline.store import Cache, digest
+from sightline.training.methods import METHODS
+
+SMALL_IMAGE_PX = 64
+"""Where half the images are smaller than this, the image itself is tried as features too."""
+_GENERIC_NETWORK_SPEED = 2.5e9
+"""Images a second × parameters of a frozen network on two cores, roughly, until it was measured on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of `sightline run`; see there. `classes` is new name → old name; times are in seconds."""
+
+    photos: str
+    out: str = "runs"
+    backbones: tuple[str, ...] = ()
+    weights: str = "pretrained"
+    methods: tuple[str, ...] = ()
+    head: str = "auto"
+    budget_s: float = 600.0
+    seed: int = 0
+    val: float | int = 0.15
+    test: float | int = 0.2
+    group_by: str | None = None
+    label_from: str | None = None
+    path_column: str | None = None
+    label_column: str | None = None
+    classes: Mapping[str, str] | None = None
+    limit: int | None = None
+    positive: str | None = None
+    fit: str | None = None
+    image_size: int | None = None
+    pool: str = "avg"
+    device: str = "auto"
+    allow_truncated: bool = False
+    command: str = ""
+    resume: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rung of the ladder.
+
+    Args:
+        recipe: What is fitted.
+        seconds: About how long it takes here.
+        why_not: Why it is left out, or None.
+    """
+
+    recipe: Recipe
+    seconds: float
+    why_not: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will do.
+
+    Args:
+        steps: The rungs, cheap ones first.
+        backbones: The networks by name, as far as they were found.
+        lines: The plan for people.
+    """
+
+    steps: tuple[Step, ...]
+    backbones: Mapping[str, Backbone] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
+
+    def id(self, request: Request, catalog: Catalog) -> str:
+        """What the result depends on: the images, their splits, the recipes, the very weights, this version."""
+        unimportant = {"out": "", "command": "", "resume": False, "photos": str(catalog.root)}
+        asked = dataclasses.replace(request, **unimportant)  # type: ignore[arg-type]
+        weights = {n: (b.id, b.preprocess.id) for n, b in self.backbones.items()}
+        steps = [s.recipe for s in self.steps if s.why_not is None]
+        from sightline import __version__
+
+        return digest([asked, catalog.fingerprint(), weights, steps, __version__])
+
+
+def check(request: Request) -> None:
+    """Refuse names and numbers that cannot be right, before anything is read.
+
+    Raises:
+        RequestError: With the closest known name.
+    """
+    for method in request.methods:
+        if method not in METHODS:
+            raise unknown("method", method, METHODS)
+    if request.head != "auto" and request.head not in heads.HEADS:
+        raise unknown("head", request.head, [*heads.HEADS, "auto"])
+    if request.device not in ("auto", "cpu", "cuda", "mps"):
+        raise unknown("device", request.device, ["auto", "cpu", "cuda", "mps"])
+    if request.budget_s <= 0:
+        raise RequestError(f"a budget of {request.budget_s:g} s leaves no time", "name one such as --budget 10m")
+    if request.image_size is not None and not 8 <= request.image_size <= 2048:
+        raise RequestError(f"an image size of {request.image_size} px is not usable", "it lies between 8 and 2048")
+
+
+def make_plan(request: Request, catalog: Catalog, cache: Cache, device: str) -> Plan:
+    """Decide which methods and networks to try, from what is known without running any of them.
+
+    Raises:
+        WeightsError: A network that was named has no weights.
+        RequestError: A name is not known.
+    """
+    methods = request.methods or tuple(METHODS)
+    small = _median_side(catalog) < SMALL_IMAGE_PX
+    backbones, missing = _backbones(request, cache, small) if "features" in methods else ({}, {})
+    steps: list[Step] = []
+    for method in (m for m in METHODS if m in methods):
+        if method == "features":
+            for name, backbone in backbones.items():
+                recipe = _recipe(request, "features", name)
+                steps.append(Step(recipe, _features_seconds(backbone, len(catalog), cache, device)))
+        elif method == "scratch":
+            steps.append(Step(_recipe(request, "scratch", "cnn"), min(90.0, 5 + len(catalog) * 0.03)))
+        else:
+            steps.append(Step(_recipe(request, method, "none"), 1 + len(catalog) / 800))
+    total, kept = 0.0, []
+    for step in steps:
+        over = total + step.seconds > request.budget_s and total > 0
+        reason = f"about {step.seconds:.0f} s, more than the budget has left" if over else None
+        total += 0 if over else step.seconds
+        kept.append(dataclasses.replace(step, why_not=reason))
+    lines = _lines(catalog, kept, backbones, missing, total, request)
+    return Plan(tuple(kept), backbones, tuple(lines))
+
+
+def _backbones(request: Request, cache: Cache, small: bool) -> tuple[dict[str, Backbone], dict[str, str]]:
+    """The networks to compare, and those of the short list whose weights cannot be had, with the reason."""
+    found: dict[str, Backbone] = {}
+    missing: dict[str, str] = {}
+    named = request.backbones
+    for name in named or networks.DEFAULTS:
+        try:
+            found[name] = networks.describe(
+                name,
+                weights=request.weights,
+                image_size=request.image_size,
+                fit=request.fit,
+                pool=request.pool,
+                seed=request.seed,
+                cache=cache,
+            )
+        except WeightsError as error:
+            if named:
+                raise
+            missing[name] = error.message
+    if not named and (small or not found):
+        # The image itself, small: 16 px keeps a fit on it quick and its heatmap readable.
+        found = {"pixels": networks.describe("pixels", image_size=request.image_size, fit=request.fit, cache=cache), **found}
+    return found, missing
+
+
+def _recipe(request: Request, method: str, backbone: str) -> Recipe:
+    featured = method == "features"
+    return Recipe(
+        method=method,
+        backbone=backbone,
+        weights=request.weights if featured else "random",
+        head=request.head if featured else "auto",
+        image_size=request.image_size if method in ("features", "scratch") else None,
+        fit=request.fit,  # type: ignore[arg-type]
+        pool=request.pool if featured else "avg",  # type: ignore[arg-type]
+        seed=request.seed,
+    )
+
+
+def speed_name(backbone: Backbone, device: str) -> str:
+    """The cache's entry for how many images a second a network did here."""
+    return f"speed/{digest([backbone.name, backbone.preprocess.size, device, os.cpu_count()])}"
+
+
+def _features_seconds(backbone: Backbone, images: int, cache: Cache, device: str) -> float:
+    """About how long the features of so many images take here: as measured before, or by the number of parameters."""
+    if backbone.source == "pixels":
+        return 3 + images / 500
+    rate = cache.read_json(speed_name(backbone, device))
+    if rate is None:
+        area = backbone.preprocess.size[0] * backbone.preprocess.size[1] / 224**2
+        rate = _GENERIC_NETWORK_SPEED / max(backbone.parameters, 1_000_000) / area * (20 if device == "cuda" else 1)
+    return 8 + images / min(float(rate), 1500.0)
+
+
+def _median_side(catalog: Catalog) -> float:
+    sides = [min(w, h) for w, h in zip(catalog.column("width"), catalog.column("height"), strict=True) if w and h]
+    return float(np.median(sides)) if sides else 0.0
+
+
+def _lines(
+    catalog: Catalog,
+    steps: list[Step],
+    backbones: Mapping[str, Backbone],
+    missing: Mapping[str, str],
+    total: float,
+    request: Request,
+) -> list[str]:
+    """The plan as a person reads it."""
+    lines = [f"{len(catalog):,} images of {len(catalog.classes)} classes; plan for about {_time(total)}:"]
+    for step in steps:
+        recipe = step.recipe
+        what = f"{recipe.method} on {recipe.backbone}" if recipe.method == "features" else recipe.method
+        backbone = backbones.get(recipe.backbone)
+        download = ""
+        if backbone is not None and backbone.weights.startswith("hub:"):
+            download = f", downloads about {backbone.parameters * 4 / 1e6:.0f} MB once"
+        lines.append(f"  {what}: " + (f"left out, {step.why_not}" if step.why_not else f"{_time(step.seconds)}{download}"))
+    if missing:
+        lines.append(f"  not at hand: {', '.join(missing)} ({next(iter(missing.values()))})")
+    if not any(s.recipe.method == "features" for s in steps) and "features" in (request.methods or METHODS):
+        lines.append("  no pretrained network can be had here")
+    return lines
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def slug(text: str) -> str:
+    """A portable folder name: letters, digits, `-`; never a name that Windows keeps for itself.
+
+    Example:
+        >>> slug("My photos (2024)!")
+        'my-photos-2024'
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-")
+    reserved = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(10)), *(f"lpt{i}" for i in range(10))}
+    return name if name and name not in reserved else f"photos-{name}".strip("-")
+
+
+def device_of(request: Request) -> str:
+    """The device that the request means here."""
+    return engine.choose_device(request.device)
+
+
+def photos_name(photos: str) -> str:
+    """What a run of these photographs is called."""
+    path = Path(photos)
+    return slug(path.stem if path.suffix.lower() in (".csv", ".parquet") else (path.name or path.resolve().name))

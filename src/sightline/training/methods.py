@@ -1,0 +1,208 @@
+"""METHODS: the ways from a catalog and a recipe to classifiers. Each gives its candidates, the best first."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from sightline import engine, heads, networks, pixels
+from sightline.errors import DataError, unknown
+from sightline.records import Backbone, Predictions, Recipe, from_plain
+from sightline.training import precision, scratch, shortcut
+from sightline.training.work import (
+    CROSS_VALIDATE_BELOW,
+    UNBALANCED,
+    Candidate,
+    Work,
+    extract,
+    folds_for,
+    make_classifier,
+    undecodable,
+)
+
+QUICK_HEADS = ("logistic", "ridge", "knn", "centroid", "forest")
+"""What `head = "auto"` compares: everything that costs seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineSettings:
+    """`baseline` always gives the most frequent class; there is nothing to set."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesSettings:
+    """Settings of `features`.
+
+    Args:
+        refit: Fit the chosen head once more on training and validation images together, after cross-validation.
+        folds: Folds of the cross-validation, 2 to 20; used with fewer than 1,000 validation images.
+        class_weight: `balanced` counts each class alike; `auto` does so where one has over 3 times another's images.
+        head: The head's own settings, such as `{"C": [0.1, 1.0]}`.
+    """
+
+    refit: bool = True
+    folds: int = 5
+    class_weight: Literal["auto", "balanced", "none"] = "auto"
+    head: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A record of METHODS: its function and its settings' dataclass."""
+
+    fit: Callable[[Work, Recipe], list[Candidate]]
+    settings: type
+
+
+def fit(work: Work, recipe: Recipe) -> list[Candidate]:
+    """Carry a recipe out.
+
+    Returns:
+        Candidates, the best on held-out images first.
+
+    Raises:
+        RequestError: The method, a setting, the backbone or the head is not known.
+        DataError: The photographs do not allow it: one class only, nothing in the training split.
+    """
+    if recipe.method not in METHODS:
+        raise unknown("method", recipe.method, METHODS)
+    if not len(work.split("train")):
+        raise DataError("there are no usable images in the training split", "see `sightline scan` for what is left out")
+    if len(np.unique(work.labels[work.split("train", "val")])) < 2:
+        raise DataError("all images belong to one class", "a classifier needs at least two classes; see `sightline scan`")
+    candidates = METHODS[recipe.method].fit(work, recipe)
+    return sorted(candidates, key=lambda c: (-c.val_accuracy, c.val_log_loss))
+
+
+def resolve(work: Work, recipe: Recipe) -> Backbone:
+    """The recipe's backbone with the pixel range that this catalog's training images call for."""
+    backbone = networks.describe(
+        recipe.backbone,
+        weights=recipe.weights,
+        image_size=recipe.image_size,
+        fit=recipe.fit,
+        pool=recipe.pool,
+        seed=recipe.seed,
+        cache=work.cache,
+    )
+    found = value_range(work)
+    if found is None:
+        return backbone
+    return dataclasses.replace(backbone, preprocess=dataclasses.replace(backbone.preprocess, value_range=found))
+
+
+def value_range(work: Work) -> tuple[float, float] | None:
+    """The range of stored values of the training images that have more than 8 bits; None where there are none."""
+    modes = work.catalog.column("mode")
+    deep = [work.catalog.files()[i] for i in work.split("train") if modes[i] in pixels.DEEP_MODES]
+    return pixels.value_range(deep) if deep else None
+
+
+def baseline(work: Work, recipe: Recipe) -> list[Candidate]:
+    """Always the most frequent class: what any classifier has to beat."""
+    from_plain(BaselineSettings, recipe.settings, "settings of baseline")
+    backbone = Backbone("none", "none", pixels.Preprocess(), 0)
+    return fit_heads(work, dataclasses.replace(recipe, backbone="none"), backbone, ("constant",), FeaturesSettings())
+
+
+def features(work: Work, recipe: Recipe) -> list[Candidate]:
+    """A head, or several, on the features of a frozen backbone: one forward pass per image."""
+    settings = from_plain(FeaturesSettings, recipe.settings, "settings of features")
+    if recipe.head != "auto" and recipe.head not in heads.HEADS:
+        raise unknown("head", recipe.head, [*heads.HEADS, "auto"])
+    kinds = QUICK_HEADS if recipe.head == "auto" else (recipe.head,)
+    return fit_heads(work, recipe, resolve(work, recipe), kinds, settings)
+
+
+def fit_heads(
+    work: Work, recipe: Recipe, backbone: Backbone, kinds: tuple[str, ...], settings: FeaturesSettings
+) -> list[Candidate]:
+    """Fit heads on one backbone's features and judge its fast precision with the best of them.
+
+    Returns:
+        One candidate per head, best first.
+    """
+    networked = backbone.source not in ("none", "file", "pixels")
+    fast: engine.Precision = engine.fast_precision(work.device) if networked else "f32"
+    fitted = _fit_at(work, recipe, backbone, kinds, settings, fast)
+    if not networked:
+        return fitted
+    verdict = precision.judge(work, fitted[0].classifier, fast)
+    if verdict["used"] != fast:
+        fitted = _fit_at(work, recipe, backbone, kinds, settings, "f32")
+    return [dataclasses.replace(c, classifier=precision.record(c.classifier, verdict)) for c in fitted]
+
+
+def _fit_at(
+    work: Work,
+    recipe: Recipe,
+    backbone: Backbone,
+    kinds: tuple[str, ...],
+    settings: FeaturesSettings,
+    used: engine.Precision,
+) -> list[Candidate]:
+    """Fit heads on features of one precision."""
+    found = extract(work, backbone, used)
+    rows = np.array([i for i in work.split("train", "val") if i not in found.problems], dtype=np.int64)
+    labels = work.labels[rows]
+    in_val = np.isin(rows, work.split("val"))
+    crossed = in_val.sum() < CROSS_VALIDATE_BELOW
+    if crossed:
+        folds = folds_for(work, rows, settings.folds, recipe.seed)
+        estimate = f"{len(folds)}-fold cross-validation"
+    else:
+        folds, estimate = [(np.flatnonzero(~in_val), np.flatnonzero(in_val))], "validation"
+    lost = undecodable(work, found)
+    candidates = []
+    for kind in kinds:
+        started = time.perf_counter()
+        work.progress(f"fitting {kind}", 0, 0)
+        fit = heads.fit(
+            kind,
+            found.values[rows],
+            labels,
+            len(work.classes),
+            folds=folds,
+            refit=settings.refit,
+            settings=settings.head,
+            seed=recipe.seed,
+            class_weight=_class_weight(settings.class_weight, labels),
+        )
+        held = np.flatnonzero(np.isfinite(fit.logits).all(axis=1))
+        temperature = heads.temperature(fit.logits[held], labels[held])
+        probs = heads.softmax(fit.logits[held] / temperature)
+        paths = tuple(work.catalog.paths[i] for i in rows[held])
+        exact = dataclasses.replace(recipe, head=kind)
+        candidates.append(
+            Candidate(
+                classifier=make_classifier(work, exact, backbone, fit.head, temperature=temperature),
+                label=kind if backbone.source == "none" else f"{backbone.name} + {kind}",
+                val=Predictions(paths, work.classes, labels[held], probs),
+                estimate=estimate,
+                seconds=found.seconds + time.perf_counter() - started,
+                undecodable=lost,
+                detail={"path": fit.path, "computed": found.computed},
+            )
+        )
+    return sorted(candidates, key=lambda c: (-c.val_accuracy, c.val_log_loss))
+
+
+def _class_weight(asked: str, labels: np.ndarray) -> Literal["balanced"] | None:
+    """Whether classes are weighted, for `auto` by how unlike their sizes are."""
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]
+    unbalanced = asked == "auto" and counts.max() > UNBALANCED * counts.min()
+    return "balanced" if asked == "balanced" or unbalanced else None
+
+
+METHODS: dict[str, Method] = {
+    "baseline": Method(baseline, BaselineSettings),
+    "shortcut": Method(shortcut.fit, shortcut.ShortcutSettings),
+    "features": Method(features, FeaturesSettings),
+    "scratch": Method(scratch.fit, scratch.ScratchSettings),
+}

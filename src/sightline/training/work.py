@@ -1,0 +1,188 @@
+"""What every method is given, and what every method gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sightline import engine, features
+from sightline.classifier import Classifier, backbone_tensors, content_keys, versions
+from sightline.errors import DataError
+from sightline.records import Backbone, Card, Catalog, Head, Predictions, Progress, Recipe, silent
+from sightline.store import Cache
+
+CROSS_VALIDATE_BELOW = 1000
+"""With fewer validation images than this, heads are chosen by cross-validation over training and validation together."""
+UNBALANCED = 3.0
+"""Classes are weighted where the largest has more than this many times the images of the smallest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a method may use. Test images are among the catalog's, so that all features come from one pass; only their
+    pixels are ever looked at here, never their labels.
+
+    Args:
+        catalog: Rows that are usable and have a split.
+        cluster: int64 (n,), rows of one number are duplicates or one group, and stay together in every fold.
+        classes: Names, in the order of class indices.
+        cache: Features and converted networks.
+        device: `cpu`, `cuda` or `mps`.
+        budget_s: How long the method may take.
+        progress: Told how far it is.
+    """
+
+    catalog: Catalog
+    cluster: np.ndarray
+    classes: tuple[str, ...]
+    cache: Cache
+    device: str = "cpu"
+    budget_s: float = float("inf")
+    progress: Progress = silent
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (n,): class indices of all rows."""
+        return self.catalog.labels(self.classes)
+
+    def split(self, *names: str) -> np.ndarray:
+        """int64: the rows of these splits whose class is known."""
+        splits = self.catalog.column("split")
+        labels = self.labels
+        return np.array([i for i, s in enumerate(splits) if s in names and labels[i] >= 0], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One fitted classifier and what is known of it before the test split is opened.
+
+    Args:
+        classifier: The thing itself.
+        label: What people call it, such as "mobilenetv2_100 + logistic".
+        val: Its answers on images that it was not fitted on.
+        estimate: How these came about: `validation` or `5-fold cross-validation`.
+        seconds: What it cost, features included.
+        undecodable: Split → files that gave no pixels, with the reason.
+        note: What the user should know about it.
+        detail: The method's own findings, such as the path of a hyper-parameter.
+        history: Rows per epoch, for methods that train.
+        steps: Optimiser steps.
+    """
+
+    classifier: Classifier
+    label: str
+    val: Predictions
+    estimate: str
+    seconds: float
+    undecodable: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
+    note: str | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    history: Sequence[Mapping[str, float]] = ()
+    overfitting: str | None = None
+    steps: int = 0
+
+    @property
+    def val_accuracy(self) -> float:
+        """The share of right answers on held-out images."""
+        return float((self.val.y_pred == self.val.y_true).mean())
+
+    @property
+    def val_log_loss(self) -> float:
+        """The mean negative logarithm of the probability of the right answer."""
+        picked = self.val.probs[np.arange(len(self.val)), self.val.y_true]
+        return float(-np.log(np.clip(picked, 1e-15, 1)).mean())
+
+
+def folds_for(work: Work, rows: np.ndarray, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Stratified folds over `rows` (positions within them) in which no cluster is torn apart.
+
+    Raises:
+        DataError: A class has too few clusters to be held out even once.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    labels, cluster = work.labels[rows], work.cluster[rows]
+    fewest = min(len(np.unique(cluster[labels == k])) for k in np.unique(labels))
+    count = min(count, fewest)
+    if count < 2:
+        raise DataError(
+            "a class has only one image (or one group of duplicates) outside the test split",
+            "add photographs to it, or leave the class out with --classes",
+        )
+    if len(np.unique(cluster)) == len(cluster):
+        plain = StratifiedKFold(count, shuffle=True, random_state=seed)
+        return [(np.asarray(a), np.asarray(b)) for a, b in plain.split(rows, labels)]
+    grouped = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    return [(np.asarray(a), np.asarray(b)) for a, b in grouped.split(rows, labels, cluster)]
+
+
+def extract(work: Work, backbone: Backbone, precision: engine.Precision, rows: np.ndarray | None = None) -> features.Features:
+    """Features of the catalog's rows (all of them, or some)."""
+    index = np.arange(len(work.catalog)) if rows is None else rows
+    files, contents = work.catalog.files(), work.catalog.column("content")
+
+    def session(count: int) -> engine.Session:
+        return engine.open_session(backbone, cache=work.cache, precision=precision, device=work.device, expected=count)
+
+    return features.extract(
+        [files[i] for i in index],
+        [contents[i] for i in index],
+        backbone,
+        session=session,
+        precision=precision,
+        cache=work.cache,
+        progress=work.progress,
+    )
+
+
+def undecodable(work: Work, found: features.Features) -> dict[str, list[dict[str, str]]]:
+    """Split → the files whose pixels could not be read, with the reason."""
+    paths, splits = work.catalog.paths, work.catalog.column("split")
+    listed: dict[str, list[dict[str, str]]] = {}
+    for row, (_, why) in found.problems.items():
+        listed.setdefault(splits[row], []).append({"path": paths[row], "problem": why})
+    return listed
+
+
+def make_classifier(
+    work: Work,
+    recipe: Recipe,
+    backbone: Backbone,
+    head: Head,
+    *,
+    temperature: float = 1.0,
+    precision: Mapping[str, Any] | None = None,
+    tensors: Mapping[str, np.ndarray] | None = None,
+) -> Classifier:
+    """A classifier with its card; the weights of a named backbone are looked up where they are not given."""
+    rows = work.split("train", "val", "test")
+    splits, labels = work.catalog.column("split"), work.labels
+    counts = {c: {"train": 0, "val": 0, "test": 0} for c in work.classes}
+    for i in rows:
+        counts[work.classes[labels[i]]][splits[i]] += 1
+    card = Card(
+        classes=work.classes,
+        backbone=backbone,
+        head=head.kind,
+        head_settings=dict(head.settings),
+        method=recipe.method,
+        recipe=recipe,
+        temperature=temperature,
+        data={"fingerprint": work.catalog.fingerprint(), "images": counts},
+        precision=dict(precision or {"used": "f32"}),
+        software=versions(),
+    )
+    if tensors is None:
+        tensors = backbone_tensors(backbone, work.cache) if backbone.source not in ("none", "file", "pixels") else {}
+    contents = work.catalog.column("content")
+    seen = np.unique(content_keys([contents[i] for i in work.split("train", "val")]))
+    return Classifier(card, head, tensors, seen, backbone.name if backbone.source == "user" else None)
+
+
+def with_card(classifier: Classifier, **changes: Any) -> Classifier:
+    """The same classifier with parts of its card replaced."""
+    return dataclasses.replace(classifier, card=dataclasses.replace(classifier.card, **changes))
