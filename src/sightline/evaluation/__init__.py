@@ -1,0 +1,35 @@
+"""Arrays in, numbers out: scores with their intervals, curves as data, mistakes. Knows nothing of files or networks.
+
+The definitions are scikit-learn's. What is not defined for some images is None with a reason beside it, never 0.
+"""
+
+from sightline.evaluation.curves import (
+    CALIBRATION_BINS,
+    CalibrationBin,
+    auc,
+    calibration_curve,
+    equal_error_rate,
+    expected_calibration_error,
+    roc_curve,
+)
+from sightline.evaluation.intervals import auc_interval, macro_auc_interval, wilson
+from sightline.evaluation.mistakes import confused_pairs, mistakes
+from sightline.evaluation.scores import inversion, rarer_class, score
+
+__all__ = [
+    "CALIBRATION_BINS",
+    "CalibrationBin",
+    "auc",
+    "auc_interval",
+    "calibration_curve",
+    "confused_pairs",
+    "equal_error_rate",
+    "expected_calibration_error",
+    "inversion",
+    "macro_auc_interval",
+    "mistakes",
+    "rarer_class",
+    "roc_curve",
+    "score",
+    "wilson",
+]

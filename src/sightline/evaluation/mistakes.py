@@ -1,0 +1,56 @@
+"""Which images are answered wrongly, and which classes are taken for one another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sightline.records import Predictions
+
+
+def mistakes(predictions: Predictions) -> list[dict[str, Any]]:
+    """The wrongly answered images, the most confident mistake first; images without a label are no mistakes.
+
+    Returns:
+        One {"path", "label", "predicted", "probability"} for each; equal probabilities stand in the order of the images.
+    """
+    if not len(predictions):
+        return []
+    y_pred = predictions.y_pred
+    top = predictions.probs[np.arange(len(predictions)), y_pred]
+    wrong = np.flatnonzero((predictions.y_true >= 0) & (predictions.y_true != y_pred))
+    return [
+        {
+            "path": predictions.paths[i],
+            "label": predictions.classes[predictions.y_true[i]],
+            "predicted": predictions.classes[y_pred[i]],
+            "probability": float(top[i]),
+        }
+        for i in wrong[np.argsort(-top[wrong], kind="stable")]
+    ]
+
+
+def confused_pairs(confusion: Sequence[Sequence[int]], classes: Sequence[str], limit: int = 20) -> list[dict[str, Any]]:
+    """The most frequent mistakes by class: what is taken for what, how often, and for what share of that class.
+
+    Args:
+        confusion: k × k counts, rows the label, columns the answer.
+        classes: k names.
+        limit: How many pairs at most.
+
+    Returns:
+        One {"label", "predicted", "n", "share"} for each pair, the most frequent first.
+    """
+    counts = np.array(confusion, dtype=np.int64).reshape(len(classes), len(classes))
+    totals = counts.sum(axis=1)
+    off = counts.copy()
+    np.fill_diagonal(off, 0)
+    order = np.argsort(-off, axis=None, kind="stable")[:limit]
+    pairs = [divmod(int(flat), len(classes)) for flat in order]
+    return [
+        {"label": classes[r], "predicted": classes[c], "n": int(off[r, c]), "share": float(off[r, c] / totals[r])}
+        for r, c in pairs
+        if off[r, c]
+    ]

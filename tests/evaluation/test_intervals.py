@@ -1,0 +1,88 @@
+"""Intervals: numbers worked by hand, coverage by simulation, and what they do at the edges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sightline import evaluation
+from sightline.evaluation.intervals import newcombe
+
+
+def test_delong_worked_by_hand() -> None:
+    # positives .35 .8 beat (1, 2) of the negatives .1 .4: placements .5 1; negatives are beaten by (2, 1) of 2: 1 .5
+    # var = .125/2 + .125/2 = .125; 0.75 ± 1.959964 · 0.353553 = .0570…1 (cut)
+    low, high = evaluation.auc_interval(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8])) or (None, None)
+    assert low == pytest.approx(0.75 - 1.959963984540054 * 0.125**0.5, abs=1e-12) and high == 1.0
+
+
+def test_perfect_separation_claims_no_certainty() -> None:
+    low, high = evaluation.auc_interval(np.array([0, 0, 0, 1, 1, 1]), np.arange(6.0)) or (1.0, 1.0)
+    assert high == 1.0 and 0.3 < low < 0.7
+    many = np.repeat([0, 1], 500)
+    low, high = evaluation.auc_interval(many, many.astype(float)) or (0.0, 0.0)
+    assert high == 1.0 and 0.98 < low < 1.0
+
+
+def test_one_positive_image_still_has_an_interval() -> None:
+    low, high = evaluation.auc_interval(np.array([0, 0, 0, 1]), np.array([0.1, 0.2, 0.9, 0.5])) or (0.0, 0.0)
+    assert 0 < low < 2 / 3 < high < 1
+    assert evaluation.auc_interval(np.array([1, 1]), np.array([0.1, 0.2])) is None
+
+
+def test_newcombe_is_symmetric_and_its_ends_solve_its_equation() -> None:
+    low, high = newcombe(0.8, 20, 30)
+    assert newcombe(0.2, 30, 20) == pytest.approx((1 - high, 1 - low), abs=1e-12)
+    for t in (low, high):
+        spread = 1 + 24 * (1 - t) / (2 - t) + 24 * t / (1 + t)
+        assert abs(0.8 - t) == pytest.approx(1.959963984540054 * (t * (1 - t) * spread / 600) ** 0.5, abs=1e-9)
+
+
+def test_two_classes_by_the_macro_way_are_delongs() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 60)
+    p = np.clip(0.3 + 0.3 * y + rng.normal(0, 0.25, 60), 0, 1)
+    macro = evaluation.macro_auc_interval(y, np.stack([1 - p, p], 1))
+    assert macro == pytest.approx(evaluation.auc_interval(y == 1, p), abs=1e-12)
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_intervals_hold_the_truth_as_often_as_they_claim(k: int) -> None:
+    rng = np.random.default_rng(1)
+
+    def sample(n: int) -> tuple[np.ndarray, np.ndarray]:
+        y = rng.integers(0, k, n)
+        return y, rng.normal(size=(n, k)) + np.eye(k)[y]
+
+    y, s = sample(40_000)
+    truth = float(np.mean([evaluation.auc(y == c, s[:, c]) for c in range(k)]))
+    found = [evaluation.macro_auc_interval(*sample(120)) or (0.0, 0.0) for _ in range(300)]
+    assert 0.91 <= np.mean([low <= truth <= high for low, high in found]) <= 0.985
+    widths = [high - low for low, high in found]
+    assert np.mean(widths) < 0.2
+
+
+def test_wilson_at_the_edges() -> None:
+    assert evaluation.wilson(0, 0) == (0.0, 1.0)
+    assert evaluation.wilson(0, 10)[0] == 0.0 and evaluation.wilson(10, 10)[1] == 1.0
+    # Newcombe 1998, table I, method 3: 81 of 263
+    assert evaluation.wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+def test_calibration_worked_by_hand() -> None:
+    correct, sure = np.array([True, False, True, True]), np.array([0.95, 0.95, 0.6, 1.0])
+    curve = evaluation.calibration_curve(correct, sure, bins=10)
+    assert [(b.n, round(b.accuracy, 4), round(b.confidence, 4)) for b in curve] == [(1, 1.0, 0.6), (3, 0.6667, 0.9667)]
+    assert evaluation.expected_calibration_error(correct, sure, bins=10) == pytest.approx(0.25 * 0.4 + 0.75 * 0.3, abs=1e-12)
+    assert evaluation.expected_calibration_error(np.zeros(0, bool), np.zeros(0)) is None
+
+
+def test_a_bin_holds_its_upper_edge() -> None:
+    (only,) = evaluation.calibration_curve(np.array([True]), np.array([0.2]), bins=5)
+    assert (only.low, only.high) == (0.0, 0.2)
+
+
+def test_equal_error_rate_worked_by_hand() -> None:
+    assert evaluation.equal_error_rate(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8])) == pytest.approx(0.5)
+    assert evaluation.equal_error_rate(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.3, 0.4])) == 0.0
+    assert evaluation.equal_error_rate(np.array([0, 1]), np.array([0.5, 0.5])) == pytest.approx(0.5)
