@@ -73,7 +73,9 @@ def run(
     weights: options.Weights = "pretrained",
     methods: options.Methods = None,
     head: options.Head = "auto",
-    recipe: Annotated[str | None, typer.Option(metavar="FILE", help="A recipe in TOML instead of these.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A recipe in TOML: its method is carried out as it says.")
+    ] = None,
     budget: options.Budget = "10m",
     seed: options.Seed = 0,
     val: options.Val = "0.15",
@@ -103,11 +105,13 @@ def run(
       sightline run "my photos"
       sightline run photos --backbone resnet50 --methods baseline,shortcut,features --budget 5m
     """
-    from sightline import journey, store
+    from sightline import journey, records, store
 
+    chosen = None if recipe is None else records.read_recipe(options.output(recipe))
     request = journey.Request(
         photos=photos,
         out=out,
+        recipe=chosen,
         backbones=options.items(backbone),
         weights=weights,
         methods=options.items(methods),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,6 +46,7 @@ def train(
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe or of its settings.")
     ] = None,
+    device: options.Device = "auto",
     resume: options.Resume = False,
     as_json: options.Json = False,
 ) -> None:
@@ -61,7 +61,15 @@ def train(
     chosen = records.read_recipe(options.output(recipe), options.assignments(changes))
     with console.progress() as progress:
         table = data.open_catalog(catalog, progress)
-        run = journey.train(table, chosen, options.output(out), resume=resume, progress=progress, cache=store.Cache())
+        run = journey.train(
+            table,
+            chosen,
+            options.output(out),
+            resume=resume,
+            device=device,
+            progress=progress,
+            cache=store.Cache(),
+        )
     value = values.of_training(run)
     if as_json:
         return console.print_json(value)
@@ -78,6 +86,8 @@ def evaluate(
     catalog: options.CatalogFile,
     out: Annotated[str | None, typer.Option("-o", "--out", metavar="RUN", help="A folder for report and mistakes.")] = None,
     positive: options.Positive = None,
+    code: options.Code = None,
+    device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
     """Score a classifier, or any tool's probabilities.
@@ -92,17 +102,30 @@ def evaluate(
     from sightline import journey, store
 
     with console.progress() as progress:
-        run = journey.evaluate(subject, catalog, out=out, positive=positive, progress=progress, cache=store.Cache())
+        run = journey.evaluate(
+            subject,
+            catalog,
+            out=out,
+            positive=positive,
+            code=code,
+            device=device,
+            progress=progress,
+            cache=store.Cache(),
+        )
     value = values.of_evaluation(run)
     if as_json:
         return console.print_json(value)
-    console.print_line(f"accuracy  {job.interval(value)}  ({value['split']})")
+    console.print_line(f"accuracy          {job.interval(value)}")
+    if value["in_training"]:
+        console.print_line(
+            f"without leaks     {job.interval(value['test_without_leaks'])}  ({value['in_training']:,} were in training)"
+        )
     for key in ("balanced_accuracy", "macro_f1", "log_loss", "ece", "roc_auc", "eer"):
         number, why = value[key], (value["reasons"] or {}).get(key)
         console.print_line(f"{key:<18}{'–' if number is None else f'{number:.3f}'}{f'  ({why})' if why else ''}")
     if value["inverted"]:
         console.print_line(value["inverted"])
-    console.print_line(f"run       {value['run']}")
+    console.print_line(f"report            {run.folder / 'report.html'}")
 
 
 @console.guarded
@@ -125,8 +148,10 @@ def predict(
     from sightline import classifier, store
 
     with console.progress() as progress:
-        loaded = classifier.load(_classifier_file(model))
-        answers = loaded.predict([options.output(path) for path in paths], progress=progress, cache=store.Cache())
+        loaded = classifier.load(options.output(model), code=code)
+        answers = loaded.predict(
+            [options.output(path) for path in paths], device=device, progress=progress, cache=store.Cache()
+        )
     if out is not None:
         store.write_text(options.output(out), answers.to_csv())
     rows = values.of_predictions(answers)
@@ -136,16 +161,6 @@ def predict(
     console.print_table(("path", "label", "probability"), told)
     for path, error in answers.errors.items():
         console.warn(f"{path}: {error}")
-
-
-def _classifier_file(subject: str) -> Path:
-    """The classifier of a run's folder, or the file itself."""
-    path = options.output(subject)
-    if not path.is_dir():
-        return path
-    from sightline.records import Run
-
-    return Run.load(path).classifier_file
 
 
 @console.guarded
@@ -178,6 +193,8 @@ def explain(
     target: Annotated[str | None, typer.Option(metavar="CLASS", help="Explain this class; else the predicted one.")] = None,
     method: Annotated[str, typer.Option(metavar="auto|gradcam|masks", help="How.")] = "auto",
     seed: options.Seed = 0,
+    code: options.Code = None,
+    device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
     """Draw where a classifier looked.
@@ -192,8 +209,21 @@ def explain(
 
     with console.progress() as progress:
         rows = journey.explain(
-            subject, images, out=out, target=target, method=method, seed=seed, progress=progress, cache=store.Cache()
+            subject,
+            images,
+            out=out,
+            target=target,
+            method=method,
+            seed=seed,
+            code=code,
+            device=device,
+            progress=progress,
+            cache=store.Cache(),
         )
     if as_json:
         return console.print_json(rows)
-    console.print_table(("path", "target", "overlay"), [(row["path"], row["target"], row["overlay"]) for row in rows])
+    drawn = [(row["path"], row["target"], row["overlay"]) for row in rows if "error" not in row]
+    console.print_table(("path", "target", "overlay"), drawn)
+    for row in rows:
+        if "error" in row:
+            console.warn(f"{row['path']}: {row['error']}")

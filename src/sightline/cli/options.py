@@ -59,6 +59,12 @@ Fit = Annotated[str | None, typer.Option(metavar="|".join(FITS), help="How an im
 ImageSize = Annotated[int | None, typer.Option(min=1, metavar="PIXELS", help="Side of the square that the network sees.")]
 Pool = Annotated[str, typer.Option(metavar="|".join(POOLS), help="What becomes of the network's last map.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where networks run.")]
+Code = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE.py:FUNCTION", help="Who builds the network of a classifier that is your own code; runs that code."
+    ),
+]
 Budget = Annotated[str, typer.Option(metavar="TIME", help="How long the methods may take together: 90s, 10m, 1h.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same request.")]
 

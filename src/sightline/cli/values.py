@@ -45,9 +45,12 @@ def of_training(run: Run) -> dict[str, Any]:
 
 
 def of_evaluation(run: Run) -> dict[str, Any]:
-    """`evaluate`: the scores of the split that was scored; an undefined one is null, and `reasons` says why."""
-    split = run.data.get("scored") or ("test" if run.data.get("test") else "val")
-    return {"run": str(run.folder), "split": split, **_pick(run.data.get(split) or {}, _SCORES)}
+    """`evaluate`: the scores of what was scored; an undefined one is null, and `reasons` says why."""
+    data = run.data
+    told = {"run": str(run.folder), "split": data.get("scored", "test"), **_pick(data.get("test") or {}, _SCORES)}
+    told["in_training"] = data.get("in_training")
+    told["test_without_leaks"] = _pick(data.get("test_without_leaks"), _RUN_TEST)
+    return told
 
 
 def of_scan(catalog: Catalog, file: str) -> dict[str, Any]:

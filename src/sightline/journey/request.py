@@ -51,6 +51,7 @@ class Request:
     allow_truncated: bool = False
     command: str = ""
     resume: bool = False
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def check(request: Request) -> None:
     Raises:
         RequestError: With the closest known name.
     """
-    for method in request.methods:
+    for method in (*request.methods, *([request.recipe.method] if request.recipe is not None else [])):
         if method not in METHODS:
             raise unknown("method", method, METHODS)
     if request.head != "auto" and request.head not in heads.HEADS:
@@ -119,6 +120,7 @@ def make_plan(request: Request, catalog: Catalog, cache: Cache, device: str) -> 
         WeightsError: A network that was named has no weights.
         RequestError: A name is not known.
     """
+    request = _with_recipe(request)
     methods = request.methods or tuple(METHODS)
     small = _median_side(catalog) < SMALL_IMAGE_PX
     backbones, missing = _backbones(request, cache, small) if "features" in methods else ({}, {})
@@ -168,7 +170,19 @@ def _backbones(request: Request, cache: Cache, small: bool) -> tuple[dict[str, B
     return found, missing
 
 
+def _with_recipe(request: Request) -> Request:
+    """The request in which the options are those of its recipe: that, and what any classifier is compared with."""
+    r = request.recipe
+    if r is None:
+        return request
+    methods = request.methods or ("baseline", "shortcut", r.method)
+    options = {"weights": r.weights, "head": r.head, "image_size": r.image_size, "fit": r.fit, "pool": r.pool}
+    return dataclasses.replace(request, methods=methods, backbones=(r.backbone,), **options)  # type: ignore[arg-type]
+
+
 def _recipe(request: Request, method: str, backbone: str) -> Recipe:
+    if request.recipe is not None and method == request.recipe.method:
+        return request.recipe
     featured = method == "features"
     return Recipe(
         method=method,

@@ -1,0 +1,135 @@
+"""Exit codes, errors and notes: what a person and a program see when something is wrong."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from sightline.cli import console
+from sightline.errors import DataError, RequestError
+
+
+def ending(command: Callable[[], None]) -> Any:
+    """What a guarded command gives."""
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(console.guarded(command))
+    return CliRunner().invoke(app, [])
+
+
+def failing(error: BaseException) -> Callable[[], None]:
+    def command() -> None:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (
+            DataError("photos holds no images", "name another folder"),
+            1,
+            "error: photos holds no images\nhint: name another folder",
+        ),
+        (RequestError("there is no head 'x'"), 2, "error: there is no head 'x'\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted\nhint: the same command goes on"),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 1, "No space left on device: runs/x\nhint: make room"),
+        (PermissionError(errno.EACCES, "Permission denied", "runs"), 1, "Permission denied: runs\nhint: ask for access"),
+    ],
+)
+def test_what_can_be_foreseen_is_a_sentence_a_hint_and_an_exit_code(error: BaseException, code: int, said: str) -> None:
+    ended = ending(failing(error))
+    assert ended.exit_code == code
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    for error in (ValueError("x"), OSError(errno.EBADF, "Bad file descriptor")):
+        assert ending(failing(error)).exception is error
+
+
+def test_a_long_or_marked_up_message_is_printed_as_it_is() -> None:
+    message = "[bold]" + "word " * 60 + "/a/[red]b.jpg\x1b[31m\u202e"
+    assert "error: [bold]" + "word " * 60 + "/a/[red]b.jpg\\x1b[31m\\u202e\n" in ending(failing(DataError(message))).stderr
+
+
+def test_warnings_become_notes_once() -> None:
+    def command() -> None:
+        for _ in range(3):
+            logging.getLogger("sightline").warning("the cache at %s cannot be written", "there")
+
+    ended = ending(command)
+    assert ended.stderr == "note: the cache at there cannot be written\n"
+    assert ended.stdout == ""
+    assert not [h for h in logging.getLogger("sightline").handlers if type(h).__name__ == "_Notes"]
+
+
+def test_progress_without_a_terminal_is_one_line_per_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.progress() as progress:
+        for done in range(0, 1001, 100):
+            progress("reading images", done, 1000)
+        progress("looking for duplicates", 0, 0)
+    captured = capsys.readouterr()
+    assert captured.err == "reading images (1,000)\nlooking for duplicates\n"
+    assert captured.out == ""
+
+
+def test_tables_are_aligned_and_literal(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print_table(("path", "n"), [("[red]猫.jpg", 7), ("a\nb.jpg", 1200)])
+    assert capsys.readouterr().out == "path            n\n[red]猫.jpg     7\na\\nb.jpg     1200\n"
+
+
+def test_json_carries_any_file_name(sightline: Callable[..., Any], tmp_path: Path) -> None:
+    names = ["猫 🐈.jpg", "a\nb.jpg", "-rf.jpg", "bytes\udcff.jpg", "\x1b[31m.jpg", "<script>.jpg"]
+    rows = [{"path": n, "label": "cat", "predicted": "dog", "probability": 0.75} for n in names]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"mistakes": rows}), encoding="utf-8")
+    for encoding in ("utf-8", "cp1252"):
+        ended = sightline("mistakes", "run", "--json", env={"PYTHONIOENCODING": encoding})
+        assert ended.code == 0, ended.err
+        assert json.loads(ended.out) == rows
+        ended = sightline("mistakes", "run", env={"PYTHONIOENCODING": encoding})
+        assert ended.code == 0, ended.err
+        assert len(ended.out.splitlines()) == len(names) + 1
+        assert "\x1b" not in ended.out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise on Windows")
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_a_command_in_order(tmp_path: Path, sent: signal.Signals, code: int) -> None:
+    program = (
+        "import sys, time, sightline.catalog as c\n"
+        "def scan(*a, **k):\n"
+        "    try:\n        print('ready', flush=True); time.sleep(30)\n"
+        "    finally:\n        print('put away', flush=True)\n"
+        "c.scan = scan\nsys.argv = ['sightline', 'scan', 'photos']\n"
+        "from sightline.cli import main\nmain()\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    time.sleep(0.1)
+    child.send_signal(sent)
+    out, err = child.communicate(timeout=20)
+    assert child.returncode == code
+    assert out == "put away\n"
+    assert "Traceback" not in err
+    if sent == signal.SIGINT:
+        assert "error: interrupted\nhint: " in err

@@ -1,0 +1,72 @@
+"""The JSON of every command holds the documented fields; a missing part is null, never a crash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from sightline.cli import values
+from sightline.records import Catalog, Predictions, Run
+
+SCORES = {
+    "n": 40,
+    "accuracy": 0.9,
+    "accuracy_low": 0.8,
+    "accuracy_high": 0.95,
+    "roc_auc": None,
+    "reasons": {"roc_auc": "one class"},
+}
+
+
+def test_a_run() -> None:
+    data = {"method": "features", "backbone": "resnet50", "head": "logistic", "val": SCORES, "test": SCORES, "seconds": 3.5}
+    value = values.of_run(Run(Path("runs/pets"), data))
+    assert {"run", "report", "classifier", "method", "backbone", "head", "val", "test", "seconds"} <= set(value)
+    assert value["test"] == {"n": 40, "accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95}
+    assert value["val"]["accuracy"] == 0.9
+    assert Path(value["report"]) == Path("runs/pets/report.html")
+    assert values.of_run(Run(Path("r"), {}))["test"] is None
+
+
+def test_a_training() -> None:
+    value = values.of_training(Run(Path("r"), {"method": "scratch", "val": SCORES, "epochs": 3, "steps": 30, "seconds": 1.0}))
+    assert {"run", "classifier", "method", "val", "epochs", "steps", "seconds"} <= set(value)
+    assert value["epochs"] == 3
+
+
+def test_an_evaluation_says_why_a_score_is_null() -> None:
+    value = values.of_evaluation(Run(Path("r"), {"test": SCORES}))
+    assert {
+        *("run", "split", "n", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "macro_f1"),
+        *("log_loss", "ece", "roc_auc", "eer", "per_class"),
+    } <= set(value)
+    assert value["split"] == "test"
+    assert value["roc_auc"] is None
+    assert value["reasons"] == {"roc_auc": "one class"}
+
+
+def test_a_scan_counts_usable_images_by_class_and_problems_by_kind() -> None:
+    table = pa.table(
+        {
+            "path": ["a", "b", "c", "d"],
+            "label": ["cat", "dog", "cat", None],
+            "problem": [None, None, "truncated: at 4 kB", "empty"],
+        }
+    )
+    value = values.of_scan(Catalog(table, Path("/photos")), "catalog.csv")
+    assert value["images"] == 4
+    assert value["classes"] == {"cat": 1, "dog": 1}
+    assert value["problems"] == {"empty": 1, "truncated": 1}
+    assert value["catalog"] == "catalog.csv"
+
+
+def test_predictions_answer_every_file() -> None:
+    probs = np.array([[0.25, 0.75], [0.5, 0.5]])
+    found = Predictions(("b.jpg", "a.jpg"), ("cat", "dog"), np.array([-1, -1]), probs, {"c.jpg": "empty"})
+    assert values.of_predictions(found) == [
+        {"path": "b.jpg", "label": "dog", "probability": 0.75, "probabilities": {"cat": 0.25, "dog": 0.75}},
+        {"path": "a.jpg", "label": "cat", "probability": 0.5, "probabilities": {"cat": 0.5, "dog": 0.5}},
+        {"path": "c.jpg", "error": "empty"},
+    ]
