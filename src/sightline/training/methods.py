@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sightline import engine, heads, networks, pixels
+from sightline import engine, heads, networks
 from sightline.errors import DataError, unknown
-from sightline.records import Backbone, Predictions, Recipe, from_plain
-from sightline.training import precision, scratch, shortcut
+from sightline.records import Backbone, Predictions, Preprocess, Recipe, from_plain
+from sightline.training import from_scratch, precision, shortcut
+from sightline.training.settings import ScratchSettings
 from sightline.training.work import (
     CROSS_VALIDATE_BELOW,
     UNBALANCED,
@@ -23,6 +24,7 @@ from sightline.training.work import (
     folds_for,
     make_classifier,
     undecodable,
+    value_range,
 )
 
 QUICK_HEADS = ("logistic", "ridge", "knn", "centroid", "forest")
@@ -96,17 +98,10 @@ def resolve(work: Work, recipe: Recipe) -> Backbone:
     return dataclasses.replace(backbone, preprocess=dataclasses.replace(backbone.preprocess, value_range=found))
 
 
-def value_range(work: Work) -> tuple[float, float] | None:
-    """The range of stored values of the training images that have more than 8 bits; None where there are none."""
-    modes = work.catalog.column("mode")
-    deep = [work.catalog.files()[i] for i in work.split("train") if modes[i] in pixels.DEEP_MODES]
-    return pixels.value_range(deep) if deep else None
-
-
 def baseline(work: Work, recipe: Recipe) -> list[Candidate]:
     """Always the most frequent class: what any classifier has to beat."""
     from_plain(BaselineSettings, recipe.settings, "settings of baseline")
-    backbone = Backbone("none", "none", pixels.Preprocess(), 0)
+    backbone = Backbone("none", "none", Preprocess(), 0)
     return fit_heads(work, dataclasses.replace(recipe, backbone="none"), backbone, ("constant",), FeaturesSettings())
 
 
@@ -204,5 +199,5 @@ METHODS: dict[str, Method] = {
     "baseline": Method(baseline, BaselineSettings),
     "shortcut": Method(shortcut.fit, shortcut.ShortcutSettings),
     "features": Method(features, FeaturesSettings),
-    "scratch": Method(scratch.fit, scratch.ScratchSettings),
+    "scratch": Method(from_scratch.fit, ScratchSettings),
 }

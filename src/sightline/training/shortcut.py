@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from sightline import evaluation, heads, pixels
+from sightline import evaluation, heads
 from sightline.features import FILE_FEATURES
-from sightline.records import Backbone, Predictions, Recipe, from_plain
+from sightline.records import Backbone, Predictions, Preprocess, Recipe, from_plain
 from sightline.training.work import Candidate, Work, extract, folds_for, make_classifier, undecodable
 
 ALARM_AUC = 0.85
@@ -35,7 +35,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     that alone tells most of it.
     """
     settings = from_plain(ShortcutSettings, recipe.settings, "settings of shortcut")
-    backbone = Backbone("file", "file", pixels.Preprocess(), len(FILE_FEATURES))
+    backbone = Backbone("file", "file", Preprocess(), len(FILE_FEATURES))
     found = extract(work, backbone, "f32")
     rows = np.array([i for i in work.split("train", "val") if i not in found.problems], dtype=np.int64)
     labels, values = work.labels[rows], found.values[rows]

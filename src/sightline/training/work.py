@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline import engine, features
+from sightline import engine, features, pixels
 from sightline.classifier import Classifier, backbone_tensors, content_keys, versions
 from sightline.errors import DataError
 from sightline.records import Backbone, Card, Catalog, Head, Predictions, Progress, Recipe, silent
@@ -137,6 +137,13 @@ def extract(work: Work, backbone: Backbone, precision: engine.Precision, rows: n
         cache=work.cache,
         progress=work.progress,
     )
+
+
+def value_range(work: Work) -> tuple[float, float] | None:
+    """The range of stored values of the training images that have more than 8 bits; None where there are none."""
+    modes = work.catalog.column("mode")
+    deep = [work.catalog.files()[i] for i in work.split("train") if modes[i] in pixels.DEEP_MODES]
+    return pixels.value_range(deep) if deep else None
 
 
 def undecodable(work: Work, found: features.Features) -> dict[str, list[dict[str, str]]]:

@@ -1,0 +1,82 @@
+"""Images a second from files to features: Sightline beside Keras and beside timm with a DataLoader, in one run.
+
+Each side is a process of its own; the peers may have environments of their own. Networks and sizes are equal, weights
+random. They take turns, several rounds; the medians are compared, with start-up counted and without. A peer is run with
+each of its thread settings once, and then with its best.
+
+    python benchmarks/features.py PHOTOS --network mobilenetv3 --keras-python KERAS_ENV/bin/python --rounds 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+NETWORKS = {  # name → (timm's name, side in pixels)
+    "xception": ("legacy_xception", 299),
+    "mobilenetv3": ("mobilenetv3_large_100", 224),
+    "resnet50": ("resnet50", 224),
+}
+SETTINGS = {"sightline": ("",), "timm": ("workers=2,threads=1", "workers=2,threads=2", "workers=0,threads=2"), "keras": ("",)}
+
+
+def once(side: str, python: str, photos: Path, network: str, setting: str, limit: int) -> dict[str, float]:
+    """One process: what it says of itself, and its whole time."""
+    with tempfile.TemporaryDirectory() as cache:
+        command = [python, str(HERE / "peers" / f"{side}_features.py"), str(photos), network, setting or "-", str(limit)]
+        environment = {**os.environ, "SIGHTLINE_CACHE": cache, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+        started = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=environment, check=False)
+        seconds = time.perf_counter() - started
+    if done.returncode:
+        raise SystemExit(f"{side} failed:\n{done.stderr[-2000:]}")
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+    return {"rate": said["images"] / said["seconds"], "whole": said["images"] / seconds, "images": said["images"]}
+
+
+def main() -> None:
+    """Run the sides in turn and print one ratio per peer."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path, help="a folder per class")
+    parser.add_argument("--network", choices=NETWORKS, default="mobilenetv3")
+    parser.add_argument("--keras-python", help="the interpreter of an environment with tensorflow; left out if not given")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=1000, help="images")
+    options = parser.parse_args()
+    pythons = {"sightline": sys.executable, "timm": sys.executable}
+    if options.keras_python:
+        pythons["keras"] = options.keras_python
+    best: dict[str, str] = {}
+    for side in pythons:
+        settings = SETTINGS[side] if len(SETTINGS[side]) > 1 else ()
+        trials = {s: once(side, pythons[side], options.photos, options.network, s, 200) for s in settings}
+        best[side] = max(trials, key=lambda s: trials[s]["rate"]) if trials else ""
+    results: dict[str, list[dict[str, float]]] = {side: [] for side in pythons}
+    for _ in range(options.rounds):
+        for side, python in pythons.items():
+            results[side].append(once(side, python, options.photos, options.network, best[side], options.limit))
+    name, size = NETWORKS[options.network]
+    print(
+        f"{name} at {size} px, {results['sightline'][0]['images']:.0f} images, {options.rounds} rounds, images/s (median [min, max])"
+    )
+    ours = {key: statistics.median(r[key] for r in results["sightline"]) for key in ("rate", "whole")}
+    for side, runs in results.items():
+        cells = []
+        for key, label in (("rate", "without start-up"), ("whole", "with start-up")):
+            values = [r[key] for r in runs]
+            middle = statistics.median(values)
+            ratio = "" if side == "sightline" else f", sightline is {ours[key] / middle:.2f} x"
+            cells.append(f"{label} {middle:7.1f} [{min(values):.1f}, {max(values):.1f}]{ratio}")
+        print(f"{side:>10} {best[side]:<20} " + " | ".join(cells))
+
+
+if __name__ == "__main__":
+    main()

