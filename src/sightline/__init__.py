@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sightline.classifier import Classifier, load
     from sightline.errors import SightlineError
     from sightline.evaluation import score
-    from sightline.journey import explain, fit, split
+    from sightline.journey.window import explain, fit, split
     from sightline.records import Catalog, Predictions, Recipe, Run
     from sightline.report import write_report
 
@@ -28,14 +28,14 @@ _HOMES = {
     "Recipe": "records",
     "Run": "records",
     "SightlineError": "errors",
-    "explain": "journey",
-    "fit": "journey",
+    "explain": "journey.window",
+    "fit": "journey.window",
     "load": "classifier",
     "load_catalog": "catalog:load",
     "save_catalog": "catalog:save",
     "scan": "catalog",
     "score": "evaluation",
-    "split": "journey",
+    "split": "journey.window",
     "write_report": "report",
 }
 """Public name → the module where it lives, with its name there behind a colon where that is another."""

@@ -526,10 +526,13 @@ class Run:
     Args:
         folder: Where it lies.
         data: The content of `run.json`, which is written last.
+        classifier: The `sightline.Classifier` itself, where `sightline.fit` has just made it; else None, and `sightline.load`
+            reads it from the folder.
     """
 
     folder: Path
     data: Mapping[str, Any]
+    classifier: Any = field(default=None, compare=False, repr=False)
 
     @classmethod
     def load(cls, folder: Path) -> Run:

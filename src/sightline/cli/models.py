@@ -135,6 +135,8 @@ def predict(
     out: Annotated[
         str | None, typer.Option("-o", "--out", metavar="FILE", help="Also write a CSV with all probabilities.")
     ] = None,
+    code: options.Code = None,
+    device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
     """Say what is on images.

@@ -61,9 +61,7 @@ Pool = Annotated[str, typer.Option(metavar="|".join(POOLS), help="What becomes o
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where networks run.")]
 Code = Annotated[
     str | None,
-    typer.Option(
-        metavar="FILE.py:FUNCTION", help="Who builds the network of a classifier that is your own code; runs that code."
-    ),
+    typer.Option(metavar="FILE.py:FUNCTION", help="What builds the network, where that is your own code; it is run."),
 ]
 Budget = Annotated[str, typer.Option(metavar="TIME", help="How long the methods may take together: 90s, 10m, 1h.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same request.")]
