@@ -1,0 +1,177 @@
+"""The whole command line on a small real data set: twice, with equal bytes; unchanged, without torch; with more photographs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sightline import classifier, report
+from sightline.records import Run, read_predictions
+
+METHODS = "baseline,shortcut,features"
+
+
+def sightline(*arguments: str, cache: Path, code: int = 0) -> Any:
+    """Run the command line in a process of its own; its JSON value if --json is among the arguments."""
+    environment = {**os.environ, "SIGHTLINE_CACHE": str(cache), "PYTHONUTF8": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "sightline", *arguments], capture_output=True, text=True, encoding="utf-8", env=environment
+    )
+    assert done.returncode == code, done.stderr[-3000:]
+    return json.loads(done.stdout) if "--json" in arguments and code == 0 else done.stderr
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Digits, a cache, and a first run on them."""
+    from tests.conftest import write_few_digits
+
+    folder = tmp_path_factory.mktemp("journey")
+    photos = write_few_digits(folder / "digits", 30)
+    options = ["--backbone", "pixels", "--methods", METHODS, "--head", "logistic", "--json"]
+    value = sightline("run", str(photos), "-o", str(folder / "runs"), *options, cache=folder / "cache")
+    return {"folder": folder, "photos": photos, "options": options, "value": value}
+
+
+def test_the_run_is_whole_and_honest(workplace: dict[str, Any]) -> None:
+    value = workplace["value"]
+    assert value["method"] == "features" and value["backbone"] == "pixels" and value["head"] == "logistic"
+    assert value["test"]["n"] == 60 and value["test"]["accuracy"] > 0.75
+    assert value["test"]["accuracy_low"] < value["test"]["accuracy"] < value["test"]["accuracy_high"]
+    run = Run.load(Path(value["run"]))
+    answers = read_predictions(run.folder / "predictions" / "test.csv")
+    assert (answers.y_pred == answers.y_true).mean() == pytest.approx(value["test"]["accuracy"], abs=1e-12)
+    assert {s["method"] for s in run.data["ladder"]} == {"baseline", "shortcut", "features"}
+    wrong = int((answers.y_pred != answers.y_true).sum())
+    assert len(run.data["mistakes"]) == wrong
+    assert sum(not e["correct"] for e in run.data["explanations"]) == wrong
+    assert all((run.folder / e["overlay"]).is_file() for e in run.data["explanations"])
+    assert len(run.data["test_openings"]) == 1
+    page = Path(value["report"]).read_text(encoding="utf-8")
+    assert page.startswith("<!") and "http://" not in page.split("<svg")[0].replace("http://www.w3.org", "")
+
+
+def test_twice_gives_equal_bytes(workplace: dict[str, Any], tmp_path: Path) -> None:
+    again = sightline("run", str(workplace["photos"]), "-o", str(tmp_path / "runs"), *workplace["options"], cache=tmp_path / "c")
+    first, second = Path(workplace["value"]["run"]), Path(again["run"])
+    assert first.name == second.name
+    names = ["classifier.safetensors", "predictions/test.csv", "predictions/val.csv", "recipe.toml"]
+    names += sorted(p.relative_to(first).as_posix() for p in first.rglob("*.png"))
+    for name in names:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_an_unchanged_run_is_given_back_without_torch(workplace: dict[str, Any]) -> None:
+    code = (
+        "import sys\nfrom sightline.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        "assert 'torch' not in sys.modules and 'timm' not in sys.modules, 'torch was imported'\n"
+    )
+    folder = workplace["folder"]
+    before = (Path(workplace["value"]["run"]) / "run.json").read_bytes()
+    arguments = ["run", str(workplace["photos"]), "-o", str(folder / "runs"), *workplace["options"]]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "SIGHTLINE_CACHE": str(folder / "cache")},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout)["run"] == workplace["value"]["run"]
+    assert (Path(workplace["value"]["run"]) / "run.json").read_bytes() == before
+
+
+def test_more_photographs_leave_earlier_ones_where_they_were(workplace: dict[str, Any], tmp_path: Path) -> None:
+    from tests.conftest import write_few_digits
+
+    photos, runs = tmp_path / "digits", tmp_path / "runs"
+    shutil.copytree(workplace["photos"], photos)
+    options, cache = workplace["options"], tmp_path / "cache"
+    first = sightline("run", str(photos), "-o", str(runs), *options, cache=cache)
+    write_few_digits(photos, 34)
+    second = sightline("run", str(photos), "-o", str(runs), *options, cache=cache)
+    assert first["run"] != second["run"]
+    from sightline import catalog
+
+    tables = [catalog.load(Path(v["run"]) / "catalog.csv") for v in (first, second)]
+    before, after = (dict(zip(t.column("content"), t.column("split"), strict=True)) for t in tables)
+    assert len(after) > len(before)
+    assert all(after[content] == split for content, split in before.items())
+
+
+def test_the_classifier_answers_files_folders_and_arrays(workplace: dict[str, Any]) -> None:
+    import numpy as np
+    from PIL import Image
+
+    folder = workplace["folder"]
+    model = workplace["value"]["classifier"]
+    broken = folder / "broken.png"
+    broken.write_bytes(b"not an image")
+    one = sorted((workplace["photos"] / "3").iterdir())[0]
+    rows = sightline("predict", model, str(workplace["photos"] / "3"), str(broken), "--json", cache=folder / "cache")
+    assert len(rows) == 31 and "error" in rows[-1] and rows[-1]["path"] == str(broken)
+    assert sum(r.get("label") == "3" for r in rows) > 20
+    loaded = classifier.load(model)
+    pixels = np.asarray(Image.open(one).convert("RGB"))
+    from_array = loaded.predict([pixels]).probs[0]
+    from_file = loaded.predict([one]).probs[0]
+    np.testing.assert_allclose(from_array, from_file, atol=1e-12)
+
+
+def test_evaluate_says_which_images_were_in_training(workplace: dict[str, Any]) -> None:
+    folder, value = workplace["folder"], workplace["value"]
+    arguments = ["evaluate", value["run"], str(workplace["photos"]), "-o", str(folder / "scored"), "--json"]
+    scores = sightline(*arguments, cache=folder / "cache")
+    run = Run.load(Path(scores["run"]))
+    assert scores["n"] == 300 and run.data["in_training"] == 240
+    assert run.data["test_without_leaks"]["n"] == 60
+    answers = Path(value["run"]) / "predictions" / "test.csv"
+    foreign = ["evaluate", str(answers), str(workplace["photos"]), "-o", str(folder / "foreign"), "--json"]
+    same = sightline(*foreign, cache=folder / "cache")
+    assert same["n"] == 60 and same["accuracy"] == pytest.approx(value["test"]["accuracy"])
+    assert same["roc_auc"] == pytest.approx(Run.load(Path(value["run"])).data["test"]["roc_auc"])
+
+
+def test_explain_writes_overlays_and_heat(workplace: dict[str, Any], tmp_path: Path) -> None:
+    import numpy as np
+
+    one = sorted((workplace["photos"] / "7").iterdir())[0]
+    arguments = ["explain", workplace["value"]["run"], str(one), "-o", str(tmp_path / "e"), "--target", "7", "--json"]
+    (row,) = sightline(*arguments, cache=workplace["folder"] / "cache")
+    assert row["target"] == "7" and Path(row["overlay"]).is_file()
+    heat = np.load(row["heat"])
+    assert heat.ndim == 2 and np.isfinite(heat).all() and heat.any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere"], "nowhere"),
+        (["run", "{photos}", "--methods", "featurs"], "did you mean 'features'"),
+        (["run", "{photos}", "--head", "logistc"], "did you mean 'logistic'"),
+        (["run", "{photos}", "--test", "1.5"], "1.5"),
+        (["run", "{photos}", "--positive", "eleven", "--backbone", "pixels", "--methods", "baseline"], "eleven"),
+        (["predict", "nowhere.safetensors", "x.png"], "nowhere.safetensors"),
+        (["explain", "{run}", "{photos}/3", "--target", "eleven"], "eleven"),
+        (["report", "{photos}"], "run.json"),
+    ],
+)
+def test_wrong_requests_are_named_and_exit_with_2(workplace: dict[str, Any], arguments: list[str], message: str) -> None:
+    filled = [a.format(photos=workplace["photos"], run=workplace["value"]["run"]) for a in arguments]
+    said = sightline(*filled, cache=workplace["folder"] / "cache", code=2)
+    assert message in said and "Traceback" not in said
+
+
+def test_a_report_is_written_from_the_run_alone(workplace: dict[str, Any], tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(workplace["value"]["run"], moved)
+    page = report.write_report([Run.load(moved)], tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "pixels" in page
