@@ -50,6 +50,7 @@ def test_report_does_not_import_torch(sightline: Callable[..., Any], tmp_path: P
 
 
 def test_every_name_in_the_shop_window_is_there() -> None:
+    assert set(shop.__all__) == {*shop._HOMES, "__version__"}
     for name in shop.__all__:
         assert getattr(shop, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'scann'"):

@@ -40,7 +40,24 @@ _HOMES = {
 }
 """Public name → the module where it lives, with its name there behind a colon where that is another."""
 
-__all__ = [*sorted(_HOMES), "__version__"]
+__all__ = [
+    "Catalog",
+    "Classifier",
+    "Predictions",
+    "Recipe",
+    "Run",
+    "SightlineError",
+    "__version__",
+    "explain",
+    "fit",
+    "load",
+    "load_catalog",
+    "save_catalog",
+    "scan",
+    "score",
+    "split",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:

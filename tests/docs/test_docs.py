@@ -1,0 +1,135 @@
+"""The documents are true: what they show runs, and all that exists is in them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sightline.cli.app import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+JOURNEY = (ROOT / "docs" / "journey.md").read_text(encoding="utf-8")
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+
+
+def blocks(mark: str) -> list[str]:
+    """The code blocks of the README that come after a mark."""
+    return re.findall(rf"<!-- {mark} -->\n```\w+\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_readme_has_blocks_that_run() -> None:
+    assert len(blocks("runs")) == 1
+    assert len(blocks("runs with weights")) == 1
+
+
+def test_the_readme_s_commands_run(sightline: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
+    digits.rename(tmp_path / "photos")
+    for line in blocks("runs")[0].splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "sightline"
+        ended = sightline(*arguments, cwd=tmp_path)
+        assert ended.code == 0, f"{line}\n{ended.err}"
+        assert ended.out
+    assert len(list((tmp_path / "runs").glob("*/report.html"))) == 1
+
+
+@pytest.mark.realdata
+def test_the_readme_s_python_runs(python: Callable[..., Any], shared: Path, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number, file in enumerate(sorted((shared / "data" / "cats_dogs").glob(f"*/{name}.*.jpg"))[:30]):
+            shutil.copy(file, tmp_path / "photos" / name / f"{number}.jpg")
+    ended = python(blocks("runs with weights")[0], cwd=tmp_path, env={"SIGHTLINE_WEIGHTS": str(shared / "weights")})
+    assert ended.code == 0, ended.err
+    assert float(ended.out) > 0.8
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_every_command_is_documented() -> None:
+    for name in [*COMMANDS, "cache show", "cache verify", "cache clear"]:
+        assert f"sightline {name}" in README + JOURNEY or name.startswith("cache"), name
+    assert all(f"`{name}`" in JOURNEY for name in ("verify", "clear"))
+
+
+def test_every_command_in_the_documents_exists_and_has_its_options(sightline: Callable[..., Any]) -> None:
+    help_of: dict[str, str] = {}
+    for page in PAGES:
+        for name, rest in re.findall(
+            r"(?:^|`)sightline ([a-z]+)\b([^`\n]*)", page.read_text(encoding="utf-8"), flags=re.MULTILINE
+        ):
+            assert name in {*COMMANDS, "cache"}, f"{page.name}: sightline {name}"
+            if name not in help_of:
+                help_of[name] = sightline(name, "--help").out
+            for option in re.findall(r"(?<=\s)--?[a-z][a-z-]*", rest.partition("#")[0]):
+                assert re.search(rf"(\s|,){option}\b", help_of[name]), f"{page.name}: sightline {name} has no {option}"
+
+
+def test_every_option_of_run_is_in_its_help_and_the_documented_ones_exist(sightline: Callable[..., Any]) -> None:
+    shown = "".join(sightline(name, "--help").out for name in ("run", "split", "predict", "explain", "train", "evaluate"))
+    for option in set(re.findall(r"`(--[a-z-]+)", JOURNEY)):
+        assert f"{option}" in shown, option
+
+
+def test_every_entry_of_a_registry_is_documented() -> None:
+    from sightline import explanation, heads
+    from sightline.training.methods import METHODS
+
+    for name in [*METHODS, *heads.HEADS, *explanation.METHODS]:
+        assert f"| `{name}` |" in JOURNEY, name
+    rows = set(re.findall(r"^\| `([a-z]+)` \|", JOURNEY, flags=re.MULTILINE))
+    assert rows <= {*METHODS, *heads.HEADS, *explanation.METHODS, "auto"}, "the page names what is not there"
+
+
+def test_the_journey_s_recipe_is_one(tmp_path: Path) -> None:
+    from sightline.records import from_plain, read_recipe
+    from sightline.training.methods import METHODS
+
+    file = tmp_path / "recipe.toml"
+    for text in re.findall(r"```toml\n(.*?)```", JOURNEY, flags=re.DOTALL):
+        file.write_text(text, encoding="utf-8")
+        recipe = read_recipe(file)
+        from_plain(METHODS[recipe.method].settings, recipe.settings, "settings")
+
+
+def test_every_recipe_that_is_shipped_can_be_read() -> None:
+    from sightline.records import from_plain, read_recipe
+    from sightline.training.methods import METHODS
+
+    for file in (ROOT / "recipes").glob("*.toml"):
+        recipe = read_recipe(file)
+        from_plain(METHODS[recipe.method].settings, recipe.settings, f"settings of {file.name}")
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_decisions_are_numbered_and_listed() -> None:
+    folder = ROOT / "docs" / "decisions"
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    files = sorted(file.name for file in folder.glob("[0-9]*.md"))
+    assert [int(name[:3]) for name in files] == list(range(1, len(files) + 1))
+    for name in files:
+        assert f"[{name[:3]}]({name})" in index
+        assert (folder / name).read_text(encoding="utf-8").startswith(f"# {name[:3]} ")
+
+
+def test_the_architecture_shows_every_module() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^  ([a-z_]+)(?:/|\.py) ", page, flags=re.MULTILINE))
+    there = {
+        p.name.removesuffix(".py")
+        for p in (ROOT / "src" / "sightline").iterdir()
+        if p.suffix == ".py" or (p / "__init__.py").exists()
+    }
+    assert shown == there - {"__main__"}
