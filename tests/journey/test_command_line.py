@@ -1,0 +1,63 @@
+"""Steps of the journey as commands of their own, and what is said where they cannot be done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HEAVY = {"torch", "torchvision", "timm"}
+
+
+def test_train_as_a_recipe_says(sightline: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
+    recipe = 'method = "features"\nbackbone = "pixels"\nhead = "ridge"\n[settings]\nfolds = 3\n'
+    (tmp_path / "recipe.toml").write_text(recipe, encoding="utf-8")
+    assert sightline("scan", "digits", "-o", "catalog.csv").code == 0
+    divided = sightline("split", "catalog.csv", "--json")
+    assert divided.code == 0, divided.err
+    counts = json.loads(divided.out)
+    assert counts["train"] + counts["val"] + counts["test"] == 300
+    assert counts["straddling"] == 0
+
+    ended = sightline("train", "catalog.csv", "recipe.toml", "-o", "mine", "--set", "head=centroid", "--json")
+    assert ended.code == 0, ended.err
+    value = json.loads(ended.out)
+    assert {"run", "classifier", "method", "val", "epochs", "steps", "seconds"} <= set(value)
+    assert value["val"]["accuracy"] > 0.7
+    data = json.loads((tmp_path / "mine" / "run.json").read_text(encoding="utf-8"))
+    assert data["head"] == "centroid"
+    assert data["test_openings"] == []
+
+    (tmp_path / "broken.jpg").write_bytes(b"")
+    ended = sightline("predict", "mine", "digits/7", "broken.jpg", "-o", "answers.csv", "--json")
+    assert ended.code == 0, ended.err
+    *told, failed = json.loads(ended.out)
+    assert len(told) == 30
+    assert all(row["probabilities"][row["label"]] == row["probability"] for row in told)
+    assert failed["path"] == "broken.jpg"
+    assert failed["error"]
+    assert not ended.modules & HEAVY  # `pixels` needs no network
+    assert (tmp_path / "answers.csv").read_text(encoding="utf-8").startswith("path,label,predicted,probability,p:0")
+    assert "note: broken.jpg: " in sightline("predict", "mine", "broken.jpg").err
+
+    wrong = sightline("train", "catalog.csv", "recipe.toml", "-o", "other", "--set", "fold=3")
+    assert wrong.code == 2
+    assert "did you mean 'folds'?" in wrong.err
+
+
+def test_what_is_wrong_with_a_request_is_said(sightline: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for arguments, code, said in (
+        (("run", "empty"), 1, "empty"),
+        (("predict", "digits/0", "digits"), 2, "digits"),
+        (("evaluate", "nothing", "digits"), 2, "nothing"),
+        (("train", "digits", "no.toml"), 2, "no.toml"),
+        (("split", "nothing.csv"), 2, "nothing.csv"),
+        (("mistakes", "digits"), 2, "run.json"),
+    ):
+        ended = sightline(*arguments, "--json")
+        assert (ended.code, ended.out) == (code, ""), f"{arguments}: {ended.err}"
+        assert said in ended.err
+        assert "error: " in ended.err
+        assert "Traceback" not in ended.err
