@@ -13,15 +13,16 @@ from sightline.evaluation.intervals import auc_interval, macro_auc_interval, wil
 from sightline.records import Predictions
 
 
-def rarer_class(y_true: np.ndarray, classes: Sequence[str]) -> str:
-    """The class with the fewest images in `y_true` (int (n,), -1 for unlabelled); of equals the last in order.
+def rarer_class(predictions: Predictions) -> str:
+    """The class with the fewest labelled images; of equals the last in order.
 
     Example:
-        >>> rarer_class(np.array([0, 0, 1]), ["cat", "dog"])
+        >>> rarer_class(Predictions(("1.jpg", "2.jpg"), ("cat", "dog"), np.array([0, 0]), np.eye(2)))
         'dog'
     """
-    counts = np.bincount(y_true[y_true >= 0], minlength=len(classes))
-    return classes[len(classes) - 1 - int(np.argmin(counts[::-1]))]
+    k, known = len(predictions.classes), predictions.y_true[predictions.y_true >= 0]
+    counts = np.bincount(known, minlength=k)
+    return predictions.classes[k - 1 - int(np.argmin(counts[::-1]))]
 
 
 def score(predictions: Predictions, *, positive: str | None = None) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def score(predictions: Predictions, *, positive: str | None = None) -> dict[str,
     y, probs = predictions.y_true[labelled], predictions.probs[labelled]
     _check_finite(predictions)
     if positive is None and len(classes) == 2:
-        positive = rarer_class(y, classes)
+        positive = rarer_class(predictions)
     y_pred = predictions.y_pred[labelled]
     confusion = np.bincount(y * len(classes) + y_pred, minlength=len(classes) ** 2).reshape(len(classes), -1)
     reasons: dict[str, str] = {}
