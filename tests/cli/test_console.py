@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import logging
 import os
@@ -16,6 +17,8 @@ from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
+from rich.progress import Progress
 from typer.testing import CliRunner
 
 from sightline.cli import console
@@ -87,6 +90,22 @@ def test_progress_without_a_terminal_is_one_line_per_stage(capsys: pytest.Captur
     captured = capsys.readouterr()
     assert captured.err == "reading images (1,000)\nlooking for duplicates\n"
     assert captured.out == ""
+
+
+def test_progress_on_a_terminal_shows_a_bar_per_stage_and_leaves_none_behind() -> None:
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=80)
+    with Progress(console=terminal, transient=True, auto_refresh=False) as shown:
+        bars = console.Bars(shown)
+        bars("reading [images]", 0, 0)
+        bars("reading [images]", 50, 200)
+        shown.refresh()
+        (task,) = shown.tasks
+        assert (task.completed, task.total, task.visible) == (50, 200, True)
+        bars("reading [images]", 200, 200)
+        bars("splitting", 1, 3)
+        assert [task.visible for task in shown.tasks] == [False, True]
+    assert "reading [images]" in screen.getvalue()
 
 
 def test_tables_are_aligned_and_literal(capsys: pytest.CaptureFixture[str]) -> None:

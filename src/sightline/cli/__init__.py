@@ -10,6 +10,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # Windows gives a pipe its own code page otherwise
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    from sightline.cli.app import app
+    try:
+        from sightline.cli.app import app
 
-    app(prog_name="sightline")
+        app(prog_name="sightline")
+    except KeyboardInterrupt:  # before a command had begun
+        sys.exit(130)
