@@ -1,0 +1,24 @@
+"""Files to uint8 arrays: one decoder, one `Preprocess`, batches by worker threads. Never imports torch."""
+
+from sightline.pixels.batching import Batch, batches, value_range
+from sightline.pixels.decoding import Look, decode, decode_array, look, upright
+from sightline.pixels.geometry import seen_box
+from sightline.pixels.header import DEEP_MODES, PASSING_PROBLEMS, Header, read_header
+from sightline.records import Preprocess
+
+__all__ = [
+    "DEEP_MODES",
+    "PASSING_PROBLEMS",
+    "Batch",
+    "Header",
+    "Look",
+    "Preprocess",
+    "batches",
+    "decode",
+    "decode_array",
+    "look",
+    "read_header",
+    "seen_box",
+    "upright",
+    "value_range",
+]

@@ -1,0 +1,267 @@
+"""The one decoder: bytes → upright RGB uint8, straight to the size that is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, JpegImagePlugin
+
+from sightline.errors import ImageError
+from sightline.pixels import modes, opening
+from sightline.pixels.geometry import Box, draft_scale, plan, stored_box
+from sightline.pixels.header import DEEP_MODES, Header, read_header
+from sightline.records import Preprocess
+
+Source = Path | bytes
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_REDUCING_GAP = 3.0  # Pillow first averages whole blocks, as long as 3 × the target is left
+
+# Decoded images with more pixels than this (4 bytes each) are decoded one at a time, whatever the number of threads.
+_LARGE_PIXELS = 1 << 25
+_large = threading.Lock()
+
+
+def read(source: Source, name: str = "the image") -> tuple[bytes, str]:
+    """The bytes of a source and its name for messages; `name` is that of bytes.
+
+    Raises:
+        ImageError: `missing` or `unreadable`.
+    """
+    if isinstance(source, bytes):
+        return source, name
+    path = Path(source)
+    try:
+        if not path.is_file():  # a pipe or a device would be waited for
+            exists = path.exists()
+            kind, what = ("unreadable", "is not a regular file") if exists else ("missing", "does not exist")
+            raise ImageError(kind, f"{path} {what}")
+        return path.read_bytes(), str(path)
+    except OSError as error:
+        raise ImageError("unreadable", f"{path} cannot be read ({error.strerror or error})") from error
+
+
+def decode(source: Source, preprocess: Preprocess, name: str = "the image") -> np.ndarray:
+    """What the network sees of an image.
+
+    The reference is Pillow's full decode, turned upright, laid on the background, resized with antialiasing, and cropped.
+    This differs from it by less than one grey level on average: a JPEG is decoded at a half, a quarter or an eighth of
+    its size as long as that is at least twice the target, and only what lies in the crop is resized.
+
+    Args:
+        source: A file, or its bytes.
+        preprocess: What the network expects.
+        name: What messages call bytes.
+
+    Returns:
+        uint8 (height, width, 3) of `preprocess.size`.
+
+    Raises:
+        ImageError: It cannot be read or decoded; the message names the file.
+    """
+    data, name = read(source, name)
+    header = read_header(data, name, max_pixels=preprocess.max_pixels)
+    found = plan(header.width, header.height, preprocess)
+    with _named(name):
+        array = _resized(data, header, found.box, found.size, preprocess)
+    return _placed(array, found.offset, preprocess)
+
+
+def decode_array(array: np.ndarray, preprocess: Preprocess) -> np.ndarray:
+    """What the network sees of an image in memory.
+
+    Args:
+        array: (h, w) or (h, w, 1 | 3 | 4), the fourth being alpha; uint8, uint16 or float, scaled as files' values are.
+        preprocess: What the network expects.
+
+    Returns:
+        uint8 (height, width, 3) of `preprocess.size`.
+
+    Raises:
+        ImageError: Another shape or type, too many pixels, or values outside the range.
+    """
+    with _named("the array"):
+        if array.ndim >= 2 and array.shape[0] * array.shape[1] > preprocess.max_pixels:
+            raise ImageError("too large", f"has {array.shape[1]}×{array.shape[0]} pixels, more than {preprocess.max_pixels:,}")
+        image = modes.array_image(array, preprocess.value_range)
+        found = plan(image.width, image.height, preprocess)
+        small = _resize(image, found.box, found.size, preprocess.interpolation)
+        return _placed(modes.flat(small, preprocess.background), found.offset, preprocess)
+
+
+def upright(source: Source, max_side: int | None = None, preprocess: Preprocess | None = None) -> np.ndarray:
+    """The whole image upright, as RGB, for drawing: nothing but pixels is left, so no EXIF or position can leak.
+
+    Args:
+        source: A file, or its bytes.
+        max_side: The longer side is made at most this long, in pixels; never enlarged.
+        preprocess: For the range of 16-bit and float images, the background and limits; without one, such images are
+            shown from their own darkest to their own brightest value.
+
+    Returns:
+        uint8 (h, w, 3).
+
+    Raises:
+        ImageError: It cannot be read or decoded.
+    """
+    data, name = read(source)
+    kind = preprocess or Preprocess()
+    header = read_header(data, name, max_pixels=kind.max_pixels)
+    with _named(name):
+        kind = _own_range(data, header, kind)
+        scale = 1.0 if max_side is None else min(1.0, max_side / max(header.width, header.height))
+        size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
+        box = (0.0, 0.0, float(header.height), float(header.width))
+        return _resized(data, header, box, size, replace(kind, interpolation="bicubic"))
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A glance at an image, for finding duplicates, dark and odd images, and shortcuts.
+
+    Args:
+        gray: uint8 (32, 32), the whole image squeezed to a square, antialiased.
+        brightness: Mean grey, 0 to 1.
+        contrast: Standard deviation of the grey, 0 to 1.
+        colour: Mean red, green and blue, 0 to 1.
+        jpeg_quality: 1 to 100, estimated from the quantisation tables; NaN where it is no JPEG.
+    """
+
+    gray: np.ndarray
+    brightness: float
+    contrast: float
+    colour: tuple[float, float, float]
+    jpeg_quality: float
+
+
+_LOOK = Preprocess(size=(32, 32), fit="squash", interpolation="bilinear", allow_truncated=True)
+
+
+def look(source: Source) -> Look:
+    """Glance at an image: decoded as small as may be. What is truncated is looked at as far as it goes.
+
+    Raises:
+        ImageError: It cannot be read or decoded.
+    """
+    data, name = read(source)
+    header = read_header(data, name)
+    with _named(name):
+        kind = _own_range(data, header, _LOOK)
+        quality: list[float] = []
+        box = (0.0, 0.0, float(header.height), float(header.width))
+        small = _resized(data, header, box, (32, 32), kind, quality.append)
+    gray = np.asarray(Image.fromarray(small).convert("L"))
+    red, green, blue = (float(v) / 255 for v in small.reshape(-1, 3).mean(axis=0))
+    return Look(
+        gray, float(gray.mean()) / 255, float(gray.std()) / 255, (red, green, blue), quality[0] if quality else math.nan
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- the steps
+
+
+def _resized(
+    data: bytes,
+    header: Header,
+    box: Box,
+    size: tuple[int, int],
+    preprocess: Preprocess,
+    tell_quality: Callable[[float], None] | None = None,
+) -> np.ndarray:
+    """A box of the upright image, resized, as upright RGB uint8 (height, width, 3). Errors lack the file's name."""
+    turn = header.orientation
+    where = stored_box(box, header.width, header.height, turn)
+    target = size[::-1] if turn >= 5 else size
+    scale = draft_scale(where, target) if header.format == "JPEG" and preprocess.interpolation != "nearest" else 1
+    large = header.width * header.height // scale**2 > _LARGE_PIXELS
+    loud = header.format != "JPEG"  # our JPEG reader never warns
+    with _large if large else contextlib.nullcontext(), opening.quiet() if loud else contextlib.nullcontext():
+        image = opening.open_image(data, header.format, forgiving=preprocess.allow_truncated)
+        if isinstance(image, JpegImagePlugin.JpegImageFile):
+            if tell_quality is not None:
+                tell_quality(_jpeg_quality(image))
+            if scale > 1:
+                wide, tall = header.stored_size
+                image.draft(None, (max(1, wide // scale), max(1, tall // scale)))
+                where = tuple(v / scale for v in where)  # type: ignore[assignment]
+        flat8 = modes.eight_bits(image, data, header.format, preprocess.value_range)
+        array = modes.flat(_resize(flat8, where, target, preprocess.interpolation), preprocess.background)
+    return _turned(array, turn)
+
+
+def _resize(image: Image.Image, box: Box, size: tuple[int, int], interpolation: str) -> Image.Image:
+    """Pillow's antialiased resize of a box; pixels beside the box are used where the filter reaches them."""
+    top, left, tall, wide = box
+    # Rounding may push an edge beyond the image by 1e-13, which Pillow refuses.
+    corners = (max(0.0, left), max(0.0, top), min(float(image.width), left + wide), min(float(image.height), top + tall))
+    if corners == (0, 0, size[1], size[0]) and image.size == (size[1], size[0]):
+        return image
+    kernel = _FILTERS[interpolation]
+    gap = None if interpolation == "nearest" else _REDUCING_GAP
+    return image.resize((size[1], size[0]), kernel, corners, gap)
+
+
+def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Stored pixels upright, by EXIF's orientation."""
+    if orientation >= 5:
+        array = array.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return np.ascontiguousarray(array)
+
+
+def _placed(array: np.ndarray, offset: tuple[int, int], preprocess: Preprocess) -> np.ndarray:
+    """The resized image in the network's input; around it the mean grey, which normalisation makes 0."""
+    if array.shape[:2] == preprocess.size:
+        return array
+    out = np.empty((*preprocess.size, 3), dtype=np.uint8)
+    out[:] = [round(255 * m) for m in preprocess.mean]
+    top, left = offset
+    out[top : top + array.shape[0], left : left + array.shape[1]] = array
+    return out
+
+
+def _own_range(data: bytes, header: Header, preprocess: Preprocess) -> Preprocess:
+    """For looking only: where an image has more than 8 bits and no range is known, its own."""
+    if preprocess.value_range is not None or header.mode not in DEEP_MODES:
+        return preprocess
+    return replace(preprocess, value_range=modes.image_range(data, header.format))
+
+
+# The luminance table of the JPEG standard (Annex K), of which writers take a multiple.
+_STANDARD_TABLE = np.array(
+    [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87]
+    + [80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72]
+    + [92, 95, 98, 112, 100, 103, 99]
+)
+
+
+def _jpeg_quality(image: JpegImagePlugin.JpegImageFile) -> float:
+    """The quality that libjpeg would have to be told to write such a luminance table: 1 to 100, NaN without a table."""
+    table = image.quantization.get(0)
+    if table is None:
+        return math.nan
+    percent = float(np.mean(np.asarray(table) * 100.0 / _STANDARD_TABLE))
+    return float(np.clip((200 - percent) / 2 if percent <= 100 else 5000 / percent, 1, 100))
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Put the file's name before the message of an error in the block."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(error.kind, f"{name} {error.message}", error.hint) from error.__cause__

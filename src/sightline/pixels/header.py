@@ -1,0 +1,264 @@
+"""What a file says of itself before any pixel is decoded: format, size, mode, orientation; bombs are refused here."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sightline.errors import ImageError
+from sightline.pixels import opening
+from sightline.pixels.sniff import misnamed, sniff
+from sightline.records import Preprocess
+
+DEEP_MODES = frozenset(("I", "F", "I;16", "I;16B", "I;16L", "I;16N", "RGB;16", "RGBA;16", "LA;16"))
+"""Modes with more than 8 bits a channel. The last three are Sightline's names for what Pillow alone cuts to 8 bits."""
+
+PASSING_PROBLEMS = frozenset(("missing", "unreadable", "changed", "memory"))
+"""Kinds of ImageError that say nothing of the file's bytes: another try may work."""
+
+MAX_PIXELS = Preprocess().max_pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of itself.
+
+    Args:
+        width, height: Of the upright image, in pixels.
+        format: By content: JPEG, PNG, …
+        mode: Pillow's name for how pixels are stored, or one of DEEP_MODES.
+        orientation: EXIF's 1 to 8; 1 where there is none, or none that can be read.
+        notes: What is odd and yet used, in words.
+    """
+
+    width: int
+    height: int
+    format: str
+    mode: str
+    orientation: int = 1
+    notes: tuple[str, ...] = ()
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """(width, height) as the file stores them, before it is turned upright."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a format's own reader returns: the stored size, the mode, the orientation and notes."""
+
+    width: int
+    height: int
+    mode: str
+    orientation: int = 1
+    notes: tuple[str, ...] = ()
+
+
+def read_header(data: bytes | memoryview, name: str, *, max_pixels: int = MAX_PIXELS, whole: bool = True) -> Header:
+    """Read a file's header. No pixel is decoded, no memory for pixels is asked for.
+
+    Args:
+        data: The bytes of the file, or its first ones (a TIFF needs all).
+        name: The file's name, for messages and to see whether its extension lies.
+        max_pixels: An image with more is refused.
+        whole: Whether `data` is the whole file, so that a JPEG without its end can be noted as `truncated`.
+
+    Raises:
+        ImageError: `empty`, `not an image`, `unsupported`, `too large`, `truncated` or `damaged`.
+    """
+    data = bytes(data)
+    form = sniff(data, name)
+    try:
+        found = _READERS.get(form, _by_pillow)(data, form)
+    except (struct.error, IndexError) as error:
+        raise ImageError("truncated", f"{name} ends within its header ({len(data)} bytes)") from error
+    except ImageError as error:
+        raise ImageError(error.kind, f"{name} {error.message}", error.hint) from error
+    if found.width < 1 or found.height < 1:
+        raise ImageError("damaged", f"{name} says that it is {found.width}×{found.height} pixels")
+    if found.width * found.height > max_pixels:
+        what = f"{name} has {found.width}×{found.height} pixels, more than the limit of {max_pixels:,}"
+        raise ImageError("too large", what, "make it smaller; in Python, Preprocess(max_pixels=…) sets the limit")
+    notes = list(found.notes)
+    if form == "JPEG" and whole and data.rfind(b"\xff\xd9", max(2, len(data) - 64)) < 0 and not _has_end(data):
+        notes.append("truncated")
+    wrong = misnamed(form, name)
+    if wrong:
+        notes.append(wrong)
+    size = (found.height, found.width) if found.orientation >= 5 else (found.width, found.height)
+    return Header(*size, form, found.mode, found.orientation, tuple(notes))
+
+
+def _has_end(jpeg: bytes) -> bool:
+    """Whether a JPEG's scan has an end marker (a preview inside the metadata has its own, which does not count)."""
+    return jpeg.rfind(b"\xff\xd9") > jpeg.rfind(b"\xff\xda")
+
+
+# ----------------------------------------------------------------------------------------------------------- orientation
+
+
+def exif_orientation(exif: bytes) -> int | None:
+    """The orientation in an EXIF block (TIFF structure), 1 where it has none, None where the block is damaged."""
+    exif = exif.removeprefix(b"Exif\x00\x00")
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return None
+    try:
+        (start,) = struct.unpack_from(f"{order}4xI", exif)
+        (count,) = struct.unpack_from(f"{order}H", exif, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind = struct.unpack_from(f"{order}HH", exif, entry)
+            if tag == 0x0112 and kind in (3, 4):
+                (value,) = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", exif, entry + 8)
+                return int(value) if 1 <= value <= 8 else 1
+    except struct.error:
+        return None
+    return 1
+
+
+def _oriented(exif: bytes | None, xmp: bytes | None) -> tuple[int, tuple[str, ...]]:
+    """The orientation from EXIF, else from XMP, and notes. What cannot be read is ignored: the pixels are still good."""
+    if exif is not None:
+        value = exif_orientation(exif)
+        if value is None:
+            return 1, ("damaged EXIF ignored",)
+        if value != 1:
+            return value, ()
+    match = re.search(rb'tiff:Orientation(?:="|>)([1-8])', xmp) if xmp else None
+    return (int(match[1]) if match else 1), ()
+
+
+# --------------------------------------------------------------------------------------------------------------- formats
+
+
+def _jpeg(data: bytes, form: str) -> _Found:
+    """Markers up to the first scan."""
+    size: tuple[int, int, str] | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    pos = 2
+    while True:
+        if data[pos] != 0xFF:  # junk between segments
+            pos += 1
+            continue
+        marker = data[pos + 1]
+        if marker == 0xFF:
+            pos += 1
+            continue
+        pos += 2
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:
+            continue
+        if marker == 0xDA or marker == 0xD9:
+            break
+        (length,) = struct.unpack_from(">H", data, pos)
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            bits, height, width, layers = struct.unpack_from(">BHHB", data, pos + 2)
+            if bits != 8 or layers not in _JPEG_MODES or marker in (0xC3, 0xC7, 0xCB, 0xCF):
+                what = f"is a JPEG with {layers} layers of {bits} bits (SOF{marker & 15}), which cannot be decoded"
+                raise ImageError("unsupported", what)
+            size = width, height, _JPEG_MODES[layers]
+        elif marker == 0xE1:
+            if exif is None and data.startswith(b"Exif\x00\x00", pos + 2):
+                exif = data[pos + 2 : pos + length]
+            elif data.startswith(b"http://ns.adobe.com/xap/1.0/\x00", pos + 2):
+                xmp = data[pos + 2 : pos + length]
+        pos += length
+    if size is None:
+        raise ImageError("damaged", "is a JPEG without an image in it")
+    return _Found(*size, *_oriented(exif, xmp))
+
+
+_JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
+
+
+def _png(data: bytes, form: str) -> _Found:
+    """The first chunk, checked, and those that say that it is animated or turned."""
+    length, kind = struct.unpack_from(">I4s", data, 8)
+    width, height, bits, colour, compression, filters, interlace, crc = struct.unpack_from(">IIBBBBBI", data, 16)
+    if length != 13 or kind != b"IHDR" or zlib.crc32(data[12:29]) != crc:
+        raise ImageError("damaged", "is a PNG with a damaged header")
+    mode = _PNG_MODES.get((bits, colour))
+    if mode is None or compression or filters or interlace > 1:
+        what = f"is a PNG of {bits} bits and colour type {colour}, which does not exist"
+        raise ImageError("damaged", what)
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    frames = 1
+    pos = 33
+    while pos + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, pos)
+        if kind == b"IEND":
+            break
+        if kind == b"acTL" and length == 8:
+            (frames,) = struct.unpack_from(">I", data, pos + 8)
+        elif kind == b"eXIf":
+            exif = data[pos + 8 : pos + 8 + length]
+        elif kind == b"iTXt" and data.startswith(b"XML:com.adobe.xmp\x00", pos + 8):
+            xmp = data[pos + 8 : pos + 8 + length]
+        pos += length + 12
+    orientation, notes = _oriented(exif, xmp)
+    return _Found(width, height, mode, orientation, (*notes, *_animated(frames)))
+
+
+_PNG_MODES = {
+    **{(1, 0): "1", (2, 0): "L", (4, 0): "L", (8, 0): "L", (16, 0): "I;16"},
+    **{(8, 2): "RGB", (16, 2): "RGB;16", (8, 4): "LA", (16, 4): "LA;16", (8, 6): "RGBA", (16, 6): "RGBA;16"},
+    **dict.fromkeys(((1, 3), (2, 3), (4, 3), (8, 3)), "P"),
+}
+
+
+def _webp(data: bytes, form: str) -> _Found:
+    """The first chunk for the size, then a walk for EXIF. Pillow would ask for the canvas's memory first."""
+    kind = data[12:16]
+    animated = False
+    if kind == b"VP8X":
+        flags, width, height = data[20], int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+        alpha, animated = bool(flags & 0x10), bool(flags & 0x02)
+        if len(data) < 30:
+            raise IndexError
+    elif kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        width, height, alpha = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, bool(bits >> 28 & 1)
+    elif kind == b"VP8 ":
+        width, height = (v & 0x3FFF for v in struct.unpack_from("<HH", data, 26))
+        alpha = False
+    else:
+        raise ImageError("damaged", "is a WebP file without an image in it")
+    chunks: dict[bytes, bytes] = {}
+    pos = 12
+    while pos + 8 <= len(data):
+        name, length = struct.unpack_from("<4sI", data, pos)
+        if name in (b"EXIF", b"XMP "):
+            chunks[name] = data[pos + 8 : pos + 8 + length]
+        pos += 8 + length + (length & 1)
+    orientation, notes = _oriented(chunks.get(b"EXIF"), chunks.get(b"XMP "))
+    return _Found(width, height, "RGBA" if alpha else "RGB", orientation, (*notes, *_animated(2 if animated else 1)))
+
+
+def _animated(frames: int) -> tuple[str, ...]:
+    return ("animated: the first frame is used",) if frames > 1 else ()
+
+
+def _by_pillow(data: bytes, form: str) -> _Found:
+    """The other formats, whose headers Pillow reads without asking for memory."""
+    with opening.quiet():
+        image = opening.open_image(data, form)
+        orientation, notes = 1, _animated(1)
+        several = False
+        with contextlib.suppress(Exception):  # a broken second page does not spoil the first
+            several = bool(getattr(image, "is_animated", False))
+        if form == "AVIF":
+            with contextlib.suppress(Exception):
+                orientation = int(image.getexif().get(0x0112, 1))
+        if several:
+            notes = ("several pages: the first is used",) if form == "TIFF" else _animated(2)
+        width, height = image.size  # of a TIFF, Pillow gives and decodes the upright one
+        return _Found(width, height, opening.stored_mode(image), orientation, notes)
+
+
+_READERS: dict[str, Callable[[bytes, str], _Found]] = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp}

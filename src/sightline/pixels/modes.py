@@ -1,0 +1,195 @@
+"""Whatever a file stores becomes 8 bits a channel, grey or RGB, with alpha where it has one.
+
+Embedded colour profiles are ignored: the network is given the numbers that the file stores, as were the networks when
+they were trained (timm's and torchvision's loaders ignore profiles too), and the answer does not depend on a colour engine.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from sightline.errors import ImageError
+from sightline.pixels import opening
+
+OUTSIDE_SHARE = 0.002
+"""The share of an image's values that may lie outside its range; `value_range` leaves as many out of it."""
+
+
+def eight_bits(image: ImageFile.ImageFile, data: bytes, form: str, value_range: tuple[float, float] | None) -> Image.Image:
+    """Decode an opened image to mode L, LA, RGB or RGBA.
+
+    Args:
+        image: Opened, not yet decoded.
+        data: The file's bytes.
+        form: Its format.
+        value_range: Stored values that become 0 and 255 where there are more than 8 bits; None as `scaled` has it.
+
+    Raises:
+        ImageError: It cannot be decoded.
+    """
+    if opening.raw_mode(image) in opening.DEEP_RAW:
+        return _image(scaled(deep_array(image, data, form), value_range))
+    opening.load(image, data, form)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _image(scaled(deep_array(image, data, form), value_range))
+    if "transparency" in image.info and image.mode in ("1", "L", "P", "RGB"):
+        return _with_transparency(image, form)
+    target = _TARGETS.get(image.mode)
+    if target is None:
+        raise ImageError("unsupported", f"stores its pixels as {image.mode}, which cannot be turned into RGB")
+    return image if image.mode == target else image.convert(target)
+
+
+_TARGETS = {
+    **{"1": "L", "L": "L", "LA": "LA", "La": "LA", "P": "RGB", "PA": "RGBA"},
+    **{"RGB": "RGB", "RGBA": "RGBA", "RGBa": "RGBA", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB"},
+}
+
+
+def _with_transparency(image: Image.Image, form: str) -> Image.Image:
+    """An image with one transparent colour or a palette with alpha."""
+    return image.convert("RGBA")
+
+
+def deep_array(image: ImageFile.ImageFile, data: bytes, form: str) -> np.ndarray:
+    """The stored values of an image with more than 8 bits, whole.
+
+    Pillow keeps only the upper byte of 16-bit colour. The lower one is had by asking for the values in the other byte
+    order, in a second pass; two grey and alpha values of 16 bits are read as four bytes.
+
+    Args:
+        image: Opened; decoded or not.
+        data: The file's bytes.
+        form: Its format.
+
+    Returns:
+        (height, width) or (height, width, 2 | 3 | 4), uint16, int32 or float32; transparent pixels have alpha 0.
+    """
+    raw = opening.raw_mode(image)
+    if raw == "LA;16B":
+        image.tile = [t._replace(args="RGBA") for t in image.tile]
+        opening.load(image, data, form)
+        bytes4 = np.asarray(image)
+        return (bytes4[..., 0::2].astype(np.uint16) << 8) | bytes4[..., 1::2]
+    if raw in opening.DEEP_RAW:
+        other = opening.open_image(data, form)
+        swapped = opening.other_raw_mode(raw)
+        other.tile = [t._replace(args=swapped if isinstance(t.args, str) else (swapped, *t.args[1:])) for t in other.tile]
+        opening.load(image, data, form)
+        opening.load(other, data, form)
+        values = (np.asarray(image).astype(np.uint16) << 8) | np.asarray(other)
+    else:
+        opening.load(image, data, form)
+        values = np.asarray(image)
+        if values.dtype.kind == "u":
+            values = values.astype(np.uint16)  # native byte order
+    clear = image.info.get("transparency")
+    if clear is None or values.ndim == 3 and values.shape[2] != 3:
+        return values
+    solid = (values != np.asarray(clear)).reshape(*values.shape[:2], -1).any(axis=2)
+    return np.dstack([values, np.where(solid, np.uint16(65535), np.uint16(0))])
+
+
+def scaled(values: np.ndarray, value_range: tuple[float, float] | None) -> np.ndarray:
+    """Stored values as uint8. NaN becomes 0, infinity the end of the range.
+
+    Without a range, integers are taken as 0 to 65535 and floats as 0 to 1.
+
+    Args:
+        values: (h, w) or (h, w, 1 | 2 | 3 | 4); the alpha of 2 and 4 channels is never scaled by the range.
+        value_range: Stored values that become 0 and 255.
+
+    Raises:
+        ImageError: `not finite`: no value is a number; `value range`: floats without a range that are not from 0 to 1.
+    """
+    alpha = values.ndim == 3 and values.shape[2] in (2, 4)
+    colour = values[..., :-1] if alpha else values
+    real = values.dtype.kind == "f"
+    if real:
+        finite = np.isfinite(colour)
+        if not finite.any():
+            raise ImageError("not finite", "holds no finite value")
+        if value_range is None and (((colour < 0) | (colour > 1)) & finite).mean() > OUTSIDE_SHARE:
+            low, high = colour[finite].min(), colour[finite].max()
+            what = f"holds floating-point values from {low:g} to {high:g}, and no range to scale them by is known"
+            raise ImageError("value range", what, "scale them to 0…1, or have such images in the training set")
+    low, high = value_range or ((0.0, 1.0) if real else (0.0, 65535.0))
+    step = np.float32(255.0 / (high - low))
+    grey = (colour.astype(np.float32) - np.float32(low)) * step
+    grey = np.rint(np.clip(np.nan_to_num(grey, nan=0.0, posinf=255.0, neginf=0.0), 0, 255)).astype(np.uint8)
+    if not alpha:
+        return grey
+    full = 1.0 if real else 65535.0
+    cover = np.rint(np.clip(np.nan_to_num(values[..., -1:].astype(np.float32)) * (255.0 / full), 0, 255))
+    return np.concatenate([grey, cover.astype(np.uint8)], axis=2)
+
+
+def _image(array: np.ndarray) -> Image.Image:
+    """A uint8 array of 1 to 4 channels as L, LA, RGB or RGBA."""
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def flat(image: Image.Image, background: int) -> np.ndarray:
+    """An 8-bit image as RGB, transparent pixels laid on a grey.
+
+    Laying it on the background after the resize is the same as before it, as Pillow weights colours by alpha in between.
+
+    Args:
+        image: L, LA, RGB or RGBA.
+        background: 0 to 255.
+
+    Returns:
+        uint8 (h, w, 3).
+    """
+    array = np.asarray(image)
+    if image.mode == "RGB":
+        return array
+    if image.mode == "L":
+        return np.repeat(array[..., None], 3, axis=2)
+    alpha = array[..., -1:].astype(np.uint32)
+    mixed = (array[..., :-1] * alpha + background * (255 - alpha) + 127) // 255
+    return np.broadcast_to(mixed.astype(np.uint8), (*mixed.shape[:2], 3))
+
+
+def array_image(array: np.ndarray, value_range: tuple[float, float] | None) -> Image.Image:
+    """An array as an 8-bit image.
+
+    Args:
+        array: (h, w) or (h, w, 1 | 3 | 4); bool, uint8, another integer type, or float.
+        value_range: As in `scaled`.
+
+    Raises:
+        ImageError: Another shape or type, or no pixels.
+    """
+    if array.ndim not in (2, 3) or array.ndim == 3 and array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        hint = "an image is (height, width) or (height, width, 1, 3 or 4)"
+        raise ImageError("not an image", f"the array has the shape {array.shape}", hint)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    if array.dtype == np.uint8:
+        return _image(array)
+    if array.dtype.kind not in "uif":
+        raise ImageError("not an image", f"the array holds {array.dtype}", "an image holds uint8, uint16 or floats")
+    return _image(scaled(array, value_range))
+
+
+def image_range(data: bytes, form: str) -> tuple[float, float]:
+    """(low, high) between which all but OUTSIDE_SHARE of an image's finite values lie, half of the rest on each side.
+
+    Raises:
+        ImageError: It cannot be decoded, or holds no finite value; the message begins after the file's name.
+    """
+    with opening.quiet():
+        values = deep_array(opening.open_image(data, form), data, form)
+    if values.ndim == 3 and values.shape[2] in (2, 4):
+        values = values[..., :-1]
+    step = max(1, int((values.size / 1e6) ** 0.5))  # about a million values say it as well as all
+    values = values[::step, ::step].ravel()
+    values = values[np.isfinite(values)]
+    if not values.size:
+        raise ImageError("not finite", "holds no finite value")
+    low, high = np.quantile(values, (OUTSIDE_SHARE / 2, 1 - OUTSIDE_SHARE / 2))
+    return float(low), float(high) if high > low else float(low) + 1.0

@@ -1,0 +1,195 @@
+"""Pillow behind one door: opened by content, silent, without a change to its globals, its errors as ours."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from PIL import ImageFile, JpegImagePlugin
+
+from sightline.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_quiet_lock = threading.Lock()
+_quiet_depth = 0
+_quiet_entry: object = None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Pillow's own warnings from the user for the block, in all threads that are in one.
+
+    `warnings.catch_warnings` is not safe in threads: two of them that overlap can leave the host application with the
+    wrong filters. One filter for Pillow's modules is put in by the first and taken out by the last.
+    """
+    global _quiet_depth, _quiet_entry
+    with _quiet_lock:
+        _quiet_depth += 1
+        if _quiet_depth == 1:
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            _quiet_entry = warnings.filters[0]
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_depth -= 1
+            if _quiet_depth == 0:
+                with contextlib.suppress(ValueError):
+                    warnings.filters.remove(_quiet_entry)  # type: ignore[attr-defined]
+
+
+class _Jpeg(JpegImagePlugin.JpegImageFile):
+    """Pillow's JPEG reader, which forgives a missing end for one image alone, and reads no EXIF (the header did).
+
+    Pillow's own switch, `ImageFile.LOAD_TRUNCATED_IMAGES`, is global: it would change every other thread's images too.
+    """
+
+    forgiving = False
+    _given_end = False
+
+    def load_read(self, read_bytes: int) -> bytes:
+        """The next bytes; where they have run out and that is forgiven, an end marker, once."""
+        assert self.fp is not None
+        data = self.fp.read(read_bytes)
+        if not data and self.forgiving and not self._given_end:
+            self._given_end = True
+            return b"\xff\xd9"
+        return data
+
+    def _read_dpi_from_exif(self) -> None:
+        """Nothing: damaged EXIF would warn, and nobody asks for the resolution."""
+
+
+def open_image(data: bytes, form: str, *, forgiving: bool = False) -> ImageFile.ImageFile:
+    """Open an image by its format; nothing is decoded yet. Only this format's reader is tried, whatever Pillow knows.
+
+    Raises:
+        ImageError: The header cannot be read; the message begins after the file's name.
+    """
+    stream = io.BytesIO(data)
+    try:
+        if form == "JPEG":
+            image = _Jpeg(stream)
+            image.forgiving = forgiving
+            image.decodermaxblock = max(65536, len(data))  # one call that holds no lock, not one per 64 kB
+            return image
+        return _reader(form)(stream)
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageError("memory", "needs more memory than there is") from error
+    except Exception as error:  # whatever a foreign reader makes of damaged bytes
+        raise _failed(error, data, form) from error
+
+
+def _reader(form: str) -> type[ImageFile.ImageFile]:
+    """Pillow's class for a format, imported when it is met."""
+    if form == "PNG":
+        from PIL.PngImagePlugin import PngImageFile as Reader
+    elif form == "GIF":
+        from PIL.GifImagePlugin import GifImageFile as Reader  # type: ignore[assignment]
+    elif form == "BMP":
+        from PIL.BmpImagePlugin import BmpImageFile as Reader  # type: ignore[assignment]
+    elif form == "TIFF":
+        from PIL.TiffImagePlugin import TiffImageFile as Reader  # type: ignore[assignment]
+    elif form == "WEBP":
+        from PIL.WebPImagePlugin import WebPImageFile as Reader  # type: ignore[assignment]
+    elif form == "PPM":
+        from PIL.PpmImagePlugin import PpmImageFile as Reader  # type: ignore[assignment]
+    else:
+        from PIL import features
+
+        if not features.check("avif"):
+            raise ImageError("unsupported", "is an AVIF image, which this Pillow cannot decode", "pip install -U pillow")
+        from PIL.AvifImagePlugin import AvifImageFile as Reader  # type: ignore[assignment]
+    return Reader
+
+
+def load(image: ImageFile.ImageFile, data: bytes, form: str) -> None:
+    """Decode the pixels of an opened image, in place.
+
+    Raises:
+        ImageError: `truncated`, `damaged` or `memory`; the message begins after the file's name.
+    """
+    if form == "PNG":
+        _check_png(data)
+    try:
+        image.load()
+    except MemoryError as error:
+        raise ImageError("memory", "needs more memory than there is") from error
+    except Exception as error:
+        raise _failed(error, data, form) from error
+
+
+def _failed(error: Exception, data: bytes, form: str) -> ImageError:
+    """Pillow's error as ours."""
+    said = str(error).strip() or type(error).__name__
+    if "truncated" in said.lower() or isinstance(error, EOFError):
+        hint = "--allow-truncated uses what it still shows" if form == "JPEG" else "get the file again"
+        return ImageError("truncated", f"cannot be decoded (truncated at {_bytes(len(data))})", hint)
+    return ImageError("damaged", f"cannot be decoded ({said[:200]})", "get the file again, or leave it out")
+
+
+def _bytes(count: int) -> str:
+    return f"{count} bytes" if count < 10_000 else f"{count / 1000:.0f} kB"
+
+
+def _check_png(data: bytes) -> None:
+    """Check the sums of a PNG's critical chunks, as libpng does and Pillow does not: a flipped bit is found.
+
+    Raises:
+        ImageError: `damaged`, or `truncated` where a chunk is cut.
+    """
+    view = memoryview(data)
+    pos = 8
+    while pos + 8 <= len(data):
+        length = int.from_bytes(view[pos : pos + 4], "big")
+        kind = bytes(view[pos + 4 : pos + 8])
+        end = pos + 8 + length
+        if kind == b"IEND":
+            return
+        if kind in (b"IHDR", b"PLTE", b"IDAT", b"tRNS"):
+            if end + 4 > len(data):
+                raise ImageError("truncated", f"cannot be decoded (truncated at {_bytes(len(data))})", "get the file again")
+            if zlib.crc32(view[pos + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+                what = f"cannot be decoded (the checksum of its {kind.decode()} chunk at byte {pos} is wrong)"
+                raise ImageError("damaged", what, "get the file again, or leave it out")
+        pos = end + 4
+
+
+# ------------------------------------------------------------------------------------------- more than 8 bits per channel
+
+_NATIVE = "L" if sys.byteorder == "little" else "B"
+DEEP_RAW = {
+    **{f"{m};16{e}": m for m in ("RGB", "RGBA", "RGBX") for e in "BLN"},
+    "LA;16B": "LA",
+}
+
+
+def raw_mode(image: ImageFile.ImageFile) -> str:
+    """How an opened image's pixels lie in the file, as Pillow names it; "" where its parts differ."""
+    modes = {t[3] if isinstance(t[3], str) else t[3][0] for t in image.tile if t[3]}
+    raw = modes.pop() if len(modes) == 1 else ""
+    return raw if isinstance(raw, str) else ""
+
+
+def stored_mode(image: ImageFile.ImageFile) -> str:
+    """An opened image's mode, with `;16` where Pillow would drop the lower 8 of 16 bits."""
+    deep = DEEP_RAW.get(raw_mode(image))
+    if deep is None:
+        return str(image.mode)
+    return "RGB;16" if deep == "RGBX" else f"{deep};16"
+
+
+def other_raw_mode(raw: str) -> str:
+    """The raw mode that reads the other byte of each 16-bit value."""
+    stem, end = raw[:-1], raw[-1].replace("N", _NATIVE)
+    return stem + ("L" if end == "B" else "B")
