@@ -78,10 +78,10 @@ def test_every_option_of_run_is_in_its_help_and_the_documented_ones_exist(sightl
 
 
 def test_every_entry_of_a_registry_is_documented() -> None:
-    from sightline import explanation, heads
+    from sightline import explanation, heads, networks
     from sightline.training.methods import METHODS
 
-    for name in [*METHODS, *heads.HEADS, *explanation.METHODS]:
+    for name in [*METHODS, *heads.HEADS, *explanation.METHODS, *networks.DEFAULTS]:
         assert f"| `{name}` |" in JOURNEY, name
     rows = set(re.findall(r"^\| `([a-z]+)` \|", JOURNEY, flags=re.MULTILINE))
     assert rows <= {*METHODS, *heads.HEADS, *explanation.METHODS, "auto"}, "the page names what is not there"

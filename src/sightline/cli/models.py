@@ -32,9 +32,12 @@ def networks(
 
 
 def _cell(value: object) -> str:
-    """A value for people: thousands separated, nothing as a dash."""
+    """A value for people: thousands separated, of a list the first, nothing as a dash."""
     if value is None or value == "":
         return "–"
+    if isinstance(value, str) and ", " in value:
+        first, *others = value.split(", ")
+        return f"{first} (+{len(others)})"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -193,7 +196,7 @@ def explain(
         str, typer.Option("-o", "--out", metavar="FOLDER", help="Where overlays (.png) and heat (.npy) go.")
     ] = "explanations",
     target: Annotated[str | None, typer.Option(metavar="CLASS", help="Explain this class; else the predicted one.")] = None,
-    method: Annotated[str, typer.Option(metavar="auto|gradcam|masks", help="How.")] = "auto",
+    method: Annotated[str, typer.Option(metavar="auto|gradcam|contribution|masks", help="How.")] = "auto",
     seed: options.Seed = 0,
     code: options.Code = None,
     device: options.Device = "auto",
