@@ -3,7 +3,8 @@
 from sightline.pixels.batching import Batch, batches, value_range
 from sightline.pixels.decoding import Look, decode, decode_array, look, upright
 from sightline.pixels.geometry import seen_box
-from sightline.pixels.header import DEEP_MODES, PASSING_PROBLEMS, Header, read_header
+from sightline.pixels.header import PASSING_PROBLEMS, Header, read_header
+from sightline.pixels.opening import DEEP_MODES
 from sightline.records import Preprocess
 
 __all__ = [

@@ -14,7 +14,8 @@ import numpy as np
 from sightline.errors import ImageError
 from sightline.pixels import modes
 from sightline.pixels.decoding import decode, decode_array, read
-from sightline.pixels.header import DEEP_MODES, read_header
+from sightline.pixels.header import read_header
+from sightline.pixels.opening import DEEP_MODES
 from sightline.records import Preprocess
 from sightline.store import bytes_digest
 

@@ -15,7 +15,8 @@ from PIL import Image, JpegImagePlugin
 from sightline.errors import ImageError
 from sightline.pixels import modes, opening
 from sightline.pixels.geometry import Box, draft_scale, plan, stored_box
-from sightline.pixels.header import DEEP_MODES, Header, read_header
+from sightline.pixels.header import Header, read_header
+from sightline.pixels.opening import DEEP_MODES
 from sightline.records import Preprocess
 
 Source = Path | bytes
@@ -119,7 +120,8 @@ def upright(source: Source, max_side: int | None = None, preprocess: Preprocess 
     kind = preprocess or Preprocess()
     header = read_header(data, name, max_pixels=kind.max_pixels)
     with _named(name):
-        kind = _own_range(data, header, kind)
+        if preprocess is None:
+            kind = _own_range(data, header, kind)
         scale = 1.0 if max_side is None else min(1.0, max_side / max(header.width, header.height))
         size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
         box = (0.0, 0.0, float(header.height), float(header.width))
@@ -235,17 +237,19 @@ def _placed(array: np.ndarray, offset: tuple[int, int], preprocess: Preprocess) 
 
 
 def _own_range(data: bytes, header: Header, preprocess: Preprocess) -> Preprocess:
-    """For looking only: where an image has more than 8 bits and no range is known, its own."""
-    if preprocess.value_range is not None or header.mode not in DEEP_MODES:
+    """For looking only: where an image has more than 8 bits, its own range."""
+    if header.mode not in DEEP_MODES:
         return preprocess
     return replace(preprocess, value_range=modes.image_range(data, header.format))
 
 
 # The luminance table of the JPEG standard (Annex K), of which writers take a multiple.
-_STANDARD_TABLE = np.array(
-    [16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51, 87]
-    + [80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101, 72]
-    + [92, 95, 98, 112, 100, 103, 99]
+_STANDARD_TABLE = np.fromstring(
+    """
+    16 11 10 16  24  40  51  61   12 12 14 19  26  58  60  55   14 13 16 24  40  57  69  56   14 17 22 29  51  87  80  62
+    18 22 37 56  68 109 103  77   24 35 55 64  81 104 113  92   49 64 78 87 103 121 120 101   72 92 95 98 112 100 103  99
+    """,
+    sep=" ",
 )
 
 

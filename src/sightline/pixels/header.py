@@ -14,9 +14,6 @@ from sightline.pixels import opening
 from sightline.pixels.sniff import misnamed, sniff
 from sightline.records import Preprocess
 
-DEEP_MODES = frozenset(("I", "F", "I;16", "I;16B", "I;16L", "I;16N", "RGB;16", "RGBA;16", "LA;16"))
-"""Modes with more than 8 bits a channel. The last three are Sightline's names for what Pillow alone cuts to 8 bits."""
-
 PASSING_PROBLEMS = frozenset(("missing", "unreadable", "changed", "memory"))
 """Kinds of ImageError that say nothing of the file's bytes: another try may work."""
 
@@ -206,8 +203,17 @@ def _png(data: bytes, form: str) -> _Found:
 
 
 _PNG_MODES = {
-    **{(1, 0): "1", (2, 0): "L", (4, 0): "L", (8, 0): "L", (16, 0): "I;16"},
-    **{(8, 2): "RGB", (16, 2): "RGB;16", (8, 4): "LA", (16, 4): "LA;16", (8, 6): "RGBA", (16, 6): "RGBA;16"},
+    (1, 0): "1",
+    (2, 0): "L",
+    (4, 0): "L",
+    (8, 0): "L",
+    (16, 0): "I;16",
+    (8, 2): "RGB",
+    (16, 2): "RGB;16",
+    (8, 4): "LA",
+    (16, 4): "LA;16",
+    (8, 6): "RGBA",
+    (16, 6): "RGBA;16",
     **dict.fromkeys(((1, 3), (2, 3), (4, 3), (8, 3)), "P"),
 }
 

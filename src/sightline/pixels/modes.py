@@ -11,6 +11,7 @@ from PIL import Image, ImageFile
 
 from sightline.errors import ImageError
 from sightline.pixels import opening
+from sightline.pixels.opening import DEEP_MODES
 
 OUTSIDE_SHARE = 0.002
 """The share of an image's values that may lie outside its range; `value_range` leaves as many out of it."""
@@ -28,13 +29,11 @@ def eight_bits(image: ImageFile.ImageFile, data: bytes, form: str, value_range: 
     Raises:
         ImageError: It cannot be decoded.
     """
-    if opening.raw_mode(image) in opening.DEEP_RAW:
+    if opening.stored_mode(image) in DEEP_MODES:
         return _image(scaled(deep_array(image, data, form), value_range))
     opening.load(image, data, form)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return _image(scaled(deep_array(image, data, form), value_range))
     if "transparency" in image.info and image.mode in ("1", "L", "P", "RGB"):
-        return _with_transparency(image, form)
+        return image.convert("RGBA")
     target = _TARGETS.get(image.mode)
     if target is None:
         raise ImageError("unsupported", f"stores its pixels as {image.mode}, which cannot be turned into RGB")
@@ -42,14 +41,20 @@ def eight_bits(image: ImageFile.ImageFile, data: bytes, form: str, value_range: 
 
 
 _TARGETS = {
-    **{"1": "L", "L": "L", "LA": "LA", "La": "LA", "P": "RGB", "PA": "RGBA"},
-    **{"RGB": "RGB", "RGBA": "RGBA", "RGBa": "RGBA", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB"},
+    "1": "L",
+    "L": "L",
+    "LA": "LA",
+    "La": "LA",
+    "P": "RGB",
+    "PA": "RGBA",
+    "RGB": "RGB",
+    "RGBA": "RGBA",
+    "RGBa": "RGBA",
+    "RGBX": "RGB",
+    "CMYK": "RGB",
+    "YCbCr": "RGB",
+    "HSV": "RGB",
 }
-
-
-def _with_transparency(image: Image.Image, form: str) -> Image.Image:
-    """An image with one transparent colour or a palette with alpha."""
-    return image.convert("RGBA")
 
 
 def deep_array(image: ImageFile.ImageFile, data: bytes, form: str) -> np.ndarray:
@@ -70,25 +75,29 @@ def deep_array(image: ImageFile.ImageFile, data: bytes, form: str) -> np.ndarray
     if raw == "LA;16B":
         image.tile = [t._replace(args="RGBA") for t in image.tile]
         opening.load(image, data, form)
-        bytes4 = np.asarray(image)
-        return (bytes4[..., 0::2].astype(np.uint16) << 8) | bytes4[..., 1::2]
+        return _joined(np.asarray(image)[..., 0::2], np.asarray(image)[..., 1::2])
     if raw in opening.DEEP_RAW:
         other = opening.open_image(data, form)
-        swapped = opening.other_raw_mode(raw)
-        other.tile = [t._replace(args=swapped if isinstance(t.args, str) else (swapped, *t.args[1:])) for t in other.tile]
+        opening.use_other_byte(other)
         opening.load(image, data, form)
         opening.load(other, data, form)
-        values = (np.asarray(image).astype(np.uint16) << 8) | np.asarray(other)
+        values = _joined(np.asarray(image), np.asarray(other))
     else:
         opening.load(image, data, form)
         values = np.asarray(image)
         if values.dtype.kind == "u":
             values = values.astype(np.uint16)  # native byte order
     clear = image.info.get("transparency")
-    if clear is None or values.ndim == 3 and values.shape[2] != 3:
+    if clear is None or (values.ndim == 3 and values.shape[2] != 3):
         return values
-    solid = (values != np.asarray(clear)).reshape(*values.shape[:2], -1).any(axis=2)
+    solid: np.ndarray = (values != np.asarray(clear)).reshape(*values.shape[:2], -1).any(axis=2)
     return np.dstack([values, np.where(solid, np.uint16(65535), np.uint16(0))])
+
+
+def _joined(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """Two arrays of bytes as one of uint16."""
+    values: np.ndarray = upper.astype(np.uint16) * np.uint16(256) + lower
+    return values
 
 
 def scaled(values: np.ndarray, value_range: tuple[float, float] | None) -> np.ndarray:
@@ -119,10 +128,11 @@ def scaled(values: np.ndarray, value_range: tuple[float, float] | None) -> np.nd
     grey = (colour.astype(np.float32) - np.float32(low)) * step
     grey = np.rint(np.clip(np.nan_to_num(grey, nan=0.0, posinf=255.0, neginf=0.0), 0, 255)).astype(np.uint8)
     if not alpha:
-        return grey
+        return np.asarray(grey)
     full = 1.0 if real else 65535.0
     cover = np.rint(np.clip(np.nan_to_num(values[..., -1:].astype(np.float32)) * (255.0 / full), 0, 255))
-    return np.concatenate([grey, cover.astype(np.uint8)], axis=2)
+    joined: np.ndarray = np.concatenate([grey, cover.astype(np.uint8)], axis=2)
+    return joined
 
 
 def _image(array: np.ndarray) -> Image.Image:
@@ -164,7 +174,7 @@ def array_image(array: np.ndarray, value_range: tuple[float, float] | None) -> I
     Raises:
         ImageError: Another shape or type, or no pixels.
     """
-    if array.ndim not in (2, 3) or array.ndim == 3 and array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or 0 in array.shape:
         hint = "an image is (height, width) or (height, width, 1, 3 or 4)"
         raise ImageError("not an image", f"the array has the shape {array.shape}", hint)
     if array.dtype == np.bool_:

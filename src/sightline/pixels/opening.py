@@ -9,14 +9,10 @@ import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from PIL import ImageFile, JpegImagePlugin
 
 from sightline.errors import ImageError
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 _quiet_lock = threading.Lock()
 _quiet_depth = 0
@@ -167,6 +163,9 @@ def _check_png(data: bytes) -> None:
 
 # ------------------------------------------------------------------------------------------- more than 8 bits per channel
 
+DEEP_MODES = frozenset(("I", "F", "I;16", "I;16B", "I;16L", "I;16N", "RGB;16", "RGBA;16", "LA;16"))
+"""Modes with more than 8 bits a channel. The last three are Sightline's names for what Pillow alone cuts to 8 bits."""
+
 _NATIVE = "L" if sys.byteorder == "little" else "B"
 DEEP_RAW = {
     **{f"{m};16{e}": m for m in ("RGB", "RGBA", "RGBX") for e in "BLN"},
@@ -189,7 +188,8 @@ def stored_mode(image: ImageFile.ImageFile) -> str:
     return "RGB;16" if deep == "RGBX" else f"{deep};16"
 
 
-def other_raw_mode(raw: str) -> str:
-    """The raw mode that reads the other byte of each 16-bit value."""
-    stem, end = raw[:-1], raw[-1].replace("N", _NATIVE)
-    return stem + ("L" if end == "B" else "B")
+def use_other_byte(image: ImageFile.ImageFile) -> None:
+    """Have an opened image of 16-bit values read their lower bytes, which is what the other byte order calls the upper."""
+    raw = raw_mode(image)
+    other = raw[:-1] + ("L" if raw[-1].replace("N", _NATIVE) == "B" else "B")
+    image.tile = [t._replace(args=(other, *t.args[1:]) if isinstance(t.args, tuple) else other) for t in image.tile]
