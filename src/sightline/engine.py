@@ -107,7 +107,8 @@ def _has_nvidia() -> bool:
 def _convert(module: nn.Module, example: torch.Tensor) -> Any:
     """A torch module as an OpenVINO model with a free batch size, traced from one example.
 
-    The front end is called directly: `openvino.convert_model` does the same around it and reports its use.
+    The front end is called directly: `openvino.convert_model` does the same around it and reports its use. torch's own check
+    of a trace runs the network twice more; ours, on real images, comes later and says more.
     """
     import warnings
 
@@ -117,7 +118,8 @@ def _convert(module: nn.Module, example: torch.Tensor) -> Any:
 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        decoder = TorchScriptPythonDecoder(module, example_input=(example,))
+        traced = torch.jit.trace(module, (example,), check_trace=False, strict=False)
+        decoder = TorchScriptPythonDecoder(traced, example_input=(example,))
         front_end = FrontEndManager().load_by_framework("pytorch")
         model = front_end.convert(front_end.load(decoder))
     kind = _openvino().Type.u8 if example.dtype == torch.uint8 else _openvino().Type.f32  # type: ignore[union-attr]

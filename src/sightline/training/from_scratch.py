@@ -20,6 +20,7 @@ SMALL_PX, LARGE_PX = 32, 64
 def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     """Train on the training split with early stopping on validation; the last linear layer becomes the head."""
     from sightline.training import scratch
+    from sightline.training.loop import Data
 
     started = time.perf_counter()
     settings = from_plain(ScratchSettings, recipe.settings, "settings of scratch")
@@ -37,20 +38,18 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     lost: dict[str, list[dict[str, str]]] = {}
     train, images = _decode(work, train, preprocess, lost)
     val, val_images = _decode(work, val, preprocess, lost)
+    data = Data(images, work.labels[train], val_images, work.labels[val], preprocess.mean, preprocess.std)
     fitted = scratch.fit(
-        images,
-        work.labels[train],
-        val_images,
-        work.labels[val],
+        recipe.backbone,
+        data,
         len(work.classes),
-        settings=settings,
-        mean=preprocess.mean,
-        std=preprocess.std,
+        settings,
         seed=recipe.seed,
+        device=work.device,
         budget_s=work.budget_s,
         progress=work.progress,
     )
-    tensors = networks.tensors(fitted.network)
+    tensors = networks.tensors(networks.Network(fitted.network, preprocess.size))
     backbone = Backbone(
         name=recipe.backbone,
         source="sightline",
