@@ -47,13 +47,14 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a format's own reader returns: the stored size, the mode, the orientation and notes."""
+    """What a format's own reader returns: the stored size, the mode, the orientation, notes, and whether it has its end."""
 
     width: int
     height: int
     mode: str
     orientation: int = 1
     notes: tuple[str, ...] = ()
+    ended: bool = True
 
 
 def read_header(data: bytes | memoryview, name: str, *, max_pixels: int = MAX_PIXELS, whole: bool = True) -> Header:
@@ -82,18 +83,13 @@ def read_header(data: bytes | memoryview, name: str, *, max_pixels: int = MAX_PI
         what = f"{name} has {found.width}×{found.height} pixels, more than the limit of {max_pixels:,}"
         raise ImageError("too large", what, "make it smaller; in Python, Preprocess(max_pixels=…) sets the limit")
     notes = list(found.notes)
-    if form == "JPEG" and whole and data.rfind(b"\xff\xd9", max(2, len(data) - 64)) < 0 and not _has_end(data):
+    if whole and not found.ended:
         notes.append("truncated")
     wrong = misnamed(form, name)
     if wrong:
         notes.append(wrong)
     size = (found.height, found.width) if found.orientation >= 5 else (found.width, found.height)
     return Header(*size, form, found.mode, found.orientation, tuple(notes))
-
-
-def _has_end(jpeg: bytes) -> bool:
-    """Whether a JPEG's scan has an end marker (a preview inside the metadata has its own, which does not count)."""
-    return jpeg.rfind(b"\xff\xd9") > jpeg.rfind(b"\xff\xda")
 
 
 # ----------------------------------------------------------------------------------------------------------- orientation
@@ -167,7 +163,9 @@ def _jpeg(data: bytes, form: str) -> _Found:
         pos += length
     if size is None:
         raise ImageError("damaged", "is a JPEG without an image in it")
-    return _Found(*size, *_oriented(exif, xmp))
+    # Within a scan 0xFF is always followed by 0 or a restart marker, so this is the end of this image and of no preview.
+    ended = data.endswith(b"\xff\xd9") or data.find(b"\xff\xd9", pos) >= 0
+    return _Found(*size, *_oriented(exif, xmp), ended)
 
 
 _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}

@@ -124,7 +124,7 @@ def scaled(values: np.ndarray, value_range: tuple[float, float] | None) -> np.nd
             what = f"holds floating-point values from {low:g} to {high:g}, and no range to scale them by is known"
             raise ImageError("value range", what, "scale them to 0…1, or have such images in the training set")
     low, high = value_range or ((0.0, 1.0) if real else (0.0, 65535.0))
-    step = np.float32(255.0 / (high - low))
+    step = np.float32(255.0 / max(high - low, 1e-30))
     grey = (colour.astype(np.float32) - np.float32(low)) * step
     grey = np.rint(np.clip(np.nan_to_num(grey, nan=0.0, posinf=255.0, neginf=0.0), 0, 255)).astype(np.uint8)
     if not alpha:

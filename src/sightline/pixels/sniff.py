@@ -95,7 +95,7 @@ def _allowed(data: bytes) -> str | None:
         return "BMP"
     if re.match(rb"P[1-6][\s#]", data):
         return "PPM"
-    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
+    if data[4:8] == b"ftyp" and re.search(rb"avi[fs]", data[8 : min(64, int.from_bytes(data[:4], "big"))]):
         return "AVIF"
     return None
 
