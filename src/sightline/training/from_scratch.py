@@ -4,81 +4,95 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightline import networks, pixels
+from sightline import heads, networks, pixels
+from sightline.classifier import Classifier
+from sightline.errors import DataError
 from sightline.records import Backbone, Predictions, Preprocess, Recipe, from_plain
-from sightline.training.settings import ScratchSettings
-from sightline.training.work import Candidate, Work, make_classifier, value_range
+from sightline.store import plain
+from sightline.training.work import Candidate, Work, make_classifier, value_range, with_card
+
+if TYPE_CHECKING:
+    from sightline.training.scratch import ScratchFit
 
 SMALL_PX, LARGE_PX = 32, 64
 """The image size that is taken where the recipe names none: the smaller one where half the images are not larger."""
 
 
 def fit(work: Work, recipe: Recipe) -> list[Candidate]:
-    """Train on the training split with early stopping on validation; the last linear layer becomes the head."""
-    from sightline.training import scratch
-    from sightline.training.loop import Data
+    """Train on the training split, keep the best epoch on validation; the last linear layer becomes the head."""
+    from sightline.training import loop, scratch
 
     started = time.perf_counter()
-    settings = from_plain(ScratchSettings, recipe.settings, "settings of scratch")
-    side = recipe.image_size or _image_size(work)
-    preprocess = Preprocess(
-        size=(side, side),
-        fit=recipe.fit or "squash",
-        crop_fraction=1.0,
-        interpolation="bilinear",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        value_range=value_range(work),
+    settings = from_plain(scratch.ScratchSettings, {"network": recipe.backbone, **recipe.settings}, "settings of scratch")
+    preprocess = dataclasses.replace(
+        scratch.preprocess(recipe.image_size or _image_size(work)), value_range=value_range(work)
     )
-    train, val = work.split("train"), work.split("val")
+    if recipe.fit is not None:
+        preprocess = dataclasses.replace(preprocess, fit=recipe.fit)
     lost: dict[str, list[dict[str, str]]] = {}
-    train, images = _decode(work, train, preprocess, lost)
-    val, val_images = _decode(work, val, preprocess, lost)
-    data = Data(images, work.labels[train], val_images, work.labels[val], preprocess.mean, preprocess.std)
+    train, images = _decode(work, work.split("train"), preprocess, lost)
+    val, val_images = _decode(work, work.split("val"), preprocess, lost)
+    if not len(val):
+        raise DataError("training from scratch needs validation images", "give them a share, such as --val 0.15")
     fitted = scratch.fit(
-        recipe.backbone,
-        data,
+        images,
+        work.labels[train],
+        val_images,
+        work.labels[val],
         len(work.classes),
-        settings,
+        settings=settings,
         seed=recipe.seed,
         device=work.device,
         budget_s=work.budget_s,
         progress=work.progress,
     )
-    tensors = networks.tensors(networks.Network(fitted.network, preprocess.size))
-    backbone = Backbone(
-        name=recipe.backbone,
-        source="sightline",
-        preprocess=preprocess,
-        features=fitted.head.arrays["weights"].shape[1],
-        weights="run",
-        weights_hash=networks.weights_hash(tensors),
-        map_shape=fitted.map_shape,
-        arguments=fitted.arguments,
-        parameters=int(sum(p.numel() for p in fitted.network.parameters())),
-        licence="yours",
-        origin="trained here",
-    )
-    classifier = make_classifier(work, recipe, backbone, fitted.head, temperature=fitted.temperature, tensors=tensors)
+    classifier, val_probs = _classifier(work, recipe, fitted, preprocess, val_images, work.labels[val])
     paths = work.catalog.paths
     return [
         Candidate(
             classifier=classifier,
-            label=f"{recipe.backbone} at {side} px from scratch",
-            val=Predictions(tuple(paths[i] for i in val), work.classes, work.labels[val], fitted.val_probs),
+            label=f"{recipe.backbone} at {preprocess.size[0]} px from scratch",
+            val=Predictions(tuple(paths[i] for i in val), work.classes, work.labels[val], val_probs),
             estimate="validation",
             seconds=time.perf_counter() - started,
             undecodable=lost,
             note="; ".join(fitted.notes) or None,
             history=[dataclasses.asdict(epoch) for epoch in fitted.history],
-            overfitting=fitted.overfitting,
+            overfitting=loop.overfitting(fitted.history),
             steps=fitted.steps,
         )
     ]
+
+
+def _classifier(
+    work: Work, recipe: Recipe, fitted: ScratchFit, preprocess: Preprocess, images: np.ndarray, labels: np.ndarray
+) -> tuple[Classifier, np.ndarray]:
+    """What was trained as a classifier, calibrated on the validation images, and its probabilities of these."""
+    network = networks.Network(fitted.network, preprocess.size)
+    tensors = networks.tensors(network)
+    backbone = Backbone(
+        name=recipe.backbone,
+        source="sightline",
+        preprocess=preprocess,
+        features=network.features,
+        weights="run",
+        weights_hash=networks.weights_hash(tensors),
+        map_shape=network.map_shape,
+        arguments=plain(fitted.arguments),
+        parameters=network.own_parameters(),
+        licence="yours",
+        origin="trained here",
+    )
+    classifier = make_classifier(work, recipe, backbone, fitted.head, tensors=tensors)
+    run = classifier.session(work.cache, device=work.device)
+    values = [run.run(images[i : i + run.batch_size])[0] for i in range(0, len(images), run.batch_size)]
+    found = heads.logits(fitted.head, np.concatenate(values))
+    temperature = heads.temperature(found, labels)
+    return with_card(classifier, temperature=temperature), heads.softmax(found / temperature)
 
 
 def _image_size(work: Work) -> int:

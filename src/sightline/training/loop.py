@@ -1,36 +1,89 @@
-"""The one training loop: one visible `for`, the same bits for the same seed, machine and number of threads."""
+"""The one training loop: a function with one visible `for`, deterministic in its seed, and its history as data."""
 
 from __future__ import annotations
 
-import copy
+import csv
+import dataclasses
+import io
 import math
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from sightline.errors import DataError
+from sightline import store
+from sightline.errors import DataError, SightlineError
 from sightline.records import Progress, silent
-from sightline.store import stream
 from sightline.training import augment
-from sightline.training.settings import ScratchSettings
 
-IMAGES_SHOWN = 40_000
-WARM_UP = 0.15
-"""Share of the steps in which the learning rate rises; then it falls to 0 as a cosine."""
-CLIP_NORM = 2.0
-GAP = 0.1
-"""Training is called overfitted where its accuracy ends this far above validation's."""
+Weights = dict[str, Tensor]
+
+# --------------------------------------------------------------------------------------------------- what goes in and out
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """Labelled images in memory.
+
+    Args:
+        images: uint8 (n, h, w, 3).
+        y: int64 (n,), class indices.
+    """
+
+    images: np.ndarray
+    y: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to train. What is trained on what are arguments of `train`.
+
+    Args:
+        epochs: How often every image is seen, at most; the learning rate's course is laid out for all of them.
+        batch_size: Images a step.
+        learning_rate: The highest; AdamW's.
+        weight_decay: AdamW's, on weights of convolutions and linear layers, not on biases and BatchNorm.
+        warm_up: The share of all steps in which the rate rises from a tenth; then it falls along a cosine to nearly 0.
+        label_smoothing: The share of the target that is spread over all classes.
+        clip_norm: The gradient's largest norm.
+        patience: Epochs without a better validation loss after which training stops; 0 never stops early.
+        keep: Which epoch's weights are the result: the one with the best validation loss or accuracy (the loss decides
+            between equals), or the last.
+    """
+
+    epochs: int
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.05
+    warm_up: float = 0.2
+    label_smoothing: float = 0.1
+    clip_norm: float = 1.0
+    patience: int = 0
+    keep: Literal["val_loss", "val_accuracy", "last"] = "val_accuracy"
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One pass over the training images. Losses are cross-entropies in nats; training's are measured as it goes on."""
+    """One line of the history. Training figures are those of the augmented images on the way, with dropout.
+
+    Args:
+        epoch: From 1.
+        train_loss, train_accuracy: Means over the epoch.
+        val_loss, val_accuracy: After the epoch, on unchanged images, in float32; NaN without validation images.
+        learning_rate: Of the epoch's last step.
+        seconds: Since training began.
+    """
 
     epoch: int
     train_loss: float
@@ -42,210 +95,331 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
-    """Images uint8 (n, h, w, 3) and class indices int64 (n,), for training and for validation; normalisation per channel."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    val_images: np.ndarray
-    val_labels: np.ndarray
-    mean: Sequence[float]
-    std: Sequence[float]
-
-
-@dataclass(frozen=True, slots=True)
 class Trained:
-    """What the loop leaves beside the network's weights.
+    """What the loop did. The network itself holds the weights of `best_epoch`, in eval mode.
 
-    Attributes:
-        history: One row per epoch.
-        steps: Optimiser steps.
-        best_epoch: The epoch whose weights were kept.
-        notes: Sentences for the user.
+    Args:
+        history: Every epoch that was finished with finite numbers.
+        best_epoch: The one whose weights were kept, from 1.
+        steps: Of the optimiser.
+        seconds: In all.
+        precision: What the convolutions were computed in.
+        cut_by_time: Whether the time budget ended it: another machine might have gone further.
+        notes: What a reader should know, in sentences.
     """
 
     history: tuple[Epoch, ...]
-    steps: int
     best_epoch: int
-    notes: tuple[str, ...]
+    steps: int
+    seconds: float
+    precision: Literal["bf16", "f32"]
+    cut_by_time: bool = False
+    notes: tuple[str, ...] = ()
 
 
-def bf16_by_rule(device: str) -> bool:
-    """Whether training computes in bf16: by what the processor has, never by timing, so that bits do not depend on load."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return device == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _has_bf16_units()
+# ------------------------------------------------------------------------------------------------------------ rules
 
 
-def _has_bf16_units() -> bool:
-    """Whether the CPU multiplies bf16 itself; where it only converts, float32 is quicker."""
-    tests = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(test() for test in tests if test is not None)
+def half_precision(device: torch.device) -> bool:
+    """Whether training there runs in bfloat16: by what the processor has, never by timing, so that bits are repeatable.
+
+    On a CPU: AVX512_BF16 or AMX (without them bfloat16 is emulated, and slow). On CUDA: what torch says.
+    """
+    if device.type == "cpu":
+        found = torch.cpu.get_capabilities()
+        return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def epochs_for(n: int, settings: ScratchSettings) -> int:
-    """How many epochs: as asked, or so that about 40,000 images are shown."""
-    return settings.epochs or int(np.clip(round(IMAGES_SHOWN / max(n, 1)), 10, 60))
+def batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """An order of images cut into batches. A last batch of one joins the one before: BatchNorm can't learn from one image.
+
+    Example:
+        >>> [len(b) for b in batches(np.arange(9), 4)]
+        [4, 5]
+    """
+    cuts = list(range(batch_size, len(order), batch_size))
+    if cuts and len(order) - cuts[-1] == 1:
+        cuts.pop()
+    return np.split(order, cuts)
+
+
+def rate_at(step: int, steps: int, plan: Plan) -> float:
+    """The learning rate of a step (from 0): a straight rise from a tenth of the highest, then half a cosine down.
+
+    Source: Smith 2018, "A disciplined approach to neural network hyper-parameters" (one cycle), with a cosine.
+    """
+    rise = max(1, round(plan.warm_up * steps))
+    if step < rise:
+        return plan.learning_rate * (0.1 + 0.9 * (step + 1) / rise)
+    done = (step - rise + 1) / max(1, steps - rise)
+    return plan.learning_rate * (0.5 + 0.5 * math.cos(math.pi * min(1.0, done))) + 1e-3 * plan.learning_rate
+
+
+def balanced_weights(y: np.ndarray, classes: int) -> np.ndarray:
+    """float32 (k,): n / (k · images of the class), so that every class counts the same; 0 for an absent class."""
+    count = np.bincount(y, minlength=classes)
+    return np.where(count > 0, len(y) / (classes * np.maximum(count, 1)), 0).astype(np.float32)
+
+
+def _optimiser(network: nn.Module, plan: Plan) -> torch.optim.AdamW:
+    """AdamW, which decays weights alone."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": plan.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
+
+
+def _seed(seed: int, *purpose: str | int) -> int:
+    """A seed for torch's own generator (dropout, initial weights) as a function of what it is for."""
+    return int(store.stream(seed, *purpose).integers(2**63))
+
+
+# ------------------------------------------------------------------------------------------------------------- data
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Training images, ready to be augmented: one warp and one colour matrix an image and epoch.
+
+    Args:
+        data: The images.
+        policy: How they are changed.
+        mean, std: The network's normalisation, for pixels in 0 to 1.
+        device: Where the network is; the images are put there once.
+        seed: Of the order and the changes.
+    """
+
+    data: Pixels
+    policy: augment.Policy
+    mean: Sequence[float]
+    std: Sequence[float]
+    device: torch.device
+    seed: int
+    images: Tensor = field(init=False)
+    mean_rgb: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", torch.from_numpy(np.ascontiguousarray(self.data.images)).to(self.device))
+        colours = [image.mean(axis=(0, 1), dtype=np.float64) for image in self.data.images]
+        object.__setattr__(self, "mean_rgb", np.array(colours).reshape(-1, 3))
+
+    def epoch(self, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of an epoch, (n, 3, h, w) float32 and (n,) int64, each made while the one before is learnt from."""
+        n, height, width, _ = self.data.images.shape
+        drawn = augment.draw(self.policy, n, seed=self.seed, epoch=epoch)
+        warps = augment.warp_matrices(drawn, height, width) if self.policy.warps else None
+        colours = augment.colour_matrices(drawn, self.mean_rgb, self.mean, self.std)
+        order = store.stream(self.seed, "order", epoch).permutation(n)
+
+        def make(rows: np.ndarray) -> tuple[Tensor, Tensor]:
+            index = torch.from_numpy(rows).to(self.device)
+            warp = None if warps is None else torch.from_numpy(warps[rows]).to(self.device)
+            colour = torch.from_numpy(colours[rows]).to(self.device)
+            x = augment.apply(self.images[index], warp, colour, padding=self.policy.padding)
+            return x, torch.from_numpy(self.data.y[rows]).to(self.device)
+
+        plan = batches(order, batch_size)
+        with ThreadPoolExecutor(1, thread_name_prefix="augment") as worker:
+            ahead = worker.submit(make, plan[0])
+            for following in plan[1:]:
+                ready, ahead = ahead, worker.submit(make, following)
+                yield ready.result()
+            yield ahead.result()
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, data: Pixels, mean: Sequence[float], std: Sequence[float], device: torch.device) -> Tensor:
+    """The network's logits on unchanged images: float32 (n, k), computed in float32 and eval mode, on the CPU.
+
+    The network's mode is left as it was.
+    """
+    mode = network.training
+    network.eval()
+    try:
+        out = []
+        for start in range(0, len(data), 64):
+            images = torch.from_numpy(np.ascontiguousarray(data.images[start : start + 64])).to(device)
+            same = augment.colour_matrices(augment.identity(len(images)), np.zeros((len(images), 3)), mean, std)
+            out.append(network(augment.apply(images, None, torch.from_numpy(same).to(device))).float().cpu())
+        return torch.cat(out)
+    finally:
+        network.train(mode)
+
+
+def _score(network: nn.Module, feed: Feed, val: Pixels, weight: Tensor | None) -> tuple[float, float]:
+    """Loss and accuracy on the validation images; NaN without any."""
+    if not len(val):
+        return math.nan, math.nan
+    logits, y = evaluate(network, val, feed.mean, feed.std, feed.device), torch.from_numpy(val.y)
+    loss = F.cross_entropy(logits, y, weight=None if weight is None else weight.cpu())
+    return float(loss), float((logits.argmax(dim=1) == y).double().mean())
+
+
+# --------------------------------------------------------------------------------------------------------- the loop
+
+
+def _weights(network: nn.Module) -> Weights:
+    """A copy of all weights and statistics."""
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
+def _finite(network: nn.Module, loss: float) -> bool:
+    """Whether the loss and every weight and statistic is a number."""
+    tensors = (t for t in network.state_dict().values() if t.is_floating_point())
+    return math.isfinite(loss) and all(bool(torch.isfinite(t).all()) for t in tensors)
+
+
+def _rank(line: Epoch, plan: Plan) -> tuple[float, float]:
+    """How good an epoch is by what the plan keeps; higher is better. Without validation images the last is the best."""
+    if plan.keep == "last" or math.isnan(line.val_loss):
+        return float(line.epoch), 0.0
+    if plan.keep == "val_loss":
+        return -line.val_loss, line.val_accuracy
+    return line.val_accuracy, -line.val_loss
 
 
 def train(
     network: nn.Module,
-    data: Data,
-    settings: ScratchSettings,
+    train: Pixels,
+    val: Pixels,
     *,
+    plan: Plan,
+    policy: augment.Policy,
+    mean: Sequence[float],
+    std: Sequence[float],
     seed: int,
+    class_weights: np.ndarray | None = None,
     device: str = "cpu",
     budget_s: float = math.inf,
     progress: Progress = silent,
 ) -> Trained:
-    """Train a network in place; it ends with the weights of the epoch with the lowest validation loss, in float32.
+    """Train a network, in place, on images in memory.
 
-    AdamW, warm-up and cosine, gradients clipped, bf16 autocast where the processor multiplies it. Order and augmentation
-    are functions of (seed, epoch, image); the next batch is augmented while a step runs. Stops early where validation
-    gets no better, where the budget is spent (then bits depend on the machine's speed, and a note says so), and where the
-    loss is no longer a number (the last good weights stay).
+    The same arguments give the same bits on the same machine with the same number of threads: order, augmentation and
+    dropout are functions of the seed and the step, and no choice is made by timing. Only the time budget looks at the
+    clock; where it ends training early, that is said.
 
     Args:
-        network: Normalised float (n, 3, h, w) → logits (n, k).
-        data: Images and labels.
-        settings: Of the method.
-        seed: Of order and augmentation.
-        device: `cpu`, `cuda` or `mps`.
-        budget_s: Checked after each epoch.
-        progress: Told after each epoch.
+        network: Normalised float (n, 3, h, w) → logits (n, k). It ends in eval mode with the best epoch's weights.
+        train: What it learns from; two images at least.
+        val: What decides when to stop and which weights to keep; may be empty.
+        plan: Epochs, rates and the like.
+        policy: The augmentation.
+        mean, std: The network's normalisation, per channel, for pixels in 0 to 1.
+        seed: Every random draw is a function of it.
+        class_weights: float (k,), how much an image of each class counts in the loss; None counts all the same.
+        device: Of torch.
+        budget_s: When to stop, in seconds, looked at after each epoch.
+        progress: Told after each step.
 
     Raises:
-        DataError: There are fewer than 2 training images.
+        DataError: Fewer than two training images.
+        SightlineError: The loss was not a number already in the first epoch.
     """
-    n = len(data.images)
-    if n < 2:
-        raise DataError(f"{n} training images are too few to train a network", "add photographs")
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(_groups(network, settings.weight_decay), lr=settings.learning_rate)
-    epochs = epochs_for(n, settings)
-    batches = max(1, round(n / settings.batch_size))
-    _, policy = augment.policy_for(settings.augment, data.images)
-    labels = torch.from_numpy(data.labels).to(device)
-    weight = _class_weights(data.labels, settings, device)
-    fast = bf16_by_rule(device)
+    if len(train) < 2:
+        raise DataError(f"a network cannot be trained on {len(train)} image(s)", "give at least two, of different classes")
+    began, where = time.monotonic(), torch.device(device)
+    feed = Feed(train, policy, mean, std, where, seed)
+    network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser, half = _optimiser(network, plan), half_precision(where)
+    weight = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32, device=where)
+    epoch_steps = len(batches(np.arange(len(train)), plan.batch_size))
     history: list[Epoch] = []
     notes: list[str] = []
-    best, best_loss, best_epoch, step = copy.deepcopy(network.state_dict()), math.inf, 0, 0
-    started = time.perf_counter()
-    for epoch in range(epochs):
-        epoch_started, losses, right = time.perf_counter(), 0.0, 0
-        network.train()
-        for x, rows in _augmented(data, policy, batches, seed, epoch, device):
-            rate = learning_rate(step, epochs * batches, settings.learning_rate)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            with torch.autocast(device, torch.bfloat16, enabled=fast):
-                logits = network(x)
-            target = labels[rows]
-            loss = F.cross_entropy(logits.float(), target, weight, label_smoothing=settings.label_smoothing)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), CLIP_NORM)
-            optimiser.step()
-            losses += loss.item() * len(rows)
-            right += int((logits.argmax(1) == target).sum())
-            step += 1
-        val_loss, val_accuracy = judge(network, data, device, fast)
-        if not (math.isfinite(losses) and math.isfinite(val_loss)):
-            notes.append(f"the loss was not a number in epoch {epoch + 1}: training stopped, epoch {best_epoch}'s weights are kept")
-            break
-        row = Epoch(epoch + 1, losses / n, right / n, val_loss, val_accuracy, rate, time.perf_counter() - epoch_started)
-        history.append(row)
-        progress(f"training (validation {val_accuracy:.3f})", epoch + 1, epochs)
-        if val_loss < best_loss:
-            best, best_loss, best_epoch = copy.deepcopy(network.state_dict()), val_loss, epoch + 1
-        elif epoch + 1 - best_epoch >= settings.patience:
-            notes.append(f"stopped at epoch {epoch + 1}: validation had not got better for {settings.patience} epochs")
-            break
-        if time.perf_counter() - started > budget_s and epoch + 1 < epochs:
-            notes.append(f"stopped at epoch {epoch + 1} of {epochs}: the time was spent, so another machine may stop elsewhere")
-            break
+    best, best_rank, best_epoch, lowest, cut, step = _weights(network), (-math.inf, 0.0), 0, (math.inf, 0), False, 0
+
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+        for epoch in range(1, plan.epochs + 1):
+            network.train()
+            total, right = torch.zeros((), device=where), torch.zeros((), device=where)
+            with closing(feed.epoch(epoch, plan.batch_size)) as stream:
+                for x, y in stream:
+                    torch.manual_seed(_seed(seed, "dropout", step))
+                    rate = rate_at(step, plan.epochs * epoch_steps, plan)
+                    for group in optimiser.param_groups:
+                        group["lr"] = rate
+                    with torch.autocast(where.type, dtype=torch.bfloat16, enabled=half):
+                        logits = network(x).float()
+                    loss = F.cross_entropy(logits, y, weight=weight, label_smoothing=plan.label_smoothing)
+                    optimiser.zero_grad(set_to_none=True)
+                    loss.backward()
+                    nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
+                    optimiser.step()
+                    total += loss.detach() * len(y)
+                    right += (logits.detach().argmax(dim=1) == y).sum()
+                    step += 1
+                    progress("training", step, plan.epochs * epoch_steps)
+
+            train_loss, train_accuracy = float(total) / len(train), float(right) / len(train)
+            val_loss, val_accuracy = _score(network, feed, val, weight)
+            seconds = time.monotonic() - began
+            if not _finite(network, train_loss) or (len(val) and not math.isfinite(val_loss)):
+                notes.append(_diverged(epoch, best_epoch, plan))
+                break
+            line = Epoch(epoch, train_loss, train_accuracy, val_loss, val_accuracy, rate, seconds)
+            history.append(line)
+            if _rank(line, plan) > best_rank:
+                best, best_rank, best_epoch = _weights(network), _rank(line, plan), epoch
+            if not val_loss >= lowest[0]:
+                lowest = (val_loss, epoch)
+            if epoch == plan.epochs:
+                break
+            if plan.patience and epoch - lowest[1] >= plan.patience:
+                notes.append(f"stopped after epoch {epoch}: the validation loss was lowest in epoch {lowest[1]}")
+                break
+            if seconds + seconds / epoch > budget_s:
+                cut = True
+                notes.append(f"cut by the time budget of {budget_s:.0f} s after epoch {epoch} of {plan.epochs}")
+                break
+
     network.load_state_dict(best)
     network.eval()
-    return Trained(tuple(history), step, best_epoch, tuple(notes))
+    precision: Literal["bf16", "f32"] = "bf16" if half else "f32"
+    return Trained(tuple(history), best_epoch, step, time.monotonic() - began, precision, cut, tuple(notes))
 
 
-def learning_rate(step: int, steps: int, highest: float) -> float:
-    """Linear warm-up, then a cosine down to 0."""
-    warm = max(1, round(WARM_UP * steps))
-    if step < warm:
-        return highest * (step + 1) / warm
-    return highest * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+def _diverged(epoch: int, best_epoch: int, plan: Plan) -> str:
+    """What to say of a loss that is no number, or an error where there is nothing to return to."""
+    hint = f"take a smaller learning rate than {plan.learning_rate:g}, such as {plan.learning_rate / 10:g}"
+    if best_epoch == 0:
+        raise SightlineError("training diverged: the loss was not a number in the first epoch", hint)
+    return f"training diverged in epoch {epoch} (the loss was not a number); the weights of epoch {best_epoch} are kept; {hint}"
 
 
-def judge(network: nn.Module, data: Data, device: str, fast: bool) -> tuple[float, float]:
-    """Loss and accuracy on the validation images, in inference mode."""
-    network.eval()
-    with torch.autocast(device, torch.bfloat16, enabled=fast):
-        found = logits(network, data.val_images, data, device).float()
-    target = torch.from_numpy(data.val_labels).to(found.device)
-    return float(F.cross_entropy(found, target)), float((found.argmax(1) == target).float().mean())
+# ---------------------------------------------------------------------------------------------------------- history
 
 
-@torch.no_grad()
-def logits(network: nn.Module, images: np.ndarray, data: Data, device: str) -> Tensor:
-    """Logits (n, k) of images uint8 (n, h, w, 3), on the CPU."""
-    found = []
-    for start in range(0, len(images), 256):
-        part = torch.from_numpy(images[start : start + 256]).to(device)
-        colour = augment.colour_matrices(augment.identity(len(part)), np.zeros((len(part), 3)), data.mean, data.std)
-        found.append(network(augment.apply(part, None, torch.from_numpy(colour).to(device))).cpu())
-    return torch.cat(found) if found else torch.zeros((0, 1))
+def history_csv(history: Sequence[Epoch]) -> str:
+    """The history as a table, one line an epoch; what is undefined is empty."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow([f.name for f in dataclasses.fields(Epoch)])
+    for line in history:
+        values = dataclasses.astuple(line)
+        rows.writerow(["" if isinstance(v, float) and math.isnan(v) else repr(v) for v in values])
+    return text.getvalue()
 
 
-def overfitting(history: Sequence[Epoch]) -> str | None:
-    """Where memorising starts, in words: `from epoch 7: train 0.98, val 0.64`; None where it does not."""
-    if len(history) < 3:
+def write_history(history: Sequence[Epoch], file: Path) -> None:
+    """Write the history as CSV, atomically."""
+    store.write_text(file, history_csv(history))
+
+
+def overfitting(history: Sequence[Epoch], gap: float = 0.1) -> str | None:
+    """Where overfitting starts, in words, such as "from epoch 7: train 0.98, val 0.64"; None where it doesn't.
+
+    It starts with the epoch from which on the training accuracy stays more than `gap` above the validation accuracy; the
+    numbers are the last epoch's.
+    """
+    start = None
+    for line in reversed(history):
+        if not line.train_accuracy - line.val_accuracy > gap:
+            break
+        start = line.epoch
+    if start is None:
         return None
-    best = min(history, key=lambda e: e.val_loss)
     last = history[-1]
-    if last.train_accuracy - last.val_accuracy < GAP or best.epoch == last.epoch:
-        return None
-    return f"from epoch {best.epoch + 1}: train {last.train_accuracy:.2f}, val {last.val_accuracy:.2f}"
-
-
-def _augmented(
-    data: Data, policy: augment.Policy, batches: int, seed: int, epoch: int, device: str
-) -> Iterator[tuple[Tensor, np.ndarray]]:
-    """Batches of one epoch: normalised images and their rows. No batch is of one image: they are as equal as they can be."""
-    n, (height, width) = len(data.images), data.images.shape[1:3]
-    order = np.array_split(stream(seed, "order", epoch).permutation(n), batches)
-    drawn = augment.draw(policy, n, seed=seed, epoch=epoch)
-    warp = torch.from_numpy(augment.warp_matrices(drawn, height, width)) if policy.warps else None
-
-    def make(rows: np.ndarray) -> Tensor:
-        pixels = data.images[rows]
-        mine = augment.Draw(*(getattr(drawn, f)[rows] for f in augment.Draw.__slots__))
-        colour = augment.colour_matrices(mine, pixels.mean(axis=(1, 2)), data.mean, data.std)
-        part = torch.from_numpy(pixels).to(device)
-        moved = None if warp is None else warp[torch.from_numpy(rows)].to(device)
-        return augment.apply(part, moved, torch.from_numpy(colour).to(device), padding=policy.padding)
-
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(make, order[0])
-        for i, rows in enumerate(order):
-            x = waiting.result()
-            if i + 1 < len(order):
-                waiting = pool.submit(make, order[i + 1])
-            yield x, rows
-
-
-def _groups(network: nn.Module, decay: float) -> list[dict[str, object]]:
-    """Weights decay; biases and BatchNorm's scales do not."""
-    matrices = [p for p in network.parameters() if p.ndim > 1]
-    vectors = [p for p in network.parameters() if p.ndim <= 1]
-    return [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
-
-
-def _class_weights(labels: np.ndarray, settings: ScratchSettings, device: str) -> Tensor | None:
-    """Inverse class frequencies with a mean of 1 over the images, or None."""
-    if not settings.class_weights:
-        return None
-    counts = np.bincount(labels)
-    weights = np.where(counts > 0, len(labels) / (np.maximum(counts, 1) * (counts > 0).sum()), 0.0)
-    return torch.from_numpy(weights.astype(np.float32)).to(device)
+    return f"from epoch {start}: train {last.train_accuracy:.2f}, val {last.val_accuracy:.2f}"

@@ -14,7 +14,6 @@ from sightline import engine, heads, networks
 from sightline.errors import DataError, unknown
 from sightline.records import Backbone, Predictions, Preprocess, Recipe, from_plain
 from sightline.training import from_scratch, precision, shortcut
-from sightline.training.settings import ScratchSettings
 from sightline.training.work import (
     CROSS_VALIDATE_BELOW,
     UNBALANCED,
@@ -53,14 +52,6 @@ class FeaturesSettings:
     head: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A record of METHODS: its function and its settings' dataclass."""
-
-    fit: Callable[[Work, Recipe], list[Candidate]]
-    settings: type
-
-
 def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     """Carry a recipe out.
 
@@ -77,7 +68,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
         raise DataError("there are no usable images in the training split", "see `sightline scan` for what is left out")
     if len(np.unique(work.labels[work.split("train", "val")])) < 2:
         raise DataError("all images belong to one class", "a classifier needs at least two classes; see `sightline scan`")
-    candidates = METHODS[recipe.method].fit(work, recipe)
+    candidates = METHODS[recipe.method](work, recipe)
     return sorted(candidates, key=lambda c: (-c.val_accuracy, c.val_log_loss))
 
 
@@ -195,9 +186,9 @@ def _class_weight(asked: str, labels: np.ndarray) -> Literal["balanced"] | None:
     return "balanced" if asked == "balanced" or unbalanced else None
 
 
-METHODS: dict[str, Method] = {
-    "baseline": Method(baseline, BaselineSettings),
-    "shortcut": Method(shortcut.fit, shortcut.ShortcutSettings),
-    "features": Method(features, FeaturesSettings),
-    "scratch": Method(from_scratch.fit, ScratchSettings),
+METHODS: dict[str, Callable[[Work, Recipe], list[Candidate]]] = {
+    "baseline": baseline,
+    "shortcut": shortcut.fit,
+    "features": features,
+    "scratch": from_scratch.fit,
 }
