@@ -1,0 +1,1 @@
+"""Catalog and recipe → classifier, by one of several methods."""
