@@ -1,0 +1,308 @@
+"""The first lines of the page: how good the classifier is, in words, and what the reader must know before believing it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from markupsafe import Markup
+
+from sightline.report import svg
+from sightline.report.words import at, count, decimal, duration, images, listing, percent, percent_range, short
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something to know before believing the score.
+
+    Args:
+        level: `alarm` where the score may mean nothing, `caution` where it means less, `note` otherwise.
+        title: In a few words.
+        text: What it means and what to do.
+    """
+
+    level: Literal["alarm", "caution", "note"]
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """One number, its interval and what it is a share of; `aside` where another one is to be quoted."""
+
+    value: str
+    interval: str
+    of: str
+    label: str = ""
+    aside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The run in a glance.
+
+    Args:
+        headlines: One, or two where test images were also in train.
+        lines: Sentences below them.
+        scale: The score on a ruler, None where there is none.
+        marks: What else stands on the ruler.
+        alarms: The gravest first.
+    """
+
+    headlines: list[Headline]
+    lines: list[str]
+    scale: Markup | None
+    marks: list[str]
+    alarms: list[Alarm]
+
+
+def scored(data: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
+    """Which images the page speaks of, and their scores: the test split's where it was opened, else validation's."""
+    if data.get("test"):
+        return "test", data["test"]
+    return "val", data.get("val")
+
+
+def kind_of(data: Mapping[str, Any]) -> str:
+    """What the scored images are called: test, validation, or labelled where all of a set was scored."""
+    where, _ = scored(data)
+    if where == "val":
+        return "validation"
+    return "labelled" if data.get("kind") == "evaluate" and data.get("scored") != "test" else "test"
+
+
+def answer(data: Mapping[str, Any]) -> Answer:
+    """The first lines of one run."""
+    _, score = scored(data)
+    kind = kind_of(data)
+    if not score or score.get("accuracy") is None:
+        text = "No labelled image was scored, so there is no score."
+        return Answer([], [text, *_method_lines(data)], None, [], alarms(data))
+    quoted, heads, marks = score, [_headline(score, f"of {images(score['n'], kind)} answered correctly")], _marks(data, score)
+    clean = data.get("test_without_leaks")
+    if clean and clean.get("accuracy") is not None:
+        first = dataclasses.replace(heads[0], label="as given", aside=True)
+        of = f"of the {images(clean['n'])} that were not in training"
+        heads = [first, _headline(clean, of, "without the leaked images")]
+        marks.append((score["accuracy"], f"as given {percent(score['accuracy'])}"))
+        quoted = clean
+    low, high = quoted.get("accuracy_low"), quoted.get("accuracy_high")
+    drawn = None
+    if low is not None and high is not None:
+        words = f"accuracy {percent(quoted['accuracy'])}, 95 % interval {percent_range(low, high)}"
+        drawn = svg.scale(quoted["accuracy"], low, high, marks, words, svg.floor_of([low, *(v for v, _ in marks)]))
+    lines = [*_method_lines(data), *_trust_lines(data)]
+    return Answer(heads, lines, drawn, [name for _, name in sorted(marks)], alarms(data))
+
+
+def _headline(score: Mapping[str, Any], of: str, label: str = "") -> Headline:
+    interval = percent_range(score.get("accuracy_low"), score.get("accuracy_high"))
+    return Headline(percent(score["accuracy"]), interval, of, label)
+
+
+def _marks(data: Mapping[str, Any], score: Mapping[str, Any]) -> list[tuple[float, str]]:
+    """What the score is compared with: always answering one class, and the validation score."""
+    marks = []
+    name, share = _most_frequent(score)
+    if share is not None:
+        marks.append((share, f"always “{short(name, 24)}” {percent(share)}"))
+    val = at(data, "val.accuracy")
+    if val is not None and data.get("test"):
+        marks.append((val, f"validation {percent(val)}"))
+    return marks
+
+
+def _most_frequent(score: Mapping[str, Any]) -> tuple[str, float | None]:
+    """The most frequent class of the scored images and its share of them."""
+    sizes = {c: row.get("n") or 0 for c, row in (score.get("per_class") or {}).items()}
+    total = sum(sizes.values())
+    if not total:
+        return "", None
+    name = max(sizes, key=lambda c: sizes[c])
+    return name, sizes[name] / total
+
+
+def _method_lines(data: Mapping[str, Any]) -> list[str]:
+    """What gives the answers, and how it was chosen."""
+    ladder = data.get("ladder") or []
+    chosen = next((r for r in ladder if r.get("chosen")), None)
+    name = (chosen or {}).get("label") or method_name(data)
+    if not name:
+        return [f"The answers come from {data['subject']}."] if data.get("subject") else []
+    if chosen and len(ladder) > 1:
+        n, estimate = at(chosen, "val.n", 0), at(chosen, "val.estimate", "validation")
+        how = "on validation images" if estimate == "validation" else f"by {estimate}"
+        took = f" The whole run took {duration(data.get('seconds'))}." if data.get("seconds") else ""
+        return [f"The answers come from {name}, chosen among {len(ladder)} candidates {how} ({count(n)} images).{took}"]
+    return [f"The answers come from {name}."]
+
+
+def method_name(data: Mapping[str, Any]) -> str:
+    """Method, network and head as one phrase."""
+    parts = [data.get("head"), data.get("backbone")]
+    inner = " on ".join(str(p) for p in parts if p and p != "none")
+    return f"{data['method']} ({inner})" if data.get("method") and inner else str(data.get("method") or inner)
+
+
+def _trust_lines(data: Mapping[str, Any]) -> list[str]:
+    """What makes the number honest: unseen images, opened once."""
+    openings = data.get("test_openings") or []
+    if data.get("kind") == "evaluate":
+        return []
+    if data.get("test") and len(openings) <= 1:
+        return ["No test image was used for training or for any choice: the test split was opened once, at the end."]
+    if not data.get("test"):
+        estimate = data.get("val_estimate")
+        by = f" The estimate is by {estimate}." if estimate and estimate != "validation" else ""
+        return [
+            f"The test split has not been opened.{by} Choices were made on these images, so the score may flatter a little."
+        ]
+    return []
+
+
+# ---------------------------------------------------------------------------------------------------------- alarms
+
+
+def alarms(data: Mapping[str, Any]) -> list[Alarm]:
+    """Everything that the reader must know before believing the score, the gravest first."""
+    found = [check(data) for check in _CHECKS]
+    order = {"alarm": 0, "caution": 1, "note": 2}
+    return sorted((a for a in found if a is not None), key=lambda a: order[a.level])
+
+
+def _inverted(data: Mapping[str, Any]) -> Alarm | None:
+    _, score = scored(data)
+    text = (score or {}).get("inverted")
+    return Alarm("alarm", "The scores look inverted", text) if text else None
+
+
+def _leaks(data: Mapping[str, Any]) -> Alarm | None:
+    if data.get("kind") == "evaluate":
+        n, total = data.get("in_training") or 0, at(data, "test.n", 0)
+        if not n:
+            return None
+        if n >= total:
+            text = "The score says how well the classifier remembers, not how well it does on images it has never seen."
+            return Alarm("alarm", "All of these images were in training", text)
+        text = "The first score counts them; the second leaves them out and is the one to quote."
+        return Alarm("alarm", f"{images(n)} of {count(total)} {'was' if n == 1 else 'were'} in training", text)
+    pairs = at(data, "split.leaks", [])
+    n = at(data, "split.leaked") or len({pair[0] for pair in pairs})
+    if not n:
+        return None
+    if not data.get("test"):
+        return Alarm("caution", f"{images(n, 'test')} also in train", "They will flatter the test score.")
+    text = "The first score counts them, as given; the second leaves them out and is the one to quote."
+    return Alarm("alarm", f"{images(n, 'test')} {'is' if n == 1 else 'are'} also in train", f"{text} They are listed below.")
+
+
+def _shortcut(data: Mapping[str, Any]) -> Alarm | None:
+    found = data.get("shortcut") or {}
+    if not found.get("alarm"):
+        return None
+    feature, name = found.get("feature"), short(found.get("class"), 40)
+    alone = f" Its {feature} alone is most telling" if feature else ""
+    if alone and found.get("feature_auc") is not None:
+        alone += f" (ROC AUC {decimal(found['feature_auc'])})"
+    text = (
+        f"A classifier that sees no photograph, only the file's size, width, height, brightness and JPEG quality, tells "
+        f"“{name}” from the rest with a ROC AUC of {decimal(found.get('auc'))} (95 % interval from "
+        f"{decimal(found.get('auc_low'))}).{alone}{'.' if alone else ''} The score may come from how the files were made, "
+        f"not from what they show, and may not hold for photographs from elsewhere."
+    )
+    suspect = f": look at the {feature}" if feature else ""
+    return Alarm("alarm", f"The files give “{name}” away without being looked at{suspect}", text)
+
+
+def _no_better(data: Mapping[str, Any]) -> Alarm | None:
+    _, score = scored(data)
+    name, share = _most_frequent(score or {})
+    low = (score or {}).get("accuracy_low")
+    if share is None or low is None or low > share or share == 1:
+        return None
+    text = (
+        f"Always answering “{short(name, 40)}” would be right for {percent(share)} of these images, and the score's interval "
+        f"reaches down to {percent(low)}."
+    )
+    return Alarm("alarm", "Not clearly better than always giving the same answer", text)
+
+
+def _classes(data: Mapping[str, Any]) -> Alarm | None:
+    _, score = scored(data)
+    per_class = (score or {}).get("per_class") or {}
+    absent = [c for c, row in per_class.items() if not row.get("n")]
+    if not absent or not (score or {}).get("n"):
+        return None
+    kind = kind_of(data)
+    if len(per_class) - len(absent) == 1:
+        only = next(c for c in per_class if c not in absent)
+        title = f"All {kind} images are of one class, “{short(only, 40)}”"
+        text = "A score on one class does not say whether the classifier tells it from others; curves and areas are undefined."
+        return Alarm("alarm", title, text)
+    title = f"No {kind} image of {len(absent)} of {len(per_class)} classes"
+    text = f"Nothing is known of {listing(absent)}; means are taken over the other classes."
+    return Alarm("caution", title, text)
+
+
+def _undecodable(data: Mapping[str, Any]) -> Alarm | None:
+    where, score = scored(data)
+    broken = at(data, f"undecodable.{where}", [])
+    if not broken or not score or score.get("accuracy") is None:
+        return None
+    n, right = score["n"], score["accuracy"] * score["n"]
+    them = "they" if len(broken) > 1 else "it"
+    text = (
+        f"{listing([b.get('path') for b in broken])}: not in the score. If {them} counted as wrong, the score would be "
+        f"{percent(right / (n + len(broken)))}."
+    )
+    title = f"{count(len(broken))} {kind_of(data)} file{'s' if len(broken) > 1 else ''} could not be decoded"
+    return Alarm("caution", title, text)
+
+
+def _openings(data: Mapping[str, Any]) -> Alarm | None:
+    n = len(data.get("test_openings") or [])
+    if n < 2:
+        return None
+    text = "Each time that a choice follows a look at the test split, its score flatters a little more."
+    return Alarm("caution", f"The test split was opened {n} times", text)
+
+
+def _conflicts(data: Mapping[str, Any]) -> Alarm | None:
+    found = at(data, "data.duplicates.conflicts", [])
+    if not found:
+        return None
+    text = "One of the labels must be wrong, or the image shows both. They are listed under “Duplicates”."
+    return Alarm("caution", f"{images(len(found))} {'stands' if len(found) == 1 else 'stand'} under more than one label", text)
+
+
+def _unknown_labels(data: Mapping[str, Any]) -> Alarm | None:
+    n = data.get("not_among_classes") or 0
+    if not n:
+        return None
+    text = f"The classifier knows {listing(data.get('classes') or [], 8)}. Images of other classes are not in the score."
+    return Alarm("caution", f"{images(n)} of classes that it does not know", text)
+
+
+def _problems(data: Mapping[str, Any]) -> Alarm | None:
+    kinds = at(data, "data.problems", {})
+    n = sum(kinds.values())
+    if not n:
+        return None
+    text = ", ".join(f"{short(kind)}: {count(k)}" for kind, k in sorted(kinds.items(), key=lambda item: -item[1])[:6])
+    return Alarm("note", f"{count(n)} file{'s were' if n > 1 else ' was'} left out", f"{text}. Each is named below.")
+
+
+_CHECKS = (
+    _inverted,
+    _leaks,
+    _shortcut,
+    _no_better,
+    _classes,
+    _undecodable,
+    _openings,
+    _conflicts,
+    _unknown_labels,
+    _problems,
+)

@@ -1,0 +1,142 @@
+"""The figures that need every single prediction or every epoch: ROC curves, calibration, the course of a training."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline import evaluation
+from sightline.errors import SightlineError
+from sightline.records import Predictions, csv_plain, read_predictions
+from sightline.report import svg
+from sightline.report.words import at, count, decimal, percent, short
+
+log = logging.getLogger("sightline")
+
+LARGE_BYTES = 4_000_000
+MOST_POINTS = 400
+MOST_LINES = 6
+
+
+def read_answers(file: Path) -> Predictions | None:
+    """A run's table of predictions; None where it is absent or damaged, which is said."""
+    try:
+        if not file.is_file():
+            return None
+        return _read_large(file) if file.stat().st_size > LARGE_BYTES else read_predictions(file)
+    except (SightlineError, OSError, ValueError, KeyError) as error:
+        log.warning("%s cannot be read, its curves are left out (%s)", file.name, error)
+        return None
+
+
+def _read_large(file: Path) -> Predictions:
+    """The labels and probabilities of a table that is too long for Python's own reader; the paths are left out."""
+    import pyarrow as pa
+    from pyarrow import csv as arrow
+
+    with open(file, encoding="utf-8-sig", newline="") as text:
+        names = next(csv.reader(text))
+    columns = [n for n in names if n.startswith("p:")]
+    types = {"label": pa.string(), **dict.fromkeys(columns, pa.float64())}
+    options = arrow.ConvertOptions(include_columns=["label", *columns], column_types=types, strings_can_be_null=False)
+    table = arrow.read_csv(file, convert_options=options, parse_options=arrow.ParseOptions(newlines_in_values=True))
+    index = {c.removeprefix("p:"): i for i, c in enumerate(columns)}
+    probs = np.stack([table.column(c).to_numpy() for c in columns], axis=1)
+    coded = table.column("label").combine_chunks().dictionary_encode()
+    codes = np.array([index.get(csv_plain(v), -1) for v in coded.dictionary.to_pylist()], dtype=np.int64)
+    y_true = codes[coded.indices.to_numpy()]
+    return Predictions(("",) * len(y_true), tuple(index), y_true, probs)
+
+
+def figures(answers: Predictions | None, score: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """ROC and calibration of one split.
+
+    Returns:
+        One {"title", "figure", "legend", "text"} for each that can be drawn.
+    """
+    if answers is None or not len(answers) or len(answers.classes) < 2:
+        return []
+    answers = answers.select(answers.y_true >= 0)
+    found = [_roc(answers, score), _calibration(answers, score)] if len(answers) else []
+    return [f for f in found if f is not None]
+
+
+def _roc(answers: Predictions, score: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The ROC curve of the positive class, or of each class, the worst where there are many."""
+    if score.get("roc_auc") is None:
+        return None
+    classes, interval = answers.classes, f"{decimal(score.get('roc_auc_low'))}–{decimal(score.get('roc_auc_high'))}"
+    positive, area = score.get("positive"), decimal(score.get("roc_auc"))
+    if len(classes) == 2 and positive in classes:
+        shown, name = [positive], short(positive, 40)
+        text = (
+            f"Area {area} (95 % interval {interval}): the chance that an image of “{name}” gets a higher probability of it "
+            f"than an image of the other class."
+        )
+    else:
+        areas = {c: at(score, "per_class", {}).get(c, {}).get("roc_auc") for c in classes}
+        known = sorted((c for c in classes if areas[c] is not None), key=lambda c: areas[c])
+        shown = known if len(known) <= MOST_LINES else known[: MOST_LINES - 1]
+        which = "" if len(shown) == len(known) else f" Drawn are the {len(shown)} hardest of {len(known)} classes."
+        text = f"Mean area {area} (95 % interval {interval}), each class against all the others.{which}"
+    lines = []
+    for style, name in enumerate(shown):
+        k = classes.index(name)
+        fpr, tpr, _ = evaluation.roc_curve(answers.y_true == k, answers.probs[:, k])
+        keep = np.unique(np.linspace(0, len(fpr) - 1, MOST_POINTS).round().astype(int))
+        points = [(float(x), float(y)) for x, y in zip(fpr[keep], tpr[keep], strict=True) if math.isfinite(x + y)]
+        lines.append(svg.Series(short(name, 32), points, style % 6))
+    figure = svg.roc(lines, f"ROC curve. {text}", score.get("eer"))
+    legend = svg.legend(lines) if len(lines) > 1 or len(classes) > 2 else None
+    return {"title": "ROC: what is found, at what price", "figure": figure, "legend": legend, "text": text}
+
+
+def _calibration(answers: Predictions, score: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether claimed certainties come true."""
+    sure = answers.probs.max(axis=1)
+    curve = evaluation.calibration_curve(answers.y_pred == answers.y_true, sure)
+    error = evaluation.expected_calibration_error(answers.y_pred == answers.y_true, sure)
+    mean, right = float(sure.mean()), float((answers.y_pred == answers.y_true).mean())
+    way = "about as sure as it may be" if abs(mean - right) < 0.02 else "too sure of itself" if mean > right else "too modest"
+    text = (
+        f"On average it claims {percent(mean)} and is right for {percent(right)}: it is {way}. The expected calibration error "
+        f"is {percent(error)} (15 bins of the top probability; the area of a dot is its share of the images)."
+    )
+    figure = svg.calibration([(b.confidence, b.accuracy, b.n) for b in curve], f"Calibration. {text}")
+    return {"title": "Calibration: do its certainties come true?", "figure": figure, "legend": None, "text": text}
+
+
+def read_history(file: Path) -> list[dict[str, float]]:
+    """The epochs of a training, as numbers; [] where there are none."""
+    try:
+        with open(file, encoding="utf-8", newline="") as text:
+            return [{k: float(v) if v else math.nan for k, v in row.items() if k} for row in csv.DictReader(text)]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def history(rows: Sequence[Mapping[str, float]], overfitting: str | None) -> list[dict[str, Any]]:
+    """The course of a training: accuracy and loss by epoch, and whether it learnt by heart."""
+    found = []
+    for part, share in (("accuracy", True), ("loss", False)):
+        names = (("training", f"train_{part}", 1), ("validation", f"val_{part}", 0))
+        lines = [
+            svg.Series(name, [(r.get("epoch", i + 1.0), r[key]) for i, r in enumerate(rows) if key in r], style)
+            for name, key, style in names
+        ]
+        lines = [line for line in lines if any(math.isfinite(y) for _, y in line.points)]
+        if not lines:
+            continue
+        ends = ", ".join(f"{s.name} {percent(s.points[-1][1]) if share else decimal(s.points[-1][1])}" for s in lines)
+        text = f"After {count(len(rows))} epoch{'s' if len(rows) > 1 else ''}: {ends}."
+        figure = svg.lines(lines, ("epoch", part), f"{part} by epoch. {text}", share=share)
+        found.append({"title": f"Training: {part}", "figure": figure, "legend": svg.legend(lines), "text": text})
+    if found and overfitting:
+        found[0]["text"] += f" Overfitting: {overfitting.rstrip('.')}."
+    return found

@@ -1,0 +1,111 @@
+"""From finished runs to the page: gathers the parts, fills the template, writes one file."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+from sightline import __version__
+from sightline.errors import RequestError
+from sightline.records import Run
+from sightline.report import answer, curves, made, sections, svg, words
+from sightline.report.pictures import Album
+from sightline.store import write_text
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(runs: Sequence[Run], out: Path) -> Path:
+    """Write one self-contained HTML file about one or several finished runs.
+
+    It holds its own pictures, figures and style, loads nothing, runs no script, and shows names of files and classes as
+    text whatever they hold.
+
+    Args:
+        runs: In the order of the page; several begin with a comparison.
+        out: The file; a complete older one stays until the new one is whole.
+
+    Returns:
+        `out`.
+
+    Raises:
+        RequestError: There are no runs, or `out` is a folder.
+    """
+    if not runs:
+        raise RequestError("a report needs at least one run", "name a folder that `sightline run` made")
+    out = Path(out)
+    if out.is_dir():
+        raise RequestError(f"{out} is a folder", f"name a file, such as {out / 'report.html'}")
+    write_text(out, render(runs))
+    return out
+
+
+def render(runs: Sequence[Run]) -> str:
+    """The page's text."""
+    album = Album()
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(short=words.short, clean=words.clean, count=words.count, images=words.images)
+    views = [view(run, album) for run in runs]
+    for i, shown in enumerate(views, 1):
+        alone = len(runs) == 1
+        shown |= {"id": "" if alone else f"r{i}-", "kicker": "Sightline report" if alone else f"Run {i} of {len(runs)}"}
+    title = views[0]["title"] if len(views) == 1 else f"{len(views)} runs"
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        style=Markup(style),
+        style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
+        runs=views,
+        comparison=comparison(runs) if len(runs) > 1 else None,
+        version=__version__,
+        left_out=album.left_out,
+    )
+
+
+def view(run: Run, album: Album) -> dict[str, Any]:
+    """Everything that the template shows of one run."""
+    data = run.data
+    where, score = answer.scored(data)
+    classes = (score or {}).get("classes") or data.get("classes") or []
+    table = curves.read_answers(run.folder / "predictions" / f"{where}.csv") if score else None
+    epochs = curves.read_history(run.folder / "history.csv") if data.get("history") else []
+    return {
+        "title": words.short(data.get("name") or run.folder.name, 60),
+        "date": words.date(data.get("created")),
+        "kind": answer.kind_of(data),
+        "answer": answer.answer(data),
+        "ladder": sections.ladder(data),
+        "data": sections.dataset(run, album),
+        "split": sections.splitting(data),
+        "scores": sections.scores(data),
+        "per_class": sections.per_class(score),
+        "figures": [*curves.figures(table, score or {}), *curves.history(epochs, data.get("overfitting"))],
+        "confusion": sections.confusion(score, classes),
+        "gallery": sections.gallery(run, album),
+        "made": made.made(data),
+        "again": made.again(run),
+    }
+
+
+def comparison(runs: Sequence[Run]) -> dict[str, Any]:
+    """The runs side by side, and whether they may be compared."""
+    picked = [run.data.get("test_without_leaks") or answer.scored(run.data)[1] or {} for run in runs]
+    start = svg.floor_of([s.get("accuracy_low") for s in picked])
+    rows = []
+    for run, s in zip(runs, picked, strict=True):
+        without = ", without leaked" if run.data.get("test_without_leaks") else ""
+        row = made.comparison_row(run, s, f"{answer.kind_of(run.data)}{without}")
+        rows.append({**row, "strip": svg.whisker(s.get("accuracy"), s.get("accuracy_low"), s.get("accuracy_high"), start)})
+    sets = {(run.data.get("photos"), answer.scored(run.data)[0], s.get("n")) for run, s in zip(runs, picked, strict=True)}
+    return {"rows": rows, "ruler": svg.ruler(start), "same": len(sets) == 1}

@@ -1,0 +1,92 @@
+"""Pictures of a run's folder as data URIs: small, few enough, and without anything that was hidden in the files."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+MOST_PIXELS = 16_000_000
+TINY_PX = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image that lies in the page itself.
+
+    Args:
+        uri: `data:image/…;base64,…`.
+        width, height: In pixels.
+        tiny: Whether it is so small that its pixels are better shown as squares.
+    """
+
+    uri: str
+    width: int
+    height: int
+    tiny: bool
+
+
+class Album:
+    """Reads pictures until their bytes reach the page's limit; later ones are left out, and counted.
+
+    Args:
+        limit_bytes: How much all pictures may add to the page.
+    """
+
+    def __init__(self, limit_bytes: int = 20_000_000) -> None:
+        self.left_bytes = limit_bytes
+        self.left_out = 0
+
+    def read(self, folder: Path, names: Sequence[str | None], max_side_px: int) -> list[Picture | None]:
+        """The pictures at names relative to `folder`, in order; None for what is absent, unreadable, or over the limit."""
+        with ThreadPoolExecutor(2) as pool:
+            found = list(pool.map(lambda name: picture(folder, name, max_side_px), names))
+        kept: list[Picture | None] = []
+        for item in found:
+            if item is not None and len(item.uri) > self.left_bytes:
+                self.left_out += 1
+                item = None
+            self.left_bytes -= len(item.uri) if item is not None else 0
+            kept.append(item)
+        return kept
+
+
+def picture(folder: Path, name: str | None, max_side_px: int) -> Picture | None:
+    """One picture, drawn anew: pixels alone, so that no position, comment or profile of the file comes along.
+
+    Args:
+        folder: The run's folder; a name that leads out of it is not opened.
+        name: Relative to the folder.
+        max_side_px: Larger ones are reduced.
+    """
+    from PIL import Image
+
+    if not name:
+        return None
+    try:
+        file = (folder / name).resolve()
+        if not file.is_relative_to(folder.resolve()) or not file.is_file():
+            return None
+        with Image.open(file, formats=("JPEG", "PNG", "WEBP")) as image:
+            if image.width * image.height > MOST_PIXELS:
+                return None
+            if image.format == "JPEG":
+                image.draft("RGB", (max_side_px, max_side_px))
+            pixels = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    if max(pixels.size) > max_side_px:
+        pixels.thumbnail((max_side_px, max_side_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    tiny = max(pixels.size) <= TINY_PX
+    bare = Image.frombytes("RGB", pixels.size, pixels.tobytes())
+    data = io.BytesIO()
+    if tiny:
+        bare.save(data, "PNG")
+    else:
+        bare.save(data, "JPEG", quality=84, subsampling=0)
+    kind = "png" if tiny else "jpeg"
+    uri = f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+    return Picture(uri, bare.width, bare.height, tiny)

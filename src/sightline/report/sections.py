@@ -1,0 +1,300 @@
+"""The sections of one run's page, as data for its template. Whatever a run lacks gives None or an empty list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sightline import evaluation
+from sightline.records import Run
+from sightline.report import svg
+from sightline.report.pictures import Album
+from sightline.report.words import at, count, decimal, duration, images, percent, percent_range, short
+
+Data = Mapping[str, Any]
+
+MOST_RUNGS = 40
+MOST_CLASSES = 30
+MOST_LISTED = 200
+MOST_MISTAKES = 36
+MOST_CORRECT = 12
+TABLE_CLASSES = 14
+MATRIX_CLASSES = 120
+
+
+def ladder(data: Data) -> dict[str, Any] | None:
+    """Every method that was tried, on one ruler."""
+    rungs = (data.get("ladder") or [])[-MOST_RUNGS:]
+    if len(rungs) < 2:
+        return None
+    start = svg.floor_of([at(r, "val.accuracy_low") or at(r, "val.accuracy") for r in rungs])
+    rows = []
+    for r in rungs:
+        value, low, high = (at(r, f"val.{k}") for k in ("accuracy", "accuracy_low", "accuracy_high"))
+        rows.append(
+            {
+                "label": short(r.get("label") or r.get("method"), 70),
+                "chosen": bool(r.get("chosen")),
+                "strip": svg.whisker(value, low, high, start, "on" if r.get("chosen") else ""),
+                "accuracy": percent(value),
+                "interval": percent_range(low, high),
+                "n": count(at(r, "val.n")),
+                "seconds": duration(r.get("seconds")),
+                "note": r.get("note"),
+            }
+        )
+    estimates = sorted({at(r, "val.estimate", "validation") for r in rungs})
+    skipped = [
+        {"name": " on ".join(str(s[k]) for k in ("method", "backbone") if s.get(k)), "why": s.get("why")}
+        for s in data.get("skipped") or []
+    ]
+    return {"rows": rows, "ruler": svg.ruler(start), "estimates": " and ".join(estimates), "skipped": skipped}
+
+
+def dataset(run: Run, album: Album) -> dict[str, Any] | None:
+    """What the images are."""
+    data = run.data.get("data")
+    if not data:
+        return None
+    enlarged = [
+        {"side": side, "share": percent(share, 0), "bar": svg.share_bar(share)}
+        for side, share in sorted((data.get("enlarged") or {}).items(), key=lambda item: int(item[0]))
+        if share is not None
+    ]
+    return {
+        "text": _dataset_words(data),
+        "classes": _class_rows(data.get("per_class") or {}),
+        "histogram": _size_histogram(data),
+        "enlarged": enlarged,
+        "enlarged_text": _enlarged_words(run.data),
+        "problems": sorted((data.get("problems") or {}).items(), key=lambda item: -item[1]),
+        "problem_files": (data.get("problem_files") or [])[:MOST_LISTED],
+        "notes": (data.get("notes") or [])[:20],
+        "undecodable": [
+            {"split": split, **item}
+            for split, items in (run.data.get("undecodable") or {}).items()
+            for item in (items or [])[:MOST_LISTED]
+        ],
+        "samples": _samples(run, data.get("samples") or [], album),
+    }
+
+
+def _dataset_words(data: Data) -> list[str]:
+    """How many images, how large, in which formats."""
+    n, usable = data.get("images"), data.get("usable")
+    lines = []
+    if n is not None:
+        left = f", of which {count(usable)} can be used" if usable is not None and usable != n else ""
+        lines.append(f"{images(n)} in {len(data.get('per_class') or {})} classes{left}.")
+    sides = [
+        f"{name} from {count(s.get('min'))} to {count(s.get('max'))} px (median {count(round(s['median']))})"
+        for name, s in (("widths", data.get("width")), ("heights", data.get("height")))
+        if s and s.get("median") is not None
+    ]
+    if sides:
+        lines.append(f"{' and '.join(sides)}.".capitalize())
+    for key, what in (("formats", "Formats"), ("modes", "Colour modes")):
+        parts = sorted((data.get(key) or {}).items(), key=lambda item: -item[1])
+        if parts:
+            lines.append(f"{what}: {', '.join(f'{short(k, 20)} {count(v)}' for k, v in parts[:8])}.")
+    return lines
+
+
+def _class_rows(per_class: Data) -> dict[str, Any]:
+    """Classes by splits with a bar for each, the largest and smallest where there are many."""
+    rows = [{"name": name, **{s: at(sizes, s, 0) for s in ("train", "val", "test")}} for name, sizes in per_class.items()]
+    for row in rows:
+        row["total"] = row["train"] + row["val"] + row["test"]
+    most = max((row["total"] for row in rows), default=1)
+    if len(rows) > MOST_CLASSES:
+        ordered = sorted(rows, key=lambda row: -row["total"])
+        shown, rest = [*ordered[:15], *ordered[-10:]], ordered[15:-10]
+    else:
+        shown, rest = rows, []
+    for row in shown:
+        row["bar"] = svg.stacked([row["train"], row["val"], row["test"]], most)
+    return {"shown": shown, "rest": rest[:1000], "left_out": len(rest)}
+
+
+def _size_histogram(data: Data) -> Any:
+    edges, counts = at(data, "size_histogram.edges_px"), at(data, "size_histogram.counts")
+    if not edges or not counts or len(edges) != len(counts) + 1:
+        return None
+    most = max(range(len(counts)), key=lambda i: counts[i])
+    title = f"Shorter sides: most images, {counts[most]:,}, lie between {edges[most]:g} and {edges[most + 1]:g} px."
+    return svg.histogram(edges, counts, "shorter side in px", title)
+
+
+def _enlarged_words(data: Data) -> str | None:
+    """What share is enlarged for this run's network, in words."""
+    size = at(data, "network.preprocess.size")
+    enlarged = at(data, "data.enlarged", {})
+    share = enlarged.get(str(max(size))) if size else None
+    if share is None:
+        return None
+    if share == 0:
+        return f"No image has to be enlarged for this network, which sees {size[0]} × {size[1]} px."
+    more = "An enlarged image holds no detail that it did not hold before; a smaller input may do as well and be quicker."
+    return f"This network sees {size[0]} × {size[1]} px: {percent(share, 0)} of the images are enlarged for it. {more}"
+
+
+def _samples(run: Run, samples: Sequence[Data], album: Album) -> list[dict[str, Any]]:
+    """Images as they are and as the network sees them."""
+    samples = samples[:12]
+    whole = album.read(run.folder, [s.get("file") for s in samples], 280)
+    seen = album.read(run.folder, [s.get("seen") for s in samples], 280)
+    rows = zip(samples, whole, seen, strict=True)
+    return [{"label": s.get("label"), "path": s.get("path"), "whole": w, "seen": v} for s, w, v in rows if w or v]
+
+
+def splitting(data: Data) -> dict[str, Any] | None:
+    """How the images were divided, and what lies on both sides."""
+    split = data.get("split")
+    twins = at(data, "data.duplicates", {})
+    if not split and not twins:
+        return None
+    split = split or {}
+    parts = [(name, split.get(key)) for name, key in (("train", "train"), ("validation", "val_n"), ("test", "test_n"))]
+    sizes = ", ".join(f"{count(n)} {name}" for name, n in parts if n is not None)
+    lines = []
+    if split.get("given"):
+        lines.append(f"The split was there before and is kept: {sizes}.")
+    elif sizes:
+        by = f"; images of one {split['group_by']} stay together" if split.get("group_by") else ""
+        lines.append(
+            f"Drawn by Sightline, every class in the same proportion: {sizes} (seed {split.get('seed', 0)}). "
+            f"Duplicates stay on one side{by}. Another run moves no image."
+        )
+    exact, near = _number(twins.get("exact")), _number(twins.get("near"))
+    if exact or near:
+        lines.append(f"{count(exact)} sets of identical files and {count(near)} sets of nearly identical images were found.")
+    elif twins:
+        lines.append("No duplicates were found.")
+    if split.get("straddling"):
+        lines.append(f"{count(split['straddling'])} sets of duplicates lie on more than one side of the split.")
+    return {
+        "lines": lines,
+        "leaks": at(data, "split.leaks", [])[:MOST_LISTED],
+        "largest": (twins.get("largest") or [])[:20],
+        "conflicts": (twins.get("conflicts") or [])[:MOST_LISTED],
+    }
+
+
+def _number(value: Any) -> int:
+    """A count, or the length of a list of clusters."""
+    return len(value) if isinstance(value, list) else int(value or 0)
+
+
+_METRICS = (
+    ("accuracy", "Accuracy", "share of right answers"),
+    ("balanced_accuracy", "Balanced accuracy", "mean over classes of the share that is found"),
+    ("macro_f1", "Macro F1", "mean over classes of the harmonic mean of precision and recall"),
+    ("roc_auc", "ROC AUC", "chance that an image of the class ranks above one of the others"),
+    ("eer", "Equal error rate", "where as many are missed as are let through"),
+    ("log_loss", "Log loss", "in nats; guessing among k classes costs ln k"),
+    ("ece", "Calibration error", "mean distance of certainty and accuracy"),
+)
+
+
+def scores(data: Data) -> dict[str, Any] | None:
+    """All numbers of all scored splits side by side."""
+    names = (("val", "validation"), ("test", "test"), ("test_without_leaks", "test without leaked images"))
+    columns = [(name, data[key]) for key, name in names if data.get(key)]
+    if not columns:
+        return None
+    rows = []
+    for key, name, meaning in _METRICS:
+        if key == "eer" and len(columns[0][1].get("per_class") or {}) != 2:
+            continue
+        cells = [_cell(score, key) for _, score in columns]
+        if any(c["value"] != "n/a" or c["why"] for c in cells):
+            rows.append({"name": name, "meaning": meaning, "cells": cells})
+    return {"columns": [f"{name} ({count(s.get('n'))})" for name, s in columns], "rows": rows}
+
+
+def _cell(score: Data, key: str) -> dict[str, str | None]:
+    """One number with its interval, or why there is none."""
+    value, low, high = score.get(key), score.get(f"{key}_low"), score.get(f"{key}_high")
+    why = (score.get("reasons") or {}).get(key)
+    if key in ("roc_auc", "log_loss"):
+        interval = f"{decimal(low)}–{decimal(high)}" if low is not None and value is not None else None
+        return {"value": decimal(value), "interval": interval, "why": why}
+    interval = percent_range(low, high) if low is not None and value is not None else None
+    return {"value": percent(value), "interval": interval, "why": why}
+
+
+def per_class(score: Data | None) -> dict[str, Any] | None:
+    """Precision, recall and F1 of each class, the hardest first where there are many."""
+    table = (score or {}).get("per_class")
+    if not table:
+        return None
+    items = list(table.items())
+    if len(items) > TABLE_CLASSES:
+        items.sort(key=lambda item: 2.0 if item[1].get("recall") is None else item[1]["recall"])
+    start = svg.floor_of([row.get("recall_low") or row.get("recall") for _, row in items])
+    rows = [
+        {
+            "name": name,
+            "n": count(row.get("n")),
+            "strip": svg.whisker(row.get("recall"), row.get("recall_low"), row.get("recall_high"), start),
+            "recall": percent(row.get("recall")),
+            "precision": percent(row.get("precision")),
+            "f1": percent(row.get("f1")),
+            "roc_auc": decimal(row.get("roc_auc")),
+        }
+        for name, row in items[:500]
+    ]
+    many = len(rows) > MOST_CLASSES
+    return {"ruler": svg.ruler(start), "shown": rows[:20] if many else rows, "rest": rows[20:] if many else []}
+
+
+def confusion(score: Data | None, classes: Sequence[str]) -> dict[str, Any] | None:
+    """The confusion matrix: a table of numbers for few classes, a picture for many, and what is taken for what."""
+    counts = (score or {}).get("confusion")
+    if not counts or len(counts) != len(classes) or len(classes) < 2:
+        return None
+    most = 20 if len(classes) > TABLE_CLASSES else 8
+    pairs = [{**p, "share": percent(p["share"])} for p in evaluation.confused_pairs(counts, classes, most)]
+    found: dict[str, Any] = {"pairs": pairs, "table": None, "figure": None, "classes": classes}
+    if len(classes) <= TABLE_CLASSES:
+        found["table"] = [_confusion_row(name, i, row) for i, (name, row) in enumerate(zip(classes, counts, strict=True))]
+    elif len(classes) <= MATRIX_CLASSES:
+        right = sum(counts[i][i] for i in range(len(classes)))
+        title = f"Confusion matrix of {len(classes)} classes, rows the label, columns the answer; {right:,} on the diagonal."
+        found["figure"] = svg.matrix(counts, classes, title)
+    return found
+
+
+def _confusion_row(name: str, index: int, row: Sequence[int]) -> dict[str, Any]:
+    """One label's answers, each with how strongly its cell is coloured."""
+    total = sum(row) or 1
+    cells = [
+        {"n": count(n), "kind": f"{'hit' if c == index else 'miss'}{-(-10 * n // total)}" if n else "none"}
+        for c, n in enumerate(row)
+    ]
+    return {"name": name, "cells": cells}
+
+
+def gallery(run: Run, album: Album) -> dict[str, Any]:
+    """Mistakes and right answers with where the classifier looked."""
+    explained = run.data.get("explanations") or []
+    wrong = [e for e in explained if not e.get("correct")][:MOST_MISTAKES]
+    right = [e for e in explained if e.get("correct")][:MOST_CORRECT]
+    mistakes = run.data.get("mistakes") or []
+    methods = sorted({f"{e.get('method')}, {e.get('layer')}" for e in wrong + right if e.get("method")})
+    shown = {e.get("path") for e in wrong}
+    rest = [m for m in mistakes if m.get("path") not in shown]
+    return {
+        "total": len(mistakes),
+        "wrong": _cards(run, wrong, album),
+        "right": _cards(run, right, album),
+        "rest": [{**m, "sure": percent(m.get("probability"))} for m in rest[:MOST_LISTED]],
+        "left_out": max(0, len(rest) - MOST_LISTED),
+        "methods": "; ".join(methods),
+    }
+
+
+def _cards(run: Run, items: Sequence[Data], album: Album) -> list[dict[str, Any]]:
+    """Overlays with their captions."""
+    pictures = album.read(run.folder, [e.get("overlay") for e in items], 420)
+    return [{**e, "sure": percent(e.get("probability")), "picture": p} for e, p in zip(items, pictures, strict=True)]

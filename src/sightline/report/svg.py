@@ -1,0 +1,302 @@
+"""Figures as SVG, drawn by hand: they take their colours from the page's style and their text is escaped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from sightline.report.words import percent, short
+
+WIDTH, HEIGHT = 480, 330
+LEFT, RIGHT, TOP, BOTTOM = 54, 22, 30, 48
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A line of a plot.
+
+    Args:
+        name: What the legend calls it.
+        points: (x, y) in data units.
+        style: Which of the page's line styles, 0 to 5.
+    """
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    style: int = 0
+
+
+def svg(width: float, height: float, body: Markup, title: str, kind: str = "figure") -> Markup:
+    """The element around a drawing, with the words for those who can't see it."""
+    start = Markup('<svg class="{}" viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">')
+    return start.format(kind, _n(width), _n(height), _n(width), _n(height), title) + body + Markup("</svg>")
+
+
+def _n(value: float) -> str:
+    """A coordinate with at most two places."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+    return Markup('<line x1="{}" y1="{}" x2="{}" y2="{}" class="{}"/>').format(_n(x1), _n(y1), _n(x2), _n(y2), kind)
+
+
+def _rect(x: float, y: float, width: float, height: float, kind: str) -> Markup:
+    text = '<rect x="{}" y="{}" width="{}" height="{}" class="{}"/>'
+    return Markup(text).format(_n(x), _n(y), _n(max(width, 0)), _n(max(height, 0)), kind)
+
+
+def _text(x: float, y: float, text: str, kind: str = "tick", anchor: str = "middle") -> Markup:
+    return Markup('<text x="{}" y="{}" class="{}" text-anchor="{}">{}</text>').format(_n(x), _n(y), kind, anchor, text)
+
+
+def _dot(x: float, y: float, radius: float, kind: str) -> Markup:
+    return Markup('<circle cx="{}" cy="{}" r="{}" class="{}"/>').format(_n(x), _n(y), _n(radius), kind)
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers from `low` to `high`, about as many as asked for.
+
+    Example:
+        >>> ticks(0, 1)
+        [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    """
+    if high <= low:
+        return [low]
+    rough = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def floor_of(lows: Sequence[float | None]) -> float:
+    """Where an axis of accuracies begins: a whole tenth below the lowest end that it must show, and at most 0.9.
+
+    Example:
+        >>> floor_of([0.97, 0.52]), floor_of([0.995])
+        (0.5, 0.9)
+    """
+    known = [v for v in lows if v is not None]
+    return max(0.0, min(0.9, math.floor(min(known, default=0.0) * 10 - 1e-9) / 10))
+
+
+# ------------------------------------------------------------------------------------------------- dots with whiskers
+
+
+def scale(value: float, low: float, high: float, marks: Sequence[tuple[float, str]], title: str, start: float = 0.0) -> Markup:
+    """One accuracy with its interval on a ruler, and marks below it for what to compare it with.
+
+    Args:
+        value, low, high: 0–1.
+        marks: (0–1, name) of what stands on the same ruler.
+        title: The same in words.
+        start: Where the ruler begins, 0–1.
+    """
+    width, left, right, y = 720.0, 14.0, 26.0, 24.0
+
+    def x(v: float) -> float:
+        return left + (max(v, start) - start) / (1 - start) * (width - left - right)
+
+    parts = [_line(x(start), y, x(1), y, "axis")]
+    for t in ticks(start, 1.0, 5):
+        edge = {start: ("start", left), 1.0: ("end", -right)}.get(t, ("middle", 0.0))
+        parts += [_line(x(t), y - 4, x(t), y + 4, "axis"), _text(x(t) - edge[1], y + 20, percent(t, 0), "tick", edge[0])]
+    levels: list[float] = []  # right ends of the names, one for each line of them
+    for v, name in sorted(marks):
+        size = 6.6 * len(name) / 2 + 4
+        centre = min(max(x(v), size), width - size)
+        level = next((i for i, end in enumerate(levels) if centre - size > end), len(levels))
+        levels[level : level + 1] = [centre + size]
+        below = y + 42 + 17 * level
+        parts += [_line(x(v), y - 8, x(v), below - 12, "mark"), _text(centre, below, name, "marked")]
+    parts += [_rect(x(low), y - 7, x(high) - x(low), 14, "interval"), _dot(x(value), y, 7, "point")]
+    return svg(width, y + 32 + 17 * len(levels), Markup("").join(parts), title, "scale")
+
+
+def whisker(value: float | None, low: float | None, high: float | None, start: float, kind: str = "") -> Markup:
+    """A dot with its interval for a table's cell; all cells of one `start` share one ruler, which ends at 1."""
+    width, height, pad = 240.0, 22.0, 7.0
+
+    def x(v: float) -> float:
+        return pad + (max(v, start) - start) / (1 - start) * (width - 2 * pad)
+
+    parts = [_line(x(t), 0, x(t), height, "grid") for t in ticks(start, 1.0, 5)]
+    if value is not None:
+        if low is not None and high is not None:
+            parts.append(_line(x(low), height / 2, x(high), height / 2, f"whisker {kind}"))
+        parts.append(_dot(x(value), height / 2, 5, f"point {kind}"))
+    return svg(width, height, Markup("").join(parts), percent(value), "strip")
+
+
+def ruler(start: float) -> Markup:
+    """The axis above a column of whiskers."""
+    width, pad = 240.0, 7.0
+    marks = ticks(start, 1.0, 5)
+    parts = []
+    for t in marks:
+        at = pad + (t - start) / (1 - start) * (width - 2 * pad)
+        anchor = "start" if t == marks[0] else "end" if t == marks[-1] else "middle"
+        edge = at - pad if anchor == "start" else at + pad if anchor == "end" else at
+        name = percent(t, 0) if t == marks[-1] else f"{100 * t:.0f}"
+        parts.append(_text(edge, 12, name, "tick", anchor))
+    return svg(width, 16, Markup("").join(parts), f"from {percent(start, 0)} to 100 %", "strip")
+
+
+def stacked(counts: Sequence[int], most: int) -> Markup:
+    """One bar of counts in a row, the longest possible one being `most`."""
+    width, x, parts = 240.0, 0.0, []
+    for i, n in enumerate(counts):
+        w = width * n / max(most, 1)
+        parts.append(_rect(x, 3, w, 12, f"fill{i}"))
+        x += w
+    return svg(width, 18, Markup("").join(parts), " + ".join(map(str, counts)), "strip")
+
+
+def share_bar(share: float) -> Markup:
+    """One share as a bar."""
+    body = _rect(0, 3, 240, 12, "track") + _rect(0, 3, 240 * share, 12, "fill0")
+    return svg(240, 18, body, percent(share), "strip")
+
+
+# ---------------------------------------------------------------------------------------------------------- plots
+
+
+class Axes:
+    """A plot's frame: from data to the drawing's units, with axes, ticks and names."""
+
+    def __init__(self, x: tuple[float, float], y: tuple[float, float], names: tuple[str, str], share: tuple[bool, bool]):
+        self.x_range, self.y_range, self.names, self.share = x, y, names, share
+
+    def x(self, value: float) -> float:
+        """Where a value lies from left to right."""
+        low, high = self.x_range
+        return LEFT + (value - low) / (high - low or 1) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        """Where a value lies from top to bottom."""
+        low, high = self.y_range
+        return HEIGHT - BOTTOM - (value - low) / (high - low or 1) * (HEIGHT - TOP - BOTTOM)
+
+    def frame(self, x_ticks: Sequence[float] | None = None) -> Markup:
+        """Grid, ticks and the names of the axes."""
+        parts = []
+        for t in ticks(*self.y_range):
+            parts += [_line(LEFT, self.y(t), WIDTH - RIGHT, self.y(t), "grid")]
+            parts += [_text(LEFT - 7, self.y(t) + 5, percent(t, 0) if self.share[1] else f"{t:g}", "tick", "end")]
+        for t in ticks(*self.x_range) if x_ticks is None else x_ticks:
+            parts.append(_text(self.x(t), HEIGHT - BOTTOM + 19, percent(t, 0) if self.share[0] else f"{t:,g}"))
+        parts.append(_line(LEFT, self.y(self.y_range[0]), WIDTH - RIGHT, self.y(self.y_range[0]), "axis"))
+        parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, self.names[0]))
+        parts.append(_text(4, 14, self.names[1], "tick", "start"))
+        return Markup("").join(parts)
+
+    def path(self, points: Sequence[tuple[float, float]], kind: str) -> Markup:
+        """A line through points."""
+        at = "L".join(f"{_n(self.x(x))} {_n(self.y(y))}" for x, y in points)
+        return Markup('<path d="M{}" class="{}"/>').format(at, kind) if points else Markup("")
+
+
+def lines(series: Sequence[Series], names: tuple[str, str], title: str, *, share: bool = False, whole: bool = True) -> Markup:
+    """Lines over a shared x axis, as of a training.
+
+    Args:
+        series: What to draw.
+        names: Of the x axis and of the figure.
+        title: The same in words.
+        share: Whether y is a share of 0–1, printed as percent.
+        whole: Whether x counts in whole numbers.
+    """
+    xs = [x for s in series for x, _ in s.points]
+    ys = [y for s in series for _, y in s.points if math.isfinite(y)]
+    low, high = (math.floor(min(ys) * 10) / 10, 1.0) if share else (min(0.0, *ys), max(ys) * 1.05 or 1.0)
+    axes = Axes((min(xs), max(xs)), (low, high), names, (False, share))
+    marks = sorted({round(t) for t in ticks(min(xs), max(xs), 6)}) if whole else None
+    body = axes.frame([float(m) for m in marks] if marks is not None else None)
+    for s in series:
+        points = [(x, y) for x, y in s.points if math.isfinite(y)]
+        body += axes.path(points, f"line s{s.style}")
+        if len(points) == 1:
+            body += _dot(axes.x(points[0][0]), axes.y(points[0][1]), 3.5, f"dot s{s.style}")
+    return svg(WIDTH, HEIGHT, body, title)
+
+
+def roc(series: Sequence[Series], title: str, equal_error: float | None = None) -> Markup:
+    """ROC curves: x the share of others that is let through, y the share of the class that is found."""
+    axes = Axes((0, 1), (0, 1), ("share of the other images taken for it", "found"), (True, True))
+    body = axes.frame() + axes.path([(0, 0), (1, 1)], "chance")
+    for s in series:
+        body += axes.path(s.points, f"line s{s.style}")
+    if equal_error is not None:
+        x, y = axes.x(equal_error), axes.y(1 - equal_error)
+        body += _dot(x, y, 4.5, "ring") + _text(x + 10, y + 16, f"equal error {percent(equal_error)}", "tick", "start")
+    return svg(WIDTH, HEIGHT, body, title)
+
+
+def calibration(bins: Sequence[tuple[float, float, int]], title: str) -> Markup:
+    """Accuracy over claimed certainty, a dot's area being the share of the images; on the diagonal claims are true.
+
+    Args:
+        bins: (confidence, accuracy, images) of each bin.
+        title: The same in words.
+    """
+    start = max(0.0, math.floor(min(min(c, a) for c, a, _ in bins) * 10) / 10) if bins else 0.0
+    start = min(start, 0.8)
+    axes = Axes((start, 1), (start, 1), ("certainty that it claims", "right"), (True, True))
+    body = axes.frame() + axes.path([(start, start), (1, 1)], "chance")
+    total = sum(n for _, _, n in bins) or 1
+    for confidence, accuracy, n in bins:
+        x, y = axes.x(confidence), axes.y(accuracy)
+        body += _line(x, axes.y(confidence), x, y, "gap") + _dot(x, y, 3 + 15 * math.sqrt(n / total), "bubble")
+    return svg(WIDTH, HEIGHT, body, title)
+
+
+def histogram(edges: Sequence[float], counts: Sequence[int], name: str, title: str) -> Markup:
+    """Counts as columns of equal width, their edges written below, however unequal they are."""
+    height, bottom = 250, 44
+    n, most = len(counts), max(counts, default=1) or 1
+    step = (WIDTH - 2 * RIGHT) / max(n, 1)
+    every = max(1, math.ceil(n / 8))
+    parts = [_line(RIGHT, height - bottom, WIDTH - RIGHT, height - bottom, "axis")]
+    for i, c in enumerate(counts):
+        tall = (height - bottom - 22) * c / most
+        parts.append(_rect(RIGHT + i * step + 1, height - bottom - tall, step - 2, tall, "fill0"))
+        if c and n <= 16:
+            parts.append(_text(RIGHT + (i + 0.5) * step, height - bottom - tall - 5, f"{c:,}"))
+    parts += [_text(RIGHT + i * step, height - bottom + 17, f"{edges[i]:g}") for i in range(0, len(edges), every)]
+    parts.append(_text(WIDTH / 2, height - 6, name))
+    return svg(WIDTH, height, Markup("").join(parts), title)
+
+
+def matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Markup:
+    """A confusion matrix of many classes as a grid of cells without numbers; hover says what a cell is."""
+    k = len(classes)
+    side = max(3.0, min(18.0, 560 / k))
+    label = 110 if side >= 9 else 0
+    parts = [_rect(label, 0, side * k, side * k, "track")]
+    for r, row in enumerate(confusion):
+        total = sum(row) or 1
+        for c, n in enumerate(row):
+            if n:
+                level = max(1, math.ceil(10 * n / total))
+                kind = f"{'hit' if r == c else 'miss'}{level}"
+                rect = _rect(label + c * side, r * side, side - 0.5, side - 0.5, kind)
+                said = f"{short(classes[r], 40)} answered {short(classes[c], 40)}: {n:,} of {total:,}"
+                parts.append(Markup("<g>{}<title>{}</title></g>").format(rect, said))
+        if label:
+            parts.append(_text(label - 6, r * side + side * 0.75, short(classes[r], 18), "tiny", "end"))
+    return svg(label + side * k, side * k, Markup("").join(parts), title, "matrix")
+
+
+def legend(series: Sequence[Series]) -> Markup:
+    """Which line is which."""
+    items = [
+        Markup('<li><svg class="key" viewBox="0 0 26 10" width="26" height="10" aria-hidden="true">{}</svg>{}</li>').format(
+            _line(1, 5, 25, 5, f"line s{s.style}"), escape(s.name)
+        )
+        for s in series
+    ]
+    return Markup('<ul class="legend">{}</ul>').format(Markup("").join(items))
