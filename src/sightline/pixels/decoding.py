@@ -185,7 +185,9 @@ def _resized(
     turn = header.orientation
     where = stored_box(box, header.width, header.height, turn)
     target = size[::-1] if turn >= 5 else size
-    scale = draft_scale(where, target) if header.format == "JPEG" and preprocess.interpolation != "nearest" else 1
+    # What mixes neighbours must not come before `nearest`, nor before CMYK's conversion, which is not linear.
+    mixes = header.format == "JPEG" and header.mode != "CMYK" and preprocess.interpolation != "nearest"
+    scale = draft_scale(where, target) if mixes else 1
     large = header.width * header.height // scale**2 > _LARGE_PIXELS
     loud = header.format != "JPEG"  # our JPEG reader never warns
     with _large if large else contextlib.nullcontext(), opening.quiet() if loud else contextlib.nullcontext():
