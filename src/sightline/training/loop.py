@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import io
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -126,22 +122,19 @@ def half_precision(device: torch.device) -> bool:
     On a CPU: AVX512_BF16 or AMX (without them bfloat16 is emulated, and slow). On CUDA: what torch says.
     """
     if device.type == "cpu":
-        found = torch.cpu.get_capabilities()
-        return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+        found = getattr(torch.cpu, "get_capabilities", dict)()  # absent from older torch: then float32
+        return torch.backends.mkldnn.is_available() and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """An order of images cut into batches. A last batch of one joins the one before: BatchNorm can't learn from one image.
+    """An order of images in batches as equal as they can be, none of one image: BatchNorm can't learn from that.
 
     Example:
-        >>> [len(b) for b in batches(np.arange(9), 4)]
-        [4, 5]
+        >>> [len(b) for b in batches(np.arange(9), 4)], [len(b) for b in batches(np.arange(3), 2)]
+        ([3, 3, 3], [3])
     """
-    cuts = list(range(batch_size, len(order), batch_size))
-    if cuts and len(order) - cuts[-1] == 1:
-        cuts.pop()
-    return np.split(order, cuts)
+    return np.array_split(order, max(1, min(math.ceil(len(order) / batch_size), len(order) // 2)))
 
 
 def rate_at(step: int, steps: int, plan: Plan) -> float:
@@ -206,7 +199,7 @@ class Feed:
         colours = [image.mean(axis=(0, 1), dtype=np.float64) for image in self.data.images]
         object.__setattr__(self, "mean_rgb", np.array(colours).reshape(-1, 3))
 
-    def epoch(self, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int, batch_size: int) -> Generator[tuple[Tensor, Tensor], None, None]:
         """The batches of an epoch, (n, 3, h, w) float32 and (n,) int64, each made while the one before is learnt from."""
         n, height, width, _ = self.data.images.shape
         drawn = augment.draw(self.policy, n, seed=self.seed, epoch=epoch)
@@ -345,7 +338,7 @@ def train(
                         logits = network(x).float()
                     loss = F.cross_entropy(logits, y, weight=weight, label_smoothing=plan.label_smoothing)
                     optimiser.zero_grad(set_to_none=True)
-                    loss.backward()
+                    loss.backward()  # type: ignore[no-untyped-call]
                     nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
                     optimiser.step()
                     total += loss.detach() * len(y)
@@ -390,22 +383,6 @@ def _diverged(epoch: int, best_epoch: int, plan: Plan) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------- history
-
-
-def history_csv(history: Sequence[Epoch]) -> str:
-    """The history as a table, one line an epoch; what is undefined is empty."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow([f.name for f in dataclasses.fields(Epoch)])
-    for line in history:
-        values = dataclasses.astuple(line)
-        rows.writerow(["" if isinstance(v, float) and math.isnan(v) else repr(v) for v in values])
-    return text.getvalue()
-
-
-def write_history(history: Sequence[Epoch], file: Path) -> None:
-    """Write the history as CSV, atomically."""
-    store.write_text(file, history_csv(history))
 
 
 def overfitting(history: Sequence[Epoch], gap: float = 0.1) -> str | None:
