@@ -118,7 +118,7 @@ def _convert(module: nn.Module, example: torch.Tensor) -> Any:
 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(module, (example,), check_trace=False, strict=False)
+        traced = torch.jit.trace(module, (example,), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
         decoder = TorchScriptPythonDecoder(traced, example_input=(example,))
         front_end = FrontEndManager().load_by_framework("pytorch")
         model = front_end.convert(front_end.load(decoder))
@@ -327,6 +327,9 @@ def _whole(network: Any, backbone: Backbone) -> nn.Module:
     from torch import nn
 
     class Whole(nn.Module):
+        mean: torch.Tensor
+        scale: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.network = network

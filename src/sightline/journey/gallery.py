@@ -141,9 +141,9 @@ def write_explanations(
     for number, item in enumerate(found, 1):
         row = row_of[item.path]
         label, probability = predictions.classes[predictions.y_true[row]], float(predictions.probs[row].max())
-        image = pixels.upright(catalog.file(item.path), OVERLAY_SIDE_PX, classifier.card.backbone.preprocess)
         name = f"explanations/{number:03d}.png"
-        write_overlay(folder / name, image, item, catalog, f"{label} → {item.target} ({probability:.0%})")
+        caption = f"{label} → {item.target} ({probability:.0%})"
+        write_overlay(folder / name, catalog.file(item.path), classifier.card.backbone.preprocess, item, caption)
         entries.append(
             {
                 "path": item.path,
@@ -165,8 +165,11 @@ def write_explanations(
     return entries
 
 
-def write_overlay(file: Path, image: np.ndarray, item: Explanation, catalog: Catalog | None, caption: str) -> None:
-    """Draw one heatmap over its image, which may be smaller than the original that the heat's box speaks of."""
+def write_overlay(target: Path, source: Path, preprocess: Preprocess, item: Explanation, caption: str) -> None:
+    """Draw one heatmap over its photograph, reduced to a size that a page can hold."""
+    header = pixels.read_header(source.read_bytes(), source.name)
+    image = pixels.upright(source, OVERLAY_SIDE_PX, preprocess)
+    picture = draw.overlay(image, item, caption=caption, original=(header.height, header.width))
     data = io.BytesIO()
-    draw.overlay(image, item, caption=caption).save(data, "PNG", optimize=False)
-    write_bytes(file, data.getvalue())
+    picture.save(data, "PNG")
+    write_bytes(target, data.getvalue())

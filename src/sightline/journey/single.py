@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline import __version__, classifier, demo, engine, evaluation, pixels, report
+from sightline import __version__, classifier, demo, engine, evaluation, report
 from sightline import catalog as catalogs
 from sightline.classifier import Classifier, environment
 from sightline.errors import DataError, RequestError, unknown
@@ -277,9 +277,9 @@ def explain(
     folder = Path(out)
     for number, item in enumerate(found, 1):
         stem = f"{number:03d}-{slug(Path(item.path).stem)}"
-        image = pixels.upright(Path(item.path), gallery.OVERLAY_SIDE_PX, model.card.backbone.preprocess)
         shown = probs[item.path][model.classes.index(item.target)]
-        gallery.write_overlay(folder / f"{stem}.png", image, item, None, f"{item.target} ({shown:.0%})")
+        picture, preprocess = folder / f"{stem}.png", model.card.backbone.preprocess
+        gallery.write_overlay(picture, Path(item.path), preprocess, item, f"{item.target} ({shown:.0%})")
         with atomic_file(folder / f"{stem}.npy") as file:
             np.save(file, item.heat)
         entries.append(
@@ -289,7 +289,7 @@ def explain(
                 "probability": float(shown),
                 "method": item.method,
                 "layer": item.layer,
-                "overlay": str(folder / f"{stem}.png"),
+                "overlay": str(picture),
                 "heat": str(folder / f"{stem}.npy"),
                 "peak": list(item.peak()),
                 "check": None,

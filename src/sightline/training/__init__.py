@@ -1,1 +1,1 @@
-"""Catalog and recipe → classifier, by one of several methods."""
+"""Catalog + recipe → classifier: the methods, the one training loop, augmentation."""

@@ -92,8 +92,9 @@ def alarm(probs: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> di
         target = labels == k
         if target.all() or not target.any():
             continue
-        low, _ = evaluation.auc_interval(target, probs[:, k])
-        per_class[name] = {"auc": float(evaluation.auc(target, probs[:, k]) or 0.5), "auc_low": float(low)}
+        area, interval = evaluation.auc(target, probs[:, k]), evaluation.auc_interval(target, probs[:, k])
+        if area is not None and interval is not None:
+            per_class[name] = {"auc": area, "auc_low": interval[0]}
     worst = max(per_class, key=lambda c: per_class[c]["auc_low"])
     return {
         "score": float((probs.argmax(axis=1) == labels).mean()),
