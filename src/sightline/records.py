@@ -458,6 +458,7 @@ class Explanation:
         layer: Where the map was taken.
         heat: float32 (h, w), raw and signed: positive speaks for the target. Scaled only when drawn.
         box: (top, left, height, width) of the upright image's pixels that `heat` covers; beyond it the network saw nothing.
+        neutral: The heat of a cell that speaks neither for nor against the target; drawn as zero.
     """
 
     path: str
@@ -466,6 +467,7 @@ class Explanation:
     layer: str
     heat: np.ndarray
     box: tuple[float, float, float, float]
+    neutral: float = 0.0
 
     def peak(self) -> tuple[int, int]:
         """(row, column) of the centre of the hottest cell, in pixels of the upright image."""

@@ -1,0 +1,97 @@
+"""Grad-CAM without a backward pass through the network, and the exact shares of a linear score on an unpooled map."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sightline.explanation.maps import MapSession, to_grid
+from sightline.records import Backbone
+
+
+def contrast(weights: np.ndarray, target: int) -> np.ndarray:
+    """The direction in features that speaks for one class against the others.
+
+    What is explained is the target's logit minus the mean of the others'. A softmax does not change when one number is
+    added to all logits, so a single logit says nothing of the answer: a place that raises every class alike would light
+    up. The contrast is what such a shift leaves alone; with two classes it is their logit difference, the log odds.
+
+    Args:
+        weights: float (k, d) of a linear head.
+        target: The class index.
+
+    Returns:
+        float32 (d,).
+
+    Example:
+        >>> contrast(np.array([[1.0, 0.0], [0.0, 2.0], [2.0, 0.0]]), 1).tolist()
+        [-1.5, 2.0]
+    """
+    others = np.delete(weights, target, axis=0)
+    if not len(others):
+        return np.asarray(weights[target], dtype=np.float32)
+    return np.asarray(weights[target] - others.mean(axis=0, dtype=np.float64), dtype=np.float32)
+
+
+def gradcam_linear(grid: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Grad-CAM where the features are the mean of the map and the score is linear in them: a closed form.
+
+    The gradient of weights · mean(map) is weights / (h·w) at every place, so its mean over places is too, and the heat is
+    the map weighted by it. Nothing is approximated, and the heat adds up to weights · features: the score but its bias.
+    The usual cut at zero is left to drawing.
+
+    Source: Selvaraju et al., Grad-CAM (2017), eq. 1 and 2, without the ReLU; Zhou et al., Class Activation Mapping (2016).
+
+    Args:
+        grid: float32 (c, h, w).
+        weights: float32 (c,).
+
+    Returns:
+        float32 (h, w), in units of the score (logits).
+
+    Example:
+        >>> gradcam_linear(np.array([[[1.0, 2.0]], [[0.0, 4.0]]]), np.array([2.0, -1.0])).tolist()
+        [[1.0, 0.0]]
+    """
+    _, height, width = grid.shape
+    return np.asarray(np.tensordot(weights, grid, axes=1) / (height * width), dtype=np.float32)
+
+
+def gradcam_tail(session: MapSession, last: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Grad-CAM with the gradient taken through the network's tail alone; what lies before the map is never visited.
+
+    Source: as `gradcam_linear`. For a transformer the map is the input of its last block, since the patches it gives out
+    get no gradient where only the class token is read.
+
+    Args:
+        session: The network.
+        last: float32 (1, …), one last map in the network's own layout.
+        weights: float32 (d,), the direction in features that is explained.
+
+    Returns:
+        float32 (h, w).
+    """
+    gradient = to_grid(session.tail_gradient(last, weights), session.backbone)[0]
+    channel = gradient.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)
+    return np.asarray(np.tensordot(channel, to_grid(last, session.backbone)[0], axes=1), dtype=np.float32)
+
+
+def contribution(last: np.ndarray, weights: np.ndarray, reference: np.ndarray, backbone: Backbone) -> np.ndarray:
+    """Each place's exact share of a linear score whose features are the map itself, unpooled.
+
+    weight × (value − reference), summed over channels: how much the place moves the score away from that of the mean
+    training image. Grad-CAM's mean over places would throw away the very weights that differ from place to place. For
+    `pixels` a missing stroke counts as much as one that is there: heat on an empty spot says "ink here would have spoken for
+    another class".
+
+    Source: Lundberg & Lee, SHAP (2017), corollary 1 (linear SHAP), for independent features.
+
+    Args:
+        last: float32 (1, …), one last map in the network's own layout.
+        weights: float32, the same shape: the direction in features that is explained.
+        reference: float32, the same shape: the mean of the training images' features.
+        backbone: Whose map it is.
+
+    Returns:
+        float32 (h, w), in units of the score (logits); adds up to weights · (features − reference).
+    """
+    return np.asarray(to_grid(weights * (last - reference), backbone)[0].sum(axis=0), dtype=np.float32)
