@@ -80,11 +80,15 @@ def answer(data: Mapping[str, Any]) -> Answer:
     if not score or score.get("accuracy") is None:
         text = "No labelled image was scored, so there is no score."
         return Answer([], [text, *_method_lines(data)], None, [], alarms(data))
-    quoted, heads, marks = score, [_headline(score, f"of {images(score['n'], kind)} answered correctly")], _marks(data, score)
+    quoted, heads, marks = (
+        score,
+        [_headline(score, f"of {images(score.get('n'), kind)} answered correctly")],
+        _marks(data, score),
+    )
     clean = data.get("test_without_leaks")
     if clean and clean.get("accuracy") is not None:
         first = dataclasses.replace(heads[0], label="as given", aside=True)
-        of = f"of the {images(clean['n'])} that were not in training"
+        of = f"of the {images(clean.get('n'))} that were not in training"
         heads = [first, _headline(clean, of, "without the leaked images")]
         marks.append((score["accuracy"], f"as given {percent(score['accuracy'])}"))
         quoted = clean
@@ -194,7 +198,7 @@ def _leaks(data: Mapping[str, Any]) -> Alarm | None:
         return None
     if not data.get("test"):
         return Alarm("caution", f"{images(n, 'test')} also in train", "They will flatter the test score.")
-    text = "The first score counts them, as given; the second leaves them out and is the one to quote."
+    text = "The first score counts them, as given (so do the tables below); the second leaves them out and is the one to quote."
     return Alarm("alarm", f"{images(n, 'test')} {'is' if n == 1 else 'are'} also in train", f"{text} They are listed below.")
 
 
@@ -249,7 +253,7 @@ def _classes(data: Mapping[str, Any]) -> Alarm | None:
 def _undecodable(data: Mapping[str, Any]) -> Alarm | None:
     where, score = scored(data)
     broken = at(data, f"undecodable.{where}", [])
-    if not broken or not score or score.get("accuracy") is None:
+    if not broken or not score or score.get("accuracy") is None or not score.get("n"):
         return None
     n, right = score["n"], score["accuracy"] * score["n"]
     them = "they" if len(broken) > 1 else "it"

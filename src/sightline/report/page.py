@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from sightline import __version__
@@ -17,6 +17,9 @@ from sightline.records import Run
 from sightline.report import answer, curves, made, sections, svg, words
 from sightline.report.pictures import Album
 from sightline.store import write_text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -50,27 +53,35 @@ def render(runs: Sequence[Run]) -> str:
     """The page's text."""
     album = Album()
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(short=words.short, clean=words.clean, count=words.count, images=words.images)
     views = [view(run, album) for run in runs]
     for i, shown in enumerate(views, 1):
         alone = len(runs) == 1
         shown |= {"id": "" if alone else f"r{i}-", "kicker": "Sightline report" if alone else f"Run {i} of {len(runs)}"}
     title = views[0]["title"] if len(views) == 1 else f"{len(views)} runs"
-    return environment.get_template("page.html.j2").render(
-        title=title,
-        style=Markup(style),
-        style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
-        runs=views,
-        comparison=comparison(runs) if len(runs) > 1 else None,
-        version=__version__,
-        left_out=album.left_out,
+    return (
+        _templates()
+        .get_template("page.html.j2")
+        .render(
+            title=title,
+            style=Markup(style),
+            style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
+            runs=views,
+            comparison=comparison(runs) if len(runs) > 1 else None,
+            version=__version__,
+            left_out=album.left_out,
+        )
     )
+
+
+@functools.cache
+def _templates() -> Environment:
+    """The templates, compiled once; what they print is escaped."""
+    from jinja2 import Environment, FileSystemLoader  # here, so that importing the package stays quick
+
+    loader = FileSystemLoader(TEMPLATES, encoding="utf-8")
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters.update(short=words.short, clean=words.clean, count=words.count, images=words.images)
+    return environment
 
 
 def view(run: Run, album: Album) -> dict[str, Any]:

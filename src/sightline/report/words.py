@@ -63,14 +63,15 @@ def count(n: int | None) -> str:
     return "n/a" if n is None else f"{n:,}"
 
 
-def images(n: int, kind: str = "") -> str:
+def images(n: int | None, kind: str = "") -> str:
     """A number of images, in the singular where it is one.
 
     Example:
         >>> images(1, "test"), images(2)
         ('1 test image', '2 images')
     """
-    return f"{n:,} {kind + ' ' if kind else ''}image{'' if n == 1 else 's'}"
+    what = f"{kind} image" if kind else "image"
+    return f"{what}s" if n is None else f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def duration(seconds: float | None) -> str:

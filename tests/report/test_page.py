@@ -1,0 +1,294 @@
+"""The page as a whole: complete in itself, safe with any name, bounded, and alive whatever a run lacks."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import io
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sightline import evaluation, report
+from sightline.errors import RequestError
+from sightline.records import Predictions, Run
+from sightline.report import page
+from sightline.store import write_text
+
+VOID = {"meta", "img", "br", "link", "input", "hr", "line", "rect", "circle", "path"}
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes; complains of tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).replace("\u00a0", " ").split())
+
+
+def test_it_is_one_file_that_loads_nothing_and_runs_nothing(run: Run, tmp_path: Path) -> None:
+    file = report.write_report([run], tmp_path / "report.html")
+    text = file.read_text(encoding="utf-8")
+    elements = Elements(text)
+    tags = {tag for tag, _ in elements.found}
+    assert not tags & {"script", "link", "iframe", "object", "embed", "form", "base"}
+    for tag, attributes in elements.found:
+        for name, value in attributes.items():
+            assert not name.startswith("on") and name != "style", (tag, name)
+            if name in ("src", "href", "srcset", "action", "xlink:href"):
+                assert value is not None and value.startswith(("data:image/", "#")), (tag, value)
+    assert "http://" not in text and "https://" not in text and "@import" not in text and "url(" not in text
+
+
+def test_the_policy_allows_this_style_and_nothing_else(run: Run) -> None:
+    text = page.render([run])
+    policy = next(a["content"] for t, a in Elements(text).found if a.get("http-equiv") == "Content-Security-Policy") or ""
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in policy and "default-src 'none'" in policy and "unsafe" not in policy
+
+
+def test_every_figure_is_well_formed_and_every_picture_has_words(run: Run) -> None:
+    text = page.render([run])
+    figures = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert len(figures) > 20
+    for figure in figures:
+        ElementTree.fromstring(figure)
+        assert "nan" not in figure and "inf" not in re.sub("interval|infinit", "", figure)
+    for tag, attributes in Elements(text).found:
+        if tag == "img":
+            assert attributes.get("alt")
+        if tag == "svg":
+            assert attributes.get("aria-label") or attributes.get("aria-hidden")
+
+
+def test_links_lead_to_sections(run: Run) -> None:
+    for runs in ([run], [run, run]):
+        found = Elements(page.render(runs)).found
+        ids = [a["id"] for _, a in found if "id" in a]
+        assert len(ids) == len(set(ids))
+        assert {a["href"] for t, a in found if t == "a"} <= {f"#{i}" for i in ids}
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"onerror=alert(1) x="',
+    "</script></style></title><img src=x onerror=alert(1)>",
+    "{{ 7 * 7 }}{% raw %}",
+    "right\u202eto left\nand a line\x00\x1b[31m",
+    "日本語 🦊 " + "very long " * 400,
+)
+
+
+def test_hostile_names_are_text(drawn: ModuleType, tmp_path: Path) -> None:
+    changes = {
+        "name": HOSTILE[0],
+        "command": f"sightline run {HOSTILE[2]}",
+        "rerun": [f"sightline run '{HOSTILE[2]}'"],
+        "plan": list(HOSTILE),
+        "backbone": HOSTILE[0],
+        "subject": HOSTILE[1],
+        "overfitting": HOSTILE[2],
+        "undecodable": {"test": [{"path": HOSTILE[2], "problem": HOSTILE[1]}]},
+        "shortcut": {"alarm": True, "class": HOSTILE[0], "feature": HOSTILE[1], "auc": 0.99, "auc_low": 0.97},
+        "skipped": [{"method": HOSTILE[0], "backbone": HOSTILE[1], "why": HOSTILE[2]}],
+        "test_openings": [{"when": HOSTILE[0], "by": HOSTILE[1]}] * 2,
+        "environment": {"processor": HOSTILE[0], "versions": {HOSTILE[1]: HOSTILE[2]}},
+        "timings": {HOSTILE[0]: 1.0},
+    }
+    made = drawn.make(tmp_path / "run", HOSTILE, n=90, most_pictures=6, changes=changes)
+    made.data["data"] |= {
+        "notes": list(HOSTILE),
+        "problems": {HOSTILE[0]: 3},
+        "problem_files": [{"path": h, "problem": h} for h in HOSTILE],
+        "formats": {HOSTILE[0]: 3},
+    }
+    made.data["split"]["leaks"] = [[HOSTILE[0], HOSTILE[1]]]
+    text = page.render([made, made])
+    elements = Elements(text)
+    assert not {tag for tag, _ in elements.found} & {"script", "iframe"}
+    assert all(not name.startswith("on") for _, attributes in elements.found for name in attributes)
+    assert "<script>alert(1)</script>" in elements.text and "49" not in "".join(re.findall("{{.*?}}", text))
+    assert "\u202e" not in text and "\x00" not in text and "\x1b" not in text and "\\u202e" in text
+    assert "very long " * 50 not in text
+
+
+def test_whatever_is_missing_or_null_is_left_out(run: Run, tmp_path: Path) -> None:
+    for number, key in enumerate(sorted(run.data)):
+        less = {k: v for k, v in run.data.items() if k != key} if number % 2 else {**run.data, key: None}
+        Elements(page.render([Run(tmp_path, less)]))
+    for block in ("data", "split", "test", "val", "network", "precision"):
+        for key in run.data[block]:
+            Elements(page.render([Run(tmp_path, {**run.data, block: {**run.data[block], key: None}})]))
+    text = Elements(page.render([Run(tmp_path, {})])).text
+    assert "no score" in text
+
+
+def test_damaged_tables_and_pictures_are_left_out(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    write_text(folder / "predictions" / "test.csv", "path,label,p:disc\nx,disc,not a number\n")
+    (folder / "samples" / "001.jpg").write_bytes(b"<html>no image</html>")
+    first = min((folder / "explanations").iterdir())
+    first.write_bytes(first.read_bytes()[:200])
+    elements = Elements(page.render([Run(folder, run.data)]))
+    assert "Calibration: do" not in elements.text and "no picture" in elements.text
+
+
+def test_no_picture_is_taken_from_outside_the_run(run: Run, tmp_path: Path) -> None:
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "secret.png")
+    inside = tmp_path / "run"
+    inside.mkdir()
+    samples = [
+        {"path": "x", "label": "x", "file": name, "seen": None} for name in ("../secret.png", str(tmp_path / "secret.png"))
+    ]
+    data = {"data": {"images": 1, "samples": samples}}
+    assert "data:image" not in page.render([Run(inside, data)])
+    Image.new("RGB", (40, 40), "red").save(inside / "own.png")
+    data["data"]["samples"] = [{"path": "x", "label": "x", "file": "own.png"}]
+    assert "data:image" in page.render([Run(inside, data)])
+
+
+def test_nothing_hidden_in_a_picture_reaches_the_page(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "SECRET-PLACE"
+    picture = Image.effect_noise((400, 300), 40).convert("RGB")
+    for name, options in (("a.jpg", {"comment": b"SECRET-COMMENT"}), ("a.png", {})):
+        picture.save(tmp_path / name, exif=exif, icc_profile=b"SECRET-PROFILE" * 20, **options)
+        raw = (tmp_path / name).read_bytes()
+        assert b"SECRET" in raw
+        samples = [{"path": "x", "label": "x", "file": name}]
+        text = page.render([Run(tmp_path, {"data": {"samples": samples}})])
+        (uri,) = re.findall(r'src="data:image/\w+;base64,([^"]+)"', text)
+        data = base64.b64decode(uri)
+        assert b"SECRET" not in data and b"Exif" not in data
+        with Image.open(io.BytesIO(data)) as shown:
+            assert shown.size == (280, 210) and not shown.getexif()
+
+
+def test_many_classes_and_images_stay_bounded_and_readable(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    k, n = 100, 2500
+    classes = tuple(f"species {i:03d}" for i in range(k))
+    y = rng.integers(0, k, n)
+    probs = rng.dirichlet(np.full(k, 0.05), n)
+    p = Predictions(tuple(f"{classes[c]}/{i}.jpg" for i, c in enumerate(y)), classes, y, probs)
+    write_text(tmp_path / "predictions" / "test.csv", p.to_csv())
+    data = {
+        "classes": list(classes),
+        "test": evaluation.score(p),
+        "mistakes": evaluation.mistakes(p),
+        "data": {"images": n, "per_class": {c: {"train": 40, "val": 8, "test": 12} for c in classes}},
+        "split": {"leaks": [[f"a{i}", f"b{i}"] for i in range(5000)]},
+        "ladder": [{"label": f"m{i}", "val": {"accuracy": 0.5, "n": 5}} for i in range(500)],
+    }
+    text = page.render([Run(tmp_path, data)])
+    elements = Elements(text)
+    assert len(text) < 3_000_000
+    assert "5 hardest of 100 classes" in elements.text and "80 more classes" in elements.text
+    assert 'class="matrix"' in text and 'table class="confusion' not in text
+    assert f"{len(data['mistakes']) - 200:,} more are in" in elements.text
+
+
+def test_a_long_table_is_read_as_a_short_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = page.render([run])
+    monkeypatch.setattr("sightline.report.curves.LARGE_BYTES", 10)
+    assert page.render([run]) == short
+
+
+def test_the_same_run_gives_the_same_page(run: Run, tmp_path: Path) -> None:
+    first, second = (report.write_report([run], tmp_path / f"{i}.html").read_bytes() for i in (1, 2))
+    assert first == second
+
+
+def test_pictures_stop_at_the_limit_and_it_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Small(page.Album):
+        def __init__(self) -> None:
+            super().__init__(limit_bytes=60_000)
+
+    monkeypatch.setattr(page, "Album", Small)
+    text = page.render([run])
+    pictures = re.findall(r'src="(data:image[^"]+)"', text)
+    assert sum(map(len, pictures)) <= 60_000
+    assert "more would have made it too large" in Elements(text).text
+
+
+def test_wrong_requests_are_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="at least one run"):
+        report.write_report([], tmp_path / "a.html")
+    with pytest.raises(RequestError, match="is a folder"):
+        report.write_report([run], tmp_path)
+
+
+def test_several_runs_begin_with_a_comparison(run: Run, drawn: ModuleType, tmp_path: Path) -> None:
+    other = Run(run.folder, {**run.data, "name": "another"})
+    text = Elements(page.render([run, other])).text
+    assert text.index("2 runs side by side") < text.index("Run 1 of 2") < text.index("Run 2 of 2")
+    assert "were scored on the same images" in text
+    elsewhere = dataclasses.replace(other, data={**other.data, "photos": "elsewhere"})
+    assert "not scored on the same images" in Elements(page.render([run, elsewhere])).text
+
+
+def test_it_needs_no_heavy_package(run: Run, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from sightline import report; from sightline.records import Run;"
+        "report.write_report([Run.load(Path(sys.argv[1]))], Path(sys.argv[2]));"
+        "print([m for m in ('torch', 'sklearn', 'scipy', 'matplotlib', 'timm', 'openvino', 'pyarrow') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(run.folder), str(tmp_path / "r.html")]
+    out = subprocess.run(command, capture_output=True, text=True, check=True, encoding="utf-8")
+    assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.browser
+def test_a_browser_applies_the_style_and_complains_of_nothing(run: Run, tmp_path: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here")
+    file, shot = report.write_report([run], tmp_path / "report.html"), tmp_path / "shot.png"
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
+    command = [chromium, *options, "--window-size=1000,700", f"--screenshot={shot}", file.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, encoding="utf-8", errors="replace")
+    assert "CONSOLE" not in done.stderr, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    with Image.open(shot) as image:
+        corner = image.convert("RGB").getpixel((3, 300))
+    assert corner in {(253, 252, 249), (20, 21, 23)}  # the paper's colour: the style was applied

@@ -1,0 +1,129 @@
+"""What the page says in words: the answer, the alarms, and how numbers are put."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sightline import evaluation
+from sightline.records import Predictions
+from sightline.report import answer, svg, words
+
+
+def scored(y: list[int], right: list[bool], classes: tuple[str, ...] = ("cat", "dog")) -> dict[str, Any]:
+    k = len(classes)
+    picked = np.array([c if r else (c + 1) % k for c, r in zip(y, right, strict=True)])
+    probs = np.full((len(y), k), 0.1 / max(k - 1, 1))
+    probs[np.arange(len(y)), picked] = 0.9
+    return evaluation.score(Predictions(tuple(map(str, range(len(y)))), classes, np.array(y), probs))
+
+
+GOOD = scored([0, 1] * 50, [True] * 95 + [False] * 5)
+
+
+def titles(data: dict[str, Any]) -> list[str]:
+    return [a.title for a in answer.alarms(data)]
+
+
+def plain(text: str) -> str:
+    return text.replace(words.NBSP, " ")
+
+
+def test_the_headline_is_the_test_score_with_its_interval() -> None:
+    (head,) = answer.answer({"test": GOOD, "test_openings": [{}]}).headlines
+    assert (plain(head.value), head.of) == ("95.0 %", "of 100 test images answered correctly")
+    assert plain(head.interval) == "88.8–97.8 %"
+
+
+def test_without_a_test_the_validation_score_is_given_and_named() -> None:
+    found = answer.answer({"val": GOOD, "test": None, "val_estimate": "5-fold cross-validation"})
+    assert "validation images" in found.headlines[0].of
+    assert any("has not been opened" in line and "5-fold" in line for line in found.lines)
+
+
+def test_leaks_give_the_score_twice() -> None:
+    clean = scored([0, 1] * 45, [True] * 84 + [False] * 6)
+    data = {"test": GOOD, "test_without_leaks": clean, "split": {"leaks": [["a", "b"], ["a", "c"], ["d", "e"]]}}
+    found = answer.answer(data)
+    assert [plain(h.value) for h in found.headlines] == ["95.0 %", "93.3 %"]
+    assert [h.aside for h in found.headlines] == [True, False]
+    assert found.alarms[0].title == "2 test images are also in train" and found.alarms[0].level == "alarm"
+
+
+def test_the_shortcut_alarm_names_the_feature() -> None:
+    shortcut = {"alarm": True, "class": "dog", "feature": "JPEG quality", "auc": 0.99, "auc_low": 0.97}
+    (alarm,) = answer.alarms({"test": GOOD, "shortcut": shortcut})
+    assert "dog" in alarm.title and "JPEG quality" in alarm.title and "0.970" in alarm.text
+    assert titles({"test": GOOD, "shortcut": {**shortcut, "alarm": False}}) == []
+
+
+def test_inverted_scores_are_an_alarm() -> None:
+    data = {"test": scored([0, 1] * 50, [False] * 95 + [True] * 5)}
+    assert "The scores look inverted" in titles(data)
+
+
+def test_a_score_no_better_than_one_answer_is_an_alarm() -> None:
+    poor = scored([0] * 90 + [1] * 10, [True] * 90 + [False] * 10)
+    assert "Not clearly better than always giving the same answer" in titles({"test": poor})
+
+
+@pytest.mark.parametrize(
+    ("y", "classes", "said"),
+    [
+        ([0] * 20, ("cat", "dog"), "All test images are of one class, “cat”"),
+        ([0, 1] * 20, ("cat", "dog", "fox"), "No test image of 1 of 3 classes"),
+    ],
+)
+def test_absent_classes_are_said(y: list[int], classes: tuple[str, ...], said: str) -> None:
+    assert said in titles({"test": scored(y, [True] * len(y), classes)})
+
+
+def test_undecodable_images_are_counted_apart_and_against() -> None:
+    data = {"test": GOOD, "undecodable": {"test": [{"path": "x.jpg", "problem": "truncated"}], "train": [{"path": "y"}]}}
+    (alarm,) = answer.alarms(data)
+    assert alarm.title == "1 test file could not be decoded" and "94.1 %" in plain(alarm.text)  # 95 of 101
+
+
+def test_openings_are_counted() -> None:
+    assert titles({"test": GOOD, "test_openings": [{}]}) == []
+    assert titles({"test": GOOD, "test_openings": [{}, {}, {}]}) == ["The test split was opened 3 times"]
+
+
+def test_scoring_images_that_were_in_training_is_said() -> None:
+    data = {"kind": "evaluate", "test": GOOD, "in_training": 30}
+    assert titles(data) == ["30 images of 100 were in training"]
+    assert titles({**data, "in_training": 100}) == ["All of these images were in training"]
+    assert answer.kind_of(data) == "labelled" and answer.kind_of({**data, "scored": "test"}) == "test"
+
+
+def test_the_gravest_comes_first() -> None:
+    data = {
+        "test": GOOD,
+        "data": {"problems": {"empty": 1}, "duplicates": {"conflicts": [["a", "b"]]}},
+        "split": {"leaks": [["a", "b"]]},
+    }
+    assert [a.level for a in answer.alarms(data)] == ["alarm", "caution", "note"]
+
+
+def test_what_is_not_all_is_never_a_hundred_percent() -> None:
+    assert plain(words.percent(99_999 / 100_000)) == "99.999 %" and plain(words.percent(1e-5)) == "0.001 %"
+    assert plain(words.percent(0.0)) == "0 %" and words.percent(None) == "n/a"
+
+
+def test_names_are_one_visible_line() -> None:
+    assert words.clean("a\nb\u202ec\x07é日") == "a\\nb\\u202ec\\x07é日"
+    assert len(words.short("x" * 10_000, 50)) == 50
+
+
+def test_marks_on_the_ruler_do_not_cover_each_other() -> None:
+    figure = str(svg.scale(0.9, 0.88, 0.92, [(0.9, "validation 90 %"), (0.905, "as given 90.5 %")], "t", 0.5))
+    heights = {line.split('y="')[1].split('"')[0] for line in figure.split("<text")[1:] if "marked" in line}
+    assert len(heights) == 2
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.9, 1.0), (0.5, 1.0), (0, 1e6), (3, 3)])
+def test_ticks_lie_within_and_are_few(low: float, high: float) -> None:
+    found = svg.ticks(low, high)
+    assert found == sorted(found) and low - 1e-9 <= found[0] and found[-1] <= high + 1e-9 and len(found) <= 8
