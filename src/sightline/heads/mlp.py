@@ -1,0 +1,226 @@
+"""A small network on features: fitted with torch, asked with numpy."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sightline import store
+from sightline.errors import SightlineError
+from sightline.heads.choosing import gather
+from sightline.heads.problem import Arrays, Outcome, Problem, Scale, check_settings, scale_of, side_by_side
+from sightline.heads.softmax import log_loss
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class MlpSettings:
+    """Settings of the mlp head.
+
+    Args:
+        units: (width, dropout) of each hidden layer, such as `[[1024, 0.3], [512, 0.3]]`: 1 to 65,536 units, dropout 0 to
+            0.95. None at all gives a linear head.
+        optimizer: Which of torch's.
+        learning_rate: 1e-7 to 10.
+        weight_decay: 0 to 10; with `adamw` apart from the gradient.
+        epochs: At most so many, 1 to 10,000.
+        patience: Stop when the held-out log loss has not fallen for so many epochs, 1 to 10,000.
+        batch_size: 1 to 65,536.
+    """
+
+    units: tuple[tuple[int, float], ...] = ((256, 0.3),)
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    epochs: int = 60
+    patience: int = 8
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.units:
+            widths, dropouts = tuple(u for u, _ in self.units), tuple(p for _, p in self.units)
+            check_settings("mlp", units=(widths, 1, 65_536), dropout=(dropouts, 0, 0.95))
+        check_settings("mlp", learning_rate=(self.learning_rate, 1e-7, 10), weight_decay=(self.weight_decay, 0, 10))
+        check_settings("mlp", epochs=(self.epochs, 1, 10_000), patience=(self.patience, 1, 10_000))
+        check_settings("mlp", batch_size=(self.batch_size, 1, 65_536))
+
+
+class Training:
+    """One network in training on some rows.
+
+    Args:
+        problem, settings: What to fit, and how.
+        rows: The training rows.
+        purpose: Which of several, for its own random numbers.
+    """
+
+    def __init__(self, problem: Problem, settings: MlpSettings, rows: np.ndarray, purpose: int) -> None:
+        import torch
+
+        self.settings = settings
+        self.scale = scale_of(problem.features[rows])
+        self.unit = math.sqrt(max(problem.features.shape[1], 1))  # inputs of about 1
+        self.values = torch.from_numpy(self.scale.apply(problem.features[rows]) * np.float32(self.unit))
+        self.target = torch.from_numpy(problem.y[rows])
+        self.weights = torch.from_numpy(problem.weights(rows).astype(np.float32))
+        self.generator = torch.Generator().manual_seed(int(store.stream(problem.seed, "mlp", purpose).integers(2**63)))
+        widths = [problem.features.shape[1], *(u for u, _ in settings.units), problem.classes]
+        self.layers = [self._layer(a, b) for a, b in itertools.pairwise(widths)]
+        self.optimizer = _optimizer(settings, [p for layer in self.layers for p in layer])
+
+    def _layer(self, inputs: int, outputs: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights (outputs, inputs) and bias, drawn as torch.nn.Linear does."""
+        import torch
+
+        bound = 1 / math.sqrt(max(inputs, 1))
+        weights = (torch.rand(outputs, inputs, generator=self.generator) * 2 - 1) * bound
+        bias = (torch.rand(outputs, generator=self.generator) * 2 - 1) * bound
+        return weights.requires_grad_(), bias.requires_grad_()
+
+    def epoch(self) -> float:
+        """One pass over the rows in a new order.
+
+        Returns:
+            The mean training loss, dropout included.
+        """
+        import torch
+
+        torch.set_num_threads(1)  # a setting of each thread
+        order = torch.randperm(len(self.values), generator=self.generator)
+        total = 0.0
+        for batch in torch.split(order, self.settings.batch_size):
+            hidden = self.values[batch]
+            for (weights, bias), (_, dropout) in zip(self.layers[:-1], self.settings.units, strict=True):
+                hidden = torch.relu(torch.nn.functional.linear(hidden, weights, bias))
+                if dropout:
+                    hidden = hidden * (torch.rand(hidden.shape, generator=self.generator) >= dropout) / (1 - dropout)
+            out = torch.nn.functional.linear(hidden, *self.layers[-1])
+            losses = torch.nn.functional.cross_entropy(out, self.target[batch], reduction="none")
+            loss = (losses * self.weights[batch]).mean()
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            total += float(loss.detach()) * len(batch)
+        return total / len(order)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The network now, with the scale folded into its first layer."""
+        layers = [(w.detach().numpy().astype(np.float64), b.detach().numpy().astype(np.float64)) for w, b in self.layers]
+        return folded(layers, self.scale, self.unit)
+
+
+def folded(layers: list[tuple[np.ndarray, np.ndarray]], scale: Scale, unit: float) -> dict[str, np.ndarray]:
+    """Layers on scaled features as arrays `weights.0`, `bias.0`, … on the features themselves, float32."""
+    first = scale.fold(layers[0][0] * unit, layers[0][1])
+    arrays = {"weights.0": first["weights"], "bias.0": first["bias"]}
+    for i, (weights, bias) in enumerate(layers[1:], 1):
+        arrays |= {f"weights.{i}": weights.astype(np.float32), f"bias.{i}": bias.astype(np.float32)}
+    return arrays
+
+
+def fit(problem: Problem, settings: MlpSettings) -> Outcome:
+    """Train all folds side by side, epoch by epoch, until their mean held-out log loss no longer falls; the best epoch counts.
+
+    With one fold that is early stopping with the best weights restored. With several, no fold chooses its own best moment on
+    the rows that it is then judged by; the final network is trained on all rows for the epochs that were best.
+
+    Raises:
+        SightlineError: The loss is no longer a number.
+    """
+    with one_torch_thread():
+        fleet = [Training(problem, settings, rows, i) for i, (rows, _) in enumerate(problem.folds)]
+        best_loss, best_epoch, best = math.inf, 0, fleet[0].arrays()
+        best_logits = np.full((len(problem.y), problem.classes), np.nan)
+        path: list[dict[str, Any]] = []
+        for epoch in range(1, settings.epochs + 1):
+            train_loss = float(np.mean([_checked(loss, epoch) for loss in side_by_side(Training.epoch, fleet)]))
+            models = [t.arrays() for t in fleet]
+            parts = [logits(m, problem.features[held])[None] for m, (_, held) in zip(models, problem.folds, strict=True)]
+            out = gather(problem, parts, 1)[0]
+            entry = {"epoch": epoch, "train_loss": train_loss, **_judge(problem, out)}
+            path.append(entry)
+            loss = train_loss if entry["weighted"] is None else entry["weighted"]
+            if loss < best_loss:
+                best_loss, best_epoch, best, best_logits = loss, epoch, models[0], out
+            elif epoch - best_epoch >= settings.patience:
+                break
+        if problem.refit:
+            last = Training(problem, settings, problem.rows, len(fleet))
+            for epoch in range(1, best_epoch + 1):
+                _checked(last.epoch(), epoch)
+            best = last.arrays()
+    for entry in path:
+        del entry["weighted"]
+        entry["chosen"] = entry["epoch"] == best_epoch
+    chosen = {**store.plain(settings), "epochs": best_epoch}
+    return Outcome(best, chosen, best_logits, path)
+
+
+def logits(arrays: Arrays, features: np.ndarray) -> np.ndarray:
+    """Forward, float64 (n, k)."""
+    depth = sum(name.startswith("weights.") for name in arrays)
+    layers = [(arrays[f"weights.{i}"].astype(np.float64), arrays[f"bias.{i}"].astype(np.float64)) for i in range(depth)]
+    out = np.empty((len(features), len(layers[-1][1])))
+    for start in range(0, len(features), 4096):
+        hidden = features[start : start + 4096].astype(np.float64)
+        for weights, bias in layers[:-1]:
+            hidden = np.maximum(hidden @ weights.T + bias, 0)
+        out[start : start + 4096] = hidden @ layers[-1][0].T + layers[-1][1]
+    return out
+
+
+def _judge(problem: Problem, out: np.ndarray) -> dict[str, Any]:
+    """`accuracy` and `log_loss` of held-out logits, and `weighted`, the log loss by class weights; None if none is held out."""
+    held = np.flatnonzero(np.isfinite(out).all(axis=1))
+    if not len(held):
+        return {"accuracy": None, "log_loss": None, "weighted": None}
+    y = problem.y[held]
+    weighted = log_loss(out[held], y, problem.weights(held))
+    return {
+        "accuracy": float((out[held].argmax(axis=1) == y).mean()),
+        "log_loss": log_loss(out[held], y),
+        "weighted": weighted,
+    }
+
+
+def _checked(loss: float, epoch: int) -> float:
+    """The loss, if it is a number."""
+    if not math.isfinite(loss):
+        hint = "set a lower learning_rate in the settings of the head"
+        raise SightlineError(f"the loss of the mlp head is not a number any more in epoch {epoch}", hint)
+    return loss
+
+
+def _optimizer(settings: MlpSettings, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
+    """torch's optimiser of that name; sgd with Nesterov's momentum 0.9."""
+    import torch
+
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=0.9, nesterov=True, fused=True)
+    if settings.optimizer == "rmsprop":
+        return torch.optim.RMSprop(parameters, lr=rate, weight_decay=decay)
+    kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=rate, weight_decay=decay, fused=True)
+
+
+@contextlib.contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Within the block torch uses one thread, so that the bits don't depend on the cores; batches are small, and folds run
+    side by side."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
