@@ -291,4 +291,18 @@ def _ordered(network: nn.Module) -> list[str]:
     return [n for n in network.state_dict() if not n.endswith("num_batches_tracked") and not n.startswith(skipped)]
 
 
-TWINS: dict[str, str] = {}  # timm → torchvision, where the key names differ
+TWINS: dict[str, str] = {
+    # timm → torchvision: the same architecture under other key names. Where the names are equal, nothing is needed; where the
+    # layers or a BatchNorm's epsilon differ (MobileNetV3, RegNet, Swin, ViT), torchvision's own name builds torchvision's.
+    "mobilenetv2_100": "mobilenet_v2",
+    "efficientnet_b0": "efficientnet_b0",
+    "efficientnet_b1": "efficientnet_b1",
+    "efficientnet_b2": "efficientnet_b2",
+    "efficientnet_b3": "efficientnet_b3",
+    "efficientnet_b4": "efficientnet_b4",
+    "mnasnet_050": "mnasnet0_5",
+    "mnasnet_075": "mnasnet0_75",
+    "mnasnet_100": "mnasnet1_0",
+    "convnext_tiny": "convnext_tiny",
+    "convnext_small": "convnext_small",
+}

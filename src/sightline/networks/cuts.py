@@ -31,7 +31,7 @@ from torch import Tensor, fx, nn
 from sightline.errors import RequestError
 
 Layout = Literal["nchw", "nhwc", "tokens"]
-_TOLERANCE = 1e-4
+_TOLERANCE = 2e-6  # the same operations give the same numbers; layer scales of 1e-5 must not hide a missing block
 _POOLINGS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _POOLING_FUNCTIONS = (nn.functional.adaptive_avg_pool2d, nn.functional.adaptive_max_pool2d)
 
