@@ -68,6 +68,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "cut progressive.jpg": (encoded("JPEG", progressive=True)[:-300], "truncated"),
     "cut.png": (PNG[: len(PNG) // 2], "truncated"),
     "flipped.png": (PNG[:500] + bytes([PNG[500] ^ 4]) + PNG[501:], "damaged"),
+    "wrong sum.png": (PNG[:-14] + bytes([PNG[-14] ^ 4]) + PNG[-13:], "damaged"),
     "cut.tif": (encoded("TIFF")[:1000], "truncated"),
     "cut.webp": (encoded("WEBP")[:300], "damaged"),
     "cut.gif": (encoded("GIF", "P")[:900], "truncated"),
@@ -165,21 +166,21 @@ def test_leave_for_one_image_is_not_leave_for_another() -> None:
 
 def test_pillows_globals_and_the_hosts_warnings_are_left_alone() -> None:
     limit, filters = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
-    damaged = bytearray(encoded("TIFF"))
-    damaged[-60:-50] = b"\xff" * 10
+    odd = PNG[:33] + png_chunk(b"acTL", bytes(8)) + PNG[33:]  # an animation of no frames
+    with pytest.warns(UserWarning, match="APNG"), Image.open(io.BytesIO(odd)) as image:
+        image.load()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
 
         def one(data: bytes) -> None:
-            try:
-                pixels.decode(data, SMALL)
-                pixels.look(data)
-            except ImageError:
-                pass
+            pixels.decode(data, SMALL)
+            pixels.look(data)
+            pixels.read_header(data, "a.png")
 
-        everything = [bytes(damaged), with_exif(JPEG, b"II*\0\xff\xff\xff\x00"), *(d for d, _ in REFUSED.values())]
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(one, everything * 3))
+            list(pool.map(one, [odd, with_exif(JPEG, b"II*\0\xff\xff\xff\x00")] * 20))
+        with pytest.raises(UserWarning):  # the host's own filters are back
+            warnings.warn_explicit("of Pillow", UserWarning, "PIL/a.py", 1, module="PIL.a")
     assert limit == Image.MAX_IMAGE_PIXELS and list(warnings.filters) == filters
 
 
