@@ -135,8 +135,8 @@ def cnn(
             layers.append(nn.ZeroPad2d((before, before + 1, before, before + 1)))
         layers.append(nn.Conv2d(width, units, k, padding=before if k % 2 else 0, bias=not batch_norm))
         layers += [nn.BatchNorm2d(units)] if batch_norm else []
-        layers.append(nn.ReLU(inplace=True))
         layers += [nn.MaxPool2d(p, stride)] if (p, stride) != (1, 1) else []
+        layers.append(nn.ReLU(inplace=True))  # after the pooling: the same numbers, from a quarter of the work
         width = units
     tail: list[nn.Module] = [PositionMean()]
     if flatten_dropout is not None:

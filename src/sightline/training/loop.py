@@ -122,8 +122,9 @@ def half_precision(device: torch.device) -> bool:
     On a CPU: AVX512_BF16 or AMX (without them bfloat16 is emulated, and slow). On CUDA: what torch says.
     """
     if device.type == "cpu":
-        found = getattr(torch.cpu, "get_capabilities", dict)()  # absent from older torch: then float32
-        return torch.backends.mkldnn.is_available() and bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+        found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # absent from older torch: then float32
+        units = found.get("avx512_bf16") or found.get("amx_bf16")
+        return bool(units and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 

@@ -1,0 +1,250 @@
+"""The training loop: the same bits again, the best weights kept, and every way in which training can go wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import DataError, SightlineError
+from sightline.networks.classics import cnn
+from sightline.records import Progress, silent
+from sightline.training import augment, loop
+from sightline.training.loop import Epoch, Pixels, Plan, Trained
+
+NOTHING = Pixels(np.zeros((0, 16, 16, 3), dtype=np.uint8), np.zeros(0, dtype=np.int64))
+
+
+def bars(n: int, seed: int = 0, side: int = 16) -> Pixels:
+    """Noisy images with a bright horizontal (0) or vertical (1) bar."""
+    random = np.random.default_rng(seed)
+    images, y = random.integers(0, 120, (n, side, side, 3)), np.arange(n) % 2
+    for image, label in zip(images, y, strict=True):
+        at = random.integers(2, side - 4)
+        (image if label == 0 else image.transpose(1, 0, 2))[at : at + 2] += 130
+    return Pixels(images.astype(np.uint8), y.astype(np.int64))
+
+
+class Small(nn.Module):
+    """A body, dropout and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = cnn(image_size=16, filters=(8, 16))
+        self.dropout = nn.Dropout(0.2)
+        self.linear = nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(self.dropout(self.body(x)[1]))
+
+
+def small() -> Small:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return Small()
+
+
+def run(
+    network: nn.Module,
+    train: Pixels,
+    val: Pixels = NOTHING,
+    *,
+    seed: int = 0,
+    budget_s: float = math.inf,
+    progress: Progress = silent,
+    **plan: object,
+) -> Trained:
+    return loop.train(
+        network,
+        train,
+        val,
+        plan=Plan(**{"epochs": 3, "batch_size": 16, **plan}),  # type: ignore[arg-type]
+        policy=augment.POLICIES["light"],
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+        seed=seed,
+        budget_s=budget_s,
+        progress=progress,
+    )
+
+
+def weights(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_it_learns() -> None:
+    network = small()
+    trained = run(network, bars(128), bars(64, seed=1), epochs=8)
+    assert trained.history[-1].val_accuracy > 0.9
+    assert trained.history[-1].train_loss < trained.history[0].train_loss
+    assert trained.steps == 8 * 8
+    assert not network.training
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    first, again, other = small(), small(), small()
+    a, b = run(first, bars(50), bars(20, 1)), None
+    torch.manual_seed(999)  # nothing depends on what the program drew before
+    b = run(again, bars(50), bars(20, 1))
+    run(other, bars(50), bars(20, 1), seed=1)
+    assert same(weights(first), weights(again))
+    assert [(e.train_loss, e.val_loss) for e in a.history] == [(e.train_loss, e.val_loss) for e in b.history]
+    assert not same(weights(first), weights(other))
+
+
+def test_it_leaves_the_programs_own_randomness_alone() -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    run(small(), bars(20))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("keep", ["val_loss", "val_accuracy", "last"])
+def test_the_kept_weights_are_those_of_the_epoch_that_is_named(keep: str) -> None:
+    network, val = small(), bars(60, seed=1)
+    trained = run(network, bars(30), val, epochs=6, learning_rate=0.03, keep=keep)
+    lines = trained.history
+    wanted = {
+        "val_loss": min(lines, key=lambda e: e.val_loss),
+        "val_accuracy": max(lines, key=lambda e: (e.val_accuracy, -e.val_loss)),
+        "last": lines[-1],
+    }[keep]
+    assert trained.best_epoch == wanted.epoch
+    logits = loop.evaluate(network, val, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), torch.device("cpu"))
+    assert float((logits.argmax(dim=1).numpy() == val.y).mean()) == wanted.val_accuracy
+
+
+def test_without_validation_images_the_last_epoch_is_kept() -> None:
+    trained = run(small(), bars(20), epochs=2)
+    assert trained.best_epoch == 2
+    assert math.isnan(trained.history[0].val_loss) and math.isnan(trained.history[0].val_accuracy)
+
+
+def test_patience_stops_early_and_says_so() -> None:
+    random = np.random.default_rng(0)
+    noise = Pixels(random.integers(0, 256, (40, 16, 16, 3), dtype=np.uint8), random.integers(0, 2, 40))
+    wrong = Pixels(noise.images, 1 - noise.y)  # the better it learns, the worse it gets
+    trained = run(small(), noise, wrong, epochs=40, patience=3)
+    assert len(trained.history) < 40
+    lowest = min(trained.history, key=lambda e: e.val_loss).epoch
+    assert len(trained.history) == lowest + 3
+    assert f"lowest in epoch {lowest}" in trained.notes[0]
+
+
+def test_the_budget_ends_it_after_an_epoch_and_says_so() -> None:
+    trained = run(small(), bars(30), epochs=50, budget_s=0.0)
+    assert len(trained.history) == 1 and trained.cut_by_time
+    assert "after epoch 1 of 50" in trained.notes[0]
+    assert not run(small(), bars(30), epochs=1, budget_s=0.0).cut_by_time  # it ended as planned
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(17, 16), (3, 2), (2, 16), (33, 16), (5, 2)])
+def test_no_batch_is_of_one_image(n: int, batch_size: int) -> None:
+    found = loop.batches(np.arange(n), batch_size)
+    np.testing.assert_array_equal(np.concatenate(found), np.arange(n))
+    assert min(map(len, found)) >= 2
+    assert max(map(len, found)) <= batch_size + 1
+    assert len(run(small(), bars(n), epochs=1, batch_size=batch_size).history) == 1
+
+
+def test_every_image_is_seen_once_an_epoch_in_another_order() -> None:
+    data = Pixels(np.zeros((10, 4, 4, 3), dtype=np.uint8), np.arange(10))
+    feed = loop.Feed(data, augment.POLICIES["none"], (0, 0, 0), (1, 1, 1), torch.device("cpu"), 0)
+    orders = [torch.cat([y for _, y in feed.epoch(epoch, 4)]).tolist() for epoch in (1, 2, 1)]
+    assert sorted(orders[0]) == list(range(10))
+    assert orders[0] != orders[1] and orders[0] == orders[2]
+
+
+class Breaks(Small):
+    """Its answers stop being numbers at a step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step, self.seen = step, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.seen += 1
+        return super().forward(x) * (math.nan if self.training and self.seen == self.step else 1.0)
+
+
+def test_a_loss_that_is_no_number_returns_to_the_last_good_state() -> None:
+    network, after_step = Breaks(7), {}
+
+    def remember(stage: str, done: int, total: int) -> None:
+        after_step[done] = weights(network)
+
+    trained = run(network, bars(32), epochs=20, keep="last", progress=remember)  # two steps an epoch: the fourth breaks
+    assert [e.epoch for e in trained.history] == [1, 2, 3] and trained.best_epoch == 3
+    assert "diverged in epoch 4" in trained.notes[0] and "weights of epoch 3" in trained.notes[0]
+    assert same(weights(network), after_step[6])
+    assert not same(weights(network), after_step[8])
+
+
+def test_a_loss_that_is_no_number_at_once_is_an_error() -> None:
+    with pytest.raises(SightlineError, match="first epoch") as error:
+        run(Breaks(2), bars(32))
+    assert error.value.hint is not None and "smaller learning rate" in error.value.hint
+
+
+def test_one_image_is_too_few() -> None:
+    with pytest.raises(DataError, match=r"1 image\(s\)"):
+        run(small(), bars(1))
+
+
+def test_class_weights_balance_the_classes() -> None:
+    np.testing.assert_allclose(loop.balanced_weights(np.array([0, 0, 0, 1]), 3), [4 / 9, 4 / 3, 0], rtol=1e-6)
+
+
+def test_learning_rate_rises_and_falls() -> None:
+    plan = Plan(epochs=1, learning_rate=0.1, warm_up=0.2)
+    rates = [loop.rate_at(step, 100, plan) for step in range(100)]
+    top = int(np.argmax(rates))
+    assert top in (19, 20) and rates[top] == pytest.approx(0.1, rel=0.01)
+    assert rates == sorted(rates[:top]) + sorted(rates[top:], reverse=True)
+    assert rates[0] < 0.02 and 0 < rates[-1] < 0.001
+
+
+def lines(pairs: list[tuple[float, float]]) -> list[Epoch]:
+    return [Epoch(i, 0.1, train, 0.5, val, 0.001, 1.0) for i, (train, val) in enumerate(pairs, start=1)]
+
+
+CASES: dict[str, tuple[list[tuple[float, float]], str | None]] = {
+    "never": ([(0.5, 0.5), (0.7, 0.65)], None),
+    "from the middle": ([(0.5, 0.5), (0.9, 0.6), (0.98, 0.64)], "from epoch 2: train 0.98, val 0.64"),
+    "closed again": ([(0.9, 0.5), (0.9, 0.85), (0.95, 0.9)], None),
+    "no validation": ([(0.9, math.nan), (0.99, math.nan)], None),
+    "empty": ([], None),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_overfitting_in_words(name: str) -> None:
+    pairs, expected = CASES[name]
+    assert loop.overfitting(lines(pairs)) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_bf16": False, "avx2": True}, False), ({}, False)],
+)
+def test_half_precision_is_a_rule(found: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    capabilities: Callable[[], dict[str, bool]] = lambda: found  # noqa: E731
+    monkeypatch.setattr(torch.cpu, "get_capabilities", capabilities, raising=False)
+    assert loop.half_precision(torch.device("cpu")) is (expected and torch.backends.mkldnn.is_available())
+
+
+def test_the_mode_is_left_as_it_was() -> None:
+    for mode in (True, False):
+        network = small().train(mode)
+        loop.evaluate(network, bars(3), (0, 0, 0), (1, 1, 1), torch.device("cpu"))
+        assert network.training is mode

@@ -1,0 +1,124 @@
+"""Training from scratch: body and head together are the network that was trained, and the numbers are honest."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from sightline.errors import DataError, RequestError
+from sightline.networks.classics import CLASSICS
+from sightline.records import from_plain
+from sightline.store import plain
+from sightline.training import augment, scratch
+from sightline.training.scratch import MEAN, STD, ScratchFit, ScratchSettings
+
+TINY = ScratchSettings(filters=(16, 32), epochs=8, batch_size=16, learning_rate=0.01)
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's handwritten 0, 1 and 2, doubled to 16 px: uint8 (537, 16, 16, 3)."""
+    from sklearn.datasets import load_digits
+
+    images, y = load_digits(n_class=3, return_X_y=True)
+    pixels = (images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8).repeat(2, axis=1).repeat(2, axis=2)
+    return np.repeat(pixels[..., None], 3, axis=3), y.astype(np.int64)
+
+
+def fitted(settings: ScratchSettings = TINY, seed: int = 0) -> tuple[ScratchFit, np.ndarray, np.ndarray]:
+    images, y = digits()
+    made = scratch.fit(images[:400], y[:400], images[400:], y[400:], 3, settings=settings, seed=seed)
+    return made, images[400:], y[400:]
+
+
+@torch.no_grad()
+def answers(made: ScratchFit, images: np.ndarray) -> np.ndarray:
+    """Body features, then the linear head by hand: float (n, k)."""
+    x = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - MEAN[0]) / STD[0]
+    features = made.network(x)[1].numpy()
+    return np.asarray(features @ made.head.arrays["weights"].T + made.head.arrays["bias"])
+
+
+def test_body_and_head_are_what_was_trained() -> None:
+    made, images, y = fitted()
+    accuracy = (answers(made, images).argmax(axis=1) == y).mean()
+    assert accuracy > 0.95
+    assert accuracy == made.history[made.best_epoch - 1].val_accuracy
+    assert made.head.kind == "logistic" and made.head.classes == 3
+    assert made.head.arrays["weights"].shape == (3, 32) and made.head.arrays["weights"].dtype == np.float32
+    assert made.head.arrays["bias"].shape == (3,)
+    assert made.epochs == 8 and made.steps == 8 * 25 and not made.cut_by_time
+    assert "augmentation: light" in made.notes
+
+
+def test_arguments_build_the_body_again() -> None:
+    made, images, _ = fitted()
+    again = CLASSICS["cnn"](**plain(made.arguments)).eval()
+    again.load_state_dict(made.network.state_dict())
+    x = torch.from_numpy(images[:5]).permute(0, 3, 1, 2) / 255
+    assert torch.equal(again(x)[1], made.network(x)[1])
+    assert not made.network.training
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    quick = ScratchSettings(filters=(8,), epochs=2)
+    (a, *_), (b, *_), (c, *_) = fitted(quick), fitted(quick), fitted(quick, seed=1)
+    assert np.array_equal(a.head.arrays["weights"], b.head.arrays["weights"])
+    assert not np.array_equal(a.head.arrays["weights"], c.head.arrays["weights"])
+
+
+def test_preprocess_is_what_the_loop_normalises_by() -> None:
+    assert (scratch.preprocess().mean, scratch.preprocess().std) == (MEAN, STD)
+    assert scratch.preprocess(32).size == (32, 32)
+
+
+@pytest.mark.parametrize(("side", "pool"), [(64, [2, 2, 2, 1]), (32, [2, 2, 1, 1]), (96, [2, 2, 2, 1]), (8, [1, 1, 1, 1])])
+def test_the_map_keeps_enough_cells_for_a_heatmap(side: int, pool: list[int]) -> None:
+    arguments = scratch.body_arguments(ScratchSettings(), side)
+    assert arguments["pool"] == pool
+    network = CLASSICS["cnn"](**arguments).eval()
+    assert min(network.map(torch.zeros(1, 3, side, side)).shape[2:]) >= scratch.MAP_SIDE  # type: ignore[operator]
+
+
+def test_epochs_follow_from_what_they_cost() -> None:
+    found = [scratch.epochs_for(n, 64) for n in (10, 1_000, 2_000, 100_000)]
+    assert found[0] == found[1] and found[1] > found[2] > found[3]
+    assert scratch.epochs_for(4_000, 32) > scratch.epochs_for(4_000, 64)
+
+
+def test_grey_images_are_never_mirrored() -> None:
+    images, _ = digits()
+    assert augment.policy_for(ScratchSettings().augment, images)[1].flip == 0
+
+
+def test_settings_come_from_a_recipe() -> None:
+    settings = from_plain(ScratchSettings, {"filters": [16, 32], "epochs": 3, "augment": "none"}, "settings of scratch")
+    assert settings.filters == (16, 32) and settings.epochs == 3
+    with pytest.raises(RequestError, match="learning_rat"):
+        from_plain(ScratchSettings, {"learning_rat": 0.1}, "settings of scratch")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"learning_rate": 0.0}, {"dropout": 1.0}, {"epochs": 0}, {"filters": ()}, {"kernel": 12}, {"learning_rate": math.nan}],
+)
+def test_settings_outside_their_ranges(wrong: dict[str, object]) -> None:
+    with pytest.raises(RequestError, match=next(iter(wrong))):
+        ScratchSettings(**wrong)  # type: ignore[arg-type]
+
+
+def test_arrays_that_do_not_fit() -> None:
+    images, y = digits()
+    none, empty = images[:0], y[:0]
+    with pytest.raises(DataError, match="labels"):
+        scratch.fit(images, y[:-1], none, empty, 3, settings=TINY)
+    with pytest.raises(DataError, match="outside 0 to 1"):
+        scratch.fit(images, y, none, empty, 2, settings=TINY)
+    with pytest.raises(DataError, match="not square"):
+        scratch.fit(images[:, :8], y, none, empty, 3, settings=TINY)
+    with pytest.raises(DataError, match="float64"):
+        scratch.fit(images / 255, y, none, empty, 3, settings=TINY)
+    with pytest.raises(RequestError, match="no network of ours 'cnm'"):
+        scratch.fit(images, y, none, empty, 3, settings=ScratchSettings(network="cnm"))
