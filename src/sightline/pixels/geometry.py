@@ -34,7 +34,7 @@ def plan(width: int, height: int, preprocess: Preprocess) -> Plan:
 
     Example:
         >>> plan(500, 375, Preprocess())
-        Plan(box=(23.4375, 86.51026392961877, 328.125, 328.4457478005865), size=(224, 224), offset=(0, 0))
+        Plan(box=(23.4375, 85.04398826979472, 328.125, 328.4457478005865), size=(224, 224), offset=(0, 0))
     """
     rows, columns = preprocess.size
     if preprocess.fit == "squash":
