@@ -153,9 +153,7 @@ def _network_rows(
         run = session(len(todo))
         done = 0
         expected = [contents[i] for i in todo]
-        batches = pixels.batches(
-            [files[i] for i in todo], backbone.preprocess, batch_size=run.batch_size, contents=expected
-        )
+        batches = pixels.batches([files[i] for i in todo], backbone.preprocess, batch_size=run.batch_size, contents=expected)
         for batch in batches:
             for index, error in batch.errors.items():
                 yield todo[index], (error.kind, error.message)
@@ -219,7 +217,7 @@ class _Known:
                 continue
             (length,) = struct.unpack_from("<Q", payload)
             head = json.loads(payload[8 : 8 + length])
-            values = np.frombuffer(payload, np.float32, offset=8 + length).reshape(len(head["contents"]), -1)
+            values = np.frombuffer(payload, np.float32, offset=8 + length).reshape(len(head["contents"]), head["width"])
             if wanted.isdisjoint(head["contents"]) and wanted.isdisjoint(head["problems"]):
                 continue
             where.update((content, (len(shards), i)) for i, content in enumerate(head["contents"]))
@@ -260,7 +258,8 @@ class _Writer:
     def flush(self) -> None:
         if not self.contents and not self.problems:
             return
-        head = json.dumps({"contents": self.contents, "problems": self.problems}).encode("ascii")
+        width = len(self.rows[0]) if self.rows else 0
+        head = json.dumps({"width": width, "contents": self.contents, "problems": self.problems}).encode("ascii")
         head += b" " * (-len(head) % 8)  # the rows stay aligned
         payload = struct.pack("<Q", len(head)) + head + b"".join(r.tobytes() for r in self.rows)
         if not self.cache.write(f"{self.folder}/{bytes_digest(payload)[:32]}", payload):

@@ -192,9 +192,7 @@ class Catalog:
         kind = CATALOG_COLUMNS.get(name)
         column = pa.array(values, type=pa.type_for_alias(kind) if kind else None)
         index = self.table.column_names.index(name) if name in self.table.column_names else None
-        table = (
-            self.table.append_column(name, column) if index is None else self.table.set_column(index, name, column)
-        )
+        table = self.table.append_column(name, column) if index is None else self.table.set_column(index, name, column)
         return dataclasses.replace(self, table=table)
 
     def with_notes(self, *notes: str) -> Catalog:

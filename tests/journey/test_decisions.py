@@ -13,7 +13,6 @@ import pytest
 from sightline.errors import DataError
 from sightline.journey import main, single
 from sightline.journey.folder import toml
-from sightline.journey.gather import together
 from sightline.journey.request import slug
 from sightline.records import CATALOG_COLUMNS, Catalog, Predictions, Recipe
 
@@ -23,14 +22,6 @@ def make_catalog(paths: list[str], **columns: list[object]) -> Catalog:
     given = {"path": paths, **columns}
     data = {n: pa.array(given.get(n, [None] * len(paths)), pa.type_for_alias(k)) for n, k in CATALOG_COLUMNS.items()}
     return Catalog(pa.table(data), Path("/photos"))
-
-
-def test_duplicates_and_groups_are_joined_through_each_other() -> None:
-    catalog = make_catalog(["a", "b", "c", "d", "e"], group=["x", None, "x", None, "y"])
-    twins = SimpleNamespace(cluster=np.array([0, 0, 1, 2, 3]))  # a and b are duplicates, a and c one group
-    ids = together(catalog, twins)  # type: ignore[arg-type]
-    assert ids[0] == ids[1] == ids[2]
-    assert len({ids[0], ids[3], ids[4]}) == 3
 
 
 def fake(method: str, right: int, n: int, paths: tuple[str, ...] | None = None) -> main.Candidate:
@@ -77,6 +68,8 @@ def test_a_recipe_reads_back_from_its_toml() -> None:
     assert from_plain(Recipe, tomllib.loads(toml(recipe)), "recipe") == dataclasses.replace(recipe)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("My photos (2024)!", "my-photos-2024"), ("CON", "photos-con"), ("…", "photos")])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("My photos (2024)!", "my-photos-2024"), ("CON", "photos-con"), ("…", "photos")]
+)
 def test_folder_names_are_portable(name: str, expected: str) -> None:
     assert slug(name) == expected

@@ -59,7 +59,9 @@ def test_the_run_is_whole_and_honest(workplace: dict[str, Any]) -> None:
 
 
 def test_twice_gives_equal_bytes(workplace: dict[str, Any], tmp_path: Path) -> None:
-    again = sightline("run", str(workplace["photos"]), "-o", str(tmp_path / "runs"), *workplace["options"], cache=tmp_path / "c")
+    again = sightline(
+        "run", str(workplace["photos"]), "-o", str(tmp_path / "runs"), *workplace["options"], cache=tmp_path / "c"
+    )
     first, second = Path(workplace["value"]["run"]), Path(again["run"])
     assert first.name == second.name
     names = ["classifier.safetensors", "predictions/test.csv", "predictions/val.csv", "recipe.toml"]
@@ -115,7 +117,7 @@ def test_the_classifier_answers_files_folders_and_arrays(workplace: dict[str, An
     model = workplace["value"]["classifier"]
     broken = folder / "broken.png"
     broken.write_bytes(b"not an image")
-    one = sorted((workplace["photos"] / "3").iterdir())[0]
+    one = min((workplace["photos"] / "3").iterdir())
     rows = sightline("predict", model, str(workplace["photos"] / "3"), str(broken), "--json", cache=folder / "cache")
     assert len(rows) == 31 and "error" in rows[-1] and rows[-1]["path"] == str(broken)
     assert sum(r.get("label") == "3" for r in rows) > 20
@@ -143,7 +145,7 @@ def test_evaluate_says_which_images_were_in_training(workplace: dict[str, Any]) 
 def test_explain_writes_overlays_and_heat(workplace: dict[str, Any], tmp_path: Path) -> None:
     import numpy as np
 
-    one = sorted((workplace["photos"] / "7").iterdir())[0]
+    one = min((workplace["photos"] / "7").iterdir())
     arguments = ["explain", workplace["value"]["run"], str(one), "-o", str(tmp_path / "e"), "--target", "7", "--json"]
     (row,) = sightline(*arguments, cache=workplace["folder"] / "cache")
     assert row["target"] == "7" and Path(row["overlay"]).is_file()

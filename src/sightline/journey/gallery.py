@@ -133,9 +133,7 @@ def write_explanations(
     paths = [predictions.paths[i] for i in rows]
     targets = [int(predictions.y_pred[i]) for i in rows]
     files = [catalog.file(p) for p in paths]
-    found, _ = explain(
-        classifier, files, paths, targets, cache=cache, device=device, seed=seed, progress=progress
-    )
+    found, _ = explain(classifier, files, paths, targets, cache=cache, device=device, seed=seed, progress=progress)
     row_of = dict(zip(paths, rows, strict=True))
     entries: list[dict[str, Any]] = []
     for number, item in enumerate(found, 1):

@@ -17,8 +17,6 @@ from sightline.journey.request import Request
 from sightline.records import Catalog, Progress
 from sightline.store import Cache
 
-_TABLES = (".csv", ".tsv", ".parquet")
-
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
@@ -53,6 +51,8 @@ def gather(request: Request, cache: Cache, progress: Progress) -> Gathered:
         label_from=request.label_from,
         path_column=request.path_column,
         label_column=request.label_column,
+        allow_truncated=request.allow_truncated,
+        seed=request.seed,
         progress=progress,
     )
     given = any(found.column("split"))
@@ -68,7 +68,7 @@ def gather(request: Request, cache: Cache, progress: Progress) -> Gathered:
         progress=progress,
     )
     leaks = tuple(catalogs.leaks(divided, twins))
-    return Gathered(divided, twins, given, leaks, together(divided, twins))
+    return Gathered(divided, twins, given, leaks, catalogs.together(divided, twins))
 
 
 def open_photos(photos: str, *, progress: Progress, **options: Any) -> Catalog:
@@ -79,25 +79,6 @@ def open_photos(photos: str, *, progress: Progress, **options: Any) -> Catalog:
         hint = "a folder per class is expected; for class names in file names use --label-from"
         raise DataError(f"{photos} holds no usable image with a class", hint)
     return found
-
-
-def together(catalog: Catalog, twins: Duplicates) -> np.ndarray:
-    """int64 (n,): one number for rows that are duplicates of each other or share a group, also by way of others."""
-    import scipy.sparse
-    from scipy.sparse.csgraph import connected_components
-
-    n = len(catalog)
-    _, first = np.unique(twins.cluster, return_inverse=True)
-    edges = [(np.arange(n), n + first)]
-    groups = catalog.column("group")
-    named = [i for i in range(n) if groups[i] is not None]
-    if named:
-        _, of_group = np.unique([groups[i] for i in named], return_inverse=True)
-        edges.append((np.array(named), n + first.max() + 1 + of_group))
-    rows, columns = (np.concatenate(parts) for parts in zip(*edges, strict=True))
-    size = int(columns.max()) + 1 if n else 0
-    graph = scipy.sparse.coo_matrix((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(size, size))
-    return np.asarray(connected_components(graph, directed=False)[1][:n], dtype=np.int64)
 
 
 def earlier_splits(request: Request, root: Path) -> Catalog | None:

@@ -28,9 +28,7 @@ Say = Callable[[str], None]
 log = logging.getLogger("sightline")
 
 
-def run(
-    request: Request, *, progress: Progress = silent, say: Say = lambda line: None, cache: Cache | None = None
-) -> Run:
+def run(request: Request, *, progress: Progress = silent, say: Say = lambda line: None, cache: Cache | None = None) -> Run:
     """From photographs to a finished run with its report.
 
     Args:
@@ -71,7 +69,9 @@ def run(
     for line in plan.lines:
         say(line)
     folder.mkdir(parents=True, exist_ok=True)
-    work = Work(usable, found.cluster[_usable_rows(found)], usable.classes, cache, device, progress=progress)
+    cluster = found.cluster[_usable_rows(found)]
+    truncated = request.allow_truncated
+    work = Work(usable, cluster, usable.classes, cache, device, progress=progress, allow_truncated=truncated)
     candidates = climb(plan, work, request.budget_s, say)
     clock.lap("methods")
     chosen = choose(candidates)
@@ -239,9 +239,7 @@ def _describe(
     labels = [chosen.classifier.card.method, chosen.classifier.card.backbone.name]
     ordered = sorted(candidates, key=lambda c: c.val_accuracy)
     rungs = [folders.rung(c, _same(c, chosen)) for c in ordered]
-    skipped = [
-        {"method": s.recipe.method, "backbone": s.recipe.backbone, "why": s.why_not} for s in plan.steps if s.why_not
-    ]
+    skipped = [{"method": s.recipe.method, "backbone": s.recipe.backbone, "why": s.why_not} for s in plan.steps if s.why_not]
     return {
         "version": 1,
         "sightline": __version__,
@@ -291,4 +289,3 @@ def _split_facts(request: Request, found: Gathered, usable: Any) -> dict[str, An
         "leaks": [list(pair) for pair in found.leaks[: folders.MOST_LISTED]],
         "leaked": len({t for t, _ in found.leaks}),
     }
-

@@ -16,7 +16,7 @@ from sightline.classifier import Classifier, environment
 from sightline.errors import DataError, RequestError, unknown
 from sightline.journey import folder as folders
 from sightline.journey import gallery
-from sightline.journey.gather import open_photos, together
+from sightline.journey.gather import open_photos
 from sightline.journey.main import Say, reuse, run
 from sightline.journey.request import Request, slug
 from sightline.records import Catalog, Predictions, Progress, Recipe, Run, read_predictions, silent
@@ -62,7 +62,7 @@ def train(
         what = "is damaged" if earlier is None else "was made by another recipe or from other images"
         raise RequestError(f"the run in {out} {what}", "name another folder with -o")
     usable = divided.usable()
-    clusters = together(divided, twins)[[p is None for p in divided.column("problem")]]
+    clusters = catalogs.together(divided, twins)[[p is None for p in divided.column("problem")]]
     work = Work(usable, clusters, usable.classes, cache, device, progress=progress)
     best = methods.fit(work, recipe)[0]
     folder = Path(out)
@@ -326,4 +326,3 @@ def _head(kind: str, name: str, identity: str) -> dict[str, Any]:
         "id": identity,
         "command": "",
     }
-

@@ -13,7 +13,7 @@ from sightline.classifier import Classifier
 from sightline.errors import DataError
 from sightline.records import Backbone, Predictions, Preprocess, Recipe, from_plain
 from sightline.store import plain
-from sightline.training.work import Candidate, Work, make_classifier, value_range, with_card
+from sightline.training.work import Candidate, Work, adapted, make_classifier, with_card
 
 if TYPE_CHECKING:
     from sightline.training.scratch import ScratchFit
@@ -28,9 +28,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
 
     started = time.perf_counter()
     settings = from_plain(scratch.ScratchSettings, {"network": recipe.backbone, **recipe.settings}, "settings of scratch")
-    preprocess = dataclasses.replace(
-        scratch.preprocess(recipe.image_size or _image_size(work)), value_range=value_range(work)
-    )
+    preprocess = adapted(work, scratch.preprocess(recipe.image_size or _image_size(work)))
     if recipe.fit is not None:
         preprocess = dataclasses.replace(preprocess, fit=recipe.fit)
     lost: dict[str, list[dict[str, str]]] = {}
@@ -108,9 +106,7 @@ def _decode(
     files, contents = work.catalog.files(), work.catalog.column("content")
     images = np.empty((len(rows), *preprocess.size, 3), dtype=np.uint8)
     good = np.ones(len(rows), dtype=bool)
-    batches: Any = pixels.batches(
-        [files[i] for i in rows], preprocess, batch_size=64, contents=[contents[i] for i in rows]
-    )
+    batches: Any = pixels.batches([files[i] for i in rows], preprocess, batch_size=64, contents=[contents[i] for i in rows])
     for batch in batches:
         images[batch.index] = batch.images
         for index, error in batch.errors.items():

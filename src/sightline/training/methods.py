@@ -19,11 +19,11 @@ from sightline.training.work import (
     UNBALANCED,
     Candidate,
     Work,
+    adapted,
     extract,
     folds_for,
     make_classifier,
     undecodable,
-    value_range,
 )
 
 QUICK_HEADS = ("logistic", "ridge", "knn", "centroid", "forest")
@@ -83,10 +83,7 @@ def resolve(work: Work, recipe: Recipe) -> Backbone:
         seed=recipe.seed,
         cache=work.cache,
     )
-    found = value_range(work)
-    if found is None:
-        return backbone
-    return dataclasses.replace(backbone, preprocess=dataclasses.replace(backbone.preprocess, value_range=found))
+    return dataclasses.replace(backbone, preprocess=adapted(work, backbone.preprocess))
 
 
 def baseline(work: Work, recipe: Recipe) -> list[Candidate]:

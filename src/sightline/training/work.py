@@ -12,7 +12,7 @@ import numpy as np
 from sightline import engine, features, pixels
 from sightline.classifier import Classifier, backbone_tensors, content_keys, versions
 from sightline.errors import DataError
-from sightline.records import Backbone, Card, Catalog, Head, Predictions, Progress, Recipe, silent
+from sightline.records import Backbone, Card, Catalog, Head, Predictions, Preprocess, Progress, Recipe, silent
 from sightline.store import Cache
 
 CROSS_VALIDATE_BELOW = 1000
@@ -34,6 +34,7 @@ class Work:
         device: `cpu`, `cuda` or `mps`.
         budget_s: How long the method may take.
         progress: Told how far it is.
+        allow_truncated: Use what truncated images still show.
     """
 
     catalog: Catalog
@@ -43,6 +44,7 @@ class Work:
     device: str = "cpu"
     budget_s: float = float("inf")
     progress: Progress = silent
+    allow_truncated: bool = False
 
     @property
     def labels(self) -> np.ndarray:
@@ -139,11 +141,12 @@ def extract(work: Work, backbone: Backbone, precision: engine.Precision, rows: n
     )
 
 
-def value_range(work: Work) -> tuple[float, float] | None:
-    """The range of stored values of the training images that have more than 8 bits; None where there are none."""
+def adapted(work: Work, preprocess: Preprocess) -> Preprocess:
+    """A preprocess as these images need it: the range of what has more than 8 bits, taken from the training images."""
     modes = work.catalog.column("mode")
     deep = [work.catalog.files()[i] for i in work.split("train") if modes[i] in pixels.DEEP_MODES]
-    return pixels.value_range(deep) if deep else None
+    found = pixels.value_range(deep) if deep else None
+    return dataclasses.replace(preprocess, value_range=found, allow_truncated=work.allow_truncated)
 
 
 def undecodable(work: Work, found: features.Features) -> dict[str, list[dict[str, str]]]:
