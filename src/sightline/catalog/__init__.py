@@ -1,0 +1,22 @@
+"""Photographs to a table that can be trusted: scan, duplicates, split. Nothing else in the program looks into folders."""
+
+from sightline.catalog.scanning import scan
+from sightline.catalog.splitting import leaks, split, straddling, together
+from sightline.catalog.summary import summarise
+from sightline.catalog.tables import load, save
+from sightline.catalog.twins import Duplicates, duplicates
+from sightline.catalog.walking import image_files
+
+__all__ = [
+    "Duplicates",
+    "duplicates",
+    "image_files",
+    "leaks",
+    "load",
+    "save",
+    "scan",
+    "split",
+    "straddling",
+    "summarise",
+    "together",
+]

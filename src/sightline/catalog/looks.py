@@ -1,0 +1,95 @@
+"""Glances at images, kept by content: many in one cache entry, so that a folder of a million is not a million files."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from sightline import pixels
+from sightline.errors import ImageError
+from sightline.records import Progress, silent
+from sightline.store import Cache, bytes_digest
+
+VERSION = "looks/1"
+_PER_ENTRY = 20_000
+_CHUNK = 16
+
+
+def grays(files: Sequence[Path], contents: Sequence[str], cache: Cache, progress: Progress = silent) -> np.ndarray:
+    """The grey glance at every image, decoded only where the cache does not have it.
+
+    An image that cannot be decoded has a blank glance, and nothing is like it.
+
+    Args:
+        files: n files.
+        contents: Their hashes, each once.
+        cache: Where glances are kept.
+        progress: Told now and then.
+
+    Returns:
+        uint8 (n, 32, 32).
+    """
+    out = np.zeros((len(files), 32, 32), np.uint8)
+    place = {content: i for i, content in enumerate(contents)}
+    missing = set(place)
+    for name in cache.names(VERSION):
+        if not missing:
+            break
+        payload = cache.read(name)
+        if payload is None:
+            continue
+        known, values = _unpack(payload)
+        for row, content in enumerate(known):
+            if content in missing:
+                out[place[content]] = values[row]
+                missing.discard(content)
+    todo = [i for i, content in enumerate(contents) if content in missing]
+    fresh: list[int] = []
+    for done, (i, gray) in enumerate(_look(files, todo), 1):
+        if gray is not None:
+            out[i] = gray
+            fresh.append(i)
+        if done % 64 == 0 or done == len(todo):
+            progress("glancing at images", done, len(todo))
+    for start in range(0, len(fresh), _PER_ENTRY):
+        rows = fresh[start : start + _PER_ENTRY]
+        payload = _pack([contents[i] for i in rows], out[rows])
+        cache.write(f"{VERSION}/{bytes_digest(payload)[:32]}", payload)
+    return out
+
+
+def _look(files: Sequence[Path], todo: Sequence[int]) -> Iterator[tuple[int, np.ndarray | None]]:
+    """Glances by worker threads, in order; None for what fails for a reason that may pass."""
+
+    def some(rows: Sequence[int]) -> list[tuple[int, np.ndarray | None]]:
+        return [(i, _gray(files[i])) for i in rows]
+
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1), thread_name_prefix="sightline-look") as pool:
+        for part in pool.map(some, (todo[s : s + _CHUNK] for s in range(0, len(todo), _CHUNK))):
+            yield from part
+
+
+def _gray(file: Path) -> np.ndarray | None:
+    try:
+        return pixels.look(file).gray
+    except ImageError as error:
+        return None if error.kind in pixels.PASSING_PROBLEMS else np.zeros((32, 32), np.uint8)
+
+
+def _pack(contents: Sequence[str], values: np.ndarray) -> bytes:
+    """A length, the hashes as JSON, then the grey levels."""
+    head = json.dumps(list(contents)).encode("ascii")
+    return struct.pack("<Q", len(head)) + head + values.tobytes()
+
+
+def _unpack(payload: bytes) -> tuple[list[str], np.ndarray]:
+    """What `_pack` was given."""
+    (length,) = struct.unpack_from("<Q", payload)
+    contents: list[str] = json.loads(payload[8 : 8 + length])
+    return contents, np.frombuffer(payload, np.uint8, offset=8 + length).reshape(len(contents), 32, 32)

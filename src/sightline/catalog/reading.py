@@ -1,0 +1,98 @@
+"""What the bytes of files say before any pixel is decoded: hash, size, header. By worker threads, in bounded memory."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from sightline import pixels
+from sightline.errors import ImageError
+from sightline.records import Progress, silent
+from sightline.store import bytes_digest
+
+_CHUNK = 32
+_LARGEST_BYTES = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one file said.
+
+    Args:
+        content: SHA-256 of its bytes, "" where they could not be read.
+        size_bytes: Its size, None where it could not be read.
+        header: None where it could not be read.
+        problem: `kind: why` where the image cannot be used.
+    """
+
+    content: str = ""
+    size_bytes: int | None = None
+    header: pixels.Header | None = None
+    problem: str | None = None
+
+
+def read_file(file: Path, name: str, allow_truncated: bool) -> Reading:
+    """Read one file's bytes once: its hash and its header."""
+    try:
+        with open(file, "rb", buffering=0) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > _LARGEST_BYTES:
+                return Reading("", size, None, f"too large: the file has {size / 1e9:.1f} GB")
+            data = stream.readall()
+    except FileNotFoundError:
+        return Reading(problem="missing: there is no such file")
+    except OSError as error:
+        return Reading(problem=f"unreadable: {error.strerror or error}")
+    content = bytes_digest(data)
+    try:
+        header = pixels.read_header(data, name)
+    except ImageError as error:
+        return Reading(content, len(data), None, _problem(error.kind, error.message))
+    problem = None
+    if "truncated" in header.notes and not allow_truncated:
+        problem = "truncated: its end is missing"
+    return Reading(content, len(data), header, problem)
+
+
+def _problem(kind: str, message: str) -> str:
+    """`kind: why`, without saying the same twice."""
+    return kind if message in (kind, "") else f"{kind}: {message}"
+
+
+def read_files(
+    files: Sequence[Path], names: Sequence[str], *, allow_truncated: bool = False, progress: Progress = silent
+) -> list[Reading]:
+    """Read many files, in order. At most a few files per thread are in memory at any time.
+
+    Args:
+        files: n files.
+        names: What messages call them.
+        allow_truncated: A JPEG without its end is no problem.
+        progress: Told now and then.
+    """
+    threads = min(8, 2 * (os.cpu_count() or 1))  # hashing holds no lock, and a slow disk is waited for
+    waiting: deque[Future[list[Reading]]] = deque()
+    out: list[Reading] = []
+
+    def some(start: int) -> list[Reading]:
+        end = start + _CHUNK
+        return [read_file(f, n, allow_truncated) for f, n in zip(files[start:end], names[start:end], strict=True)]
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="sightline-scan") as pool:
+        try:
+            starts = iter(range(0, len(files), _CHUNK))
+            while True:
+                for start in starts:
+                    waiting.append(pool.submit(some, start))
+                    if len(waiting) >= 4 * threads:
+                        break
+                if not waiting:
+                    return out
+                out += waiting.popleft().result()
+                progress("reading files", len(out), len(files))
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,207 @@
+"""`scan`: photographs, wherever they are named, to a table in which every file has its class, its size and its problem."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.catalog import layout, tables
+from sightline.catalog.layout import Entry
+from sightline.catalog.reading import Reading, read_files
+from sightline.catalog.walking import walk
+from sightline.errors import DataError, RequestError
+from sightline.records import CATALOG_COLUMNS, Catalog, Progress, relative_posix, silent
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Photos = str | Path | Sequence[str | Path] | Sequence[tuple[str | Path, str]]
+
+
+def scan(
+    photos: Photos,
+    *,
+    classes: Mapping[str, str] | Sequence[str] | None = None,
+    limit: int | None = None,
+    label_from: str | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    allow_truncated: bool = False,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Catalog:
+    """List images with their class, hash, size and problems. Every file's bytes are read once; no pixel is decoded.
+
+    Args:
+        photos: A folder of class folders; `train`, `val`, `test` folders of those; a folder of images with `label_from`; a
+            CSV or Parquet with a column of paths and one of labels; or a list of paths, or of (path, label).
+        classes: Only these, and under these names: new name → name as found.
+        limit: At most so many usable images of each class, drawn by content: a later scan draws the same ones.
+        label_from: A regular expression for file names: its first group is the class.
+        path_column, label_column: Of a table, where their names are not the usual ones.
+        allow_truncated: A JPEG without its end is used.
+        seed: For the draw of `limit`.
+        progress: Told of files listed and read.
+
+    Returns:
+        One row per file, sorted by path. What cannot be used has a `problem` and stays.
+
+    Raises:
+        RequestError: The folder, table, column or class does not exist; the pattern is none.
+        DataError: There are no images, or none has a class.
+    """
+    root, entries, extras, notes = _list(photos, label_from, path_column, label_column, progress)
+    if classes:
+        chosen = dict(classes) if isinstance(classes, Mapping) else {name: name for name in classes}
+        entries, left = layout.choose(entries, chosen)
+        notes += left
+    entries = sorted(entries, key=lambda e: e.path)
+    _check(entries, photos, label_from)
+    readings = _read(root, entries, allow_truncated, progress)
+    if limit is not None:
+        entries, readings, drawn = _limited(entries, readings, limit, seed)
+        notes += drawn
+    notes += _class_notes(entries, readings)
+    return Catalog(_table(entries, readings, extras), root, tuple(dict.fromkeys(notes)))
+
+
+def _list(
+    photos: Photos, label_from: str | None, path_column: str | None, label_column: str | None, progress: Progress
+) -> tuple[Path, list[Entry], pa.Table | None, list[str]]:
+    """(root, entries, the user's other columns, notes) of any form of photographs."""
+    if not isinstance(photos, str | Path):
+        return _of_list(photos, label_from)
+    source = Path(photos).expanduser()
+    if source.suffix.lower() in tables.SUFFIXES and not source.is_dir():
+        return tables.of_table(source, path_column, label_column, label_from)
+    if path_column is not None or label_column is not None:
+        raise RequestError(f"{photos} is no table, so it has no columns", "leave --path-column and --label-column out")
+    root = Path(os.path.abspath(source))
+    seen = walk(root, progress)
+    entries, notes = layout.of_folder(seen, label_from)
+    return root, entries, None, notes
+
+
+def _of_list(photos: Sequence[Any], label_from: str | None) -> tuple[Path, list[Entry], None, list[str]]:
+    """Entries of a list of paths or of (path, label). The root is the folder that holds all."""
+    rule = None if label_from is None else layout.pattern(label_from, "label_from")
+    if not len(photos):
+        raise DataError("the list of photographs is empty", "give paths, or pairs of path and label")
+    pairs = [(Path(p[0]), str(p[1])) if isinstance(p, tuple | list) else (Path(p), None) for p in photos]
+    files = [p.expanduser().absolute() for p, _ in pairs]
+    root = tables.common_root(Path.cwd(), [str(f) for f in files])
+    keys = [relative_posix(f, root) for f in files]
+    labels = [
+        label if label is not None else layout.matched(rule, key) if rule else (file.parent.name or None)
+        for (_, label), key, file in zip(pairs, keys, files, strict=True)
+    ]
+    entries: dict[str, Entry] = {}
+    for key, label in zip(keys, labels, strict=True):
+        name = None if label is None else unicodedata.normalize("NFC", label)
+        before = entries.get(key)
+        if before is None:
+            entries[key] = Entry(key, name, None, None if name is not None else "no class: its name does not match")
+        elif before.label != name:
+            entries[key] = replace(before, problem=f"conflict: the list says {before.label!r} and {name!r}")
+    twice = len(keys) - len(entries)
+    return root, list(entries.values()), None, [f"{twice:,} images stand in the list twice and count once"] if twice else []
+
+
+def _check(entries: Sequence[Entry], photos: Photos, label_from: str | None) -> None:
+    """Refuse what cannot be a set of labelled images at all."""
+    where = photos if isinstance(photos, str | Path) else "the list"
+    if not entries:
+        raise DataError(f"there are no images in {where}", "a folder per class is expected, or a table, or --label-from")
+    if any(e.label is not None for e in entries):
+        return
+    if label_from is not None:
+        first = entries[0].path
+        raise DataError(f"--label-from {label_from!r} matches no file name, such as {first!r}", r"for cat.12.jpg: '^(\w+)\.'")
+    hint = "put every class in a folder of its own, or give --label-from REGEX, such as '^([a-z]+)' for cat.12.jpg"
+    raise DataError(f"none of the {len(entries):,} files in {where} has a class: they lie in no class folder", hint)
+
+
+def _read(root: Path, entries: Sequence[Entry], allow_truncated: bool, progress: Progress) -> list[Reading]:
+    """What each entry's file says; what is known to be no readable file is not opened."""
+    skip = ("name:", "link:", "not a file:", "unreadable:")
+    rows = [i for i, e in enumerate(entries) if e.problem is None or not e.problem.startswith(skip)]
+    files = [root.joinpath(*entries[i].path.split("/")) for i in rows]
+    names = [entries[i].path.rpartition("/")[2] for i in rows]
+    out = [Reading()] * len(entries)
+    for i, reading in zip(rows, read_files(files, names, allow_truncated=allow_truncated, progress=progress), strict=True):
+        out[i] = reading
+    return out
+
+
+def _problem(entry: Entry, reading: Reading) -> str | None:
+    """Why a row is not used. A file that cannot be read is that first, whatever else is wrong with its place."""
+    return reading.problem or entry.problem
+
+
+def _limited(
+    entries: Sequence[Entry], readings: Sequence[Reading], limit: int, seed: int
+) -> tuple[list[Entry], list[Reading], list[str]]:
+    """At most `limit` usable rows per class, those whose content draws the lowest numbers. Rows with a problem stay."""
+    if limit < 1:
+        raise RequestError(f"a limit of {limit} images per class leaves nothing", "give 1 or more")
+    of_class: dict[str, list[tuple[bytes, str, int]]] = defaultdict(list)
+    for row, (entry, reading) in enumerate(zip(entries, readings, strict=True)):
+        if _problem(entry, reading) is None and entry.label is not None:
+            draw = hashlib.sha256(f"limit {seed} {reading.content}".encode("ascii")).digest()
+            of_class[entry.label].append((draw, entry.path, row))
+    left = {row for drawn in of_class.values() for _, _, row in sorted(drawn)[limit:]}
+    if not left:
+        return list(entries), list(readings), []
+    kept = [i for i in range(len(entries)) if i not in left]
+    note = f"limit: {len(left):,} images are left out so that no class has more than {limit:,}; they were drawn by content"
+    return [entries[i] for i in kept], [readings[i] for i in kept], [note]
+
+
+def _class_notes(entries: Sequence[Entry], readings: Sequence[Reading]) -> list[str]:
+    """Notes on classes that have too few usable images."""
+    usable: dict[str, int] = {}
+    for entry, reading in zip(entries, readings, strict=True):
+        if entry.label is not None:
+            usable[entry.label] = usable.get(entry.label, 0) + (_problem(entry, reading) is None)
+    notes = [f"class {c!r} has no usable image" for c, n in sorted(usable.items()) if n == 0]
+    single = [repr(c) for c, n in sorted(usable.items()) if n == 1]
+    if single:
+        notes.append(f"classes with a single image: {', '.join(single[:5])}{' and more' if len(single) > 5 else ''}")
+    if sum(n > 0 for n in usable.values()) == 1:
+        notes.append("there is only one class; a classifier needs two")
+    return notes
+
+
+def _table(entries: Sequence[Entry], readings: Sequence[Reading], extras: pa.Table | None) -> pa.Table:
+    """The catalog's columns, then the user's own."""
+    import pyarrow as pa
+
+    headers = [r.header for r in readings]
+    values: dict[str, list[Any]] = {
+        "path": [e.path for e in entries],
+        "content": [r.content for r in readings],
+        "label": [e.label for e in entries],
+        "split": [e.split for e in entries],
+        "group": [None] * len(entries),
+        "width": [h and h.width for h in headers],
+        "height": [h and h.height for h in headers],
+        "format": [h and h.format for h in headers],
+        "mode": [h and h.mode for h in headers],
+        "orientation": [h and h.orientation for h in headers],
+        "size_bytes": [r.size_bytes for r in readings],
+        "problem": [_problem(e, r) for e, r in zip(entries, readings, strict=True)],
+        "note": ["; ".join(h.notes) or None if h else None for h in headers],
+    }
+    columns = {name: pa.array(values[name], pa.type_for_alias(kind)) for name, kind in CATALOG_COLUMNS.items()}
+    if extras is not None:
+        rows = pa.array([e.row for e in entries], pa.int64())
+        for name in extras.column_names:
+            column = extras.column(name).take(rows)
+            columns[name] = column.cast(pa.string()) if name == "group" else column
+    return pa.table(columns)

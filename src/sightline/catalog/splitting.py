@@ -1,0 +1,388 @@
+"""`split`: every usable image to train, val or test, so that nothing that belongs together is torn apart and nothing moves."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sightline import store
+from sightline.catalog.layout import matched, pattern
+from sightline.catalog.twins import Duplicates
+from sightline.errors import RequestError, closest
+from sightline.records import SPLITS, Catalog, Progress, silent
+
+
+@dataclass(slots=True)
+class Unit:
+    """Images that stay together: duplicates of each other, or of one group.
+
+    Args:
+        rows: Of the catalog.
+        labels: How many images of each class.
+        draw: A number that depends on the seed and the contents alone; units are dealt in its order.
+        given: The splits that some of its images have already.
+    """
+
+    rows: list[int]
+    labels: Counter[str] = field(default_factory=Counter)
+    draw: str = ""
+    given: set[str] = field(default_factory=set)
+
+
+def split(
+    catalog: Catalog,
+    *,
+    val: float | int = 0.15,
+    test: float | int = 0.2,
+    seed: int = 0,
+    group_by: str | None = None,
+    previous: Catalog | None = None,
+    clusters: Duplicates,
+    progress: Progress = silent,
+) -> Catalog:
+    """Assign every usable image to train, val or test: the same answer for the same contents, whatever their order.
+
+    Duplicates and groups stay together. Every class is divided in the same proportions, and has at least one image in
+    train; a class with two gives the other to val, one with three or more has at least one in each split (counted in
+    sets of images that belong together). What has a split, from folders, a table or `previous`, keeps it. If of given
+    splits val or test is missing, it is carved out of train. An image without a split that belongs together with images of
+    two splits is left out: its `problem` says that it bridges them.
+
+    Args:
+        catalog: What `scan` gave.
+        val, test: A share below 1 (float) or a number of images (int); 0 for none.
+        seed: For the draw.
+        group_by: A column of the catalog, or a regular expression for file names (for paths, with a slash in it), whose
+            first group names what belongs together.
+        previous: An earlier catalog: what it assigned stays, found by path and content, by content, or by path.
+        clusters: What `duplicates` gave for this catalog.
+        progress: Told when it is done.
+
+    Raises:
+        RequestError: A size leaves nothing to train on; `group_by` is no column and matches nothing.
+    """
+    catalog = _grouped(catalog, group_by)
+    problems, labels, contents = (catalog.column(n) for n in ("problem", "label", "content"))
+    rows = [i for i in range(len(catalog)) if problems[i] is None and labels[i] is not None]
+    splits, given = _existing(catalog, previous, rows)
+    notes: list[str] = []
+    units = _units(catalog, clusters, rows, splits, contents, seed)
+    carve = _missing(given, val, test)
+    if carve:
+        notes.append(f"no {' and '.join(carve)} split was given: it is carved out of train")
+        for unit in units:
+            if unit.given == {"train"}:
+                unit.given = set()
+                for row in unit.rows:
+                    splits[row] = None
+    shares = {"val": val, "test": test}
+    if carve:  # the given one is what it is
+        shares |= {name: 0 for name in shares if name not in carve}
+    new_problems = dict(_bridges(units, splits))
+    for unit in units:
+        if len(unit.given) == 1:
+            (name,) = unit.given
+            splits.update((row, name) for row in unit.rows)
+    free = [u for u in units if not u.given]
+    splits.update(_deal(free, [u for u in units if u.given], splits, labels, shares, rows))
+    if new_problems:
+        notes.append(
+            f"{len(new_problems)} new images belong together with images of two splits and are left out, "
+            f"such as {catalog.paths[min(new_problems)]}"
+        )
+    notes += _class_notes(labels, splits, rows, shares)
+    progress("splitting", len(rows), len(rows))
+    final = [new_problems.get(i, p) for i, p in enumerate(problems)]
+    out = catalog.with_column("split", [splits.get(i) for i in range(len(catalog))]).with_column("problem", final)
+    return out.with_notes(*notes)
+
+
+# ------------------------------------------------------------------------------------------------------ what stays together
+
+
+def _grouped(catalog: Catalog, group_by: str | None) -> Catalog:
+    """The catalog with `group` set from a column, or from names by a pattern."""
+    if group_by is None:
+        return catalog
+    if group_by in catalog.table.column_names:
+        values = catalog.column(group_by)
+        return catalog.with_column("group", [None if v is None or v == "" else str(v) for v in values])
+    rule = pattern(group_by, "--group-by")
+    groups = [matched(rule, path) for path in catalog.paths]
+    if not any(groups):
+        match = closest(group_by, catalog.table.column_names)
+        hint = f"did you mean the column {match!r}?" if match else "name a column, or write a pattern such as '^(person\\d+)_'"
+        raise RequestError(f"--group-by {group_by!r} is no column of the catalog and matches no file name", hint)
+    missed = sum(g is None for g in groups)
+    out = catalog.with_column("group", groups)
+    return out.with_notes(f"--group-by {group_by!r} does not match {missed:,} names; each is its own group") if missed else out
+
+
+def together(catalog: Catalog, clusters: Duplicates, *, groups: bool = True) -> np.ndarray:
+    """int64 (n,): one number for rows that belong together, also by way of others: duplicates, and groups.
+
+    Args:
+        catalog: n rows.
+        clusters: What `duplicates` gave for them.
+        groups: Whether the column `group` counts.
+    """
+    parent = list(range(len(catalog)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    def join(i: int, j: int) -> None:
+        a, b = root(i), root(j)
+        parent[max(a, b)] = min(a, b)
+
+    first: dict[int, int] = {}
+    for row, cluster in enumerate(clusters.cluster.tolist()):
+        join(row, first.setdefault(cluster, row))
+    for a, b in clusters.links.tolist():
+        join(a, b)
+    if groups:
+        named: dict[str, int] = {}
+        for row, group in enumerate(catalog.column("group")):
+            if group is not None:
+                join(row, named.setdefault(group, row))
+    return np.array([root(i) for i in range(len(catalog))], dtype=np.int64)
+
+
+def _units(
+    catalog: Catalog,
+    clusters: Duplicates,
+    rows: Sequence[int],
+    splits: Mapping[int, str | None],
+    contents: Sequence[str],
+    seed: int,
+) -> list[Unit]:
+    """The usable rows as units, in the order of their draw."""
+    number = together(catalog, clusters)
+    labels, paths = catalog.column("label"), catalog.paths
+    units: dict[int, Unit] = {}
+    for row in rows:
+        unit = units.setdefault(int(number[row]), Unit([]))
+        unit.rows.append(row)
+        unit.labels[labels[row]] += 1
+        if splits.get(row) is not None:
+            unit.given.add(str(splits[row]))
+    for unit in units.values():
+        # The lowest of its contents' draws: another copy of an image, or another file order, changes nothing.
+        unit.draw = min(store.digest([seed, "split", contents[r] or paths[r]]) for r in unit.rows)
+    return sorted(units.values(), key=lambda u: u.draw)
+
+
+# ------------------------------------------------------------------------------------------------------- what is given
+
+
+def _existing(catalog: Catalog, previous: Catalog | None, rows: Sequence[int]) -> tuple[dict[int, str | None], set[str]]:
+    """The split of each row that has one; and the splits that came with the photographs, not from an earlier division."""
+    given = catalog.column("split")
+    splits: dict[int, str | None] = {i: given[i] for i in rows if given[i] is not None}
+    own = {str(s) for s in splits.values()}
+    if previous is None:
+        return splits, own
+    names = ("path", "content", "split", "problem")
+    columns = (previous.column(n) for n in names)
+    earlier = [(p, c, s) for p, c, s, problem in zip(*columns, strict=True) if s is not None and problem is None]
+    exact = {(p, c): s for p, c, s in earlier}
+    by_path = {p: s for p, _, s in earlier}
+    by_content: dict[str, set[str]] = defaultdict(set)
+    for _, content, name in earlier:
+        if content:
+            by_content[content].add(name)
+    paths, contents = catalog.paths, catalog.column("content")
+    carved = {name for name in ("val", "test") if own and name not in own}
+    for i in rows:
+        same = by_content.get(contents[i], set())
+        name = exact.get((paths[i], contents[i])) or (next(iter(same)) if len(same) == 1 else None) or by_path.get(paths[i])
+        if i not in splits or (splits[i] == "train" and name in carved):  # an earlier run carved it out of train
+            splits[i] = name
+    return {i: s for i, s in splits.items() if s is not None}, own | ({str(s) for s in splits.values() if s} & carved)
+
+
+def _missing(own: set[str], val: float | int, test: float | int) -> list[str]:
+    """The splits that are wanted and were not among those given."""
+    if not own:
+        return []
+    return [name for name, size in (("val", val), ("test", test)) if size and name not in own and "train" in own]
+
+
+def _bridges(units: Iterable[Unit], splits: Mapping[int, str | None]) -> Iterable[tuple[int, str]]:
+    """(row, problem) of the new images in units that lie in two splits already."""
+    for unit in units:
+        if len(unit.given) > 1:
+            names = " and ".join(s for s in SPLITS if s in unit.given)
+            for row in unit.rows:
+                if splits.get(row) is None:
+                    yield row, f"bridges {names}"
+
+
+# ------------------------------------------------------------------------------------------------------------- the deal
+
+
+def _deal(
+    free: Sequence[Unit],
+    fixed: Sequence[Unit],
+    splits: Mapping[int, str | None],
+    labels: Sequence[str],
+    shares: Mapping[str, float | int],
+    rows: Sequence[int],
+) -> dict[int, str]:
+    """A split for every row of the free units."""
+    images = Counter(labels[r] for r in rows)
+    sets = Counter(label for u in (*free, *fixed) for label in u.labels)
+    have: dict[str, Counter[str]] = {name: Counter(labels[r] for r in rows if splits.get(r) == name) for name in SPLITS}
+    need = _needs(images, sets, shares, have)
+    chosen: dict[int, str] = {}  # free unit → split
+    reserved = _reserve(free, have["train"])
+    open_units = [i for i in range(len(free)) if i not in reserved]
+    for strict in (True, False):
+        for i in open_units:
+            if i not in chosen:
+                name = next((n for n in ("test", "val") if _fits(free[i], need[n], strict)), None)
+                if name is not None:
+                    chosen[i] = name
+                    need[name].subtract(free[i].labels)
+    _fill_gaps(free, open_units, chosen, need, have)
+    return {row: chosen.get(i, "train") for i, unit in enumerate(free) for row in unit.rows}
+
+
+def _needs(
+    images: Counter[str], sets: Counter[str], shares: Mapping[str, float | int], have: Mapping[str, Counter[str]]
+) -> dict[str, Counter[str]]:
+    """How many images of each class val and test still want.
+
+    The total is divided over the classes by the largest remainder. Then the rules for small classes: with one set of images
+    nothing, with two one for val (for test, if there is to be no val), with more at least one for each.
+    """
+    total = sum(images.values())
+    wanted = {name: _count(share, total, name) for name, share in shares.items()}
+    if total and sum(wanted.values()) >= total:
+        asked = " and ".join(f"{n}={shares[n]}" for n in wanted if shares[n])
+        raise RequestError(f"{asked} of {total:,} images leaves nothing to train on", "make them smaller")
+    need: dict[str, Counter[str]] = {}
+    for name, count in wanted.items():
+        exact = {c: count * n / total for c, n in images.items()} if total else {}
+        parts = Counter({c: int(v) for c, v in exact.items()})
+        rest = count - sum(parts.values())
+        for c in sorted(exact, key=lambda c: (parts[c] - exact[c], c))[:rest]:
+            parts[c] += 1
+        for c in images:
+            least, most = _small(sets[c], name, wanted)
+            parts[c] = max(least, min(parts[c], most)) - have[name][c]
+        need[name] = parts
+    return need
+
+
+def _count(share: float | int, total: int, name: str) -> int:
+    """A share or a number as a number of images."""
+    if isinstance(share, bool) or not share >= 0 or (isinstance(share, float) and share >= 1):
+        raise RequestError(f"{name}={share!r} is no share below 1 and no number of images", f"write {name}=0.2 or {name}=200")
+    return share if isinstance(share, int) else round(share * total)
+
+
+def _small(sets: int, name: str, wanted: Mapping[str, int]) -> tuple[int, int]:
+    """(least, most) images of a class in val or test, by how many sets of images it has."""
+    if not wanted[name] or sets < 2:
+        return 0, 0
+    if sets == 2:
+        first = "val" if wanted["val"] else "test"
+        return (1, 1 << 40) if name == first else (0, 0)
+    return 1, 1 << 40
+
+
+def _reserve(free: Sequence[Unit], trained: Counter[str]) -> set[int]:
+    """The units that go to train so that every class has some there: for each class the smallest, the last drawn of equals."""
+    best: dict[str, tuple[int, int, int]] = {}
+    for i, unit in enumerate(free):
+        for label in unit.labels:
+            if not trained[label]:
+                best[label] = min(best.get(label, (1 << 60, 0, 0)), (len(unit.rows), -i, i))
+    return {i for _, _, i in best.values()}
+
+
+def _fits(unit: Unit, need: Counter[str], strict: bool) -> bool:
+    """Whether a split wants a unit: all of its images, or (not strict) at least half of them."""
+    wanted = sum(min(count, max(0, need[label])) for label, count in unit.labels.items())
+    return wanted == len(unit.rows) if strict else 2 * wanted >= len(unit.rows) and wanted > 0
+
+
+def _fill_gaps(
+    free: Sequence[Unit],
+    open_units: Sequence[int],
+    chosen: dict[int, str],
+    need: Mapping[str, Counter[str]],
+    have: Mapping[str, Counter[str]],
+) -> None:
+    """Give val and test the smallest unit left of every class that they want and have nothing of."""
+    there = {name: Counter(have[name]) for name in ("val", "test")}
+    for i, name in chosen.items():
+        there[name].update(free[i].labels)
+    left: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for i in open_units:
+        if i not in chosen:
+            for label in free[i].labels:
+                left[label].append((len(free[i].rows), i))
+    for label in sorted(left):
+        for name in ("val", "test"):
+            if need[name][label] > 0 and not there[name][label]:
+                units = sorted(pair for pair in left[label] if pair[1] not in chosen)
+                if units:
+                    chosen[units[0][1]] = name
+                    there[name].update(free[units[0][1]].labels)
+
+
+def _class_notes(
+    labels: Sequence[str], splits: Mapping[int, str | None], rows: Sequence[int], shares: Mapping[str, float | int]
+) -> list[str]:
+    """Notes on classes that are absent from a split."""
+    count: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        name = splits.get(row)
+        if name is not None:
+            count[labels[row]][name] += 1
+    used = {name for c in count.values() for name in c}
+    notes = []
+    for name in SPLITS:
+        absent = sorted(label for label, c in count.items() if not c[name])
+        if absent and name in used:
+            more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+            notes.append(f"not in {name}: {', '.join(repr(a) for a in absent[:5])}{more}")
+    return notes
+
+
+# --------------------------------------------------------------------------------------------------------------- audits
+
+
+def leaks(catalog: Catalog, duplicates: Duplicates) -> list[tuple[str, str]]:
+    """(test path, path in train or val) for every test image that has a duplicate there, train first."""
+    number = together(catalog, duplicates, groups=False)
+    columns = zip(catalog.paths, catalog.column("split"), catalog.column("problem"), strict=True)
+    tests: list[tuple[str, int]] = []
+    seen: dict[int, tuple[int, str]] = {}
+    for cluster, (path, name, problem) in zip(number.tolist(), columns, strict=True):
+        if problem is not None or name is None:
+            continue
+        if name == "test":
+            tests.append((path, cluster))
+        else:
+            rank = (SPLITS.index(name), path)
+            seen[cluster] = min(seen.get(cluster, rank), rank)
+    return [(path, seen[cluster][1]) for path, cluster in tests if cluster in seen]
+
+
+def straddling(catalog: Catalog, duplicates: Duplicates) -> int:
+    """How many sets of duplicates lie in more than one split."""
+    number = together(catalog, duplicates, groups=False)
+    splits: dict[int, set[str]] = defaultdict(set)
+    for cluster, name, problem in zip(number.tolist(), catalog.column("split"), catalog.column("problem"), strict=True):
+        if name is not None and problem is None:
+            splits[cluster].add(name)
+    return sum(len(s) > 1 for s in splits.values())

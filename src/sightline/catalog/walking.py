@@ -1,0 +1,192 @@
+"""A walk through a folder: every file that may be an image, and everything that was passed over, by name or by number."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sightline.errors import RequestError
+from sightline.records import Progress, silent
+
+# Files that no one takes for a photograph. Whatever else stands in the folder is opened and, if it is no image, a row
+# with a problem.
+_OTHER_SUFFIXES = frozenset(
+    (
+        *(".txt", ".md", ".markdown", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini"),
+        *(".cfg", ".log", ".html", ".htm", ".css", ".js", ".py", ".ipynb", ".sh", ".bat", ".db", ".sqlite", ".lnk", ".url"),
+        *(".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".npz", ".npy", ".h5", ".hdf5", ".mat", ".pkl"),
+        *(".pt", ".pth", ".safetensors", ".onnx", ".parquet", ".feather", ".arrow", ".doc", ".docx", ".xls", ".xlsx"),
+        *(".mp4", ".mov", ".avi", ".mkv", ".webm", ".mp3", ".wav", ".flac"),
+    )
+)
+_SYSTEM_FILES = frozenset(("thumbs.db", "desktop.ini", "icon\r"))
+_SYSTEM_FOLDERS = frozenset(("__macosx", "$recycle.bin", "system volume information"))
+_RUN_FILES = frozenset(("run.json", "recipe.toml"))  # a folder with one of these and catalog.csv is a run's own
+_TELL_EVERY = 2000
+
+
+@dataclass(slots=True)
+class Walk:
+    """What a walk met.
+
+    Args:
+        found: (path relative to the root with forward slashes, problem or None) of everything that becomes a row.
+        folders: The relative path of every folder that was opened, "" for the root.
+        passed: What was passed over: kind → how many.
+        runs: Relative paths of folders that Sightline wrote itself.
+    """
+
+    found: list[tuple[str, str | None]] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    passed: Counter[str] = field(default_factory=Counter)
+    runs: list[str] = field(default_factory=list)
+
+
+def walk(root: Path, progress: Progress = silent) -> Walk:
+    """Walk through a folder without following links to folders, opening no file.
+
+    Links to files inside the root are followed. What leads out of it or nowhere, what is no file (a pipe, a device), a folder
+    that cannot be opened and a name that is no text become rows with a problem.
+
+    Args:
+        root: The folder.
+        progress: Told every 2,000 files.
+
+    Raises:
+        RequestError: There is no such folder, or it cannot be opened.
+    """
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise RequestError(f"{root} {what}", "name a folder of photographs, or a .csv or .parquet table")
+    seen = Walk()
+    real = os.path.realpath(root)
+    todo, visited = [""], set[tuple[int, int]]()
+    while todo:
+        folder = todo.pop()
+        try:
+            status = os.stat(_join(root, folder))
+            key = (status.st_dev, status.st_ino)
+            if key in visited and key != (0, 0):  # the same folder again, by way of a junction or a mount
+                seen.found.append(_row(folder, "link: the folder has been read under another name"))
+                continue
+            visited.add(key)
+            inside = _listing(root, folder, seen)
+        except OSError as error:
+            if not folder:
+                raise RequestError(f"{root} cannot be opened ({error.strerror})", "check its permissions") from error
+            seen.found.append(_row(folder, f"unreadable: the folder cannot be opened ({error.strerror})"))
+            continue
+        seen.folders.append(_shown(folder)[0])
+        for entry in inside:
+            _meet(entry, f"{folder}/{entry.name}" if folder else entry.name, real, seen, todo)
+            if len(seen.found) % _TELL_EVERY == 0 and seen.found:
+                progress("listing files", len(seen.found), 0)
+    seen.found.sort()
+    return seen
+
+
+def _join(root: Path, relative: str) -> str:
+    """An absolute path, also where the relative one is empty or holds bytes that are not UTF-8."""
+    return os.path.join(root, *relative.split("/")) if relative else os.fspath(root)
+
+
+def _listing(root: Path, folder: str, seen: Walk) -> list[os.DirEntry[str]]:
+    """A folder's entries; none where the folder is a run of ours."""
+    with os.scandir(_join(root, folder)) as entries:
+        inside = list(entries)
+    names = {e.name for e in inside}
+    if "catalog.csv" in names and not _RUN_FILES.isdisjoint(names):
+        seen.runs.append(_shown(folder)[0] or ".")
+        return []
+    return inside
+
+
+def _meet(entry: os.DirEntry[str], path: str, real_root: str, seen: Walk, todo: list[str]) -> None:
+    """Decide on one entry of a folder."""
+    kind = passed_over(entry.name)
+    try:
+        if entry.is_symlink():
+            if kind is None:
+                seen.found.append(_row(path, _link_problem(entry, real_root)))
+            else:
+                seen.passed[kind] += 1
+        elif entry.is_dir(follow_symlinks=False):
+            if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FOLDERS:
+                seen.passed["hidden folder"] += 1
+            else:
+                todo.append(path)
+        elif kind is not None:
+            seen.passed[kind] += 1
+        elif entry.is_file(follow_symlinks=False):
+            seen.found.append(_row(path, None))
+        else:
+            seen.found.append(_row(path, _special(entry)))
+    except OSError as error:
+        seen.found.append(_row(path, f"unreadable: {error.strerror}"))
+
+
+def passed_over(name: str) -> str | None:
+    """Why a file of this name is not looked at, None where it is.
+
+    Example:
+        >>> passed_over(".DS_Store"), passed_over("labels.csv"), passed_over("7.JPG")
+        ('hidden or system file', '.csv file', None)
+    """
+    if name.startswith(".") or name.lower() in _SYSTEM_FILES:
+        return "hidden or system file"
+    suffix = os.path.splitext(name)[1].lower()
+    return f"{suffix} file" if suffix in _OTHER_SUFFIXES else None
+
+
+def _link_problem(entry: os.DirEntry[str], real_root: str) -> str | None:
+    """What is wrong with a symbolic link; None where it leads to a file inside the root."""
+    try:
+        status = os.stat(entry.path)
+    except OSError:
+        return "link: it leads nowhere, or in a circle"
+    if stat.S_ISDIR(status.st_mode):
+        return "link: links to folders are not followed"
+    if not os.path.realpath(entry.path).startswith(os.path.join(real_root, "")):
+        return "link: it leads out of the folder"
+    return None if stat.S_ISREG(status.st_mode) else "not a file: it leads to a pipe, a device or a socket"
+
+
+def _special(entry: os.DirEntry[str]) -> str:
+    """What an entry is that is neither file nor folder nor link."""
+    mode = entry.stat(follow_symlinks=False).st_mode
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISBLK, "a device"), (stat.S_ISCHR, "a device"))
+    return f"not a file: it is {next((name for test, name in kinds if test(mode)), 'something else')}"
+
+
+def _shown(path: str) -> tuple[str, bool]:
+    """A path that can be written as UTF-8, and whether that took a change (undecodable bytes become `\\xe9`)."""
+    try:
+        path.encode("utf-8")
+        return path, False
+    except UnicodeEncodeError:
+        return os.fsencode(path).decode("utf-8", errors="backslashreplace"), True
+
+
+def _row(path: str, problem: str | None) -> tuple[str, str | None]:
+    """A row; a name that is not UTF-8 cannot be a key and is a problem."""
+    shown, changed = _shown(path)
+    return shown, problem or ("name: it is not UTF-8; rename the file" if changed else None)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files below a folder that may be images, sorted: what `scan` would open.
+
+    Raises:
+        RequestError: There is no such folder.
+    """
+    return list(_files(folder))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path, problem in walk(folder).found:
+        if problem is None:
+            yield folder.joinpath(*path.split("/"))
