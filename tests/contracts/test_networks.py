@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline import networks
-from sightline.networks import building, cuts, description
+from sightline.networks import building, description, search
 from sightline.networks.surface import Network
 from sightline.store import Cache
 
@@ -118,7 +118,7 @@ def test_leaves_no_trace(name: str) -> None:
     next(iter(network.net.children())).eval()  # a mixture of modes, as a half-frozen network has
     modes = [m.training for m in network.modules()]
     names = list(network.state_dict())
-    cuts.find(network.net, (64, 64))
+    search.find(network.net, (64, 64))
     assert hooks(network) == 0
     assert [m.training for m in network.modules()] == modes
     assert all(p.grad is None and p.requires_grad for p in network.parameters())
@@ -133,7 +133,7 @@ def test_leaves_no_trace_after_an_error() -> None:
     network = make("vit_tiny_patch16_224", 64)
     network.train()
     with pytest.raises((RuntimeError, ValueError, AssertionError)):
-        cuts.find(network.net, (30, 30))
+        search.find(network.net, (30, 30))
     assert hooks(network) == 0
     assert all(m.training for m in network.modules())
     network.eval()

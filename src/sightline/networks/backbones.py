@@ -228,12 +228,22 @@ def _create_torchvision(entry: Entry, size: tuple[int, int], download: bool) -> 
     return network  # type: ignore[no-any-return]
 
 
-def too_small_or_fixed(entry: Entry, size: tuple[int, int], reason: str) -> RequestError:
+def patch_px(network: nn.Module) -> int:
+    """The side of the patches that a transformer cuts images into; 1 for any other network.
+
+    What is left over at the edges of other sizes would be dropped, and heatmaps would lie askew.
+    """
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    patch = patch[0] if isinstance(patch, tuple | list) and patch else patch
+    return patch if isinstance(patch, int) and patch > 0 else 1
+
+
+def too_small_or_fixed(entry: Entry, size: tuple[int, int], reason: str, step: int = 32) -> RequestError:
     """The error for an image size that a network cannot be built for or run at."""
     own = entry.preprocess.size[0]
     return RequestError(
         f"{entry.architecture} cannot see images of {size[0]}×{size[1]} px ({reason.splitlines()[0][:160]})",
-        f"its own size is {own}: leave out --image-size, or choose a multiple of 32 near it",
+        f"its own size is {own}: leave out --image-size, or choose a multiple of {step} near it",
     )
 
 

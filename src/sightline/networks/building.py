@@ -133,6 +133,9 @@ def _bare(wish: Wish) -> nn.Module:
 
 def _cut(net: nn.Module, wish: Wish, *, classifier: bool) -> Network:
     size = wish.size or own_size(net) or Preprocess().size
+    patch = backbones.patch_px(net)
+    if wish.entry is not None and (size[0] % patch or size[1] % patch):
+        raise backbones.too_small_or_fixed(wish.entry, size, f"it cuts them into patches of {patch} px", patch)
     try:
         network = Network(net, size, pool=wish.pool, classifier=classifier)
     except SightlineError:

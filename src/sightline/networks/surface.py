@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from sightline.errors import RequestError
-from sightline.networks import cuts
+from sightline.networks import search
 
 
 class Network(nn.Module):
-    """A network cut into map and tail; see `cuts` for where.
+    """A network cut into map and tail; see `search` for where.
 
     Args:
         net: The network itself.
@@ -32,7 +32,7 @@ class Network(nn.Module):
         self, net: nn.Module, size: tuple[int, int], *, pool: Literal["avg", "flatten"] = "avg", classifier: bool = False
     ) -> None:
         super().__init__()
-        found = cuts.find(net, size)
+        found = search.find(net, size)
         self.net = net
         self.pool = pool
         self.cut = found.cut
