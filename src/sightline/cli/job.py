@@ -37,15 +37,11 @@ def print_run(run: Run) -> None:
     """The ladder, the scores and where the results lie."""
     value = values.of_run(run)
     ladder = run.data.get("ladder") or []
-    rows = [
-        (
-            "*" if step.get("chosen") else "",
-            step.get("label") or step.get("method"),
-            interval(step.get("val")),
-            f"{step['seconds']:.1f} s",
-        )
-        for step in ladder
-    ]
+    rows = []
+    for step in ladder:
+        took = "–" if step.get("seconds") is None else f"{step['seconds']:.1f} s"
+        name = step.get("label") or step.get("method")
+        rows.append(("*" if step.get("chosen") else "", name, interval(step.get("val")), took))
     if rows:
         console.print_table(("", "method", "validation accuracy", "time"), rows)
         console.print_line()
