@@ -75,14 +75,17 @@ def _logits(arrays: Arrays, features: np.ndarray, counts: Sequence[int]) -> np.n
     step = max(1, _CHUNK_NUMBERS // max(len(stored), stored.shape[1], 1))
     for start in range(0, len(features), step):
         values = _directions(features[start : start + step], metric)
-        squared = (values**2).sum(axis=1)[:, None] + lengths - 2 * values @ stored.T
-        # Rounded, so that the same image has the same neighbours alone and in a batch.
-        squared = np.maximum(squared, 0).astype(np.float32)
+        own = (values**2).sum(axis=1)[:, None]
+        squared = own + lengths - 2 * values @ stored.T
+        # Rounded to what float64 gets right, so that an image has the same neighbours alone and in a batch, and so that a
+        # distance of 0 is 0.
+        unit = (own + lengths.max(initial=0)) * 1e-10 + 1e-300
+        squared = np.maximum(np.rint(squared / unit), 0) * unit
         near = np.argpartition(squared, most - 1, axis=1)[:, :most]
         near.sort(axis=1)
         order = np.argsort(np.take_along_axis(squared, near, axis=1), axis=1, kind="stable")
         near = np.take_along_axis(near, order, axis=1)
-        distance = np.take_along_axis(squared, near, axis=1).astype(np.float64)
+        distance = np.take_along_axis(squared, near, axis=1)
         for i, count in enumerate(counts):
             out[i, start : start + step] = _vote(arrays, near[:, :count], distance[:, :count])
     return out

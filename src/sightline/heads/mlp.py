@@ -14,7 +14,7 @@ import numpy as np
 from sightline import store
 from sightline.errors import SightlineError
 from sightline.heads.choosing import gather
-from sightline.heads.problem import Arrays, Outcome, Problem, Scale, check_settings, scale_of, side_by_side
+from sightline.heads.problem import Arrays, Outcome, Problem, Scale, check_settings, scale_of, side_by_side, with_absent
 from sightline.heads.softmax import log_loss
 
 if TYPE_CHECKING:
@@ -69,10 +69,12 @@ class Training:
         self.scale = scale_of(problem.features[rows])
         self.unit = math.sqrt(max(problem.features.shape[1], 1))  # inputs of about 1
         self.values = torch.from_numpy(self.scale.apply(problem.features[rows]) * np.float32(self.unit))
-        self.target = torch.from_numpy(problem.y[rows])
+        self.present, target = np.unique(problem.y[rows], return_inverse=True)
+        self.classes = problem.classes
+        self.target = torch.from_numpy(target.astype(np.int64))
         self.weights = torch.from_numpy(problem.weights(rows).astype(np.float32))
         self.generator = torch.Generator().manual_seed(int(store.stream(problem.seed, "mlp", purpose).integers(2**63)))
-        widths = [problem.features.shape[1], *(u for u, _ in settings.units), problem.classes]
+        widths = [problem.features.shape[1], *(u for u, _ in settings.units), len(self.present)]
         self.layers = [self._layer(a, b) for a, b in itertools.pairwise(widths)]
         self.optimizer = _optimizer(settings, [p for layer in self.layers for p in layer])
 
@@ -114,6 +116,7 @@ class Training:
     def arrays(self) -> dict[str, np.ndarray]:
         """The network now, with the scale folded into its first layer."""
         layers = [(w.detach().numpy().astype(np.float64), b.detach().numpy().astype(np.float64)) for w, b in self.layers]
+        layers[-1] = with_absent(*layers[-1], self.present, self.classes)
         return folded(layers, self.scale, self.unit)
 
 

@@ -51,7 +51,8 @@ def temperature(logits: np.ndarray, y: np.ndarray, weights: np.ndarray | None = 
     """The number by which to divide logits so that their log loss is least. It never changes an answer.
 
     The loss is convex in 1 / T, so there is one minimum; it is sought in log T within TEMPERATURES. Where every answer is
-    right (or wrong), the loss falls without end and the bound is returned.
+    right, the loss would fall without end: n right answers out of n only warrant a mean confidence of (n + 1) / (n + 2)
+    (Laplace's rule of succession), and T is never below what gives that.
 
     Args:
         logits: (n, k), of images that the head was not fitted on.
@@ -71,7 +72,11 @@ def temperature(logits: np.ndarray, y: np.ndarray, weights: np.ndarray | None = 
     if not np.isfinite(logits).all():
         bad = int((~np.isfinite(logits).all(axis=1)).sum())
         raise DataError(f"{bad} of {len(y)} rows of logits are not finite numbers", "leave them out of the calibration")
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import brentq, minimize_scalar
+
+    def too_sure(t: float) -> float:
+        confidence = softmax(logits / np.exp(t)).max(axis=1)
+        return float(np.average(confidence, weights=weights)) - (len(y) + 1) / (len(y) + 2)
 
     low, high = np.log(TEMPERATURES)
     found = minimize_scalar(
@@ -80,4 +85,7 @@ def temperature(logits: np.ndarray, y: np.ndarray, weights: np.ndarray | None = 
     # The search never tries its bounds themselves; and where T makes no difference it stays 1.
     losses = {t: log_loss(logits / np.exp(t), y, weights) for t in (0.0, float(found.x), float(low), float(high))}
     best = min(losses, key=lambda t: losses[t])
-    return float(np.exp(best)) if losses[best] < losses[0.0] - 1e-12 else 1.0
+    best = best if losses[best] < losses[0.0] - 1e-12 else 0.0
+    if too_sure(best) > 0:
+        best = brentq(too_sure, best, high, xtol=1e-7) if too_sure(high) < 0 else high
+    return float(np.exp(best))
