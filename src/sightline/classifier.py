@@ -133,9 +133,7 @@ class Classifier:
         probs = self.probs(found.values[kept])
         return Predictions(tuple(names[i] for i in kept), self.classes, true[kept], probs, errors)
 
-    def _predict_arrays(
-        self, arrays: Sequence[np.ndarray], cache: Cache, device: str, progress: Progress
-    ) -> Predictions:
+    def _predict_arrays(self, arrays: Sequence[np.ndarray], cache: Cache, device: str, progress: Progress) -> Predictions:
         if self.card.backbone.source == "file":
             raise RequestError("this classifier looks at files, not at pixels: arrays have no file size")
         names = tuple(f"array {i}" for i in range(len(arrays)))
@@ -189,7 +187,7 @@ def load(file: str | Path, *, code: str | None = None) -> Classifier:
     tensors = {n.removeprefix("backbone."): a for n, a in arrays.items() if n.startswith("backbone.")}
     head = {n.removeprefix("head."): a for n, a in arrays.items() if n.startswith("head.")}
     for name, values in arrays.items():
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
+        if values.dtype.kind == "f" and np.isnan(values).any():
             raise ModelFileError(f"{path} holds a weight that is not a number (tensor {name})", "train it again")
     if tensors and card.backbone.weights_hash != networks.weights_hash(tensors):
         raise ModelFileError(f"{path} is damaged: its weights are not the ones that its card names", "copy it again")
