@@ -94,6 +94,17 @@ def test_colours_equal_torchvision(factor: float) -> None:
         assert difference.max() < 0.2, name  # its grey weights have four digits
 
 
+def test_colours_compose_in_their_order() -> None:
+    """Brightness, then contrast about the brightened image's own mean grey, then saturation, written out."""
+    images = smooth()
+    ours = run(images, one(brightness=0.7, contrast=1.3, saturation=0.4), warp=False)
+    weights = torch.tensor(augment.GREY, dtype=torch.float32).view(3, 1, 1)
+    x = planes(images) * 0.7
+    x = 1.3 * x - 0.3 * (x * weights).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
+    x = 0.4 * x + 0.6 * (x * weights).sum(dim=1, keepdim=True)
+    torch.testing.assert_close(ours, x, rtol=0, atol=0.01)
+
+
 def test_normalisation_is_part_of_the_matrix() -> None:
     images, mean, std = smooth(), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     colours = augment.colour_matrices(augment.identity(2), np.zeros((2, 3)), mean, std)
