@@ -168,6 +168,8 @@ def blend(picture: np.ndarray, share: np.ndarray) -> np.ndarray:
 
 def evidence(explanation: Explanation) -> np.ndarray:
     """float32 (h, w): what is drawn. Zero is where a cell is undecided; for all but shares only what speaks for the target."""
+    if not explanation.heat.any():  # an empty map: the answer comes from the head's bias, which lies nowhere
+        return np.zeros_like(explanation.heat)
     heat = explanation.heat - np.float32(explanation.neutral)
     return heat if explanation.method in SIGNED else np.maximum(heat, 0)
 

@@ -1,0 +1,197 @@
+"""What is drawn: heat in its place, colours that can be told apart, the scale said, any text, any shape."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from sightline.errors import RequestError
+from sightline.explanation import colours, draw
+from sightline.records import Explanation
+
+
+def explanation(heat: object, box: tuple[float, float, float, float], method: str = "gradcam", **rest: object) -> Explanation:
+    array = np.array(heat, dtype=np.float32)
+    return Explanation("a.jpg", "cat", method, "last map", array, box, **rest)  # type: ignore[arg-type]
+
+
+def grey(height: int = 120, width: int = 160, level: int = 128) -> np.ndarray:
+    return np.full((height, width, 3), level, dtype=np.uint8)
+
+
+def saturation(picture: np.ndarray) -> np.ndarray:
+    return np.asarray(picture.astype(int).max(axis=2) - picture.astype(int).min(axis=2))
+
+
+def test_heat_lies_where_its_box_says() -> None:
+    # One hot cell of 4×4, the second row's last, in a box of 80×80 at (20, 40) of an image of 120×160.
+    heat = np.zeros((4, 4))
+    heat[1, 3] = 1
+    placed = draw.place(heat, (20, 40, 80, 80), (120, 160), (120, 160))
+    row, column = np.unravel_index(np.nanargmax(placed), placed.shape)
+    assert 48 <= row <= 51 and 108 <= column <= 120
+    assert np.isnan(placed[19]).all() and np.isnan(placed[:, 39]).all() and np.isnan(placed[:, 120]).all()
+    assert np.isfinite(placed[20:100, 40:120]).all()
+    # The same place in a picture of half the size.
+    half = draw.place(heat, (20, 40, 80, 80), (120, 160), (60, 80))
+    row, column = np.unravel_index(np.nanargmax(half), half.shape)
+    assert 24 <= row <= 25 and 54 <= column <= 60
+
+
+def test_a_box_beyond_the_image_covers_it_all() -> None:
+    placed = draw.place(np.array([[0.0], [1.0], [0.0]]), (-30, 0, 120, 60), (60, 60), (60, 60))
+    assert np.isfinite(placed).all()
+    assert np.argmax(placed[:, 0]) in (29, 30)
+
+
+def test_between_cell_centres_it_is_linear_and_flat_at_the_rim() -> None:
+    placed = draw.place(np.array([[0.0, 1.0]]), (0, 0, 10, 20), (10, 20), (10, 20))[0]
+    np.testing.assert_allclose(placed, np.clip((np.arange(20) + 0.5 - 5) / 10, 0, 1))
+
+
+def test_no_heat_leaves_the_picture_grey_and_a_hot_cell_warm() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
+    assert saturation(draw.blend(picture, np.zeros((40, 40)))).max() == 0
+    share = np.zeros((40, 40))
+    share[10:20, 10:20] = 1
+    drawn = draw.blend(picture, share).astype(int)
+    inside = drawn[12:18, 12:18]
+    assert (inside[..., 0] > inside[..., 2] + 40).all()
+    assert inside.std() > 5, "the photograph shows through"
+    share[:] = -share
+    cold = draw.blend(picture, share).astype(int)[12:18, 12:18]
+    assert (cold[..., 2] > cold[..., 0] + 40).all()
+
+
+def test_colours_differ_in_lightness_so_that_a_grey_print_and_any_eye_read_them() -> None:
+    shares = np.linspace(-1, 1, 201)
+    colour, opacity = colours.colours_of(shares)
+    drawn = 0.5 * (1 - opacity[:, None]) + colour * opacity[:, None]
+    light = drawn @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(light) > -0.004).all() and light[-1] - light[100] > 0.15 and light[100] - light[0] > 0.15
+    # Who cannot tell red from green still has the axis from blue to yellow: there the two lie on opposite sides.
+    blueness = drawn[:, 2] - drawn[:, :2].mean(axis=1)
+    assert (blueness[125:] < -0.02).all() and (blueness[:75] > 0.02).all()
+    assert blueness[-1] < -0.15 and blueness[0] > 0.15
+    assert opacity[100] == 0 and opacity.max() < 0.8
+
+
+def test_oklab_s_corners() -> None:
+    # Ottosson's own table: white is (1, 0, 0), black zero; red is (0.6280, 0.2249, 0.1258).
+    np.testing.assert_allclose(colours.oklab_to_srgb(np.array([[1.0, 0, 0], [0, 0, 0]])), [[1, 1, 1], [0, 0, 0]], atol=1e-3)
+    np.testing.assert_allclose(colours.oklab_to_srgb(np.array([0.62796, 0.22486, 0.12585])), [1, 0, 0], atol=2e-2)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (1, 1), (1, 3000), (3000, 1), (300, 400), (1200, 700), (32, 200)])
+def test_any_shape_gives_a_picture_of_at_most_420_px(shape: tuple[int, int]) -> None:
+    height, width = shape
+    page = draw.overlay(grey(*shape), explanation([[0, 1], [2, 3]], (0, 0, height, width)), caption="cat → dog (51%)")
+    assert page.mode == "RGB" and max(page.size) <= draw.SIDE_PX and min(page.size) >= 100
+
+
+HOSTILE = [
+    "",
+    "n" * 5000,
+    '<script>alert("x")</script>',
+    "a\nb\tc\x00\x1b[31m",
+    "\u202egpj.tac",
+    "猫 → 狗 🐕 кот γάτα قطة",
+    "\ud800 half",
+    "e\u0301" * 80,
+    "%s %(x)s {0}",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_any_text_is_drawn(text: str) -> None:
+    named = dataclasses.replace(explanation([[0, 1]], (0, 0, 120, 160)), target=text)
+    for caption in (text, draw.answer(text, text, 0.5), draw.answer(None, text, 0.5)):
+        assert draw.overlay(grey(), named, caption=caption).size == draw.overlay(grey(), named).size
+    assert draw.contact_sheet([draw.overlay(grey(), named)], title=text).width < 600
+
+
+def test_long_names_lose_their_middle_and_both_ends_stay() -> None:
+    short = draw.shorten("wallaby_" * 40 + "END", 150, 14)
+    assert short.startswith("wallaby") and short.endswith("END") and "…" in short
+    assert draw._width(short, 14) <= 150 < draw._width(short + "mm", 14)
+    assert draw.shorten("cat", 150, 14) == "cat"
+    both = draw.answer("a" * 300, "b" * 300, 0.5)
+    assert both.count("…") == 2 and both.endswith("b (50%)") and draw._width(both, 14) <= draw.SIDE_PX
+
+
+def test_no_evidence_is_said() -> None:
+    box = (0, 0, 120, 160)
+    for heat in (np.zeros((2, 2)), -np.ones((2, 2))):
+        for vmax in (None, 3.0, 0.0):
+            empty = np.asarray(draw.overlay(grey(), explanation(heat, box), vmax=vmax))
+            assert (empty[50:200, 100:250] == 255).all(axis=2).sum() > 500, "a white label on the picture"
+    some = np.asarray(draw.overlay(grey(), explanation([[0, 1], [0, 0]], box)))
+    assert (some[50:200, 100:250] == 255).all(axis=2).sum() < 500
+    # A map of nothing: the answer comes from the head's bias, which lies nowhere.
+    assert not draw.evidence(explanation(np.zeros((2, 2)), box, neutral=-1.0)).any()
+    # Shares are signed: what speaks against is drawn too.
+    assert saturation(np.asarray(draw.overlay(grey(), explanation(-np.ones((2, 2)), box, "contribution")))).max() > 80
+
+
+def test_zero_lies_at_the_neutral_heat() -> None:
+    heat = np.array([[1.0, 2.0, 4.0]])
+    assert draw.evidence(explanation(heat, (0, 0, 1, 3), neutral=2.0)).tolist() == [[0, 0, 2]]
+    assert draw.evidence(explanation(heat, (0, 0, 1, 3), "contribution", neutral=2.0)).tolist() == [[-1, 0, 2]]
+
+
+def test_one_scale_for_a_set_makes_pictures_comparable() -> None:
+    weak, strong = explanation(np.full((3, 3), 1.0), (0, 0, 120, 160)), explanation(np.full((3, 3), 9.0), (0, 0, 120, 160))
+    scale = draw.shared_scale([weak, strong])
+    assert scale == 9.0 and draw.shared_scale([]) == 0.0
+
+    def warmth(item: Explanation, vmax: float | None) -> int:
+        return int(saturation(np.asarray(draw.overlay(grey(), item, vmax=vmax)))[100, 150])
+
+    assert warmth(weak, scale) < 0.4 * warmth(strong, scale)
+    assert warmth(weak, None) == warmth(strong, None)
+    # The picture differs by what it says of its scale, though the colours are the same.
+    own, shared = draw.overlay(grey(), strong), draw.overlay(grey(), strong, vmax=scale)
+    assert own.tobytes() != shared.tobytes()
+
+
+def test_one_odd_cell_does_not_make_a_set_pale() -> None:
+    usual = [explanation(np.full((7, 7), 1.0), (0, 0, 1, 1)) for _ in range(40)]
+    odd = explanation(np.where(np.arange(49).reshape(7, 7) == 3, 100.0, 1.0), (0, 0, 1, 1))
+    assert draw.shared_scale([*usual, odd]) == 1.0
+    # Where hardly anything is hot, that is the scale.
+    assert draw.shared_scale([explanation(np.eye(40)[:1], (0, 0, 1, 1))] * 20) == 1.0
+    nearly = [explanation(np.zeros((30, 30)), (0, 0, 1, 1)), explanation([[5.0]], (0, 0, 1, 1))]
+    assert draw.shared_scale(nearly) == 5.0
+
+
+def test_the_same_input_gives_the_same_picture_and_changes_nothing() -> None:
+    image, item = grey(), explanation([[0, 1], [2, 3]], (0, 0, 120, 160))
+    before = image.copy()
+    assert draw.overlay(image, item).tobytes() == draw.overlay(image, item).tobytes()
+    np.testing.assert_array_equal(image, before)
+
+
+def test_numbers_of_the_scale() -> None:
+    assert [draw.number(v) for v in (0.43, 1.0, 2.345, 99.6, 1234, 1e7, -0.94)] == [
+        "0.43", "1.0", "2.3", "100", "1234", "1.0e+07", "-0.94",
+    ]  # fmt: skip
+
+
+def test_contact_sheet_holds_every_picture() -> None:
+    pages = [draw.overlay(grey(60 + 20 * i, 90), explanation([[i]], (0, 0, 60, 90))) for i in range(5)]
+    sheet = draw.contact_sheet(pages, columns=2, title="five")
+    assert sheet.width > 2 * pages[0].width and sheet.height > 3 * max(p.height for p in pages)
+    assert draw.contact_sheet(pages[:1], columns=9).width < 2 * pages[0].width
+    with pytest.raises(RequestError, match="no pictures"):
+        draw.contact_sheet([])
+
+
+def test_without_matplotlib_pillow_s_own_font_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw.font.cache_clear()
+    monkeypatch.setattr(draw.importlib.util, "find_spec", lambda name: None)
+    try:
+        assert draw.overlay(grey(), explanation([[0, 1]], (0, 0, 120, 160)), caption=HOSTILE[5]).width > 100
+    finally:
+        draw.font.cache_clear()

@@ -1,0 +1,111 @@
+"""The verb: which method it takes, what it gives, what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sightline.errors import RequestError, SightlineError
+from sightline.explanation import METHODS, explain
+from sightline.explanation.methods import log_odds
+from sightline.records import Explanation, Head
+from tests.explanation.fake import FakeSession, numbered
+
+BOX = (0.0, 0.0, 40.0, 60.0)
+CLASSES = ("cat", "dog")
+
+
+def linear_head(features: int) -> Head:
+    weights = np.random.default_rng(5).normal(size=(2, features)).astype(np.float32)
+    return Head("logistic", 2, {}, {"weights": weights, "bias": np.array([0.5, -1.5], dtype=np.float32)})
+
+
+def neighbours(features: np.ndarray) -> Head:
+    labels = np.arange(len(features), dtype=np.int32) % 2
+    arrays = {"features": features.astype(np.float32), "labels": labels, "class_weights": np.ones(2, np.float32)}
+    small = {"neighbours": np.array([3], np.int32), "metric": np.array([1], np.int32)}
+    return Head("knn", 2, {}, {**arrays, **small})
+
+
+def maps(n: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(n, 4, 2, 3)).astype(np.float32)
+
+
+def one(session: FakeSession, head: Head, target: int = 0, **rest: str) -> Explanation:
+    return explain(session, head, numbered(1), ["a.jpg"], [target], CLASSES, [BOX], **rest)[0]  # type: ignore[arg-type]
+
+
+def test_auto_is_exact_where_the_head_is_linear_and_masks_elsewhere() -> None:
+    linear = linear_head(4)
+    found = one(FakeSession(maps()), linear)
+    assert (found.method, found.path, found.target, found.box) == ("gradcam", "a.jpg", "cat", BOX)
+    assert found.layer == "last map, 4 channels of 2×3" and found.heat.dtype == np.float32
+    assert one(FakeSession(maps()), neighbours(maps().mean(axis=(2, 3)))).method == "masks"
+    flat = FakeSession(maps(), False, lambda m: m.reshape(len(m), -1), pool="flatten")
+    assert one(flat, linear_head(24)).method == "contribution"
+
+
+def test_heat_and_neutral_add_up_to_the_score() -> None:
+    session, head = FakeSession(maps()), linear_head(4)
+    logits = head.arrays["weights"] @ maps()[0].mean(axis=(1, 2)) + head.arrays["bias"]
+    for target in (0, 1):
+        found = one(session, head, target)
+        assert (found.heat - found.neutral).sum() == pytest.approx(float(logits[target] - logits[1 - target]), rel=1e-4)
+    np.testing.assert_allclose(one(session, head, 0).heat, -one(session, head, 1).heat)
+
+
+def test_shares_start_from_the_training_mean_where_the_head_keeps_it() -> None:
+    flat = FakeSession(maps(), False, lambda m: m.reshape(len(m), -1), pool="flatten")
+    head = linear_head(24)
+    mean = maps()[0].ravel()
+    kept = Head(head.kind, 2, {}, {**head.arrays, "feature_mean": mean})
+    assert np.abs(one(flat, head).heat).max() > 0.1
+    assert np.abs(one(flat, kept).heat).max() == 0  # this image is the mean: nothing sets it apart
+
+
+@pytest.mark.parametrize("kind", ["linear", "knn"])
+def test_alone_in_a_batch_and_with_maps_at_hand_are_the_same(kind: str) -> None:
+    session = FakeSession(maps(20))
+    head = linear_head(4) if kind == "linear" else neighbours(maps(20).mean(axis=(2, 3)))
+    paths, targets, boxes = [f"{i}.jpg" for i in range(20)], [i % 2 for i in range(20)], [BOX] * 20
+    seen: list[tuple[str, int, int]] = []
+    batch = explain(session, head, numbered(20), paths, targets, CLASSES, boxes, progress=lambda *step: seen.append(step))
+    assert [e.path for e in batch] == paths and seen[-1] == ("explaining", 20, 20)
+    alone = explain(session, head, numbered(20)[17:18], ["17.jpg"], [1], CLASSES, [BOX])[0]
+    np.testing.assert_array_equal(alone.heat, batch[17].heat)
+    runs = session.runs
+    given = explain(session, head, numbered(0), paths, targets, CLASSES, boxes, maps=maps(20))
+    assert session.runs == runs
+    np.testing.assert_array_equal(given[3].heat, batch[3].heat)
+
+
+def test_refusals() -> None:
+    session, head = FakeSession(maps()), linear_head(4)
+    with pytest.raises(RequestError, match="no method 'gradcamm'"):
+        one(session, head, method="gradcamm")
+    with pytest.raises(RequestError, match="'knn' has no gradient"):
+        one(session, neighbours(maps().mean(axis=(2, 3))), method="gradcam")
+    with pytest.raises(RequestError, match="the map itself"):
+        one(session, head, method="contribution")
+    with pytest.raises(RequestError, match=r"class 2 of a\.jpg"):
+        one(session, head, 2)
+    broken = maps()
+    broken[0, 0, 0, 0] = np.nan
+    with pytest.raises(SightlineError, match=r"a\.jpg is not finite"):
+        one(FakeSession(broken), head)
+    assert set(METHODS) == {"gradcam", "contribution", "masks"}
+
+
+def test_an_all_zero_map_has_no_heat() -> None:
+    for head in (linear_head(4), neighbours(maps().mean(axis=(2, 3)))):
+        assert np.abs(one(FakeSession(np.zeros_like(maps())), head).heat).max() < 1e-9
+
+
+def test_log_odds_have_no_ceiling_but_for_votes() -> None:
+    sure = np.array([[0.0, 40.0], [0.0, 50.0]])
+    assert log_odds(sure, 1).tolist() == [40, 50]
+    votes = np.log(np.array([[1e-9, 1.0], [0.5, 0.5]]))
+    np.testing.assert_allclose(log_odds(votes, 1), [np.log(999), 0], atol=1e-9)
+    three = np.array([[1.0, 2.0, 3.0]])
+    probs = np.exp(three) / np.exp(three).sum()
+    np.testing.assert_allclose(log_odds(three, 0), np.log(probs[:, 0] / (1 - probs[:, 0])))
