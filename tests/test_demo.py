@@ -17,6 +17,7 @@ def test_every_digit_is_written_once_in_the_folder_of_its_class(tmp_path: Path) 
     files = sorted(folder.rglob("*.png"), key=lambda file: file.name)
     assert len(files) == 1797
     assert [int(file.parent.name) for file in files] == digits.target.tolist()
+    assert len({file.stat().st_size for file in files}) == 1  # the size says nothing about the class
     for number in (0, 900, 1796):
         pixels = np.asarray(Image.open(files[number]))
         assert pixels.shape == (32, 32)
