@@ -51,6 +51,15 @@ def speaks_against() -> np.ndarray:
     return _ramp((0.60, 0.32), (0.12, 0.17, 0.17), (240.0, 264.0))
 
 
+@functools.cache
+def _table() -> np.ndarray:
+    """float32 (2·STEPS - 1, 4): colour and opacity from the strongest heat against to the strongest for; nothing at zero."""
+    colour = np.concatenate([speaks_against()[:0:-1], speaks_for()])
+    strength = np.abs(np.linspace(-1, 1, 2 * STEPS - 1))
+    opacity = MOST_OPAQUE * np.clip(strength / OPAQUE_FROM, 0, 1)
+    return np.concatenate([colour, opacity[:, None]], axis=1).astype(np.float32)
+
+
 def colours_of(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Colours and opacity of heat that is given as a share of the scale.
 
@@ -58,9 +67,8 @@ def colours_of(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         share: float (…), -1 to 1; beyond that it is cut.
 
     Returns:
-        Colours float64 (…, 3) in 0 to 1, and opacity float64 (…): none at zero, so that the picture stays visible.
+        Colours float32 (…, 3) in 0 to 1, and opacity float32 (…): none at zero, so that the picture stays visible.
     """
-    strength = np.clip(np.abs(share), 0, 1)
-    index = np.rint(strength * (STEPS - 1)).astype(np.int64)
-    colours = np.where((share >= 0)[..., None], speaks_for()[index], speaks_against()[index])
-    return colours, MOST_OPAQUE * np.clip(strength / OPAQUE_FROM, 0, 1)
+    index = np.rint(np.clip(share, -1, 1) * (STEPS - 1)).astype(np.int16) + (STEPS - 1)
+    found = _table()[index]
+    return found[..., :3], found[..., 3]

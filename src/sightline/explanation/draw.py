@@ -109,12 +109,12 @@ def place(
         size: (height, width) of the picture that is drawn.
 
     Returns:
-        float64 (height, width), NaN where the network saw nothing.
+        float32 (height, width), NaN where the network saw nothing.
     """
     top, left, height, width = box
     down, seen_down = _spread(heat.shape[0], top / original[0], height / original[0], size[0])
     across, seen_across = _spread(heat.shape[1], left / original[1], width / original[1], size[1])
-    return np.where(seen_down[:, None] & seen_across, down @ heat @ across.T, np.nan)
+    return np.where(seen_down[:, None] & seen_across, down @ heat.astype(np.float32) @ across.T, np.float32(np.nan))
 
 
 def _spread(cells: int, start: float, length: float, pixels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +122,7 @@ def _spread(cells: int, start: float, length: float, pixels: int) -> tuple[np.nd
     at = ((np.arange(pixels) + 0.5) / pixels - start) / length
     position = np.clip(at * cells - 0.5, 0, cells - 1)
     weights = np.maximum(1 - np.abs(position[:, None] - np.arange(cells)), 0)
-    return weights, (at >= 0) & (at <= 1)
+    return weights.astype(np.float32), (at >= 0) & (at <= 1)
 
 
 def edges(inside: np.ndarray) -> np.ndarray:
@@ -149,12 +149,12 @@ def blend(picture: np.ndarray, share: np.ndarray) -> np.ndarray:
     Returns:
         uint8 (h, w, 3).
     """
-    grey = picture.astype(np.float64) / 255 @ np.array([0.299, 0.587, 0.114])
-    base = np.repeat(0.12 + 0.76 * grey[..., None], 3, axis=2)
+    grey = picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
+    base = np.float32(0.12) + np.float32(0.76) * grey[..., None]
     unseen = np.isnan(share)
     colours, opacity = colours_of(np.where(unseen, 0, share))
     drawn = base * (1 - opacity[..., None]) + colours * opacity[..., None]
-    drawn[unseen] = 0.35 * base[unseen] + 0.35
+    drawn[unseen] = np.float32(0.35) * base[unseen] + np.float32(0.35)
     for inside in (np.nan_to_num(share) >= _CONTOUR_AT, np.nan_to_num(share) <= -_CONTOUR_AT):
         line = edges(inside)
         drawn[edges(inside | line)] = 0.05
