@@ -88,8 +88,8 @@ def pictures(folder: Path, test: Predictions, rng: np.random.Generator, most: in
         files = {"file": f"samples/{i:03d}.jpg", "seen": f"samples/{i:03d}_seen.jpg"}
         samples.append({"path": f"{shape}/{i}.jpg", "label": shape, "split": "train", **files})
     wrong = evaluation.mistakes(test)[:most]
-    right = [i for i in range(len(test)) if test.y_pred[i] == test.y_true[i]][:8]
-    sure = [{"path": test.paths[i], "label": test.labels[i], "predicted": test.labels[i]} for i in right]
+    right, labels = np.flatnonzero(test.y_pred == test.y_true)[:8], test.labels
+    sure = [{"path": test.paths[i], "label": labels[i], "predicted": labels[i]} for i in right]
     sure = [{**s, "probability": float(test.probs[i].max())} for s, i in zip(sure, right, strict=True)]
     explained = []
     for number, item in enumerate([*wrong, *sure], 1):

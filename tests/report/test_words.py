@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from sightline import evaluation
-from sightline.records import Predictions
-from sightline.report import answer, svg, words
+from sightline.records import Predictions, Run
+from sightline.report import answer, sections, svg, words
+from sightline.report.pictures import Album
 
 
 def scored(y: list[int], right: list[bool], classes: tuple[str, ...] = ("cat", "dog")) -> dict[str, Any]:
@@ -84,6 +86,30 @@ def test_undecodable_images_are_counted_apart_and_against() -> None:
     data = {"test": GOOD, "undecodable": {"test": [{"path": "x.jpg", "problem": "truncated"}], "train": [{"path": "y"}]}}
     (alarm,) = answer.alarms(data)
     assert alarm.title == "1 test file could not be decoded" and "94.1 %" in plain(alarm.text)  # 95 of 101
+
+
+def test_sizes_are_put_in_words_and_empty_ends_of_the_histogram_are_cut() -> None:
+    block = {
+        "images": 10,
+        "usable": 10,
+        "per_class": {"a": {"train": 10}},
+        "width": {"min": 32, "median": 32, "max": 32},
+        "height": {"min": 20, "median": 30.5, "max": 2000},
+        "size_histogram": {"edges_px": [1, 16, 32, 64, 128, 65536], "counts": [0, 4, 0, 6, 0]},
+        "duplicates": {"exact": 0, "near": 1},
+    }
+    shown = sections.dataset(Run(Path(), {"data": block}), Album())
+    assert shown is not None and "All widths 32 px and heights from 20 to 2,000 px (median 30)." in shown["text"]
+    assert "65536" not in shown["histogram"] and ">16<" in shown["histogram"] and ">128<" in shown["histogram"]
+    split = sections.splitting({"data": block})
+    assert split is not None and "Found: 1 set of nearly identical images." in split["lines"]
+
+
+def test_every_score_that_is_missing_says_why() -> None:
+    table = sections.scores({"test": scored([0] * 20, [True] * 20)})
+    assert table is not None
+    (row,) = [r for r in table["rows"] if r["name"] == "ROC AUC"]
+    assert row["cells"] == [{"value": "n/a", "interval": None, "why": "the images are all of one class"}]
 
 
 def test_openings_are_counted() -> None:

@@ -62,7 +62,8 @@ def figures(answers: Predictions | None, score: Mapping[str, Any]) -> list[dict[
     """
     if answers is None or not len(answers) or len(answers.classes) < 2:
         return []
-    answers = answers.select(answers.y_true >= 0)
+    if (answers.y_true < 0).any():
+        answers = answers.select(answers.y_true >= 0)
     found = [_roc(answers, score), _calibration(answers, score)] if len(answers) else []
     return [f for f in found if f is not None]
 

@@ -82,11 +82,11 @@ def _precision(data: Data) -> list[Fact]:
     if p.get("why"):
         parts.append(str(p["why"]).rstrip("."))
     if p.get("judged_on"):
+        mean = "" if p.get("why") else f" mean cosine {decimal(p.get('mean_cosine'), 5)},"
+        changed = f"{count(p.get('answers_changed'))} answers changed, at most {count(p.get('limit'))} accepted"
         parts.append(
-            f"judged on {count(p['judged_on'])} images of this run against float32: mean cosine "
-            f"{decimal(p.get('mean_cosine'), 5)}, lowest {decimal(p.get('min_cosine'), 4)}, "
-            f"{count(p.get('answers_changed'))} answers changed"
-            f" (at most {count(p.get('limit'))} are accepted)"
+            f"judged against float32 on {count(p['judged_on'])} images of this run:{mean} "
+            f"lowest cosine {decimal(p.get('min_cosine'), 4)}, {changed}"
         )
     if p.get("torch_max_difference") is not None:
         parts.append(f"largest difference from torch {p['torch_max_difference']:.2g}")
@@ -126,11 +126,9 @@ def again(run: Run) -> list[tuple[str, str]]:
         commands.append(("The same run again", clean(run.data["command"])))
     name = clean(run.folder.name)
     if run.classifier_file.is_file():
+        file = _argument(f"{name}/classifier.safetensors")
         commands += [
-            (
-                "Ask its classifier about other images",
-                f"sightline predict {_argument(name + '/classifier.safetensors')} NEW_PHOTOS",
-            ),
+            ("Ask its classifier about other images", f"sightline predict {file} NEW_PHOTOS"),
             ("Score it on another labelled set", f"sightline evaluate {_argument(name)} OTHER_PHOTOS"),
             ("See where it looked", f"sightline explain {_argument(name)} IMAGE.jpg"),
         ]

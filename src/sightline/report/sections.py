@@ -8,8 +8,9 @@ from typing import Any
 from sightline import evaluation
 from sightline.records import Run
 from sightline.report import svg
+from sightline.report.answer import scored
 from sightline.report.pictures import Album
-from sightline.report.words import at, count, decimal, duration, images, percent, percent_range, short
+from sightline.report.words import at, count, decimal, duration, images, percent, percent_range, short, sure
 
 Data = Mapping[str, Any]
 
@@ -86,11 +87,7 @@ def _dataset_words(data: Data) -> list[str]:
     if n is not None:
         left = f", of which {count(usable)} can be used" if usable is not None and usable != n else ""
         lines.append(f"{images(n)} in {len(data.get('per_class') or {})} classes{left}.")
-    sides = [
-        f"{name} from {count(s.get('min'))} to {count(s.get('max'))} px (median {count(round(s['median']))})"
-        for name, s in (("widths", data.get("width")), ("heights", data.get("height")))
-        if s and s.get("median") is not None
-    ]
+    sides = [_span(name, s) for name, s in (("widths", data.get("width")), ("heights", data.get("height"))) if s]
     if sides:
         lines.append(f"{' and '.join(sides)}.".capitalize())
     for key, what in (("formats", "Formats"), ("modes", "Colour modes")):
@@ -98,6 +95,15 @@ def _dataset_words(data: Data) -> list[str]:
         if parts:
             lines.append(f"{what}: {', '.join(f'{short(k, 20)} {count(v)}' for k, v in parts[:8])}.")
     return lines
+
+
+def _span(name: str, side: Data) -> str:
+    """From the least to the most, in words."""
+    low, high, median = side.get("min"), side.get("max"), side.get("median")
+    if low == high:
+        return f"all {name} {count(low)} px"
+    middle = f" (median {count(round(median))})" if median is not None else ""
+    return f"{name} from {count(low)} to {count(high)} px{middle}"
 
 
 def _class_rows(per_class: Data) -> dict[str, Any]:
@@ -120,6 +126,11 @@ def _size_histogram(data: Data) -> Any:
     edges, counts = at(data, "size_histogram.edges_px"), at(data, "size_histogram.counts")
     if not edges or not counts or len(edges) != len(counts) + 1:
         return None
+    filled = [i for i, n in enumerate(counts) if n]
+    if len(filled) < 2:
+        return None
+    first, last = filled[0], filled[-1] + 1  # empty ends say nothing
+    edges, counts = edges[first : last + 1], counts[first:last]
     most = max(range(len(counts)), key=lambda i: counts[i])
     title = f"Shorter sides: most images, {counts[most]:,}, lie between {edges[most]:g} and {edges[most + 1]:g} px."
     return svg.histogram(edges, counts, "shorter side in px", title)
@@ -167,17 +178,24 @@ def splitting(data: Data) -> dict[str, Any] | None:
         )
     exact, near = _number(twins.get("exact")), _number(twins.get("near"))
     if exact or near:
-        lines.append(f"{count(exact)} sets of identical files and {count(near)} sets of nearly identical images were found.")
+        parts_found = [_sets(exact, "identical files")] if exact else []
+        parts_found += [_sets(near, "nearly identical images")] if near else []
+        lines.append(f"Found: {' and '.join(parts_found)}.")
     elif twins:
         lines.append("No duplicates were found.")
     if split.get("straddling"):
-        lines.append(f"{count(split['straddling'])} sets of duplicates lie on more than one side of the split.")
+        lines.append(f"On more than one side of the split: {_sets(split['straddling'], 'duplicates')}.")
     return {
         "lines": lines,
         "leaks": at(data, "split.leaks", [])[:MOST_LISTED],
         "largest": (twins.get("largest") or [])[:20],
         "conflicts": (twins.get("conflicts") or [])[:MOST_LISTED],
     }
+
+
+def _sets(n: int, what: str) -> str:
+    """So many sets of something."""
+    return f"{count(n)} set{'' if n == 1 else 's'} of {what}"
 
 
 def _number(value: Any) -> int:
@@ -275,20 +293,27 @@ def _confusion_row(name: str, index: int, row: Sequence[int]) -> dict[str, Any]:
     return {"name": name, "cells": cells}
 
 
+_EXPLAINERS = {"gradcam": "Grad-CAM", "contribution": "exact shares", "masks": "random cell masks"}
+
+
 def gallery(run: Run, album: Album) -> dict[str, Any]:
     """Mistakes and right answers with where the classifier looked."""
     explained = run.data.get("explanations") or []
     wrong = [e for e in explained if not e.get("correct")][:MOST_MISTAKES]
     right = [e for e in explained if e.get("correct")][:MOST_CORRECT]
     mistakes = run.data.get("mistakes") or []
-    methods = sorted({f"{e.get('method')}, {e.get('layer')}" for e in wrong + right if e.get("method")})
+    methods = sorted(
+        {f"{_EXPLAINERS.get(e['method'], e['method'])}, {e.get('layer')}" for e in wrong + right if e.get("method")}
+    )
+    _, score = scored(run.data)
     shown = {e.get("path") for e in wrong}
     rest = [m for m in mistakes if m.get("path") not in shown]
     return {
         "total": len(mistakes),
+        "n": (score or {}).get("n"),
         "wrong": _cards(run, wrong, album),
         "right": _cards(run, right, album),
-        "rest": [{**m, "sure": percent(m.get("probability"))} for m in rest[:MOST_LISTED]],
+        "rest": [{**m, "sure": sure(m.get("probability"))} for m in rest[:MOST_LISTED]],
         "left_out": max(0, len(rest) - MOST_LISTED),
         "methods": "; ".join(methods),
     }
@@ -297,4 +322,4 @@ def gallery(run: Run, album: Album) -> dict[str, Any]:
 def _cards(run: Run, items: Sequence[Data], album: Album) -> list[dict[str, Any]]:
     """Overlays with their captions."""
     pictures = album.read(run.folder, [e.get("overlay") for e in items], 420)
-    return [{**e, "sure": percent(e.get("probability")), "picture": p} for e, p in zip(items, pictures, strict=True)]
+    return [{**e, "sure": sure(e.get("probability")), "picture": p} for e, p in zip(items, pictures, strict=True)]

@@ -128,7 +128,7 @@ def whisker(value: float | None, low: float | None, high: float | None, start: f
     if value is not None:
         if low is not None and high is not None:
             parts.append(_line(x(low), height / 2, x(high), height / 2, f"whisker {kind}"))
-        parts.append(_dot(x(value), height / 2, 5, f"point {kind}"))
+        parts.append(_dot(x(value), height / 2, 4.5, f"point {kind}"))
     return svg(width, height, Markup("").join(parts), percent(value), "strip")
 
 

@@ -43,6 +43,18 @@ def percent_range(low: float | None, high: float | None, decimals: int = 1) -> s
     return f"{_digits(low, decimals)}–{_digits(high, decimals)}{NBSP}%"
 
 
+def sure(probability: float | None) -> str:
+    """A certainty as a percentage; above 99.9 % the digits say nothing more.
+
+    Example:
+        >>> sure(0.9996).replace(chr(160), " "), sure(0.874).replace(chr(160), " ")
+        ('> 99.9 %', '87.4 %')
+    """
+    if probability is not None and probability > 0.999:
+        return f">{NBSP}99.9{NBSP}%"
+    return percent(probability)
+
+
 def _digits(share: float, decimals: int) -> str:
     if share in (0, 1):
         return str(int(100 * share))
@@ -79,7 +91,7 @@ def duration(seconds: float | None) -> str:
 
     Example:
         >>> [duration(s).replace(chr(160), " ") for s in (0.04, 3.21, 75, 4000)]
-        ['0.04 s', '3.2 s', '1 min 15 s', '1 h 7 min']
+        ['0.04 s', '3.2 s', '1 min 15 s', '1 h 6 min']
     """
     if seconds is None:
         return ""
