@@ -164,6 +164,28 @@ def test_every_image_is_seen_once_an_epoch_in_another_order() -> None:
     assert orders[0] != orders[1] and orders[0] == orders[2]
 
 
+class Listens(Small):
+    """It notes what torch's generator gives at each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[float] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.heard.append(float(torch.rand(())))
+        return super().forward(x)
+
+
+def test_dropout_is_a_function_of_seed_and_step() -> None:
+    first, again, other = Listens(), Listens(), Listens()
+    run(first, bars(32))
+    run(again, bars(32))
+    run(other, bars(32), seed=1)
+    assert len(set(first.heard)) == 6 and first.heard == again.heard
+    assert not set(first.heard) & set(other.heard)
+
+
 class Breaks(Small):
     """Its answers stop being numbers at a step."""
 

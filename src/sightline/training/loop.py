@@ -54,8 +54,8 @@ class Plan:
         label_smoothing: The share of the target that is spread over all classes.
         clip_norm: The gradient's largest norm.
         patience: Epochs without a better validation loss after which training stops; 0 never stops early.
-        keep: Which epoch's weights are the result: the one with the best validation loss or accuracy (the loss decides
-            between equals), or the last.
+        keep: Which epoch's weights are the result: the one with the best validation loss (the best of many accuracies on
+            a few images is mostly luck), or accuracy (the loss decides between equals), or the last.
     """
 
     epochs: int
@@ -66,7 +66,7 @@ class Plan:
     label_smoothing: float = 0.1
     clip_norm: float = 1.0
     patience: int = 0
-    keep: Literal["val_loss", "val_accuracy", "last"] = "val_accuracy"
+    keep: Literal["val_loss", "val_accuracy", "last"] = "val_loss"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ MAP_SIDE = 8
 """No block pools below a map of this side: a heatmap of fewer cells shows nothing."""
 EFFORT_PIXELS = 80_000 * 64 * 64
 """How many pixels are learnt from, all epochs together, where no number of epochs is given: about a minute on two cores."""
+FEWEST_EPOCHS, ENOUGH_EPOCHS, MOST_EPOCHS = 8, 50, 120
+SMALL_SET = 500
+"""Smaller sets get more than enough epochs: an epoch of few steps teaches little, and costs little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class ScratchSettings:
         filters: Of each block, 1 to 4,096.
         kernel: Side of the filters, 1 to 11 pixels.
         dropout: The share of features that is dropped before the last layer in training, 0 to 0.9.
-        epochs: 1 to 10,000; None takes as many as make up `EFFORT_PIXELS`, from 12 to 60.
+        epochs: 1 to 10,000; None takes as many as `epochs_for` says, by the number and size of images.
         batch_size: 2 to 4,096.
         learning_rate: The highest on its course, above 0, at most 1.
         weight_decay: 0 to 10.
@@ -60,7 +63,7 @@ class ScratchSettings:
     label_smoothing: float = 0.1
     augment: str = "auto"
     patience: int = 0
-    keep: Literal["val_loss", "val_accuracy", "last"] = "val_accuracy"
+    keep: Literal["val_loss", "val_accuracy", "last"] = "val_loss"
     class_weight: Literal["balanced"] | None = None
 
     def __post_init__(self) -> None:
@@ -145,8 +148,10 @@ def body_arguments(settings: ScratchSettings, image_size: int) -> dict[str, Any]
 
 
 def epochs_for(images: int, image_size: int) -> int:
-    """How many epochs so many images get where nobody says: from 12 to 60, by what they cost."""
-    return max(12, min(60, round(EFFORT_PIXELS / (max(images, 1) * image_size**2))))
+    """How many epochs so many images get where nobody says: by what they cost, from 8 to 50, in small sets up to 120."""
+    affordable = round(EFFORT_PIXELS / (max(images, 1) * image_size**2))
+    enough = min(MOST_EPOCHS, max(ENOUGH_EPOCHS, ENOUGH_EPOCHS * SMALL_SET // max(images, 1)))
+    return max(FEWEST_EPOCHS, min(enough, affordable))
 
 
 def fit(
