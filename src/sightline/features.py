@@ -22,8 +22,8 @@ from sightline.store import Cache, bytes_digest, digest, log
 
 SHARD_BYTES = 64 << 20
 """A shard is written when this much is waiting, so that a killed run keeps what it had."""
-FILE_FEATURES = ("log size", "width", "height", "brightness", "JPEG quality")
-"""What the `file` backbone sees of an image, in this order; the quality is -1 for what is not a JPEG."""
+FILE_FEATURES = ("file size", "width", "height", "brightness", "JPEG quality")
+"""What the `file` backbone sees of an image, in this order: the size as its logarithm; quality is -1 for what is no JPEG."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
             f"all usable images belong to one class ({usable.classes[0]})", "a classifier needs at least two classes"
         )
     device = device_of(request)
-    plan = make_plan(request, usable, cache, device)
+    plan = make_plan(request, usable, cache, device, say)
     identity = plan.id(request, found.catalog)
     folder = Path(request.out) / f"{photos_name(request.photos)}-{identity[:8]}"
     earlier = reuse(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,8 +113,10 @@ def check(request: Request) -> None:
         raise RequestError(f"an image size of {request.image_size} px is not usable", "it lies between 8 and 2048")
 
 
-def make_plan(request: Request, catalog: Catalog, cache: Cache, device: str) -> Plan:
+def make_plan(request: Request, catalog: Catalog, cache: Cache, device: str, say: Callable[[str], None]) -> Plan:
     """Decide which methods and networks to try, from what is known without running any of them.
+
+    What must be downloaded is said before it is.
 
     Raises:
         WeightsError: A network that was named has no weights.
@@ -123,7 +125,7 @@ def make_plan(request: Request, catalog: Catalog, cache: Cache, device: str) -> 
     request = _with_recipe(request)
     methods = request.methods or tuple(METHODS)
     small = _median_side(catalog) < SMALL_IMAGE_PX
-    backbones, missing = _backbones(request, cache, small) if "features" in methods else ({}, {})
+    backbones, missing = _backbones(request, cache, small, say) if "features" in methods else ({}, {})
     steps: list[Step] = []
     for method in (m for m in METHODS if m in methods):
         if method == "features":
@@ -140,16 +142,22 @@ def make_plan(request: Request, catalog: Catalog, cache: Cache, device: str) -> 
         reason = f"about {step.seconds:.0f} s, more than the budget has left" if over else None
         total += 0 if over else step.seconds
         kept.append(dataclasses.replace(step, why_not=reason))
-    lines = _lines(catalog, kept, backbones, missing, total, request)
+    lines = _lines(catalog, kept, missing, total, request)
     return Plan(tuple(kept), backbones, tuple(lines))
 
 
-def _backbones(request: Request, cache: Cache, small: bool) -> tuple[dict[str, Backbone], dict[str, str]]:
+def _backbones(
+    request: Request, cache: Cache, small: bool, say: Callable[[str], None]
+) -> tuple[dict[str, Backbone], dict[str, str]]:
     """The networks to compare, and those of the short list whose weights cannot be had, with the reason."""
     found: dict[str, Backbone] = {}
     missing: dict[str, str] = {}
     named = request.backbones
     for name in named or networks.DEFAULTS:
+        size = networks.download_bytes(name, request.weights, cache)
+        if size is not None:
+            about = f", about {size / 1e6:.0f} MB" if size else ""
+            say(f"{name} needs its weights{about}: they are downloaded once, if they can be had")
         try:
             found[name] = networks.describe(
                 name,
@@ -220,7 +228,6 @@ def _median_side(catalog: Catalog) -> float:
 def _lines(
     catalog: Catalog,
     steps: list[Step],
-    backbones: Mapping[str, Backbone],
     missing: Mapping[str, str],
     total: float,
     request: Request,
@@ -230,11 +237,7 @@ def _lines(
     for step in steps:
         recipe = step.recipe
         what = f"{recipe.method} on {recipe.backbone}" if recipe.method == "features" else recipe.method
-        backbone = backbones.get(recipe.backbone)
-        download = ""
-        if backbone is not None and backbone.weights.startswith("hub:"):
-            download = f", downloads about {backbone.parameters * 4 / 1e6:.0f} MB once"
-        lines.append(f"  {what}: " + (f"left out, {step.why_not}" if step.why_not else f"{_time(step.seconds)}{download}"))
+        lines.append(f"  {what}: " + (f"left out, {step.why_not}" if step.why_not else _time(step.seconds)))
     if missing:
         lines.append(f"  not at hand: {', '.join(missing)} ({next(iter(missing.values()))})")
     if not any(s.recipe.method == "features" for s in steps) and "features" in (request.methods or METHODS):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sightline.networks.description import DEFAULTS, build, describe
+from sightline.networks.downloads import download_bytes
 from sightline.networks.known import table
 from sightline.networks.user import register
 from sightline.networks.weights import weights_hash
@@ -15,7 +16,7 @@ from sightline.networks.weights import weights_hash
 if TYPE_CHECKING:
     from sightline.networks.surface import Network, tensors
 
-__all__ = ["DEFAULTS", "Network", "build", "describe", "register", "table", "tensors", "weights_hash"]
+__all__ = ["DEFAULTS", "Network", "build", "describe", "download_bytes", "register", "table", "tensors", "weights_hash"]
 
 
 def __getattr__(name: str) -> Any:

@@ -47,8 +47,8 @@ def judge(work: Work, classifier: Classifier, fast: engine.Precision) -> dict[st
         "min_cosine": float(cosine.min()) if both.any() else 0.0,
         "answers_changed": changed,
         "limit": limit,
-        "why": f"{fast} gives {'nearly the same' if trusted else 'other'} features than float32 on these photographs "
-        f"(mean cosine {mean:.5f}, {changed} of {int(both.sum())} answers changed)",
+        "why": f"{fast} gives {'nearly the same features as' if trusted else 'other features than'} float32 "
+        f"on these photographs (mean cosine {mean:.5f}, {changed} of {int(both.sum())} answers changed)",
     }
 
 

@@ -61,7 +61,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
         target = labels == work.classes.index(detail["class"])
         single = [heads.softmax(cross_validated(values[:, [j]], 30).logits) for j in range(values.shape[1])]
         aucs = [evaluation.auc(target, p[:, work.classes.index(detail["class"])]) or 0.5 for p in single]
-        detail |= {"feature": FILE_FEATURES[int(np.argmax(aucs))].removeprefix("log "), "feature_auc": max(aucs)}
+        detail |= {"feature": FILE_FEATURES[int(np.argmax(aucs))], "feature_auc": max(aucs)}
     exact = dataclasses.replace(recipe, backbone="file", head="forest")
     return [
         Candidate(
