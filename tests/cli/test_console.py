@@ -118,14 +118,13 @@ def test_json_carries_any_file_name(sightline: Callable[..., Any], tmp_path: Pat
     rows = [{"path": n, "label": "cat", "predicted": "dog", "probability": 0.75} for n in names]
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text(json.dumps({"mistakes": rows}), encoding="utf-8")
-    for encoding in ("utf-8", "cp1252"):
-        ended = sightline("mistakes", "run", "--json", env={"PYTHONIOENCODING": encoding})
-        assert ended.code == 0, ended.err
-        assert json.loads(ended.out) == rows
-        ended = sightline("mistakes", "run", env={"PYTHONIOENCODING": encoding})
-        assert ended.code == 0, ended.err
-        assert len(ended.out.splitlines()) == len(names) + 1
-        assert "\x1b" not in ended.out
+    ended = sightline("mistakes", "run", "--json", env={"PYTHONIOENCODING": "cp1252"})  # as Windows gives a pipe
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out) == rows
+    ended = sightline("mistakes", "run", env={"PYTHONIOENCODING": "cp1252"})
+    assert ended.code == 0, ended.err
+    assert len(ended.out.splitlines()) == len(names) + 1
+    assert "\x1b" not in ended.out
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise on Windows")
