@@ -12,7 +12,8 @@ from sightline.heads.problem import Arrays, Outcome, Problem, Setting, side_by_s
 from sightline.heads.softmax import log_loss, temperature
 
 Train = Callable[[np.ndarray, np.ndarray, Sequence[Setting]], tuple[list[Arrays], np.ndarray]]
-"""(training rows, held-out rows, settings) → the arrays of one head per setting, and their logits (settings, held-out, k)."""
+"""(training rows, held-out rows, settings) → the arrays of one head per setting, and their logits (settings, held-out, k).
+Where the final head is fitted anew, the arrays of those that are only judged may be left out."""
 
 
 def cross_validate(problem: Problem, tries: Sequence[Setting], train: Train, *, parallel: bool = True) -> Outcome:

@@ -75,14 +75,20 @@ def fit(problem: Problem, settings: LogisticSettings) -> Outcome:
         values = np.ascontiguousarray(place.values[place.row[rows]])
         weights = problem.weights(rows)
         start = np.zeros((values.shape[1] + 1, len(present) if len(present) > 2 else 1))
+        only_judged = problem.refit and len(held) > 0
         models: list[Arrays] = []
+        logits = []
         for setting in tries:
             inverse = setting["C"] / place.unit**2
             start = minimise(values, target, weights, inverse, start, tolerance, settings.max_steps)
             both = start if len(present) > 2 else np.hstack([-start / 2, start / 2])[:, : len(present)]
-            w, b = with_absent(place.back(both[:-1].T), both[-1], present, problem.classes)
-            models.append(place.scale.fold(w * place.unit, b))
-        return models, np.stack([linear_logits(m, problem.features[held]) for m in models])
+            w, b = with_absent(both[:-1].T, both[-1], present, problem.classes)
+            if only_judged:  # in these coordinates, which may be far fewer than the features
+                logits.append(place.values[place.row[held]] @ w.T + b)
+                continue
+            models.append(place.scale.fold(place.back(w) * place.unit, b))
+            logits.append(linear_logits(models[-1], problem.features[held]))
+        return models, np.stack(logits)
 
     tries = [{"C": c} for c in sorted(as_tuple(settings.C))]
     return cross_validate(problem, tries, train)
@@ -108,8 +114,7 @@ def coordinates(problem: Problem) -> Coordinates:
     lower = cholesky(gram, lower=True, check_finite=False)
 
     def back(w: np.ndarray) -> np.ndarray:
-        coefficients = solve_triangular(lower, w.T, lower=True, trans="T", check_finite=False)
-        return np.asarray(coefficients.T @ values.astype(np.float64)) if d < 20_000 else _product(coefficients.T, values)
+        return product(solve_triangular(lower, w.T, lower=True, trans="T", check_finite=False).T, values)
 
     return Coordinates(lower.astype(np.float32), row, back, scale, unit)
 
@@ -123,8 +128,8 @@ def gram_of(values: np.ndarray) -> np.ndarray:
     return out
 
 
-def _product(left: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """left · values in float64, in bounded memory."""
+def product(left: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """left · values in float64, from float64 (k, n) and float32 (n, d), in bounded memory."""
     parts = range(0, values.shape[1], 8192)
     return np.concatenate([left @ values[:, s : s + 8192].astype(np.float64) for s in parts], axis=1)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sightline.heads.choosing import choose, cross_validate, gather
-from sightline.heads.logistic import gram_of
+from sightline.heads.logistic import gram_of, product
 from sightline.heads.problem import (
     Arrays,
     Outcome,
@@ -40,19 +40,19 @@ class RidgeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Decomposition:
-    """The weighted, centred rows as left · diag(√power) · rightᵀ.
+    """The weighted, centred rows as left · diag(√power) · rightᵀ, the latter with orthonormal columns too.
 
     Args:
         left: float64 (n, r), orthonormal columns.
         power: float64 (r,), positive.
-        right: float64 (d, r), orthonormal columns.
+        back: (k, r) → (k, r) · rightᵀ, float64 (k, d).
         root: float64 (n,), square roots of the rows' weights.
         mean: float64 (d,), weighted, of the scaled features.
     """
 
     left: np.ndarray
     power: np.ndarray
-    right: np.ndarray
+    back: Callable[[np.ndarray], np.ndarray]
     root: np.ndarray
     mean: np.ndarray
 
@@ -60,7 +60,7 @@ class Decomposition:
         """The solution, (k, d) and (k,), for targets (n, k)."""
         centre = np.average(targets, axis=0, weights=self.root**2)
         along = self.left.T @ (self.root[:, None] * (targets - centre))  # (r, k)
-        w = (self.right @ (along * (np.sqrt(self.power) / (self.power + alpha))[:, None])).T
+        w = self.back(along.T * (np.sqrt(self.power) / (self.power + alpha)))
         return w, centre - w @ self.mean
 
     def left_out(self, targets: np.ndarray, alpha: float, held: np.ndarray) -> np.ndarray:
@@ -83,16 +83,17 @@ def decompose(values: np.ndarray, weights: np.ndarray) -> Decomposition:
     """Decompose scaled features float32 (n, d) by the smaller of their two Gram matrices; null directions are left out."""
     root = np.sqrt(weights)
     mean = np.average(values, axis=0, weights=weights)
-    rows = (values - mean) * root[:, None]  # float64
-    n, d = rows.shape
-    power, vectors = np.linalg.eigh(gram_of(rows) if n < d else rows.T @ rows)
+    n, d = values.shape
+    few = n < d
+    # Few rows may be very wide: they stay float32, and the products take them in parts.
+    rows = values - mean.astype(values.dtype if few else np.float64)
+    rows *= root[:, None].astype(rows.dtype)
+    power, vectors = np.linalg.eigh(gram_of(rows) if few else rows.T @ rows)
     kept = power > 1e-10 * max(float(power[-1:].sum()), 1e-30)
     power, vectors = power[kept], vectors[:, kept]
-    if n < d:
-        left, right = vectors, rows.T @ (vectors / np.sqrt(power))
-    else:
-        left, right = rows @ (vectors / np.sqrt(power)), vectors
-    return Decomposition(left, power, right, root, mean)
+    if few:
+        return Decomposition(vectors, power, lambda w: product((w / np.sqrt(power)) @ vectors.T, rows), root, mean)
+    return Decomposition(rows @ (vectors / np.sqrt(power)), power, lambda w: w @ vectors.T, root, mean)
 
 
 def fit(problem: Problem, settings: RidgeSettings) -> Outcome:
