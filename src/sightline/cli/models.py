@@ -165,7 +165,7 @@ def predict(
     told = [(row["path"], row["label"], f"{row['probability']:.3f}") for row in rows if "error" not in row]
     console.print_table(("path", "label", "probability"), told)
     for path, error in answers.errors.items():
-        console.warn(f"{path}: {error}")
+        _warn(path, error)
 
 
 @console.guarded
@@ -231,4 +231,9 @@ def explain(
     console.print_table(("path", "target", "overlay"), drawn)
     for row in rows:
         if "error" in row:
-            console.warn(f"{row['path']}: {row['error']}")
+            _warn(row["path"], row["error"])
+
+
+def _warn(path: str, error: str) -> None:
+    """Say why a file gave no answer, naming it once."""
+    console.warn(error if path in error else f"{path}: {error}")
