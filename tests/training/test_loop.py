@@ -265,6 +265,22 @@ def test_half_precision_is_a_rule(found: dict[str, bool], expected: bool, monkey
     assert loop.half_precision(torch.device("cpu")) is (expected and torch.backends.mkldnn.is_available())
 
 
+def test_without_bf16_training_is_in_float32_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+
+    class Looks(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            logits = super().forward(x)
+            seen.add(logits.dtype)
+            return logits
+
+    for half, name, dtype in ((False, "f32", torch.float32), (True, "bf16", torch.bfloat16)):
+        monkeypatch.setattr(loop, "half_precision", lambda device, half=half: half)
+        seen.clear()
+        assert run(Looks(), bars(8), epochs=1).precision == name
+        assert seen == {dtype}
+
+
 def test_the_mode_is_left_as_it_was() -> None:
     for mode in (True, False):
         network = small().train(mode)
