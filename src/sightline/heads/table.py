@@ -93,7 +93,11 @@ def fit(
     with one_blas_thread():
         outcome = HEADS[kind].fit(problem, own)
     used = {**store.plain(own), **store.plain(outcome.chosen), "class_weight": class_weight}
-    head = Head(kind, classes, used, {n: np.ascontiguousarray(a) for n, a in outcome.arrays.items()})
+    arrays = {n: np.ascontiguousarray(a) for n, a in outcome.arrays.items()}
+    if problem.features.shape[1]:  # what explanations take for "nothing there"
+        fitted = problem.features[problem.final_rows]
+        arrays["feature_mean"] = fitted.mean(axis=0, dtype=np.float64).astype(np.float32)
+    head = Head(kind, classes, used, arrays)
     return Fit(head, outcome.logits, outcome.path, time.perf_counter() - started)
 
 

@@ -91,7 +91,7 @@ def explain(
     """
     run = classifier.session(cache, device=device, expected=len(files))
     preprocess = classifier.card.backbone.preprocess
-    rows, images, _, errors = features.compute(files, preprocess, run, maps=True, progress=progress)
+    rows, images, maps, errors = features.compute(files, preprocess, run, maps=True, progress=progress)
     boxes = []
     for row in rows:
         header = pixels.read_header(files[row].read_bytes(), names[row])
@@ -106,6 +106,8 @@ def explain(
         boxes,
         method=method,
         seed=seed,
+        maps=maps,
+        progress=progress,
     )
     return found, {names[i]: e.message for i, e in errors.items()}
 
@@ -134,14 +136,15 @@ def write_explanations(
     targets = [int(predictions.y_pred[i]) for i in rows]
     files = [catalog.file(p) for p in paths]
     found, _ = explain(classifier, files, paths, targets, cache=cache, device=device, seed=seed, progress=progress)
-    row_of = dict(zip(paths, rows, strict=True))
+    row_of, scale = dict(zip(paths, rows, strict=True)), draw.shared_scale(found)
     entries: list[dict[str, Any]] = []
     for number, item in enumerate(found, 1):
         row = row_of[item.path]
         label, probability = predictions.classes[predictions.y_true[row]], float(predictions.probs[row].max())
         name = f"explanations/{number:03d}.png"
-        caption = f"{label} → {item.target} ({probability:.0%})"
-        write_overlay(folder / name, catalog.file(item.path), classifier.card.backbone.preprocess, item, caption)
+        caption = draw.answer(label, item.target, probability)
+        preprocess = classifier.card.backbone.preprocess
+        write_overlay(folder / name, catalog.file(item.path), preprocess, item, caption, vmax=scale)
         entries.append(
             {
                 "path": item.path,
@@ -163,11 +166,13 @@ def write_explanations(
     return entries
 
 
-def write_overlay(target: Path, source: Path, preprocess: Preprocess, item: Explanation, caption: str) -> None:
-    """Draw one heatmap over its photograph, reduced to a size that a page can hold."""
+def write_overlay(
+    target: Path, source: Path, preprocess: Preprocess, item: Explanation, caption: str, *, vmax: float | None = None
+) -> None:
+    """Draw one heatmap over its photograph, reduced to a size that a page can hold; `vmax` as in `draw.overlay`."""
     header = pixels.read_header(source.read_bytes(), source.name)
     image = pixels.upright(source, OVERLAY_SIDE_PX, preprocess)
-    picture = draw.overlay(image, item, caption=caption, original=(header.height, header.width))
+    picture = draw.overlay(image, item, caption=caption, vmax=vmax, original=(header.height, header.width))
     data = io.BytesIO()
     picture.save(data, "PNG")
     write_bytes(target, data.getvalue())
