@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
 from sightline.records import Progress, silent
 
-_ROWS, _COLUMNS = 256, 8192  # 16 MB of XORs stay in the cache of a core; measured best of five shapes
+_ROWS, _COLUMNS = 64, 4096  # 2 MB of XORs stay in the cache of a core
+_OF_EQUAL = 16
 
 
 def phash(gray: np.ndarray) -> np.ndarray:
@@ -36,8 +39,8 @@ def pairs(
 ) -> tuple[np.ndarray, int]:
     """All pairs of rows whose hashes differ in at most `radius` bits.
 
-    Where there are more than `most`, the radius is lowered until there are not (never below 0): a set of a hundred thousand
-    look-alikes has more pairs than anyone can check.
+    Where there are more than `most` pairs, the radius is lowered until there are not: a set of a hundred
+    thousand look-alikes has more pairs than anyone can check. Of rows with equal hashes each is paired with the first 16.
 
     Args:
         left, right: uint64 (n,), two hashes of the same n images; the same array for plain pairs.
@@ -47,56 +50,111 @@ def pairs(
     Returns:
         int64 (m, 2) with i < j, sorted, each once; and the radius used.
     """
-    n = len(left)
-    symmetric = left is right
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    total = 0
-    with ThreadPoolExecutor(threads) as pool:
-        starts = range(0, n, _ROWS)
-        blocks = pool.map(lambda s: _block(left, right, s, symmetric, radius), starts)
-        for done, block in enumerate(blocks, 1):
-            found.append(block)
-            total += len(block[0])
-            if total > 2 * most and radius > 0:
-                found, total, radius = _lower(found, most, radius)
-            progress("comparing images", min(done * _ROWS, n), n)
-    if total > most and radius > 0:
-        found, total, radius = _lower(found, most, radius)
-    if not total:
-        return np.zeros((0, 2), np.int64), radius
-    i, j, distance = (np.concatenate(part) for part in zip(*found, strict=True))
-    keep = (distance <= radius) & (i != j)
-    both = np.stack([np.minimum(i, j), np.maximum(i, j)], axis=1)[keep]
+    lefts, left_of = np.unique(left, return_inverse=True)
+    rights, right_of = (lefts, left_of) if left is right else np.unique(right, return_inverse=True)
+    i, j, distance, radius = _close(lefts, rights, radius, most, threads, progress)
+    left_rows, right_rows = _members(left_of, len(lefts)), _members(right_of, len(rights))
+    weight = np.minimum(left_rows.count[i], _OF_EQUAL) * right_rows.count[j]
+    reach = np.bincount(distance, weight, minlength=65).cumsum()
+    while radius > 0 and reach[radius] > most:
+        radius -= 1
+    i, j = i[distance <= radius], j[distance <= radius]
+    if left is right:  # equal hashes too
+        same = np.flatnonzero(left_rows.count > 1)
+        i, j = np.concatenate([i, same]), np.concatenate([j, same])
+    found = [np.zeros((0, 2), np.int64)]
+    single = (left_rows.count[i] == 1) & (right_rows.count[j] == 1)
+    found.append(np.stack([left_rows.order[left_rows.start[i[single]]], right_rows.order[right_rows.start[j[single]]]], axis=1))
+    for a, b in zip(i[~single].tolist(), j[~single].tolist(), strict=True):
+        one, other = left_rows.of(a), right_rows.of(b)
+        found += [_product(one[:_OF_EQUAL], other), _product(one, other[:_OF_EQUAL])]
+    both = np.concatenate(found)
+    both = np.sort(both[both[:, 0] != both[:, 1]], axis=1)
     return np.unique(both, axis=0), radius
 
 
-def _block(
-    left: np.ndarray, right: np.ndarray, start: int, symmetric: bool, radius: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(i, j, distance) of the close pairs with i in one block of rows; only j ≥ start where the matrix is symmetric."""
-    rows = left[start : start + _ROWS, None]
-    out: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for column in range(start if symmetric else 0, len(right), _COLUMNS):
-        distance = np.bitwise_count(rows ^ right[None, column : column + _COLUMNS])
-        close = distance <= radius
-        if close.any():
-            i, j = np.nonzero(close)
-            keep = (i + start < j + column) if symmetric else (i + start != j + column)
-            i, j = i[keep], j[keep]
-            out.append((i + start, j + column, distance[i, j]))
-    if not out:
+@dataclass(frozen=True, slots=True)
+class _Members:
+    """Which rows have which hash: `order[start[h] : start[h] + count[h]]`."""
+
+    order: np.ndarray
+    start: np.ndarray
+    count: np.ndarray
+
+    def of(self, h: int) -> np.ndarray:
+        return np.asarray(self.order[self.start[h] : self.start[h] + self.count[h]])
+
+
+def _members(of: np.ndarray, hashes: int) -> _Members:
+    count = np.bincount(of, minlength=hashes)
+    return _Members(np.argsort(of, kind="stable").astype(np.int64), np.cumsum(count) - count, count)
+
+
+def _product(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Every pair of two sets of rows, (m, 2)."""
+    return np.stack([np.repeat(one, len(other)), np.tile(other, len(one))], axis=1)
+
+
+def _close(
+    left: np.ndarray, right: np.ndarray, radius: int, most: int, threads: int, progress: Progress
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """(i, j, distance, radius) of the close pairs of distinct hashes; i < j where both arrays are one."""
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    total = 0
+    starts = iter(range(0, len(left), _ROWS))
+    waiting: deque[Future[tuple[np.ndarray, np.ndarray, np.ndarray]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for done in range(0, len(left), _ROWS):
+            while len(waiting) < 2 * threads and (start := next(starts, None)) is not None:
+                waiting.append(pool.submit(_block, left, right, start, radius, most))
+            found.append(waiting.popleft().result())
+            total += len(found[-1][2])
+            if total > 2 * most:
+                found, radius = _lower(found, most, radius)
+                total = sum(len(d) for _, _, d in found)
+            progress("comparing images", min(done + _ROWS, len(left)), len(left))
+    if total > most:
+        found, radius = _lower(found, most, radius)
+    if not found:
         none = np.zeros(0, np.int64)
-        return none, none, np.zeros(0, np.uint8)
-    i, j, d = (np.concatenate(part) for part in zip(*out, strict=True))
-    return i, j, d
+        return none, none, none, radius
+    i, j, distance = (np.concatenate(part) for part in zip(*found, strict=True))
+    keep = distance <= radius  # blocks begun before the radius was lowered
+    return i[keep], j[keep], distance[keep], radius
+
+
+def _block(
+    left: np.ndarray, right: np.ndarray, start: int, radius: int, most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(i, j, distance) of the close pairs with i in one block of rows; only j > i where both arrays are one."""
+    rows = left[start : start + _ROWS, None]
+    symmetric = left is right
+    xor = np.empty((len(rows), _COLUMNS), np.uint64)
+    bits = np.empty((len(rows), _COLUMNS), np.uint8)
+    close = np.empty((len(rows), _COLUMNS), np.bool_)
+    out = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8))]
+    for column in range(start if symmetric else 0, len(right), _COLUMNS):
+        n = min(_COLUMNS, len(right) - column)
+        np.bitwise_xor(rows, right[None, column : column + n], out=xor[:, :n])
+        np.bitwise_count(xor[:, :n], out=bits[:, :n])
+        np.less_equal(bits[:, :n], radius, out=close[:, :n])
+        if not close[:, :n].any():
+            continue
+        i, j = np.nonzero(close[:, :n])
+        if symmetric:
+            i, j = (x[i + start < j + column] for x in (i, j))
+        out.append((i + start, j + column, bits[i, j]))
+        if sum(len(d) for _, _, d in out) > most:
+            out, radius = _lower(out, most, radius)
+    i, j, distance = (np.concatenate(part) for part in zip(*out, strict=True))
+    return i, j, distance
 
 
 def _lower(
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], most: int, radius: int
-) -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], int, int]:
+) -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], int]:
     """The pairs within the largest radius that leaves at most `most` of them."""
     counts = np.sum([np.bincount(d, minlength=65) for _, _, d in found], axis=0).cumsum()
     fitting = np.flatnonzero(counts[: radius + 1] <= most)
     radius = int(fitting[-1]) if len(fitting) else 0
-    kept = [(i[d <= radius], j[d <= radius], d[d <= radius]) for i, j, d in found]
-    return kept, sum(len(d) for _, _, d in kept), radius
+    return [(i[d <= radius], j[d <= radius], d[d <= radius]) for i, j, d in found], radius

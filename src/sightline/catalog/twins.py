@@ -25,7 +25,7 @@ _VERSION = 1
 _SIDE_PX = 64
 _BLANK_SD = 2.0  # grey levels; nothing can be recognised in less
 _PROBE_MARGIN = 0.05  # a hash of the inner 90 % finds copies that lost some of each side
-_PAIRS_PER_IMAGE = 20
+_PAIRS_PER_IMAGE, _ALIGNED_PER_IMAGE = 20, 5  # so that a film cut into frames ends in time too
 _COARSE_AT_ONCE, _FINE_AT_ONCE = 64, 16  # what a core's cache holds
 _PAIRS_AT_ONCE = 4096  # their thumbnails are in memory: 12 kB each
 _MIN_ROUGH, _MIN_COARSE, _MIN_FINE = 0.8, 0.95, 0.97
@@ -174,7 +174,9 @@ def _candidates(gray: np.ndarray, side: np.ndarray, progress: Progress) -> tuple
         )
         parts.append(pairs[distance <= _limit(side[pairs].min(axis=1), 1)])
     pairs = np.unique(np.concatenate(parts), axis=0)
-    pairs = pairs[_rough(gray, inner, pairs) > _MIN_ROUGH]
+    rough = _rough(gray, inner, pairs)
+    likeliest = np.argsort(-rough, kind="stable")[: max(100_000, _ALIGNED_PER_IMAGE * len(gray))]
+    pairs = pairs[np.sort(likeliest[rough[likeliest] > _MIN_ROUGH])]
     kept, places = [pairs[:0]], [np.zeros((0, 4), np.float32)]
     for start in range(0, len(pairs), _COARSE_AT_ONCE):
         block = pairs[start : start + _COARSE_AT_ONCE]
