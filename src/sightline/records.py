@@ -7,6 +7,8 @@ import dataclasses
 import io
 import json
 import os
+import re
+import re
 import tomllib
 import types
 import typing
@@ -432,14 +434,17 @@ class Predictions:
         return text.getvalue()
 
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
 def csv_safe(cell: str) -> str:
     """A cell that no spreadsheet takes for a formula: a leading `= + - @`, tab or return gets an apostrophe before it."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+    return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
 def csv_plain(cell: str) -> str:
     """What `csv_safe` was given."""
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in ("=", "+", "-", "@", "\t", "\r") else cell
+    return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
 
 
 # --------------------------------------------------------------------------------------------------- explanation
