@@ -8,7 +8,6 @@ import io
 import json
 import os
 import re
-import re
 import tomllib
 import types
 import typing
