@@ -24,6 +24,8 @@ FILE_FEATURES = 5
 """What `file` tells of an image: size in bytes, width, height, brightness, JPEG quality."""
 PIXELS_PX = 16
 """The side of the image for `pixels`: small, so that a fit is quick and its heatmap readable."""
+_recent: dict[str, Network] = {}
+"""The network that was measured last, by its description's identity: who asked what it is builds it next."""
 _files: dict[str, Path] = {}
 """Files of weights that this process was given, by the hash of their tensors."""
 
@@ -199,7 +201,7 @@ def _measure(asked: _Question, cache: Cache) -> Backbone:
         size = size or building.own_size(network.net) or seen.size
     from sightline.networks.surface import tensors
 
-    return Backbone(
+    backbone = Backbone(
         name=asked.name,
         source=source,
         preprocess=replace(seen, size=size or seen.size),
@@ -213,6 +215,9 @@ def _measure(asked: _Question, cache: Cache) -> Backbone:
         parameters=network.own_parameters(),
         **told,
     )
+    _recent.clear()
+    _recent[backbone.id] = network
+    return backbone
 
 
 def _built(wish: Wish, asked: _Question) -> tuple[Network, dict[str, str]]:
@@ -284,6 +289,8 @@ def build(
     """
     if backbone.source in ("none", "file"):
         raise RequestError(f"the backbone {backbone.name!r} is no network", "there is nothing to build")
+    if tensors is None and weights_file is None and not classifier and backbone.id in _recent:
+        return _recent.pop(backbone.id).eval()
     from sightline.networks import building
 
     cache = Cache() if cache is None else cache
