@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _LARGEST_SHIFT = 0.3  # of half the image; a crop of 10 % on one side shifts by 0.1
+_GREY = 4.0  # grey levels; less colour than this is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class Likeness:
         offset: float32 (m,), difference of the mean grey levels.
         residual: float32 (m,), the root mean square difference in the worst of 8×8 fields, as a share of the image's own
             standard deviation. A change in one place alone (a face with other eyes) shows here.
-        colour: float32 (m,), the largest mean difference of colour in a field, in grey levels.
+        colour: float32 (m,), the largest mean difference of colour in a field, in grey levels; 0 where one of the two has no
+            colour at all: a photograph and its black-and-white copy are alike.
     """
 
     correlation: np.ndarray
@@ -59,11 +61,12 @@ def fine(first: np.ndarray, second: np.ndarray, place: np.ndarray) -> Likeness:
     gain = correlation * sd / np.maximum(sd_moved, 1e-3)
     left = (gray - mean[:, None, None] - gain[:, None, None] * (moved - mean_moved[:, None, None])) * mask
     residual = np.sqrt(_fields(blur(left, 2) ** 2).max(axis=1)) / np.maximum(sd, 1e-3)
-    colour = np.zeros(len(gray), np.float32)
+    tint, other_tint, colour = (np.zeros(len(gray), np.float32) for _ in range(3))
     for channel in (0, 2):
-        tint = first[..., channel].astype(np.float32) - gray
-        tint_moved = warp(second[..., channel].astype(np.float32) - other, place)[0]
-        colour = np.maximum(colour, np.abs(_fields((tint - tint_moved) * mask)).max(axis=1))
+        one, two = first[..., channel].astype(np.float32) - gray, second[..., channel].astype(np.float32) - other
+        apart = (one - warp(two, place)[0]) * mask
+        tint, other_tint, colour = (np.maximum(x, _strongest(y)) for x, y in ((tint, one), (other_tint, two), (colour, apart)))
+    colour[np.minimum(tint, other_tint) < _GREY] = 0
     return Likeness(correlation, gain, mean - mean_moved, residual, colour)
 
 
@@ -152,6 +155,11 @@ def _moments(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> tuple[n
     sds = [np.sqrt((x * x * weight).sum(axis=(1, 2))) for x in (a, b)]
     correlation = (a * b * weight).sum(axis=(1, 2)) / np.maximum(sds[0] * sds[1], 1e-6)
     return correlation, means[0], means[1], sds[0], sds[1]
+
+
+def _strongest(images: np.ndarray) -> np.ndarray:
+    """The largest mean of a field, sign aside: float32 (m,)."""
+    return np.asarray(np.abs(_fields(images)).max(axis=1))
 
 
 def _fields(images: np.ndarray) -> np.ndarray:

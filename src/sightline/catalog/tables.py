@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline import store
-from sightline.catalog.layout import SPLIT_NAMES, Entry, matched, pattern, split_name
+from sightline.catalog.layout import Entry, matched, pattern, split_name
 from sightline.errors import DataError, RequestError, closest
 from sightline.records import CATALOG_COLUMNS, Catalog, csv_plain, csv_safe, relative_posix
 
@@ -36,7 +36,7 @@ _PATH_NAMES = (
 )
 _LABEL_NAMES = ("label", "class", "class_name", "category", "target", "species", "y")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
-_MEASURED = ("content", "width", "height", "format", "mode", "orientation", "size_bytes", "problem", "note")
+_QUOTED = re.compile(r'[",\r\n]')
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -159,7 +159,8 @@ def of_table(
     splits, split_notes = _splits(table, file)
     root, keys = _keys(file.absolute().parent, paths)
     entries, row_notes = _entries(keys, labels, splits, file)
-    keep = [n for n in table.column_names if n not in (path_name, label_name, "split", *_MEASURED) or n == "group"]
+    ours = {path_name, label_name, *CATALOG_COLUMNS} - {"group"}
+    keep = [n for n in table.column_names if n not in ours]
     return root, entries, table.select(keep), [*notes, *split_notes, *row_notes]
 
 
@@ -182,15 +183,15 @@ def _column(table: pa.Table, asked: str | None, usual: Sequence[str], what: str,
     )
 
 
-def _strings(table: pa.Table, name: str) -> list[str | None]:
-    """A column as text, spaces at the ends and a spreadsheet's apostrophe taken off, empty as None."""
+def _strings(table: pa.Table, name: str, *, own: bool = False) -> list[str | None]:
+    """A column as text, a spreadsheet's apostrophe and (but in `own` tables) spaces at the ends taken off, empty as None."""
     import pyarrow as pa
 
     try:
         values = table.column(name).cast(pa.string()).to_pylist()
     except pa.ArrowException as error:
         raise DataError(f"the column {name!r} holds no text ({table.column(name).type})") from error
-    return [None if v is None else csv_plain(v.strip()) or None for v in values]
+    return [None if v is None else csv_plain(v if own else v.strip()) or None for v in values]
 
 
 def _splits(table: pa.Table, file: Path) -> tuple[list[str | None], list[str]]:
@@ -200,8 +201,8 @@ def _splits(table: pa.Table, file: Path) -> tuple[list[str | None], list[str]]:
         return [None] * table.num_rows, []
     values = _strings(table, name)
     odd = sorted({v for v in values if v is not None and split_name(v) is None})
-    note = f"the column 'split' of {file.name} holds {odd[0]!r}; known: {', '.join(SPLIT_NAMES)}; those rows are split anew"
-    return [split_name(v) for v in values], [note] if odd else []
+    notes = [f"the column {name!r} of {file.name} holds {v!r}, which is no split; those rows are split anew" for v in odd[:3]]
+    return [split_name(v) for v in values], notes
 
 
 def _keys(folder: Path, paths: Sequence[str | None]) -> tuple[Path, list[str | None]]:
@@ -288,11 +289,10 @@ def save(catalog: Catalog, file: Path) -> None:
             pyarrow.parquet.write_table(table, stream)
             return
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow([csv_safe(n) for n in table.column_names])
+        text.write(",".join(_cell(n) for n in table.column_names) + "\n")
         for batch in table.to_batches(max_chunksize=10_000):
             columns = [[_cell(v) for v in column.to_pylist()] for column in batch.columns]
-            rows.writerows(zip(*columns, strict=True))
+            text.writelines(",".join(cells) + "\n" for cells in zip(*columns, strict=True))
         text.detach()
 
 
@@ -302,9 +302,10 @@ def _joined(prefix: str, path: str) -> str:
 
 
 def _cell(value: Any) -> str:
-    """A value as a cell; numbers stay as they are, though they may begin with a minus."""
+    """A value as a cell, quoted where it must be (Python's csv leaves a lone return bare); numbers may begin with a minus."""
     text = "" if value is None else str(value)
-    return text if _NUMBER.fullmatch(text) else csv_safe(text)
+    text = text if _NUMBER.fullmatch(text) else csv_safe(text)
+    return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
 
 
 def load(file: Path, root: Path | None = None) -> Catalog:
@@ -328,7 +329,7 @@ def load(file: Path, root: Path | None = None) -> Catalog:
         raise DataError(
             f"{file} is no catalog: it has no column {missing[0]!r}", "make one with `sightline scan`, which reads other tables"
         )
-    paths = _strings(table, "path")
+    paths = _strings(table, "path", own=True)
     if None in paths or len(set(paths)) < len(paths):
         raise DataError(f"{file} is no catalog: a path is empty or stands there twice", "make one with `sightline scan`")
     folder = file.absolute().parent
@@ -340,7 +341,7 @@ def load(file: Path, root: Path | None = None) -> Catalog:
             columns[name] = _typed(table, name, pa.type_for_alias(kind), file)
     extras = [n for n in table.column_names if n not in CATALOG_COLUMNS]
     text = file.suffix.lower() not in (".parquet", ".pq")
-    columns |= {csv_plain(n): pa.array(_strings(table, n), pa.string()) if text else table.column(n) for n in extras}
+    columns |= {csv_plain(n): pa.array(_strings(table, n, own=True), pa.string()) if text else table.column(n) for n in extras}
     ordered = pa.table(columns).take(pa.array(sorted(range(len(files)), key=lambda i: columns["path"][i].as_py())))
     return Catalog(ordered, base)
 
@@ -352,7 +353,7 @@ def _typed(table: pa.Table, name: str, kind: Any, file: Path) -> Any:
     if name not in table.column_names:
         return pa.nulls(table.num_rows, kind)
     if kind == pa.string():
-        values: list[str | None] = _strings(table, name)
+        values: list[str | None] = _strings(table, name, own=True)
         return pa.array([v or "" for v in values] if name == "content" else values, kind)
     try:
         return table.column(name).cast(kind)
