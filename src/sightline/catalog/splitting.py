@@ -144,8 +144,10 @@ def together(catalog: Catalog, clusters: Duplicates, *, groups: bool = True) -> 
     first: dict[int, int] = {}
     for row, cluster in enumerate(clusters.cluster.tolist()):
         join(row, first.setdefault(cluster, row))
+    problems = catalog.column("problem")
     for a, b in clusters.links.tolist():
-        join(a, b)
+        if problems[a] is None and problems[b] is None:  # an image that is left out bridges nothing
+            join(a, b)
     if groups:
         named: dict[str, int] = {}
         for row, group in enumerate(catalog.column("group")):
@@ -362,20 +364,23 @@ def _class_notes(
 
 
 def leaks(catalog: Catalog, duplicates: Duplicates) -> list[tuple[str, str]]:
-    """(test path, path in train or val) for every test image that has a duplicate there, train first."""
-    number = together(catalog, duplicates, groups=False)
-    columns = zip(catalog.paths, catalog.column("split"), catalog.column("problem"), strict=True)
-    tests: list[tuple[str, int]] = []
-    seen: dict[int, tuple[int, str]] = {}
-    for cluster, (path, name, problem) in zip(number.tolist(), columns, strict=True):
-        if problem is not None or name is None:
-            continue
-        if name == "test":
-            tests.append((path, cluster))
-        else:
-            rank = (SPLITS.index(name), path)
-            seen[cluster] = min(seen.get(cluster, rank), rank)
-    return [(path, seen[cluster][1]) for path, cluster in tests if cluster in seen]
+    """(test path, path in train or val) for every test image that is a duplicate of one there, train first."""
+    paths, splits, problems = (catalog.column(n) for n in ("path", "split", "problem"))
+    members: dict[int, list[int]] = defaultdict(list)
+    for row, cluster in enumerate(duplicates.cluster.tolist()):
+        members[cluster].append(row)
+    alike: dict[int, list[int]] = defaultdict(list)
+    for a, b in duplicates.links.tolist():
+        alike[a].append(b)
+        alike[b].append(a)
+    found: list[tuple[str, str]] = []
+    for row, cluster in enumerate(duplicates.cluster.tolist()):
+        if splits[row] == "test" and problems[row] is None:
+            twins = (r for r in (*members[cluster], *alike[row]) if splits[r] in ("train", "val") and problems[r] is None)
+            first = min(twins, key=lambda r: (SPLITS.index(splits[r]), paths[r]), default=None)
+            if first is not None:
+                found.append((paths[row], paths[first]))
+    return found
 
 
 def straddling(catalog: Catalog, duplicates: Duplicates) -> int:

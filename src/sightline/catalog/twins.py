@@ -85,7 +85,8 @@ def duplicates(catalog: Catalog, cache: Cache, progress: Progress = silent) -> D
         near.append(sorted(row for g in group for row in members[unique[g]]))
     for rows in [*exact, *near]:
         cluster[rows] = min(rows)
-    links = [(members[unique[a]][0], members[unique[b]][0]) for a, b, _ in alike if of[a] != of[b]]
+    apart = [(unique[a], unique[b]) for a, b, _ in alike if of[a] != of[b]]
+    links = [(i, j) for a, b in apart for i in members[a] for j in members[b]]
     near_rows = {row for rows in near for row in rows}
     sets = [*near, *(rows for rows in exact if rows[0] not in near_rows)]
     conflicts = [rows for rows in sets if len({labels[r] for r in rows if labels[r] is not None}) > 1]

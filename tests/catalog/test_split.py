@@ -1,0 +1,311 @@
+"""`split`: nothing is torn apart, nothing moves, every class is in train, and the order of files means nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sightline import catalog
+from sightline.catalog import Duplicates
+from sightline.errors import RequestError
+from sightline.records import CATALOG_COLUMNS, Catalog
+
+
+def make(
+    labels: Sequence[str | None],
+    *,
+    names: Sequence[str] | None = None,
+    splits: Sequence[str | None] | None = None,
+    groups: Sequence[str | None] | None = None,
+    problems: Sequence[str | None] | None = None,
+    contents: Sequence[str] | None = None,
+    **own: Sequence[str | None],
+) -> Catalog:
+    """A catalog of images that exist on paper only."""
+    n = len(labels)
+    names = names or [f"{label}/{i:04d}.jpg" for i, label in enumerate(labels)]
+    values: dict[str, Sequence[object]] = {name: [None] * n for name in CATALOG_COLUMNS}
+    values |= {"path": names, "content": contents or [f"c{name}" for name in names], "label": labels}
+    given_values = {"split": splits, "group": groups, "problem": problems}
+    values |= {k: v for k, v in given_values.items() if v is not None}
+    table = {name: pa.array(values[name], pa.type_for_alias(kind)) for name, kind in CATALOG_COLUMNS.items()}
+    table |= {name: pa.array(v, pa.string()) for name, v in own.items()}
+    return Catalog(pa.table(table), Path("/nowhere"))
+
+
+def alone(found: Catalog, *sets: Sequence[int], links: Sequence[tuple[int, int]] = ()) -> Duplicates:
+    """Duplicates that are those rows."""
+    cluster = np.arange(len(found), dtype=np.int64)
+    for rows in sets:
+        cluster[list(rows)] = min(rows)
+    lists = [[found.paths[r] for r in rows] for rows in sets]
+    return Duplicates(lists, [], [], cluster, np.array(links, np.int64).reshape(-1, 2))
+
+
+def counts(found: Catalog) -> dict[str, Counter[str]]:
+    """Class → split → images."""
+    out: dict[str, Counter[str]] = defaultdict(Counter)
+    for label, name, problem in zip(found.column("label"), found.column("split"), found.column("problem"), strict=True):
+        if problem is None:
+            out[label][name] += 1
+    return out
+
+
+def where(found: Catalog) -> dict[str, str | None]:
+    return dict(zip(found.paths, found.column("split"), strict=True))
+
+
+# ------------------------------------------------------------------------------------------------------------ by numbers
+
+
+def test_shares_are_those_of_every_class() -> None:
+    found = make(["a"] * 800 + ["b"] * 200)
+    done = catalog.split(found, val=0.15, test=0.2, clusters=alone(found))
+    assert counts(done) == {"a": {"train": 520, "val": 120, "test": 160}, "b": {"train": 130, "val": 30, "test": 40}}
+
+
+def test_numbers_are_exact_and_divided_by_class_size() -> None:
+    found = make(["a"] * 70 + ["b"] * 20 + ["c"] * 13)
+    done = catalog.split(found, val=10, test=20, clusters=alone(found))
+    total = Counter(done.column("split"))
+    assert total == {"train": 73, "val": 10, "test": 20}
+    assert counts(done)["a"]["test"] in (13, 14)
+
+
+@pytest.mark.parametrize(
+    ("n", "val", "test", "expected"),
+    [
+        (1, 0.15, 0.2, {"train": 1}),
+        (2, 0.15, 0.2, {"train": 1, "val": 1}),
+        (2, 0, 0.2, {"train": 1, "test": 1}),
+        (3, 0.15, 0.2, {"train": 1, "val": 1, "test": 1}),
+        (4, 0.15, 0.2, {"train": 2, "val": 1, "test": 1}),
+        (5, 0, 0, {"train": 5}),
+    ],
+)
+def test_small_classes(n: int, val: float, test: float, expected: dict[str, int]) -> None:
+    found = make(["few"] * n + ["many"] * 100)
+    assert counts(catalog.split(found, val=val, test=test, clusters=alone(found)))["few"] == expected
+
+
+def test_a_class_of_copies_is_one_image() -> None:
+    found = make(["a"] * 4 + ["b"] * 20)
+    done = catalog.split(found, clusters=alone(found, range(4)))
+    assert counts(done)["a"] == {"train": 4}
+    assert "not in val: 'a'" in done.notes
+
+
+@pytest.mark.parametrize(
+    ("val", "test"), [(0.5, 0.5), (5, 5), (100, 0), (-1, 0), (1.0, 0.0), (float("nan"), 0.1), (True, 0.1), (0.2, -0.1)]
+)
+def test_sizes_that_cannot_be(val: float, test: float) -> None:
+    found = make(["a"] * 5 + ["b"] * 5)
+    with pytest.raises(RequestError):
+        catalog.split(found, val=val, test=test, clusters=alone(found))
+
+
+def test_rows_with_a_problem_or_without_a_class_have_no_split() -> None:
+    found = make(["a"] * 10 + [None], problems=["empty"] + [None] * 10)
+    done = catalog.split(found, clusters=alone(found))
+    assert done.column("split")[0] is None
+    assert done.column("split")[-1] is None
+    assert done.column("problem")[0] == "empty"
+
+
+def test_another_seed_is_another_split() -> None:
+    found = make(["a"] * 50 + ["b"] * 50)
+    first, again, other = (where(catalog.split(found, seed=s, clusters=alone(found))) for s in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+# ------------------------------------------------------------------------------------------------------------ properties
+
+
+@st.composite
+def sets_of_images(draw: st.DrawFn) -> tuple[Catalog, Duplicates]:
+    """Classes of any size, with duplicates and groups across them."""
+    n = draw(st.integers(1, 60))
+    labels = draw(st.lists(st.sampled_from("aaabbc"), min_size=n, max_size=n))
+    groups = draw(st.lists(st.sampled_from([None, None, None, "g1", "g2"]), min_size=n, max_size=n))
+    pair = st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)).map(sorted).filter(lambda p: p[0] < p[1])
+    found = make(labels, groups=groups)
+    sets: list[list[int]] = []
+    for a, b in draw(st.lists(pair, max_size=n // 3)):
+        if not any(a in s or b in s for s in sets):
+            sets.append([a, b])
+    return found, alone(found, *sets, links=draw(st.lists(pair, max_size=2)))
+
+
+def shuffled(found: Catalog, twins: Duplicates, order: np.ndarray) -> tuple[Catalog, Duplicates]:
+    place = np.argsort(order)
+    cluster = place[twins.cluster][order]
+    return (
+        dataclasses.replace(found, table=found.table.take(pa.array(order))),
+        dataclasses.replace(twins, cluster=cluster, links=place[twins.links]),
+    )
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    images=sets_of_images(), val=st.sampled_from([0, 0.15, 0.3]), test=st.sampled_from([0, 0.2, 0.4]), seed=st.integers(0, 9)
+)
+def test_nothing_is_torn_apart_and_every_class_is_in_train(
+    images: tuple[Catalog, Duplicates], val: float, test: float, seed: int
+) -> None:
+    found, twins = images
+    done = catalog.split(found, val=val, test=test, seed=seed, clusters=twins)
+    splits = done.column("split")
+    assert all(s in ("train", "val", "test") for s in splits)
+    for number in np.unique(catalog.together(done, twins)):
+        assert len({splits[i] for i in np.flatnonzero(catalog.together(done, twins) == number)}) == 1
+    assert catalog.straddling(done, twins) == 0
+    assert catalog.leaks(done, twins) == []
+    assert all(c["train"] > 0 for c in counts(done).values())
+    for name, share in (("val", val), ("test", test)):
+        if not share:
+            assert name not in splits
+
+
+@settings(max_examples=60, deadline=None)
+@given(images=sets_of_images(), data=st.data())
+def test_the_order_of_files_means_nothing(images: tuple[Catalog, Duplicates], data: st.DataObject) -> None:
+    found, twins = images
+    order = np.array(data.draw(st.permutations(range(len(found)))))
+    mixed, mixed_twins = shuffled(found, twins, order)
+    assert where(catalog.split(found, clusters=twins)) == where(catalog.split(mixed, clusters=mixed_twins))
+
+
+@settings(max_examples=60, deadline=None)
+@given(images=sets_of_images(), more=st.lists(st.sampled_from("abcd"), max_size=20), data=st.data())
+def test_what_was_assigned_stays(images: tuple[Catalog, Duplicates], more: list[str], data: st.DataObject) -> None:
+    found, twins = images
+    before = catalog.split(found, clusters=twins)
+    n = len(found)
+    larger = make(
+        [*found.column("label"), *more],
+        names=[*found.paths, *(f"new/{i}.jpg" for i in range(len(more)))],
+        groups=[*found.column("group"), *([None] * len(more))],
+    )
+    pair = st.tuples(st.integers(0, n - 1), st.integers(n, n + len(more) - 1))
+    links = data.draw(st.lists(pair, max_size=6)) if more else []
+    cluster = np.concatenate([twins.cluster, np.arange(n, n + len(more))])
+    joined = dataclasses.replace(
+        twins, cluster=cluster, links=np.array([*twins.links.tolist(), *links], np.int64).reshape(-1, 2)
+    )
+    after = catalog.split(larger, previous=before, clusters=joined)
+    assert {p: where(after)[p] for p in found.paths} == where(before)
+    again = catalog.split(after, clusters=joined)  # also when the table itself is split once more
+    assert {p: s for p, s in where(again).items() if where(after)[p]} == {p: s for p, s in where(after).items() if s}
+    assert catalog.straddling(after, joined) == 0
+    linked = defaultdict(set)
+    for a, b in links:
+        linked[b].add(where(before)[found.paths[a]])
+    for row, splits in linked.items():
+        problem = after.column("problem")[row]
+        if len(splits) > 1:
+            assert problem is not None and problem.startswith("bridges ")
+            assert after.column("split")[row] is None
+    assert all((p is not None) == (s is None) for p, s in zip(after.column("problem"), after.column("split"), strict=True))
+
+
+# ------------------------------------------------------------------------------------------------- given and earlier splits
+
+
+def test_a_new_image_that_bridges_train_and_test_is_left_out() -> None:
+    found = make(["a"] * 20 + ["b"] * 20)
+    before = catalog.split(found, clusters=alone(found))
+    splits = before.column("split")
+    train, test = splits.index("train"), splits.index("test")
+    larger = make([*found.column("label"), "a"], names=[*found.paths, "a/new.jpg"])
+    after = catalog.split(larger, previous=before, clusters=alone(larger, links=[(train, 40), (test, 40)]))
+    assert after.column("problem")[40] == "bridges train and test"
+    assert after.column("split")[40] is None
+    assert any("left out, such as a/new.jpg" in note for note in after.notes)
+    assert where(after) == where(before) | {"a/new.jpg": None}
+
+
+def test_a_new_copy_goes_where_its_original_is() -> None:
+    found = make(["a"] * 20 + ["b"] * 20)
+    before = catalog.split(found, clusters=alone(found))
+    for name in ("train", "val", "test"):
+        row = before.column("split").index(name)
+        larger = make([*found.column("label"), "a"], names=[*found.paths, "a/new.jpg"])
+        assert catalog.split(larger, previous=before, clusters=alone(larger, [row, 40])).column("split")[40] == name
+
+
+def test_an_earlier_image_is_known_by_its_content() -> None:
+    found = make(["a"] * 20 + ["b"] * 20)
+    before = catalog.split(found, clusters=alone(found))
+    renamed = make(found.column("label"), names=[f"x/{i:03d}.jpg" for i in range(40)], contents=found.column("content"))
+    after = catalog.split(renamed, previous=before, clusters=alone(renamed), seed=7)
+    assert after.column("split") == before.column("split")
+
+
+def test_val_is_carved_out_of_a_given_train() -> None:
+    given = ["train"] * 80 + ["test"] * 20
+    found = make(["a", "b"] * 50, splits=given)
+    done = catalog.split(found, clusters=alone(found))
+    assert done.column("split")[80:] == given[80:]
+    assert Counter(done.column("split")) == {"train": 65, "val": 15, "test": 20}
+    assert "no val split was given: it is carved out of train" in done.notes
+    again = catalog.split(found, previous=done, clusters=alone(found), seed=5)
+    assert where(again) == where(done)
+
+
+def test_a_given_split_is_kept_whole_and_its_leaks_are_told() -> None:
+    given = ["train"] * 40 + ["val"] * 5 + ["test"] * 5
+    found = make(["a", "b"] * 25, splits=given)
+    twins = alone(found, [0, 45], [44, 46], [1, 2])
+    done = catalog.split(found, clusters=twins)
+    assert done.column("split") == given
+    paths = found.paths
+    assert catalog.leaks(done, twins) == [(paths[45], paths[0]), (paths[46], paths[44])]
+    assert catalog.straddling(done, twins) == 2
+
+
+def test_no_val_is_carved_where_none_is_wanted() -> None:
+    given = ["train"] * 8 + ["test"] * 2
+    found = make(["a", "b"] * 5, splits=given)
+    assert catalog.split(found, val=0, clusters=alone(found)).column("split") == given
+
+
+def test_rows_without_a_split_in_a_table_that_has_some() -> None:
+    found = make(["a", "b"] * 50, splits=["train"] * 30 + ["val"] * 3 + ["test"] * 2 + [None] * 65)
+    done = catalog.split(found, clusters=alone(found))
+    assert done.column("split")[:35] == found.column("split")[:35]
+    assert Counter(done.column("split")) == {"train": 65, "val": 15, "test": 20}
+
+
+# ---------------------------------------------------------------------------------------------------------------- groups
+
+
+def test_groups_by_column_and_by_pattern() -> None:
+    labels = ["a", "b"] * 30
+    people = [f"p{i // 6}" for i in range(60)]
+    found = make(labels, names=[f"{p}_{i}.jpg" for i, p in enumerate(people)], person=people)
+    for group_by in ("person", r"^(p\d+)_"):
+        done = catalog.split(found, group_by=group_by, clusters=alone(found))
+        assert done.column("group") == people
+        splits: dict[str, set[str]] = defaultdict(set)
+        for person, name in zip(people, done.column("split"), strict=True):
+            splits[person].add(name)
+        assert all(len(s) == 1 for s in splits.values())
+        assert Counter(done.column("split")) == {"train": 36, "val": 12, "test": 12}
+
+
+def test_a_group_that_is_nothing() -> None:
+    found = make(["a", "b"] * 5, person=["x"] * 10)
+    with pytest.raises(RequestError, match="'persn' is no column") as caught:
+        catalog.split(found, group_by="persn", clusters=alone(found))
+    assert caught.value.hint == "did you mean the column 'person'?"
+    with pytest.raises(RequestError, match="not a regular expression"):
+        catalog.split(found, group_by="(", clusters=alone(found))
