@@ -64,9 +64,8 @@ def main() -> None:
         for side, python in pythons.items():
             results[side].append(once(side, python, options.photos, options.network, best[side], options.limit))
     name, size = NETWORKS[options.network]
-    print(
-        f"{name} at {size} px, {results['sightline'][0]['images']:.0f} images, {options.rounds} rounds, images/s (median [min, max])"
-    )
+    images = results["sightline"][0]["images"]
+    print(f"{name} at {size} px, {images:.0f} images, {options.rounds} rounds, images/s (median [min, max])")
     ours = {key: statistics.median(r[key] for r in results["sightline"]) for key in ("rate", "whole")}
     for side, runs in results.items():
         cells = []

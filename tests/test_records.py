@@ -11,19 +11,9 @@ from hypothesis import strategies as st
 
 from sightline import store
 from sightline.errors import DataError, ModelFileError, RequestError
-from sightline.records import (
-    Backbone,
-    Card,
-    Explanation,
-    Predictions,
-    Preprocess,
-    Recipe,
-    Run,
-    csv_plain,
-    csv_safe,
-    from_plain,
-    read_predictions,
-)
+from sightline.inputs import read_predictions
+from sightline.plain import csv_plain, csv_safe, from_plain
+from sightline.records import Backbone, Card, Explanation, Predictions, Preprocess, Recipe, Run
 
 
 def test_a_card_comes_back_from_json() -> None:

@@ -17,16 +17,8 @@ import numpy as np
 
 from sightline import catalog, engine, features, heads, networks
 from sightline.errors import ModelFileError, RequestError
-from sightline.records import (
-    Backbone,
-    Card,
-    Catalog,
-    Head,
-    Predictions,
-    Progress,
-    from_plain,
-    silent,
-)
+from sightline.plain import from_plain
+from sightline.records import Backbone, Card, Catalog, Head, Predictions, Progress, silent
 from sightline.store import Cache, canonical_json, file_digest, write_bytes
 
 _PACKAGES = ("sightline", "torch", "torchvision", "timm", "openvino", "numpy", "scikit-learn", "pillow")

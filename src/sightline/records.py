@@ -6,10 +6,6 @@ import csv
 import dataclasses
 import io
 import json
-import os
-import re
-import tomllib
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +15,8 @@ from typing import Any, ClassVar, Literal, TypeVar
 import numpy as np
 
 from sightline import store
-from sightline.errors import DataError, ModelFileError, RequestError, unknown
+from sightline.errors import ModelFileError, RequestError, unknown
+from sightline.plain import csv_safe
 
 if typing.TYPE_CHECKING:
     import pyarrow as pa
@@ -35,69 +32,6 @@ Progress = Callable[[str, int, int], None]
 
 def silent(stage: str, done: int, total: int) -> None:
     """A `Progress` that says nothing."""
-
-
-# ------------------------------------------------------------------------------------------------- JSON in and out
-
-
-def from_plain(kind: type[T], value: Mapping[str, Any], what: str) -> T:
-    """Build a record from JSON's types, checking every key and type.
-
-    Args:
-        kind: A dataclass.
-        value: What `store.plain` makes of such a record; absent keys take their defaults.
-        what: What is being read, for messages, such as "recipe".
-
-    Raises:
-        RequestError: An unknown key ("did you mean"), a missing one, or a value of another type.
-    """
-    hints = typing.get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}  # type: ignore[arg-type]
-    for key in value:
-        if key not in fields:
-            raise unknown(f"setting in the {what}", key, fields)
-    arguments: dict[str, Any] = {}
-    for name, spec in fields.items():
-        if name in value:
-            arguments[name] = _convert(hints[name], value[name], f"{name!r} in the {what}")
-        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
-            raise RequestError(f"the {what} has no {name!r}", f"add {name} to it")
-    return kind(**arguments)
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """One JSON value as the type `hint` says, or an error that names where it stands."""
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in parts:
-            return None
-        for part in (p for p in parts if p is not type(None)):
-            try:
-                return _convert(part, value, where)
-            except RequestError:
-                continue
-    elif origin is Literal:
-        if value in parts:
-            return value
-        if isinstance(value, str):
-            raise unknown(where, value, [str(p) for p in parts])
-    elif origin is tuple and isinstance(value, list | tuple):
-        if len(parts) == 2 and parts[1] is Ellipsis:
-            return tuple(_convert(parts[0], v, where) for v in value)
-        if len(parts) == len(value):
-            return tuple(_convert(p, v, where) for p, v in zip(parts, value, strict=True))
-    elif origin in (Mapping, dict) or getattr(origin, "__name__", "") == "Mapping":
-        if isinstance(value, Mapping):
-            return {str(k): _convert(parts[1], v, where) for k, v in value.items()}
-    elif dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return from_plain(typing.cast(type, hint), value, where)
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
-        return value
-    raise RequestError(f"{where} cannot be {value!r}", f"it is a {getattr(hint, '__name__', hint)}")
 
 
 # ------------------------------------------------------------------------------------------------------- catalog
@@ -239,33 +173,6 @@ class Recipe:
     def id(self) -> str:
         """The recipe's identity."""
         return store.digest(self)
-
-
-def read_recipe(file: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
-    """Read a recipe from TOML.
-
-    Args:
-        file: The TOML file.
-        changes: Values that go before the file's: a key of the recipe, or else one of its settings, with or without
-            `settings.` before it.
-
-    Raises:
-        RequestError: The file is missing or is no TOML, or a key or a value is wrong.
-    """
-    try:
-        value = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise RequestError(f"there is no recipe {file}", "name a .toml file") from error
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise RequestError(f"the recipe {file} cannot be read ({error})", "see the documentation of TOML, toml.io") from error
-    known = {f.name for f in dataclasses.fields(Recipe)} - {"settings"}
-    settings = value.get("settings", {})
-    for key, new in (changes or {}).items():
-        if key in known:
-            value[key] = new
-        elif isinstance(settings, dict):
-            value["settings"] = settings = {**settings, key.removeprefix("settings."): new}
-    return from_plain(Recipe, value, f"recipe {file.name}")
 
 
 # ---------------------------------------------------------------------------------------------------- preprocess
@@ -433,19 +340,6 @@ class Predictions:
         return text.getvalue()
 
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
-
-
-def csv_safe(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula: a leading `= + - @`, tab or return gets an apostrophe before it."""
-    return f"'{cell}" if _FORMULA.match(cell) else cell
-
-
-def csv_plain(cell: str) -> str:
-    """What `csv_safe` was given."""
-    return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
-
-
 # --------------------------------------------------------------------------------------------------- explanation
 
 
@@ -561,47 +455,3 @@ class Run:
     def classifier_file(self) -> Path:
         """Where its classifier lies."""
         return self.folder / "classifier.safetensors"
-
-
-def read_predictions(file: Path) -> Predictions:
-    """Read a table of predictions: Sightline's own, or another tool's with the columns `path` and `p:CLASS` per class.
-
-    `label` may be absent or empty. Probabilities are taken as they are, rows rescaled to sum to 1 where they are within
-    1 % of it.
-
-    Raises:
-        RequestError: The file is missing.
-        DataError: A column is missing, a value is not a number, or a row does not sum to 1.
-    """
-    if not file.is_file():
-        raise RequestError(f"{file} does not exist")
-    with open(file, encoding="utf-8-sig", newline="") as text:
-        rows = list(csv.DictReader(text))
-    names = list(rows[0]) if rows else []
-    columns = [n for n in names if n and n.startswith("p:")]
-    if "path" not in names or not columns:
-        hint = "it needs the columns path, label (may be empty), and p:CLASS for every class"
-        raise DataError(f"{file} is not a table of predictions", hint)
-    classes = tuple(c.removeprefix("p:") for c in columns)
-    index = {c: i for i, c in enumerate(classes)}
-    try:
-        probs = np.array([[float(r[c]) for c in columns] for r in rows], dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{file} holds a probability that is not a number ({error})") from error
-    total = probs.sum(axis=1)
-    wrong = np.flatnonzero(~(np.abs(total - 1) <= 0.01) | (probs < 0).any(axis=1))
-    if wrong.size:
-        where = f"row {wrong[0] + 2} of {file} ({rows[wrong[0]]['path']})"
-        raise DataError(f"the probabilities in {where} sum to {total[wrong[0]]:.4g}", "they must sum to 1, none below 0")
-    exact = np.abs(total - 1) <= 1e-9  # what Sightline wrote comes back bit by bit
-    probs = np.where(exact[:, None], probs, probs / total[:, None])
-    true = [index.get(csv_plain(r.get("label") or ""), -1) for r in rows]
-    return Predictions(tuple(csv_plain(r["path"]) for r in rows), classes, np.array(true, dtype=np.int64), probs)
-
-
-def relative_posix(file: Path, folder: Path) -> str:
-    """`file` relative to `folder` with forward slashes, `..` where it must; absolute on another Windows drive."""
-    try:
-        return Path(os.path.relpath(file, folder)).as_posix()
-    except ValueError:
-        return Path(file).resolve().as_posix()

@@ -95,7 +95,8 @@ def test_every_entry_of_a_registry_is_documented() -> None:
 
 def check_recipe(file: Path) -> None:
     """Read a recipe and its method's own settings."""
-    from sightline.records import from_plain, read_recipe
+    from sightline.inputs import read_recipe
+    from sightline.plain import from_plain
     from sightline.training import methods, scratch
 
     kinds = {"features": methods.FeaturesSettings, "baseline": methods.BaselineSettings, "scratch": scratch.ScratchSettings}

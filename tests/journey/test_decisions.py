@@ -62,7 +62,7 @@ def test_predictions_are_matched_by_path_or_by_its_unambiguous_end() -> None:
 def test_a_recipe_reads_back_from_its_toml() -> None:
     import tomllib
 
-    from sightline.records import from_plain
+    from sightline.plain import from_plain
 
     recipe = Recipe(head="mlp", settings={"refit": False, "head": {"layers": [[512, 0.3]], "rate": 1e-4}}, seed=7)
     assert from_plain(Recipe, tomllib.loads(toml(recipe)), "recipe") == dataclasses.replace(recipe)

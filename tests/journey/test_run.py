@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from sightline import classifier, report
-from sightline.records import Run, read_predictions
+from sightline.inputs import read_predictions
+from sightline.records import Run
 
 METHODS = "baseline,shortcut,features"
 

@@ -16,7 +16,8 @@ from torch import nn
 from sightline import networks
 from sightline.errors import RequestError, WeightsError
 from sightline.networks import known
-from sightline.records import Backbone, from_plain
+from sightline.plain import from_plain
+from sightline.records import Backbone
 from sightline.store import Cache, plain
 
 MY_NET = """

@@ -10,7 +10,7 @@ import torch
 
 from sightline.errors import DataError, RequestError
 from sightline.networks.classics import CLASSICS
-from sightline.records import from_plain
+from sightline.plain import from_plain
 from sightline.store import plain
 from sightline.training import augment, scratch
 from sightline.training.scratch import MEAN, STD, ScratchFit, ScratchSettings

@@ -16,7 +16,8 @@ from sightline.catalog.layout import Entry
 from sightline.catalog.reading import Reading, read_files
 from sightline.catalog.walking import walk
 from sightline.errors import DataError, RequestError
-from sightline.records import CATALOG_COLUMNS, Catalog, Progress, relative_posix, silent
+from sightline.plain import relative_posix
+from sightline.records import CATALOG_COLUMNS, Catalog, Progress, silent
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -266,7 +266,7 @@ def _needs(
     """
     total = sum(images.values())
     wanted = {name: _count(share, total, name) for name, share in shares.items()}
-    if total and sum(wanted.values()) >= total:
+    if total and sum(share if isinstance(share, int) else share * total for share in shares.values()) >= total:
         asked = " and ".join(f"{n}={shares[n]}" for n in wanted if shares[n])
         raise RequestError(f"{asked} of {total:,} images leaves nothing to train on", "make them smaller")
     need: dict[str, Counter[str]] = {}

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from sightline import store
 from sightline.catalog.layout import Entry, matched, pattern, split_name
 from sightline.errors import DataError, RequestError, closest
-from sightline.records import CATALOG_COLUMNS, Catalog, csv_plain, csv_safe, relative_posix
+from sightline.plain import csv_plain, csv_safe, relative_posix
+from sightline.records import CATALOG_COLUMNS, Catalog
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -101,9 +101,9 @@ def run(
       sightline run "my photos"
       sightline run photos --backbone resnet50 --methods baseline,shortcut,features --budget 5m
     """
-    from sightline import journey, records, store
+    from sightline import inputs, journey, store
 
-    chosen = None if recipe is None else records.read_recipe(options.output(recipe))
+    chosen = None if recipe is None else inputs.read_recipe(options.output(recipe))
     request = journey.Request(
         photos=photos,
         out=out,

@@ -59,9 +59,9 @@ def train(
     Example:
       sightline train catalog.csv recipes/cats.toml -o runs/cats --set seed=1
     """
-    from sightline import journey, records, store
+    from sightline import inputs, journey, store
 
-    chosen = records.read_recipe(options.output(recipe), options.assignments(changes))
+    chosen = inputs.read_recipe(options.output(recipe), options.assignments(changes))
     with console.progress() as progress:
         table = data.open_catalog(catalog, progress)
         run = journey.train(

@@ -14,7 +14,8 @@ from sightline.errors import DataError, unknown
 from sightline.heads import centroid, constant, forest, knn, logistic, mlp, ridge
 from sightline.heads.problem import Arrays, Outcome, Problem, check_features, checked, linear_logits, one_blas_thread
 from sightline.heads.softmax import softmax
-from sightline.records import Head, from_plain
+from sightline.plain import from_plain
+from sightline.records import Head
 
 
 @dataclass(frozen=True, slots=True)

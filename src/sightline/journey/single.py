@@ -14,12 +14,13 @@ from sightline import __version__, classifier, demo, engine, evaluation, report
 from sightline import catalog as catalogs
 from sightline.classifier import Classifier, environment
 from sightline.errors import DataError, RequestError, unknown
+from sightline.inputs import read_predictions
 from sightline.journey import folder as folders
 from sightline.journey import gallery
 from sightline.journey.gather import open_photos
 from sightline.journey.main import Say, reuse, run
 from sightline.journey.request import Request, slug
-from sightline.records import Catalog, Predictions, Progress, Recipe, Run, read_predictions, silent
+from sightline.records import Catalog, Predictions, Progress, Recipe, Run, silent
 from sightline.store import Cache, atomic_file, digest, write_text
 from sightline.training import methods
 from sightline.training.work import Work

@@ -12,7 +12,8 @@ import numpy as np
 from sightline.errors import RequestError, WeightsError, closest, unknown
 from sightline.networks import hub, known, user, weights
 from sightline.networks.known import SPECIAL, Entry
-from sightline.records import Backbone, Preprocess, from_plain
+from sightline.plain import from_plain
+from sightline.records import Backbone, Preprocess
 from sightline.store import Cache, digest, plain
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sightline.errors import unknown
-from sightline.records import Preprocess, from_plain
+from sightline.plain import from_plain
+from sightline.records import Preprocess
 from sightline.store import Cache, digest
 
 SPECIAL = ("none", "file", "pixels")

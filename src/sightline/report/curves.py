@@ -13,7 +13,9 @@ import numpy as np
 
 from sightline import evaluation
 from sightline.errors import SightlineError
-from sightline.records import Predictions, csv_plain, read_predictions
+from sightline.inputs import read_predictions
+from sightline.plain import csv_plain
+from sightline.records import Predictions
 from sightline.report import svg
 from sightline.report.words import at, count, decimal, percent, short
 

@@ -11,7 +11,8 @@ import numpy as np
 from sightline import heads, networks, pixels
 from sightline.classifier import Classifier
 from sightline.errors import DataError
-from sightline.records import Backbone, Predictions, Preprocess, Recipe, from_plain
+from sightline.plain import from_plain
+from sightline.records import Backbone, Predictions, Preprocess, Recipe
 from sightline.store import plain
 from sightline.training.work import Candidate, Work, adapted, make_classifier, with_card
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from sightline import engine, heads, networks
 from sightline.errors import DataError, RequestError, unknown
-from sightline.records import Backbone, Predictions, Preprocess, Recipe, from_plain
+from sightline.plain import from_plain
+from sightline.records import Backbone, Predictions, Preprocess, Recipe
 from sightline.training import from_scratch, precision, shortcut
 from sightline.training.work import (
     CROSS_VALIDATE_BELOW,

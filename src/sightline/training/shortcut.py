@@ -10,7 +10,8 @@ import numpy as np
 
 from sightline import evaluation, heads
 from sightline.features import FILE_FEATURES
-from sightline.records import Backbone, Predictions, Preprocess, Recipe, from_plain
+from sightline.plain import from_plain
+from sightline.records import Backbone, Predictions, Preprocess, Recipe
 from sightline.training.work import Candidate, Work, extract, folds_for, make_classifier, undecodable
 
 ALARM_AUC = 0.85
