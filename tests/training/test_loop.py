@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -98,6 +99,15 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     assert same(weights(first), weights(again))
     assert [(e.train_loss, e.val_loss) for e in a.history] == [(e.train_loss, e.val_loss) for e in b.history]
     assert not same(weights(first), weights(other))
+
+
+def test_it_leaves_the_programs_threads_alone() -> None:
+    before = torch.get_num_threads()
+    found: list[int] = []
+    run(small(), bars(40), progress=lambda *_: found.append(torch.get_num_threads()))
+    with ThreadPoolExecutor(1) as later:
+        found.append(later.submit(torch.get_num_threads).result())
+    assert set(found) == {before} and torch.get_num_threads() == before
 
 
 def test_it_leaves_the_programs_own_randomness_alone() -> None:

@@ -216,12 +216,17 @@ class Feed:
             return x, torch.from_numpy(self.data.y[rows]).to(self.device)
 
         plan = batches(order, batch_size)
-        with ThreadPoolExecutor(1, thread_name_prefix="augment") as worker:
-            ahead = worker.submit(make, plan[0])
-            for following in plan[1:]:
-                ready, ahead = ahead, worker.submit(make, following)
-                yield ready.result()
-            yield ahead.result()
+        # The worker keeps to one thread of its own: with a second team of threads beside the step's, both wait in turn.
+        threads = torch.get_num_threads()
+        try:
+            with ThreadPoolExecutor(1, "augment", initializer=torch.set_num_threads, initargs=(1,)) as worker:
+                ahead = worker.submit(make, plan[0])
+                for following in plan[1:]:
+                    ready, ahead = ahead, worker.submit(make, following)
+                    yield ready.result()
+                yield ahead.result()
+        finally:
+            torch.set_num_threads(threads)
 
 
 @torch.no_grad()
