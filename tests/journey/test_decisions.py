@@ -40,7 +40,12 @@ def test_the_best_on_common_images_is_chosen_and_never_the_shortcut() -> None:
     paths = tuple(map(str, range(9, -1, -1))) + tuple(f"more {i}" for i in range(10))
     val = fake("features", 10, 20, paths).val
     wide = dataclasses.replace(fake("features", 10, 20), val=val)
-    assert main.choose([better, wide]) is wide
+    chosen = main.choose([better, dataclasses.replace(wide, label="wide")])
+    assert chosen.label == "wide"
+    assert main.choose([fake("features", 9, 10), fake("scratch", 8, 10)]).note is None
+    low = dataclasses.replace(wide, val=fake("features", 13, 20, paths).val)  # 65 % of 20, but 100 % of the common 10
+    told = main.choose([better, dataclasses.replace(low, label="low")])
+    assert told.label == "low" and told.note == "on the 10 images that all were held out on: 100.0%; scratch 90.0%"
 
 
 def test_predictions_are_matched_by_path_or_by_its_unambiguous_end() -> None:

@@ -142,20 +142,37 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
 
     `shortcut` is never chosen: it does not look at photographs.
     """
-    finalists: dict[tuple[str, str], Candidate] = {}
-    for c in candidates:
-        key = (c.classifier.card.method, c.classifier.card.backbone.name)
-        if key[0] != "shortcut" and key not in finalists:
-            finalists[key] = c  # each method gives its best first
-    final = list(finalists.values()) or list(candidates)
+    final = _finalists(candidates)
     common = set.intersection(*(set(c.val.paths) for c in final))
 
     def rank(c: Candidate) -> tuple[float, float]:
-        rows = np.array([p in common for p in c.val.paths], dtype=bool)
-        shared = dataclasses.replace(c, val=c.val.select(rows)) if common else c
+        shared = _on(c, common) if common else c
         return -shared.val_accuracy, shared.val_log_loss
 
-    return min(final, key=rank)
+    best = min(final, key=rank)
+    higher = [c for c in final if c.val_accuracy > best.val_accuracy]
+    if not higher:
+        return best
+    # A higher number on other images: say what decided.
+    told = ", ".join(f"{c.label} {_on(c, common).val_accuracy:.1%}" for c in higher)
+    mine = f"on the {len(common):,} images that all were held out on: {_on(best, common).val_accuracy:.1%}; {told}"
+    return dataclasses.replace(best, note=f"{best.note}; {mine}" if best.note else mine)
+
+
+def _finalists(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The best of each method and backbone; never `shortcut` where there is another."""
+    found: dict[tuple[str, str], Candidate] = {}
+    for c in candidates:
+        key = (c.classifier.card.method, c.classifier.card.backbone.name)
+        if key[0] != "shortcut":
+            found.setdefault(key, c)  # each method gives its best first
+    return list(found.values()) or list(candidates)
+
+
+def _on(candidate: Candidate, paths: set[str]) -> Candidate:
+    """A candidate with its held-out answers on some images only."""
+    rows = np.array([p in paths for p in candidate.val.paths], dtype=bool)
+    return dataclasses.replace(candidate, val=candidate.val.select(rows))
 
 
 class _Clock:
@@ -238,7 +255,7 @@ def _describe(
         clean = test.select(np.array([p not in leaked for p in test.paths], dtype=bool))
     labels = [chosen.classifier.card.method, chosen.classifier.card.backbone.name]
     ordered = sorted(candidates, key=lambda c: c.val_accuracy)
-    rungs = [folders.rung(c, _same(c, chosen)) for c in ordered]
+    rungs = [folders.rung(chosen if _same(c, chosen) else c, _same(c, chosen)) for c in ordered]
     skipped = [{"method": s.recipe.method, "backbone": s.recipe.backbone, "why": s.why_not} for s in plan.steps if s.why_not]
     return {
         "version": 1,
