@@ -6,7 +6,7 @@ else
 BIN := .venv/bin
 endif
 PHOTOS ?= photos
-PYTEST := $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest -n 2
 READY := .venv/.ready
 
 .PHONY: setup demo run test lint check bench clean
@@ -34,8 +34,9 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# All tests, the slow ones too.
 check: lint
-	$(PYTEST)
+	$(PYTEST) -m ""
 
 bench: $(READY)
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores; before anything reads it
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import json
 import subprocess
 import sys
 from collections.abc import Callable

@@ -73,6 +73,7 @@ def test_timm_weights_under_a_torchvision_name(tmp_path: Path) -> None:
         assert float((network(x)[1] - expected).abs().max()) <= 1e-5 * float(expected.abs().max())
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_imagenet_photographs(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """58 ImageNet photographs: the same answers as timm's own network behind timm's own transform, which share no code with us.
