@@ -250,6 +250,14 @@ def test_an_earlier_image_is_known_by_its_content() -> None:
     assert after.column("split") == before.column("split")
 
 
+def test_an_edited_image_is_known_by_its_path() -> None:
+    found = make(["a"] * 20 + ["b"] * 20)
+    before = catalog.split(found, clusters=alone(found))
+    edited = make(found.column("label"), contents=[f"edited{i}" for i in range(40)])
+    after = catalog.split(edited, previous=before, clusters=alone(edited), seed=7)
+    assert after.column("split") == before.column("split")
+
+
 def test_val_is_carved_out_of_a_given_train() -> None:
     given = ["train"] * 80 + ["test"] * 20
     found = make(["a", "b"] * 50, splits=given)

@@ -181,6 +181,15 @@ def test_a_saved_catalog_finds_its_images_again(photos: Photos, tmp_path: Path) 
     assert again.column("problem") == [None, None]
 
 
+def test_numbers_of_the_users_stay_numbers_in_csv(photos: Photos, tmp_path: Path) -> None:
+    root = photos("1.jpg")
+    (root / "t.csv").write_text("path,label,west\n1.jpg,-cat,-3.2e1\n", encoding="utf-8")
+    catalog.save(catalog.scan(root / "t.csv"), tmp_path / "c.csv")
+    line = (tmp_path / "c.csv").read_text(encoding="utf-8").splitlines()[1]
+    assert ",'-cat," in line
+    assert line.endswith(",-3.2e1")
+
+
 def test_a_table_of_the_users_is_no_catalog(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label\n1.jpg,a\n", encoding="utf-8")
     with pytest.raises(DataError, match="no catalog: it has no column 'content'"):

@@ -109,6 +109,17 @@ def test_a_change_in_one_place_shows_in_the_residual(paint: Paint) -> None:
     assert changed.residual[0] > 0.3
 
 
+def test_the_most_alike_digits_of_two_writers_are_told_apart_in_pixels() -> None:
+    from sklearn.datasets import load_digits
+
+    images = [Image.fromarray((load_digits().images[i] * 255 / 16).round().astype(np.uint8)) for i in (1076, 1134)]
+    gray = [np.asarray(i.resize((32, 32), Image.Resampling.BILINEAR))[None] for i in images]
+    large = [np.asarray(i.resize((64, 64), Image.Resampling.BILINEAR).convert("RGB"))[None] for i in images]
+    correlation, place = alignment.coarse(*gray)
+    assert correlation[0] > 0.95
+    assert alignment.fine(*large, place).residual[0] > 2 * twins._limit(np.array([8]), 2)[0]
+
+
 # ----------------------------------------------------------------------------------------------------------- duplicates
 
 

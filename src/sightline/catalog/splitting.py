@@ -57,7 +57,7 @@ def split(
         seed: For the draw.
         group_by: A column of the catalog, or a regular expression for file names (for paths, with a slash in it), whose
             first group names what belongs together.
-        previous: An earlier catalog: what it assigned stays, found by path and content, by content, or by path.
+        previous: An earlier catalog: what it assigned stays, found by content, or else by path.
         clusters: What `duplicates` gave for this catalog.
         progress: Told when it is done.
 
@@ -193,7 +193,6 @@ def _existing(catalog: Catalog, previous: Catalog | None, rows: Sequence[int]) -
     names = ("path", "content", "split", "problem")
     columns = (previous.column(n) for n in names)
     earlier = [(p, c, s) for p, c, s, problem in zip(*columns, strict=True) if s is not None and problem is None]
-    exact = {(p, c): s for p, c, s in earlier}
     by_path = {p: s for p, _, s in earlier}
     by_content: dict[str, set[str]] = defaultdict(set)
     for _, content, name in earlier:
@@ -203,7 +202,7 @@ def _existing(catalog: Catalog, previous: Catalog | None, rows: Sequence[int]) -
     carved = {name for name in ("val", "test") if own and name not in own}
     for i in rows:
         same = by_content.get(contents[i], set())
-        name = exact.get((paths[i], contents[i])) or (next(iter(same)) if len(same) == 1 else None) or by_path.get(paths[i])
+        name = next(iter(same)) if len(same) == 1 else by_path.get(paths[i])
         if i not in splits or (splits[i] == "train" and name in carved):  # an earlier run carved it out of train
             splits[i] = name
     return {i: s for i, s in splits.items() if s is not None}, own | ({str(s) for s in splits.values() if s} & carved)
