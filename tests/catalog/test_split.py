@@ -259,11 +259,11 @@ def test_an_edited_image_is_known_by_its_path() -> None:
 
 
 def test_val_is_carved_out_of_a_given_train() -> None:
-    given = ["train"] * 80 + ["test"] * 20
+    given = ["train"] * 90 + ["test"] * 10
     found = make(["a", "b"] * 50, splits=given)
     done = catalog.split(found, clusters=alone(found))
-    assert done.column("split")[80:] == given[80:]
-    assert Counter(done.column("split")) == {"train": 65, "val": 15, "test": 20}
+    assert done.column("split")[90:] == given[90:]
+    assert Counter(done.column("split")) == {"train": 75, "val": 15, "test": 10}
     assert "no val split was given: it is carved out of train" in done.notes
     again = catalog.split(found, previous=done, clusters=alone(found), seed=5)
     assert where(again) == where(done)
