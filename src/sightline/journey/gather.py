@@ -97,7 +97,7 @@ def earlier_splits(request: Request, root: Path) -> Catalog | None:
     if best is None:
         return None
     try:
-        return catalogs.load(best[1].parent / "catalog.csv")
+        return catalogs.load(best[1].parent / "catalog.csv", root=root)
     except (SightlineError, OSError):
         return None
 
