@@ -104,8 +104,11 @@ def _has_nvidia() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
 
 
-def _convert(module: nn.Module, example: torch.Tensor) -> Any:
+def _convert(module: nn.Module, example: torch.Tensor) -> tuple[Any, Any]:
     """A torch module as an OpenVINO model with a free batch size, traced from one example.
+
+    Returns:
+        The model, and what must outlive it: its constants lie in torch's memory.
 
     The front end is called directly: `openvino.convert_model` does the same around it and reports its use. torch's own check
     of a trace runs the network twice more; ours, on real images, comes later and says more.
@@ -126,7 +129,7 @@ def _convert(module: nn.Module, example: torch.Tensor) -> Any:
     model.inputs[0].get_node().set_element_type(kind)
     model.inputs[0].get_node().set_partial_shape(_openvino().PartialShape([-1, *example.shape[1:]]))  # type: ignore[union-attr]
     model.validate_nodes_and_infer_types()
-    return model
+    return model, (module, traced, decoder)
 
 
 def _pack(model: Any) -> bytes:
@@ -180,6 +183,7 @@ class Session:
     _tail: Any = None
     _unchecked: bool = False
     _torch: Any = None
+    _kept: Any = None
 
     @property
     def batch_size(self) -> int:
@@ -275,7 +279,9 @@ class Session:
                 def forward(self, last: torch.Tensor) -> torch.Tensor:
                     return self.network.tail(last)  # type: ignore[no-any-return]
 
-            payload = _pack(_convert(Tail(self._network()).eval(), torch.from_numpy(np.array(example))))
+            model, kept = _convert(Tail(self._network()).eval(), torch.from_numpy(np.array(example)))
+            payload = _pack(model)
+            del model, kept
             self._cache.write(f"networks/{self._key}/tail", payload)
         return _unpack(payload)
 
@@ -400,13 +406,13 @@ def _converted_session(
     network = load().eval()
     example = torch.zeros((1, *backbone.preprocess.size, 3), dtype=torch.uint8)
     try:
-        model = _convert(_whole(network, backbone), example)
+        model, kept = _convert(_whole(network, backbone), example)
         compiled = _compile(model, precision)
     except Exception as error:  # OpenVINO raises many kinds; whatever it cannot do, torch can
         log.warning("OpenVINO cannot run %s (%s); it runs in torch", backbone.name, str(error).strip().split("\n")[0][:200])
         return _torch_session(backbone, "f32", "cpu", cache, key, lambda: network)
     session = Session(backbone, precision, "openvino", "cpu", cache, key, load, _model=model, _compiled=compiled)
-    session._unchecked, session._torch = True, network
+    session._unchecked, session._torch, session._kept = True, network, kept
     return session
 
 
