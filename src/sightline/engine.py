@@ -104,11 +104,11 @@ def _has_nvidia() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
 
 
-def _convert(module: nn.Module, example: torch.Tensor) -> tuple[Any, Any]:
-    """A torch module as an OpenVINO model with a free batch size, traced from one example.
+def _convert(module: nn.Module, example: torch.Tensor) -> bytes:
+    """A torch module as the bytes of an OpenVINO model with a free batch size, traced from one example.
 
-    Returns:
-        The model, and what must outlive it: its constants lie in torch's memory.
+    As bytes, since the constants of a model fresh from the front end lie in torch's memory, which may be gone when OpenVINO
+    reads them; `_unpack` gives a model that owns its own.
 
     The front end is called directly: `openvino.convert_model` does the same around it and reports its use. torch's own check
     of a trace runs the network twice more; ours, on real images, comes later and says more.
@@ -129,7 +129,7 @@ def _convert(module: nn.Module, example: torch.Tensor) -> tuple[Any, Any]:
     model.inputs[0].get_node().set_element_type(kind)
     model.inputs[0].get_node().set_partial_shape(_openvino().PartialShape([-1, *example.shape[1:]]))  # type: ignore[union-attr]
     model.validate_nodes_and_infer_types()
-    return model, (module, traced, decoder)
+    return _pack(model)
 
 
 def _pack(model: Any) -> bytes:
@@ -178,12 +178,11 @@ class Session:
     _load: Callable[[], nn.Module]
     tail_is_mean: bool = False
     difference: float | None = None
-    _model: Any = None
+    _payload: bytes = b""
     _compiled: Any = None
     _tail: Any = None
     _unchecked: bool = False
     _torch: Any = None
-    _kept: Any = None
 
     @property
     def batch_size(self) -> int:
@@ -279,16 +278,14 @@ class Session:
                 def forward(self, last: torch.Tensor) -> torch.Tensor:
                     return self.network.tail(last)  # type: ignore[no-any-return]
 
-            model, kept = _convert(Tail(self._network()).eval(), torch.from_numpy(np.array(example)))
-            payload = _pack(model)
-            del model, kept
+            payload = _convert(Tail(self._network()).eval(), torch.from_numpy(np.array(example)))
             self._cache.write(f"networks/{self._key}/tail", payload)
         return _unpack(payload)
 
     def _check(self, images: np.ndarray) -> None:
         """Compare the converted float32 network with torch on real images; keep it if it agrees, else go on in torch."""
         self._unchecked = False
-        result = _compile(self._model, "f32")(images)
+        result = _compile(_unpack(self._payload), "f32")(images)
         module = _whole(self._network(), self.backbone)
         import torch
 
@@ -302,8 +299,9 @@ class Session:
             self.runtime, self.precision = "torch", "f32"
             return
         meta = {"tail_is_mean": self.tail_is_mean, "difference": self.difference}
-        self._cache.write(f"networks/{self._key}/whole", _pack(self._model))
+        self._cache.write(f"networks/{self._key}/whole", self._payload)
         self._cache.write_json(f"networks/{self._key}/meta", meta)
+        self._payload = b""
 
 
 def _is_mean(last: np.ndarray, features: np.ndarray, backbone: Backbone) -> bool:
@@ -406,13 +404,13 @@ def _converted_session(
     network = load().eval()
     example = torch.zeros((1, *backbone.preprocess.size, 3), dtype=torch.uint8)
     try:
-        model, kept = _convert(_whole(network, backbone), example)
-        compiled = _compile(model, precision)
+        payload = _convert(_whole(network, backbone), example)
+        compiled = _compile(_unpack(payload), precision)
     except Exception as error:  # OpenVINO raises many kinds; whatever it cannot do, torch can
         log.warning("OpenVINO cannot run %s (%s); it runs in torch", backbone.name, str(error).strip().split("\n")[0][:200])
         return _torch_session(backbone, "f32", "cpu", cache, key, lambda: network)
-    session = Session(backbone, precision, "openvino", "cpu", cache, key, load, _model=model, _compiled=compiled)
-    session._unchecked, session._torch, session._kept = True, network, kept
+    session = Session(backbone, precision, "openvino", "cpu", cache, key, load, _payload=payload, _compiled=compiled)
+    session._unchecked, session._torch = True, network
     return session
 
 
