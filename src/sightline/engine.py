@@ -108,7 +108,7 @@ def _convert(module: nn.Module, example: torch.Tensor) -> bytes:
     """A torch module as the bytes of an OpenVINO model with a free batch size, traced from one example.
 
     As bytes, since the constants of a model fresh from the front end lie in torch's memory, which may be gone when OpenVINO
-    reads them; `_unpack` gives a model that owns its own.
+    reads them.
 
     The front end is called directly: `openvino.convert_model` does the same around it and reports its use. torch's own check
     of a trace runs the network twice more; ours, on real images, comes later and says more.
@@ -141,16 +141,25 @@ def _pack(model: Any) -> bytes:
         return struct.pack("<Q", len(text)) + text + weights.read_bytes()
 
 
-def _unpack(payload: bytes) -> Any:
-    """What `_pack` was given."""
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A model ready to run, and the memory that its constants lie in, which OpenVINO reads but does not own."""
+
+    run: Any
+    held: tuple[Any, ...]
+
+    def __call__(self, values: np.ndarray) -> Any:
+        return self.run(values)
+
+
+def _compile(payload: bytes, precision: Precision) -> _Compiled:
+    """What `_pack` gave, ready to run."""
     (length,) = struct.unpack_from("<Q", payload)
-    weights = np.frombuffer(payload, np.uint8, offset=8 + length)
-    return _core().read_model(model=payload[8 : 8 + length], weights=_openvino().Tensor(weights))  # type: ignore[union-attr]
-
-
-def _compile(model: Any, precision: Precision) -> Any:
+    numbers = np.array(np.frombuffer(payload, np.uint8, offset=8 + length))  # aligned, and ours
+    weights = _openvino().Tensor(numbers, shared_memory=True)  # type: ignore[union-attr]
+    model = _core().read_model(model=payload[8 : 8 + length], weights=weights)
     hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    return _core().compile_model(model, "CPU", hints)
+    return _Compiled(_core().compile_model(model, "CPU", hints), (numbers, weights, model))
 
 
 # --------------------------------------------------------------------------------------------------------------- session
@@ -226,7 +235,7 @@ class Session:
                 values = torch.from_numpy(np.ascontiguousarray(maps)).to(self.device)
                 return np.asarray(self._network().tail(values).float().cpu().numpy())
         if self._tail is None:
-            self._tail = _compile(self._tail_model(maps[:1]), "f32")
+            self._tail = _compile(self._tail_payload(maps[:1]), "f32")
         return np.array(self._tail(np.ascontiguousarray(maps))[0], dtype=np.float32)
 
     def tail_gradient(self, last: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -264,7 +273,7 @@ class Session:
             last, features = module(x)
         return last.float().cpu().numpy(), features.float().cpu().numpy()
 
-    def _tail_model(self, example: np.ndarray) -> Any:
+    def _tail_payload(self, example: np.ndarray) -> bytes:
         payload = self._cache.read(f"networks/{self._key}/tail")
         if payload is None:
             import torch
@@ -280,12 +289,12 @@ class Session:
 
             payload = _convert(Tail(self._network()).eval(), torch.from_numpy(np.array(example)))
             self._cache.write(f"networks/{self._key}/tail", payload)
-        return _unpack(payload)
+        return payload
 
     def _check(self, images: np.ndarray) -> None:
         """Compare the converted float32 network with torch on real images; keep it if it agrees, else go on in torch."""
         self._unchecked = False
-        result = _compile(_unpack(self._payload), "f32")(images)
+        result = _compile(self._payload, "f32")(images)
         module = _whole(self._network(), self.backbone)
         import torch
 
@@ -386,7 +395,7 @@ def open_session(
         return _torch_session(backbone, precision, device, cache, key, load)
     meta, payload = cache.read_json(f"networks/{key}/meta"), cache.read(f"networks/{key}/whole")
     if meta is not None and payload is not None:
-        compiled = _compile(_unpack(payload), precision)
+        compiled = _compile(payload, precision)
         return Session(backbone, precision, "openvino", "cpu", cache, key, load, **meta, _compiled=compiled)
     done = int(cache.read_json(f"networks/{key}/waited") or 0)
     if done + expected <= PATIENCE_IMAGES:
@@ -405,7 +414,7 @@ def _converted_session(
     example = torch.zeros((1, *backbone.preprocess.size, 3), dtype=torch.uint8)
     try:
         payload = _convert(_whole(network, backbone), example)
-        compiled = _compile(_unpack(payload), precision)
+        compiled = _compile(payload, precision)
     except Exception as error:  # OpenVINO raises many kinds; whatever it cannot do, torch can
         log.warning("OpenVINO cannot run %s (%s); it runs in torch", backbone.name, str(error).strip().split("\n")[0][:200])
         return _torch_session(backbone, "f32", "cpu", cache, key, lambda: network)
