@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from sightline.demo import write_digits
+
 HERE = Path(__file__).resolve().parent
 NETWORKS = {  # name → (timm's name, side in pixels)
     "xception": ("legacy_xception", 299),
@@ -43,26 +45,32 @@ def once(side: str, python: str, photos: Path, network: str, setting: str, limit
 
 
 def main() -> None:
-    """Run the sides in turn and print one ratio per peer."""
+    """Read the options and find photographs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, help="a folder per class")
+    parser.add_argument("photos", type=Path, nargs="?", help="a folder per class; without it the demo's digits")
     parser.add_argument("--network", choices=NETWORKS, default="mobilenetv3")
     parser.add_argument("--keras-python", help="the interpreter of an environment with tensorflow; left out if not given")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=1000, help="images")
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        compare(options, options.photos or write_digits(Path(folder)))
+
+
+def compare(options: argparse.Namespace, photos: Path) -> None:
+    """Run the sides in turn and print one ratio per peer."""
     pythons = {"sightline": sys.executable, "timm": sys.executable}
     if options.keras_python:
         pythons["keras"] = options.keras_python
     best: dict[str, str] = {}
     for side in pythons:
         settings = SETTINGS[side] if len(SETTINGS[side]) > 1 else ()
-        trials = {s: once(side, pythons[side], options.photos, options.network, s, 200) for s in settings}
+        trials = {s: once(side, pythons[side], photos, options.network, s, 200) for s in settings}
         best[side] = max(trials, key=lambda s: trials[s]["rate"]) if trials else ""
     results: dict[str, list[dict[str, float]]] = {side: [] for side in pythons}
     for _ in range(options.rounds):
         for side, python in pythons.items():
-            results[side].append(once(side, python, options.photos, options.network, best[side], options.limit))
+            results[side].append(once(side, python, photos, options.network, best[side], options.limit))
     name, size = NETWORKS[options.network]
     images = results["sightline"][0]["images"]
     print(f"{name} at {size} px, {images:.0f} images, {options.rounds} rounds, images/s (median [min, max])")
