@@ -14,7 +14,7 @@ import numpy as np
 from sightline import __version__, evaluation, report
 from sightline import catalog as catalogs
 from sightline.classifier import environment
-from sightline.errors import DataError, RequestError, SightlineError
+from sightline.errors import DataError, RequestError, SightlineError, unknown
 from sightline.journey import folder as folders
 from sightline.journey import gallery
 from sightline.journey.gather import Gathered, gather
@@ -56,6 +56,8 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
         raise DataError(
             f"all usable images belong to one class ({usable.classes[0]})", "a classifier needs at least two classes"
         )
+    if request.positive is not None and request.positive not in usable.classes:
+        raise unknown("class", request.positive, usable.classes)
     device = device_of(request)
     plan = make_plan(request, usable, cache, device, say)
     identity = plan.id(request, found.catalog)
@@ -211,10 +213,6 @@ def _with_positive(chosen: Candidate, request: Request) -> Candidate:
     """The chosen classifier with its positive class and its validation scores in the card."""
     classes = chosen.classifier.classes
     positive = request.positive
-    if positive is not None and positive not in classes:
-        from sightline.errors import unknown
-
-        raise unknown("class", positive, classes)
     if positive is None and len(classes) == 2:
         positive = evaluation.rarer_class(chosen.val)
     scores = {"val": {"n": len(chosen.val), "accuracy": chosen.val_accuracy, "estimate": chosen.estimate}}
