@@ -56,18 +56,6 @@ class ModelFileError(SightlineError):
     """A classifier file is damaged, foreign, or of another version."""
 
 
-class MissingExtraError(SightlineError):
-    """A part of Sightline that is installed separately is not here.
-
-    Args:
-        what: What was asked for, such as "running on Ray".
-        extra: The name of the extra, such as `ray`.
-    """
-
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs the extra {extra!r}", f'pip install "sightline[{extra}]"')
-
-
 def closest(name: str, known: Iterable[str]) -> str | None:
     """The known name that is most like `name`, or None if none is close.
 

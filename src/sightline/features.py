@@ -18,7 +18,7 @@ from sightline import pixels
 from sightline.engine import Session
 from sightline.errors import ImageError
 from sightline.records import Backbone, Preprocess, Progress, silent
-from sightline.store import Cache, bytes_digest, digest, log
+from sightline.store import Cache, bytes_digest, digest
 
 SHARD_BYTES = 64 << 20
 """A shard is written when this much is waiting, so that a killed run keeps what it had."""
@@ -262,6 +262,5 @@ class _Writer:
         head = json.dumps({"width": width, "contents": self.contents, "problems": self.problems}).encode("ascii")
         head += b" " * (-len(head) % 8)  # the rows stay aligned
         payload = struct.pack("<Q", len(head)) + head + b"".join(r.tobytes() for r in self.rows)
-        if not self.cache.write(f"{self.folder}/{bytes_digest(payload)[:32]}", payload):
-            log.debug("features are not cached")
+        self.cache.write(f"{self.folder}/{bytes_digest(payload)[:32]}", payload)
         self.contents, self.rows, self.problems, self.bytes = [], [], {}, 0

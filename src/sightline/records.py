@@ -34,8 +34,6 @@ def silent(stage: str, done: int, total: int) -> None:
     """A `Progress` that says nothing."""
 
 
-# ------------------------------------------------------------------------------------------------------- catalog
-
 CATALOG_COLUMNS: dict[str, str] = {
     "path": "string",  # relative to the root, POSIX; the key
     "content": "string",  # SHA-256 of the bytes, "" where they could not be read
@@ -140,9 +138,6 @@ class Catalog:
         return store.digest(sorted(zip(*(["" if v is None else v for v in self.column(n)] for n in names), strict=True)))
 
 
-# -------------------------------------------------------------------------------------------------------- recipe
-
-
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """What to do. People write it as TOML; its identity is the hash of its canonical JSON.
@@ -173,9 +168,6 @@ class Recipe:
     def id(self) -> str:
         """The recipe's identity."""
         return store.digest(self)
-
-
-# ---------------------------------------------------------------------------------------------------- preprocess
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +208,6 @@ class Preprocess:
     def id(self) -> str:
         """The identity of what it does to a file."""
         return store.digest(self)
-
-
-# ------------------------------------------------------------------------------------------------------ backbone
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,9 +253,6 @@ class Backbone:
         return store.digest([self.name, self.source, self.weights_hash, self.pool, p.size, p.mean, p.std, self.arguments])
 
 
-# ---------------------------------------------------------------------------------------------------------- head
-
-
 @dataclass(frozen=True, slots=True)
 class Head:
     """A fitted head as data: what turns features (n, d) into logits (n, k).
@@ -282,9 +268,6 @@ class Head:
     classes: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-
-# --------------------------------------------------------------------------------------------------- predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,9 +323,6 @@ class Predictions:
         return text.getvalue()
 
 
-# --------------------------------------------------------------------------------------------------- explanation
-
-
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """Where a classifier looked, for one image and one class.
@@ -373,9 +353,6 @@ class Explanation:
         return int(top + (row + 0.5) * height / h), int(left + (column + 0.5) * width / w)
 
 
-# ---------------------------------------------------------------------------------------------------------- card
-
-
 @dataclass(frozen=True, slots=True)
 class Card:
     """What a classifier's file says of itself, as JSON in its metadata.
@@ -387,7 +364,6 @@ class Card:
         method: How it was trained.
         recipe: The recipe it came from.
         temperature: Logits are divided by it before the softmax; 1 where it is not calibrated.
-        threshold: For two classes: the probability of the positive class from which it is the answer; None for a half.
         positive: For two classes: the one whose score is drawn in curves.
         data: Fingerprint of the catalog, images per class and split.
         scores: What was measured when it was made.
@@ -405,16 +381,12 @@ class Card:
     method: str
     recipe: Recipe
     temperature: float = 1.0
-    threshold: float | None = None
     positive: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     precision: Mapping[str, Any] = field(default_factory=dict)
     software: Mapping[str, str] = field(default_factory=dict)
     format: int = 1
-
-
-# ----------------------------------------------------------------------------------------------------------- run
 
 
 @dataclass(frozen=True, slots=True)

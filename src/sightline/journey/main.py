@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,6 @@ from sightline.training import methods
 from sightline.training.work import Candidate, Work, with_card
 
 Say = Callable[[str], None]
-log = logging.getLogger("sightline")
 
 
 def run(request: Request, *, progress: Progress = silent, say: Say = lambda line: None, cache: Cache | None = None) -> Run:
