@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline import networks
-from sightline.networks import building, description, search
+from sightline.networks import building, names, search
 from sightline.networks.surface import Network
 from sightline.store import Cache
 
@@ -52,7 +52,7 @@ FAMILIES = [
 
 @functools.lru_cache(maxsize=8)
 def make(name: str, size: int, pool: str = "avg") -> Network:
-    source, entry = description.source_of(name, Cache())
+    source, entry = names.source_of(name, {}, Cache())
     wish = building.Wish(name, source, entry, (size, size), pool)  # type: ignore[arg-type]
     network = building.random(wish, 3)
     _disturb(network)

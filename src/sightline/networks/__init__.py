@@ -15,14 +15,31 @@ from sightline.networks.weights import weights_hash
 
 if TYPE_CHECKING:
     from sightline.networks.surface import Network, tensors
+    from sightline.networks.whole import Untrained, untrained
 
-__all__ = ["DEFAULTS", "Network", "build", "describe", "download_bytes", "register", "table", "tensors", "weights_hash"]
+__all__ = [
+    "DEFAULTS",
+    "Network",
+    "Untrained",
+    "build",
+    "describe",
+    "download_bytes",
+    "register",
+    "table",
+    "tensors",
+    "untrained",
+    "weights_hash",
+]
+_HOMES = {"Network": "surface", "tensors": "surface", "Untrained": "whole", "untrained": "whole"}
+"""Names that need torch → the module where they live."""
 
 
 def __getattr__(name: str) -> Any:
     """The names that need torch, imported when they are asked for."""
-    if name in ("Network", "tensors"):
-        from sightline.networks import surface
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sightline.networks' has no attribute {name!r}")
+    import importlib
 
-        return getattr(surface, name)
-    raise AttributeError(f"module 'sightline.networks' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"sightline.networks.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

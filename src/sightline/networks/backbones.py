@@ -209,10 +209,12 @@ def create(
         raise WeightsError(f"the weights of {entry.name} could not be loaded ({_line(error)})") from error
 
 
-def _create_torchvision(entry: Entry, size: tuple[int, int], download: bool) -> nn.Module:
+def _create_torchvision(entry: Entry, size: tuple[int, int], download: bool, classes: int | None = None) -> nn.Module:
     import torchvision.models as models
 
     arguments: dict[str, Any] = {"image_size": size[0]} if entry.fixed_size and not download else {}
+    if classes is not None:
+        arguments["num_classes"] = classes
     if entry.architecture == "googlenet" and not download:
         arguments["aux_logits"] = False
     try:
@@ -226,6 +228,41 @@ def _create_torchvision(entry: Entry, size: tuple[int, int], download: bool) -> 
             raise
         raise WeightsError(f"the weights of {entry.name} could not be loaded ({_line(error)})") from error
     return network  # type: ignore[no-any-return]
+
+
+def create_whole(entry: Entry, size: tuple[int, int], *, classes: int | None = None, channels: int | None = None) -> nn.Module:
+    """Build a network of a library with its own classifier, weights at random.
+
+    Args:
+        entry: Which one.
+        size: (height, width) that it will see, in pixels.
+        classes: Logits; None takes its own number.
+        channels: Of the images; None takes its own number.
+
+    Raises:
+        RequestError: The network cannot see images of that size, or of so many channels.
+    """
+    if entry.source == "torchvision":
+        if channels not in (None, 3):
+            raise RequestError(f"torchvision's {entry.architecture} sees images of 3 channels, not {channels}")
+        return _create_torchvision(entry, size, False, classes)
+    import timm
+
+    arguments: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    if channels is not None:
+        arguments["in_chans"] = channels
+    if entry.fixed_size and size != entry.preprocess.size:
+        arguments["img_size"] = size if size[0] != size[1] else size[0]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return timm.create_model(entry.architecture, **arguments)
+    except TypeError as error:
+        if "img_size" not in str(error):
+            raise
+        raise too_small_or_fixed(entry, size, "it is built for one size") from error
+    except (AssertionError, ValueError, ZeroDivisionError) as error:
+        raise too_small_or_fixed(entry, size, str(error)) from error
 
 
 def patch_px(network: nn.Module) -> int:

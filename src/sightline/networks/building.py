@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from sightline.errors import RequestError, SightlineError, WeightsError
-from sightline.networks import backbones, hub, user, weights
+from sightline.errors import RequestError, SightlineError, WeightsError, unknown
+from sightline.networks import backbones, hub, names, user, weights
 from sightline.networks.known import Entry
 from sightline.networks.surface import Network, Pixels, parse, tensors
 from sightline.records import Preprocess
@@ -122,13 +123,26 @@ def _bare(wish: Wish) -> nn.Module:
         return backbones.create(wish.entry, _size(wish), classifier=wish.classifier)
     if wish.source == "user":
         return user.build(wish.name, None if wish.size is None else wish.size[0])
+    return classic(wish.name, {"image_size": _size(wish)[0], "channels": 3, **(wish.arguments or {})})
+
+
+def classic(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """One of `CLASSICS`.
+
+    Raises:
+        RequestError: It takes no argument of that name, or not that value.
+    """
     from sightline.networks.classics import CLASSICS
 
-    arguments = {"image_size": _size(wish)[0], **(wish.arguments or {})}
+    build = CLASSICS[name].build
+    takes = inspect.signature(build).parameters
+    for key in arguments:
+        if key not in takes:
+            raise unknown(f"argument of {name}", key, takes)
     try:
-        return CLASSICS[wish.name](**arguments)
-    except TypeError as error:
-        raise RequestError(f"{wish.name} cannot be built with {arguments} ({error})") from error
+        return build(**arguments)
+    except (TypeError, ValueError) as error:
+        raise RequestError(f"{names.spell(name, arguments)} cannot be built ({error})", "see `sightline networks`") from error
 
 
 def _cut(net: nn.Module, wish: Wish, *, classifier: bool) -> Network:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from sightline.errors import RequestError, WeightsError, closest, unknown
-from sightline.networks import hub, known, user, weights
-from sightline.networks.known import SPECIAL, Entry
+from sightline.networks import hub, known, names, user, weights
+from sightline.networks.known import SPECIAL
 from sightline.plain import from_plain
 from sightline.records import Backbone, Preprocess
 from sightline.store import Cache, digest, plain
@@ -62,8 +62,8 @@ def describe(
     The first time on a machine the network is built and measured; after that the cache answers without importing torch.
 
     Args:
-        name: timm's or torchvision's name (`resnet50`, `resnet50.a1_in1k`), one of ours (`cnn`), `file.py:function`, a
-            callable that returns an `nn.Module`, or `pixels`, `file`, `none`.
+        name: timm's or torchvision's name (`resnet50`, `resnet50.a1_in1k`), one of ours with arguments or without (`cnn`,
+            `cnn(filters=[32, 64])`), `file.py:function`, a callable that returns an `nn.Module`, or `pixels`, `file`, `none`.
         weights: `pretrained` (a file in the folders of SIGHTLINE_WEIGHTS, else the published ones; what a network of the
             user's own comes with), `random`, or a file.
         image_size: Side of the square that it sees, in pixels; None takes the one its weights were trained at.
@@ -78,7 +78,8 @@ def describe(
         WeightsError: The weights are absent, damaged, or do not fit.
     """
     cache = Cache() if cache is None else cache
-    name = name if isinstance(name, str) else user.register(name)
+    name, called = names.parse(name if isinstance(name, str) else user.register(name))
+    arguments = {**called, **(arguments or {})}
     if fit not in (None, "crop", "pad", "squash"):
         raise unknown("fit", str(fit), ["crop", "pad", "squash"])
     if pool not in ("avg", "flatten"):
@@ -88,7 +89,7 @@ def describe(
     if name in SPECIAL:
         return _fitted(_special(name, image_size), fit)
     file = _weights_file(name, weights)
-    asked = _Question(name, str(weights), file, image_size, pool, seed, dict(arguments or {}))
+    asked = _Question(name, str(weights), file, image_size, pool, seed, arguments)
     key = asked.key(cache)
     found = cache.read_json(f"networks/described/{key}") if key else None
     if found is None:
@@ -164,29 +165,9 @@ def _special(name: str, image_size: int | None) -> Backbone:
 # ------------------------------------------------------------------------------------------------------------- measuring
 
 
-def source_of(name: str, cache: Cache) -> tuple[Literal["timm", "torchvision", "sightline", "user", "pixels"], Entry | None]:
-    """Who builds a network of that name, and what its library says of it.
-
-    Raises:
-        RequestError: Nobody does; the closest name is its hint.
-    """
-    if name == "pixels":
-        return "pixels", None
-    if user.is_user(name):
-        return "user", None
-    entry = known.find(name, cache)
-    if entry is not None:
-        return entry.source, entry
-    from sightline.networks.classics import CLASSICS
-
-    if name in CLASSICS:
-        return "sightline", None
-    raise unknown("network", name, [*known.library(cache), *CLASSICS, *SPECIAL])
-
-
 def _measure(asked: _Question, cache: Cache) -> Backbone:
     """Build the network, and write down what it is."""
-    source, entry = source_of(asked.name, cache)
+    source, entry = names.source_of(asked.name, asked.arguments, cache)
     if entry is not None and asked.weights == "pretrained" and asked.file is None:
         hub.check(entry, asked.name)  # before torch is imported
     from sightline.networks import building

@@ -56,12 +56,13 @@ def code_identity(name: str) -> str | None:
     return digest([file_digest(file), found["function"], [[p.name, file_digest(p)] for p in beside if p.is_file()]])
 
 
-def build(name: str, image_size: int | None = None) -> nn.Module:
-    """Call the user's function. It gets `image_size` where it takes a parameter of that name.
+def build(name: str, image_size: int | None = None, classes: int | None = None) -> nn.Module:
+    """Call the user's function. It gets `image_size` and `classes` where it takes parameters of those names.
 
     Args:
         name: `file.py:function`, or what `register` gave.
         image_size: Side of the square that the network will see, None for its own.
+        classes: How many classes it is to tell apart, None for its own number.
 
     Raises:
         RequestError: The file or the function is missing, it needs arguments, fails, or returns no `nn.Module`.
@@ -70,11 +71,11 @@ def build(name: str, image_size: int | None = None) -> nn.Module:
 
     found = _FUNCTION.match(name)
     if name in _callables:
-        network = _call(_callables[name], name, image_size)
+        network = _call(_callables[name], name, image_size=image_size, classes=classes)
     elif found is not None:
         file = _existing(Path(found["file"]))
         with _beside(file.parent):
-            network = _call(_function(file, found["function"]), name, image_size)
+            network = _call(_function(file, found["function"]), name, image_size=image_size, classes=classes)
     else:
         hint = "register it again in this process, or name it as file.py:function"
         raise RequestError(f"the code of the network {name!r} is not known here", hint)
@@ -110,15 +111,15 @@ def _function(file: Path, name: str) -> Builder:
     return function  # type: ignore[no-any-return]
 
 
-def _call(function: Builder, name: str, image_size: int | None) -> Any:
+def _call(function: Builder, name: str, **wishes: int | None) -> Any:
     arguments: dict[str, Any] = {}
     with contextlib.suppress(TypeError, ValueError):
-        if image_size is not None and "image_size" in inspect.signature(function).parameters:
-            arguments["image_size"] = image_size
+        takes = inspect.signature(function).parameters
+        arguments = {key: value for key, value in wishes.items() if value is not None and key in takes}
     try:
         return function(**arguments)
     except Exception as error:
-        hint = "it is called without arguments, or with image_size where it takes that"
+        hint = "it is called without arguments, or with image_size and classes where it takes those"
         raise RequestError(f"{name} fails ({type(error).__name__}: {error})", hint) from error
 
 
