@@ -2,7 +2,7 @@
 
 The rule, in this order:
 
-1. A network with methods `map` and `tail` says it itself.
+1. A network with methods `map` and `tail` says it itself; its module `classifier`, where it has one, follows the tail.
 2. One with `forward_features` and `forward_head`, as all of timm's: the map is what the first gives, the tail is the second
    without the classifier. Where the map is tokens, it is the *input* of the last block, since behind it no token but the
    class token gets a gradient.
@@ -76,13 +76,13 @@ def find(net: nn.Module, size: tuple[int, int]) -> Found:
     """Where a network is cut, by the rule above; its mode, gradients and hooks stay as they are.
 
     Args:
-        net: Any network that takes (n, 3, h, w).
+        net: Any network that takes (n, channels, h, w).
         size: (height, width) of the images that it will see.
 
     Raises:
         RequestError: It cannot see such images, or gives no tensor.
     """
-    x = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
+    x = torch.randn((1, channels_of(net), *size), generator=torch.Generator().manual_seed(0))
     x = x.to(next((p.device for p in net.parameters()), torch.device("cpu")))
     with quiet(net):
         if callable(getattr(net, "map", None)) and callable(getattr(net, "tail", None)):
@@ -95,13 +95,24 @@ def find(net: nn.Module, size: tuple[int, int]) -> Found:
         return found or _searched(net, x)
 
 
+def channels_of(net: nn.Module) -> int:
+    """How many channels the images of a network have: its attribute `channels`, else what its first convolution takes."""
+    told = getattr(net, "channels", None)
+    if isinstance(told, int) and told > 0:
+        return told
+    first = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
+    return 1 if first is not None and first.in_channels == 1 else 3
+
+
 # -------------------------------------------------------------------------------------------------------- rules 1 and 2
 
 
 def _declared(net: nn.Module, x: Tensor) -> Found:
     last = net.map(x)  # type: ignore[operator]
     layout: Layout = getattr(net, "layout", "nchw")
-    found = _measured(net, x, Declared(), net.tail(last), layout, int(getattr(net, "prefix", 0)))  # type: ignore[operator]
+    behind = "classifier" if isinstance(getattr(net, "classifier", None), nn.Module) else ""
+    prefix = int(getattr(net, "prefix", 0))
+    found = _measured(net, x, Declared(), net.tail(last), layout, prefix, behind)  # type: ignore[operator]
     if found is None:
         raise RequestError(f"{type(net).__name__}'s tail does not give one row of features per image")
     return found
@@ -115,11 +126,11 @@ def _headed(net: nn.Module, x: Tensor) -> Found | None:
     features = net.forward_head(last, pre_logits=True)  # type: ignore[operator]
     if not isinstance(features, Tensor):
         return None
-    features = features.flatten(1)
+    features, behind = features.flatten(1), _own_classifier(net)
     if last.ndim == 4:
         width = getattr(net, "num_features", last.shape[1])
         layout: Layout = "nhwc" if last.shape[-1] == width != last.shape[1] else "nchw"
-        return _measured(net, x, Headed(), features, layout, 0, last=last)
+        return _measured(net, x, Headed(), features, layout, 0, behind, last)
     prefix = int(getattr(net, "num_prefix_tokens", last.shape[1] - math.isqrt(last.shape[1]) ** 2))
     blocks = getattr(net, "blocks", None)
     if (
@@ -128,10 +139,20 @@ def _headed(net: nn.Module, x: Tensor) -> Found | None:
         and isinstance(getattr(net, "norm", None), nn.Module)
     ):
         cut = _last_block(net, x, blocks[-1])
-        found = cut and _measured(net, x, cut, features, "tokens", prefix)
+        found = cut and _measured(net, x, cut, features, "tokens", prefix, behind)
         if found:
             return found
-    return _measured(net, x, Headed(), features, "tokens", prefix, last=last)
+    return _measured(net, x, Headed(), features, "tokens", prefix, behind, last)
+
+
+def _own_classifier(net: nn.Module) -> str:
+    """The name of the module that timm calls a network's classifier; "" where it has none."""
+    if not callable(getattr(net, "get_classifier", None)):
+        return ""
+    module = net.get_classifier()  # type: ignore[operator]
+    if not isinstance(module, nn.Module) or isinstance(module, nn.Identity):
+        return ""
+    return next((n for n, m in net.named_modules() if m is module), "")
 
 
 def _last_block(net: nn.Module, x: Tensor, block: nn.Module) -> LastBlock | None:
