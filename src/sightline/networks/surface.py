@@ -135,9 +135,8 @@ class Network(nn.Module):
             raise RequestError(f"{count} stages cannot be frozen", f"there are {len(names)}: {', '.join(names)}")
         self._frozen = count
         frozen = {p for stage in self.stages[:count] for p in stage.parameters}
-        whole = count == len(names)
         for name, parameter in self.net.named_parameters():
-            parameter.requires_grad_(name not in frozen and not (whole and not self._in_classifier(name)))
+            parameter.requires_grad_(name not in frozen)
         return self.train(self.training)
 
     def unfreeze(self, stages: int | str | None = None) -> Self:
