@@ -123,7 +123,7 @@ class Classifier:
         errors = {names[i]: why for i, (_, why) in found.problems.items()}
         kept = np.flatnonzero(found.ok)
         probs = self.probs(found.values[kept])
-        return Predictions(tuple(names[i] for i in kept), self.classes, true[kept], probs, errors)
+        return Predictions(tuple(names[i] for i in kept), self.classes, true[kept], probs, errors, self.card.bar)
 
     def _predict_arrays(self, arrays: Sequence[np.ndarray], cache: Cache, device: str, progress: Progress) -> Predictions:
         if self.card.backbone.source == "file":
@@ -131,11 +131,13 @@ class Classifier:
         names = tuple(f"array {i}" for i in range(len(arrays)))
         true = np.full(len(arrays), -1, dtype=np.int64)
         if self.card.backbone.source == "none":
-            return Predictions(names, self.classes, true, self.probs(np.zeros((len(arrays), 0), np.float32)))
+            probs = self.probs(np.zeros((len(arrays), 0), np.float32))
+            return Predictions(names, self.classes, true, probs, bar=self.card.bar)
         run = self.session(cache, device=device, expected=len(arrays))
         rows, values, _, errors = features.compute(list(arrays), self.card.backbone.preprocess, run, progress=progress)
         reasons = {names[i]: e.message for i, e in errors.items()}
-        return Predictions(tuple(names[i] for i in rows), self.classes, true[rows], self.probs(values), reasons)
+        probs = self.probs(values)
+        return Predictions(tuple(names[i] for i in rows), self.classes, true[rows], probs, reasons, self.card.bar)
 
     def was_trained_on(self, contents: Sequence[str]) -> np.ndarray:
         """bool (n,): which of these contents (SHA-256 of files) it was fitted on."""

@@ -46,8 +46,8 @@ def read_recipe(file: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
 def read_predictions(file: Path) -> Predictions:
     """Read a table of predictions: Sightline's own, or another tool's with the columns `path` and `p:CLASS` per class.
 
-    `label` may be absent or empty. Probabilities are taken as they are, rows rescaled to sum to 1 where they are within
-    1 % of it.
+    `label` may be absent or empty; a column `bar:CLASS` holds the threshold of two classes. Probabilities are taken as they
+    are, rows rescaled to sum to 1 where they are within 1 % of it.
 
     Raises:
         RequestError: The file is missing.
@@ -76,4 +76,24 @@ def read_predictions(file: Path) -> Predictions:
     exact = np.abs(total - 1) <= 1e-9  # what Sightline wrote comes back bit by bit
     probs = np.where(exact[:, None], probs, probs / total[:, None])
     true = [index.get(csv_plain(r.get("label") or ""), -1) for r in rows]
-    return Predictions(tuple(csv_plain(r["path"]) for r in rows), classes, np.array(true, dtype=np.int64), probs)
+    paths = tuple(csv_plain(r["path"]) for r in rows)
+    return Predictions(paths, classes, np.array(true, dtype=np.int64), probs, bar=_bar(file, names, rows, classes))
+
+
+def _bar(file: Path, names: list[str], rows: list[dict[str, str]], classes: tuple[str, ...]) -> tuple[str, float] | None:
+    """The threshold in a column `bar:CLASS`, None without one.
+
+    Raises:
+        DataError: It is no one number, or not about one of two classes.
+    """
+    found = [n for n in names if n and n.startswith("bar:")]
+    if not found:
+        return None
+    positive, values = found[0].removeprefix("bar:"), {r[found[0]] for r in rows}
+    try:
+        (value,) = (float(v) for v in values)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"the column {found[0]} of {file} does not hold one number", "leave the column out") from error
+    if positive not in classes or len(classes) != 2:
+        raise DataError(f"the column {found[0]} of {file} is not about one of two classes", "leave the column out")
+    return positive, value

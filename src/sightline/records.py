@@ -150,6 +150,9 @@ class Recipe:
         image_size: Side of the square that the network sees, in pixels; None takes the one its weights were trained at.
         fit: How an image that is not square becomes one; None takes the weights' own.
         pool: What becomes of the last map: its mean, or all of it.
+        positive: For two classes: the one that curves and threshold are about; None takes the rarer one.
+        threshold: For two classes: how the probability is chosen from which on the answer is `positive`, on held-out images;
+            a criterion of `sightline.evaluation.thresholds.CRITERIA`.
         seed: Every random draw is a function of it.
         settings: The method's own, checked against the method's dataclass.
     """
@@ -161,6 +164,8 @@ class Recipe:
     image_size: int | None = None
     fit: Literal["crop", "pad", "squash"] | None = None
     pool: Literal["avg", "flatten"] = "avg"
+    positive: str | None = None
+    threshold: str = "half"
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -280,6 +285,7 @@ class Predictions:
         y_true: int64 (n,), the class index, -1 where it is not known.
         probs: float64 (n, k), rows that sum to 1.
         errors: Files that gave no answer, and why: path → reason. They are not among `paths`.
+        bar: For two classes: (positive class, the probability from which on it is the answer); None for one half.
     """
 
     paths: tuple[str, ...]
@@ -287,14 +293,18 @@ class Predictions:
     y_true: np.ndarray
     probs: np.ndarray
     errors: Mapping[str, str] = field(default_factory=dict)
+    bar: tuple[str, float] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @property
     def y_pred(self) -> np.ndarray:
-        """int64 (n,): the class with the highest probability, the first of equals."""
-        return np.asarray(self.probs.argmax(axis=1), dtype=np.int64)
+        """int64 (n,): the class with the highest probability, the first of equals; for two classes with a bar, by that."""
+        if self.bar is None:
+            return np.asarray(self.probs.argmax(axis=1), dtype=np.int64)
+        positive = self.classes.index(self.bar[0])
+        return np.where(self.probs[:, positive] >= self.bar[1], positive, 1 - positive).astype(np.int64)
 
     @property
     def labels(self) -> list[str]:
@@ -312,14 +322,15 @@ class Predictions:
         )
 
     def to_csv(self) -> str:
-        """A table for people: path, label, predicted, probability, then one column `p:CLASS` per class."""
+        """A table for people: path, label, predicted, probability, a column `p:CLASS` per class, `bar:CLASS` if it has a bar."""
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["path", "label", "predicted", "probability", *(f"p:{c}" for c in self.classes)])
+        head, end = ([], []) if self.bar is None else ([f"bar:{self.bar[0]}"], [repr(self.bar[1])])
+        rows.writerow(["path", "label", "predicted", "probability", *(f"p:{c}" for c in self.classes), *head])
         for path, true, pred, probs in zip(self.paths, self.y_true, self.y_pred, self.probs, strict=True):
             label = self.classes[true] if true >= 0 else ""
             cells = [csv_safe(path), csv_safe(label), csv_safe(self.classes[pred])]
-            rows.writerow([*cells, repr(float(probs[pred])), *(repr(float(p)) for p in probs)])
+            rows.writerow([*cells, repr(float(probs[pred])), *(repr(float(p)) for p in probs), *end])
         return text.getvalue()
 
 
@@ -365,6 +376,8 @@ class Card:
         recipe: The recipe it came from.
         temperature: Logits are divided by it before the softmax; 1 where it is not calibrated.
         positive: For two classes: the one whose score is drawn in curves.
+        threshold: For two classes: the probability of `positive` from which on that is the answer; None for one half.
+        threshold_by: The criterion that it was chosen by.
         data: Fingerprint of the catalog, images per class and split.
         scores: What was measured when it was made.
         precision: What the features were computed in, and how that was judged.
@@ -382,11 +395,18 @@ class Card:
     recipe: Recipe
     temperature: float = 1.0
     positive: str | None = None
+    threshold: float | None = None
+    threshold_by: str = "half"
     data: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     precision: Mapping[str, Any] = field(default_factory=dict)
     software: Mapping[str, str] = field(default_factory=dict)
     format: int = 1
+
+    @property
+    def bar(self) -> tuple[str, float] | None:
+        """What `Predictions.bar` is for its answers."""
+        return None if self.threshold is None or self.positive is None else (self.positive, self.threshold)
 
 
 @dataclass(frozen=True, slots=True)

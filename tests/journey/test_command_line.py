@@ -61,3 +61,32 @@ def test_what_is_wrong_with_a_request_is_said(sightline: Callable[..., Any], dig
         assert said in ended.err
         assert "error: " in ended.err
         assert "Traceback" not in ended.err
+
+
+def test_a_threshold_is_kept_and_obeyed(sightline: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
+    """Chosen on held-out images, kept in the classifier, obeyed by predict, evaluate, and a table of predictions."""
+    from sightline import classifier
+
+    common = ("--classes", "3,8", "--backbone", "pixels", "--methods", "features", "--head", "centroid", "--positive", "3")
+    ended = sightline("run", "digits", *common, "--threshold", "fpr=0", "-o", "runs", "--json")
+    assert ended.code == 0, ended.err
+    run = tmp_path / json.loads(ended.out)["run"]
+    data = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert data["threshold"]["by"] == "fpr=0" and data["threshold"]["positive"] == "3"
+    value = data["threshold"]["value"]
+    card = classifier.load(run).card
+    assert (card.threshold, card.positive) == (value, "3") and value != 0.5
+    three = data["classes"].index("3")
+    assert data["val"]["confusion"][1 - three][three] == 0  # no false alarm where it was chosen
+    rows = json.loads(sightline("predict", str(run), "digits/3", "digits/8", "--json").out)
+    assert all((row["label"] == "3") == (row["probabilities"]["3"] >= value) for row in rows)
+    assert all(row["probability"] == row["probabilities"][row["label"]] for row in rows)
+    scored = sightline("evaluate", str(run), str(run / "catalog.csv"), "-o", "again", "--json")
+    table = sightline("evaluate", str(run / "predictions" / "test.csv"), str(run / "catalog.csv"), "-o", "table", "--json")
+    accuracies = [json.loads(e.out)["accuracy"] for e in (scored, table)]
+    assert accuracies == [data["test"]["accuracy"]] * 2
+    assert "chosen by fpr=0" in (run / "report.html").read_text(encoding="utf-8")
+
+    assert sightline("run", "digits", *common, "--threshold", "youdn", "-o", "r").err.count("did you mean 'youden'?") == 1
+    wrong = sightline("run", "digits", "--methods", "baseline", "--threshold", "f1", "-o", "r")
+    assert wrong.code == 1 and "two classes" in wrong.err

@@ -55,6 +55,13 @@ Head = Annotated[str, typer.Option(metavar="NAME|auto", help="What decides on th
 Positive = Annotated[
     str | None, typer.Option(metavar="CLASS", help="The class whose score curves are drawn for; else the rarer.")
 ]
+Threshold = Annotated[
+    str | None,
+    typer.Option(
+        metavar="half|youden|eer|f1|cost=5:1|fpr=0.01",
+        help="For two classes: how the probability is chosen, on held-out images, from which on --positive is the answer.",
+    ),
+]
 Fit = Annotated[str | None, typer.Option(metavar="|".join(FITS), help="How an image that is not square becomes one.")]
 ImageSize = Annotated[int | None, typer.Option(min=1, metavar="PIXELS", help="Side of the square that the network sees.")]
 Pool = Annotated[str, typer.Option(metavar="|".join(POOLS), help="What becomes of the network's last map.")]
@@ -68,13 +75,27 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupte
 
 
 def items(values: list[str] | None) -> tuple[str, ...]:
-    """A repeatable, comma-separated option as names.
+    """A repeatable, comma-separated option as names; commas inside brackets belong to a name.
 
     Example:
+        >>> items(["cnn(filters=[8, 16], kernel=5),resnet18"])
+        ('cnn(filters=[8, 16], kernel=5)', 'resnet18')
         >>> items(["baseline, shortcut", "features"])
         ('baseline', 'shortcut', 'features')
     """
-    return tuple(name.strip() for value in values or [] for name in value.split(",") if name.strip())
+    found: list[str] = []
+    for value in values or []:
+        depth, name = 0, ""
+        for letter in f"{value},":
+            depth += (letter in "([{") - (letter in ")]}")
+            if letter == "," and depth <= 0:
+                found.append(name.strip())
+                depth, name = 0, ""
+            else:
+                name += letter
+        if name.strip():  # a bracket that is never closed: whoever reads the name says so
+            found.append(name.rstrip(","))
+    return tuple(name for name in found if name)
 
 
 def classes(values: list[str] | None) -> dict[str, str] | None:

@@ -73,10 +73,12 @@ def of_predictions(predictions: Predictions) -> list[dict[str, Any]]:
         {
             "path": path,
             "label": label,
-            "probability": float(probs.max()),
+            "probability": float(probs[index]),
             "probabilities": {c: float(p) for c, p in zip(predictions.classes, probs, strict=True)},
         }
-        for path, label, probs in zip(predictions.paths, predictions.labels, predictions.probs, strict=True)
+        for path, label, index, probs in zip(
+            predictions.paths, predictions.labels, predictions.y_pred, predictions.probs, strict=True
+        )
     ]
     return told + [{"path": path, "error": error} for path, error in predictions.errors.items()]
 

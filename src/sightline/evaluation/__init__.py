@@ -15,13 +15,17 @@ from sightline.evaluation.curves import (
 from sightline.evaluation.intervals import auc_interval, macro_auc_interval, wilson
 from sightline.evaluation.mistakes import confused_pairs, mistakes
 from sightline.evaluation.scores import inversion, rarer_class, score
+from sightline.evaluation.thresholds import CRITERIA, HALF, check_criterion, threshold
 
 __all__ = [
     "CALIBRATION_BINS",
+    "CRITERIA",
+    "HALF",
     "CalibrationBin",
     "auc",
     "auc_interval",
     "calibration_curve",
+    "check_criterion",
     "confused_pairs",
     "equal_error_rate",
     "expected_calibration_error",
@@ -31,5 +35,6 @@ __all__ = [
     "rarer_class",
     "roc_curve",
     "score",
+    "threshold",
     "wilson",
 ]

@@ -81,6 +81,12 @@ def write_candidate(folder: Path, candidate: Candidate, catalog: Catalog, test: 
         "network": network_facts(candidate),
         "precision": dict(card.precision),
         "calibration": {"temperature": card.temperature, "fitted_on": candidate.estimate},
+        "threshold": {
+            "value": card.threshold,
+            "by": card.threshold_by,
+            "positive": card.positive,
+            "fitted_on": candidate.estimate,
+        },
         "history": write_history(folder, candidate.history),
         "overfitting": candidate.overfitting,
         "epochs": len(candidate.history),

@@ -21,7 +21,7 @@ from sightline.journey.request import Plan, Request, check, device_of, make_plan
 from sightline.records import Predictions, Progress, Run, silent
 from sightline.store import Cache
 from sightline.training import methods
-from sightline.training.work import Candidate, Work, with_card
+from sightline.training.work import Candidate, Work, decided, with_card
 
 Say = Callable[[str], None]
 
@@ -56,6 +56,8 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
         )
     if request.positive is not None and request.positive not in usable.classes:
         raise unknown("class", request.positive, usable.classes)
+    if request.threshold not in (None, evaluation.HALF) and len(usable.classes) != 2:
+        raise DataError(f"a threshold needs two classes, here are {len(usable.classes)}", "leave out --threshold")
     device = device_of(request)
     plan = make_plan(request, usable, cache, device, say)
     identity = plan.id(request, found.catalog)
@@ -76,7 +78,7 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     clock.lap("methods")
     chosen = choose(candidates)
     say(f"chosen on validation: {chosen.label}")
-    chosen = _with_positive(chosen, request)
+    chosen = _decided(chosen, request)
     test = _open_test(chosen, work)
     clock.lap("test")
     data = _describe(request, found, plan, candidates, chosen, test)
@@ -207,14 +209,12 @@ def _say_data(found: Gathered, say: Say) -> None:
         say(f"note: {tests:,} test images are also in train; the score is given with and without them")
 
 
-def _with_positive(chosen: Candidate, request: Request) -> Candidate:
-    """The chosen classifier with its positive class and its validation scores in the card."""
-    classes = chosen.classifier.classes
-    positive = request.positive
-    if positive is None and len(classes) == 2:
-        positive = evaluation.rarer_class(chosen.val)
+def _decided(chosen: Candidate, request: Request) -> Candidate:
+    """The chosen classifier with its positive class, its threshold and its validation scores in the card."""
+    recipe = chosen.classifier.card.recipe
+    chosen = decided(chosen, request.positive or recipe.positive, request.threshold or recipe.threshold)
     scores = {"val": {"n": len(chosen.val), "accuracy": chosen.val_accuracy, "estimate": chosen.estimate}}
-    return dataclasses.replace(chosen, classifier=with_card(chosen.classifier, positive=positive, scores=scores))
+    return dataclasses.replace(chosen, classifier=with_card(chosen.classifier, scores=scores))
 
 
 def _open_test(chosen: Candidate, work: Work) -> Predictions | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sightline import engine, heads, networks
+from sightline import engine, evaluation, heads, networks
 from sightline.errors import RequestError, WeightsError, unknown
 from sightline.records import Backbone, Catalog, Recipe
 from sightline.store import Cache, digest
@@ -44,6 +44,7 @@ class Request:
     classes: Mapping[str, str] | None = None
     limit: int | None = None
     positive: str | None = None
+    threshold: str | None = None
     fit: str | None = None
     image_size: int | None = None
     pool: str = "avg"
@@ -107,6 +108,8 @@ def check(request: Request) -> None:
         raise unknown("head", request.head, [*heads.HEADS, "auto"])
     if request.device not in ("auto", "cpu", "cuda", "mps"):
         raise unknown("device", request.device, ["auto", "cpu", "cuda", "mps"])
+    if request.threshold is not None:
+        evaluation.check_criterion(request.threshold)
     if request.budget_s <= 0:
         raise RequestError(f"a budget of {request.budget_s:g} s leaves no time", "name one such as --budget 10m")
     if request.image_size is not None and not 8 <= request.image_size <= 2048:

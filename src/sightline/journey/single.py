@@ -23,7 +23,7 @@ from sightline.journey.request import Request, slug
 from sightline.records import Catalog, Predictions, Progress, Recipe, Run, silent
 from sightline.store import Cache, atomic_file, digest, write_text
 from sightline.training import methods
-from sightline.training.work import Work
+from sightline.training.work import Work, decided
 
 
 def train(
@@ -50,6 +50,7 @@ def train(
         RequestError: The folder holds a run of another recipe or of other images.
     """
     started = time.perf_counter()
+    evaluation.check_criterion(recipe.threshold)
     cache = Cache() if cache is None else cache
     device = engine.choose_device(device)
     twins = catalogs.duplicates(catalog, cache=cache, progress=progress)
@@ -65,7 +66,7 @@ def train(
     usable = divided.usable()
     clusters = catalogs.together(divided, twins)[[p is None for p in divided.column("problem")]]
     work = Work(usable, clusters, usable.classes, cache, device, progress=progress)
-    best = methods.fit(work, recipe)[0]
+    best = decided(methods.fit(work, recipe)[0], recipe.positive, recipe.threshold)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     data: dict[str, Any] = {
@@ -75,7 +76,7 @@ def train(
         "seed": recipe.seed,
         "data": catalogs.summarise(divided, twins),
         "ladder": [folders.rung(best, True)],
-        "val": evaluation.score(best.val, positive=None),
+        "val": evaluation.score(best.val, positive=best.classifier.card.positive),
         "val_estimate": best.estimate,
         "test": None,
         "test_openings": [],
@@ -132,7 +133,7 @@ def evaluate(
         raise DataError(f"no image of {catalog} has a class that {subject} knows", hint)
     if positive is not None and positive not in answers.classes:
         raise unknown("class", positive, answers.classes)
-    positive = positive or (model.card.positive if model is not None else None)
+    positive = positive or (model.card.positive if model is not None else answers.bar and answers.bar[0])
     seen = in_training(model, rows, answers)
     name = f"{slug(Path(subject).stem if Path(subject).is_file() else Path(subject).name)}-on-{slug(Path(catalog).stem)}"
     folder = Path(out) if out is not None else Path("runs") / name
@@ -215,7 +216,7 @@ def match(answers: Predictions, rows: Catalog) -> Predictions:
         raise DataError(f"{twice} has more than one row in the predictions", "keep one row per image")
     labels = rows.labels(answers.classes)[target]
     missing = {p: "no row in the predictions" for i, p in enumerate(paths) if i not in set(target)}
-    return Predictions(tuple(paths[t] for t in target), answers.classes, labels, answers.probs[kept], missing)
+    return Predictions(tuple(paths[t] for t in target), answers.classes, labels, answers.probs[kept], missing, answers.bar)
 
 
 def in_training(model: Classifier | None, rows: Catalog, answers: Predictions) -> np.ndarray:
@@ -261,8 +262,9 @@ def explain(
     names = [str(f) for f in files]
     answers = model.predict(list(files), cache=cache, device=device, progress=progress)
     probs = dict(zip(answers.paths, answers.probs, strict=True))
+    said = dict(zip(answers.paths, answers.y_pred, strict=True))
     kept = [i for i, n in enumerate(names) if n in probs]
-    targets = [model.classes.index(target) if target is not None else int(probs[names[i]].argmax()) for i in kept]
+    targets = [model.classes.index(target) if target is not None else int(said[names[i]]) for i in kept]
     found, errors = gallery.explain(
         model,
         [files[i] for i in kept],

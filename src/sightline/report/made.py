@@ -15,7 +15,15 @@ Fact = tuple[str, str]
 
 def made(data: Data) -> dict[str, Any]:
     """Facts in groups, times by stage, and versions."""
-    facts = [*_method(data), *_network(data), *_seen(data), *_precision(data), *_calibration(data), *_machine(data)]
+    facts = [
+        *_method(data),
+        *_network(data),
+        *_seen(data),
+        *_precision(data),
+        *_calibration(data),
+        *_threshold(data),
+        *_machine(data),
+    ]
     laps = [(k, v) for k, v in (data.get("timings") or {}).items() if v is not None]
     timings = [(clean(k), duration(v)) for k, v in sorted(laps, key=lambda lap: -lap[1])]
     versions = sorted((at(data, "environment.versions", {})).items())
@@ -105,6 +113,18 @@ def _calibration(data: Data) -> list[Fact]:
     effect = "softer" if temperature > 1 else "sharper"
     return [
         ("Calibration", f"scores are divided by a temperature of {decimal(temperature)}{where}: probabilities are {effect}")
+    ]
+
+
+def _threshold(data: Data) -> list[Fact]:
+    """From which probability on the answer is the positive class, where that is not one half."""
+    value = at(data, "threshold.value")
+    if value is None:
+        return []
+    fitted = at(data, "threshold.fitted_on")
+    told = f"the answer is {clean(at(data, 'threshold.positive'))} from a probability of {value:.3f} on"
+    return [
+        ("Threshold", f"{told}, chosen by {clean(at(data, 'threshold.by'))} on {fitted}, whose own scores it flatters a little")
     ]
 
 

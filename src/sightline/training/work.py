@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from sightline import engine, features, pixels
+from sightline import engine, evaluation, features, pixels
 from sightline.classifier import Classifier, backbone_tensors, content_keys, versions
-from sightline.errors import DataError
+from sightline.errors import DataError, unknown
 from sightline.records import Backbone, Card, Catalog, Head, Predictions, Preprocess, Progress, Recipe, silent
 from sightline.store import Cache
 
@@ -196,3 +196,29 @@ def make_classifier(
 def with_card(classifier: Classifier, **changes: Any) -> Classifier:
     """The same classifier with parts of its card replaced."""
     return dataclasses.replace(classifier, card=dataclasses.replace(classifier.card, **changes))
+
+
+def decided(candidate: Candidate, positive: str | None, criterion: str) -> Candidate:
+    """The candidate with its positive class and its threshold, chosen on the images that it was held out from.
+
+    Args:
+        candidate: The chosen one, calibrated.
+        positive: For two classes; None takes the rarer one.
+        criterion: Of `evaluation.threshold`.
+
+    Raises:
+        RequestError: The class or the criterion is not known.
+        DataError: The criterion needs two classes.
+    """
+    classes = candidate.classifier.classes
+    if positive is not None and positive not in classes:
+        raise unknown("class", positive, classes)
+    if positive is None and len(classes) == 2:
+        positive = evaluation.rarer_class(candidate.val)
+    if criterion == evaluation.HALF:
+        return dataclasses.replace(candidate, classifier=with_card(candidate.classifier, positive=positive))
+    value = evaluation.threshold(candidate.val, positive or classes[0], criterion)
+    classifier = with_card(candidate.classifier, positive=positive, threshold=value, threshold_by=criterion)
+    return dataclasses.replace(
+        candidate, classifier=classifier, val=dataclasses.replace(candidate.val, bar=classifier.card.bar)
+    )
