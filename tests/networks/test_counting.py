@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from sightline.networks.counting import macs
 
@@ -49,3 +51,24 @@ def test_nothing_of_the_network_or_of_torch_is_changed() -> None:
     assert torch.backends.mha.get_fastpath_enabled() == fast
     assert not net[0]._forward_hooks and not net[0]._forward_pre_hooks
     assert all(p.grad is None for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto"])
+def test_the_same_as_torchs_own_counter(name: str) -> None:
+    with torch.device("meta"):
+        net, x = timm.create_model(name).eval(), torch.zeros(1, 3, 224, 224)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(x)
+    assert macs(net, x) == counter.get_total_flops() // 2
+
+
+def test_under_inference_mode_nothing_is_missed() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 4 * 4, 5))
+    with torch.inference_mode():
+        assert macs(net, torch.zeros(1, 3, 6, 6)) == 3 * 8 * 9 * 4 * 4 + 8 * 4 * 4 * 5
+
+
+def test_a_network_whose_tensors_have_gradients_where_none_are_wanted() -> None:
+    with torch.device("meta"):
+        net = timm.create_model("cait_xxs24_224")
+    assert macs(net, torch.zeros(1, 3, 224, 224, device="meta")) == pytest.approx(2.53e9, rel=0.01)  # timm's results file

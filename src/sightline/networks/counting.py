@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from sightline.networks.cuts import quiet
 
@@ -22,15 +24,40 @@ def macs(net: nn.Module, x: Tensor) -> int:
         x: What it takes, such as images (1, 3, h, w) for the count of one image. On torch's meta device, where the network
             must then be too, nothing is computed.
     """
-    counter = FlopCounterMode(display=False)
-    with quiet(net), counted_attention(), counter:
+    with quiet(net), counted_attention(), Counter() as counter:
         net(x)
-    return total(counter)
+    return counter.macs
 
 
-def total(counter: FlopCounterMode) -> int:
-    """Multiply–accumulates that a counter has seen."""
-    return int(counter.get_total_flops()) // 2
+class Counter(TorchDispatchMode):
+    """Adds up the multiply–accumulates of torch's operations inside its block, by torch's own formulas.
+
+    torch's `FlopCounterMode` does the same per module, and for that follows gradients, which fails in networks whose
+    tensors have some where none are wanted, such as CaiT.
+
+    Attributes:
+        macs: So far.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = kwargs or {}
+        operation = getattr(function, "_overloadpacket", function)
+        formula = flop_registry.get(operation)
+        if formula is None and hasattr(function, "decompose"):
+            with self:
+                parts = function.decompose(*args, **named)
+            if parts is not NotImplemented:
+                return parts
+        result = function(*args, **named)
+        if formula is not None:
+            self.macs += int(formula(*args, **named, out_val=result)) // 2
+        return result
 
 
 @contextlib.contextmanager
