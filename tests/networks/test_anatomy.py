@@ -114,6 +114,27 @@ def test_a_layer_with_others_inside_stays_a_row() -> None:
     ]
 
 
+class Adapted(nn.Linear):
+    """A linear layer with a correction of low rank beside it."""
+
+    def __init__(self, width: int, rank: int) -> None:
+        super().__init__(width, width)
+        self.correction = nn.Sequential(nn.Linear(width, rank, bias=False), nn.Linear(rank, width, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.correction(x)
+
+
+def test_work_is_counted_in_one_row_only() -> None:
+    found = anatomy(nn.Sequential(nn.Flatten(), Adapted(12, 2)), (2, 2))
+    assert [(r.name, r.parameters, r.macs) for r in found.layers[1:]] == [
+        ("1", 156, 144),
+        ("1.correction.0", 24, 24),
+        ("1.correction.1", 24, 24),
+    ]
+    assert found.macs == 192
+
+
 def test_an_attention_layer_of_torch_is_one_row_with_its_whole_work() -> None:
     net = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
     with torch.device("meta"):

@@ -183,11 +183,11 @@ class _Record:
             self.events.insert(place, _Call(module, frame.calls == 0, shape, numbers, spent - frame.inside))
 
 
-class _Uses(TorchDispatchMode):
+class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records when tensors of the network's own are first used, also by functions that get them without their module."""
 
     def __init__(self, record: _Record, tensors: Mapping[int, Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.record = record
         self.waiting = dict(tensors)
 

@@ -24,12 +24,13 @@ def macs(net: nn.Module, x: Tensor) -> int:
         x: What it takes, such as images (1, 3, h, w) for the count of one image. On torch's meta device, where the network
             must then be too, nothing is computed.
     """
-    with quiet(net), counted_attention(), Counter() as counter:
+    counter = Counter()
+    with quiet(net), counted_attention(), counter:
         net(x)
     return counter.macs
 
 
-class Counter(TorchDispatchMode):
+class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the multiply–accumulates of torch's operations inside its block, by torch's own formulas.
 
     torch's `FlopCounterMode` does the same per module, and for that follows gradients, which fails in networks whose
@@ -42,8 +43,8 @@ class Counter(TorchDispatchMode):
     supports_higher_order_operators = True
 
     def __init__(self) -> None:
-        super().__init__()
-        self.macs = 0
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.macs: int = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
