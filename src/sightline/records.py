@@ -226,7 +226,8 @@ class Backbone:
         weights_hash: SHA-256 of the tensors (name, shape, bytes); "" where there are none.
         preprocess: What its weights expect.
         features: The width d of the pooled features.
-        pool: `avg`: the network's own tail; `flatten`: the map, flattened.
+        pool: `avg`: the network's own tail; `flatten`: the map, flattened; `scores`: the network's own output, where that is
+            no linear function of any features.
         map_shape: (channels, height, width) of the last map on its grid; None where there is none.
         layout: How the last map lies in memory: (n, c, h, w), (n, h, w, c), or (n, prefix + h·w, c).
         prefix: Tokens before the patches, in the `tokens` layout.
@@ -241,7 +242,7 @@ class Backbone:
     features: int
     weights: str = ""
     weights_hash: str = ""
-    pool: Literal["avg", "flatten"] = "avg"
+    pool: Literal["avg", "flatten", "scores"] = "avg"
     map_shape: tuple[int, int, int] | None = None
     layout: Literal["nchw", "nhwc", "tokens"] = "nchw"
     prefix: int = 0
@@ -322,7 +323,7 @@ class Predictions:
         )
 
     def to_csv(self) -> str:
-        """A table for people: path, label, predicted, probability, a column `p:CLASS` per class, `bar:CLASS` if it has a bar."""
+        """A table for people: path, label, predicted, probability, `p:CLASS` for every class, and `bar:CLASS` if it has a bar."""
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         head, end = ([], []) if self.bar is None else ([f"bar:{self.bar[0]}"], [repr(self.bar[1])])

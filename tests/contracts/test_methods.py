@@ -20,7 +20,7 @@ RECIPES = {
     "baseline": Recipe(method="baseline"),
     "shortcut": Recipe(method="shortcut"),
     "features": Recipe(method="features", backbone="pixels", head="centroid"),
-    "scratch": Recipe(method="scratch", backbone="cnn", settings={"epochs": 1, "filters": [4, 8]}),
+    "scratch": Recipe(method="scratch", backbone="cnn(filters=[4, 8])", settings={"epochs": 1}),
 }
 
 

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from sightline import networks
 from sightline.errors import DataError, RequestError
+from sightline.networks import names
 from sightline.networks.classics import CLASSICS
 from sightline.plain import from_plain
-from sightline.store import plain
 from sightline.training import augment, scratch
 from sightline.training.scratch import MEAN, STD, ScratchFit, ScratchSettings
 
-TINY = ScratchSettings(filters=(16, 32), epochs=8, batch_size=16, learning_rate=0.01)
+TINY = ScratchSettings("cnn(filters=[16, 32])", epochs=8, batch_size=16, learning_rate=0.01)
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
@@ -56,15 +57,15 @@ def test_body_and_head_are_what_was_trained() -> None:
 
 def test_arguments_build_the_body_again() -> None:
     made, images, _ = fitted()
-    again = CLASSICS["cnn"](**plain(made.arguments)).eval()
-    again.load_state_dict(made.network.state_dict())
+    again = networks.untrained(made.made.name, image_size=16, classes=3)
+    again.net.load_state_dict(made.made.net.state_dict())
     x = torch.from_numpy(images[:5]).permute(0, 3, 1, 2) / 255
-    assert torch.equal(again(x)[1], made.network(x)[1])
+    assert torch.equal(networks.Network(again.net, again.size)(x)[1], made.network(x)[1])
     assert not made.network.training
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:
-    quick = ScratchSettings(filters=(8,), epochs=2)
+    quick = ScratchSettings("cnn(filters=[8])", epochs=2)
     (a, *_), (b, *_), (c, *_) = fitted(quick), fitted(quick), fitted(quick, seed=1)
     assert np.array_equal(a.head.arrays["weights"], b.head.arrays["weights"])
     assert not np.array_equal(a.head.arrays["weights"], c.head.arrays["weights"])
@@ -77,9 +78,9 @@ def test_preprocess_is_what_the_loop_normalises_by() -> None:
 
 @pytest.mark.parametrize(("side", "pool"), [(64, [2, 2, 2, 1]), (32, [2, 2, 1, 1]), (96, [2, 2, 2, 1]), (8, [1, 1, 1, 1])])
 def test_the_map_keeps_enough_cells_for_a_heatmap(side: int, pool: list[int]) -> None:
-    arguments = scratch.body_arguments(ScratchSettings(), side)
+    name, arguments = names.parse(scratch.called("cnn", side))
     assert arguments["pool"] == pool
-    network = CLASSICS["cnn"](**arguments).eval()
+    network = CLASSICS[name].build(image_size=side, **arguments).eval()
     assert min(network.map(torch.zeros(1, 3, side, side)).shape[2:]) >= scratch.MAP_SIDE  # type: ignore[operator]
 
 
@@ -98,15 +99,17 @@ def test_grey_images_are_never_mirrored() -> None:
 
 
 def test_settings_come_from_a_recipe() -> None:
-    settings = from_plain(ScratchSettings, {"filters": [16, 32], "epochs": 3, "augment": "none"}, "settings of scratch")
-    assert settings.filters == (16, 32) and settings.epochs == 3
+    settings = from_plain(
+        ScratchSettings, {"network": "cnn(filters=[16, 32])", "epochs": 3, "augment": "none"}, "settings of scratch"
+    )
+    assert settings.network == "cnn(filters=[16, 32])" and settings.epochs == 3
     with pytest.raises(RequestError, match="learning_rat"):
         from_plain(ScratchSettings, {"learning_rat": 0.1}, "settings of scratch")
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"learning_rate": 0.0}, {"dropout": 1.0}, {"epochs": 0}, {"filters": ()}, {"kernel": 12}, {"learning_rate": math.nan}],
+    [{"learning_rate": 0.0}, {"dropout": 1.0}, {"epochs": 0}, {"learning_rate": math.nan}],
 )
 def test_settings_outside_their_ranges(wrong: dict[str, object]) -> None:
     with pytest.raises(RequestError, match=next(iter(wrong))):
@@ -124,5 +127,5 @@ def test_arrays_that_do_not_fit() -> None:
         scratch.fit(images[:, :8], y, none, empty, 3, settings=TINY)
     with pytest.raises(DataError, match="float64"):
         scratch.fit(images / 255, y, none, empty, 3, settings=TINY)
-    with pytest.raises(RequestError, match="no network of ours 'cnm'"):
+    with pytest.raises(RequestError, match="no network 'cnm'"):
         scratch.fit(images, y, none, empty, 3, settings=ScratchSettings(network="cnm"))

@@ -29,8 +29,8 @@ class Wish:
         source: Who builds it.
         entry: What the library says of it, for timm's and torchvision's.
         size: (height, width) of the images, None for a user's network's own.
-        pool: `avg` or `flatten`.
-        arguments: Of the builder, for networks of ours.
+        pool: `avg`, `flatten` or `scores`.
+        arguments: Of the builder; for a library's network only `classes`.
         classifier: Whether its own classifier is wanted.
     """
 
@@ -38,7 +38,7 @@ class Wish:
     source: Literal["timm", "torchvision", "sightline", "user", "pixels"]
     entry: Entry | None
     size: tuple[int, int] | None
-    pool: Literal["avg", "flatten"] = "avg"
+    pool: Literal["avg", "flatten", "scores"] = "avg"
     arguments: Mapping[str, Any] | None = None
     classifier: bool = False
 
@@ -100,7 +100,7 @@ def from_tensors(wish: Wish, arrays: Mapping[str, np.ndarray]) -> Network:
 
 def _filled(wish: Wish, found: dict[str, Tensor], what: str) -> Network:
     """The network with these tensors in it."""
-    if wish.source == "timm" and wish.entry is not None:
+    if wish.source == "timm" and wish.entry is not None and wish.pool != "scores":
         net = backbones.create(wish.entry, _size(wish), classifier=wish.classifier, drawn=False)
         _load(net, wish, found, what, optional=() if wish.classifier else _behind(wish, ""))
         return _cut(net, wish, classifier=wish.classifier)
@@ -119,10 +119,13 @@ def _bare(wish: Wish) -> nn.Module:
     """The network as its library builds it, weights at random."""
     if wish.source == "pixels":
         return Pixels()
+    if wish.entry is not None and wish.pool == "scores":
+        return backbones.create_whole(wish.entry, _size(wish), classes=(wish.arguments or {}).get("classes"))
     if wish.entry is not None:
         return backbones.create(wish.entry, _size(wish), classifier=wish.classifier)
     if wish.source == "user":
-        return user.build(wish.name, None if wish.size is None else wish.size[0])
+        classes = (wish.arguments or {}).get("classes")
+        return user.build(wish.name, None if wish.size is None else wish.size[0], classes)
     return classic(wish.name, {"image_size": _size(wish)[0], "channels": 3, **(wish.arguments or {})})
 
 

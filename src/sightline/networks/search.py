@@ -72,12 +72,13 @@ class Found:
     classifier: str = ""
 
 
-def find(net: nn.Module, size: tuple[int, int]) -> Found:
+def find(net: nn.Module, size: tuple[int, int], *, scores: bool = False) -> Found:
     """Where a network is cut, by the rule above; its mode, gradients and hooks stay as they are.
 
     Args:
         net: Any network that takes (n, channels, h, w).
         size: (height, width) of the images that it will see.
+        scores: Whether the network's whole output is to be its features, classifier included.
 
     Raises:
         RequestError: It cannot see such images, or gives no tensor.
@@ -85,6 +86,8 @@ def find(net: nn.Module, size: tuple[int, int]) -> Found:
     x = torch.randn((1, channels_of(net), *size), generator=torch.Generator().manual_seed(0))
     x = x.to(next((p.device for p in net.parameters()), torch.device("cpu")))
     with quiet(net):
+        if scores:
+            return _searched(net, x, scores=True)
         if callable(getattr(net, "map", None)) and callable(getattr(net, "tail", None)):
             return _declared(net, x)
         found = None
@@ -219,11 +222,11 @@ def _grid(net: nn.Module, x: Tensor, last: Tensor, layout: Layout, prefix: int) 
 # -------------------------------------------------------------------------------------------------------------- rule 3
 
 
-def _searched(net: nn.Module, x: Tensor) -> Found:
+def _searched(net: nn.Module, x: Tensor, scores: bool = False) -> Found:
     """Look for the cut in the graph, then under hooks; the image itself where there is none."""
     graph = _traced(net)
-    found = in_graph(net, x, graph) if graph is not None else None
-    return found or under_hooks(net, x)
+    found = in_graph(net, x, graph, scores) if graph is not None else None
+    return found or under_hooks(net, x, scores)
 
 
 def _traced(net: nn.Module) -> fx.Graph | None:
@@ -234,7 +237,7 @@ def _traced(net: nn.Module) -> fx.Graph | None:
         return None
 
 
-def in_graph(net: nn.Module, x: Tensor, graph: fx.Graph) -> Found | None:
+def in_graph(net: nn.Module, x: Tensor, graph: fx.Graph, scores: bool = False) -> Found | None:
     """The cut at a node of a traced graph, or None where the features depend on more than any one map."""
     nodes = list(graph.nodes)
     shapes: dict[fx.Node, tuple[int, ...]] = {nodes[input_of(nodes)]: tuple(x.shape)}
@@ -251,7 +254,7 @@ def in_graph(net: nn.Module, x: Tensor, graph: fx.Graph) -> Found | None:
         return None
     index = {n: i for i, n in enumerate(nodes)}
     classifier, at = "", index[nodes[-1].all_input_nodes[0]]
-    node = _classifier_node(net, nodes, shapes, tuple(output.shape))
+    node = None if scores else _classifier_node(net, nodes, shapes, tuple(output.shape))
     if node is not None:
         classifier, at = str(node.target), index[node.all_input_nodes[0]]
     mean = len(shapes.get(nodes[at], ())) == 4
@@ -322,7 +325,7 @@ class _Call:
     output: tuple[int, ...]
 
 
-def under_hooks(net: nn.Module, x: Tensor) -> Found:
+def under_hooks(net: nn.Module, x: Tensor, scores: bool = False) -> Found:
     """The cut at a module's output, found by one forward pass; the image itself where no module will do.
 
     Raises:
@@ -332,7 +335,9 @@ def under_hooks(net: nn.Module, x: Tensor) -> Found:
     size = (int(x.shape[2]), int(x.shape[3]))
     linear = [c for c in calls if isinstance(c.module, nn.Linear)]
     classifier, mean = "", False
-    if linear and linear[-1].output == tuple(output.shape):
+    if scores:
+        linear = []
+    elif linear and linear[-1].output == tuple(output.shape):
         classifier = linear[-1].name
     elif not linear and output.ndim == 2:
         convolutions = [c for c in calls if isinstance(c.module, nn.Conv2d)]

@@ -23,7 +23,7 @@ class Network(nn.Module):
     Args:
         net: The network itself.
         size: (height, width) of the images that it will see.
-        pool: `avg` for its own tail, `flatten` for the flattened map.
+        pool: `avg` for its own tail, `flatten` for the flattened map, `scores` for its whole output.
         classifier: Whether its own classifier is there, with weights.
 
     Attributes:
@@ -36,10 +36,15 @@ class Network(nn.Module):
     """
 
     def __init__(
-        self, net: nn.Module, size: tuple[int, int], *, pool: Literal["avg", "flatten"] = "avg", classifier: bool = False
+        self,
+        net: nn.Module,
+        size: tuple[int, int],
+        *,
+        pool: Literal["avg", "flatten", "scores"] = "avg",
+        classifier: bool = False,
     ) -> None:
         super().__init__()
-        found = search.find(net, size)
+        found = search.find(net, size, scores=pool == "scores")
         self.net = net
         self.pool = pool
         self.cut = found.cut
@@ -80,10 +85,7 @@ class Network(nn.Module):
 
     def _seen(self, x: Tensor) -> Tensor:
         """The images as the network itself takes them."""
-        if self.channels == 3 or x.shape[1] != 3:
-            return x
-        weights = x.new_tensor(GREY).reshape(1, 3, 1, 1)
-        return (x * weights).sum(dim=1, keepdim=True)  # (n, 1, h, w)
+        return grey(x) if self.channels == 1 and x.shape[1] == 3 else x
 
     def own_tensors(self) -> dict[str, Tensor]:
         """The tensors that map and tail depend on, by the network's own names: no classifier, no batch counters."""
@@ -192,6 +194,11 @@ class Network(nn.Module):
                 if params:
                     groups.append({"params": params, "lr": learning_rate * factor, "weight_decay": own, "name": name})
         return groups
+
+
+def grey(x: Tensor) -> Tensor:
+    """Images (n, 3, h, w) as grey ones (n, 1, h, w)."""
+    return (x * x.new_tensor(GREY).reshape(1, 3, 1, 1)).sum(dim=1, keepdim=True)
 
 
 def two_columns(scores: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ def untrained(
         name: timm's or torchvision's name, one of ours, with arguments or not (`cnn(filters=[32, 64])`), `file.py:function`,
             or a callable that returns an `nn.Module`.
         image_size: Side of the square that it sees, in pixels; None takes its own.
-        classes: Logits; None takes its own number, 1 is one sigmoid unit.
+        classes: Logits; None takes its own number, 1 is one sigmoid unit, and so is 2 for a network that ends in one.
         channels: Of the images; None takes its own number.
         seed: The weights are a function of it.
         meta: On torch's meta device: shapes and counts without memory or time, and without numbers.
@@ -92,6 +92,8 @@ def _classic(
     classic = CLASSICS[name]
     own = {"image_size": classic.image_size, "channels": classic.channels, "classes": classic.classes} | arguments
     given = {"image_size": image_size, "channels": channels, "classes": classes}
+    if classes == 2 and own["classes"] == 1:
+        given["classes"] = 1  # one sigmoid unit tells two classes apart
     own |= {k: v for k, v in given.items() if v is not None}
     net = _on(meta, lambda: building.classic(name, own))
     rest = {k: v for k, v in own.items() if k not in given}

@@ -11,6 +11,7 @@ import numpy as np
 from sightline import heads, networks, pixels
 from sightline.classifier import Classifier
 from sightline.errors import DataError
+from sightline.networks import names
 from sightline.plain import from_plain
 from sightline.records import Backbone, Predictions, Preprocess, Recipe
 from sightline.store import plain
@@ -29,7 +30,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
 
     started = time.perf_counter()
     settings = from_plain(scratch.ScratchSettings, {"network": recipe.backbone, **recipe.settings}, "settings of scratch")
-    preprocess = adapted(work, scratch.preprocess(recipe.image_size or _image_size(work)))
+    preprocess = adapted(work, scratch.preprocess(recipe.image_size or _image_size(work, settings.network)))
     if recipe.fit is not None:
         preprocess = dataclasses.replace(preprocess, fit=recipe.fit)
     lost: dict[str, list[dict[str, str]]] = {}
@@ -71,17 +72,25 @@ def _classifier(
     work: Work, recipe: Recipe, fitted: ScratchFit, preprocess: Preprocess, images: np.ndarray, labels: np.ndarray
 ) -> tuple[Classifier, np.ndarray]:
     """What was trained as a classifier, calibrated on the validation images, and its probabilities of these."""
-    network = networks.Network(fitted.network, preprocess.size)
+    network, made = fitted.network, fitted.made
     tensors = networks.tensors(network)
+    name, arguments = names.parse(made.name)
+    arguments.pop("auxiliary", None)  # those heads are gone
+    own = {**arguments, "channels": made.channels, "classes": made.classes}
+    if made.source != "sightline":
+        own = {"classes": made.classes} if network.pool == "scores" or made.source == "user" else {}
     backbone = Backbone(
-        name=recipe.backbone,
-        source="sightline",
+        name=name,
+        source=made.source,
         preprocess=preprocess,
         features=network.features,
         weights="run",
         weights_hash=networks.weights_hash(tensors),
+        pool=network.pool,
         map_shape=network.map_shape,
-        arguments=plain(fitted.arguments),
+        layout=network.layout,
+        prefix=network.prefix,
+        arguments=plain(own),
         parameters=network.own_parameters(),
         licence="yours",
         origin="trained here",
@@ -94,8 +103,10 @@ def _classifier(
     return with_card(classifier, temperature=temperature), heads.softmax(found / temperature)
 
 
-def _image_size(work: Work) -> int:
-    """32 px for small images such as digits, else 64."""
+def _image_size(work: Work, network: str) -> int:
+    """For `cnn` 32 px for small images such as digits, else 64; for any other network its own."""
+    if names.parse(network)[0] != "cnn":
+        return networks.untrained(network, meta=True).size[0]
     sides = [min(w, h) for w, h in zip(work.catalog.column("width"), work.catalog.column("height"), strict=True) if w and h]
     return SMALL_PX if sides and float(np.median(sides)) <= SMALL_PX else LARGE_PX
 

@@ -21,6 +21,8 @@ from sightline.records import Progress, silent
 from sightline.training import augment
 
 Weights = dict[str, Tensor]
+AUXILIARY = 0.3
+"""How much the loss of an auxiliary head counts. Source: Szegedy et al. 2014, "Going deeper with convolutions", section 5."""
 
 # --------------------------------------------------------------------------------------------------- what goes in and out
 
@@ -302,7 +304,8 @@ def train(
     clock; where it ends training early, that is said.
 
     Args:
-        network: Normalised float (n, 3, h, w) → logits (n, k). It ends in eval mode with the best epoch's weights.
+        network: Normalised float (n, 3, h, w) → logits (n, k); in training mode it may give a tuple, the logits first, then
+            those of auxiliary heads, whose losses count `AUXILIARY`. It ends in eval mode with the best epoch's weights.
         train: What it learns from; two images at least.
         val: What decides when to stop and which weights to keep; may be empty.
         plan: Epochs, rates and the like.
@@ -341,8 +344,13 @@ def train(
                     for group in optimiser.param_groups:
                         group["lr"] = rate
                     with torch.autocast(where.type, dtype=torch.bfloat16, enabled=half):
-                        logits = network(x).float()
+                        output = network(x)
+                    logits, *auxiliary = (t.float() for t in (output if isinstance(output, tuple) else (output,)))
                     loss = F.cross_entropy(logits, y, weight=weight, label_smoothing=plan.label_smoothing)
+                    for scores in auxiliary:
+                        loss = loss + AUXILIARY * F.cross_entropy(
+                            scores, y, weight=weight, label_smoothing=plan.label_smoothing
+                        )
                     optimiser.zero_grad(set_to_none=True)
                     loss.backward()  # type: ignore[no-untyped-call]
                     nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)

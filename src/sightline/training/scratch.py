@@ -1,10 +1,10 @@
-"""A small convolutional network trained from nothing on the user's own images."""
+"""Any network trained from nothing on the user's own images."""
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,13 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sightline.errors import DataError, RequestError, unknown
+from sightline import networks
+from sightline.errors import DataError, RequestError
+from sightline.networks import names, user
 from sightline.networks.classics import CLASSICS
+from sightline.networks.search import channels_of
+from sightline.networks.surface import Network, grey, two_columns
+from sightline.networks.whole import Untrained
 from sightline.records import Head, Preprocess, Progress, silent
 from sightline.store import stream
 from sightline.training import augment
 from sightline.training.loop import Epoch, Pixels, Plan, balanced_weights, train
 
+_AUXILIARY = ("aux1", "aux2", "AuxLogits")
+"""Heads that only training uses, by the names that torchvision and timm give them."""
 IMAGE_SIZE = 64
 """What the network sees where nobody says otherwise, in pixels."""
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -37,10 +44,11 @@ class ScratchSettings:
     """The settings of method `scratch`.
 
     Args:
-        network: A name of `sightline.networks.classics.CLASSICS`.
-        filters: Of each block, 1 to 4,096.
-        kernel: Side of the filters, 1 to 11 pixels.
-        dropout: The share of features that is dropped before the last layer in training, 0 to 0.9.
+        network: Any network, as `sightline networks` lists them, with arguments or not, such as `resnet18` or
+            `cnn(filters=[32, 64], kernel=5)`. `cnn` gets BatchNorm, and pools only as far as a heatmap allows, where its
+            arguments don't say otherwise.
+        dropout: The share of features that is dropped before the last layer in training, 0 to 0.9, for networks of ours;
+            None takes 0.1 for `cnn` and none for others.
         epochs: 1 to 10,000; None takes as many as `epochs_for` says, by the number and size of images.
         batch_size: 2 to 4,096.
         learning_rate: The highest on its course, above 0, at most 1.
@@ -53,9 +61,7 @@ class ScratchSettings:
     """
 
     network: str = "cnn"
-    filters: tuple[int, ...] = (32, 64, 128, 128)
-    kernel: int = 3
-    dropout: float = 0.1
+    dropout: float | None = None
     epochs: int | None = None
     batch_size: int = 64
     learning_rate: float = 3e-3
@@ -68,7 +74,6 @@ class ScratchSettings:
 
     def __post_init__(self) -> None:
         ranges: dict[str, tuple[float, float]] = {
-            "kernel": (1, 11),
             "dropout": (0, 0.9),
             "epochs": (1, 10_000),
             "batch_size": (2, 4096),
@@ -81,8 +86,6 @@ class ScratchSettings:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise RequestError(f"{name} cannot be {value}", f"it lies between {low:g} and {high:g}")
-        if not self.filters or not all(1 <= f <= 4096 for f in self.filters):
-            raise RequestError(f"filters cannot be {list(self.filters)}", "give one number from 1 to 4096 for each block")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class ScratchFit:
 
     Args:
         network: The body, in eval mode, on the CPU, float32.
+        made: The whole network, and what it was built from.
         head: The last linear layer as a logistic head: `weights` float32 (k, d), `bias` float32 (k,).
         history: One line an epoch.
         epochs: How many were finished.
@@ -100,10 +104,10 @@ class ScratchFit:
         precision: What training was computed in.
         cut_by_time: Whether the time budget ended it.
         notes: What a reader should know, in sentences.
-        arguments: What builds the body again: `CLASSICS[name](**arguments)`.
     """
 
-    network: nn.Module
+    network: Network
+    made: Untrained
     head: Head
     history: tuple[Epoch, ...]
     epochs: int
@@ -113,23 +117,29 @@ class ScratchFit:
     precision: Literal["bf16", "f32"]
     cut_by_time: bool
     notes: tuple[str, ...]
-    arguments: Mapping[str, Any]
 
 
 class _Trainee(nn.Module):
-    """Body, dropout and the last linear layer, as they are while they learn."""
+    """A network as it is while it learns: with dropout before its last layer, and two columns for one sigmoid unit."""
 
-    def __init__(self, body: nn.Module, features: int, classes: int, dropout: float) -> None:
+    def __init__(self, net: nn.Module, dropout: float) -> None:
         super().__init__()
-        self.body = body
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(features, classes)
-        nn.init.zeros_(self.linear.weight)  # all classes equally likely at first, whatever the body gives
-        nn.init.zeros_(self.linear.bias)
+        self.net = net
+        self.dropout = nn.Dropout(dropout) if dropout else None
+        last = getattr(net, "classifier", None)
+        if isinstance(last, nn.Linear):  # all classes equally likely at first, whatever comes before
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (n, k) of normalised images (n, 3, h, w)."""
-        return self.linear(self.dropout(self.body(x)[1]))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Logits (n, k) of normalised images (n, 3, h, w); in training those of auxiliary heads behind them."""
+        net: Any = self.net
+        if channels_of(net) == 1:
+            x = grey(x)
+        output = net(x) if self.dropout is None else net.classifier(self.dropout(net.tail(net.map(x))))
+        parts = [t for t in output if t is not None] if isinstance(output, tuple) else [output]
+        columns = tuple(two_columns(t) if t.shape[1] == 1 else t for t in parts)
+        return columns if len(columns) > 1 else columns[0]
 
 
 def preprocess(image_size: int | None = None) -> Preprocess:
@@ -138,13 +148,27 @@ def preprocess(image_size: int | None = None) -> Preprocess:
     return Preprocess(size=(side, side), fit="crop", crop_fraction=1.0, interpolation="bicubic", mean=MEAN, std=STD)
 
 
-def body_arguments(settings: ScratchSettings, image_size: int) -> dict[str, Any]:
-    """The arguments of the network's builder: blocks pool by 2 as long as the map keeps `MAP_SIDE` cells a side."""
+def called(network: str, image_size: int) -> str:
+    """The network as it is built: `cnn` with BatchNorm, blocks pooling by 2 as long as the map keeps `MAP_SIDE` cells a side;
+    one that may have auxiliary heads with them.
+
+    Example:
+        >>> called("cnn(filters=[8, 16])", 16)
+        'cnn(batch_norm=True, pool=[2, 1], filters=[8, 16])'
+        >>> called("resnet18", 64)
+        'resnet18'
+    """
+    name, given = names.parse(network)
+    if name in CLASSICS and "auxiliary" in inspect.signature(CLASSICS[name].build).parameters:
+        return names.spell(name, {"auxiliary": True, **given})
+    if name != "cnn":
+        return network
+    blocks = given.get("filters") or inspect.signature(CLASSICS["cnn"].build).parameters["filters"].default
     side, pool = image_size, []
-    for _ in settings.filters:
+    for _ in blocks:
         pool.append(2 if side // 2 >= MAP_SIDE else 1)
         side //= pool[-1]
-    return {"image_size": image_size, "filters": list(settings.filters), "kernel": settings.kernel, "pool": pool}
+    return names.spell(name, {"batch_norm": True, "pool": pool, **given})
 
 
 def epochs_for(images: int, image_size: int) -> int:
@@ -183,19 +207,18 @@ def fit(
 
     Raises:
         DataError: Images and labels don't fit, or fewer than two images.
-        RequestError: The network is unknown, or too deep for this image size.
+        RequestError: The network is unknown, takes no such argument, or is too deep for this image size.
     """
     began = time.monotonic()
     for pixels, labels in ((images, y), (val_images, val_y)):
         _check(pixels, labels, classes)
-    if settings.network not in CLASSICS:
-        raise unknown("network of ours", settings.network, CLASSICS)
-    arguments = body_arguments(settings, images.shape[1])
     name, policy = augment.policy_for(settings.augment, images)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(stream(seed, "weights").integers(2**63)))
-        body = CLASSICS[settings.network](**arguments)
-        network = _Trainee(body, int(body.features), classes, settings.dropout)  # type: ignore[arg-type]
+    seeded = int(stream(seed, "weights").integers(2**63))
+    side = int(images.shape[1])
+    made = networks.untrained(
+        called(settings.network, side), image_size=side, classes=classes, channels=_channels(settings.network), seed=seeded
+    )
+    network = _Trainee(made.net, _dropout(settings, made))
     plan = Plan(
         epochs=settings.epochs or epochs_for(len(images), images.shape[1]),
         batch_size=settings.batch_size,
@@ -220,13 +243,11 @@ def fit(
         progress=progress,
     )
     network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    arrays = {
-        "weights": network.linear.weight.detach().numpy().copy(),
-        "bias": network.linear.bias.detach().numpy().copy(),
-    }
+    body, head = split(made, classes)
     return ScratchFit(
         network=body,
-        head=Head("logistic", classes, {}, arrays),
+        made=made,
+        head=head,
         history=trained.history,
         epochs=len(trained.history),
         best_epoch=trained.best_epoch,
@@ -235,8 +256,62 @@ def fit(
         precision=trained.precision,
         cut_by_time=trained.cut_by_time,
         notes=(f"augmentation: {name}", *trained.notes),
-        arguments=arguments,
     )
+
+
+def split(made: Untrained, classes: int) -> tuple[Network, Head]:
+    """A network as body and linear head. Where it does not end in a linear layer, its own scores are the features.
+
+    Args:
+        made: The whole network, trained, in eval mode.
+        classes: k; 2 for one sigmoid unit.
+
+    Returns:
+        The body, and a head whose logits of the body's features are the network's own.
+    """
+    made.net.eval()
+    for name in _AUXILIARY:
+        if isinstance(getattr(made.net, name, None), nn.Module):
+            setattr(made.net, name, None)
+            made.net.aux_logits = False  # type: ignore[assignment]
+    body = Network(made.net, made.size)
+    last = made.net.get_submodule(body.classifier) if body.classifier else None
+    if isinstance(last, nn.Linear) and _ends_in(made, body, last):
+        weights, bias = last.weight.detach().numpy(), last.bias.detach().numpy()
+    else:
+        body = body if isinstance(last, nn.Identity) else Network(made.net, made.size, pool="scores")
+        weights, bias = np.eye(body.features, dtype=np.float32), np.zeros(body.features, dtype=np.float32)
+    if len(bias) == 1 and classes == 2:
+        weights, bias = np.concatenate([np.zeros_like(weights), weights]), np.concatenate([np.zeros_like(bias), bias])
+    return body.eval(), Head("logistic", classes, {}, {"weights": weights.copy(), "bias": bias.copy()})
+
+
+@torch.no_grad()
+def _ends_in(made: Untrained, body: Network, last: nn.Linear) -> bool:
+    """Whether the network's output is that layer of its features, and nothing else, as measured on noise."""
+    x = torch.randn((1, 3, *made.size), generator=torch.Generator().manual_seed(0))
+    direct = made.net(grey(x) if made.channels == 1 else x)
+    again = last(body(x)[1])
+    return bool(again.shape == direct.shape and torch.allclose(again, direct, rtol=1e-4, atol=1e-5))
+
+
+def _channels(network: str) -> int | None:
+    """Colour, where the network's own arguments don't say otherwise."""
+    name, given = names.parse(network)
+    return None if "channels" in given or user.is_user(name) else 3
+
+
+def _dropout(settings: ScratchSettings, made: Untrained) -> float:
+    """The share that is dropped before the last layer.
+
+    Raises:
+        RequestError: It was asked for, and the network is not one of ours.
+    """
+    if settings.dropout is None:
+        return 0.1 if names.parse(made.name)[0] == "cnn" else 0.0
+    if settings.dropout and not all(hasattr(made.net, n) for n in ("map", "tail", "classifier")):
+        raise RequestError(f"dropout cannot be set for {made.name}, which has its own", "leave dropout out")
+    return settings.dropout
 
 
 def _check(images: np.ndarray, y: np.ndarray, classes: int) -> None:
