@@ -72,20 +72,30 @@ def _classifier(
     work: Work, recipe: Recipe, fitted: ScratchFit, preprocess: Preprocess, images: np.ndarray, labels: np.ndarray
 ) -> tuple[Classifier, np.ndarray]:
     """What was trained as a classifier, calibrated on the validation images, and its probabilities of these."""
+    backbone, tensors = record(recipe, fitted, preprocess), networks.tensors(fitted.network)
+    classifier = make_classifier(work, recipe, backbone, fitted.head, tensors=tensors)
+    run = classifier.session(work.cache, device=work.device)
+    values = [run.run(images[i : i + run.batch_size])[0] for i in range(0, len(images), run.batch_size)]
+    found = heads.logits(fitted.head, np.concatenate(values))
+    temperature = heads.temperature(found, labels)
+    return with_card(classifier, temperature=temperature), heads.softmax(found / temperature)
+
+
+def record(recipe: Recipe, fitted: ScratchFit, preprocess: Preprocess) -> Backbone:
+    """What was trained as a backbone: what builds it again, and the identity of its weights."""
     network, made = fitted.network, fitted.made
-    tensors = networks.tensors(network)
     name, arguments = names.parse(made.name)
     arguments.pop("auxiliary", None)  # those heads are gone
     own = {**arguments, "channels": made.channels, "classes": made.classes}
     if made.source != "sightline":
         own = {"classes": made.classes} if network.pool == "scores" or made.source == "user" else {}
-    backbone = Backbone(
+    return Backbone(
         name=name,
         source=made.source,
         preprocess=preprocess,
         features=network.features,
         weights="run",
-        weights_hash=networks.weights_hash(tensors),
+        weights_hash=networks.weights_hash(networks.tensors(network)),
         pool=network.pool,
         map_shape=network.map_shape,
         layout=network.layout,
@@ -95,12 +105,6 @@ def _classifier(
         licence="yours",
         origin="trained here",
     )
-    classifier = make_classifier(work, recipe, backbone, fitted.head, tensors=tensors)
-    run = classifier.session(work.cache, device=work.device)
-    values = [run.run(images[i : i + run.batch_size])[0] for i in range(0, len(images), run.batch_size)]
-    found = heads.logits(fitted.head, np.concatenate(values))
-    temperature = heads.temperature(found, labels)
-    return with_card(classifier, temperature=temperature), heads.softmax(found / temperature)
 
 
 def _image_size(work: Work, network: str) -> int:
