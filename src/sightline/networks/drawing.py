@@ -1,0 +1,266 @@
+"""The picture of a network, as SVG or PNG: what one would put in a report."""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from sightline.errors import RequestError
+from sightline.networks.dataflow import dataflow
+from sightline.networks.folding import Box, Panel, fold
+from sightline.networks.layout import NORMAL, SMALL, Line, Placed, heads_of, lines_of, short
+from sightline.networks.operations import times
+from sightline.networks.page import Page, arrange
+from sightline.store import write_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_LARGE = 11.0
+_MARGIN, _HEAD, _LEGEND_ROW, _SWATCH = 0.2, 0.5, 0.18, 0.16
+_ROUND = 0.06
+_INK, _FAINT, _LINE = "#1f1f1f", "#555555", "#4a4a4a"
+_DPI = 200
+"""Of PNG files."""
+
+_SETTINGS: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "sans-serif"],
+    "font.style": "normal",
+    "text.usetex": False,
+    "path.sketch": None,
+    "path.effects": [],
+    "path.simplify": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sightline",
+    "savefig.bbox": None,
+}
+"""Matplotlib's, whatever the user's own are. Letters stay letters in SVG: searchable, and read aloud."""
+
+
+def draw(net: nn.Module, size: tuple[int, int], file: Path, *, channels: int = 3, title: str = "") -> None:
+    """Draws what a network does with an image: its layers as boxes, skip connections and branches as lines.
+
+    The same network gives the same bytes, as long as the libraries are the same.
+
+    Args:
+        net: It stays as it is. On any device, the meta device too.
+        size: (height, width) of the image in pixels.
+        file: Ends in .svg or .png; its folder exists.
+        channels: Of the image.
+        title: Above the picture; the name of the network's class if empty.
+
+    Raises:
+        RequestError: The file's ending is another, or the network cannot see such an image.
+    """
+    kind = file.suffix.lower().lstrip(".")
+    if kind not in {"svg", "png"}:
+        raise RequestError(f"a picture of a network cannot be written to {file.name!r}", "end its name in .svg or .png")
+    page = arrange(fold(dataflow(net, size, channels)), text_width)
+    numbers = sum(p.numel() for p in net.parameters())
+    below = f"image {times((channels, *size))}  ·  {numbers:,} parameters"
+    write_bytes(file, render(page, title or type(net).__name__, below, kind))
+
+
+def render(page: Page, title: str, below: str, kind: str) -> bytes:
+    """A page as the bytes of an SVG or PNG file.
+
+    Args:
+        page: What lies where.
+        title: Above it, in one line.
+        below: Below the title.
+        kind: `svg` or `png`.
+    """
+    import matplotlib
+
+    target = io.BytesIO()
+    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font has not
+        made = figure(page, title, below)
+        metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+        made.savefig(target, format=kind, dpi=_DPI if kind == "png" else 72, metadata=metadata)
+    return target.getvalue()
+
+
+def figure(page: Page, title: str, below: str) -> Figure:
+    """A page as a matplotlib figure whose units are inches, y downwards."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    head = short(title, 72)
+    widest = max(page.width, text_width(head, _LARGE, True), text_width(below, NORMAL, False), 3.0)
+    keys = _legend(page, widest)
+    width, left = widest + 2 * _MARGIN, _MARGIN + (widest - page.width) / 2
+    top = _MARGIN + _HEAD
+    height = top + page.height + 0.2 + _LEGEND_ROW * (1 + max((row for _, row, *_ in keys), default=-1)) + _MARGIN
+    made = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(made)
+    axes = made.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set_axis_off()
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    _write(axes, _MARGIN, _MARGIN + 0.09, head, _LARGE, bold=True)
+    _write(axes, _MARGIN, _MARGIN + 0.29, below, NORMAL, colour=_FAINT)
+    _content(axes, page, left, top)
+    for x, row, colour, name in keys:
+        y = top + page.height + 0.2 + row * _LEGEND_ROW
+        _rectangle(axes, _MARGIN + x, y, _SWATCH, 0.11, colour, zorder=3)
+        _write(axes, _MARGIN + x + _SWATCH + 0.06, y + 0.055, name, SMALL, colour=_FAINT)
+    return made
+
+
+def _legend(page: Page, width: float) -> list[tuple[float, int, tuple[str, str], str]]:
+    """(x, row, colours, name) of every colour on a page that has a name."""
+    shown = {COLOURS[b.part.kind] for b in page.boxes if isinstance(b.part, Box)}
+    found = []
+    x, row = 0.0, 0
+    for colours, name in _NAMES.items():
+        if colours not in shown:
+            continue
+        wide = _SWATCH + 0.06 + text_width(name, SMALL, False) + 0.2
+        if x and x + wide - 0.2 > width:
+            x, row = 0.0, row + 1
+        found.append((x, row, colours, name))
+        x += wide
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------------- marks
+
+
+def _content(axes: Axes, page: Page, left: float, top: float) -> None:
+    """Panels, lines, boxes and shapes, one over the other."""
+    for placed in page.panels:
+        _panel(axes, placed, left, top)
+    for line in page.lines:
+        _line(axes, line, left, top)
+    for placed in page.boxes:
+        _box(axes, placed, left, top)
+    for words in page.words:
+        _write(axes, left + words.x, top + words.y, words.text, SMALL, colour=_FAINT)
+
+
+def _panel(axes: Axes, placed: Placed, left: float, top: float) -> None:
+    assert isinstance(placed.part, Panel)
+    x, y = left + placed.x, top + placed.y
+    _rectangle(axes, x, y, placed.w, placed.h, ("#00000009", "#b5b5b5"), zorder=1)
+    title, path = heads_of(placed.part)
+    _write(axes, x + placed.head, y + 0.12, title, NORMAL, bold=True)
+    _write(axes, x + placed.head, y + 0.235, path, SMALL, colour=_FAINT)
+
+
+def _box(axes: Axes, placed: Placed, left: float, top: float) -> None:
+    assert isinstance(placed.part, Box)
+    x, y = left + placed.x, top + placed.y
+    if placed.part.times > 1:  # the box behind it
+        _rectangle(axes, x + 0.03, y + 0.03, placed.w, placed.h, COLOURS[placed.part.kind], zorder=3)
+    _rectangle(axes, x, y, placed.w, placed.h, COLOURS[placed.part.kind], zorder=3)
+    lines = [(t, s) for t, s in zip(lines_of(placed.part), (SMALL, NORMAL, SMALL), strict=True) if t]
+    steps = [0.1 if size == SMALL else 0.125 for _, size in lines]
+    line = y + (placed.h - sum(steps)) / 2
+    for (text, size), step in zip(lines, steps, strict=True):
+        _write(axes, x + placed.w / 2, line + step / 2, text, size, centred=True, colour=_INK if size == NORMAL else _FAINT)
+        line += step
+
+
+def _rectangle(axes: Axes, x: float, y: float, w: float, h: float, colours: tuple[str, str], *, zorder: int) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    style = f"round,pad=0,rounding_size={min(_ROUND, h / 3)}"
+    axes.add_patch(FancyBboxPatch((x, y), w, h, style, fc=colours[0], ec=colours[1], lw=0.7, zorder=zorder))
+
+
+def _line(axes: Axes, line: Line, left: float, top: float) -> None:
+    """A line whose corners are round."""
+    from matplotlib.patches import PathPatch, Polygon
+    from matplotlib.path import Path as Outline
+
+    points = [(left + x, top + y) for x, y in line.points]
+    points = [p for i, p in enumerate(points) if i == 0 or math.dist(p, points[i - 1]) > 1e-6]
+    (x0, y0), (x1, y1) = points[-2:]
+    length = math.dist((x0, y0), (x1, y1))
+    dx, dy = (x1 - x0) / length, (y1 - y0) / length
+    if line.arrow:
+        tip = [(x1, y1), (x1 - 0.06 * dx - 0.028 * dy, y1 - 0.06 * dy + 0.028 * dx)]
+        tip.append((x1 - 0.06 * dx + 0.028 * dy, y1 - 0.06 * dy - 0.028 * dx))
+        axes.add_patch(Polygon(tip, closed=True, fc=_LINE, ec="none", lw=0, zorder=2.5))
+        points[-1] = (x1 - 0.05 * dx, y1 - 0.05 * dy)
+    corners, codes = [points[0]], [Outline.MOVETO]
+    for before, corner, after in zip(points[:-2], points[1:-1], points[2:], strict=True):
+        corners += [_toward(corner, before), corner, _toward(corner, after)]
+        codes += [Outline.LINETO, Outline.CURVE3, Outline.CURVE3]
+    outline = Outline([*corners, points[-1]], [*codes, Outline.LINETO])
+    axes.add_patch(PathPatch(outline, fc="none", ec=_LINE, lw=0.9, zorder=2, capstyle="butt"))
+
+
+def _toward(corner: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """A point near a corner on the way to another point."""
+    length = math.dist(corner, other)
+    part = min(0.08, length / 2) / length
+    return corner[0] + (other[0] - corner[0]) * part, corner[1] + (other[1] - corner[1]) * part
+
+
+def _write(
+    axes: Axes, x: float, y: float, text: str, size: float, *, bold: bool = False, centred: bool = False, colour: str = _INK
+) -> None:
+    """One line of text; y is the middle of its capitals."""
+    if not text:
+        return
+    baseline = y + 0.365 * size / 72
+    style: dict[str, Any] = {"fontsize": size, "fontweight": "bold" if bold else "normal", "color": colour, "zorder": 4}
+    axes.text(x, baseline, text, ha="center" if centred else "left", va="baseline", parse_math=False, **style)
+
+
+@functools.lru_cache(maxsize=20_000)
+def text_width(text: str, size: float, bold: bool) -> float:
+    """How wide a line of text is, in inches, in the font of the pictures."""
+    from matplotlib import font_manager
+
+    face = font_manager.FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
+    font = font_manager.get_font(font_manager.findfont(face))
+    font.set_size(size, 72)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        font.set_text(text, 0.0)
+    return float(font.get_width_height()[0]) / 64 / 72
+
+
+_BLUE, _TEAL, _ORANGE = ("#cfe1f5", "#5b86b5"), ("#b5ddd0", "#4c9580"), ("#fbdcb4", "#c98f3f")
+_YELLOW, _VIOLET, _ROSE = ("#fdf3c4", "#bfa63c"), ("#d8cbee", "#8369b3"), ("#f5c5cf", "#bd6578")
+_GREY, _WHITE, _SAND = ("#e2e2e2", "#808080"), ("#ffffff", "#808080"), ("#efe9dd", "#9c8f74")
+_NAMES: dict[tuple[str, str], str] = {
+    _BLUE: "convolution",
+    _TEAL: "depthwise or separable convolution",
+    _ORANGE: "pooling",
+    _YELLOW: "normalisation, activation",
+    _VIOLET: "linear",
+    _ROSE: "attention",
+    _GREY: "add, concat",
+    _SAND: "other, or a module that is not opened",
+}
+COLOURS: dict[str, tuple[str, str]] = {
+    "image": _WHITE,
+    "output": _WHITE,
+    "conv": _BLUE,
+    "depthwise": _TEAL,
+    "linear": _VIOLET,
+    "attention": _ROSE,
+    "pool": _ORANGE,
+    "norm": _YELLOW,
+    "activation": _YELLOW,
+    "embedding": _YELLOW,
+    "dropout": _YELLOW,
+    "merge": _GREY,
+    "pad": _SAND,
+    "flatten": _SAND,
+    "shape": _SAND,
+    "identity": _SAND,
+    "module": _SAND,
+}

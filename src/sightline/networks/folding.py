@@ -1,0 +1,381 @@
+"""A network's dataflow, folded into what a person would draw: boxes, branches that join again, panels, and "× n".
+
+The graph of units is cut wherever everything flows through one unit, and what lies between two such places into
+branches: nearly every network is such a series of parallels. Around them go the modules in which they ran, and equal
+neighbours become one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, pairwise
+from typing import TypeAlias
+
+from sightline.networks.dataflow import Call, Flow
+from sightline.networks.operations import Kind, readable
+from sightline.networks.units import Unit, common, contents, join, units
+
+MOST_ROWS, MOST_ARCS, MOST_BRANCHES = 12, 9, 6
+"""What a reader can still follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Operations under one name.
+
+    Args:
+        kind: Which decides the colour.
+        title: The main operation.
+        before, after: The small operations before and after it, such as BatchNorm and ReLU.
+        shape: Of the result, without the batch.
+        times: How many of it follow each other.
+    """
+
+    kind: Kind
+    title: str
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Branches that start at the same place and meet again.
+
+    Args:
+        branches: Each from its start to its end; an empty one is a skip connection.
+        merge: Where they meet.
+    """
+
+    branches: tuple[tuple[Part, ...], ...]
+    merge: Box
+
+
+@dataclass(frozen=True, slots=True)
+class Arcs:
+    """Operations in their order, with arcs over those that are passed by: for what is no series of parallels.
+
+    Args:
+        rows: The operations.
+        edges: (from, to), indices of rows; -1 is where it all starts.
+    """
+
+    rows: tuple[Box, ...]
+    edges: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A module and what happens in it.
+
+    Args:
+        title: Its class, or its path where the class says nothing.
+        path: Where it is in the network; of several "blocks.0–11".
+        items: What happens in it, one after the other.
+        times: How many of it follow each other.
+    """
+
+    title: str
+    path: str
+    items: tuple[Part, ...]
+    times: int = 1
+
+
+Part: TypeAlias = Box | Fork | Arcs | Panel
+Item: TypeAlias = tuple[Part, tuple[int, ...]]
+"""A part, and the calls around all of it."""
+
+
+def fold(flow: Flow, limit: int = 100) -> tuple[Part, ...]:
+    """The parts of a picture, from the image to the output.
+
+    Args:
+        flow: What the network does.
+        limit: How many boxes there may be; the innermost modules are closed until it holds.
+    """
+    found = units(flow)
+    image, *members = sorted(found)
+    items = Series(found, flow.calls).chain(members, image, None) or []
+    parts = (_box(found[image]), *panels(items, 1, flow.calls))
+    while boxes(parts) > limit and (depth := _depth(parts)) > 0:
+        parts = tuple(_repeated([_closed(p, depth) for p in parts]))
+    return parts
+
+
+def boxes(parts: Sequence[Part]) -> int:
+    """How many boxes are drawn."""
+    count = 0
+    for part in parts:
+        if isinstance(part, Fork):
+            count += 1 + sum(boxes(b) for b in part.branches)
+        elif isinstance(part, Arcs):
+            count += len(part.rows)
+        else:
+            count += boxes(part.items) if isinstance(part, Panel) else 1
+    return count
+
+
+def shape_of(part: Part) -> tuple[int, ...]:
+    """The shape of what a part gives."""
+    if isinstance(part, Box):
+        return part.shape
+    if isinstance(part, Fork):
+        return part.merge.shape
+    return part.rows[-1].shape if isinstance(part, Arcs) else shape_of(part.items[-1])
+
+
+def _box(unit: Unit) -> Box:
+    return Box(unit.kind, unit.title, tuple(unit.before), tuple(unit.after), unit.shape)
+
+
+# --------------------------------------------------------------------------------------------------------------- a series
+
+
+class Series:
+    """Cuts a graph into a series of parts.
+
+    Args:
+        found: Its units by index; every edge leads from a lower index to a higher one.
+        calls: The modules' calls.
+    """
+
+    def __init__(self, found: dict[int, Unit], calls: Sequence[Call]) -> None:
+        self.units = found
+        self.calls = calls
+
+    def chain(self, members: Sequence[int], source: int, sink: int | None) -> list[Item] | None:
+        """The parts of what lies between two units; None if its end is no single unit.
+
+        Args:
+            members: The units between them, in order, connected to each other by way of nothing outside.
+            source: What they start from.
+            sink: What they lead to; None if their last one is the end of all.
+        """
+        knots = self._knots(members, source, sink)
+        if not knots or knots[-1] != members[-1]:
+            return None
+        items: list[Item] = []
+        for start, end in pairwise([source, *knots]):
+            items += self._region([m for m in members if start < m < end], start, end)
+        return items
+
+    def _knots(self, members: Sequence[int], source: int, sink: int | None) -> list[int]:
+        """The members through which everything flows: those that no edge passes by."""
+        place = {unit: i for i, unit in enumerate([source, *members])}
+        change = [0] * (len(place) + 1)
+        for unit in [*members, *([] if sink is None else [sink])]:
+            for start in self.units[unit].inputs:
+                if start in place and not (start == source and unit == sink):
+                    change[place[start] + 1] += 1
+                    change[place.get(unit, len(place))] -= 1
+        depth, knots = 0, []
+        for unit, i in place.items():
+            depth += change[i]
+            if depth == 0 and unit != source:
+                knots.append(unit)
+        return knots
+
+    def _region(self, between: list[int], start: int, end: int) -> list[Item]:
+        """The parts from behind `start` to `end`, everything between which lies in branches."""
+        merge = self.units[end]
+        if not between:
+            return [(_box(merge), merge.within)]
+        chains = [self.chain(members, start, end) for members in self._components(between)]
+        around = common([*(self.units[m].within for m in between), *([merge.within] if merge.within else [])])
+        branches: list[tuple[Part, ...]] = []
+        for chain in chains:
+            if chain is None:
+                return self._tangle(between, start, end)
+            branches.append(tuple(_flat(panels(chain, max(1, len(around)), self.calls))))
+        if start in merge.inputs:
+            branches.append(())
+        fork = Fork(_few(branches), _box(merge))
+        return [(_gate(fork) or fork, around)]
+
+    def _components(self, members: Sequence[int]) -> list[list[int]]:
+        """Members that are connected to each other, in order."""
+        owner = {m: m for m in members}
+        for member in members:
+            for start in self.units[member].inputs:
+                if start in owner and owner[start] != owner[member]:
+                    old, new = owner[member], owner[start]
+                    owner = {m: new if o == old else o for m, o in owner.items()}
+        return [[m for m in members if owner[m] == o] for o in dict.fromkeys(owner.values())]
+
+    def _tangle(self, between: list[int], start: int, end: int) -> list[Item]:
+        """What is no series of parallels: its modules closed, or arcs, or one box."""
+        rows = [*between, end]
+        around = common([u for m in rows if (u := self.units[m].within)])
+        groups: dict[int, list[int]] = {}
+        for row in rows:
+            within = self.units[row].within
+            groups.setdefault(within[len(around)] if len(within) > len(around) else -1 - row, []).append(row)
+        if any(len(g) > 1 for g in groups.values()):
+            smaller = dict(self.units)
+            ends = [self._close(smaller, key, group, around) if len(group) > 1 else group[0] for key, group in groups.items()]
+            items = Series(smaller, self.calls).chain(sorted(ends), start, None)
+            if items is not None:
+                return items
+        places = {start: -1, **{row: i for i, row in enumerate(rows)}}
+        edges = [(places[s], i) for i, row in enumerate(rows) for s in self.units[row].inputs if s in places]
+        if len(rows) <= MOST_ROWS and sum(b - a > 1 for a, b in edges) <= MOST_ARCS:
+            return [(Arcs(tuple(_box(self.units[r]) for r in rows), tuple(edges)), around)]
+        title = readable(self.calls[around[-1]].type) if around else "network"
+        held = contents([self.units[r] for r in rows])
+        return [(Box("module", title, after=tuple(held), shape=self.units[end].shape), around)]
+
+    def _close(self, found: dict[int, Unit], call: int, members: list[int], around: tuple[int, ...]) -> int:
+        """Puts a unit in the place of a module's."""
+        inside = [self.units[m] for m in members]
+        title = readable(self.calls[call].type)
+        found.update({i: replace(u, inputs=list(u.inputs)) for i, u in found.items()})
+        return join(found, members, Unit("module", title, inside[-1].shape, around, [], after=contents(inside)))
+
+
+def _few(branches: Sequence[tuple[Part, ...]]) -> tuple[tuple[Part, ...], ...]:
+    """Equal branches become one where there are many, such as the 32 paths of a ResNeXt written out."""
+    if len(branches) <= MOST_BRANCHES:
+        return tuple(branches)
+    few: list[tuple[Part, ...]] = []
+    for branch, same in groupby(branches):
+        count = len(list(same))
+        few.append((Panel("equal branches", "", branch, count),) if count > 1 and branch else branch)
+    return tuple(few)
+
+
+def _gate(fork: Fork) -> Box | None:
+    """A map multiplied by what a small branch makes of it: squeeze-and-excitation, or an activation written out."""
+    full = [b for b in fork.branches if b]
+    if fork.merge.title != "multiply" or len(full) != 1 or len(fork.branches) != 2:
+        return None
+    inner = [p for p in full[0] if isinstance(p, Box)]
+    if len(inner) != len(full[0]):
+        return None
+    if all(p.kind == "activation" for p in inner):
+        name = "swish" if inner[0].title == "sigmoid" else f"x · {inner[0].title}"
+        return replace(fork.merge, kind="activation", title=name)
+    if inner[0].kind == "pool" and inner[0].title.startswith("global"):
+        return replace(fork.merge, kind="attention", title="squeeze-and-excitation")
+    return None
+
+
+# ----------------------------------------------------------------------------------------------------------------- panels
+
+
+def panels(items: Sequence[Item], depth: int, calls: Sequence[Call]) -> list[Part]:
+    """Puts modules around what ran in them, and folds equal neighbours.
+
+    Args:
+        items: Parts that follow each other.
+        depth: How many calls around all of them have been dealt with.
+        calls: All calls.
+    """
+    found: list[Part] = []
+    keyed = [(w[depth] if len(w) > depth else -1 - i, (p, w)) for i, (p, w) in enumerate(items)]
+    for key, run in groupby(keyed, key=lambda pair: pair[0]):
+        members = [item for _, item in run]
+        if key < 0:
+            found.append(members[0][0])
+            continue
+        inner = panels(members, depth + 1, calls)
+        if len(inner) == 1 and isinstance(inner[0], Box | Panel):
+            found += inner
+        else:
+            found.append(_panel(calls[key], inner))
+    return _repeated(found)
+
+
+_SILENT = frozenset({"Sequential", "ModuleList", "ModuleDict", "Module"})
+_RESIDUAL = re.compile(r"(Bottleneck|BasicBlock|Block|Residual\w*)")
+
+
+def _panel(call: Call, inner: Sequence[Part]) -> Panel:
+    name = readable(call.type)
+    if call.type in _SILENT:
+        return Panel(call.name, "", tuple(inner))
+    path = call.name
+    if len(inner) == 1 and isinstance(inner[0], Fork) and _RESIDUAL.fullmatch(name) and len(inner[0].branches) == 2:
+        skips = not all(inner[0].branches)
+        return Panel("identity block" if skips else "convolutional block", f"{path} · {name}", tuple(inner))
+    return Panel(name, path, tuple(inner))
+
+
+def _repeated(parts: Sequence[Part]) -> list[Part]:
+    """Equal neighbours as one."""
+    found: list[Part] = []
+    for part in parts:
+        last = found[-1] if found else None
+        if isinstance(part, Box) and isinstance(last, Box) and replace(part, times=last.times) == last:
+            found[-1] = replace(last, times=last.times + part.times)
+        elif isinstance(part, Panel) and isinstance(last, Panel) and _alike(part, last):
+            found[-1] = replace(last, path=_range(last.path, part.path), times=last.times + part.times)
+        else:
+            found.append(part)
+    return found
+
+
+def _alike(a: Panel, b: Panel) -> bool:
+    """Whether two panels differ by their paths alone."""
+    return _pathless(a, keep_times=False) == _pathless(b, keep_times=False)
+
+
+def _pathless(part: Part, *, keep_times: bool = True) -> Part:
+    if isinstance(part, Fork):
+        return replace(part, branches=tuple(tuple(_pathless(p) for p in b) for b in part.branches))
+    if not isinstance(part, Panel):
+        return part
+    title = "" if not part.path else part.title  # a title that is a path
+    return Panel(title, "", tuple(_pathless(p) for p in part.items), part.times if keep_times else 1)
+
+
+def _range(first: str, last: str) -> str:
+    """The paths of several modules as one.
+
+    Example:
+        >>> _range("layer1.1 · Bottleneck", "layer1.2 · Bottleneck"), _range("block4–5", "block6")
+        ('layer1.1–2 · Bottleneck', 'block4–6')
+    """
+    start, _, rest = first.partition(" · ")
+    end = re.search(r"(\d+)$", last.partition(" · ")[0])
+    start = re.sub(r"–\d+$", "", start)
+    if not end or not re.search(r"\d$", start):
+        return first
+    return f"{start}–{end[1]}" + (f" · {rest}" if rest else "")
+
+
+def _flat(parts: Sequence[Part]) -> list[Part]:
+    """In a branch, a panel says something only if it has branches itself or stands for several."""
+    found: list[Part] = []
+    for part in parts:
+        if isinstance(part, Panel) and part.times == 1 and all(isinstance(p, Box) for p in part.items):
+            found += part.items
+        else:
+            found.append(part)
+    return _repeated(found)
+
+
+def _depth(parts: Sequence[Part]) -> int:
+    """How many panels lie in each other at most."""
+    depths = [0]
+    for part in parts:
+        if isinstance(part, Fork):
+            depths += [_depth(b) for b in part.branches]
+        elif isinstance(part, Panel):
+            depths.append(1 + _depth(part.items))
+    return max(depths)
+
+
+def _closed(part: Part, depth: int) -> Part:
+    """A part whose panels at a depth are boxes."""
+    if isinstance(part, Fork):
+        return replace(part, branches=tuple(tuple(_repeated([_closed(p, depth) for p in b])) for b in part.branches))
+    if not isinstance(part, Panel):
+        return part
+    if depth > 1:
+        return replace(part, items=tuple(_repeated([_closed(p, depth - 1) for p in part.items])))
+    held = boxes(part.items)
+    words = [p.title for p in part.items if isinstance(p, Box)][:1] if held == 1 else [f"{held} operations"]
+    return Box("module", part.title, after=(*words,), shape=shape_of(part), times=part.times)

@@ -1,0 +1,228 @@
+"""Operations gathered under the names that people use: a convolution with its BatchNorm and ReLU is one unit, not three."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from sightline.networks import operations
+from sightline.networks.dataflow import Call, Flow
+from sightline.networks.operations import Kind
+
+_SMALL = frozenset({"norm", "activation", "embedding", "dropout", "pad", "flatten"})
+"""Kinds that are written small, before or after a larger operation."""
+
+
+@dataclass(slots=True)
+class Unit:
+    """One or several operations, still with their edges. Changed in place while units are gathered.
+
+    Args:
+        kind, title: Of the main operation.
+        shape: Of the result, without the batch.
+        within: Indices of the calls around it, outermost first.
+        inputs: Indices of other units.
+        before, after: Small operations before and after the main one.
+    """
+
+    kind: Kind
+    title: str
+    shape: tuple[int, ...]
+    within: tuple[int, ...]
+    inputs: list[int]
+    before: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+
+
+def units(flow: Flow) -> dict[int, Unit]:
+    """The units by index; every edge leads from a lower index to a higher one.
+
+    The first is the image, the last is the output, which takes all that the network gives. What the output does not
+    depend on is left out, and so is what does not depend on the image.
+    """
+    found = _alive(flow)
+    for index, call in enumerate(flow.calls):
+        if re.search("att", call.type, re.IGNORECASE):
+            _close_attention(found, index, call)
+    _contract(found)
+    _attach_after(found)
+    _attach_before(found)
+    _separable(found)
+    return found
+
+
+def common(paths: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
+    """The longest beginning that all have.
+
+    Example:
+        >>> common([(0, 1, 2), (0, 1, 5, 6)])
+        (0, 1)
+    """
+    every = list(paths)
+    shortest = min(every, key=len, default=())
+    for i, index in enumerate(shortest):
+        if any(p[i] != index for p in every):
+            return shortest[:i]
+    return shortest
+
+
+def consumers(found: dict[int, Unit]) -> dict[int, list[int]]:
+    """Who takes what each unit gives."""
+    takers: dict[int, list[int]] = {u: [] for u in found}
+    for index, unit in found.items():
+        for start in unit.inputs:
+            takers[start].append(index)
+    return takers
+
+
+def join(found: dict[int, Unit], members: Collection[int], unit: Unit) -> int:
+    """Puts one unit in the place of several that ran without a break. Its index, the last of theirs, is returned."""
+    last = max(members)
+    outside: list[int] = []
+    for member in sorted(members):
+        outside += [i for i in found[member].inputs if i not in members]
+    unit.inputs = list(dict.fromkeys(outside))
+    for member in members:
+        del found[member]
+    _redirect(found, members, last)
+    found[last] = unit
+    return last
+
+
+def contents(members: Sequence[Unit]) -> list[str]:
+    """What a closed module holds, in a line or two: "6 × DenseLayer" and what each does, or how many convolutions."""
+    held = [u for u in members if u.kind == "module" and u.after]
+    if len(held) > 1 and all((u.title, u.after) == (held[0].title, held[0].after) for u in held):
+        return [f"{len(held)} × {held[0].title}", *held[0].after]
+    large = [u.title for u in members if u.kind in {"conv", "depthwise", "linear", "attention", "module"}]
+    if 0 < len(large) <= 3:
+        return large
+    for kinds, name in (({"conv", "depthwise"}, "convolution"), ({"linear"}, "linear layer"), (None, "operation")):
+        count = sum(kinds is None or u.kind in kinds for u in members)
+        if count:
+            return [f"{count} {name}{'s' if count > 1 else ''}"]
+    return []
+
+
+def _redirect(found: dict[int, Unit], old: Collection[int], new: int) -> None:
+    for unit in found.values():
+        if any(i in old for i in unit.inputs):
+            unit.inputs = list(dict.fromkeys(new if i in old else i for i in unit.inputs))
+
+
+def _alive(flow: Flow) -> dict[int, Unit]:
+    """What lies between the image and the output."""
+    forward = {0}
+    for index, node in enumerate(flow.nodes):
+        if any(i in forward for i in node.inputs):
+            forward.add(index)
+    backward, stack = set(flow.outputs), list(flow.outputs)
+    while stack:
+        for start in flow.nodes[stack.pop()].inputs:
+            if start not in backward:
+                backward.add(start)
+                stack.append(start)
+    found = {}
+    for index in sorted(forward & (backward | {0})):
+        node = flow.nodes[index]
+        found[index] = Unit(node.kind, node.label, node.shape, node.within, [i for i in node.inputs if i in forward])
+    ends = [i for i in flow.outputs if i in found] or [0]
+    found[len(flow.nodes)] = Unit("output", "output", flow.nodes[ends[0]].shape, (), ends)
+    return found
+
+
+def _close_attention(found: dict[int, Unit], index: int, call: Call) -> None:
+    """An attention module is one unit: queries, keys, values and what is done with them."""
+    members = [i for i, u in found.items() if index in u.within]
+    kinds = {found[i].kind for i in members}
+    softmax = any(found[i].title.lower() == "softmax" for i in members)
+    if "attention" not in kinds and not (softmax and any(found[i].title == "matrix product" for i in members)):
+        return
+    last = found[max(members)]
+    title = operations.attention(call.type, call.heads)
+    around = last.within[: last.within.index(index)]
+    join(found, members, Unit("attention", title, last.shape, around, []))
+
+
+def _contract(found: dict[int, Unit]) -> None:
+    """Operations that change no number are no units; what they do to the shape is done to the unit before them."""
+    for index in sorted(found):
+        unit = found[index]
+        if unit.kind not in {"shape", "identity"} or len(unit.inputs) != 1:
+            continue
+        before = found[unit.inputs[0]]
+        if _flattens(before, unit):
+            unit.kind, unit.title = "flatten", "flatten"
+            continue
+        alone = len(consumers(found)[unit.inputs[0]]) == 1
+        if alone and before.kind != "image" and _together(before, unit):
+            before.shape = unit.shape
+        del found[index]
+        _redirect(found, {index}, unit.inputs[0])
+
+
+def _flattens(before: Unit, after: Unit) -> bool:
+    """A map becomes a list: worth a word, unless the map was a single position."""
+    numbers = math.prod(before.shape)
+    return after.kind == "shape" and len(after.shape) == 1 and after.shape[0] == numbers > before.shape[0]
+
+
+def _attach_after(found: dict[int, Unit]) -> None:
+    """Small operations go to the unit before them, if that has no other consumer and lies in the same module."""
+    for index in sorted(found):
+        unit = found[index]
+        if unit.kind not in _SMALL - {"pad"} or len(unit.inputs) != 1:
+            continue
+        start = unit.inputs[0]
+        before = found[start]
+        if before.kind in {"image", "pad"} or len(consumers(found)[start]) > 1 or not _together(before, unit):
+            continue
+        before.after += [unit.title, *unit.after]
+        before.shape = unit.shape
+        del found[index]
+        _redirect(found, {index}, start)
+
+
+def _together(before: Unit, small: Unit) -> bool:
+    """Whether a small operation belongs to the unit before it: by the modules in which they ran."""
+    shared = len(common([before.within, small.within]))
+    if shared >= len(before.within):
+        return True
+    # A convolution inside a module of its own, such as a separable one, and its BatchNorm beside that module.
+    return before.kind != "merge" and shared >= len(before.within) - 1 and shared == len(small.within)
+
+
+def _attach_before(found: dict[int, Unit]) -> None:
+    """What could not go to the unit before goes to the one behind."""
+    for index in sorted(found):
+        unit = found[index]
+        takers = consumers(found)[index]
+        if unit.kind not in _SMALL or len(unit.inputs) != 1 or len(takers) != 1:
+            continue
+        behind = found[takers[0]]
+        if behind.kind in {*_SMALL - {"pad"}, "output", "merge"} or len(behind.inputs) != 1:
+            continue
+        behind.before = [*unit.before, unit.title, *unit.after, *behind.before]
+        behind.inputs = list(unit.inputs)
+        del found[index]
+
+
+def _separable(found: dict[int, Unit]) -> None:
+    """A depthwise convolution and the pointwise one right behind it, with nothing between, are a separable one."""
+    for index in [i for i, u in found.items() if u.kind == "depthwise"]:
+        deep = found[index]
+        takers = consumers(found)[index]
+        if deep.after or len(takers) != 1:
+            continue
+        point = found[takers[0]]
+        if point.kind != "conv" or point.before or not re.fullmatch(r"1×1 conv, \d+", point.title):
+            continue
+        width = point.title.split(", ")[1]
+        kernel, *rest = deep.title.replace("depthwise", "separable").split(", ")
+        deep.title = ", ".join([kernel, width, *rest[1:]])
+        deep.after, deep.shape = point.after, point.shape
+        deep.within = common([deep.within, point.within])
+        del found[takers[0]]
+        _redirect(found, {takers[0]}, index)
