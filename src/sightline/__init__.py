@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sightline.classifier import Classifier, load
     from sightline.errors import SightlineError
     from sightline.evaluation import score
+    from sightline.journey.summary import summary
     from sightline.journey.window import explain, fit, split
     from sightline.records import Catalog, Predictions, Recipe, Run
     from sightline.report import write_report
@@ -36,6 +37,7 @@ _HOMES = {
     "scan": "catalog",
     "score": "evaluation",
     "split": "journey.window",
+    "summary": "journey.summary",
     "write_report": "report",
 }
 """Public name → the module where it lives, with its name there behind a colon where that is another."""
@@ -56,6 +58,7 @@ __all__ = [
     "scan",
     "score",
     "split",
+    "summary",
     "write_report",
 ]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sightline import __version__
-from sightline.cli import data, job, keep, models
+from sightline.cli import data, job, keep, models, summary
 
 app = typer.Typer(
     add_completion=False,
@@ -41,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "scan": data.scan,
     "split": data.split,
     "networks": models.networks,
+    "summary": summary.summary,
     "train": models.train,
     "evaluate": models.evaluate,
     "predict": models.predict,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,19 @@ class Anatomy:
     macs: int
     activation_bytes: int
     only_in_training: int
+
+    @classmethod
+    def of(cls, layers: Sequence[Layer], macs: int, activation_bytes: int) -> Anatomy:
+        """Layers with their sums."""
+        return cls(
+            tuple(layers),
+            sum(layer.parameters for layer in layers),
+            sum(layer.trainable for layer in layers),
+            sum(layer.statistics for layer in layers),
+            macs,
+            activation_bytes,
+            sum(layer.parameters for layer in layers if layer.output is None),
+        )
 
     @property
     def macs_between(self) -> int:
@@ -172,7 +185,7 @@ class _Record:
         spent = self.counter.macs - frame.before
         if self.frames:
             self.frames[-1].inside += spent
-        if isinstance(module, nn.Identity):
+        if isinstance(module, nn.Identity) or (isinstance(module, nn.Sequential) and not len(module)):
             return
         if frame.calls == 0 or (isinstance(module, _LAYERS) and any(p is not None for p in module._parameters.values())):
             out = next((t for t in tree_leaves(result) if isinstance(t, Tensor)), None)
@@ -214,16 +227,7 @@ def _taken_apart(net: nn.Module, x: Tensor) -> Anatomy:
             handle.remove()
     layers, unused = _rows(net, record)
     numbers = sum(event.numbers for event in record.events if isinstance(event, _Call))
-    every = (*layers, *unused)
-    return Anatomy(
-        every,
-        sum(layer.parameters for layer in every),
-        sum(layer.trainable for layer in every),
-        sum(layer.statistics for layer in every),
-        counter.macs,
-        numbers * _FLOAT32_BYTES,
-        sum(layer.parameters for layer in unused),
-    )
+    return Anatomy.of((*layers, *unused), counter.macs, numbers * _FLOAT32_BYTES)
 
 
 def _own(net: nn.Module) -> dict[str, Tensor]:
@@ -279,3 +283,16 @@ def _layer(name: str, kind: str, output: tuple[int, ...] | None, tensors: list[T
         sum(t.numel() for t in tensors if not isinstance(t, nn.Parameter)),
         macs,
     )
+
+
+def feature_width(net: nn.Module, found: Anatomy) -> int | None:
+    """How many numbers go into a network's last linear layer, or into the 1×1 convolution that stands for it."""
+    told = getattr(net, "features", None)
+    if isinstance(told, int):
+        return told
+    modules = dict(net.named_modules())
+    named = (modules.get(layer.name) for layer in reversed(found.layers) if layer.output is not None and layer.parameters)
+    last = next((m for m in named if m is not None), None)
+    if isinstance(last, nn.Conv2d):
+        return last.in_channels if last.kernel_size == (1, 1) else None
+    return last.in_features if isinstance(last, nn.Linear) else None

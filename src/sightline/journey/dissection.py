@@ -1,0 +1,300 @@
+"""A network by name, a recipe, a run or a classifier → its layers, and which of them learn."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline import classifier, heads, networks
+from sightline.errors import RequestError, unknown
+from sightline.heads.mlp import MlpSettings
+from sightline.inputs import read_recipe
+from sightline.networks import names, user
+from sightline.networks.known import SPECIAL
+from sightline.plain import from_plain
+from sightline.records import Backbone, Head, Recipe
+from sightline.store import Cache
+from sightline.training import methods
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sightline.networks.anatomy import Anatomy, Layer
+    from sightline.networks.transfer import Base
+
+CLASSES = 2
+"""How many classes a recipe or a new head gets where nobody says."""
+WITHOUT = ("constant", "forest", "knn")
+"""Heads without layers."""
+
+Subject = str | Path | Callable[..., Any]
+Units = Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Dissected:
+    """A network taken apart.
+
+    Args:
+        name: What it is called.
+        anatomy: Its layers, and their sums.
+        net: The network itself; None where there is only a head.
+        size: (height, width) of the images, in pixels; (0, 0) where none is looked at.
+        channels: Of the images that it takes itself.
+        classes: What it tells apart; 1 is one sigmoid unit for two.
+        features: How many numbers go into the last layer.
+        own: For a bare base with a new head: the parameters of the network with its own.
+        head: How many parameters the head has; None where the network has its own.
+        notes: What a reader should know, in sentences.
+    """
+
+    name: str
+    anatomy: Anatomy
+    net: nn.Module | None
+    size: tuple[int, int]
+    channels: int
+    classes: int
+    features: int | None
+    own: int | None = None
+    head: int | None = None
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked of a network beside its name."""
+
+    image_size: int | None
+    classes: int | None
+    pool: str | None
+    head: Units | None
+    code: str | None
+    cache: Cache
+
+
+def kind_of(subject: Subject) -> str:
+    """`recipe`, `model` or `network`."""
+    if not isinstance(subject, str | Path):
+        return "network"
+    path = Path(subject)
+    if path.suffix.lower() == ".toml":
+        return "recipe"
+    if path.suffix.lower() == ".safetensors" or (path / "run.json").is_file() or (path / "classifier.safetensors").is_file():
+        return "model"
+    return "network"
+
+
+def dissect(subject: Subject, wish: Wish) -> Dissected:
+    """Take a network, recipe, run or classifier apart.
+
+    Raises:
+        RequestError: There is no such thing, or what is asked of it does not fit.
+    """
+    kind = kind_of(subject)
+    if kind == "network":
+        if isinstance(subject, str | Path) and Path(subject).is_dir():
+            hint = "name a network, a recipe (.toml), a run's folder, or a classifier (.safetensors)"
+            raise RequestError(f"{subject} is a folder without a classifier", hint)
+        name = str(subject) if isinstance(subject, Path) else subject
+        return _network(name, wish) if wish.head is None else _with_head(name, wish.head, wish)
+    if wish.head is not None:
+        raise RequestError(f"--head goes with a network, and {subject} has its own head", "name the network instead")
+    if kind == "recipe":
+        return _recipe(read_recipe(Path(str(subject))), wish)
+    for option, value in (("--classes", wish.classes), ("--image-size", wish.image_size)):
+        if value is not None:
+            raise RequestError(f"{option} {value} cannot be set for {subject}, which is trained", f"leave {option} out")
+    return _model(Path(str(subject)), wish)
+
+
+def of_the_other(subject: Subject, wish: Wish) -> Wish:
+    """The same questions, as far as they can be asked of the other one."""
+    kind = kind_of(subject)
+    if kind == "network":
+        return wish
+    without = dataclasses.replace(wish, head=None, pool=None)
+    return without if kind == "recipe" else dataclasses.replace(without, classes=None, image_size=None)
+
+
+def _network(name: str | Callable[..., Any], wish: Wish, channels: int | None = None) -> Dissected:
+    """A network whole, with its own classifier."""
+    from sightline.networks.anatomy import anatomy, feature_width
+
+    def built(meta: bool) -> tuple[networks.Untrained, Anatomy]:
+        made = networks.untrained(
+            name, image_size=wish.image_size, classes=wish.classes, channels=channels, meta=meta, cache=wish.cache
+        )
+        return made, anatomy(made.net, made.size, made.channels)
+
+    own = not isinstance(name, str) or user.is_user(name)
+    try:
+        made, found = built(not own)
+    except RequestError:
+        if own:
+            raise
+        made, found = built(False)  # its shapes depend on numbers; or the error is the same
+    width = feature_width(made.net, found)
+    return Dissected(made.name, found, made.net, made.size, made.channels, made.classes, width)
+
+
+def _with_head(name: str | Callable[..., Any], units: Units, wish: Wish) -> Dissected:
+    """The bare base of a network and a new head."""
+    from sightline.networks.transfer import Transfer, dense, transfer_anatomy
+
+    whole = _network(name, dataclasses.replace(wish, classes=None))
+    base = _base(name, wish.image_size, wish.pool or "avg", wish.cache)
+    classes = wish.classes or CLASSES
+    head = dense(base.features, units, classes)
+    net = Transfer(base, head)
+    found = transfer_anatomy(net, base.size, base.channels)
+    count = sum(p.numel() for p in head.parameters())
+    notes = () if wish.classes else (f"the new head tells {CLASSES} classes apart: say another number with --classes",)
+    return Dissected(
+        whole.name,
+        found,
+        net,
+        base.size,
+        base.channels,
+        classes,
+        base.features,
+        whole.anatomy.parameters,
+        count,
+        notes,
+    )
+
+
+def _recipe(recipe: Recipe, wish: Wish) -> Dissected:
+    """What a recipe would make: a frozen base and its head, or a network that learns as a whole."""
+    if recipe.method not in methods.METHODS:
+        raise unknown("method", recipe.method, methods.METHODS)
+    classes, notes = wish.classes or CLASSES, []
+    if wish.classes is None:
+        notes.append(f"counted for {CLASSES} classes: say another number with --classes")
+    if recipe.method == "scratch":
+        found = _scratch(recipe, wish, classes)
+        return dataclasses.replace(found, notes=(*found.notes, *notes))
+    side = wish.image_size or recipe.image_size
+    name = {"baseline": "none", "shortcut": "file"}.get(recipe.method, recipe.backbone)
+    if name in SPECIAL:
+        backbone: Backbone | None = networks.describe(name, image_size=side, cache=wish.cache)
+        base = None
+    else:
+        backbone, base = None, _base(name, side, recipe.pool, wish.cache)
+    width = base.features if base is not None else backbone.features if backbone is not None else 0
+    kind = {"baseline": "constant", "shortcut": "forest"}.get(recipe.method, recipe.head)
+    if kind == "auto":
+        kind = "logistic"
+        notes.append('head = "auto" compares several; counted is the logistic one')
+    row = _planned_head(kind, width, max(classes, 2), recipe.settings.get("head") or {})
+    return _on_base(name, backbone, base, row, tuple(notes), frozen=True)
+
+
+def _scratch(recipe: Recipe, wish: Wish, classes: int) -> Dissected:
+    from sightline.training import scratch
+
+    given = {"network": recipe.backbone, **recipe.settings}
+    settings = from_plain(scratch.ScratchSettings, given, "settings of scratch")
+    side = wish.image_size or recipe.image_size
+    if side is None and names.parse(settings.network)[0] == "cnn":
+        side = scratch.IMAGE_SIZE
+    name = scratch.called(settings.network, side) if side is not None else settings.network
+    bare, arguments = names.parse(name)
+    channels = None if "channels" in arguments or user.is_user(bare) else 3
+    return _network(name, dataclasses.replace(wish, image_size=side, classes=classes), channels)
+
+
+def _base(name: str | Callable[..., Any], side: int | None, pool: str, cache: Cache) -> Base:
+    """A network up to its features, without published weights."""
+    from sightline.networks import transfer
+
+    made = networks.untrained(name, image_size=side, meta=True, cache=cache)
+    found = transfer.declared(made.net, made.size, flat=pool == "flatten")
+    if found is not None:
+        return found
+    # Where the cut has to be looked for, it is measured, which takes numbers.
+    made = networks.untrained(name, image_size=side, classes=0 if made.source == "timm" else None, cache=cache)
+    return transfer.base_of(networks.Network(made.net, made.size, pool=pool))  # type: ignore[arg-type]
+
+
+def _model(path: Path, wish: Wish) -> Dissected:
+    """What a classifier's file holds."""
+    from sightline.networks.transfer import base_of
+
+    loaded = classifier.load(path, code=wish.code)
+    card, backbone = loaded.card, loaded.card.backbone
+    base = None
+    if backbone.source not in ("none", "file", "pixels"):
+        if backbone.source == "user" and wish.code is None:
+            hint = f"pass the code that you trust: --code {backbone.name}"
+            raise RequestError(f"the network in {path} is your own code ({backbone.name}), which no file carries", hint)
+        named = backbone if wish.code is None or backbone.source != "user" else dataclasses.replace(backbone, name=wish.code)
+        base = base_of(networks.build(named, tensors=loaded.tensors or None, cache=wish.cache))
+    row = _fitted_head(loaded.head, sigmoid=backbone.arguments.get("classes") == 1)
+    arguments = {k: v for k, v in backbone.arguments.items() if k not in ("channels", "classes", "image_size")}
+    return _on_base(names.spell(backbone.name, arguments), backbone, base, row, (), frozen=card.method != "scratch")
+
+
+def _on_base(
+    name: str, backbone: Backbone | None, base: Base | None, head: Layer, notes: tuple[str, ...], *, frozen: bool
+) -> Dissected:
+    """A base and the one row of its head."""
+    from sightline.networks.anatomy import Anatomy
+    from sightline.networks.transfer import Transfer, transfer_anatomy
+
+    assert head.output is not None
+    classes = head.output[0]
+    if base is None:
+        assert backbone is not None
+        looked = {"none": "at nothing", "file": "at the file, not at the image"}.get(
+            backbone.source, "at the pixels themselves"
+        )
+        notes = (f"there is no network: the head looks {looked}", *notes)
+        size = backbone.preprocess.size if backbone.source == "pixels" else (0, 0)
+        only = Anatomy.of([head], head.macs, 4 * classes)
+        return Dissected(name, only, None, size, 3, classes, backbone.features, None, head.parameters, notes)
+    net = Transfer(base)
+    found, count = transfer_anatomy(net, base.size, base.channels), None
+    rows = [dataclasses.replace(row, trainable=0 if frozen else row.parameters) for row in found.layers]
+    if head.type in WITHOUT:
+        notes = (*notes, f"what a {head.type} head keeps is not counted as parameters")
+    if backbone is None or backbone.pool != "scores":  # there the network's own scores are the logits
+        found = Anatomy.of([*rows, head], found.macs + head.macs, found.activation_bytes + 4 * classes)
+        count = head.parameters
+    else:
+        found = Anatomy.of(rows, found.macs, found.activation_bytes)
+    return Dissected(name, found, net, base.size, base.channels, classes, base.features, None, count, notes)
+
+
+# ------------------------------------------------------------------------------------------------------------- heads
+
+
+def _head_row(kind: str, classes: int, widths: Sequence[int]) -> Layer:
+    """The row of a head with these widths from features to classes; none for what has no parameters."""
+    from sightline.networks.anatomy import Layer
+
+    pairs = list(itertools.pairwise(widths))
+    count = sum((a + 1) * b for a, b in pairs)
+    return Layer("head", kind, (classes,), count, count, 0, sum(a * b for a, b in pairs))
+
+
+def _planned_head(kind: str, width: int, classes: int, settings: Mapping[str, Any]) -> Layer:
+    """The head that a recipe will make."""
+    if kind not in heads.HEADS:
+        raise unknown("head", kind, [*heads.HEADS, "auto"])
+    own: Any = from_plain(heads.HEADS[kind].settings, settings, f"settings of the {kind} head")
+    if kind in WITHOUT:
+        return _head_row(kind, classes, ())
+    return _head_row(kind, classes, [width, *((u for u, _ in own.units) if isinstance(own, MlpSettings) else ()), classes])
+
+
+def _fitted_head(head: Head, *, sigmoid: bool) -> Layer:
+    """The head of a classifier; of one that was trained as one sigmoid unit only that unit, not its column of zeros."""
+    weights = [head.arrays[name] for name in sorted(head.arrays) if name.partition(".")[0] == "weights"]
+    if head.kind in WITHOUT or not weights:
+        return _head_row(head.kind, head.classes, ())
+    weights = [head.arrays[f"weights.{i}"] for i in range(len(weights))] if len(weights) > 1 else weights
+    return _head_row(head.kind, head.classes, [int(weights[0].shape[1]), *(1 if sigmoid else int(w.shape[0]) for w in weights)])
