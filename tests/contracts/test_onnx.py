@@ -1,0 +1,48 @@
+"""The small classics leave torch as ONNX and give the same numbers elsewhere, at any batch size."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sightline import networks
+
+pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+
+# name, image size in px
+SMALL = [
+    ("lenet5", 32),
+    ("cnn", 32),
+    ("happy_cnn", 32),
+    pytest.param("basic_cnn", 64, marks=pytest.mark.slow),
+    pytest.param("plain18", 32, marks=pytest.mark.slow),
+    pytest.param("resnet18", 32, marks=pytest.mark.slow),
+    pytest.param("xception(width=0.25, middle_blocks=1)", 64, marks=pytest.mark.slow),
+    pytest.param("nin", 67, marks=pytest.mark.slow),
+    pytest.param("googlenet", 64, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("name", "side"), SMALL)
+def test_same_logits_from_onnx(name: str, side: int, tmp_path: Path) -> None:
+    made = networks.untrained(name, image_size=side, seed=3)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    example = torch.zeros((2, made.channels, side, side))
+    file = tmp_path / "net.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            made.net, (example,), str(file), dynamo=True, verbose=False, external_data=False, dynamic_shapes=({0: batch},)
+        )
+    run = openvino.compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for n in (1, 3):
+        x = torch.randn((n, made.channels, side, side), generator=torch.Generator().manual_seed(n))
+        with torch.no_grad():
+            expected = made.net(x).numpy()
+        assert np.abs(run(x.numpy())[0] - expected).max() <= 1e-4 * max(1.0, float(np.abs(expected).max()))
