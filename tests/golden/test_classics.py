@@ -14,6 +14,7 @@ from torch import nn
 from sightline.errors import RequestError
 from sightline.networks.classics import CLASSICS
 from sightline.networks.classics.lab import cnn, happy_cnn, simple_net
+from sightline.networks.classics.residual import residual
 from sightline.networks.classics.whole import dense_layers
 from sightline.networks.counting import macs
 
@@ -342,6 +343,42 @@ def test_deeper_simple_net() -> None:
     deeper = convolutions + (48 * 10 * 10 + 1) * 1024 + 1025 * 256 + 257 * 2
     assert count(simple_net(blocks=4)) == deeper < 16_901_762
     assert count(simple_net(blocks=2, image_size=64)) == 888 + 4_720 + (16 * 11 * 11 + 1) * 1024 + 1025 * 256 + 257 * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "dropouts"),
+    [
+        ("basic_cnn", {}, [0.5]),
+        ("basic_cnn", {"dropout": 0}, [0.0]),
+        ("nin", {}, [0.5]),
+        ("cnn", {"flatten_dropout": 0.3, "dense": [(16, 0.2), (8, 0)]}, [0.3, 0.2]),
+        ("xception", {"dense": [(16, 0.2), (8, 0)], "middle_blocks": 1}, [0.2]),
+    ],
+)
+def test_dropouts(name: str, arguments: dict[str, Any], dropouts: list[float]) -> None:
+    network = on_meta(lambda: CLASSICS[name].build(**arguments))
+    assert [m.p for m in network.modules() if isinstance(m, nn.Dropout)] == dropouts
+
+
+def test_reduced_xception_by_hand() -> None:
+    def separable(i: int, o: int) -> int:
+        return 9 * i + i * o + 2 * o
+
+    network = on_meta(
+        lambda: CLASSICS["xception"].build(width=0.5, entry=(16, 32), middle_blocks=1, exit=(64, 96, 128), classes=3)
+    )
+    stem = 9 * 3 * 16 + 32 + 9 * 16 * 32 + 64
+    entry = separable(32, 8) + separable(8, 8) + 32 * 8 + 16 + separable(8, 16) + separable(16, 16) + 8 * 16 + 32
+    middle = 3 * separable(16, 16)
+    out = separable(16, 16) + separable(16, 32) + 16 * 32 + 64 + separable(32, 48) + separable(48, 64)
+    assert count(network) == stem + entry + middle + out + 65 * 3
+
+
+@pytest.mark.parametrize("wrong", [{"depths": ()}, {"depths": (1, 0)}, {"width": 0}, {"layers": 4}, {"image_size": 0}])
+def test_residual_networks_that_there_are_not(wrong: dict[str, Any]) -> None:
+    with pytest.raises(RequestError) as error:
+        residual(**wrong)
+    assert error.value.hint
 
 
 def test_too_small_an_image_names_the_smallest() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import timm
 import torch
 import torchvision.models as models
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models.googlenet import Inception as TorchvisionInception
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
@@ -144,3 +147,87 @@ def test_mlpconv_is_a_perceptron_on_every_window(last: int | None) -> None:
         if last is None or number < 2:
             rows = rows.relu()
     torch.testing.assert_close(block(x), rows.permute(0, 3, 1, 2), rtol=1e-5, atol=1e-5)
+
+
+# --------------------------------------------------------------------------------------------- small networks written out
+
+
+def linear_layers(network: nn.Module) -> list[nn.Linear]:
+    return [m for m in network.modules() if isinstance(m, nn.Linear)]
+
+
+def convolutions_of(network: nn.Module) -> list[nn.Conv2d]:
+    return [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+
+
+@pytest.mark.parametrize(("activation", "act"), [("tanh", torch.tanh), ("relu", torch.relu)])
+@torch.no_grad()
+def test_lenet_written_out(activation: str, act: Callable[[Tensor], Tensor]) -> None:
+    network, x = CLASSICS["lenet5"].build(activation=activation).eval(), images(2, 1, 32)
+    c1, c3 = convolutions_of(network)
+    c5, f6, last = linear_layers(network)
+    s2 = functional.avg_pool2d(act(c1(x)), 2)
+    s4 = functional.avg_pool2d(act(c3(s2)), 2)
+    as_convolution = functional.conv2d(s4, c5.weight.reshape(120, 16, 5, 5), c5.bias)  # what the paper calls C5
+    assert as_convolution.shape[2:] == (1, 1)
+    expected = last(act(f6(act(as_convolution.flatten(1)))))
+    torch.testing.assert_close(network(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_happy_cnn_written_out() -> None:
+    network, x = disturbed(CLASSICS["happy_cnn"].build()), images(2, 3, 64)
+    (convolution,), (unit,) = convolutions_of(network), linear_layers(network)
+    norm = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
+    y = functional.conv2d(functional.pad(x, (3, 3, 3, 3)), convolution.weight, convolution.bias)
+    assert norm.running_mean is not None and norm.running_var is not None
+    y = functional.batch_norm(y, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+    y = functional.max_pool2d(y.relu(), 2)
+    torch.testing.assert_close(network(x), unit(y.flatten(1)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "side"), [("simple_net", 70), ("basic_cnn", 70)])
+@torch.no_grad()
+def test_unpadded_lab_networks_written_out(name: str, side: int) -> None:
+    network, x = CLASSICS[name].build(image_size=side).eval(), images(2, 3, side)
+    y = x
+    for convolution in convolutions_of(network):
+        assert convolution.padding == (0, 0)
+        y = functional.max_pool2d(convolution(y).relu(), 2)
+    y = y.flatten(1)
+    *dense, last = linear_layers(network)
+    for layer in dense:
+        y = layer(y).relu()
+    torch.testing.assert_close(network(x), last(y), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@torch.no_grad()
+def test_cnn_written_out(batch_norm: bool) -> None:
+    """Its ReLU comes after the pooling: the numbers are those of the usual order."""
+    network = CLASSICS["cnn"].build(image_size=33, filters=[4, 6], pool=3, pool_stride=2, batch_norm=batch_norm)
+    disturbed(network)
+    x = images(2, 3, 33)
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    y = x
+    for number, convolution in enumerate(convolutions_of(network)):
+        y = convolution(y)
+        assert y.shape[2:] == ((33, 33), (16, 16))[number]
+        y = functional.max_pool2d((norms[number](y) if batch_norm else y).relu(), 3, 2)
+    (last,) = linear_layers(network)
+    torch.testing.assert_close(network(x), last(y.mean(dim=(2, 3))), rtol=1e-5, atol=1e-5)
+
+
+def test_initial_variances() -> None:
+    """He: 2 / fan in before a ReLU; LeCun: 1 / fan in before a tanh."""
+    torch.manual_seed(0)
+    small = {"image_size": 70}
+    cases = [("simple_net", small, 2), ("lenet5", {}, 1), ("lenet5", {"activation": "relu"}, 2), ("plain18", {}, 2)]
+    for name, arguments, gain in cases:
+        network = CLASSICS[name].build(**arguments)
+        layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear) and m.weight.numel() > 5_000]
+        assert layers
+        for layer in layers:
+            fan_in = layer.weight[0].numel()
+            assert float(layer.weight.detach().var()) * fan_in == pytest.approx(gain, rel=0.1)
+            assert layer.bias is None or not layer.bias.any()
