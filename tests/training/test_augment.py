@@ -1,9 +1,9 @@
-"""Augmentation: one warp and one colour matrix, drawn first, equal to torchvision's single operations."""
+"""Augmentation: drawn first as data, composed in one known order, exact where nothing changes."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,106 +12,247 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as tv
 
+from sightline import store
 from sightline.errors import RequestError
 from sightline.training import augment
-from sightline.training.augment import POLICIES, Draw, Policy
+from sightline.training.augment import POLICIES, SETTINGS, Draw, Policy
+from sightline.training.augment.drawing import rectangles
 
 HEIGHT, WIDTH = 40, 56
 ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def smooth(n: int = 2, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
-    """Images uint8 (n, h, w, 3) without sharp edges, so that interpolation errs little, and without any symmetry."""
-    y, x = np.mgrid[:height, :width] / max(height, width)
-    waves = [np.sin(5 * x + 3 * y + c + i) + 0.6 * np.cos(4 * y * x - c) for i in range(n) for c in range(3)]
-    planes = np.stack(waves).reshape(n, 3, height, width)
-    return (127.5 + 75 * planes / np.abs(planes).max()).astype(np.uint8).transpose(0, 2, 3, 1)
+def noise(n: int = 2, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    """Images uint8 (n, h, w, 3)."""
+    return np.random.default_rng(n).integers(0, 256, (n, height, width, 3), dtype=np.uint8)
 
 
-def one(n: int = 2, **changes: object) -> Draw:
+def one(n: int = 2, **changes: Any) -> Draw:
     values = {name: np.broadcast_to(value, (n, *np.shape(value))) for name, value in changes.items()}
     return dataclasses.replace(augment.identity(n), **values)
 
 
-def run(images: np.ndarray, drawn: Draw, *, padding: str = "zeros", warp: bool = True) -> Tensor:
-    """The augmented images as float (n, 3, h, w) on the scale 0 to 255."""
-    height, width = images.shape[1:3]
-    matrices = torch.from_numpy(augment.warp_matrices(drawn, height, width)) if warp else None
-    colours = torch.from_numpy(augment.colour_matrices(drawn, images.mean(axis=(1, 2)), ZERO, ONE))
-    return augment.apply(torch.from_numpy(images), matrices, colours, padding=padding) * 255
+def run(images: np.ndarray, drawn: Draw, *, padding: str = "reflection", principal: np.ndarray | None = None) -> Tensor:
+    """The changed images as float (n, 3, h, w) on the scale 0 to 255."""
+    means = images.mean(axis=(1, 2))
+    changes = augment.prepare(drawn, images.shape[1:3], means, ZERO, ONE, padding=padding, principal=principal)
+    return augment.apply(torch.from_numpy(images), changes) * 255
 
 
 def planes(images: np.ndarray) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float()
 
 
-def affine(image: Tensor, **changes: object) -> Tensor:
-    arguments: dict[str, object] = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
-    return tv.affine(image, **{**arguments, **changes}, interpolation=InterpolationMode.BILINEAR)  # type: ignore[arg-type]
+# ---------------------------------------------------------------------------------------------------------------- policies
+
+FULL = Policy(
+    flip=0.5,
+    vertical_flip=0.5,
+    quarter_turn=0.5,
+    crop=0.3,
+    crop_ratio=1.5,
+    crop_padding=4,
+    rotation=60,
+    shear=20,
+    zoom=0.5,
+    shift=0.2,
+    perspective=0.5,
+    elastic=0.1,
+    brightness=0.5,
+    contrast=0.5,
+    saturation=0.5,
+    hue=90,
+    rgb_shift=(10, 40, 10),
+    pca=0.2,
+    grey=0.3,
+    blur=2,
+    noise=20,
+    erase=0.5,
+)
+"""Everything at once."""
 
 
-GEOMETRY: dict[str, tuple[dict[str, object], Callable[[Tensor], Tensor]]] = {
-    "flip": ({"flip": True}, tv.horizontal_flip),
-    "rotation": ({"angle": 25.0}, lambda x: tv.rotate(x, 25.0, interpolation=InterpolationMode.BILINEAR)),
-    "rotation back": ({"angle": -70.0}, lambda x: tv.rotate(x, -70.0, interpolation=InterpolationMode.BILINEAR)),
-    "enlarged": ({"zoom": 1.4}, lambda x: affine(x, scale=1.4)),
-    "reduced": ({"zoom": 0.7}, lambda x: affine(x, scale=0.7)),
-    "shift": ({"shift": np.array([0.1, -0.25])}, lambda x: affine(x, translate=[-14, 4])),
-    "shift and zoom": (
-        {"shift": np.array([0.1, -0.25]), "zoom": 1.2},
-        lambda x: affine(x, translate=[-14, 4], scale=1.2),
-    ),
-}
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    """Any policy, most of them with a few operations only."""
+    chosen = draw(st.lists(st.sampled_from(list(SETTINGS)), unique=True, max_size=8))
+    values: dict[str, Any] = {}
+    for name in chosen:
+        setting = SETTINGS[name]
+        if setting.kind == "count":
+            values[name] = draw(st.integers(int(setting.low), min(40, int(setting.high))))
+        elif setting.kind in ("chance", "amount"):
+            values[name] = draw(st.floats(setting.low, setting.high))
+        else:
+            pair = st.lists(st.floats(setting.low, setting.high), min_size=2, max_size=2).map(sorted).map(tuple)
+            values[name] = draw(pair) if setting.kind != "channels" else tuple(draw(pair) for _ in range(3))
+    return Policy(**values, padding=draw(st.sampled_from(["reflection", "border", "zeros"])))
 
 
-@pytest.mark.parametrize("name", GEOMETRY)
-def test_geometry_equals_torchvision(name: str) -> None:
-    changes, reference = GEOMETRY[name]
-    images = smooth()
-    ours, theirs = run(images, one(**changes)), reference(planes(images))
-    inside = reference(torch.full_like(planes(images), 255.0)) > 254.9  # at the edge, both fade into black, each its way
-    assert inside.float().mean() > 0.3
-    difference = (ours - theirs).abs()[inside]
-    assert difference.max() < 0.05  # grey levels
-    assert (ours - planes(images)).abs()[inside].mean() > 2  # and something happened
+def test_every_field_of_a_policy_is_a_setting_that_changes_nothing_by_default() -> None:
+    assert {field.name for field in dataclasses.fields(Policy)} == {*SETTINGS, "padding"}
+    drawn = augment.draw(Policy(), 5, seed=0, epoch=0)
+    for field in dataclasses.fields(Draw):
+        np.testing.assert_array_equal(getattr(drawn, field.name), getattr(augment.identity(5), field.name), field.name)
 
 
-@pytest.mark.parametrize("factor", [0.6, 1.3])
-def test_colours_equal_torchvision(factor: float) -> None:
-    images = smooth()
-    x = planes(images) / 255
-    for name, reference in {
-        "brightness": tv.adjust_brightness,
-        "contrast": tv.adjust_contrast,
-        "saturation": tv.adjust_saturation,
-    }.items():
-        theirs = reference(x, factor) * 255
-        unclipped = (theirs > 0.5) & (theirs < 254.5)  # torchvision clips, we don't
-        difference = (run(images, one(**{name: factor}), warp=False) - theirs).abs()[unclipped]
-        assert difference.max() < 0.2, name  # its grey weights have four digits
+def test_one_number_stands_for_a_range() -> None:
+    policy = Policy(rotation=15, zoom=0.25, crop=0.4, crop_ratio=4 / 3, blur=2, brightness=(-0.1, 0.6), erase_area=0.1)
+    assert policy.span("rotation") == (-15, 15)
+    assert policy.span("zoom") == pytest.approx((-0.2, 0.25))  # as much smaller as larger
+    assert policy.span("crop") == (0.4, 1)
+    assert policy.span("crop_ratio") == pytest.approx((0.75, 4 / 3))
+    assert policy.span("blur") == (0, 2)
+    assert policy.span("brightness") == (-0.1, 0.6)
+    assert policy.span("erase_area") == (0.1, 0.1)
+    assert Policy(rotation=[-10, 30]) == Policy(rotation=(-10, 30))  # type: ignore[arg-type]
 
 
-def test_colours_compose_in_their_order() -> None:
-    """Brightness, then contrast about the brightened image's own mean grey, then saturation, written out."""
-    images = smooth()
-    ours = run(images, one(brightness=0.7, contrast=1.3, saturation=0.4), warp=False)
-    weights = torch.tensor(augment.GREY, dtype=torch.float32).view(3, 1, 1)
-    x = planes(images) * 0.7
-    x = 1.3 * x - 0.3 * (x * weights).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
-    x = 0.4 * x + 0.6 * (x * weights).sum(dim=1, keepdim=True)
-    torch.testing.assert_close(ours, x, rtol=0, atol=0.01)
+def test_rgb_shift_is_random_or_fixed() -> None:
+    either = ((-10, 10), (-40, 40), (-10, 10))
+    assert Policy(rgb_shift=[10, 40, 10]).rgb_spans() == either  # type: ignore[arg-type]
+    assert Policy(rgb_shift="10,40,10").rgb_spans() == either
+    assert Policy(rgb_shift=5).rgb_spans() == ((-5, 5),) * 3
+    assert Policy(rgb_shift=((1, 2), (0, 0), (-3, 3))).rgb_spans() == ((1, 2), (0, 0), (-3, 3))
+    fixed = augment.draw(Policy(rgb_shift="+10,-40,-10"), 3, seed=0, epoch=0)
+    np.testing.assert_array_equal(fixed.rgb, [[10, -40, -10]] * 3)
 
 
-def test_normalisation_is_part_of_the_matrix() -> None:
-    images, mean, std = smooth(), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    colours = augment.colour_matrices(augment.identity(2), np.zeros((2, 3)), mean, std)
-    ours = augment.apply(torch.from_numpy(images), None, torch.from_numpy(colours))
-    theirs = (planes(images) / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    assert ours.is_contiguous(memory_format=torch.channels_last)
+@pytest.mark.parametrize(
+    ("wrong", "text", "hint"),
+    [
+        ({"flip": 1.5}, "flip cannot be 1.5", "probability, between 0 and 1"),
+        ({"flip": True}, "flip cannot be True", "probability"),
+        ({"flip": (0.1, 0.2)}, "flip cannot be [0.1, 0.2]", "probability"),
+        ({"rotation": -1}, "rotation cannot be -1", "[low, high], between -180 and 180 °"),
+        ({"rotation": 181}, "rotation cannot be 181", "between -180 and 180"),
+        ({"rotation": (30, -30)}, "rotation cannot be [30, -30]", "[low, high]"),
+        ({"rotation": (1, 2, 3)}, "rotation cannot be [1, 2, 3]", "[low, high]"),
+        ({"rotation": "much"}, "rotation cannot be 'much'", "give a number"),
+        ({"zoom": float("nan")}, "zoom cannot be nan", "between -0.75 and 3"),
+        ({"crop": 0}, "crop cannot be 0", "between 0.01 and 1"),
+        ({"crop_ratio": 0.5}, "crop_ratio cannot be 0.5", "from 1 to 4"),
+        ({"crop_padding": 1.5}, "crop_padding cannot be 1.5", "whole number between 0 and 512 px"),
+        ({"perspective": (0.1, 0.2)}, "perspective cannot be", "between 0 and 0.6"),
+        ({"rgb_shift": "+10,-40"}, "rgb_shift cannot be '+10,-40'", "+10,-40,-10 for a fixed shift"),
+        ({"rgb_shift": "10,-40,10"}, "rgb_shift cannot be '10,-40,10'", "+10,-40,-10 for a fixed shift"),
+        ({"rgb_shift": (1, 2)}, "rgb_shift cannot be [1, 2]", "one for each channel"),
+        ({"rgb_shift": 300}, "rgb_shift cannot be 300", "between -255 and 255"),
+        ({"padding": "reflect"}, "no padding 'reflect'", "did you mean 'reflection'?"),
+    ],
+)
+def test_ranges_are_checked(wrong: dict[str, Any], text: str, hint: str) -> None:
+    with pytest.raises(RequestError) as error:
+        Policy(**wrong)
+    assert text in error.value.message
+    assert hint in (error.value.hint or "")
+
+
+def test_policy_is_chosen_by_the_images() -> None:
+    grey = np.repeat(noise()[..., :1], 3, axis=3)
+    assert augment.policy_for("auto", grey)[0] == "light"
+    assert augment.policy_for("auto", noise())[0] == "photo"
+    assert augment.policy_for("none", noise()) == ("none", Policy())
+    for name in ("light", "handwriting"):  # a mirrored digit is no digit
+        assert POLICIES[name].flip == POLICIES[name].vertical_flip == POLICIES[name].quarter_turn == 0
+
+
+def test_settings_change_a_policy() -> None:
+    name, policy = augment.policy_for({"policy": "photo", "rotation": 30, "blur": [0, 1]}, noise())
+    assert name == "photo, blur [0, 1], rotation 30"
+    assert policy == dataclasses.replace(POLICIES["photo"], rotation=30, blur=(0, 1))
+    assert augment.policy_for({"rotation": 0}, noise()) == (
+        "photo, rotation 0",
+        dataclasses.replace(POLICIES["photo"], rotation=0),
+    )
+
+
+def test_unknown_names_get_a_proposal() -> None:
+    with pytest.raises(RequestError, match="no augmentation policy 'foto'") as error:
+        augment.policy_for("foto", noise())
+    assert error.value.hint == "did you mean 'photo'?"
+    with pytest.raises(RequestError, match="no setting of augmentation 'rotatoin'") as error:
+        augment.policy_for({"rotatoin": 3}, noise())
+    assert error.value.hint == "did you mean 'rotation'?"
+
+
+# ------------------------------------------------------------------------------------------------------------------- draws
+
+
+def fields_of(drawn: Draw) -> dict[str, np.ndarray]:
+    found = {field.name: getattr(drawn, field.name) for field in dataclasses.fields(Draw)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def test_draws_are_a_function_of_seed_epoch_and_image() -> None:
+    few, many = (augment.draw(FULL, n, seed=5, epoch=2) for n in (10, 1000))
+    other_epoch, other_seed = augment.draw(FULL, 10, seed=5, epoch=3), augment.draw(FULL, 10, seed=6, epoch=2)
+    for name, mine in fields_of(few).items():
+        np.testing.assert_array_equal(mine, getattr(many, name)[:10], name)
+        for other in (other_epoch, other_seed):
+            assert not np.array_equal(mine, getattr(other, name)), name
+
+
+@settings(max_examples=30, deadline=None)
+@given(policy=policies(), without=st.sampled_from(sorted(SETTINGS)))
+def test_no_operation_moves_another_s_draws(policy: Policy, without: str) -> None:
+    default = getattr(Policy(), without)
+    whole, less = (augment.draw(p, 6, seed=1, epoch=1) for p in (policy, dataclasses.replace(policy, **{without: default})))
+    differing = [name for name, value in fields_of(less).items() if not np.array_equal(value, getattr(whole, name))]
+    assert len(differing) <= (2 if without == "noise" else 1)
+
+
+def test_the_first_operations_draw_what_they_always_drew() -> None:
+    """Written out from the stream, so that what was trained with a seed can be trained again."""
+    drawn = augment.draw(POLICIES["photo"], 3, seed=0, epoch=1)
+    u = store.stream(0, "augment", 1).random((3, 8))
+    np.testing.assert_allclose(drawn.angle, 15 * (2 * u[:, 1] - 1))
+    np.testing.assert_allclose(drawn.zoom, 1.25 ** (2 * u[:, 2] - 1))
+    np.testing.assert_allclose(drawn.saturation, 0.7 + 0.6 * u[:, 7])
+    assert drawn.flip.tolist() == (u[:, 0] < 0.5).tolist()
+
+
+@pytest.mark.parametrize("policy", [*POLICIES.values(), FULL], ids=[*POLICIES, "full"])
+def test_draws_fill_their_ranges(policy: Policy) -> None:
+    drawn = augment.draw(policy, 4000, seed=0, epoch=0)
+
+    def fills(values: np.ndarray, low: float, high: float, name: str) -> None:
+        assert low - 1e-6 <= values.min() and values.max() <= high + 1e-6, name
+        assert values.min() <= low + 0.05 * (high - low) and values.max() >= high - 0.05 * (high - low), name
+
+    for name, field in {"rotation": "angle", "shear": "shear", "hue": "hue", "blur": "blur", "noise": "noise"}.items():
+        fills(getattr(drawn, field), *policy.span(name), name)
+    for name in ("zoom", "brightness", "contrast", "saturation"):
+        low, high = policy.span(name)
+        fills(getattr(drawn, name), 1 + low, 1 + high, name)
+    for axis in (0, 1):
+        fills(drawn.shift[:, axis], *policy.span("shift"), "shift")
+        fills(drawn.shift_px[:, axis], -policy.crop_padding, policy.crop_padding, "crop_padding")
+    for channel, (low, high) in enumerate(policy.rgb_spans()):
+        fills(drawn.rgb[:, channel], low, high, "rgb_shift")
+    fills(drawn.corners, 0, policy.perspective, "perspective")
+    for name in ("flip", "vertical_flip", "grey"):
+        assert abs(getattr(drawn, name).mean() - getattr(policy, name)) < 0.03, name
+    assert abs((drawn.turns > 0).mean() - policy.quarter_turn) < 0.03
+    assert abs((drawn.erase[:, 2] > 0).mean() - policy.erase) < 0.03
+    assert abs(drawn.pca.std() - policy.pca) < 0.01
+    area = drawn.crop[:, 2] * drawn.crop[:, 3]
+    assert policy.span("crop")[0] * 0.6 < area.min() and area.max() <= 1 + 1e-9
+    assert policy.elastic == 0 if drawn.elastic is None else abs(np.abs(drawn.elastic).max() - policy.elastic) < 1e-3
+
+
+@settings(max_examples=50, deadline=None)
+@given(area=st.floats(0.01, 1), ratio=st.floats(0.25, 4), down=st.floats(0, 1), right=st.floats(0, 1))
+def test_rectangles_lie_inside(area: float, ratio: float, down: float, right: float) -> None:
+    top, left, height, width = rectangles(np.array([area]), np.array([ratio]), np.array([[down, right]]))[0]
+    assert min(top, left) >= 0 and max(top + height, left + width) <= 1 + 1e-12
+    if max(height, width) < 1:
+        assert height * width == pytest.approx(area) and width / height == pytest.approx(ratio)
+
+
+# ---------------------------------------------------------------------------------------------------------------- geometry
 
 
 def test_own_grid_equals_affine_grid() -> None:
@@ -121,65 +262,216 @@ def test_own_grid_equals_affine_grid() -> None:
     torch.testing.assert_close(augment.sampling_grid(warp, 17, 23), theirs, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("n", [1, 4, 6, 9])
-def test_an_image_does_not_depend_on_its_batch(n: int) -> None:
-    images, drawn = smooth(n), augment.draw(POLICIES["photo"], n, seed=0, epoch=0)
-    whole = run(images, drawn, padding="reflection")
-    for i in range(n):
-        alone = Draw(*(getattr(drawn, f.name)[i : i + 1] for f in dataclasses.fields(Draw)))
-        torch.testing.assert_close(run(images[i : i + 1], alone, padding="reflection")[0], whole[i], rtol=0, atol=1e-3)
-
-
 @settings(max_examples=40, deadline=None)
 @given(angle=st.floats(-180, 180), zoom=st.floats(0.5, 2), down=st.floats(-1, 1), right=st.floats(-1, 1), flip=st.booleans())
 def test_the_centre_goes_where_the_shift_says(angle: float, zoom: float, down: float, right: float, flip: bool) -> None:
     """Mirroring, turning and enlarging leave the centre alone; distances in pixels change by the zoom alone."""
     drawn = one(1, angle=angle, zoom=zoom, shift=np.array([down, right]), flip=flip)
-    matrix = augment.warp_matrices(drawn, HEIGHT, WIDTH)[0].astype(np.float64)
+    found = augment.warp_matrices(drawn, HEIGHT, WIDTH)
+    matrix = np.eye(3)[:2] if found is None else found[0].astype(np.float64)
     np.testing.assert_allclose(matrix @ [2 * right, 2 * down, 1], [0, 0], atol=1e-5)
     pixels = np.diag([WIDTH, HEIGHT]) @ matrix[:, :2] @ np.diag([1 / WIDTH, 1 / HEIGHT])
     np.testing.assert_allclose(pixels @ pixels.T, np.eye(2) / zoom**2, atol=1e-4)
     assert np.sign(np.linalg.det(pixels)) == (-1 if flip else 1)
 
 
-def test_draws_are_a_function_of_seed_epoch_and_image() -> None:
-    few, many = (augment.draw(POLICIES["photo"], n, seed=5, epoch=2) for n in (10, 1000))
-    other_epoch = augment.draw(POLICIES["photo"], 10, seed=5, epoch=3)
-    for field in dataclasses.fields(Draw):
-        mine = getattr(few, field.name)
-        np.testing.assert_array_equal(mine, getattr(many, field.name)[:10])
-        assert not np.array_equal(mine, getattr(other_epoch, field.name))
+SINGLE: dict[str, dict[str, Any]] = {
+    "crop": {"crop": np.array([0.1, 0.2, 0.5, 0.7])},
+    "mirror": {"flip": True, "vertical_flip": True},
+    "quarters": {"turns": 1},
+    "shear": {"shear": 17.0},
+    "rotation": {"angle": 33.0},
+    "zoom": {"zoom": 1.4},
+    "shift": {"shift": np.array([0.1, -0.2]), "shift_px": np.array([3, 1])},
+    "perspective": {"corners": np.array([[0.3, 0.1], [0, 0.2], [0.5, 0.1], [0.2, 0.4]])},
+}
+"""One draw for each step, in the order in which the steps are documented to act."""
 
 
-@pytest.mark.parametrize("name", POLICIES)
-def test_draws_stay_in_their_ranges(name: str) -> None:
-    policy = POLICIES[name]
-    drawn = augment.draw(policy, 2000, seed=0, epoch=0)
-    assert abs(drawn.flip.mean() - policy.flip) < 0.05
-    assert np.abs(drawn.angle).max() <= policy.rotation
-    assert np.abs(drawn.shift).max() <= policy.shift
-    assert 1 / (1 + policy.zoom) <= drawn.zoom.min() and drawn.zoom.max() <= 1 + policy.zoom
-    for field in ("brightness", "contrast", "saturation"):
-        assert np.abs(getattr(drawn, field) - 1).max() <= getattr(policy, field)
-    if policy.rotation:
-        assert np.abs(drawn.angle).max() > 0.9 * policy.rotation
+@settings(max_examples=40, deadline=None)
+@given(chosen=st.sets(st.sampled_from(list(SINGLE)), min_size=1))
+def test_steps_compose_in_their_order(chosen: set[str]) -> None:
+    """The whole is the product of the single steps' matrices: the way back passes the first step last."""
+
+    def square(drawn: Draw) -> np.ndarray:
+        found = augment.warp_matrices(drawn, HEIGHT, WIDTH)
+        assert found is not None
+        return found[0].astype(np.float64) if found.shape[1] == 3 else np.concatenate([found[0], [[0, 0, 1.0]]])
+
+    steps = [name for name in SINGLE if name in chosen]
+    expected = np.eye(3)
+    for name in steps:
+        expected = expected @ square(one(1, **SINGLE[name]))
+    whole = square(one(1, **{k: v for name in steps for k, v in SINGLE[name].items()}))
+    np.testing.assert_allclose(whole, expected, atol=1e-5)
 
 
-def test_policy_is_chosen_by_the_images() -> None:
-    grey = np.repeat(smooth()[..., :1], 3, axis=3)
-    assert augment.policy_for("auto", grey)[0] == "light"
-    assert augment.policy_for("auto", smooth())[0] == "photo"
-    assert augment.policy_for("none", smooth()) == ("none", Policy())
-    assert POLICIES["light"].flip == 0  # a mirrored digit is no digit
+def test_corners_go_where_they_are_drawn() -> None:
+    corners = np.array([[0.3, 0.1], [0, 0.2], [0.5, 0.1], [0.2, 0.4]])
+    matrix = augment.warp_matrices(one(1, corners=corners), HEIGHT, WIDTH)[0].astype(np.float64)
+    for (y, x), (down, right) in zip([(-1, -1), (-1, 1), (1, 1), (1, -1)], corners, strict=True):
+        moved = matrix @ [x * (1 - right), y * (1 - down), 1]
+        np.testing.assert_allclose(moved[:2] / moved[2], [x, y], atol=1e-5)
 
 
-@pytest.mark.parametrize(("wrong", "text"), [({"flip": 1.5}, "flip cannot be 1.5"), ({"rotation": -1}, "rotation")])
-def test_ranges_are_checked(wrong: dict[str, float], text: str) -> None:
-    with pytest.raises(RequestError, match=text):
-        Policy(**wrong)  # type: ignore[arg-type]
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), n=st.just(64))
+def test_the_strongest_perspective_never_folds(seed: int, n: int) -> None:
+    """Depth is positive, and beyond the clamp, at all four corners of what is shown."""
+    drawn = augment.draw(Policy(perspective=0.6), n, seed=seed, epoch=0)
+    matrices = augment.warp_matrices(drawn, 32, 32)
+    sign = np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]])
+    at = (sign * (1 - drawn.corners))[..., ::-1]  # (x, y)
+    depth = np.einsum("nj,nkj->nk", matrices[:, 2], np.concatenate([at, np.ones((n, 4, 1))], axis=2))
+    assert depth.min() > 0.05
 
 
-def test_unknown_policy() -> None:
-    with pytest.raises(RequestError, match="no augmentation policy 'foto'") as error:
-        augment.policy_for("foto", smooth())
-    assert error.value.hint == "did you mean 'photo'?"
+def test_elastic_displacement_is_smooth_and_bounded() -> None:
+    drawn = augment.draw(Policy(elastic=0.05), 6, seed=0, epoch=0)
+    knots = torch.from_numpy(drawn.elastic)
+    field = augment.displacement(knots, 64, 96)
+    assert 0.02 < field.abs().max() <= 0.1  # twice the fraction, as coordinates go from -1 to 1
+    steps = field.diff(dim=1).abs().max(), field.diff(dim=2).abs().max()
+    assert max(steps) < 2 * 0.1 * 5 / 64  # never steeper than from one end to the other within a cell
+    constant = augment.displacement(torch.full((1, 2, 8, 8), 0.25), 16, 16)
+    torch.testing.assert_close(constant, torch.full_like(constant, 0.5))
+
+
+def test_elastic_comes_on_top_of_the_other_steps() -> None:
+    drawn = dataclasses.replace(one(1, angle=30.0), elastic=np.full((1, 2, 8, 8), 0.05, dtype=np.float32))
+    moved = dataclasses.replace(one(1, angle=30.0), shift=np.full((1, 2), -0.05))
+    images = noise(1)
+    torch.testing.assert_close(run(images, drawn), run(images, moved), rtol=0, atol=0.05)
+
+
+# ----------------------------------------------------------------------------------------------------------------- colours
+
+
+def test_colours_compose_in_their_order() -> None:
+    """Brightness, contrast about the brightened image's own mean grey, saturation, hue, shifts, grey, written out."""
+    images = noise()
+    axes = augment.principal_colours(images)
+    steps = np.array([0.5, -1.0, 2.0])
+    changes = {"brightness": 0.7, "contrast": 1.3, "saturation": 0.4, "hue": 50.0, "rgb": np.array([5.0, -9, 3]), "pca": steps}
+    weights = torch.tensor(augment.GREY, dtype=torch.float32).view(3, 1, 1)
+    x = planes(images) * 0.7
+    x = 1.3 * x - 0.3 * (x * weights).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
+    x = 0.4 * x + 0.6 * (x * weights).sum(dim=1, keepdim=True)
+    x = torch.einsum("dc,nchw->ndhw", torch.from_numpy(augment.hue_matrices(np.array([50.0]))[0]).float(), x)
+    x += torch.tensor(np.array([5.0, -9, 3]) + axes @ steps).float().view(3, 1, 1)
+    torch.testing.assert_close(run(images, one(**changes), principal=axes), x, rtol=0, atol=0.02)
+    grey = (x * weights).sum(dim=1, keepdim=True).expand_as(x)
+    torch.testing.assert_close(run(images, one(**changes, grey=True), principal=axes), grey, rtol=0, atol=0.02)
+
+
+def test_principal_colours_are_the_set_s_own() -> None:
+    rng = np.random.default_rng(0)
+    along, across = np.array([2.0, 2, 1]) / 3, np.array([1.0, -1, 0]) / np.sqrt(2)
+    pixels = 128 + rng.normal(0, 20, (40_000, 1)) * along + rng.normal(0, 5, (40_000, 1)) * across
+    axes = augment.principal_colours(pixels.round().astype(np.uint8).reshape(100, 20, 20, 3))
+    np.testing.assert_allclose(axes[:, 0], 20 * along, atol=0.4)
+    np.testing.assert_allclose(np.abs(axes[:, 1]), 5 * np.abs(across), atol=0.3)
+    assert np.linalg.norm(axes[:, 2]) < 1  # rounding alone
+    assert not augment.principal_colours(np.full((2, 4, 4, 3), 7, dtype=np.uint8)).any()
+    assert not augment.principal_colours(np.zeros((0, 4, 4, 3), dtype=np.uint8)).any()
+
+
+# ---------------------------------------------------------------------------------------------------- pixels: all together
+
+
+def test_what_is_not_changed_is_exact() -> None:
+    """`none` is the normalisation alone: bit for bit one multiplication and one addition."""
+    images = noise()
+    drawn = augment.draw(POLICIES["none"], 2, seed=0, epoch=1)
+    changes = augment.prepare(drawn, (HEIGHT, WIDTH), images.mean(axis=(1, 2)), MEAN, STD)
+    assert changes.warp is changes.elastic is changes.blur is changes.noise is changes.erase is None
+    ours = augment.apply(torch.from_numpy(images), changes)
+    assert torch.equal(ours, augment.apply(torch.from_numpy(images), augment.unchanged(2, MEAN, STD)))
+    expected = (planes(images).double() / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    torch.testing.assert_close(ours.double(), expected, rtol=0, atol=1e-6)
+    assert torch.equal(run(images, augment.identity(2)).round(), planes(images))
+
+
+@settings(max_examples=40, deadline=None)
+@given(policy=policies(), seed=st.integers(0, 100), side=st.sampled_from([(1, 1), (1, 7), (9, 4), (16, 16)]))
+def test_any_policy_gives_finite_numbers(policy: Policy, seed: int, side: tuple[int, int]) -> None:
+    images = noise(5, *side)
+    drawn = augment.draw(policy, 5, seed=seed, epoch=0)
+    changes = augment.prepare(
+        drawn,
+        side,
+        images.mean(axis=(1, 2)),
+        MEAN,
+        STD,
+        padding=policy.padding,
+        principal=augment.principal_colours(images),
+    )
+    out = augment.apply(torch.from_numpy(images), changes)
+    assert out.shape == (5, 3, *side) and out.dtype == torch.float32
+    assert torch.isfinite(out).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(policy=policies() | st.just(FULL), n=st.integers(1, 9), chosen=st.randoms())
+def test_an_image_does_not_depend_on_its_batch(policy: Policy, n: int, chosen: Any) -> None:
+    """Alone, in a batch, or in another order: the same pixels, but for the last bits of sums."""
+    images = noise(9, 12, 16)
+    drawn, means = augment.draw(policy, 9, seed=0, epoch=0), images.mean(axis=(1, 2))
+    axes = augment.principal_colours(images)
+    changes = augment.prepare(drawn, (12, 16), means, ZERO, ONE, padding=policy.padding, principal=axes)
+    whole = augment.apply(torch.from_numpy(images), changes)
+    index = np.array(chosen.sample(range(9), n))
+    some = augment.apply(torch.from_numpy(images[index]), changes.rows(index))
+    torch.testing.assert_close(some, whole[index], rtol=1e-5, atol=2e-4)
+
+
+def test_noise_has_its_size_and_is_each_image_s_own() -> None:
+    images = np.full((4, 64, 64, 3), 100, dtype=np.uint8)
+    out = run(images, augment.draw(Policy(noise=(10, 10)), 4, seed=0, epoch=0))
+    np.testing.assert_allclose(out.std(dim=(1, 2, 3)), 10, atol=0.3)
+    np.testing.assert_allclose(out.mean(dim=(1, 2, 3)), 100, atol=0.4)
+    correlation = np.corrcoef(out.reshape(4, -1)) - np.eye(4)
+    assert np.abs(correlation).max() < 0.05
+    again = run(images, augment.draw(Policy(noise=(10, 10)), 4, seed=0, epoch=0))
+    assert torch.equal(out, again)
+
+
+def test_blur_keeps_the_mean_and_takes_the_detail() -> None:
+    images = noise(3, 32, 32)
+    out = run(images, one(3, blur=np.array(3.0)))
+    torch.testing.assert_close(out.mean(dim=(2, 3)), planes(images).mean(dim=(2, 3)), rtol=0, atol=0.01)
+    assert (out.std(dim=(2, 3)) < 0.15 * planes(images).std(dim=(2, 3))).all()
+    mixed = dataclasses.replace(augment.identity(2), blur=np.array([0.0, 2.0]))
+    torch.testing.assert_close(run(images[:2], mixed)[0], planes(images)[0], rtol=0, atol=1e-4)  # none is none
+
+
+def test_erased_is_the_network_s_mean_colour_inside_the_rectangle_alone() -> None:
+    images = noise(2, 40, 40)
+    drawn = dataclasses.replace(augment.identity(2), erase=np.array([[0.25, 0.5, 0.5, 0.25], [0, 0, 0, 0]]))
+    changes = augment.prepare(drawn, (40, 40), images.mean(axis=(1, 2)), MEAN, STD)
+    out = augment.apply(torch.from_numpy(images), changes)
+    same = augment.apply(torch.from_numpy(images), augment.unchanged(2, MEAN, STD))
+    assert not out[0, :, 10:30, 20:30].any()
+    same[0, :, 10:30, 20:30] = 0
+    assert torch.equal(out, same)
+
+
+def test_padding_is_what_lies_beyond_the_edge() -> None:
+    images = np.zeros((1, 8, 8, 3), dtype=np.uint8)
+    images[:, :, :2] = 200  # a bright left edge
+    images[:, :, 0] = 100
+    shifted = one(1, shift_px=np.array([0, 3]))
+    rows = {
+        name: run(images, shifted, padding=name)[0, 0, 0, :4].round().tolist() for name in ("zeros", "border", "reflection")
+    }
+    assert rows == {"zeros": [0, 0, 0, 100], "border": [100, 100, 100, 100], "reflection": [0, 200, 100, 100]}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no accelerator here")
+def test_an_accelerator_gives_the_same_pixels() -> None:
+    images = noise(9, 32, 32)
+    drawn, axes = augment.draw(FULL, 9, seed=0, epoch=0), augment.principal_colours(images)
+    changes = augment.prepare(drawn, (32, 32), images.mean(axis=(1, 2)), MEAN, STD, principal=axes)
+    device = torch.device("cuda")
+    there = augment.apply(torch.from_numpy(images).to(device), changes.to(device)).cpu()
+    torch.testing.assert_close(there, augment.apply(torch.from_numpy(images), changes), rtol=1e-3, atol=5e-3)

@@ -196,25 +196,33 @@ class Feed:
     seed: int
     images: Tensor = field(init=False)
     mean_rgb: np.ndarray = field(init=False)
+    principal: np.ndarray | None = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "images", torch.from_numpy(np.ascontiguousarray(self.data.images)).to(self.device))
         colours = [image.mean(axis=(0, 1), dtype=np.float64) for image in self.data.images]
         object.__setattr__(self, "mean_rgb", np.array(colours).reshape(-1, 3))
+        principal = augment.principal_colours(self.data.images) if self.policy.pca else None
+        object.__setattr__(self, "principal", principal)
 
     def epoch(self, epoch: int, batch_size: int) -> Generator[tuple[Tensor, Tensor], None, None]:
         """The batches of an epoch, (n, 3, h, w) float32 and (n,) int64, each made while the one before is learnt from."""
         n, height, width, _ = self.data.images.shape
         drawn = augment.draw(self.policy, n, seed=self.seed, epoch=epoch)
-        warps = augment.warp_matrices(drawn, height, width) if self.policy.warps else None
-        colours = augment.colour_matrices(drawn, self.mean_rgb, self.mean, self.std)
+        changes = augment.prepare(
+            drawn,
+            (height, width),
+            self.mean_rgb,
+            self.mean,
+            self.std,
+            padding=self.policy.padding,
+            principal=self.principal,
+        )
         order = store.stream(self.seed, "order", epoch).permutation(n)
 
         def make(rows: np.ndarray) -> tuple[Tensor, Tensor]:
             index = torch.from_numpy(rows).to(self.device)
-            warp = None if warps is None else torch.from_numpy(warps[rows]).to(self.device)
-            colour = torch.from_numpy(colours[rows]).to(self.device)
-            x = augment.apply(self.images[index], warp, colour, padding=self.policy.padding)
+            x = augment.apply(self.images[index], changes.rows(rows).to(self.device))
             return x, torch.from_numpy(self.data.y[rows]).to(self.device)
 
         plan = batches(order, batch_size)
@@ -243,8 +251,8 @@ def evaluate(network: nn.Module, data: Pixels, mean: Sequence[float], std: Seque
         out = []
         for start in range(0, len(data), 64):
             images = torch.from_numpy(np.ascontiguousarray(data.images[start : start + 64])).to(device)
-            same = augment.colour_matrices(augment.identity(len(images)), np.zeros((len(images), 3)), mean, std)
-            out.append(network(augment.apply(images, None, torch.from_numpy(same).to(device))).float().cpu())
+            same = augment.unchanged(len(images), mean, std).to(device)
+            out.append(network(augment.apply(images, same)).float().cpu())
         return torch.cat(out)
     finally:
         network.train(mode)

@@ -1,0 +1,34 @@
+"""A batch's augmentation as one warp and one colour matrix: parameters are drawn first, as data; then one pass over pixels.
+
+Whatever the policy's geometry and colours, a batch costs one `grid_sample` and one matrix product; blur, noise and erasing
+come on top where a policy asks for them.
+"""
+
+from sightline.training.augment.applying import Changes, apply, prepare, unchanged
+from sightline.training.augment.colour import GREY, colour_matrices, hue_matrices, principal_colours
+from sightline.training.augment.drawing import Draw, draw, identity
+from sightline.training.augment.policy import POLICIES, SETTINGS, Policy, Setting, is_grey, policy_for
+from sightline.training.augment.warp import displacement, sampling_grid, warp_matrices
+
+__all__ = [
+    "GREY",
+    "POLICIES",
+    "SETTINGS",
+    "Changes",
+    "Draw",
+    "Policy",
+    "Setting",
+    "apply",
+    "colour_matrices",
+    "displacement",
+    "draw",
+    "hue_matrices",
+    "identity",
+    "is_grey",
+    "policy_for",
+    "prepare",
+    "principal_colours",
+    "sampling_grid",
+    "unchanged",
+    "warp_matrices",
+]

@@ -1,0 +1,176 @@
+"""Geometry: what was drawn → one matrix an image → the positions that one `grid_sample` reads.
+
+Everything is written as the way back, from a place in the result to the place in the image where its colour comes from, in
+coordinates (x, y) from -1 to 1 over the image, as `grid_sample` has them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.training.augment.drawing import Draw
+
+_NEAREST_HORIZON = 0.05
+"""A pixel that a perspective puts at the horizon or behind it is read as if it were just before it."""
+
+
+def warp_matrices(drawn: Draw, height: int, width: int) -> np.ndarray | None:
+    """Where each output pixel is taken from: float32 (n, 2, 3), (n, 3, 3) with a perspective, None where nothing moves.
+
+    In the order of `STEPS` the image is cropped, mirrored, turned by quarters, sheared, rotated and zoomed about its centre,
+    shifted and seen in perspective; the elastic warp comes last. As all are one matrix, what a rotation brings into the
+    frame is the photograph beside the crop, where there is one, and no padding. Angles are true angles in pixels, whatever
+    the ratio of the sides.
+    """
+    steps = [step(drawn, height, width) for step in STEPS]
+    moving = [matrix for matrix in steps if matrix is not None]
+    if not moving and drawn.elastic is None:
+        return None
+    back = functools.reduce(np.matmul, moving, np.broadcast_to(np.eye(3), (len(drawn), 3, 3)))
+    rows = 3 if drawn.corners.any() else 2
+    return back[:, :rows].astype(np.float32)
+
+
+def _matrices(n: int, **entries: np.ndarray | float) -> np.ndarray:
+    """Identity matrices (n, 3, 3) with some entries set: `m01` is row 0, column 1."""
+    out = np.tile(np.eye(3), (n, 1, 1))
+    for name, value in entries.items():
+        out[:, int(name[1]), int(name[2])] = value
+    return out
+
+
+def _crop(drawn: Draw, height: int, width: int) -> np.ndarray | None:
+    if not (drawn.crop != [0, 0, 1, 1]).any():
+        return None
+    top, left, tall, wide = drawn.crop.T
+    return _matrices(len(drawn), m00=wide, m02=2 * left + wide - 1, m11=tall, m12=2 * top + tall - 1)
+
+
+def _mirror(drawn: Draw, height: int, width: int) -> np.ndarray | None:
+    if not (drawn.flip.any() or drawn.vertical_flip.any()):
+        return None
+    return _matrices(len(drawn), m00=np.where(drawn.flip, -1.0, 1.0), m11=np.where(drawn.vertical_flip, -1.0, 1.0))
+
+
+def _rotation(degrees: np.ndarray, ratio: float) -> np.ndarray | None:
+    if not degrees.any():
+        return None
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return _matrices(len(degrees), m00=cos, m01=-sin * ratio, m10=sin / ratio, m11=cos)
+
+
+def _shear(drawn: Draw, height: int, width: int) -> np.ndarray | None:
+    if not drawn.shear.any():
+        return None
+    return _matrices(len(drawn), m01=np.tan(np.deg2rad(drawn.shear)) * height / width)
+
+
+def _zoom(drawn: Draw, height: int, width: int) -> np.ndarray | None:
+    if not (drawn.zoom != 1).any():
+        return None
+    return _matrices(len(drawn), m00=1 / drawn.zoom, m11=1 / drawn.zoom)
+
+
+def _shift(drawn: Draw, height: int, width: int) -> np.ndarray | None:
+    if not (drawn.shift.any() or drawn.shift_px.any()):
+        return None
+    down, right = (drawn.shift + drawn.shift_px / [height, width]).T
+    return _matrices(len(drawn), m02=-2 * right, m12=-2 * down)  # the coordinates' range is 2 wide
+
+
+def _perspective(drawn: Draw, height: int, width: int) -> np.ndarray | None:
+    """The inverse of the map of the square onto four corners.
+
+    Source: Heckbert 1989, "Fundamentals of texture mapping and image warping", section 2.2.3.
+    """
+    if not drawn.corners.any():
+        return None
+    inwards = np.array([[1, 1], [1, -1], [-1, -1], [-1, 1]])  # (down, right) of top left, top right, bottom right, bottom left
+    y, x = np.moveaxis(-inwards + inwards * drawn.corners, 2, 0)  # (n, 4) each
+    dx1, dx2, dx3 = x[:, 1] - x[:, 2], x[:, 3] - x[:, 2], x[:, 0] - x[:, 1] + x[:, 2] - x[:, 3]
+    dy1, dy2, dy3 = y[:, 1] - y[:, 2], y[:, 3] - y[:, 2], y[:, 0] - y[:, 1] + y[:, 2] - y[:, 3]
+    area = dx1 * dy2 - dx2 * dy1
+    g, h = (dx3 * dy2 - dx2 * dy3) / area, (dx1 * dy3 - dx3 * dy1) / area
+    forth = np.empty((len(drawn), 3, 3))
+    for row, c in enumerate((x, y)):
+        forth[:, row] = np.stack([c[:, 1] - c[:, 0] + g * c[:, 1], c[:, 3] - c[:, 0] + h * c[:, 3], c[:, 0]], axis=1)
+    forth[:, 2] = np.stack([g, h, np.ones_like(g)], axis=1)
+    from_unit = np.array([[2.0, 0, -1], [0, 2, -1], [0, 0, 1]])  # Heckbert's square goes from 0 to 1
+    back: np.ndarray = from_unit @ np.linalg.inv(forth)
+    depth: np.ndarray = back[:, 2:, 2:]  # at the centre of the frame; becomes 1
+    out: np.ndarray = back / depth
+    return out
+
+
+def sampling_grid(warp: Tensor, height: int, width: int, knots: Tensor | None = None) -> Tensor:
+    """The positions that `grid_sample` reads: float32 (n, height, width, 2).
+
+    Written out with broadcasting, as torch's own `affine_grid` builds a (height·width, 3) matrix product.
+
+    Args:
+        warp: float32 (n, 2, 3) or (n, 3, 3).
+        height, width: Of the images.
+        knots: float32 (n, 2, c + 3, c + 3), the elastic warp's, as in `Draw`.
+    """
+    n = warp.shape[0]
+    x = ((torch.arange(width, device=warp.device, dtype=torch.float32) * 2 + 1) / width - 1).view(1, 1, width)
+    y = ((torch.arange(height, device=warp.device, dtype=torch.float32) * 2 + 1) / height - 1).view(1, height, 1)
+    if knots is not None:
+        moved = displacement(knots, height, width)
+        x, y = x + moved[..., 0], y + moved[..., 1]
+
+    def row(i: int) -> tuple[Tensor, Tensor]:
+        """Two terms of the matrix product, small until they are added."""
+        a, b, c = (warp[:, i, j].view(n, 1, 1) for j in range(3))
+        return a * x, b * y + c
+
+    grid = torch.empty((n, height, width, 2), device=warp.device)
+    for axis in (0, 1):
+        torch.add(*row(axis), out=grid[..., axis])
+    if warp.shape[1] == 3:
+        grid /= torch.add(*row(2)).clamp_(min=_NEAREST_HORIZON)[..., None]
+    return grid
+
+
+def displacement(knots: Tensor, height: int, width: int) -> Tensor:
+    """A smooth displacement field, (right, down) in coordinates from -1 to 1: float32 (n, height, width, 2).
+
+    A uniform cubic B-spline through random knots: twice continuously differentiable, as Gaussian-smoothed noise is, for two
+    small matrix products.
+
+    Source: Simard et al. 2003, "Best practices for convolutional neural networks"; there the noise is smoothed pixel by pixel.
+    """
+    cells = knots.shape[-1] - 3
+    down, across = (_spline(size, cells).to(knots.device) for size in (height, width))
+    return (2 * (down @ knots @ across.T)).permute(0, 2, 3, 1)
+
+
+@functools.cache
+def _spline(size: int, cells: int) -> Tensor:
+    """How much each knot counts for each pixel along a side: float32 (size, cells + 3), rows sum to 1."""
+    at = (np.arange(size) + 0.5) / size * cells
+    first = np.minimum(at.astype(np.int64), cells - 1)
+    t = at - first
+    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3], axis=1) / 6
+    out = np.zeros((size, cells + 3), dtype=np.float32)
+    for k in range(4):
+        out[np.arange(size), first + k] = weights[:, k]
+    return torch.from_numpy(out)
+
+
+STEPS: tuple[Callable[[Draw, int, int], np.ndarray | None], ...] = (
+    _crop,
+    _mirror,
+    lambda drawn, height, width: _rotation(90.0 * drawn.turns, height / width),
+    _shear,
+    lambda drawn, height, width: _rotation(drawn.angle, height / width),
+    _zoom,
+    _shift,
+    _perspective,
+)
+"""The operations in their order, each as matrices (n, 3, 3) of the way back, or None where it does nothing."""
