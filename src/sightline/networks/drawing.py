@@ -14,7 +14,7 @@ from torch import nn
 from sightline.errors import RequestError
 from sightline.networks.dataflow import dataflow
 from sightline.networks.folding import Box, Panel, fold
-from sightline.networks.layout import NORMAL, SMALL, Line, Placed, heads_of, lines_of, short
+from sightline.networks.layout import LEADING, NORMAL, SMALL, Line, Placed, heads_of, lines_of, short
 from sightline.networks.operations import times
 from sightline.networks.page import Page, arrange
 from sightline.store import write_bytes
@@ -162,12 +162,12 @@ def _box(axes: Axes, placed: Placed, left: float, top: float) -> None:
     if placed.part.times > 1:  # the box behind it
         _rectangle(axes, x + 0.03, y + 0.03, placed.w, placed.h, COLOURS[placed.part.kind], zorder=3)
     _rectangle(axes, x, y, placed.w, placed.h, COLOURS[placed.part.kind], zorder=3)
-    lines = [(t, s) for t, s in zip(lines_of(placed.part), (SMALL, NORMAL, SMALL), strict=True) if t]
-    steps = [0.1 if size == SMALL else 0.125 for _, size in lines]
-    line = y + (placed.h - sum(steps)) / 2
-    for (text, size), step in zip(lines, steps, strict=True):
-        _write(axes, x + placed.w / 2, line + step / 2, text, size, centred=True, colour=_INK if size == NORMAL else _FAINT)
-        line += step
+    lines = lines_of(placed.part)
+    line = y + (placed.h - sum(LEADING[size] for _, size in lines)) / 2
+    for text, size in lines:
+        middle = line + LEADING[size] / 2
+        _write(axes, x + placed.w / 2, middle, text, size, centred=True, colour=_INK if size == NORMAL else _FAINT)
+        line += LEADING[size]
 
 
 def _rectangle(axes: Axes, x: float, y: float, w: float, h: float, colours: tuple[str, str], *, zorder: int) -> None:

@@ -76,12 +76,14 @@ class Panel:
         path: Where it is in the network; of several "blocks.0–11".
         items: What happens in it, one after the other.
         times: How many of it follow each other.
+        loose: The items are in their order, but more flows between them than from each to the next; `path` says so.
     """
 
     title: str
     path: str
     items: tuple[Part, ...]
     times: int = 1
+    loose: bool = False
 
 
 Part: TypeAlias = Box | Fork | Arcs | Panel
@@ -89,7 +91,7 @@ Item: TypeAlias = tuple[Part, tuple[int, ...]]
 """A part, and the calls around all of it."""
 
 
-def fold(flow: Flow, limit: int = 100) -> tuple[Part, ...]:
+def fold(flow: Flow, limit: int = 120) -> tuple[Part, ...]:
     """The parts of a picture, from the image to the output.
 
     Args:
@@ -100,6 +102,8 @@ def fold(flow: Flow, limit: int = 100) -> tuple[Part, ...]:
     image, *members = sorted(found)
     items = Series(found, flow.calls).chain(members, image, None) or []
     parts = (_box(found[image]), *panels(items, 1, flow.calls))
+    if boxes(parts) > limit:
+        parts = tuple(_repeated(_first_open(parts, set())))
     while boxes(parts) > limit and (depth := _depth(parts)) > 0:
         parts = tuple(_repeated([_closed(p, depth) for p in parts]))
     return parts
@@ -216,21 +220,26 @@ class Series:
         if any(len(g) > 1 for g in groups.values()):
             smaller = dict(self.units)
             ends = [self._close(smaller, key, group, around) if len(group) > 1 else group[0] for key, group in groups.items()]
-            items = Series(smaller, self.calls).chain(sorted(ends), start, None)
-            if items is not None:
-                return items
+            series = Series(smaller, self.calls)
+            return series.chain(sorted(ends), start, None) or series.loose(sorted(ends), start, around)
+        return self.loose(rows, start, around)
+
+    def loose(self, rows: Sequence[int], start: int, around: tuple[int, ...]) -> list[Item]:
+        """Units in their order, with arcs, or if these are too many, without."""
         places = {start: -1, **{row: i for i, row in enumerate(rows)}}
         edges = [(places[s], i) for i, row in enumerate(rows) for s in self.units[row].inputs if s in places]
+        drawn = tuple(_box(self.units[r]) for r in rows)
         if len(rows) <= MOST_ROWS and sum(b - a > 1 for a, b in edges) <= MOST_ARCS:
-            return [(Arcs(tuple(_box(self.units[r]) for r in rows), tuple(edges)), around)]
-        title = readable(self.calls[around[-1]].type) if around else "network"
-        held = contents([self.units[r] for r in rows])
-        return [(Box("module", title, after=tuple(held), shape=self.units[end].shape), around)]
+            return [(Arcs(drawn, tuple(edges)), around)]
+        call = self.calls[around[-1]] if around else self.calls[0]
+        dense = len(edges) == len(rows) * (len(rows) + 1) // 2
+        how = "each takes what all before it gave" if dense else "in order; not all edges are drawn"
+        return [(Panel(_title(call), how, tuple(_repeated(drawn)), loose=True), around)]
 
     def _close(self, found: dict[int, Unit], call: int, members: list[int], around: tuple[int, ...]) -> int:
         """Puts a unit in the place of a module's."""
         inside = [self.units[m] for m in members]
-        title = readable(self.calls[call].type)
+        title = _title(self.calls[call])
         found.update({i: replace(u, inputs=list(u.inputs)) for i, u in found.items()})
         return join(found, members, Unit("module", title, inside[-1].shape, around, [], after=contents(inside)))
 
@@ -288,6 +297,11 @@ def panels(items: Sequence[Item], depth: int, calls: Sequence[Call]) -> list[Par
     return _repeated(found)
 
 
+def _title(call: Call) -> str:
+    """A module's class, or its path where the class says nothing."""
+    return call.name if call.type in _SILENT and call.name else readable(call.type)
+
+
 _SILENT = frozenset({"Sequential", "ModuleList", "ModuleDict", "Module"})
 _RESIDUAL = re.compile(r"(Bottleneck|BasicBlock|Block|Residual\w*)")
 
@@ -327,8 +341,9 @@ def _pathless(part: Part, *, keep_times: bool = True) -> Part:
         return replace(part, branches=tuple(tuple(_pathless(p) for p in b) for b in part.branches))
     if not isinstance(part, Panel):
         return part
-    title = "" if not part.path else part.title  # a title that is a path
-    return Panel(title, "", tuple(_pathless(p) for p in part.items), part.times if keep_times else 1)
+    title = part.title if part.path else ""  # a title that is a path itself
+    items = tuple(_pathless(p) for p in part.items)
+    return replace(part, title=title, path="", items=items, times=part.times if keep_times else 1)
 
 
 def _range(first: str, last: str) -> str:
@@ -366,6 +381,22 @@ def _depth(parts: Sequence[Part]) -> int:
         elif isinstance(part, Panel):
             depths.append(1 + _depth(part.items))
     return max(depths)
+
+
+def _first_open(parts: Sequence[Part], seen: set[str]) -> list[Part]:
+    """Of the panels without panels inside that have the same title, the first alone stays open."""
+    found: list[Part] = []
+    for part in parts:
+        if isinstance(part, Fork):
+            part = replace(part, branches=tuple(tuple(_first_open(b, seen)) for b in part.branches))
+        elif isinstance(part, Panel) and _depth(part.items):
+            part = replace(part, items=tuple(_repeated(_first_open(part.items, seen))))
+        elif isinstance(part, Panel) and part.title in seen:
+            part = _closed(part, 1)
+        elif isinstance(part, Panel):
+            seen.add(part.title)
+        found.append(part)
+    return found
 
 
 def _closed(part: Part, depth: int) -> Part:

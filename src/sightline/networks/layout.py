@@ -21,9 +21,11 @@ Measure: TypeAlias = Callable[[str, float, bool], float]
 NORMAL, SMALL = 7.0, 5.8
 """The two sizes of type, in points."""
 
-_LINE, _SMALL_LINE = 0.125, 0.1
+LEADING = {NORMAL: 0.125, SMALL: 0.1}
+"""How high a line of text is, in inches."""
+
 GAP, _FORK, _LANE, _BETWEEN, _PADDING = 0.2, 0.14, 0.17, 0.16, 0.11
-_LONGEST = 36
+_LONGEST = 34
 """Letters of a name before it is cut."""
 
 
@@ -97,16 +99,28 @@ def short(text: str, longest: int = _LONGEST) -> str:
 
     Example:
         >>> short("x" * 40)[-3:], len(short("x" * 40))
-        ('xx…', 36)
+        ('xx…', 34)
     """
     flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return flat if len(flat) <= longest else flat[: longest - 1] + "…"
 
 
-def lines_of(box: Box) -> tuple[str, str, str]:
-    """What stands in a box: small before, its title, small after."""
+def lines_of(box: Box) -> list[tuple[str, float]]:
+    """(text, size) of what stands in a box: small before, its title, small after."""
     title = short(box.title) + (f"  ×  {box.times}" if box.times > 1 else "")
-    return short(" · ".join(box.before)), title, short(" · ".join(box.after))
+    small = [[(t, SMALL) for t in _wrapped(words)] for words in (box.before, box.after)]
+    return [*small[0], (title, NORMAL), *small[1]]
+
+
+def _wrapped(words: Sequence[str]) -> list[str]:
+    """Words with dots between, in lines that are not too long."""
+    lines: list[str] = []
+    for word in (short(w) for w in words if w):
+        if lines and len(lines[-1]) + 3 + len(word) <= _LONGEST:
+            lines[-1] += f" · {word}"
+        else:
+            lines.append(word)
+    return lines
 
 
 def heads_of(panel: Panel) -> tuple[str, str]:
@@ -175,9 +189,8 @@ class Setter:
 
     def size(self, box: Box) -> tuple[float, float]:
         """How wide and high a box must be."""
-        before, title, after = lines_of(box)
-        wide = max(self.measure(title, NORMAL, False), *(self.measure(t, SMALL, False) for t in (before, after)))
-        return wide + 0.16, _LINE + _SMALL_LINE * (bool(before) + bool(after)) + 0.09
+        lines = lines_of(box)
+        return max(self.measure(t, s, False) for t, s in lines) + 0.16, sum(LEADING[s] for _, s in lines) + 0.09
 
     def box(self, box: Box) -> Fragment:
         """A box on its axis."""
@@ -230,7 +243,7 @@ class Setter:
         """A frame with a head around what happens in a module."""
         inner = self.stack(panel.items, taken)
         title, path = heads_of(panel)
-        head = 0.06 + _LINE + (_SMALL_LINE if path else 0.0) + 0.1
+        head = 0.16 + LEADING[NORMAL] + (LEADING[SMALL] if path else 0.0)
         wide = max(self.measure(title, NORMAL, True), self.measure(path, SMALL, False))
         left, right = inner.left + _PADDING, inner.right + _PADDING
         begin = 0.08

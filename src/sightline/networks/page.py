@@ -13,6 +13,8 @@ from sightline.networks.operations import times
 _GUTTER, _TURN = 0.42, 0.15
 _WIDEST_ROW = 8.4
 """Inches: at the width of a page, the small type is still about 5 points high."""
+_OPENING, _TURNING = 0.04, 0.03
+"""What it costs to take a stage apart and to begin a column, against the logarithm of the page's form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +46,27 @@ def arrange(parts: Sequence[Part], measure: Measure, *, ratio: float = 1.45) -> 
     tries: list[tuple[float, Page]] = []
     for limit in (whole / count * more for count in range(1, 13) for more in (1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5)):
         for opened in (_opened(parts, limit, setter), _opened(parts, limit / 2, setter)):
-            page, filled = _in_columns(_columns(opened, limit, setter), setter)
-            # A panel is opened only if the page gains by it.
-            cost = abs(math.log(page.width / page.height / ratio)) - filled + 0.01 * len(opened)
+            columns = _columns(opened, limit, setter)
+            page, filled = _in_columns(columns, setter)
+            effort = _OPENING * _count(opened, parts) + _TURNING * len(columns)
+            cost = abs(math.log(page.width / page.height / ratio)) - filled + effort
             tries.append((round(cost, 6), page))
     return min(tries, key=lambda t: t[0])[1]
+
+
+def _count(opened: Sequence[Part], parts: Sequence[Part]) -> int:
+    """How many panels with panels inside have been opened."""
+    kept = {id(p) for p in opened}
+    nested = [p for p in parts if isinstance(p, Panel) and id(p) not in kept]
+    inner = sum(_count(opened, p.items) for p in nested)
+    return inner + sum(sum(isinstance(i, Panel) for i in p.items) > 1 for p in nested)
 
 
 def _opened(parts: Sequence[Part], limit: float, setter: Setter) -> list[Part]:
     """Parts without the panels that are higher than a limit, other than those that stand for several."""
     found: list[Part] = []
     for part in parts:
-        if isinstance(part, Panel) and part.times == 1 and setter.part(part, ()).height > limit:
+        if isinstance(part, Panel) and part.times == 1 and not part.loose and setter.part(part, ()).height > limit:
             found += _opened(part.items, limit, setter)
         else:
             found.append(part)
@@ -68,7 +79,8 @@ def _columns(parts: Sequence[Part], limit: float, setter: Setter) -> list[list[P
     height = 0.0
     for part, taken in zip(parts, setter.taken(parts, ()), strict=True):
         own = setter.part(part, taken).height + GAP
-        if columns[-1] and height + own > limit + GAP:
+        last = isinstance(part, Box) and part.kind == "output"
+        if columns[-1] and height + own > limit + GAP and not last:
             columns.append([])
             height = 0.0
         columns[-1].append(part)
@@ -108,7 +120,7 @@ def _in_rows(boxes: Sequence[Box], setter: Setter) -> Page:
     shown = [times(b.shape) if b.shape != a.shape else "" for a, b in zip([Box("image", ""), *boxes], boxes, strict=False)]
     step = w + max(0.3, 0.2 + max(setter.measure(t, SMALL, False) for t in shown))
     most = max(2, int((_WIDEST_ROW + step - w) / step))
-    count = math.ceil(len(boxes) / math.ceil(len(boxes) / most))
+    count = most - 1 if len(boxes) % most == 1 and 2 < most < len(boxes) else min(most, len(boxes))
     pen = Pen()
     for i, (box, text) in enumerate(zip(boxes, shown, strict=True)):
         x, y = (i % count) * step, (i // count) * (h + 0.5)
