@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -158,8 +158,10 @@ def balanced_weights(y: np.ndarray, classes: int) -> np.ndarray:
     return np.where(count > 0, len(y) / (classes * np.maximum(count, 1)), 0).astype(np.float32)
 
 
-def _optimiser(network: nn.Module, plan: Plan) -> torch.optim.AdamW:
-    """AdamW, which decays weights alone."""
+def _optimiser(network: nn.Module, plan: Plan, groups: Sequence[dict[str, Any]] | None = None) -> torch.optim.AdamW:
+    """AdamW, which decays weights alone; over the given groups, or over all that learns."""
+    if groups is not None:
+        return torch.optim.AdamW([dict(group) for group in groups], lr=plan.learning_rate, fused=True)
     trained = [p for p in network.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": plan.weight_decay},
@@ -301,6 +303,7 @@ def train(
     std: Sequence[float],
     seed: int,
     class_weights: np.ndarray | None = None,
+    groups: Sequence[dict[str, Any]] | None = None,
     device: str = "cpu",
     budget_s: float = math.inf,
     progress: Progress = silent,
@@ -321,6 +324,8 @@ def train(
         mean, std: The network's normalisation, per channel, for pixels in 0 to 1.
         seed: Every random draw is a function of it.
         class_weights: float (k,), how much an image of each class counts in the loss; None counts all the same.
+        groups: Parameter groups for torch, as `Network.parameter_groups` gives them, each with its own `lr`; every group keeps
+            its ratio to the plan's rate on the whole course. None takes all that learns at the plan's rate.
         device: Of torch.
         budget_s: When to stop, in seconds, looked at after each epoch.
         progress: Told after each step.
@@ -334,7 +339,8 @@ def train(
     began, where = time.monotonic(), torch.device(device)
     feed = Feed(train, policy, mean, std, where, seed)
     network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser, half = _optimiser(network, plan), half_precision(where)
+    optimiser, half = _optimiser(network, plan, groups), half_precision(where)
+    ratios = [group["lr"] / plan.learning_rate for group in optimiser.param_groups]
     weight = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32, device=where)
     epoch_steps = len(batches(np.arange(len(train)), plan.batch_size))
     history: list[Epoch] = []
@@ -349,8 +355,8 @@ def train(
                 for x, y in stream:
                     torch.manual_seed(_seed(seed, "dropout", step))
                     rate = rate_at(step, plan.epochs * epoch_steps, plan)
-                    for group in optimiser.param_groups:
-                        group["lr"] = rate
+                    for group, ratio in zip(optimiser.param_groups, ratios, strict=True):
+                        group["lr"] = rate * ratio
                     with torch.autocast(where.type, dtype=torch.bfloat16, enabled=half):
                         output = network(x)
                     logits, *auxiliary = (t.float() for t in (output if isinstance(output, tuple) else (output,)))
