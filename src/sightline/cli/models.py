@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli import console, data, job, options, values
+from sightline.cli import console, data, job, listing, options, values
 
 Subject = Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run's folder, or a classifier's .safetensors file.")]
 
@@ -18,6 +18,10 @@ def networks(
 ) -> None:
     """List the networks that --backbone takes.
 
+    Params are those of the whole network with its own classifier, MACs multiply-accumulates for one image of its
+    size (px), smallest the side of the smallest image that it takes, weights the default ones and how many more there are.
+    Where there are few, all that is known of them is shown.
+
     \b
     Example:
       sightline networks "mobilenet*"
@@ -27,18 +31,7 @@ def networks(
     rows = known.table(pattern)
     if as_json:
         return console.print_json(rows)
-    shown = ("network", "parameters", "image_size", "features", "weights", "pretrained_on", "licence")
-    console.print_table(shown, [tuple(_cell(row.get(key)) for key in shown) for row in rows])
-
-
-def _cell(value: object) -> str:
-    """A value for people: thousands separated, of a list the first, nothing as a dash."""
-    if value is None or value == "":
-        return "–"
-    if isinstance(value, str) and ", " in value:
-        first, *others = value.split(", ")
-        return f"{first} (+{len(others)})"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    listing.show(rows, pattern)
 
 
 @console.guarded

@@ -1,21 +1,34 @@
-"""Which networks there are, with what weights, seen how, under which licence: answered without torch once it was asked here."""
+"""Which networks there are, how large they are, with what weights, seen how, under which licence: from a table that is shipped.
+
+The table was made (`survey`) from one version of timm and of torchvision. With other versions what the libraries have is
+asked of them once on each machine; what was measured of a network is taken from the table by its name.
+"""
 
 from __future__ import annotations
 
 import fnmatch
+import functools
 import importlib.metadata
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from sightline.errors import unknown
+from sightline.networks.papers import paper
 from sightline.plain import from_plain
 from sightline.records import Preprocess
-from sightline.store import Cache, digest
+from sightline.store import Cache, digest, plain
 
 SPECIAL = ("none", "file", "pixels")
 """Backbones that are no networks: nothing, what a file tells of itself, the image itself."""
+LIBRARIES = ("timm", "torchvision")
+TABLE = Path(__file__).with_name("table.json")
+"""What is shipped; `python -m sightline.networks.survey` makes it."""
+ALIASES = {"xception": "legacy_xception"}
+"""Names of papers → what a library calls the network, where its name is another."""
 _FORMAT = 1
 
 
@@ -66,12 +79,29 @@ def version(package: str) -> str:
         return "none"
 
 
+@functools.cache
+def _shipped() -> Mapping[str, Any]:
+    """The shipped table: `versions` of the libraries, and `networks` by name."""
+    found: dict[str, Any] = json.loads(TABLE.read_text(encoding="utf-8"))
+    return found
+
+
+@functools.cache
+def _shipped_library() -> Mapping[str, list[dict[str, Any]]]:
+    rows: Mapping[str, Any] = _shipped()["networks"]
+    return {n: [lengthened(e, n, row["source"]) for e in row["weights"]] for n, row in rows.items() if "weights" in row}
+
+
 def library(cache: Cache) -> Mapping[str, list[dict[str, Any]]]:
     """Every architecture of timm and torchvision: name → its weights, the default ones first, as JSON of `Entry`.
 
-    The first call on a machine imports both (seconds); later ones read the cache.
+    With the versions that the table was made from nothing is imported; with others the first call on a machine imports
+    both (seconds), and later ones read the cache.
     """
-    key = digest([_FORMAT, version("timm"), version("torchvision")])
+    versions = {package: version(package) for package in LIBRARIES}
+    if versions == _shipped()["versions"]:
+        return _shipped_library()
+    key = digest([_FORMAT, *versions.values()])
 
     def make() -> Any:
         from sightline.networks import backbones
@@ -82,15 +112,37 @@ def library(cache: Cache) -> Mapping[str, list[dict[str, Any]]]:
     return found
 
 
+def shortened(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An entry as the table keeps it: without its architecture and source, and without what is usual."""
+    usual = _usual(name, entry["tag"], entry["source"])
+    found = {k: v for k, v in entry.items() if v != usual[k]}
+    if "preprocess" in found:
+        found["preprocess"] = {k: v for k, v in found["preprocess"].items() if v != usual["preprocess"][k]}
+    return found
+
+
+def lengthened(entry: Mapping[str, Any], name: str, source: str) -> dict[str, Any]:
+    """What `shortened` was given."""
+    usual = _usual(name, entry.get("tag", ""), source)
+    return usual | dict(entry) | {"preprocess": usual["preprocess"] | entry.get("preprocess", {})}
+
+
+def _usual(name: str, tag: str, source: str) -> dict[str, Any]:
+    """What most entries have in common, as JSON of `Entry`."""
+    return _USUAL | {"architecture": name, "source": source, "hub": f"timm/{name}.{tag}" if source == "timm" and tag else ""}
+
+
 def find(name: str, cache: Cache) -> Entry | None:
     """The weights that a name such as `resnet50` or `resnet50.a1_in1k` stands for; None where no library has that network.
+
+    A name of `ALIASES` stands for the library's.
 
     Raises:
         RequestError: The architecture is known, the tag is not.
     """
     known = library(cache)
     architecture, _, tag = name.partition(".")
-    entries = known.get(architecture)
+    entries = known.get(architecture) or known.get(ALIASES.get(architecture, ""))
     if entries is None:
         return None
     if not tag:
@@ -106,22 +158,27 @@ def table(pattern: str | None = None, *, cache: Cache | None = None) -> list[dic
 
     Args:
         pattern: Part of a name, or one with `*`, `?` or `[…]` in it; None for all.
-        cache: Where the list is kept; the user's own cache if None.
+        cache: Where lists of other versions of the libraries are kept; the user's own cache if None.
 
     Returns:
-        Rows of network, parameters (null where not known without building it), macs, image_size, features, weights (tags,
-        the default first), pretrained_on and licence (of the default).
+        Rows of network, parameters (of the whole network with its own classifier), macs (for one image of its size),
+        image_size (px), features (their width), weights (tags, the default first), pretrained_on and licence (of the
+        default), year and paper (of the architecture), smallest (side of the smallest image that it takes, in px; see
+        `survey.smallest`) and source. Null where it is not known.
 
     Raises:
         RequestError: Nothing matches; the closest name is its hint.
     """
     known = library(Cache() if cache is None else cache)
+    known = {**known, **{alias: known[name] for alias, name in ALIASES.items() if name in known and alias not in known}}
+    ours = {n: row for n, row in _shipped()["networks"].items() if row["source"] == "sightline" and n not in known}
     wanted = "" if pattern is None else pattern.lower()
     if not re.search(r"[*?\[]", wanted):
         wanted = f"*{wanted}*"
     rows = [_row(name, entries) for name, entries in known.items() if _matches(name, entries, wanted)]
+    rows += [_own_row(name, row) for name, row in ours.items() if _matches(name, [], wanted)]
     if not rows:
-        raise unknown("network", str(pattern), [*known, *SPECIAL])
+        raise unknown("network", str(pattern), [*known, *ours, *SPECIAL])
     return sorted(rows, key=lambda r: str(r["network"]))
 
 
@@ -131,18 +188,31 @@ def _matches(name: str, entries: list[dict[str, Any]], wanted: str) -> bool:
 
 
 def _row(name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """A library's network; what was measured is of the same network where the library is of another version."""
     first = entries[0]
+    measured = _shipped()["networks"].get(first["architecture"], {})
+    published = paper(first["architecture"])
     return {
         "network": name,
-        "parameters": first["parameters"],
-        "macs": None,
+        "parameters": measured.get("parameters", first["parameters"]),
+        "macs": measured.get("macs"),
         "image_size": first["preprocess"]["size"][0],
-        "features": None,
+        "features": measured.get("features"),
         "weights": ", ".join(e["tag"] for e in entries if e["tag"]),
         "pretrained_on": first["pretrained_on"],
         "licence": first["licence"],
+        "year": None if published is None else published.year,
+        "paper": None if published is None else published.cited,
+        "smallest": measured.get("smallest"),
         "source": first["source"],
     }
+
+
+def _own_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A network of ours, which comes without weights."""
+    told = ("parameters", "macs", "image_size", "features", "weights", "pretrained_on", "licence", "year", "paper", "smallest")
+    stated = {"weights": "", "pretrained_on": "nothing", "licence": "none needed"}
+    return {"network": name, **{key: stated.get(key, row.get(key)) for key in told}, "source": "sightline"}
 
 
 def pretrained_on(tag: str) -> str:
@@ -202,4 +272,11 @@ DATASETS: dict[str, str] = {
     "mae": "ImageNet-1k (no labels)",
     "inat21": "iNaturalist 2021",
     "mobileclip": "DataCompDR",
+}
+
+_USUAL: dict[str, Any] = dict(plain(Entry("", "timm", Preprocess()))) | {
+    "classes": 1000,
+    "classifier": ["head"],
+    "licence": "apache-2.0",
+    "pretrained_on": "ImageNet-1k",
 }

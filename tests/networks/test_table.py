@@ -1,0 +1,296 @@
+"""The shipped table of networks says what the networks are: checked on networks that are really built."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sightline import networks
+from sightline.errors import RequestError
+from sightline.networks import backbones, known, papers, survey
+from sightline.networks.classics import CLASSICS
+from sightline.networks.counting import macs
+from sightline.networks.known import Entry
+from sightline.networks.surface import Network
+from sightline.plain import from_plain
+from sightline.store import Cache
+
+ROWS: dict[str, Any] = json.loads(known.TABLE.read_text(encoding="utf-8"))["networks"]
+VERSIONS = json.loads(known.TABLE.read_text(encoding="utf-8"))["versions"]
+SAME = {package: known.version(package) for package in known.LIBRARIES} == VERSIONS
+same_versions = pytest.mark.skipif(not SAME, reason=f"the table was made from {VERSIONS}")
+
+FEW = [
+    *("resnet10t", "lcnet_035", "mobilenetv3_small_050", "ghostnet_050", "test_convnext", "test_efficientnet"),
+    *("vit_tiny_patch16_224", "mixer_s32_224", "levit_128s", "squeezenet1_1", "shufflenet_v2_x0_5", "mnasnet0_5"),
+]
+MORE = [
+    *(
+        "resnet50",
+        "resnet18",
+        "efficientnet_b0",
+        "regnetx_002",
+        "densenet121",
+        "inception_v3",
+        "legacy_xception",
+        "hrnet_w18_small",
+    ),
+    *("convnext_atto", "convnextv2_atto", "mobilenetv2_100", "mobilenetv4_conv_small", "mobilevit_xxs", "edgenext_xx_small"),
+    *("swin_tiny_patch4_window7_224", "swinv2_cr_tiny_ns_224", "coatnet_pico_rw_224", "maxvit_pico_rw_256", "crossvit_9_240"),
+    *(
+        "deit_tiny_distilled_patch16_224",
+        "vit_small_patch14_dinov2",
+        "eva02_tiny_patch14_224",
+        "cait_xxs24_224",
+        "xcit_nano_12_p16_224",
+    ),
+    *(
+        "pvt_v2_b0",
+        "poolformer_s12",
+        "mambaout_femto",
+        "repvgg_a0",
+        "fastvit_t8",
+        "efficientvit_m0",
+        "efficientvit_b0",
+        "gmlp_ti16_224",
+    ),
+    *(
+        "res2net50_14w_8s",
+        "dla46_c",
+        "cspresnet50",
+        "nf_regnet_b0",
+        "dpn68",
+        "rexnet_100",
+        "tiny_vit_5m_224",
+        "alexnet",
+        "googlenet",
+    ),
+    *(
+        "mobilenet_v3_small",
+        "regnet_x_400mf",
+        "maxvit_t",
+        "swin_t",
+        "vit_b_32",
+        "coat_lite_tiny",
+        "twins_svt_small",
+        "visformer_tiny",
+    ),
+]
+
+
+# ------------------------------------------------------------------------------------------------- numbers, really built
+
+
+@same_versions
+@pytest.mark.parametrize("name", [*FEW, *(pytest.param(n, marks=pytest.mark.slow) for n in MORE)])
+def test_every_number_of_a_row(name: str) -> None:
+    row, entry = ROWS[name], known.find(name, Cache())
+    assert entry is not None and entry.architecture == name and entry.source == row["source"]
+    size = entry.preprocess.size
+    with backbones.seeded(0):
+        whole = backbones.create_whole(entry, size).eval()
+        bare = backbones.create(entry, size)
+    assert row["parameters"] == sum(p.numel() for p in whole.parameters())
+    seen = backbones.create(entry, size, classifier=True).eval() if entry.fixed_size else whole
+    seen.requires_grad_(False)
+    assert row["macs"] == macs(seen, torch.zeros(1, 3, *size))
+    assert row["features"] == Network(bare, size).features
+    patch = backbones.patch_px(whole)
+    step = patch * -(-8 // patch)
+    assert row["smallest"] % step == 0 or row["smallest"] == size[0]
+    assert sees(entry, row["smallest"])
+    assert row["smallest"] == step or not sees(entry, row["smallest"] - step)
+
+
+def sees(entry: Entry, side: int) -> bool:
+    """Whether a network gives finite scores for an image of noise, built with numbers."""
+    try:
+        with torch.no_grad(), backbones.seeded(0):
+            net = backbones.create(entry, (side, side), classifier=True).eval()
+            return bool(net(torch.randn(1, 3, side, side)).isfinite().all())
+    except (RequestError, RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError):
+        return False
+
+
+@same_versions
+@pytest.mark.parametrize("name", FEW[:6])
+def test_parameters_are_those_of_the_summary(name: str) -> None:
+    net = networks.untrained(name, meta=True).net
+    assert networks.table(name)[0]["parameters"] == sum(p.numel() for p in net.parameters())
+
+
+def test_published_numbers() -> None:
+    """He 2015, Chollet 2016, Szegedy 2015, Sandler 2018, Dosovitskiy 2020 (a head of 1,000 classes on ViT-B/16)."""
+    assert ROWS["resnet50"]["parameters"] == 25_557_032
+    assert ROWS["legacy_xception"]["parameters"] == 22_855_952
+    assert ROWS["inception_v3"]["parameters"] == 23_834_568
+    assert ROWS["mobilenetv2_100"]["parameters"] == 3_504_872
+    assert ROWS["vit_base_patch16_224"]["parameters"] == 86_567_656
+    published = {"resnet50": 4.1e9, "vgg16": 15.5e9, "inception_v3": 5.7e9, "legacy_xception": 8.4e9, "mobilenetv2_100": 0.30e9}
+    for name, count in published.items():
+        assert ROWS[name]["macs"] == pytest.approx(count, rel=0.01)
+
+
+def test_nearly_all_is_known() -> None:
+    """What could not be measured is null; that is rare."""
+    assert len(ROWS) > 1300
+    for key in ("parameters", "macs", "features", "smallest"):
+        assert sum(key in row for row in ROWS.values()) > 0.99 * len(ROWS), key
+
+
+# --------------------------------------------------------------------------------------------------------- the file
+
+
+@same_versions
+def test_the_file_is_what_the_script_writes() -> None:
+    library = backbones.survey()
+    assert {n: row["weights"] for n, row in ROWS.items() if "weights" in row} == {
+        n: [known.shortened(e, n) for e in entries] for n, entries in library.items()
+    }
+    facts = {n: survey.measure(from_plain(Entry, library[n][0], "survey")) for n in FEW}
+    facts |= {n: survey.measure_classic(n) for n in CLASSICS if n not in library and n not in known.ALIASES}
+    written = survey.text(survey.rows(library, facts)).splitlines()
+    shipped = known.TABLE.read_text(encoding="utf-8").splitlines()
+    assert written[0] == shipped[0]
+    lines = {line.split(":")[0]: line.rstrip(",") for line in shipped[1:-1]}
+    for line in written[1:-1]:
+        assert line.rstrip(",") == lines[line.split(":")[0]]
+
+
+def test_the_file_is_small_and_in_order() -> None:
+    names = [line.split('"')[1] for line in known.TABLE.read_text(encoding="utf-8").splitlines()[1:-1]]
+    assert names == sorted(names) == list(ROWS)
+    assert known.TABLE.stat().st_size < 700_000
+
+
+@same_versions
+def test_the_table_gives_what_the_libraries_say(cache: Cache) -> None:
+    assert known.library(cache) == backbones.survey()
+    assert not cache.names()
+
+
+def test_with_other_versions_the_libraries_are_asked_once(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def other() -> dict[str, list[dict[str, Any]]]:
+        asked.append(1)
+        entry = known.lengthened({"tag": "new"}, "resnet50", "timm")
+        return {"resnet50": [entry], "newnet": [entry | {"architecture": "newnet"}]}
+
+    monkeypatch.setattr(known, "version", lambda package: "0.0")
+    monkeypatch.setattr(backbones, "survey", other)
+    for _ in range(2):
+        rows = {row["network"]: row for row in networks.table("*net*", cache=cache)}
+        assert rows["resnet50"]["weights"] == "new" and rows["resnet50"]["macs"] == ROWS["resnet50"]["macs"]
+        assert rows["newnet"]["macs"] is None and rows["newnet"]["features"] is None
+        assert "vgg16" not in rows
+    assert len(asked) == 1
+    found = known.find("newnet", cache)
+    assert found is not None and found.hub == "timm/resnet50.new"
+
+
+def test_entries_are_shortened_without_loss() -> None:
+    plain = known.lengthened({}, "a", "torchvision")
+    for entry in (
+        plain,
+        plain | {"tag": "x", "source": "timm", "hub": "timm/a.x"},
+        plain | {"tag": "x", "source": "timm", "hub": ""},
+        plain | {"classes": 0, "preprocess": plain["preprocess"] | {"fit": "squash", "size": [8, 9]}},
+    ):
+        assert known.lengthened(known.shortened(entry, "a"), "a", entry["source"]) == entry
+    assert known.shortened(plain, "a") == {}
+
+
+# ------------------------------------------------------------------------------------------------------ what people see
+
+
+def test_ours_are_there() -> None:
+    rows = {row["network"]: row for row in networks.table()}
+    for name, classic in CLASSICS.items():
+        assert name in rows, name
+        if rows[name]["source"] == "sightline":
+            assert rows[name]["weights"] == "" and rows[name]["pretrained_on"] == "nothing"
+            assert rows[name]["year"] == classic.year and rows[name]["smallest"] == classic.smallest
+    assert rows["lenet5"]["parameters"] == 61_706 and rows["happy_cnn"]["parameters"] == 37_569
+    assert rows["resnet50"]["source"] == "timm" and rows["xception"]["source"] == "timm"
+
+
+def test_xception_is_found_by_the_name_of_its_paper() -> None:
+    entry = known.find("xception", Cache())
+    assert entry is not None and entry.architecture == "legacy_xception"
+    tagged = known.find(f"xception.{entry.tag}", Cache())
+    assert tagged == entry
+    row = next(row for row in networks.table("xception") if row["network"] == "xception")
+    assert row["parameters"] == 22_855_952 and row["year"] == 2016 and entry.tag in row["weights"]
+
+
+def test_the_list_needs_no_torch_on_a_fresh_machine(sightline: Callable[..., Any], tmp_path: Path) -> None:
+    if not SAME:
+        pytest.skip(f"the table was made from {VERSIONS}")
+    fresh = {"SIGHTLINE_CACHE": str(tmp_path / "fresh")}
+    ended = sightline("networks", "--json", env=fresh)
+    assert ended.code == 0, ended.err
+    assert not ended.modules & {"torch", "torchvision", "timm", "openvino", "numpy.testing", "sklearn"}
+    rows = json.loads(ended.out)
+    assert len(rows) > 1300
+    keys = ["network", "parameters", "macs", "image_size", "features", "weights", "pretrained_on", "licence"]
+    keys += ["year", "paper", "smallest", "source"]
+    assert all(list(row) == keys for row in rows)
+    assert not (tmp_path / "fresh").exists()
+    ended = sightline("networks", "resnet5O", env=fresh)
+    assert ended.code == 2 and "did you mean 'resnet50'" in ended.err
+
+
+# -------------------------------------------------------------------------------------------------------------- papers
+
+
+def test_papers_cover_nearly_all() -> None:
+    without = [n for n, row in ROWS.items() if row["source"] != "sightline" and papers.paper(n) is None]
+    assert len(without) < 0.02 * len(ROWS), without
+
+
+def test_each_paper_is_cited_with_its_year() -> None:
+    for key, paper in papers.PAPERS.items():
+        assert paper.cited.split(", ")[0].endswith(f" {paper.year}"), key
+        _, mark, number = paper.cited.partition("arXiv:")
+        assert not mark or 2000 + int(number[:2]) == paper.year or number.startswith("9"), key
+
+
+@same_versions
+def test_no_paper_is_there_for_nothing() -> None:
+    cited = {papers.paper(name) for name in ROWS}
+    assert set(papers.PAPERS.values()) <= cited
+
+
+@pytest.mark.parametrize(
+    ("name", "year"),
+    [
+        ("resnet50", 2015),
+        ("resnetv2_50", 2016),
+        ("seresnet50", 2017),
+        ("vit_base_patch16_siglip_224", 2023),
+        ("eva02_base_patch16_clip_224", 2023),
+    ],
+)
+def test_the_longest_fitting_name_decides(name: str, year: int) -> None:
+    found = papers.paper(name)
+    assert found is not None and found.year == year
+
+
+# ------------------------------------------------------------------------------------------------------------- smallest
+
+
+def test_smallest_is_not_taken_in_by_luck() -> None:
+    """64 works by chance: 72 and what is above up to 96 do not."""
+    assert survey.smallest(lambda side: side in (8, 64) or side >= 96, 224) == 96
+    assert survey.smallest(lambda side: side >= 75, 299) == 80
+    assert survey.smallest(lambda side: side % 16 == 0, 224, 16) == 16
+    assert survey.smallest(lambda side: side % 14 == 0 and side > 28, 518, 14) == 42
+    assert survey.smallest(lambda side: side % 4 == 0, 224, 4) == 8
+    assert survey.smallest(lambda side: side == 240, 240) == 240
+    assert survey.smallest(lambda side: False, 224) is None
