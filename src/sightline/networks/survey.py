@@ -152,6 +152,12 @@ def _features(entry: Entry) -> int | None:
         return Network(backbones.create(entry, size), size).features
 
 
+def _classifier_width(net: nn.Module) -> int:
+    """What the last linear layer takes, or in a network without one the last convolution."""
+    linear = [m for m in net.modules() if isinstance(m, nn.Linear)]
+    return linear[-1].in_features if linear else [m for m in net.modules() if isinstance(m, nn.Conv2d)][-1].in_channels
+
+
 def _width(net: Any, x: Tensor) -> int | None:
     """How many features timm's head gives; None where its body gives anything but one map."""
     last = net.forward_features(x)
