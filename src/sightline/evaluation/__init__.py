@@ -14,6 +14,7 @@ from sightline.evaluation.curves import (
 )
 from sightline.evaluation.intervals import auc_interval, macro_auc_interval, wilson
 from sightline.evaluation.mistakes import confused_pairs, mistakes
+from sightline.evaluation.paired import SIGNIFICANT, holm, mcnemar, paired_bootstrap, sign_flip
 from sightline.evaluation.scores import inversion, rarer_class, score
 from sightline.evaluation.thresholds import CRITERIA, HALF, check_criterion, threshold
 
@@ -21,6 +22,7 @@ __all__ = [
     "CALIBRATION_BINS",
     "CRITERIA",
     "HALF",
+    "SIGNIFICANT",
     "CalibrationBin",
     "auc",
     "auc_interval",
@@ -29,12 +31,16 @@ __all__ = [
     "confused_pairs",
     "equal_error_rate",
     "expected_calibration_error",
+    "holm",
     "inversion",
     "macro_auc_interval",
+    "mcnemar",
     "mistakes",
+    "paired_bootstrap",
     "rarer_class",
     "roc_curve",
     "score",
+    "sign_flip",
     "threshold",
     "wilson",
 ]
