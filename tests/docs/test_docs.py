@@ -84,13 +84,18 @@ def test_every_documented_option_exists() -> None:
 
 
 def test_every_entry_of_a_registry_is_documented() -> None:
-    from sightline import explanation, heads, networks
+    from sightline import evaluation, explanation, heads, networks
+    from sightline.networks.classics import CLASSICS
+    from sightline.training import augment
     from sightline.training.methods import METHODS
 
-    for name in [*METHODS, *heads.HEADS, *explanation.METHODS, *networks.DEFAULTS]:
-        assert f"| `{name}` |" in JOURNEY, name
-    rows = set(re.findall(r"^\| `([a-z]+)` \|", JOURNEY, flags=re.MULTILINE))
-    assert rows <= {*METHODS, *heads.HEADS, *explanation.METHODS, "auto"}, "the page names what is not there"
+    registries = [METHODS, heads.HEADS, explanation.METHODS, evaluation.CRITERIA, augment.POLICIES]
+    rows = set(re.findall(r"^\| `([a-z0-9_]+)(?:=[^`]*)?` \|", JOURNEY, flags=re.MULTILINE))
+    known = {name for registry in registries for name in registry}
+    assert known <= rows, f"not documented: {known - rows}"
+    assert rows <= {*known, *networks.DEFAULTS, *CLASSICS, "auto"}, f"the page names what is not there: {rows - known}"
+    for name in [*networks.DEFAULTS, *CLASSICS]:
+        assert f"`{name}`" in JOURNEY, name
 
 
 def check_recipe(file: Path) -> None:
