@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import sightline as sl
 from sightline.cli.app import app
 from sightline.errors import RequestError
+from sightline.journey.dissection import Wish, dissect
 from sightline.journey.summary import read_head
 from sightline.store import Cache
 
@@ -124,6 +128,7 @@ def test_a_head_on_the_flattened_map() -> None:
     assert value["layers"][-6]["output"][1:] == [3, 3]
 
 
+@pytest.mark.slow
 def test_a_flattened_map_needs_nothing_behind_it() -> None:
     """VGG's dense layers do not run under a head on its 7·7·512 map."""
     value = sl.summary("vgg11", pool="flatten", head=[(256, 0.5)], classes=2)
@@ -143,6 +148,39 @@ def test_base_and_head_are_the_whole(name: str, width: int) -> None:
     assert value["features"] == width
     assert count == value["parameters"] == value["head"]["base"] + value["head"]["parameters"]
     assert value["head"]["parameters"] == (width + 1) * 7 + 8 * 3
+
+
+class Untraceable(nn.Module):
+    """Its way depends on the images' shape, which a traced graph cannot say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 3)
+        self.spare = nn.Parameter(torch.zeros(5))
+        self.fc = nn.Linear(6, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(len(x)):
+            x = self.second(torch.relu(self.first(x)))
+        return self.fc(x.mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+
+def test_a_base_that_cannot_be_traced_runs_once() -> None:
+    value = sl.summary(Untraceable, image_size=12, head="", classes=2)
+    assert [(layer["name"], layer["output"]) for layer in value["layers"]] == [
+        ("first", [4, 10, 10]),
+        ("second", [6, 8, 8]),
+        ("top.0", [2]),
+    ]
+    assert value["macs"] == 108 * 100 + 216 * 64 + 12
+    assert value["parameters"] == 112 + 222 + 14
+
+
+@pytest.mark.parametrize("name", ["lenet5", "squeezenet1_1", "efficientnet_b0"])
+def test_what_is_drawn_under_a_new_head_has_its_parameters(name: str, cache: Cache) -> None:
+    found = dissect(name, Wish(None, 3, None, [(8, 0.0)], None, cache))
+    assert found.net is not None
+    assert sum(p.numel() for p in found.net.parameters()) == found.anatomy.parameters
 
 
 def test_without_a_number_of_classes_it_is_said() -> None:
@@ -229,6 +267,15 @@ def test_a_run_from_scratch_learns_all(digits: Path, tmp_path: Path, cache: Cach
     chosen = sl.Recipe(method="scratch", backbone="cnn(filters=[8, 16])", image_size=32, settings={"epochs": 1})
     value = sl.summary(fitted(digits, tmp_path / "run", chosen, cache), cache=cache)
     assert (value["frozen"], value["trainable"]) == (0, 27 * 8 + 16 + 72 * 16 + 32 + 17 * 10)
+
+
+def test_one_sigmoid_unit_counts_as_one(digits: Path, tmp_path: Path, cache: Cache) -> None:
+    for folder in list(digits.iterdir())[2:]:
+        shutil.rmtree(folder)
+    chosen = sl.Recipe(method="scratch", backbone="happy_cnn", image_size=16, settings={"epochs": 1})
+    value = sl.summary(fitted(digits, tmp_path / "run", chosen, cache), cache=cache)
+    assert value["classes"] == 2
+    assert value["parameters"] == 4736 + 64 + 32 * 8 * 8 + 1
 
 
 def test_a_classifier_on_the_user_s_own_network_needs_its_code(digits: Path, tmp_path: Path, cache: Cache) -> None:

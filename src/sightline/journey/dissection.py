@@ -143,14 +143,13 @@ def _network(name: str | Callable[..., Any], wish: Wish, channels: int | None = 
 
 def _with_head(name: str | Callable[..., Any], units: Units, wish: Wish) -> Dissected:
     """The bare base of a network and a new head."""
-    from sightline.networks.transfer import Transfer, dense, transfer_anatomy
+    from sightline.networks.transfer import Transfer, dense, taken_apart
 
     whole = _network(name, dataclasses.replace(wish, classes=None))
     base = _base(name, wish.image_size, wish.pool or "avg", wish.cache)
     classes = wish.classes or CLASSES
     head = dense(base.features, units, classes)
-    net = Transfer(base, head)
-    found = transfer_anatomy(net, base.size, base.channels)
+    net, found = taken_apart(Transfer(base, head), base)
     count = sum(p.numel() for p in head.parameters())
     notes = () if wish.classes else (f"the new head tells {CLASSES} classes apart: say another number with --classes",)
     return Dissected(
@@ -216,7 +215,7 @@ def _base(name: str | Callable[..., Any], side: int | None, pool: str, cache: Ca
     if found is not None:
         return found
     # Where the cut has to be looked for, it is measured, which takes numbers.
-    made = networks.untrained(name, image_size=side, classes=0 if made.source == "timm" else None, cache=cache)
+    made = networks.untrained(name, image_size=side, cache=cache)
     return transfer.base_of(networks.Network(made.net, made.size, pool=pool))  # type: ignore[arg-type]
 
 
@@ -243,7 +242,7 @@ def _on_base(
 ) -> Dissected:
     """A base and the one row of its head."""
     from sightline.networks.anatomy import Anatomy
-    from sightline.networks.transfer import Transfer, transfer_anatomy
+    from sightline.networks.transfer import Transfer, taken_apart
 
     assert head.output is not None
     classes = head.output[0]
@@ -256,8 +255,8 @@ def _on_base(
         size = backbone.preprocess.size if backbone.source == "pixels" else (0, 0)
         only = Anatomy.of([head], head.macs, 4 * classes)
         return Dissected(name, only, None, size, 3, classes, backbone.features, None, head.parameters, notes)
-    net = Transfer(base)
-    found, count = transfer_anatomy(net, base.size, base.channels), None
+    net, found = taken_apart(Transfer(base), base)
+    count = None
     rows = [dataclasses.replace(row, trainable=0 if frozen else row.parameters) for row in found.layers]
     if head.type in WITHOUT:
         notes = (*notes, f"what a {head.type} head keeps is not counted as parameters")

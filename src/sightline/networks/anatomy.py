@@ -106,7 +106,7 @@ def anatomy(net: nn.Module, size: tuple[int, int], channels: int = 3) -> Anatomy
         RequestError: It cannot see such images.
     """
     try:
-        return _taken_apart(_on_meta(net), torch.zeros((1, channels, *size), device="meta"))
+        return _taken_apart(on_meta(net), torch.zeros((1, channels, *size), device="meta"))
     except Exception as error:  # whatever the network's own code raises about tensors without numbers
         device = next((t.device for t in (*net.parameters(), *net.buffers())), torch.device("cpu"))
         if device.type == "meta":
@@ -123,8 +123,8 @@ def _blind(net: nn.Module, size: tuple[int, int], error: Exception) -> RequestEr
     return RequestError(what, "is the image size right?")
 
 
-def _on_meta(net: nn.Module) -> nn.Module:
-    """A copy that shares nothing and holds no numbers."""
+def on_meta(net: nn.Module) -> nn.Module:
+    """A copy of a network on torch's meta device: it shares nothing and holds no numbers."""
     memo: dict[int, Any] = {}
     for module in net.modules():
         plain = (v for v in vars(module).values() if isinstance(v, Tensor))

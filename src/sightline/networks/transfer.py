@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from sightline.networks.anatomy import Anatomy, anatomy
+from sightline.networks.anatomy import Anatomy, anatomy, on_meta
 from sightline.networks.cuts import Cut, Declared, Replay, quiet
 from sightline.networks.search import channels_of
 from sightline.networks.surface import Network
@@ -102,8 +102,25 @@ def dense(inputs: int, units: Sequence[tuple[int, float]], classes: int) -> nn.S
     return nn.Sequential(*layers, nn.Linear(inputs, classes))
 
 
-def transfer_anatomy(net: Transfer, size: tuple[int, int], channels: int = 3) -> Anatomy:
-    """As `anatomy`, but without what never runs, and with names as the network itself has them."""
-    found = anatomy(net, size, channels)
-    kept = [replace(layer, name=layer.name.removeprefix("net.")) for layer in found.layers if layer.output is not None]
-    return Anatomy.of(kept, found.macs, found.activation_bytes)
+def taken_apart(net: Transfer, base: Base) -> tuple[nn.Module, Anatomy]:
+    """The network without what never runs, on torch's meta device where it can be, and its layers.
+
+    Args:
+        net: A base with or without a head.
+        base: The same.
+
+    Returns:
+        A copy, and its layers with names as the network itself has them.
+    """
+    found = anatomy(net, base.size, base.channels)
+    kept = [layer for layer in found.layers if layer.output is not None]
+    trimmed = on_meta(net)
+    for layer in found.layers[len(kept) :]:
+        owner, _, name = layer.name.rpartition(".")
+        parent = trimmed.get_submodule(owner)
+        if layer.type == "parameter":
+            parent._parameters[name] = None
+        else:
+            setattr(parent, name, nn.Identity())
+    rows = [replace(layer, name=layer.name.removeprefix("net.")) for layer in kept]
+    return trimmed, Anatomy.of(rows, found.macs, found.activation_bytes)
