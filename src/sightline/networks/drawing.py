@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from sightline.errors import RequestError
-from sightline.networks.dataflow import dataflow
+from sightline.networks.dataflow import Flow, dataflow
 from sightline.networks.folding import Box, Panel, fold
 from sightline.networks.layout import LEADING, NORMAL, SMALL, Line, Placed, heads_of, lines_of, short
 from sightline.networks.operations import times
@@ -29,6 +29,10 @@ _ROUND = 0.06
 _INK, _FAINT, _LINE = "#1f1f1f", "#555555", "#4a4a4a"
 _DPI = 200
 """Of PNG files."""
+_LIMITS = (120, 70, 40, 20)
+"""How many boxes there may be, from much detail to little."""
+_LARGEST = 260.0
+"""Square inches: GoogLeNet has 180, Inception-V3 235."""
 
 _SETTINGS: Any = {
     "font.family": "sans-serif",
@@ -63,10 +67,19 @@ def draw(net: nn.Module, size: tuple[int, int], file: Path, *, channels: int = 3
     kind = file.suffix.lower().lstrip(".")
     if kind not in {"svg", "png"}:
         raise RequestError(f"a picture of a network cannot be written to {file.name!r}", "end its name in .svg or .png")
-    page = arrange(fold(dataflow(net, size, channels)), text_width)
+    page = picture(dataflow(net, size, channels))
     numbers = sum(p.numel() for p in net.parameters())
     below = f"image {times((channels, *size))}  ·  {numbers:,} parameters"
     write_bytes(file, render(page, title or type(net).__name__, below, kind))
+
+
+def picture(flow: Flow) -> Page:
+    """The page of a network, with as much in it as can still be read."""
+    for limit in _LIMITS:
+        page = arrange(fold(flow, limit), text_width)
+        if page.width * page.height <= _LARGEST:
+            break
+    return page
 
 
 def render(page: Page, title: str, below: str, kind: str) -> bytes:
@@ -242,7 +255,7 @@ _NAMES: dict[tuple[str, str], str] = {
     _YELLOW: "normalisation, activation",
     _VIOLET: "linear",
     _ROSE: "attention",
-    _GREY: "add, concat",
+    _GREY: "add, concat, split",
     _SAND: "other, or a module that is not opened",
 }
 COLOURS: dict[str, tuple[str, str]] = {

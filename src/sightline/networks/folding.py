@@ -103,9 +103,9 @@ def fold(flow: Flow, limit: int = 120) -> tuple[Part, ...]:
     items = Series(found, flow.calls).chain(members, image, None) or []
     parts = (_box(found[image]), *panels(items, 1, flow.calls))
     if boxes(parts) > limit:
-        parts = tuple(_repeated(_first_open(parts, set())))
+        parts = tuple(merged(_first_open(parts, set())))
     while boxes(parts) > limit and (depth := _depth(parts)) > 0:
-        parts = tuple(_repeated([_closed(p, depth) for p in parts]))
+        parts = tuple(merged([_closed(p, depth) for p in parts]))
     return parts
 
 
@@ -234,7 +234,7 @@ class Series:
         call = self.calls[around[-1]] if around else self.calls[0]
         dense = len(edges) == len(rows) * (len(rows) + 1) // 2
         how = "each takes what all before it gave" if dense else "in order; not all edges are drawn"
-        return [(Panel(_title(call), how, tuple(_repeated(drawn)), loose=True), around)]
+        return [(Panel(_title(call), how, tuple(merged(drawn)), loose=True), around)]
 
     def _close(self, found: dict[int, Unit], call: int, members: list[int], around: tuple[int, ...]) -> int:
         """Puts a unit in the place of a module's."""
@@ -294,7 +294,7 @@ def panels(items: Sequence[Item], depth: int, calls: Sequence[Call]) -> list[Par
             found += inner
         else:
             found.append(_panel(calls[key], inner))
-    return _repeated(found)
+    return merged(found)
 
 
 def _title(call: Call) -> str:
@@ -317,7 +317,7 @@ def _panel(call: Call, inner: Sequence[Part]) -> Panel:
     return Panel(name, path, tuple(inner))
 
 
-def _repeated(parts: Sequence[Part]) -> list[Part]:
+def merged(parts: Sequence[Part]) -> list[Part]:
     """Equal neighbours as one."""
     found: list[Part] = []
     for part in parts:
@@ -369,7 +369,7 @@ def _flat(parts: Sequence[Part]) -> list[Part]:
             found += part.items
         else:
             found.append(part)
-    return _repeated(found)
+    return merged(found)
 
 
 def _depth(parts: Sequence[Part]) -> int:
@@ -390,7 +390,7 @@ def _first_open(parts: Sequence[Part], seen: set[str]) -> list[Part]:
         if isinstance(part, Fork):
             part = replace(part, branches=tuple(tuple(_first_open(b, seen)) for b in part.branches))
         elif isinstance(part, Panel) and _depth(part.items):
-            part = replace(part, items=tuple(_repeated(_first_open(part.items, seen))))
+            part = replace(part, items=tuple(merged(_first_open(part.items, seen))))
         elif isinstance(part, Panel) and part.title in seen:
             part = _closed(part, 1)
         elif isinstance(part, Panel):
@@ -402,11 +402,11 @@ def _first_open(parts: Sequence[Part], seen: set[str]) -> list[Part]:
 def _closed(part: Part, depth: int) -> Part:
     """A part whose panels at a depth are boxes."""
     if isinstance(part, Fork):
-        return replace(part, branches=tuple(tuple(_repeated([_closed(p, depth) for p in b])) for b in part.branches))
+        return replace(part, branches=tuple(tuple(merged([_closed(p, depth) for p in b])) for b in part.branches))
     if not isinstance(part, Panel):
         return part
     if depth > 1:
-        return replace(part, items=tuple(_repeated([_closed(p, depth - 1) for p in part.items])))
+        return replace(part, items=tuple(merged([_closed(p, depth - 1) for p in part.items])))
     held = boxes(part.items)
     words = [p.title for p in part.items if isinstance(p, Box)][:1] if held == 1 else [f"{held} operations"]
     return Box("module", part.title, after=(*words,), shape=shape_of(part), times=part.times)

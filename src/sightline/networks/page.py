@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sightline.networks.folding import Box, Panel, Part, shape_of
+from sightline.networks.folding import Box, Panel, Part, merged, shape_of
 from sightline.networks.layout import GAP, SMALL, Line, Measure, Pen, Placed, Point, Setter, Words
 from sightline.networks.operations import times
 
 _GUTTER, _TURN = 0.42, 0.15
 _WIDEST_ROW = 8.4
 """Inches: at the width of a page, the small type is still about 5 points high."""
+_LOWEST = 0.3
+"""Inches: a shape stands above the line that leaves the middle of a box."""
 _OPENING, _TURNING = 0.04, 0.03
 """What it costs to take a stage apart and to begin a column, against the logarithm of the page's form."""
 
@@ -38,20 +40,23 @@ def arrange(parts: Sequence[Part], measure: Measure, *, ratio: float = 1.45) -> 
         ratio: Width by height of a page.
     """
     setter = Setter(measure)
-    opened = _opened(parts, 0.0, setter)
+    opened = merged(_opened(parts, 0.0, setter))
     single = [p for p in opened if isinstance(p, Box)]
     if len(single) == len(opened):
         return _in_rows(single, setter)
     whole = setter.stack(parts, ()).height
-    tries: list[tuple[float, Page]] = []
+    tries: dict[tuple[tuple[int, ...], ...], tuple[float, Page]] = {}
     for limit in (whole / count * more for count in range(1, 13) for more in (1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5)):
         for opened in (_opened(parts, limit, setter), _opened(parts, limit / 2, setter)):
             columns = _columns(opened, limit, setter)
+            key = tuple(tuple(id(p) for p in column) for column in columns)
+            if key in tries:
+                continue
             page, filled = _in_columns(columns, setter)
             effort = _OPENING * _count(opened, parts) + _TURNING * len(columns)
             cost = abs(math.log(page.width / page.height / ratio)) - filled + effort
-            tries.append((round(cost, 6), page))
-    return min(tries, key=lambda t: t[0])[1]
+            tries[key] = round(cost, 6), page
+    return min(tries.values(), key=lambda t: t[0])[1]
 
 
 def _count(opened: Sequence[Part], parts: Sequence[Part]) -> int:
@@ -116,7 +121,7 @@ def _in_columns(columns: Sequence[Sequence[Part]], setter: Setter) -> tuple[Page
 def _in_rows(boxes: Sequence[Box], setter: Setter) -> Page:
     """Rows from left to right, all boxes of one size."""
     sizes = [setter.size(b) for b in boxes]
-    w, h = max(s[0] for s in sizes), max(s[1] for s in sizes)
+    w, h = max(s[0] for s in sizes), max(_LOWEST, *(s[1] for s in sizes))
     shown = [times(b.shape) if b.shape != a.shape else "" for a, b in zip([Box("image", ""), *boxes], boxes, strict=False)]
     step = w + max(0.3, 0.2 + max(setter.measure(t, SMALL, False) for t in shown))
     most = max(2, int((_WIDEST_ROW + step - w) / step))

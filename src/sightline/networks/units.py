@@ -13,6 +13,9 @@ from sightline.networks.operations import Kind
 
 _SMALL = frozenset({"norm", "activation", "embedding", "dropout", "pad", "flatten"})
 """Kinds that are written small, before or after a larger operation."""
+_AHEAD = frozenset({"pad", "flatten"})
+"""Those that are done for what comes next."""
+_SPLITS = frozenset({"chunk", "split", "split_with_sizes", "tensor_split", "unbind"})
 
 
 @dataclass(slots=True)
@@ -44,7 +47,7 @@ def units(flow: Flow) -> dict[int, Unit]:
     """
     found = _alive(flow)
     for index, call in enumerate(flow.calls):
-        if re.search("att", call.type, re.IGNORECASE):
+        if re.search("[Aa]tt|SA$", call.type):
             _close_attention(found, index, call)
     _contract(found)
     _attach_after(found)
@@ -68,7 +71,7 @@ def common(paths: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
     return shortest
 
 
-def consumers(found: dict[int, Unit]) -> dict[int, list[int]]:
+def _takers(found: dict[int, Unit]) -> dict[int, list[int]]:
     """Who takes what each unit gives."""
     takers: dict[int, list[int]] = {u: [] for u in found}
     for index, unit in found.items():
@@ -77,8 +80,18 @@ def consumers(found: dict[int, Unit]) -> dict[int, list[int]]:
     return takers
 
 
+def _into(found: dict[int, Unit], takers: dict[int, list[int]], gone: int, other: int) -> None:
+    """Takes a unit out; who took from it now takes from another."""
+    del found[gone]
+    for index in takers.pop(gone):
+        found[index].inputs = list(dict.fromkeys(other if i == gone else i for i in found[index].inputs))
+        takers[other].append(index)
+    takers[other] = [t for t in dict.fromkeys(takers[other]) if t != gone]
+
+
 def join(found: dict[int, Unit], members: Collection[int], unit: Unit) -> int:
     """Puts one unit in the place of several that ran without a break. Its index, the last of theirs, is returned."""
+    members = set(members)
     last = max(members)
     outside: list[int] = []
     for member in sorted(members):
@@ -86,7 +99,9 @@ def join(found: dict[int, Unit], members: Collection[int], unit: Unit) -> int:
     unit.inputs = list(dict.fromkeys(outside))
     for member in members:
         del found[member]
-    _redirect(found, members, last)
+    for other in found.values():
+        if any(i in members for i in other.inputs):
+            other.inputs = list(dict.fromkeys(last if i in members else i for i in other.inputs))
     found[last] = unit
     return last
 
@@ -104,12 +119,6 @@ def contents(members: Sequence[Unit]) -> list[str]:
         if count:
             return [f"{count} {name}{'s' if count > 1 else ''}"]
     return []
-
-
-def _redirect(found: dict[int, Unit], old: Collection[int], new: int) -> None:
-    for unit in found.values():
-        if any(i in old for i in unit.inputs):
-            unit.inputs = list(dict.fromkeys(new if i in old else i for i in unit.inputs))
 
 
 def _alive(flow: Flow) -> dict[int, Unit]:
@@ -148,6 +157,7 @@ def _close_attention(found: dict[int, Unit], index: int, call: Call) -> None:
 
 def _contract(found: dict[int, Unit]) -> None:
     """Operations that change no number are no units; what they do to the shape is done to the unit before them."""
+    takers = _takers(found)
     for index in sorted(found):
         unit = found[index]
         if unit.kind not in {"shape", "identity"} or len(unit.inputs) != 1:
@@ -156,11 +166,13 @@ def _contract(found: dict[int, Unit]) -> None:
         if _flattens(before, unit):
             unit.kind, unit.title = "flatten", "flatten"
             continue
-        alone = len(consumers(found)[unit.inputs[0]]) == 1
+        if unit.title in _SPLITS and len(takers[index]) > 1:
+            unit.kind, unit.title = "merge", "split"
+            continue
+        alone = len(takers[unit.inputs[0]]) == 1
         if alone and before.kind != "image" and _together(before, unit):
             before.shape = unit.shape
-        del found[index]
-        _redirect(found, {index}, unit.inputs[0])
+        _into(found, takers, index, unit.inputs[0])
 
 
 def _flattens(before: Unit, after: Unit) -> bool:
@@ -170,19 +182,19 @@ def _flattens(before: Unit, after: Unit) -> bool:
 
 
 def _attach_after(found: dict[int, Unit]) -> None:
-    """Small operations go to the unit before them, if that has no other consumer and lies in the same module."""
+    """Small operations go to the unit before them, if nothing else takes from it and it lies in the same module."""
+    takers = _takers(found)
     for index in sorted(found):
         unit = found[index]
-        if unit.kind not in _SMALL - {"pad"} or len(unit.inputs) != 1:
+        if unit.kind not in _SMALL - _AHEAD or len(unit.inputs) != 1:
             continue
         start = unit.inputs[0]
         before = found[start]
-        if before.kind in {"image", "pad"} or len(consumers(found)[start]) > 1 or not _together(before, unit):
+        if before.kind in {"image", "pad"} or len(takers[start]) > 1 or not _together(before, unit):
             continue
         before.after += [unit.title, *unit.after]
         before.shape = unit.shape
-        del found[index]
-        _redirect(found, {index}, start)
+        _into(found, takers, index, start)
 
 
 def _together(before: Unit, small: Unit) -> bool:
@@ -196,27 +208,27 @@ def _together(before: Unit, small: Unit) -> bool:
 
 def _attach_before(found: dict[int, Unit]) -> None:
     """What could not go to the unit before goes to the one behind."""
+    takers = _takers(found)
     for index in sorted(found):
         unit = found[index]
-        takers = consumers(found)[index]
-        if unit.kind not in _SMALL or len(unit.inputs) != 1 or len(takers) != 1:
+        if unit.kind not in _SMALL or len(unit.inputs) != 1 or len(takers[index]) != 1:
             continue
-        behind = found[takers[0]]
+        behind = found[takers[index][0]]
         if behind.kind in {*_SMALL - {"pad"}, "output", "merge"} or len(behind.inputs) != 1:
             continue
         behind.before = [*unit.before, unit.title, *unit.after, *behind.before]
-        behind.inputs = list(unit.inputs)
-        del found[index]
+        _into(found, takers, index, unit.inputs[0])
 
 
 def _separable(found: dict[int, Unit]) -> None:
     """A depthwise convolution and the pointwise one right behind it, with nothing between, are a separable one."""
+    takers = _takers(found)
     for index in [i for i, u in found.items() if u.kind == "depthwise"]:
         deep = found[index]
-        takers = consumers(found)[index]
-        if deep.after or len(takers) != 1:
+        if deep.after or len(takers[index]) != 1:
             continue
-        point = found[takers[0]]
+        behind = takers[index][0]
+        point = found[behind]
         if point.kind != "conv" or point.before or not re.fullmatch(r"1×1 conv, \d+", point.title):
             continue
         width = point.title.split(", ")[1]
@@ -224,5 +236,4 @@ def _separable(found: dict[int, Unit]) -> None:
         deep.title = ", ".join([kernel, width, *rest[1:]])
         deep.after, deep.shape = point.after, point.shape
         deep.within = common([deep.within, point.within])
-        del found[takers[0]]
-        _redirect(found, {takers[0]}, index)
+        _into(found, takers, behind, index)
