@@ -230,7 +230,14 @@ def _create_torchvision(entry: Entry, size: tuple[int, int], download: bool, cla
     return network  # type: ignore[no-any-return]
 
 
-def create_whole(entry: Entry, size: tuple[int, int], *, classes: int | None = None, channels: int | None = None) -> nn.Module:
+def create_whole(
+    entry: Entry,
+    size: tuple[int, int],
+    *,
+    classes: int | None = None,
+    channels: int | None = None,
+    drawn: bool = True,
+) -> nn.Module:
     """Build a network of a library with its own classifier, weights at random.
 
     Args:
@@ -238,6 +245,7 @@ def create_whole(entry: Entry, size: tuple[int, int], *, classes: int | None = N
         size: (height, width) that it will see, in pixels.
         classes: Logits; None takes its own number.
         channels: Of the images; None takes its own number.
+        drawn: Whether random weights are drawn.
 
     Raises:
         RequestError: The network cannot see images of that size, or of so many channels.
@@ -246,20 +254,31 @@ def create_whole(entry: Entry, size: tuple[int, int], *, classes: int | None = N
         if channels not in (None, 3):
             raise RequestError(f"torchvision's {entry.architecture} sees images of 3 channels, not {channels}")
         return _create_torchvision(entry, size, False, classes)
-    import timm
-
     arguments: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if channels is not None:
         arguments["in_chans"] = channels
-    if entry.fixed_size and size != entry.preprocess.size:
+    if entry.fixed_size:
         arguments["img_size"] = size if size[0] != size[1] else size[0]
+    with warnings.catch_warnings(), contextlib.nullcontext() if drawn else _Unset():
+        warnings.simplefilter("ignore")
+        return _timm(entry, size, arguments)
+
+
+def _timm(entry: Entry, size: tuple[int, int], arguments: dict[str, Any]) -> nn.Module:
+    """timm's network without weights.
+
+    Raises:
+        RequestError: It cannot see images of that size.
+    """
+    import timm
+
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return timm.create_model(entry.architecture, **arguments)
+        return timm.create_model(entry.architecture, **arguments)
     except TypeError as error:
         if "img_size" not in str(error):
             raise
+        if size == entry.preprocess.size:
+            return timm.create_model(entry.architecture, **{k: v for k, v in arguments.items() if k != "img_size"})
         raise too_small_or_fixed(entry, size, "it is built for one size") from error
     except (AssertionError, ValueError, ZeroDivisionError) as error:
         raise too_small_or_fixed(entry, size, str(error)) from error

@@ -26,7 +26,7 @@ class Untrained:
         source: Who builds it.
         size: (height, width) of the images, in pixels.
         channels: Of the images.
-        classes: How many logits it gives; 1 is one sigmoid unit for two classes.
+        classes: How many logits it gives; 1 is one sigmoid unit for two classes, 0 is none: it ends in features.
         arguments: Those given beside size, channels and classes.
         entry: What the library says of it, for timm's and torchvision's own names.
     """
@@ -131,8 +131,9 @@ def _logits(net: nn.Module, size: tuple[int, int], channels: int) -> int:
 def _librarys(entry: Entry, image_size: int | None, classes: int | None, channels: int | None, meta: bool) -> Untrained:
     """timm's or torchvision's."""
     size = (image_size, image_size) if image_size else entry.preprocess.size
-    net = _on(meta, lambda: backbones.create_whole(entry, size, classes=classes, channels=channels))
-    given = classes or entry.classes or 1000
+    net = _on(meta, lambda: backbones.create_whole(entry, size, classes=classes, channels=channels, drawn=not meta))
+    own = entry.classes or (1000 if entry.source == "torchvision" else 0)
+    given = own if classes is None else classes
     return Untrained(net, entry.architecture, entry.source, size, channels or 3, given, {}, entry)
 
 
