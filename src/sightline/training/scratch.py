@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,7 +55,8 @@ class ScratchSettings:
         learning_rate: The highest on its course, above 0, at most 1.
         weight_decay: 0 to 10.
         label_smoothing: 0 to 0.5.
-        augment: A policy of `sightline.training.augment.POLICIES`, or `auto`: `light` for grey images, else `photo`.
+        augment: A policy of `sightline.training.augment.POLICIES`, or `auto`: `light` for grey images, else `photo`; or
+            settings that change one, such as `{"policy": "photo", "rotation": 30}`.
         patience: Stop after so many epochs without a better validation loss, 0 to 10,000; 0 goes to the end.
         keep: Which epoch's weights become the classifier.
         class_weight: `balanced` counts every class the same, however many images it has.
@@ -67,7 +69,7 @@ class ScratchSettings:
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
-    augment: str = "auto"
+    augment: str | Mapping[str, Any] = "auto"
     patience: int = 0
     keep: Literal["val_loss", "val_accuracy", "last"] = "val_loss"
     class_weight: Literal["balanced"] | None = None

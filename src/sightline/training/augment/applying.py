@@ -18,7 +18,8 @@ from sightline.training.augment.colour import colour_matrices
 from sightline.training.augment.drawing import NOISE_TABLE, Draw, identity
 from sightline.training.augment.warp import sampling_grid, warp_matrices
 
-_CPU_CHUNK = 4  # images; a whole batch of grids and samples leaves the processor's cache
+_CPU_CHUNK_PX = 40_000
+"""Pixels that a CPU takes at a time, so that grid and samples stay in its cache: 9 images of 64×64, but two at least."""
 _SHARP = 1e-3  # pixels; a blur of less is none
 
 
@@ -121,11 +122,13 @@ def apply(images: Tensor, changes: Changes) -> Tensor:
     """
     n, height, width, _ = images.shape
     out = torch.empty((n, 3, height, width), device=images.device, memory_format=torch.channels_last)
-    step = _CPU_CHUNK if images.device.type == "cpu" else max(n, 1)
+    step = max(n, 1)
+    if images.device.type == "cpu":  # `grid_sample` shares images out among threads
+        step = max(2, torch.get_num_threads(), _CPU_CHUNK_PX // (height * width))
     for start in range(0, n, step):
         rows = slice(start, start + step)
         part = changes.rows(rows)
-        pixels = images[rows].permute(0, 3, 1, 2).float()  # (4, 3, h, w)
+        pixels = images[rows].permute(0, 3, 1, 2).float()  # (step, 3, h, w)
         if part.warp is not None:
             grid = sampling_grid(part.warp, height, width, part.elastic)
             pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode=part.padding, align_corners=False)
