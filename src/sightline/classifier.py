@@ -8,20 +8,41 @@ import json
 import os
 import platform
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sightline import catalog, engine, features, heads, networks
+from sightline import catalog, engine, features, heads, networks, pixels
 from sightline.errors import ModelFileError, RequestError
 from sightline.plain import from_plain
 from sightline.records import Backbone, Card, Catalog, Head, Predictions, Progress, silent
-from sightline.store import Cache, canonical_json, file_digest, write_bytes
+from sightline.store import Cache, canonical_json, digest, file_digest, write_bytes
 
 _PACKAGES = ("sightline", "torch", "torchvision", "timm", "openvino", "numpy", "scikit-learn", "pillow")
+
+
+@dataclass(slots=True)
+class _Asked:
+    """Images that a classifier and all its members are asked about, and the features that one of them has computed for all.
+
+    Args:
+        sources: n files or arrays.
+        contents: SHA-256 of each file; None for arrays.
+        cache, device, progress: As in `Classifier.predict`.
+        crops: How many looks at each image; None as each classifier's card says.
+        known: Features by what computes them.
+    """
+
+    sources: Sequence[Path] | Sequence[np.ndarray]
+    contents: Sequence[str] | None
+    cache: Cache
+    device: str
+    progress: Progress
+    crops: int | None = None
+    known: dict[str, features.Features] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +51,11 @@ class Classifier:
 
     Args:
         card: What it is, as data.
-        head: From features to logits.
+        head: From features to logits; of an ensemble an empty one.
         tensors: The backbone's weights by name, float32; empty where the backbone has none.
         seen: uint64 (m,), sorted: the first 64 bits of the hashes of the images that it was fitted on.
         code: For a network of the user's own: `file.py:function`, given by the one who loads it. Never taken from a file.
+        members: Of an ensemble: the classifiers whose weighted mean it answers with.
     """
 
     card: Card
@@ -41,14 +63,26 @@ class Classifier:
     tensors: Mapping[str, np.ndarray] = field(default_factory=dict)
     seen: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
     code: str | None = None
+    members: tuple[Classifier, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names, in the order of the probabilities."""
         return self.card.classes
 
+    @property
+    def looks_at_images(self) -> bool:
+        """Whether its answers depend on what an image shows, so that there is something to explain."""
+        return self.card.backbone.source not in ("none", "file")
+
     def session(self, cache: Cache, *, device: str = "auto", expected: int = 1_000_000) -> engine.Session:
-        """Its network, loaded and ready, in the precision that it was judged in."""
+        """Its network, loaded and ready, in the precision that it was judged in.
+
+        Raises:
+            RequestError: It is an ensemble, which has a network for each member.
+        """
+        if self.members:
+            raise RequestError("an ensemble has no network of its own", "open the session of one of its members")
         precision = self.card.precision.get("used", "f32")
         return engine.open_session(
             self._backbone(),
@@ -69,13 +103,22 @@ class Classifier:
         return dataclasses.replace(backbone, name=self.code)
 
     def probs(self, values: np.ndarray) -> np.ndarray:
-        """Probabilities float64 (n, k) of features float32 (n, d), calibrated."""
-        return heads.probs(self.head, values, self.card.temperature)
+        """Probabilities float64 (n, k) of features, calibrated.
+
+        Args:
+            values: float32 (n, d); or (n, looks, d), of which the mean probability is taken before it is calibrated.
+        """
+        if values.ndim == 2:
+            return heads.probs(self.head, values, self.card.temperature)
+        n, looks, width = values.shape
+        each = heads.probs(self.head, values.reshape(n * looks, width)).reshape(n, looks, -1)
+        return heads.softmax(heads.log_probs(each.mean(axis=1)) / self.card.temperature)
 
     def predict(
         self,
         sources: Catalog | np.ndarray | str | Path | Sequence[str | Path | np.ndarray],
         *,
+        crops: int | None = None,
         cache: Cache | None = None,
         device: str = "auto",
         progress: Progress = silent,
@@ -85,6 +128,8 @@ class Classifier:
         Args:
             sources: A catalog; files and folders (searched for images); or arrays, uint8 or float in 0 to 1, one
                 (n, h, w[, c]) or a list of (h, w[, c]).
+            crops: The mean over so many looks at each image, 1, 5 (centre and corners) or 10 (and their mirror images); None
+                as its card says. Its calibration is the card's own.
             cache: Where features are kept; the user's own cache if None.
             device: `auto`, `cpu`, `cuda`, or `mps`.
             progress: Told as images are done.
@@ -93,51 +138,65 @@ class Classifier:
             Predictions in the order given; what could not be read is in `errors`.
 
         Raises:
-            RequestError: A path does not exist.
+            RequestError: A path does not exist, or there are no such crops.
         """
         cache = Cache() if cache is None else cache
         if isinstance(sources, str | Path):
             sources = [sources]
         if isinstance(sources, Catalog):
             names, files = sources.paths, sources.files()
-            contents, true = sources.column("content"), sources.labels(self.classes)
+            true = sources.labels(self.classes)
+            asked = _Asked(files, sources.column("content"), cache, device, progress, crops)
         elif len(sources) and isinstance(sources[0], np.ndarray):
-            return self._predict_arrays(sources, cache, device, progress)  # type: ignore[arg-type]
+            names, true = [f"array {i}" for i in range(len(sources))], np.full(len(sources), -1, dtype=np.int64)
+            asked = _Asked(list(sources), None, cache, device, progress, crops)
         else:
             files = find_images(sources)  # type: ignore[arg-type]
             names, true = [str(f) for f in files], np.full(len(files), -1, dtype=np.int64)
-            contents = [_digest_or_none(f) for f in files]
+            asked = _Asked(files, [_digest_or_none(f) for f in files], cache, device, progress, crops)
+        probs, problems = self._answer(asked)
+        kept = np.array([i for i in range(len(names)) if i not in problems], dtype=np.int64)
+        errors = {names[i]: why for i, why in sorted(problems.items())}
+        return Predictions(tuple(names[i] for i in kept), self.classes, true[kept], probs[kept], errors, self.card.bar)
 
-        def session(count: int) -> engine.Session:
-            return self.session(cache, device=device, expected=count)
-
-        found = features.extract(
-            files,
-            contents,
-            self.card.backbone,
-            session=session,
-            precision=self.card.precision.get("used", "f32"),
-            cache=cache,
-            progress=progress,
-        )
-        errors = {names[i]: why for i, (_, why) in found.problems.items()}
+    def _answer(self, asked: _Asked) -> tuple[np.ndarray, dict[int, str]]:
+        """Probabilities float64 (n, k), whatever in the rows that have a problem; and the problems by row."""
+        if self.members:
+            mean = np.zeros((len(asked.sources), len(self.classes)))
+            problems: dict[int, str] = {}
+            for member, weight in zip(self.members, self.card.weights, strict=True):
+                probs, wrong = member._answer(asked)
+                mean += weight * probs[:, [member.classes.index(c) for c in self.classes]]
+                problems |= wrong
+            return heads.softmax(heads.log_probs(mean) / self.card.temperature), problems
+        found = self._features(asked)
         kept = np.flatnonzero(found.ok)
-        probs = self.probs(found.values[kept])
-        return Predictions(tuple(names[i] for i in kept), self.classes, true[kept], probs, errors, self.card.bar)
+        probs = np.zeros((len(asked.sources), len(self.classes)))
+        probs[kept] = self.probs(found.values[kept])
+        return probs, {i: why for i, (_, why) in found.problems.items()}
 
-    def _predict_arrays(self, arrays: Sequence[np.ndarray], cache: Cache, device: str, progress: Progress) -> Predictions:
-        if self.card.backbone.source == "file":
-            raise RequestError("this classifier looks at files, not at pixels: arrays have no file size")
-        names = tuple(f"array {i}" for i in range(len(arrays)))
-        true = np.full(len(arrays), -1, dtype=np.int64)
-        if self.card.backbone.source == "none":
-            probs = self.probs(np.zeros((len(arrays), 0), np.float32))
-            return Predictions(names, self.classes, true, probs, bar=self.card.bar)
-        run = self.session(cache, device=device, expected=len(arrays))
-        rows, values, _, errors = features.compute(list(arrays), self.card.backbone.preprocess, run, progress=progress)
-        reasons = {names[i]: e.message for i, e in errors.items()}
-        probs = self.probs(values)
-        return Predictions(tuple(names[i] for i in rows), self.classes, true[rows], probs, reasons, self.card.bar)
+    def _features(self, asked: _Asked) -> features.Features:
+        """What its head is to look at, computed once for all that share it."""
+        backbone, used = self.card.backbone, self.card.precision.get("used", "f32")
+        crops = self.card.crops if asked.crops is None else asked.crops
+        check_crops(crops, backbone)
+        key = digest([backbone.id, backbone.preprocess.id, used, crops])
+        if key not in asked.known:
+
+            def session(count: int) -> engine.Session:
+                return self.session(asked.cache, device=asked.device, expected=count)
+
+            looks = features.crop_looks(backbone.preprocess, crops) if crops > 1 else None
+            if asked.contents is None:
+                asked.known[key] = _of_arrays(asked, backbone, looks, session)
+            else:
+                own: dict[str, Any] = {"session": session, "precision": used, "cache": asked.cache, "progress": asked.progress}
+                files: Sequence[Path] = asked.sources  # type: ignore[assignment]
+                if looks is None:
+                    asked.known[key] = features.extract(files, asked.contents, backbone, **own)
+                else:
+                    asked.known[key] = features.extract_looks(files, asked.contents, backbone, looks, **own)
+        return asked.known[key]
 
     def was_trained_on(self, contents: Sequence[str]) -> np.ndarray:
         """bool (n,): which of these contents (SHA-256 of files) it was fitted on."""
@@ -147,8 +206,12 @@ class Classifier:
         """Write it as one `.safetensors` file, atomically. The same classifier gives the same bytes."""
         from safetensors.numpy import save
 
-        arrays = {f"backbone.{n}": np.ascontiguousarray(a) for n, a in sorted(self.tensors.items())}
-        arrays |= {f"head.{n}": np.ascontiguousarray(a) for n, a in sorted(self.head.arrays.items())}
+        parts = self.members or (self,)
+        arrays: dict[str, np.ndarray] = {}
+        for number, part in enumerate(parts):
+            weights, head = _prefixes(part.card, number if self.members else None)
+            arrays |= {f"{weights}{n}": np.ascontiguousarray(a) for n, a in sorted(part.tensors.items())}
+            arrays |= {f"{head}{n}": np.ascontiguousarray(a) for n, a in sorted(part.head.arrays.items())}
         arrays["data.seen"] = np.ascontiguousarray(self.seen)
         write_bytes(Path(file), save(arrays, metadata={"sightline": canonical_json(self.card).decode("utf-8")}))
         return Path(file)
@@ -178,15 +241,68 @@ def load(file: str | Path, *, code: str | None = None) -> Classifier:
         arrays = load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
         raise ModelFileError(f"{path} is damaged ({error})", "copy it again, or train it again") from error
-    tensors = {n.removeprefix("backbone."): a for n, a in arrays.items() if n.startswith("backbone.")}
-    head = {n.removeprefix("head."): a for n, a in arrays.items() if n.startswith("head.")}
     for name, values in arrays.items():
         if values.dtype.kind == "f" and np.isnan(values).any():
             raise ModelFileError(f"{path} holds a weight that is not a number (tensor {name})", "train it again")
+    members = tuple(_part(path, c, arrays, i, code) for i, c in enumerate(card.members))
+    if members and len(card.weights) != len(members):
+        raise ModelFileError(f"{path} is damaged: {len(members)} members with {len(card.weights)} weights", "copy it again")
+    whole = _part(path, card, {} if members else arrays, None, code)
+    return dataclasses.replace(whole, seen=arrays.get("data.seen", np.zeros(0, dtype=np.uint64)), members=members)
+
+
+def _part(path: Path, card: Card, arrays: Mapping[str, np.ndarray], number: int | None, code: str | None) -> Classifier:
+    """A classifier or a member of one, from the arrays of a file."""
+    weights, head = _prefixes(card, number)
+    tensors = {n.removeprefix(weights): a for n, a in arrays.items() if n.startswith(weights)}
+    own = {n.removeprefix(head): a for n, a in arrays.items() if n.startswith(head)}
     if tensors and card.backbone.weights_hash != networks.weights_hash(tensors):
         raise ModelFileError(f"{path} is damaged: its weights are not the ones that its card names", "copy it again")
-    seen = arrays.get("data.seen", np.zeros(0, dtype=np.uint64))
-    return Classifier(card, Head(card.head, len(card.classes), card.head_settings, head), tensors, seen, code)
+    found = Head(card.head, len(card.classes), card.head_settings, own)
+    return Classifier(card, found, tensors, code=code if card.backbone.source == "user" or number is None else None)
+
+
+def _prefixes(card: Card, number: int | None) -> tuple[str, str]:
+    """How the names of a classifier's tensors begin in a file: its backbone's, and its head's.
+
+    Members of an ensemble with one and the same backbone share its tensors.
+    """
+    if number is None:
+        return "backbone.", "head."
+    return f"backbone.{card.backbone.weights_hash[:32]}.", f"head.{number}."
+
+
+def check_crops(crops: int, backbone: Backbone) -> None:
+    """Refuse crops that there are not, or that this backbone cannot look at.
+
+    Raises:
+        RequestError: So it is.
+    """
+    pixels.check_crops(crops)
+    if crops > 1 and not backbone.is_network:
+        what = {"pixels": "the whole image, made small", "file": "the file alone"}.get(backbone.source, "nothing")
+        raise RequestError(
+            f"{crops} crops are not for a classifier that looks at {what}", "take crops for what has a network, or 1"
+        )
+
+
+def _of_arrays(
+    asked: _Asked, backbone: Backbone, looks: features.Looks | None, session: Callable[[int], engine.Session]
+) -> features.Features:
+    """Features of arrays, in their order; of several looks where `looks` are given."""
+    arrays: list[np.ndarray] = list(asked.sources)  # type: ignore[arg-type]
+    if backbone.source == "file":
+        raise RequestError("this classifier looks at files, not at pixels: arrays have no file size")
+    if backbone.source == "none":
+        return features.Features(np.zeros((len(arrays), 0), np.float32))
+    run = session(len(arrays) * (1 if looks is None else len(looks.names)))
+    if looks is None:
+        rows, some, _, errors = features.compute(arrays, backbone.preprocess, run, progress=asked.progress)
+    else:
+        rows, some, errors = features.compute_looks(arrays, looks, run, progress=asked.progress)
+    values = np.zeros((len(arrays), *some.shape[1:]), dtype=np.float32)
+    values[rows] = some
+    return features.Features(values, {i: (e.kind, e.message) for i, e in errors.items()})
 
 
 def content_keys(contents: Sequence[str]) -> np.ndarray:

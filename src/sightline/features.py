@@ -7,7 +7,7 @@ import math
 import os
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,31 @@ class Features:
         mask = np.ones(len(self.values), dtype=bool)
         mask[list(self.problems)] = False
         return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """Several images made of each one before the network sees it: crops at test time, augmented views in training.
+
+    Args:
+        preprocess: What decodes the image that they are made of.
+        names: What each look is, in JSON's types; part of the key under which its features are kept.
+        make: (number of the look, images uint8 (n, h, w, 3), their contents) → uint8 (n, height, width, 3), what the network
+            sees. A look of an image is a function of its number, pixels and content alone.
+    """
+
+    preprocess: Preprocess
+    names: tuple[Any, ...]
+    make: Callable[[int, np.ndarray, Sequence[str]], np.ndarray]
+
+
+def crop_looks(preprocess: Preprocess, crops: int) -> Looks:
+    """The looks of `crops` at test time, 5 or 10; the first five of ten are the five."""
+
+    def make(number: int, images: np.ndarray, contents: Sequence[str]) -> np.ndarray:
+        return pixels.cut(images, preprocess.size, number)
+
+    return Looks(pixels.uncut(preprocess), tuple(f"crop {i}" for i in range(crops)), make)
 
 
 def extract(
@@ -110,6 +135,54 @@ def extract(
     return Features(values, problems, len(todo), time.perf_counter() - started)
 
 
+def extract_looks(
+    files: Sequence[Path],
+    contents: Sequence[str],
+    backbone: Backbone,
+    looks: Looks,
+    *,
+    session: Callable[[int], Session],
+    precision: str,
+    cache: Cache,
+    progress: Progress = silent,
+) -> Features:
+    """Features of several looks at each file; every image is decoded once for all of its looks that the cache does not have.
+
+    Returns:
+        As `extract`, but `values` are float32 (n, looks, d), and `computed` counts forward passes.
+    """
+    started = time.perf_counter()
+    folders = [f"features/{digest([backbone.id, looks.preprocess.id, precision, name])}" for name in looks.names]
+    known = [_Known.load(cache, folder, set(contents)) for folder in folders]
+    writers = [_Writer(cache, folder) for folder in folders]
+    order: dict[str, int] = {}
+    for row, content in enumerate(contents):
+        if not content or not all(content in k for k in known):
+            order.setdefault(content or f"?{row}", row)
+    todo = list(order.values())
+    fresh: list[dict[int, np.ndarray | tuple[str, str]]] = [{} for _ in folders]
+    computed = 0
+    for number, row, result in _look_rows(files, contents, backbone, looks, known, session, todo, progress):
+        fresh[number][row] = result
+        computed += not isinstance(result, tuple)
+        if contents[row] and not (isinstance(result, tuple) and result[0] in pixels.PASSING_PROBLEMS):
+            writers[number].add(contents[row], result)
+    for writer in writers:
+        writer.flush()
+    values = np.zeros((len(files), len(folders), backbone.features), dtype=np.float32)
+    problems: dict[int, tuple[str, str]] = {}
+    for row, content in enumerate(contents):
+        first = order.get(content or f"?{row}", row)
+        for number, (have, made) in enumerate(zip(known, fresh, strict=True)):
+            found = made[first] if first in made else have.get(content)
+            if isinstance(found, tuple):
+                problems[row] = found
+            elif found is not None:
+                values[row, number] = found
+    values[list(problems)] = 0
+    return Features(values, problems, computed, time.perf_counter() - started)
+
+
 def compute(
     sources: Sequence[Any], preprocess: Preprocess, run: Session, *, maps: bool = False, progress: Progress = silent
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, dict[int, ImageError]]:
@@ -135,6 +208,28 @@ def compute(
     if not rows:
         return np.zeros(0, np.int64), np.zeros((0, run.backbone.features), np.float32), None, errors
     return np.concatenate(rows), np.concatenate(values), np.concatenate(grids) if grids else None, errors
+
+
+def compute_looks(
+    arrays: Sequence[np.ndarray], looks: Looks, run: Session, *, progress: Progress = silent
+) -> tuple[np.ndarray, np.ndarray, dict[int, ImageError]]:
+    """Features of several looks at arrays, uncached.
+
+    Returns:
+        The rows that worked, int64 (m,); their features float32 (m, looks, d); and the errors by row.
+    """
+    rows: list[np.ndarray] = [np.zeros(0, np.int64)]
+    values: list[np.ndarray] = [np.zeros((0, len(looks.names), run.backbone.features), np.float32)]
+    errors: dict[int, ImageError] = {}
+    for batch in pixels.batches(arrays, looks.preprocess, batch_size=run.batch_size):
+        errors.update(batch.errors)
+        if len(batch.index):
+            nameless = [""] * len(batch.index)
+            made = [run.run(looks.make(i, batch.images, nameless))[0] for i in range(len(looks.names))]
+            rows.append(batch.index)
+            values.append(np.stack(made, axis=1))
+        progress("images", sum(map(len, rows)) + len(errors), len(arrays))
+    return np.concatenate(rows), np.concatenate(values), errors
 
 
 # ------------------------------------------------------------------------------------------------------------ producers
@@ -166,6 +261,40 @@ def _network_rows(
             tell(done)
 
     return rows
+
+
+def _look_rows(
+    files: Sequence[Path],
+    contents: Sequence[str],
+    backbone: Backbone,
+    looks: Looks,
+    known: Sequence[_Known],
+    session: Callable[[int], Session],
+    todo: list[int],
+    progress: Progress,
+) -> Iterator[tuple[int, int, np.ndarray | tuple[str, str]]]:
+    """(number of the look, row, its features or why there are none) of what the cache does not have."""
+    if not todo:
+        return
+    run = session(len(todo) * len(looks.names))
+    done = 0
+    sources = [files[i] for i in todo]
+    expected = [contents[i] for i in todo]
+    for batch in pixels.batches(sources, looks.preprocess, batch_size=run.batch_size, contents=expected):
+        missing = {number: [i for i in batch.index if expected[i] not in have] for number, have in enumerate(known)}
+        place = {int(i): k for k, i in enumerate(batch.index)}
+        for number, items in missing.items():
+            for i, error in batch.errors.items():
+                if expected[i] not in known[number]:
+                    yield number, todo[i], (error.kind, error.message)
+            if items:
+                images = batch.images[[place[int(i)] for i in items]]
+                features, _ = run.run(looks.make(number, images, [expected[i] for i in items]))
+                for i, row in zip(items, features, strict=True):
+                    good = np.isfinite(row).all()
+                    yield number, todo[int(i)], row if good else ("not finite", "the network's answer is not a number")
+        done += len(batch.index) + len(batch.errors)
+        progress("features", done, len(todo))
 
 
 def _file_rows(files: Sequence[Path], backbone: Backbone) -> _Rows:

@@ -221,7 +221,8 @@ class Backbone:
 
     Args:
         name: Its name, such as `resnet50`, or `my_net.py:build`.
-        source: Who builds it. `none` gives no features, `file` the file's statistics, `pixels` the resized image itself.
+        source: Who builds it. `none` gives no features, `file` the file's statistics, `pixels` the resized image itself;
+            `ensemble` stands for those of its members.
         weights: Where the weights came from: a file's name, a hub tag, `random:<seed>`, or `run` for trained here.
         weights_hash: SHA-256 of the tensors (name, shape, bytes); "" where there are none.
         preprocess: What its weights expect.
@@ -237,7 +238,7 @@ class Backbone:
     """
 
     name: str
-    source: Literal["none", "file", "pixels", "timm", "torchvision", "sightline", "user"]
+    source: Literal["none", "file", "pixels", "ensemble", "timm", "torchvision", "sightline", "user"]
     preprocess: Preprocess
     features: int
     weights: str = ""
@@ -251,6 +252,11 @@ class Backbone:
     licence: str = "unknown"
     origin: str = "unknown"
     pretrained_on: str = "nothing"
+
+    @property
+    def is_network(self) -> bool:
+        """Whether it is a network, with weights."""
+        return self.source in ("timm", "torchvision", "sightline", "user")
 
     @property
     def id(self) -> str:
@@ -323,7 +329,7 @@ class Predictions:
         )
 
     def to_csv(self) -> str:
-        """A table for people: path, label, predicted, probability, `p:CLASS` for every class, and `bar:CLASS` if it has a bar."""
+        """A table for people: path, label, predicted, probability, `p:CLASS` for every class, `bar:CLASS` if it has a bar."""
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         head, end = ([], []) if self.bar is None else ([f"bar:{self.bar[0]}"], [repr(self.bar[1])])
@@ -383,6 +389,9 @@ class Card:
         scores: What was measured when it was made.
         precision: What the features were computed in, and how that was judged.
         software: Versions.
+        crops: How many looks at an image its answer is the mean of: 1, 5 or 10, see `sightline.pixels.crops`.
+        members: Of an ensemble: the cards of its members, whose mean it answers with.
+        weights: Of an ensemble: how much each member counts; they sum to 1.
         format: The version of this file format.
     """
 
@@ -402,6 +411,9 @@ class Card:
     scores: Mapping[str, Any] = field(default_factory=dict)
     precision: Mapping[str, Any] = field(default_factory=dict)
     software: Mapping[str, str] = field(default_factory=dict)
+    crops: int = 1
+    members: tuple[Card, ...] = ()
+    weights: tuple[float, ...] = ()
     format: int = 1
 
     @property

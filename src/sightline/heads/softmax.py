@@ -35,6 +35,11 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
+def log_probs(probs: np.ndarray) -> np.ndarray:
+    """Probabilities as logits float64 (n, k) whose softmax they are, finite also where one is 0."""
+    return np.log(np.maximum(np.asarray(probs, dtype=np.float64), 1e-300))
+
+
 def log_loss(logits: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> float:
     """The (weighted) mean of −log p of the right class.
 

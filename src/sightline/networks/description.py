@@ -269,7 +269,7 @@ def build(
     Raises:
         WeightsError: The weights are absent, do not fit, or are not the ones that the record names.
     """
-    if backbone.source in ("none", "file"):
+    if backbone.source in ("none", "file", "ensemble"):
         raise RequestError(f"the backbone {backbone.name!r} is no network", "there is nothing to build")
     if tensors is None and weights_file is None and not classifier and backbone.id in _recent:
         return _recent.pop(backbone.id).eval()

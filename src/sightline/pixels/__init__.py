@@ -1,6 +1,7 @@
 """Files to uint8 arrays: one decoder, one `Preprocess`, batches by worker threads. Never imports torch."""
 
 from sightline.pixels.batching import Batch, batches, value_range
+from sightline.pixels.crops import CROPS, check_crops, cut, uncut
 from sightline.pixels.decoding import Look, decode, decode_array, look, upright
 from sightline.pixels.geometry import seen_box
 from sightline.pixels.header import PASSING_PROBLEMS, Header, read_header
@@ -8,6 +9,7 @@ from sightline.pixels.opening import DEEP_MODES
 from sightline.records import Preprocess
 
 __all__ = [
+    "CROPS",
     "DEEP_MODES",
     "PASSING_PROBLEMS",
     "Batch",
@@ -15,11 +17,14 @@ __all__ = [
     "Look",
     "Preprocess",
     "batches",
+    "check_crops",
+    "cut",
     "decode",
     "decode_array",
     "look",
     "read_header",
     "seen_box",
+    "uncut",
     "upright",
     "value_range",
 ]

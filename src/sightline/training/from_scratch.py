@@ -34,8 +34,8 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     if recipe.fit is not None:
         preprocess = dataclasses.replace(preprocess, fit=recipe.fit)
     lost: dict[str, list[dict[str, str]]] = {}
-    train, images = _decode(work, work.split("train"), preprocess, lost)
-    val, val_images = _decode(work, work.split("val"), preprocess, lost)
+    train, images = decode(work, work.split("train"), preprocess, lost)
+    val, val_images = decode(work, work.split("val"), preprocess, lost)
     if not len(val):
         raise DataError("training from scratch needs validation images", "give them a share, such as --val 0.15")
     fitted = scratch.fit(
@@ -115,7 +115,7 @@ def _image_size(work: Work, network: str) -> int:
     return SMALL_PX if sides and float(np.median(sides)) <= SMALL_PX else LARGE_PX
 
 
-def _decode(
+def decode(
     work: Work, rows: np.ndarray, preprocess: Preprocess, lost: dict[str, list[dict[str, str]]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows that give pixels, and their images uint8 (m, h, w, 3); the others go to `lost`."""
