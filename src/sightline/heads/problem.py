@@ -19,6 +19,10 @@ Setting = Mapping[str, Any]
 T = TypeVar("T")
 R = TypeVar("R")
 
+Watch = Callable[[float, float], None]
+"""Told how far a fit is, as it goes: (the share of it that is done, the accuracy on held-out images so far). It may raise, to
+give the fit up."""
+
 ABSENT_LOGIT = -10.0
 """The logit of a class that was not among the training rows, where those of the others sum to zero: it is never the answer."""
 
@@ -35,6 +39,7 @@ class Problem:
         refit: Fit the final head on all rows of all folds, not on the first fold's training rows.
         seed: Of every random draw.
         class_weight: `balanced` counts each class alike, whatever its number of rows.
+        watch: Told after the first fold, or after every epoch; None where nobody asks.
     """
 
     features: np.ndarray
@@ -44,6 +49,7 @@ class Problem:
     refit: bool
     seed: int
     class_weight: Literal["balanced"] | None
+    watch: Watch | None = None
 
     @property
     def rows(self) -> np.ndarray:
@@ -201,6 +207,7 @@ def checked(
     refit: bool,
     seed: int,
     class_weight: Literal["balanced"] | None,
+    watch: Watch | None = None,
 ) -> Problem:
     """A `Problem` of what the caller has.
 
@@ -216,7 +223,7 @@ def checked(
     parts = tuple((np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)) for a, b in folds)
     if not parts or not all(len(a) for a, _ in parts):
         raise DataError("there are no rows to fit a head on", "add photographs to the training split")
-    return Problem(features, y, classes, parts, refit, seed, class_weight)
+    return Problem(features, y, classes, parts, refit, seed, class_weight, watch)
 
 
 def check_features(features: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from sightline import store
 from sightline.errors import DataError, unknown
 from sightline.heads import centroid, constant, forest, knn, logistic, mlp, ridge
-from sightline.heads.problem import Arrays, Outcome, Problem, check_features, checked, linear_logits, one_blas_thread
+from sightline.heads.problem import Arrays, Outcome, Problem, Watch, check_features, checked, linear_logits, one_blas_thread
 from sightline.heads.softmax import softmax
 from sightline.plain import from_plain
 from sightline.records import Head
@@ -63,6 +63,7 @@ def fit(
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
     class_weight: Literal["balanced"] | None = None,
+    watch: Watch | None = None,
 ) -> Fit:
     """Fit a head; choose its settings on held-out rows.
 
@@ -79,6 +80,7 @@ def fit(
         settings: The kind's own; see its dataclass.
         seed: Of every random draw.
         class_weight: `balanced` counts each class alike.
+        watch: Told how good the first fold is, or for what trains every epoch; may raise to give up.
 
     Raises:
         RequestError: The kind or a setting is not known, or a value is out of range.
@@ -88,7 +90,7 @@ def fit(
     if kind not in HEADS:
         raise unknown("head", kind, HEADS)
     own: Any = from_plain(HEADS[kind].settings, settings or {}, f"settings of the {kind} head")
-    problem = checked(features, y, classes, folds, refit=refit, seed=seed, class_weight=class_weight)
+    problem = checked(features, y, classes, folds, refit=refit, seed=seed, class_weight=class_weight, watch=watch)
     if not problem.features.shape[1] and kind != "constant":
         raise DataError(f"there are no features for a {kind} head to look at", "only the constant head does without")
     with one_blas_thread():

@@ -49,6 +49,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
         device=work.device,
         budget_s=work.budget_s,
         progress=work.progress,
+        watch=work.watch,
     )
     classifier, val_probs = _classifier(work, recipe, fitted, preprocess, val_images, work.labels[val])
     paths = work.catalog.paths

@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from sightline import store
 from sightline.errors import DataError, SightlineError
+from sightline.heads.problem import Watch
 from sightline.records import Progress, silent
 from sightline.training import augment
 
@@ -307,6 +308,7 @@ def train(
     device: str = "cpu",
     budget_s: float = math.inf,
     progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> Trained:
     """Train a network, in place, on images in memory.
 
@@ -329,6 +331,7 @@ def train(
         device: Of torch.
         budget_s: When to stop, in seconds, looked at after each epoch.
         progress: Told after each step.
+        watch: Told (share of the epochs, validation accuracy) after each epoch; may raise to give up.
 
     Raises:
         DataError: Fewer than two training images.
@@ -382,6 +385,8 @@ def train(
                 break
             line = Epoch(epoch, train_loss, train_accuracy, val_loss, val_accuracy, rate, seconds)
             history.append(line)
+            if watch is not None and len(val):
+                watch(epoch / plan.epochs, val_accuracy)
             if _rank(line, plan) > best_rank:
                 best, best_rank, best_epoch = _weights(network), _rank(line, plan), epoch
             if not val_loss >= lowest[0]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sightline import networks
 from sightline.errors import DataError, RequestError
+from sightline.heads.problem import Watch
 from sightline.networks import names, user
 from sightline.networks.classics import CLASSICS
 from sightline.networks.search import channels_of
@@ -192,6 +193,7 @@ def fit(
     device: str = "cpu",
     budget_s: float = math.inf,
     progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> ScratchFit:
     """Train a network from scratch, and split it into a body and a linear head.
 
@@ -206,6 +208,7 @@ def fit(
         device: Of torch.
         budget_s: When to stop, in seconds.
         progress: Told after each step.
+        watch: Told after each epoch how good it is; may raise to give up.
 
     Raises:
         DataError: Images and labels don't fit, or fewer than two images.
@@ -243,6 +246,7 @@ def fit(
         device=device,
         budget_s=budget_s,
         progress=progress,
+        watch=watch,
     )
     network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     body, head = split(made, classes)

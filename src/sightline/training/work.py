@@ -12,6 +12,7 @@ import numpy as np
 from sightline import engine, evaluation, features, pixels
 from sightline.classifier import Classifier, backbone_tensors, content_keys, versions
 from sightline.errors import DataError, unknown
+from sightline.heads.problem import Watch
 from sightline.records import Backbone, Card, Catalog, Head, Predictions, Preprocess, Progress, Recipe, silent
 from sightline.store import Cache
 
@@ -35,6 +36,7 @@ class Work:
         budget_s: How long the method may take.
         progress: Told how far it is.
         allow_truncated: Use what truncated images still show.
+        watch: Told how good a fit is as it goes; it may raise, to give the fit up.
     """
 
     catalog: Catalog
@@ -45,6 +47,7 @@ class Work:
     budget_s: float = float("inf")
     progress: Progress = silent
     allow_truncated: bool = False
+    watch: Watch | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -122,23 +125,31 @@ def folds_for(work: Work, rows: np.ndarray, count: int, seed: int) -> list[tuple
     return [(np.asarray(a), np.asarray(b)) for a, b in grouped.split(rows, labels, cluster)]
 
 
-def extract(work: Work, backbone: Backbone, precision: engine.Precision, rows: np.ndarray | None = None) -> features.Features:
-    """Features of the catalog's rows (all of them, or some)."""
+def extract(
+    work: Work,
+    backbone: Backbone,
+    precision: engine.Precision,
+    rows: np.ndarray | None = None,
+    tensors: Mapping[str, np.ndarray] | None = None,
+    looks: features.Looks | None = None,
+) -> features.Features:
+    """Features of the catalog's rows, all of them or some; with the weights given, or those that the record names.
+
+    With `looks` several of each image, float32 (n, looks, d).
+    """
     index = np.arange(len(work.catalog)) if rows is None else rows
     files, contents = work.catalog.files(), work.catalog.column("content")
 
     def session(count: int) -> engine.Session:
-        return engine.open_session(backbone, cache=work.cache, precision=precision, device=work.device, expected=count)
+        return engine.open_session(
+            backbone, cache=work.cache, tensors=tensors, precision=precision, device=work.device, expected=count
+        )
 
-    return features.extract(
-        [files[i] for i in index],
-        [contents[i] for i in index],
-        backbone,
-        session=session,
-        precision=precision,
-        cache=work.cache,
-        progress=work.progress,
-    )
+    some, hashes = [files[i] for i in index], [contents[i] for i in index]
+    own: dict[str, Any] = {"session": session, "precision": precision, "cache": work.cache, "progress": work.progress}
+    if looks is not None:
+        return features.extract_looks(some, hashes, backbone, looks, **own)
+    return features.extract(some, hashes, backbone, **own)
 
 
 def adapted(work: Work, preprocess: Preprocess) -> Preprocess:
@@ -167,6 +178,7 @@ def make_classifier(
     temperature: float = 1.0,
     precision: Mapping[str, Any] | None = None,
     tensors: Mapping[str, np.ndarray] | None = None,
+    crops: int = 1,
 ) -> Classifier:
     """A classifier with its card; the weights of a named backbone are looked up where they are not given."""
     rows = work.split("train", "val", "test")
@@ -185,9 +197,10 @@ def make_classifier(
         data={"fingerprint": work.catalog.fingerprint(), "images": counts},
         precision=dict(precision or {"used": "f32"}),
         software=versions(),
+        crops=crops,
     )
     if tensors is None:
-        tensors = backbone_tensors(backbone, work.cache) if backbone.source not in ("none", "file", "pixels") else {}
+        tensors = backbone_tensors(backbone, work.cache) if backbone.is_network else {}
     contents = work.catalog.column("content")
     seen = np.unique(content_keys([contents[i] for i in work.split("train", "val")]))
     return Classifier(card, head, tensors, seen, backbone.name if backbone.source == "user" else None)
