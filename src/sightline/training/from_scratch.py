@@ -30,7 +30,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
 
     started = time.perf_counter()
     settings = from_plain(scratch.ScratchSettings, {"network": recipe.backbone, **recipe.settings}, "settings of scratch")
-    preprocess = adapted(work, scratch.preprocess(recipe.image_size or _image_size(work, settings.network)))
+    preprocess = adapted(work, scratch.preprocess(recipe.image_size or own_image_size(work, settings.network)))
     if recipe.fit is not None:
         preprocess = dataclasses.replace(preprocess, fit=recipe.fit)
     lost: dict[str, list[dict[str, str]]] = {}
@@ -108,7 +108,7 @@ def record(recipe: Recipe, fitted: ScratchFit, preprocess: Preprocess) -> Backbo
     )
 
 
-def _image_size(work: Work, network: str) -> int:
+def own_image_size(work: Work, network: str) -> int:
     """For `cnn` 32 px for small images such as digits, else 64; for any other network its own."""
     if names.parse(network)[0] != "cnn":
         return networks.untrained(network, meta=True).size[0]
