@@ -33,7 +33,8 @@ def judge(work: Work, classifier: Classifier, fast: engine.Precision) -> dict[st
     rows = work.split("train", "val")
     order = stream(0, "precision").permutation(len(rows))
     rows = np.sort(rows[order[:JUDGED_IMAGES]])
-    quick, exact = extract(work, backbone, fast, rows), extract(work, backbone, "f32", rows)
+    tensors = classifier.tensors or None
+    quick, exact = extract(work, backbone, fast, rows, tensors), extract(work, backbone, "f32", rows, tensors)
     both = quick.ok & exact.ok
     cosine = engine.cosines(quick.values[both], exact.values[both])
     answers = [classifier.probs(f.values[both]).argmax(axis=1) for f in (quick, exact)]

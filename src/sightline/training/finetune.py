@@ -1,0 +1,269 @@
+"""`finetune`: the head first, on cached features; then all of the network, or its last stages, at a much lower rate."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sightline import evaluation, heads, networks
+from sightline.classifier import check_crops
+from sightline.errors import SightlineError
+from sightline.plain import from_plain
+from sightline.records import Head, Recipe
+from sightline.training.start import (
+    Material,
+    Result,
+    Start,
+    check_ranges,
+    class_weights,
+    finish,
+    gather,
+    named,
+    weighted,
+)
+from sightline.training.work import Candidate, Work
+
+if TYPE_CHECKING:
+    from sightline.training.loop import Trained
+    from sightline.training.stack import Stack
+
+HEAD_PHASE, NETWORK_PHASE = 1.0, 2.0
+"""`phase` in the history: the head alone, fitted on features, and the network with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneSettings:
+    """Settings of `finetune`.
+
+    Args:
+        unfreeze: What learns beside the head: `all`, so many of the last stages, or from one on by its name, such as `layer3`.
+        epochs: Of the network, at most, 1 to 1,000.
+        batch_size: 2 to 4,096.
+        learning_rate: Of the last stage, the highest on its course, above 0, at most 1.
+        layer_decay: The factor from a stage's rate to that of the one before it, above 0, at most 1.
+        head_rate: The head's rate as a multiple of the last stage's, 0 to 1,000; it has learnt already.
+        weight_decay: 0 to 10.
+        label_smoothing: 0 to 0.5.
+        augment: As in `scratch`.
+        patience: Stop after so many epochs without a better validation loss, 0 to 10,000; 0 goes to the end.
+        keep: Which epoch's weights are the result.
+        class_weight: `balanced` counts each class alike; `auto` does so where one has over 3 times another's images.
+        crops: Looks at each image when it is asked about: 1, 5 or 10.
+    """
+
+    unfreeze: int | str = "all"
+    epochs: int = 12
+    batch_size: int = 32
+    learning_rate: float = 3e-4
+    layer_decay: float = 0.8
+    head_rate: float = 1.0
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    augment: str | Mapping[str, Any] = "auto"
+    patience: int = 0
+    keep: Literal["val_loss", "val_accuracy", "last"] = "val_loss"
+    class_weight: Literal["auto", "balanced", "none"] = "auto"
+    crops: int = 1
+
+    def __post_init__(self) -> None:
+        ranges: dict[str, tuple[float, float]] = {"epochs": (1, 1000), "batch_size": (2, 4096), "learning_rate": (1e-9, 1)}
+        ranges |= {"layer_decay": (1e-6, 1), "head_rate": (0, 1000), "weight_decay": (0, 10)}
+        check_ranges(self, {**ranges, "label_smoothing": (0, 0.5), "patience": (0, 10_000)})
+
+
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """The head alone on the network as it came, fitted on train and judged on val.
+
+    Args:
+        head: It.
+        logits: float64 (m, k), of the validation images.
+        row: Its line in the history.
+    """
+
+    head: Head
+    logits: np.ndarray
+    row: Mapping[str, float]
+
+
+def fit(work: Work, recipe: Recipe) -> list[Candidate]:
+    """Fine-tune the network that the recipe names."""
+    settings = from_plain(FinetuneSettings, recipe.settings, "settings of finetune")
+    return [train(work, recipe, named(work, recipe), settings)]
+
+
+def train(work: Work, recipe: Recipe, start: Start, settings: FinetuneSettings) -> Candidate:
+    """Fine-tune a network. Where that does no better on validation than the head alone, the head alone is given back.
+
+    Source: Kumar et al. 2022, "Fine-tuning can distort pretrained features and underperform out-of-distribution" (LP-FT: the
+    head is fitted before the network learns, so that a random head's gradients do not spoil it).
+
+    Raises:
+        RequestError: There are no such stages.
+        SightlineError: The time does not suffice for one epoch.
+    """
+    from sightline.training import stack as stacks
+
+    started = time.perf_counter()
+    check_crops(settings.crops, start.backbone)
+    material = gather(work, start)
+    classes = len(work.classes)
+    alone = _head_alone(work, material, settings, recipe.seed)
+    stack = stacks.assemble(start, material.train_features, (), classes, recipe.seed, frozen=False)
+    stack.set_linear(alone.head.arrays["weights"].astype(np.float64), alone.head.arrays["bias"].astype(np.float64))
+    stack.base.unfreeze(None if settings.unfreeze == "all" else settings.unfreeze)
+    left = work.budget_s - (time.perf_counter() - started)
+    settings, notes = _within(stack, material, start, settings, left, work.device)
+    recipe = dataclasses.replace(recipe, settings={**recipe.settings, **({"epochs": settings.epochs} if notes else {})})
+    trained = _learn(work, stack, material, start, settings, recipe, left)
+    head = stacks.head_of(stack, (), classes, stacks.mean_features(stack, material.train_images, start.backbone))
+    tuned = _tuned(stack, start)
+    fields = _fields(alone, trained, (*start.notes, *notes, *trained.notes))
+    label = f"{start.backbone.name} fine-tuned{'' if settings.unfreeze == 'all' else f' ({settings.unfreeze})'}"
+    done = finish(work, Result(recipe, tuned, head, label, settings.crops, fields), material, started)
+    label = f"{start.backbone.name} + logistic (fine-tuning did not help)"
+    before = Result(recipe, start, alone.head, label, settings.crops, fields)
+    return _compared(done, finish(work, before, material, started))
+
+
+def _head_alone(work: Work, material: Material, settings: FinetuneSettings, seed: int) -> _Alone:
+    """The logistic head on the features as they are, its penalty chosen on the validation images."""
+    y, val_y = work.labels[material.train], work.labels[material.val]
+    n = len(y)
+    fitted = heads.fit(
+        "logistic",
+        np.concatenate([material.train_features, material.val_features]),
+        np.concatenate([y, val_y]),
+        len(work.classes),
+        folds=[(np.arange(n), n + np.arange(len(val_y)))],
+        refit=False,
+        seed=seed,
+        class_weight=weighted(settings.class_weight, y),
+    )
+    logits, on_train = fitted.logits[n:], heads.logits(fitted.head, material.train_features)
+    row = {
+        "train_loss": heads.log_loss(on_train, y),
+        "train_accuracy": float((on_train.argmax(axis=1) == y).mean()),
+        "val_loss": heads.log_loss(logits, val_y),
+        "val_accuracy": float((logits.argmax(axis=1) == val_y).mean()),
+        "seconds": fitted.seconds,
+    }
+    return _Alone(fitted.head, logits, row)
+
+
+def _within(
+    stack: Stack, material: Material, start: Start, settings: FinetuneSettings, left_s: float, device: str
+) -> tuple[FinetuneSettings, tuple[str, ...]]:
+    """As many epochs as the time allows, at most those of the settings, so that the rate's course comes to its end."""
+    if math.isinf(left_s):
+        return settings, ()
+    from sightline.training import stack as stacks
+
+    each = 1.15 * stacks.epoch_seconds(stack, material, start.backbone, settings.batch_size, device)
+    most = int(left_s / each)
+    if most < 1:
+        why = f"an epoch takes about {each:.0f} s here, and {max(left_s, 0):.0f} s are left"
+        raise SightlineError(f"{start.backbone.name} cannot be fine-tuned in the time: {why}", "raise --budget")
+    if most >= settings.epochs:
+        return settings, ()
+    note = f"{most} of {settings.epochs} epochs, by the time budget (about {each:.0f} s each)"
+    return dataclasses.replace(settings, epochs=most), (note,)
+
+
+def _learn(
+    work: Work, stack: Stack, material: Material, start: Start, settings: FinetuneSettings, recipe: Recipe, budget_s: float
+) -> Trained:
+    """The second phase."""
+    from sightline.training import loop
+    from sightline.training import stack as stacks
+
+    rate = settings.learning_rate
+    groups = stack.base.parameter_groups(rate, decay=settings.layer_decay, weight_decay=settings.weight_decay)
+    if settings.head_rate:
+        (layer,) = stack.layers()
+        own = {"lr": rate * settings.head_rate, "name": "head"}
+        groups.append({"params": [layer.weight], "weight_decay": settings.weight_decay, **own})
+        groups.append({"params": [layer.bias], "weight_decay": 0.0, **own})
+    else:
+        stack.head.requires_grad_(False)
+    plan = loop.Plan(
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=rate,
+        weight_decay=settings.weight_decay,
+        label_smoothing=settings.label_smoothing,
+        patience=settings.patience,
+        keep=settings.keep,
+    )
+    return stacks.learn(
+        work,
+        stack,
+        material,
+        start.backbone,
+        plan,
+        policy=settings.augment,
+        seed=recipe.seed,
+        budget_s=budget_s,
+        class_weights=class_weights(settings.class_weight, work.labels[material.train], len(work.classes)),
+        groups=groups,
+    )
+
+
+def _tuned(stack: Stack, start: Start) -> Start:
+    """The network as it is now."""
+    tensors = networks.tensors(stack.base)
+    before = start.backbone
+    origin = f"fine-tuned here; before: {before.origin}" if not before.origin.startswith("fine-tuned") else before.origin
+    backbone = dataclasses.replace(before, weights="run", weights_hash=networks.weights_hash(tensors), origin=origin)
+    return dataclasses.replace(start, backbone=backbone, tensors=tensors)
+
+
+def _fields(alone: _Alone, trained: Trained, notes: tuple[str, ...]) -> dict[str, Any]:
+    """What the candidate tells of its training: one history, in which `phase` marks the switch."""
+    from sightline.training import loop
+
+    epochs = [{**dataclasses.asdict(epoch), "phase": NETWORK_PHASE} for epoch in trained.history]
+    first = {**dict.fromkeys(epochs[0], math.nan), **alone.row, "epoch": 0, "phase": HEAD_PHASE}
+    return {
+        "note": "; ".join(notes) or None,
+        "history": [first, *epochs],
+        "overfitting": loop.overfitting(trained.history),
+        "steps": trained.steps,
+        "detail": {"best_epoch": trained.best_epoch},
+    }
+
+
+def _compared(tuned: Candidate, alone: Candidate) -> Candidate:
+    """The better of the two on the same validation images, with what fine-tuning gained and whether that could be chance."""
+    right = [c.val.y_pred == c.val.y_true for c in (tuned, alone)]
+    p = evaluation.mcnemar(*right)
+    images, gain = len(right[0]), int(right[0].sum()) - int(right[1].sum())
+    better = (tuned.val_accuracy, -tuned.val_log_loss) > (alone.val_accuracy, -alone.val_log_loss)
+    found = {
+        "head_alone": alone.val_accuracy,
+        "fine_tuned": tuned.val_accuracy,
+        "images": images,
+        "only_fine_tuned_right": int((right[0] & ~right[1]).sum()),
+        "only_head_alone_right": int((right[1] & ~right[0]).sum()),
+        "p": p,
+        "kept": "fine-tuned" if better else "head alone",
+    }
+    told = (
+        f"fine-tuned {tuned.val_accuracy:.1%}, the head alone {alone.val_accuracy:.1%} on the same {images:,} held-out images "
+        f"({gain:+d}, exact McNemar p = {p:.2g})"
+    )
+    if not better:
+        told += "; fine-tuning did not help, so the head alone is kept"
+    elif p > 0.05:
+        told += "; that may be chance"
+    chosen = tuned if better else alone
+    note = f"{told}; {chosen.note}" if chosen.note else told
+    return dataclasses.replace(
+        chosen, note=note, detail={**chosen.detail, "gain": found}, seconds=max(tuned.seconds, alone.seconds)
+    )

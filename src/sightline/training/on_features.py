@@ -1,0 +1,239 @@
+"""Heads on the features of a frozen backbone: one forward pass per image, or one for each augmented view of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from sightline import engine, heads
+from sightline.classifier import check_crops
+from sightline.errors import RequestError, unknown
+from sightline.features import Features, crop_looks
+from sightline.records import Backbone, Head, Predictions, Recipe
+from sightline.training import precision
+from sightline.training.start import check_ranges, resolve, weighted
+from sightline.training.views import view_looks
+from sightline.training.work import (
+    CROSS_VALIDATE_BELOW,
+    Candidate,
+    Work,
+    extract,
+    folds_for,
+    make_classifier,
+    undecodable,
+)
+
+AUTO_HEADS: Mapping[str, Mapping[str, Any]] = {
+    "logistic": {},
+    "ridge": {},
+    "knn": {},
+    "centroid": {},
+    "forest": {"trees": 100, "fold_trees": 50},
+}
+"""What `head = "auto"` compares: everything that costs seconds. A forest by name has 300 trees, at thrice the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesSettings:
+    """Settings of `features`.
+
+    Args:
+        refit: Fit the chosen head once more on training and validation images together, after cross-validation.
+        folds: Folds of the cross-validation, 2 to 20; used with fewer than 1,000 validation images.
+        class_weight: `balanced` counts each class alike; `auto` does so where one has over 3 times another's images.
+        head: The head's own settings, such as `{"C": [0.1, 1.0]}`.
+        views: Augmented views of each image that heads are fitted on beside the image itself, 0 to 100; they are judged on
+            unchanged images alone.
+        augment: How views come about, as in `scratch`.
+        crops: Looks at each image when it is asked about: 1, 5 or 10.
+    """
+
+    refit: bool = True
+    folds: int = 5
+    class_weight: Literal["auto", "balanced", "none"] = "auto"
+    head: Mapping[str, Any] = field(default_factory=dict)
+    views: int = 0
+    augment: str | Mapping[str, Any] = "auto"
+    crops: int = 1
+
+    def __post_init__(self) -> None:
+        check_ranges(self, {"folds": (2, 20), "views": (0, 100)})
+
+
+def fit(work: Work, recipe: Recipe, settings: FeaturesSettings) -> list[Candidate]:
+    """A head, or several, on the features of the recipe's backbone."""
+    if recipe.head != "auto" and recipe.head not in heads.HEADS:
+        raise unknown("head", recipe.head, [*heads.HEADS, "auto"])
+    if recipe.head == "auto" and settings.head:
+        raise RequestError("settings of a head need its name", 'set head to one, such as head = "mlp"')
+    kinds = AUTO_HEADS if recipe.head == "auto" else {recipe.head: settings.head}
+    backbone = resolve(work, recipe)
+    check_crops(settings.crops, backbone)
+    if settings.views and not (backbone.is_network or backbone.source == "pixels"):
+        raise RequestError(f"views are of pixels, which {backbone.name!r} does not look at", "leave views out")
+    return fit_heads(work, recipe, backbone, kinds, settings)
+
+
+def fit_heads(
+    work: Work, recipe: Recipe, backbone: Backbone, kinds: Mapping[str, Mapping[str, Any]], settings: FeaturesSettings
+) -> list[Candidate]:
+    """Fit heads on one backbone's features and judge its fast precision with the best of them.
+
+    Returns:
+        One candidate per head, best first.
+    """
+    fast: engine.Precision = engine.fast_precision(work.device) if backbone.is_network else "f32"
+    fitted = _fit_at(work, recipe, backbone, kinds, settings, fast)
+    if not backbone.is_network:
+        return fitted
+    verdict = precision.judge(work, fitted[0].classifier, fast)
+    if verdict["used"] != fast:
+        fitted = _fit_at(work, recipe, backbone, kinds, settings, "f32")
+    return [dataclasses.replace(c, classifier=precision.record(c.classifier, verdict)) for c in fitted]
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Rows to fit heads on: the images first, then their augmented views.
+
+    Args:
+        rows: int64 (n,), the catalog's rows of the images.
+        values: float32 (n + views, d).
+        labels: int64 (n + views,).
+        folds: Of positions in `values`; views are in the training rows of folds alone, where their image is.
+        plain_folds: The same without views.
+        crops: float32 (n, crops, d), how the images look when they are asked about; None where unchanged.
+        estimate: How heads are judged.
+        seconds: What the features cost.
+        computed: How many forward passes.
+    """
+
+    rows: np.ndarray
+    values: np.ndarray
+    labels: np.ndarray
+    folds: list[tuple[np.ndarray, np.ndarray]]
+    plain_folds: list[tuple[np.ndarray, np.ndarray]]
+    crops: np.ndarray | None
+    estimate: str
+    seconds: float
+    computed: int
+
+
+def _table(
+    work: Work, recipe: Recipe, backbone: Backbone, settings: FeaturesSettings, used: engine.Precision, found: Features
+) -> _Table:
+    """All that heads are fitted on and judged by."""
+    rows = np.array([i for i in work.split("train", "val") if i not in found.problems], dtype=np.int64)
+    in_val = np.isin(rows, work.split("val"))
+    crossed = in_val.sum() < CROSS_VALIDATE_BELOW
+    if crossed:
+        folds = folds_for(work, rows, settings.folds, recipe.seed)
+        estimate = f"{len(folds)}-fold cross-validation"
+    else:
+        folds, estimate = [(np.flatnonzero(~in_val), np.flatnonzero(in_val))], "validation"
+    n, values, labels, spread = len(rows), found.values[rows], work.labels[rows], folds
+    seconds, computed, crops = found.seconds, found.computed, None
+    if settings.views:
+        looks = view_looks(work, backbone.preprocess, settings.views, settings.augment, recipe.seed)
+        learnt = np.arange(n) if crossed else np.flatnonzero(~in_val)
+        seen = extract(work, backbone, used, rows[learnt], looks=looks)
+        values = np.concatenate([values, seen.values.reshape(-1, values.shape[1])])
+        labels = np.concatenate([labels, np.repeat(labels[learnt], settings.views)])
+        start = np.full(n, -1, dtype=np.int64)
+        start[learnt] = n + np.arange(len(learnt)) * settings.views
+        spread = [(_with_views(a, start, settings.views), b) for a, b in folds]
+        seconds, computed = seconds + seen.seconds, computed + seen.computed
+    if settings.crops > 1:
+        looked = extract(work, backbone, used, rows, looks=crop_looks(backbone.preprocess, settings.crops))
+        crops, seconds, computed = looked.values, seconds + looked.seconds, computed + looked.computed
+    return _Table(rows, values, labels, spread, folds, crops, estimate, seconds, computed)
+
+
+def _with_views(rows: np.ndarray, start: np.ndarray, views: int) -> np.ndarray:
+    """Positions of images and of all their views."""
+    return np.concatenate([rows, (start[rows][:, None] + np.arange(views)).ravel()])
+
+
+def _fit_at(
+    work: Work,
+    recipe: Recipe,
+    backbone: Backbone,
+    kinds: Mapping[str, Mapping[str, Any]],
+    settings: FeaturesSettings,
+    used: engine.Precision,
+) -> list[Candidate]:
+    """Fit heads on features of one precision."""
+    found = extract(work, backbone, used)
+    table, lost = _table(work, recipe, backbone, settings, used, found), undecodable(work, found)
+    n = len(table.rows)
+    balanced = weighted(settings.class_weight, table.labels[:n])
+    candidates = []
+    for kind, own in kinds.items():
+        started = time.perf_counter()
+        work.progress(f"fitting {kind}", 0, 0)
+        fitted = heads.fit(
+            kind,
+            table.values,
+            table.labels,
+            len(work.classes),
+            folds=table.folds,
+            refit=settings.refit,
+            settings=own,
+            seed=recipe.seed,
+            class_weight=balanced,
+            watch=work.watch,
+        )
+        logits = fitted.logits[:n]
+        if table.crops is not None:
+            logits = _cropped(table, fitted.head, recipe.seed, balanced)
+        held = np.flatnonzero(np.isfinite(logits).all(axis=1))
+        labels = table.labels[held]
+        temperature = heads.temperature(logits[held], labels)
+        probs = heads.softmax(logits[held] / temperature)
+        paths = tuple(work.catalog.paths[i] for i in table.rows[held])
+        exact = dataclasses.replace(recipe, head=kind)
+        made = make_classifier(work, exact, backbone, fitted.head, temperature=temperature, crops=settings.crops)
+        views = f", {settings.views} views" if settings.views else ""
+        candidates.append(
+            Candidate(
+                classifier=made,
+                label=kind if backbone.source == "none" else f"{backbone.name} + {kind}{views}",
+                val=Predictions(paths, work.classes, labels, probs),
+                estimate=table.estimate,
+                seconds=table.seconds + time.perf_counter() - started,
+                undecodable=lost,
+                detail={"path": fitted.path, "computed": table.computed},
+            )
+        )
+    return sorted(candidates, key=lambda c: (-c.val_accuracy, c.val_log_loss))
+
+
+def _cropped(table: _Table, head: Head, seed: int, balanced: Literal["balanced"] | None) -> np.ndarray:
+    """Logits float64 (n, k) of every image's crops, whose softmax is their mean probability, out of fold.
+
+    The heads of the folds are fitted once more, with the settings that were chosen on unchanged images.
+    """
+    chosen = {k: v for k, v in head.settings.items() if k != "class_weight"}
+    assert table.crops is not None
+    out = np.full((len(table.rows), head.classes), np.nan)
+    for (rows, held), (_, images) in zip(table.folds, table.plain_folds, strict=True):
+        fitted = heads.fit(
+            head.kind,
+            table.values,
+            table.labels,
+            head.classes,
+            folds=[(rows, held)],
+            refit=False,
+            settings=chosen,
+            seed=seed,
+            class_weight=balanced,
+        ).head
+        looks = table.crops[images]  # (m, crops, d)
+        each = heads.probs(fitted, looks.reshape(-1, looks.shape[2])).reshape(*looks.shape[:2], -1)
+        out[images] = heads.log_probs(each.mean(axis=1))
+    return out

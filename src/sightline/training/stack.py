@@ -1,0 +1,197 @@
+"""A network that has learnt something with a new head: one module that the loop trains, and back as backbone and head."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sightline import networks
+from sightline.heads.mlp import folded
+from sightline.heads.problem import Scale, scale_of
+from sightline.networks.backbones import seeded
+from sightline.networks.surface import Network
+from sightline.networks.transfer import dense
+from sightline.records import Backbone, Head
+from sightline.store import stream
+from sightline.training import augment, loop
+
+if TYPE_CHECKING:
+    from sightline.training.start import Material, Start
+    from sightline.training.work import Work
+
+_BATCH = 16
+_LOOKED_AT = 256
+"""Training images that the mean features of a network that has changed are taken from."""
+
+
+class Stack(nn.Module):
+    """Base and head. The base is always in inference mode: its BatchNorm keeps the statistics that it came with.
+
+    Args:
+        base: Images → features.
+        head: Scaled features → logits.
+        scale: What brings the features of the training images to mean 0 and squared length d, about 1 each.
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    def __init__(self, base: Network, head: nn.Sequential, scale: Scale) -> None:
+        super().__init__()
+        self.base, self.head, self.scale = base, head, scale
+        self.register_buffer("mean", torch.from_numpy(scale.mean.astype(np.float32)))
+        self.register_buffer("factor", torch.tensor(self.unit / scale.length, dtype=torch.float32))
+
+    @property
+    def unit(self) -> float:
+        """The root of the number of features."""
+        return float(max(self.base.features, 1) ** 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images (n, 3, h, w) → logits (n, k)."""
+        logits: Tensor = self.head((self.base(x)[1].float() - self.mean) * self.factor)
+        return logits
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module, but the base stays in inference mode."""
+        super().train(mode)
+        self.base.eval()
+        return self
+
+    def layers(self) -> list[nn.Linear]:
+        """The head's linear layers."""
+        return [layer for layer in self.head if isinstance(layer, nn.Linear)]
+
+    def set_linear(self, weights: np.ndarray, bias: np.ndarray) -> None:
+        """Begin with a linear head on the features themselves: weights (k, d), bias (k,)."""
+        (layer,) = self.layers()
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(weights * (self.scale.length / self.unit)))
+            layer.bias.copy_(torch.from_numpy(bias + weights @ self.scale.mean))
+
+
+def assemble(
+    start: Start, features: np.ndarray, units: Sequence[tuple[int, float]], classes: int, seed: int, frozen: bool
+) -> Stack:
+    """The network, all of it learning or none, with a new head.
+
+    Args:
+        start: The network.
+        features: float32 (n, d), its features of the training images, for the scale.
+        units: (width, dropout) of each layer before the last.
+        classes: k.
+        seed: The head's first weights are a function of it.
+        frozen: Whether the network learns nothing.
+    """
+    base = networks.build(start.backbone, tensors=start.tensors)
+    base = base.freeze() if frozen else base.unfreeze()
+    with seeded(int(stream(seed, "head").integers(2**63))):
+        head = dense(base.features, units, classes)
+    if frozen:
+        base.requires_grad_(False)  # what lies behind the features too
+    return Stack(base, head, scale_of(features))
+
+
+def head_of(stack: Stack, units: Sequence[tuple[int, float]], classes: int, mean: np.ndarray) -> Head:
+    """The head as arrays on the features themselves: `logistic` where it is one linear layer, else `mlp`.
+
+    Args:
+        stack: On the CPU.
+        units: As it was made with.
+        classes: k.
+        mean: float32 (d,), the mean features of training images.
+    """
+    layers = [(a.weight.detach().double().numpy(), a.bias.detach().double().numpy()) for a in stack.layers()]
+    if units:
+        arrays: Mapping[str, np.ndarray] = folded(layers, stack.scale, stack.unit)
+    else:
+        ((weights, bias),) = layers
+        arrays = stack.scale.fold(weights * stack.unit, bias)
+    settings: dict[str, Any] = {"units": [list(u) for u in units]} if units else {}
+    return Head("mlp" if units else "logistic", classes, settings, {**arrays, "feature_mean": mean.astype(np.float32)})
+
+
+@torch.no_grad()
+def mean_features(stack: Stack, images: np.ndarray, backbone: Backbone) -> np.ndarray:
+    """The mean of what the base makes of some images uint8 (n, h, w, 3): float32 (d,)."""
+    some = images[:: max(1, len(images) // _LOOKED_AT)][:_LOOKED_AT]
+    found = []
+    for start in range(0, len(some), _BATCH):
+        part = torch.from_numpy(np.ascontiguousarray(some[start : start + _BATCH]))
+        found.append(stack.base(_normal(part, backbone))[1])
+    return np.asarray(torch.cat(found).mean(dim=0).numpy())
+
+
+def _normal(images: Tensor, backbone: Backbone) -> Tensor:
+    """The network's normalised input, unchanged images: float32 (n, 3, h, w)."""
+    seen = backbone.preprocess
+    return augment.apply(images, augment.unchanged(len(images), seen.mean, seen.std).to(images.device))
+
+
+def learn(
+    work: Work,
+    stack: Stack,
+    material: Material,
+    backbone: Backbone,
+    plan: loop.Plan,
+    *,
+    policy: str | Mapping[str, Any],
+    seed: int,
+    budget_s: float,
+    class_weights: np.ndarray | None,
+    groups: Sequence[dict[str, Any]] | None = None,
+) -> loop.Trained:
+    """Train what learns of a stack, in place; it comes back to the CPU. A note says which augmentation was used."""
+    name, changes = augment.policy_for(policy, material.train_images)
+    trained = loop.train(
+        stack,
+        loop.Pixels(material.train_images, work.labels[material.train]),
+        loop.Pixels(material.val_images, work.labels[material.val]),
+        plan=plan,
+        policy=changes,
+        mean=backbone.preprocess.mean,
+        std=backbone.preprocess.std,
+        seed=seed,
+        class_weights=class_weights,
+        groups=groups,
+        device=work.device,
+        budget_s=budget_s,
+        progress=work.progress,
+    )
+    stack.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return trained if name == "none" else _noted(trained, f"augmentation: {name}")
+
+
+def _noted(trained: loop.Trained, note: str) -> loop.Trained:
+    import dataclasses
+
+    return dataclasses.replace(trained, notes=(note, *trained.notes))
+
+
+def epoch_seconds(stack: Stack, material: Material, backbone: Backbone, batch_size: int, device: str) -> float:
+    """About how long an epoch will take here, validation included: from one batch forward and back, after one to warm up.
+
+    The stack keeps its weights; it is left on the device.
+    """
+    where = torch.device(device)
+    stack.to(where, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    images = torch.from_numpy(np.ascontiguousarray(material.train_images[:batch_size])).to(where)
+    took = {"step": 0.0, "look": 0.0}
+    for _ in range(2):
+        began = time.perf_counter()
+        with torch.autocast(where.type, dtype=torch.bfloat16, enabled=loop.half_precision(where)):
+            loss = stack(_normal(images, backbone)).float().square().mean()
+        loss.backward()
+        stack.zero_grad(set_to_none=True)
+        loss.item()  # waits for an accelerator
+        took["step"] = time.perf_counter() - began
+        began = time.perf_counter()
+        with torch.no_grad():
+            stack(_normal(images, backbone)).sum().item()
+        took["look"] = time.perf_counter() - began
+    return (took["step"] * len(material.train) + took["look"] * len(material.val)) / len(images)

@@ -1,0 +1,211 @@
+"""What training on a network begins with: the network and its weights, the user's images decoded, their plain features."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from sightline import engine, heads, networks
+from sightline.classifier import Classifier, check_crops
+from sightline.errors import DataError, RequestError
+from sightline.records import Backbone, Head, Predictions, Recipe
+from sightline.training import from_scratch, precision
+from sightline.training.work import UNBALANCED, Candidate, Work, adapted, extract, make_classifier, with_card
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A network that has learnt something.
+
+    Args:
+        backbone: What it is.
+        tensors: Its weights; None finds them again by what the record says.
+        seen: uint64 (m,): keys of the images that it was trained on before, as far as that is known.
+        notes: What a reader should know of it.
+    """
+
+    backbone: Backbone
+    tensors: Mapping[str, np.ndarray] | None = None
+    seen: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The images of train and val as a network sees them, and what it makes of them unchanged.
+
+    Args:
+        train, val: int64, the catalog's rows that could be decoded.
+        train_images, val_images: uint8 (m, h, w, 3).
+        train_features, val_features: float32 (m, d).
+        lost: Split → files that gave no pixels, with the reason.
+        precision: What the features were computed in.
+    """
+
+    train: np.ndarray
+    val: np.ndarray
+    train_images: np.ndarray
+    val_images: np.ndarray
+    train_features: np.ndarray
+    val_features: np.ndarray
+    lost: Mapping[str, list[dict[str, str]]]
+    precision: engine.Precision
+
+
+def resolve(work: Work, recipe: Recipe) -> Backbone:
+    """The recipe's backbone with the pixel range that this catalog's training images call for."""
+    backbone = networks.describe(
+        recipe.backbone,
+        weights=recipe.weights,
+        image_size=recipe.image_size,
+        fit=recipe.fit,
+        pool=recipe.pool,
+        seed=recipe.seed,
+        cache=work.cache,
+    )
+    return dataclasses.replace(backbone, preprocess=adapted(work, backbone.preprocess))
+
+
+def named(work: Work, recipe: Recipe) -> Start:
+    """The network that a recipe names.
+
+    Raises:
+        RequestError: It is none.
+    """
+    backbone = resolve(work, recipe)
+    if not backbone.is_network:
+        raise RequestError(
+            f"{recipe.method} needs a network, and {recipe.backbone!r} is none", "name one that `sightline networks` lists"
+        )
+    return Start(backbone)
+
+
+def gather(work: Work, start: Start) -> Material:
+    """Decode train and val, and run the network over them once.
+
+    Raises:
+        DataError: A split has no image that can be used.
+    """
+    lost: dict[str, list[dict[str, str]]] = {}
+    fast = engine.fast_precision(work.device)
+    parts = []
+    for split in ("train", "val"):
+        rows, images = from_scratch.decode(work, work.split(split), start.backbone.preprocess, lost)
+        found = extract(work, start.backbone, fast, rows, start.tensors)
+        kept = found.ok
+        if not kept.any():
+            hint = "give validation a share, such as --val 0.15" if split == "val" else "see `sightline scan`"
+            raise DataError(f"a network cannot be trained here without images in the {split} split", hint)
+        # a copy only where an image is left out: sets of pixels are large
+        parts.append((rows[kept], images if kept.all() else images[kept], found.values[kept]))
+    (train, train_images, train_features), (val, val_images, val_features) = parts
+    return Material(train, val, train_images, val_images, train_features, val_features, lost, fast)
+
+
+def check_ranges(settings: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse settings outside their documented ranges.
+
+    Args:
+        settings: A dataclass.
+        ranges: Field → (lowest, highest); None is no value.
+
+    Raises:
+        RequestError: One lies outside.
+    """
+    for name, (low, high) in ranges.items():
+        value = getattr(settings, name)
+        if value is not None and not low <= value <= high:  # NaN too
+            raise RequestError(f"{name} cannot be {value}", f"it lies between {low:g} and {high:g}")
+
+
+def check_units(units: tuple[tuple[int, float], ...]) -> None:
+    """Refuse layers of a head that cannot be.
+
+    Raises:
+        RequestError: A width or a share of dropout is out of range.
+    """
+    for width, dropout in units:
+        if not 1 <= width <= 65_536 or not 0 <= dropout <= 0.95:
+            raise RequestError(
+                f"a head cannot have the layer [{width}, {dropout}]",
+                "it is [units, dropout]: 1 to 65,536 and 0 to 0.95",
+            )
+
+
+def class_weights(asked: Literal["auto", "balanced", "none"], y: np.ndarray, classes: int) -> np.ndarray | None:
+    """How much an image of each class counts, float32 (k,), or None for all the same; see `weighted`."""
+    if weighted(asked, y) is None:
+        return None
+    from sightline.training.loop import balanced_weights
+
+    return balanced_weights(y, classes)
+
+
+def weighted(asked: str, labels: np.ndarray) -> Literal["balanced"] | None:
+    """Whether classes are weighted, for `auto` by how unlike their sizes are."""
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]
+    unbalanced = asked == "auto" and counts.max() > UNBALANCED * counts.min()
+    return "balanced" if asked == "balanced" or unbalanced else None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What was trained, before it is judged.
+
+    Args:
+        recipe: As it was carried out.
+        start: The network that it is now.
+        head: On its features.
+        label: What people call it.
+        crops: Looks at each image.
+        fields: Other fields of the candidate.
+    """
+
+    recipe: Recipe
+    start: Start
+    head: Head
+    label: str
+    crops: int
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def finish(work: Work, result: Result, material: Material, started: float) -> Candidate:
+    """The candidate: its fast precision judged, its answers on validation, and calibrated on these, in this order."""
+    check_crops(result.crops, result.start.backbone)
+    made = make_classifier(work, result.recipe, result.start.backbone, result.head, tensors=result.start.tensors)
+    if len(result.start.seen):
+        made = dataclasses.replace(made, seen=np.union1d(made.seen, result.start.seen))
+    made = precision.record(made, precision.judge(work, made, material.precision))
+    classifier, val = calibrated(work, with_card(made, crops=result.crops))
+    return Candidate(
+        classifier=classifier,
+        label=result.label,
+        val=val,
+        estimate="validation",
+        seconds=time.perf_counter() - started,
+        undecodable=material.lost,
+        **result.fields,
+    )
+
+
+def calibrated(work: Work, classifier: Classifier) -> tuple[Classifier, Predictions]:
+    """A classifier with the temperature that its own answers on validation call for, crops included, and these answers.
+
+    Args:
+        work: With the validation images.
+        classifier: Its temperature is not looked at.
+    """
+    rows = work.catalog.where(split="val")
+    plain = with_card(classifier, temperature=1.0)
+    answers = plain.predict(rows, cache=work.cache, device=work.device, progress=work.progress)
+    answers = answers.select(answers.y_true >= 0)
+    logits = heads.log_probs(answers.probs)
+    temperature = heads.temperature(logits, answers.y_true)
+    done = dataclasses.replace(answers, probs=heads.softmax(logits / temperature), errors={})
+    return with_card(classifier, temperature=temperature), done

@@ -1,0 +1,85 @@
+"""`warmstart`: one's own earlier classifier as the network to begin with, for the same classes or others."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline import classifier
+from sightline.errors import RequestError, unknown
+from sightline.plain import from_plain
+from sightline.records import Recipe
+from sightline.training import finetune, frozen
+from sightline.training.finetune import FinetuneSettings
+from sightline.training.frozen import FrozenSettings
+from sightline.training.start import Start
+from sightline.training.work import Candidate, Work
+
+
+@dataclass(frozen=True, slots=True)
+class WarmstartSettings:
+    """Settings of `warmstart`; beside `frozen`, all those of the method that it stands for.
+
+    Args:
+        frozen: Whether the network stays as it is and a new head alone learns, as in `frozen`; else it goes on learning,
+            as in `finetune`.
+    """
+
+    frozen: bool = False
+
+
+def fit(work: Work, recipe: Recipe) -> list[Candidate]:
+    """Train on from the classifier that the recipe's `backbone` names: a run's folder or a `.safetensors` file."""
+    given = dict(recipe.settings)
+    own = from_plain(WarmstartSettings, {k: given.pop(k) for k in ("frozen",) if k in given}, "settings of warmstart")
+    kind: Any = FrozenSettings if own.frozen else FinetuneSettings
+    known = [f.name for f in dataclasses.fields(kind)]
+    for key in given:
+        if key not in known:
+            raise unknown("setting in the settings of warmstart", key, ["frozen", *known])
+    settings = from_plain(kind, given, "settings of warmstart")
+    start = earlier(work, recipe)
+    if own.frozen:
+        return [frozen.train(work, recipe, start, settings)]
+    return [finetune.train(work, recipe, start, settings)]
+
+
+def earlier(work: Work, recipe: Recipe) -> Start:
+    """The network of an earlier classifier, with what it was trained on.
+
+    Raises:
+        RequestError: There is no such classifier, it has no network of its own, or the recipe wants another image size.
+        ModelFileError: Its file is damaged.
+    """
+    if not Path(recipe.backbone).exists():
+        hint = 'set backbone to a run\'s folder or a classifier.safetensors, such as backbone = "runs/mine"'
+        raise RequestError(f"warmstart begins with an earlier classifier, and {recipe.backbone} does not exist", hint)
+    loaded = classifier.load(recipe.backbone)
+    backbone = loaded.card.backbone
+    if not backbone.is_network:
+        what = "is an ensemble" if backbone.source == "ensemble" else f"has no network ({backbone.name})"
+        raise RequestError(f"the classifier {recipe.backbone} {what}", "name one with a network of its own")
+    if backbone.source == "user":
+        hint = f"use the method finetune with backbone = {backbone.name!r} and weights = a file of its weights"
+        raise RequestError(f"the network of {recipe.backbone} is your own code, which no file carries", hint)
+    if recipe.image_size not in (None, *backbone.preprocess.size):
+        hint = "leave image_size out"
+        raise RequestError(f"{recipe.backbone} sees images of {backbone.preprocess.size[0]} px, not {recipe.image_size}", hint)
+    preprocess = dataclasses.replace(backbone.preprocess, allow_truncated=work.allow_truncated)
+    if recipe.fit is not None:
+        preprocess = dataclasses.replace(preprocess, fit=recipe.fit)
+    return Start(dataclasses.replace(backbone, preprocess=preprocess), loaded.tensors, loaded.seen, _seen(work, loaded, recipe))
+
+
+def _seen(work: Work, loaded: classifier.Classifier, recipe: Recipe) -> tuple[str, ...]:
+    """What to say where images that are to judge were learnt from before."""
+    contents = work.catalog.column("content")
+    notes = [f"begins with {recipe.backbone} ({loaded.card.method}, {len(loaded.classes)} classes)"]
+    for split in ("val", "test"):
+        rows = work.split(split)
+        count = int(loaded.was_trained_on([contents[i] for i in rows]).sum())
+        if count:
+            notes.append(f"{count:,} of the {len(rows):,} {split} images were in its train or val: scores on them flatter")
+    return tuple(notes)
