@@ -1,4 +1,4 @@
-"""fastai's side of benchmarks/training.py: `vision_learner` with a ResNet-18 and `fine_tune`, batch transforms as it suggests."""
+"""fastai's side of benchmarks/training.py: `vision_learner` with a ResNet-18, all of it trained, its own transforms."""
 
 from __future__ import annotations
 
