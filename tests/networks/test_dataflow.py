@@ -235,6 +235,24 @@ def test_the_network_stays_as_it_is(net: nn.Module, good: bool) -> None:
     hook.remove()
 
 
+@pytest.mark.parametrize("needs", [False, True])
+def test_what_is_seen_is_evaluation(needs: bool) -> None:
+    class Learning(nn.Module):
+        """Has more to do while it learns, as GoogLeNet has."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.extra, self.norm = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.norm(self.body(x) if not needs or float(x.max()) < 1 else x)
+            return x + self.extra(x) if self.training else x
+
+    net = Learning().train()
+    assert [n.path for n in dataflow(net, (4, 4)).nodes if n.path] == ["body", "norm"] and net.extra.training
+    assert int(net.norm.num_batches_tracked or 0) == 0
+
+
 def test_several_outputs_and_a_branch_to_nowhere() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:

@@ -208,6 +208,12 @@ def test_nothing_overlaps_and_nothing_is_outside(name: str) -> None:
     assert 1 / 3 < wide / high < 3 and wide * high < 330 and len(page.boxes) >= 8
 
 
+def test_a_long_title_is_not_cut() -> None:
+    page = picture(dataflow(nn.Sequential(nn.Conv2d(3, 4, 3)), (8, 8)))
+    made = figure(page, "wide " * 30, "image 3 × 8 × 8  ·  112 parameters")
+    assert outside(made) == [] and "…" in made.axes[0].texts[0].get_text()
+
+
 def test_faults_are_found() -> None:
     net, size, channels = build("lenet5")
     page = picture(dataflow(net, size, channels))
