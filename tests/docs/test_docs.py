@@ -78,7 +78,7 @@ def test_every_command_in_the_documents_exists_and_has_its_options() -> None:
 
 
 def test_every_documented_option_exists() -> None:
-    shown = "".join(help_text(name) for name in ("run", "split", "predict", "explain", "train", "evaluate"))
+    shown = "".join(help_text(name) for name in ("run", "split", "predict", "explain", "augment", "train", "evaluate"))
     for option in set(re.findall(r"`(--[a-z-]+)", JOURNEY)):
         assert f"{option}" in shown, option
 
@@ -89,7 +89,7 @@ def test_every_entry_of_a_registry_is_documented() -> None:
     from sightline.training import augment
     from sightline.training.methods import METHODS
 
-    registries = [METHODS, heads.HEADS, explanation.METHODS, evaluation.CRITERIA, augment.POLICIES]
+    registries = [METHODS, heads.HEADS, explanation.METHODS, evaluation.CRITERIA, augment.POLICIES, augment.SETTINGS]
     rows = set(re.findall(r"^\| `([a-z0-9_]+)(?:=[^`]*)?` \|", JOURNEY, flags=re.MULTILINE))
     known = {name for registry in registries for name in registry}
     assert known <= rows, f"not documented: {known - rows}"

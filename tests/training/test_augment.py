@@ -354,6 +354,41 @@ def test_elastic_comes_on_top_of_the_other_steps() -> None:
     torch.testing.assert_close(run(images, drawn), run(images, moved), rtol=0, atol=0.05)
 
 
+# ---------------------------------------------------------------------------------------------------------------- extremes
+
+
+def test_every_operation_has_extremes_that_change_an_image() -> None:
+    """Settings that only shape another operation are shown with it."""
+    shapes = {"crop_ratio", "elastic_cells", "erase_area"}
+    assert set(augment.operations(FULL)) == {*SETTINGS} - shapes == {*augment.EXTREMES} - {"crop_ratio"}
+    assert augment.operations(Policy(crop_ratio=2)) == ("crop_ratio",)
+    assert augment.operations(Policy()) == ()
+    images = noise(1, 32, 32)
+    axes = augment.principal_colours(images)
+    for policy in (FULL, Policy(crop_ratio=2), Policy(crop=0.5)):
+        for name in augment.operations(policy):
+            found = augment.extremes(policy, name)
+            assert 1 <= len(found) <= 2, name
+            pictures = [run(images, end.draw, principal=axes) for end in found]
+            for picture in [planes(images), *pictures[1:]]:
+                assert (picture - pictures[0]).abs().max() > 3, name  # grey levels: from the original, and from each other
+            assert len({end.caption for end in found}) == len(found), name
+            assert augment.in_words(policy, name)
+
+
+def test_extremes_are_the_ends_of_the_range() -> None:
+    policy = Policy(rotation=(-5, 40), zoom=0.25, shift=0.1, rgb_shift="+10,-40,-10", brightness=(0, 0.5), blur=2)
+    ends = {name: augment.extremes(policy, name) for name in augment.operations(policy)}
+    assert [e.caption for e in ends["rotation"]] == ["−5°", "+40°"]
+    assert [float(e.draw.angle[0]) for e in ends["rotation"]] == [-5, 40]
+    assert [e.caption for e in ends["zoom"]] == ["×0.8", "×1.25"]
+    assert [e.draw.shift[0].tolist() for e in ends["shift"]] == [[-0.1, -0.1], [0.1, 0.1]]
+    assert [e.draw.rgb[0].tolist() for e in ends["rgb_shift"]] == [[10, -40, -10]]
+    assert [e.caption for e in ends["brightness"]] == ["×1.5"]  # the other end is the image itself
+    assert [e.caption for e in ends["blur"]] == ["2 px"]
+    assert augment.in_words(policy, "rgb_shift") == "+10, −40, −10 grey levels"
+
+
 # ----------------------------------------------------------------------------------------------------------------- colours
 
 
@@ -446,13 +481,18 @@ def test_noise_has_its_size_and_is_each_image_s_own() -> None:
     assert torch.equal(out, again)
 
 
-def test_blur_keeps_the_mean_and_takes_the_detail() -> None:
-    images = noise(3, 32, 32)
-    out = run(images, one(3, blur=np.array(3.0)))
-    torch.testing.assert_close(out.mean(dim=(2, 3)), planes(images).mean(dim=(2, 3)), rtol=0, atol=0.01)
-    assert (out.std(dim=(2, 3)) < 0.15 * planes(images).std(dim=(2, 3))).all()
+def test_blur_spreads_a_point_and_keeps_what_is_even() -> None:
+    even = np.full((2, 20, 20, 3), 77, dtype=np.uint8)
+    torch.testing.assert_close(run(even, one(2, blur=np.array(3.0))), planes(even), rtol=0, atol=1e-3)
+    point = np.zeros((1, 41, 41, 3), dtype=np.uint8)
+    point[0, 20, 20] = 255
+    out = run(point, one(1, blur=np.array(2.0)))[0, 0].double()
+    assert float(out.sum()) == pytest.approx(255, abs=0.01)
+    away = torch.arange(-20, 21, dtype=torch.float64)
+    assert float((out.sum(dim=0) * away.square()).sum() / 255) == pytest.approx(4.0, rel=0.01)  # the variance, in pixels²
     mixed = dataclasses.replace(augment.identity(2), blur=np.array([0.0, 2.0]))
-    torch.testing.assert_close(run(images[:2], mixed)[0], planes(images)[0], rtol=0, atol=1e-4)  # none is none
+    images = noise(2)
+    torch.testing.assert_close(run(images, mixed)[0], planes(images)[0], rtol=0, atol=1e-4)  # none is none
 
 
 def test_erased_is_the_network_s_mean_colour_inside_the_rectangle_alone() -> None:

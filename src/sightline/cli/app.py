@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sightline import __version__
-from sightline.cli import data, job, keep, models, summary
+from sightline.cli import augment, data, job, keep, models, summary
 
 app = typer.Typer(
     add_completion=False,
@@ -42,6 +42,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "split": data.split,
     "networks": models.networks,
     "summary": summary.summary,
+    "augment": augment.augment,
     "train": models.train,
     "evaluate": models.evaluate,
     "predict": models.predict,

@@ -7,24 +7,30 @@ come on top where a policy asks for them.
 from sightline.training.augment.applying import Changes, apply, prepare, unchanged
 from sightline.training.augment.colour import GREY, colour_matrices, hue_matrices, principal_colours
 from sightline.training.augment.drawing import Draw, draw, identity
+from sightline.training.augment.extremes import EXTREMES, Extreme, extremes, in_words, operations
 from sightline.training.augment.policy import POLICIES, SETTINGS, Policy, Setting, is_grey, policy_for
 from sightline.training.augment.warp import displacement, sampling_grid, warp_matrices
 
 __all__ = [
+    "EXTREMES",
     "GREY",
     "POLICIES",
     "SETTINGS",
     "Changes",
     "Draw",
+    "Extreme",
     "Policy",
     "Setting",
     "apply",
     "colour_matrices",
     "displacement",
     "draw",
+    "extremes",
     "hue_matrices",
     "identity",
+    "in_words",
     "is_grey",
+    "operations",
     "policy_for",
     "prepare",
     "principal_colours",
