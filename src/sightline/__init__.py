@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sightline.classifier import Classifier, load
     from sightline.errors import SightlineError
     from sightline.evaluation import score
+    from sightline.journey.study import sweep, tune
     from sightline.journey.summary import summary
     from sightline.journey.window import explain, fit, split
     from sightline.records import Catalog, Predictions, Recipe, Run
@@ -38,6 +39,8 @@ _HOMES = {
     "score": "evaluation",
     "split": "journey.window",
     "summary": "journey.summary",
+    "sweep": "journey.study",
+    "tune": "journey.study",
     "write_report": "report",
 }
 """Public name → the module where it lives, with its name there behind a colon where that is another."""
@@ -59,6 +62,8 @@ __all__ = [
     "score",
     "split",
     "summary",
+    "sweep",
+    "tune",
     "write_report",
 ]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sightline import __version__
-from sightline.cli import augment, data, job, keep, models, summary
+from sightline.cli import augment, data, job, keep, models, studies, summary
 
 app = typer.Typer(
     add_completion=False,
@@ -44,6 +44,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "summary": summary.summary,
     "augment": augment.augment,
     "train": models.train,
+    "tune": studies.tune,
     "evaluate": models.evaluate,
     "predict": models.predict,
     "mistakes": models.mistakes,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli import console, data, job, listing, options, values
+from sightline.cli import console, data, job, listing, options, studies, values
 
 Subject = Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run's folder, or a classifier's .safetensors file.")]
 
@@ -42,19 +42,26 @@ def train(
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe or of its settings.")
     ] = None,
+    sweeps: studies.Sweeps = None,
+    seeds: studies.Seeds = 1,
     device: options.Device = "auto",
     resume: options.Resume = False,
     as_json: options.Json = False,
 ) -> None:
     """Train one classifier on a catalog as a recipe says.
 
+    With --sweep or --seeds many, as runs below RUN: then a table says which setting is best, and how sure that is.
+
     \b
-    Example:
+    Examples:
       sightline train catalog.csv recipes/cats.toml -o runs/cats --set seed=1
+      sightline train catalog.csv recipes/cats.toml -o runs/turned --sweep augment.rotation=0,15,45 --seeds 3
     """
     from sightline import inputs, journey, store
 
     chosen = inputs.read_recipe(options.output(recipe), options.assignments(changes))
+    if sweeps or seeds != 1:
+        return studies.sweep(catalog, chosen, sweeps, seeds, out, device, as_json)
     with console.progress() as progress:
         table = data.open_catalog(catalog, progress)
         run = journey.train(

@@ -4,5 +4,6 @@ Whatever it shows of images, networks or heatmaps was put into the run's folder 
 """
 
 from sightline.report.page import write_report
+from sightline.report.study import write_study
 
-__all__ = ["write_report"]
+__all__ = ["write_report", "write_study"]

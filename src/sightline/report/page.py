@@ -59,7 +59,7 @@ def render(runs: Sequence[Run]) -> str:
         shown |= {"id": "" if alone else f"r{i}-", "kicker": "Sightline report" if alone else f"Run {i} of {len(runs)}"}
     title = views[0]["title"] if len(views) == 1 else f"{len(views)} runs"
     return (
-        _templates()
+        templates()
         .get_template("page.html.j2")
         .render(
             title=title,
@@ -74,7 +74,7 @@ def render(runs: Sequence[Run]) -> str:
 
 
 @functools.cache
-def _templates() -> Environment:
+def templates() -> Environment:
     """The templates, compiled once; what they print is escaped."""
     from jinja2 import Environment, FileSystemLoader  # here, so that importing the package stays quick
 

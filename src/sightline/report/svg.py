@@ -29,6 +29,27 @@ class Series:
     style: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Ranged:
+    """A number on a plot's x axis and what was measured there.
+
+    Args:
+        x: Where.
+        name: What stands below it.
+        mean, low, high: Shares, 0–1.
+        each: The repeats.
+        chosen: Whether it is drawn in colour.
+    """
+
+    x: float
+    name: str
+    mean: float
+    low: float
+    high: float
+    each: Sequence[float] = ()
+    chosen: bool = False
+
+
 def svg(width: float, height: float, body: Markup, title: str, kind: str = "figure") -> Markup:
     """The element around a drawing, with the words for those who can't see it."""
     start = Markup('<svg class="{}" viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">')
@@ -221,6 +242,66 @@ def lines(series: Sequence[Series], names: tuple[str, str], title: str, *, share
         body += axes.path(points, f"line s{s.style}")
         if len(points) == 1:
             body += _dot(axes.x(points[0][0]), axes.y(points[0][1]), 3.5, f"dot s{s.style}")
+    return svg(WIDTH, HEIGHT, body, title)
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Ends of an axis that shows accuracies as large as whole twentieths allow.
+
+    Example:
+        >>> spread([0.912, 0.934]), spread([0.3, 0.99])
+        ((0.9, 0.95), (0.3, 1.0))
+    """
+    low, high = math.floor(min(values) * 20 + 1e-9) / 20, math.ceil(max(values) * 20 - 1e-9) / 20
+    return low, min(1.0, max(high, low + 0.05)) if low < 1 else 1.0
+
+
+def ranges(points: Sequence[Ranged], names: tuple[str, str], title: str, *, log: bool = False) -> Markup:
+    """A share with its range over each of several numbers, the repeats as small dots, means joined by a line.
+
+    Args:
+        points: In rising x.
+        names: Of the x axis and of the figure.
+        title: The same in words.
+        log: Whether x is laid out by its logarithm; all are positive then.
+    """
+    at = [math.log10(p.x) if log else p.x for p in points]
+    room = 0.04 * (at[-1] - at[0]) or 0.5
+    low, high = spread([v for p in points for v in (p.low, p.high, *p.each)])
+    axes = Axes((at[0] - room, at[-1] + room), (low, high), names, (False, True))
+    body, end = axes.frame([]), -math.inf
+    body += axes.path([(x, p.mean) for x, p in zip(at, points, strict=True)], "line s0")
+    for x, p in zip(at, points, strict=True):
+        half = 4 * len(p.name) + 3
+        if axes.x(x) - half > end:
+            body += _text(axes.x(x), HEIGHT - BOTTOM + 19, p.name)
+            end = axes.x(x) + half
+        kind = "on" if p.chosen else ""
+        body += _line(axes.x(x), axes.y(p.low), axes.x(x), axes.y(p.high), f"whisker {kind}")
+        for each in p.each if len(p.each) > 1 else ():
+            body += _dot(axes.x(x), axes.y(each), 2.2, "each")
+        body += _dot(axes.x(x), axes.y(p.mean), 5, f"point {kind}")
+    return svg(WIDTH, HEIGHT, body, title)
+
+
+def climb(points: Sequence[tuple[int, float, float]], names: tuple[str, str], title: str) -> Markup:
+    """What each try gave as a dot, and the best so far as a line of steps.
+
+    Args:
+        points: (number, value, best so far), shares.
+        names: Of the x axis and of the figure.
+        title: The same in words.
+    """
+    floor = sorted(v for _, v, _ in points)[len(points) // 10]  # a few hopeless tries don't squeeze the rest
+    axes = Axes((0, max(points[-1][0], 1)), spread([floor, *(b for _, _, b in points)]), names, (False, True))
+    marks = sorted({float(round(t)) for t in ticks(0, max(points[-1][0], 1), 6)})
+    body, steps = axes.frame(marks), []
+    for i, (number, _, best) in enumerate(points):
+        steps += [(number, points[i - 1][2])] * (i > 0) + [(number, best)]
+    body += axes.path(steps, "line s0")
+    for number, value, best in points:
+        if value >= axes.y_range[0]:
+            body += _dot(axes.x(number), axes.y(value), 3, "point on" if value == best else "point")
     return svg(WIDTH, HEIGHT, body, title)
 
 
