@@ -96,11 +96,9 @@ def test_every_number_of_a_row(name: str) -> None:
         whole = backbones.create_whole(entry, size).eval()
         bare = backbones.create(entry, size)
     assert row["parameters"] == sum(p.numel() for p in whole.parameters())
-    seen = backbones.create(entry, size, classifier=True).eval() if entry.fixed_size else whole
-    seen.requires_grad_(False)
-    assert row["macs"] == macs(seen, torch.zeros(1, 3, *size))
+    assert row["macs"] == macs(whole.requires_grad_(False), torch.zeros(1, 3, *size))
     assert row["features"] == Network(bare, size).features
-    patch = backbones.patch_px(whole)
+    patch = survey._patch(whole)
     step = patch * -(-8 // patch)
     assert row["smallest"] % step == 0 or row["smallest"] == size[0]
     assert sees(entry, row["smallest"])
@@ -111,7 +109,7 @@ def sees(entry: Entry, side: int) -> bool:
     """Whether a network gives finite scores for an image of noise, built with numbers."""
     try:
         with torch.no_grad(), backbones.seeded(0):
-            net = backbones.create(entry, (side, side), classifier=True).eval()
+            net = backbones.create_whole(entry, (side, side)).eval()
             return bool(net(torch.randn(1, 3, side, side)).isfinite().all())
     except (RequestError, RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError):
         return False

@@ -92,8 +92,6 @@ def measure(entry: Entry) -> Facts:
     if net is None:
         return Facts()
     parameters = sum(p.numel() for p in net.parameters())
-    if entry.fixed_size:  # DINOv2 is published for another size than it is used at
-        net = _or_none(lambda: _built(lambda: backbones.create(entry, size, classifier=True))) or net
     x = _images(3, size)
     work = _or_none(lambda: _work(net, x))
     return Facts(parameters, work, _or_none(lambda: _features(entry)), _smallest_of(entry, net))
@@ -178,7 +176,7 @@ def _smallest_of(entry: Entry, net: nn.Module) -> int | None:
         def see() -> bool:
             fitted = net
             if entry.fixed_size and side != own:
-                fitted = _built(lambda: backbones.create(entry, (side, side), classifier=True))
+                fitted = _built(lambda: backbones.create_whole(entry, (side, side)))
             with quiet(fitted), _Shapes():
                 fitted(_images(3, (side, side)))
             return True
