@@ -7,9 +7,9 @@ from itertools import combinations, pairwise
 from matplotlib.figure import Figure
 
 from sightline.networks.drawing import text_width
-from sightline.networks.folding import Panel
 from sightline.networks.layout import SMALL, Placed
 from sightline.networks.page import Page
+from sightline.networks.parts import Panel
 
 Rectangle = tuple[float, float, float, float]
 

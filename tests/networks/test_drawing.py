@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from sightline.errors import RequestError
 from sightline.networks.dataflow import dataflow
 from sightline.networks.drawing import draw, figure, picture
-from sightline.networks.folding import Arcs, Box, Fork, Panel, Part, fold
+from sightline.networks.folding import fold
 from sightline.networks.layout import Line
+from sightline.networks.parts import Arcs, Box, Fork, Panel, Part
 from tests.networks.pictures import faults, outside
 
 

@@ -6,17 +6,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sightline.networks.folding import Box, Panel, Part, merged, shape_of
+from sightline.networks.folding import merged
 from sightline.networks.layout import GAP, SMALL, Line, Measure, Pen, Placed, Point, Setter, Words
 from sightline.networks.operations import times
+from sightline.networks.parts import Box, Panel, Part, shape_of
 
 _GUTTER, _TURN = 0.42, 0.15
 _WIDEST_ROW = 8.4
 """Inches: at the width of a page, the small type is still about 5 points high."""
 _LOWEST = 0.3
 """Inches: a shape stands above the line that leaves the middle of a box."""
-_OPENING, _TURNING = 0.04, 0.03
+_OPENING, _TURNING = 0.03, 0.03
 """What it costs to take a stage apart and to begin a column, against the logarithm of the page's form."""
+_LENIENT = 0.15
+"""How far a page may be from the wanted form (in the logarithm) before it costs anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Page:
     words: tuple[Words, ...]
 
 
-def arrange(parts: Sequence[Part], measure: Measure, *, ratio: float = 1.45) -> Page:
+def arrange(parts: Sequence[Part], measure: Measure, *, ratio: float = 1.5) -> Page:
     """A whole picture of parts that follow each other, about as wide as a page for its height.
 
     Args:
@@ -54,7 +57,8 @@ def arrange(parts: Sequence[Part], measure: Measure, *, ratio: float = 1.45) -> 
                 continue
             page, filled = _in_columns(columns, setter)
             effort = _OPENING * _count(opened, parts) + _TURNING * len(columns)
-            cost = abs(math.log(page.width / page.height / ratio)) - filled + effort
+            form = abs(math.log(page.width / page.height / ratio))
+            cost = max(0.0, form - _LENIENT) - filled + effort
             tries[key] = round(cost, 6), page
     return min(tries.values(), key=lambda t: t[0])[1]
 
