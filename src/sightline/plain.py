@@ -14,13 +14,16 @@ from typing import Any, Literal, TypeVar
 from sightline.errors import RequestError, unknown
 
 T = TypeVar("T")
+BESIDE: Mapping[str, Any] = types.MappingProxyType({"beside": True})
+"""Metadata of a dataclass's field that is a record: in what people write, its keys stand beside the dataclass's own. The
+field's default is what the record is where none of its keys is given, and what its other keys are where some are."""
 
 
 def from_plain(kind: type[T], value: Mapping[str, Any], what: str) -> T:
     """Build a record from JSON's types, checking every key and type.
 
     Args:
-        kind: A dataclass.
+        kind: A dataclass. The keys of a record that is a field with `BESIDE` stand among its own.
         value: What `store.plain` makes of such a record; absent keys take their defaults.
         what: What is being read, for messages, such as "recipe".
 
@@ -29,12 +32,18 @@ def from_plain(kind: type[T], value: Mapping[str, Any], what: str) -> T:
     """
     hints = typing.get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind) if f.init}  # type: ignore[arg-type]
+    inner = {name: [f.name for f in dataclasses.fields(hints[name])] for name, f in fields.items() if f.metadata == BESIDE}
+    known = [key for name in fields for key in inner.get(name, [name])]
     for key in value:
-        if key not in fields:
-            raise unknown(f"setting in the {what}", key, fields)
+        if key not in known:
+            raise unknown(f"setting in the {what}", key, known)
     arguments: dict[str, Any] = {}
     for name, spec in fields.items():
-        if name in value:
+        if name in inner:
+            standard = {key: getattr(spec.default, key) for key in inner[name]}
+            given = {key: value[key] for key in inner[name] if key in value}
+            arguments[name] = from_plain(hints[name], {**standard, **given}, what)
+        elif name in value:
             arguments[name] = _convert(hints[name], value[name], f"{name!r} in the {what}")
         elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
             raise RequestError(f"the {what} has no {name!r}", f"add {name} to it")

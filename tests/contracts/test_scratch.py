@@ -10,6 +10,7 @@ from sightline import heads, networks
 from sightline.networks.surface import grey, two_columns
 from sightline.networks.whole import Untrained
 from sightline.training import scratch
+from sightline.training.plan import Plan
 from sightline.training.scratch import MEAN, STD, ScratchFit, ScratchSettings
 
 # network, image size in px, classes, how features are pooled
@@ -60,7 +61,7 @@ def by_parts(fit: ScratchFit, images: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("name", "side", "classes", "pool"), NETWORKS)
 def test_parts_are_the_network(name: str, side: int, classes: int, pool: str) -> None:
     images, y = pictures(12, side, classes)
-    settings = ScratchSettings(name, epochs=1, batch_size=6, augment="none")
+    settings = ScratchSettings(name, augment="none", plan=Plan(epochs=1, batch_size=6))
     fit = scratch.fit(images, y, images[:4], y[:4], classes, settings=settings)
     assert fit.network.pool == pool
     assert fit.steps == 2 and np.isfinite(fit.history[0].train_loss)
@@ -76,7 +77,7 @@ def test_parts_are_kept_in_a_file(name: str, side: int, classes: int, pool: str)
     from sightline.training import from_scratch
 
     images, y = pictures(6, side, classes)
-    fit = scratch.fit(images, y, images[:0], y[:0], classes, settings=ScratchSettings(name, epochs=1, batch_size=6))
+    fit = scratch.fit(images, y, images[:0], y[:0], classes, settings=ScratchSettings(name, plan=Plan(epochs=1, batch_size=6)))
     record = from_scratch.record(Recipe(method="scratch", backbone=name), fit, scratch.preprocess(side))
     arrays = networks.tensors(fit.network)
     assert not any(n.startswith(("aux1", "aux2")) for n in arrays)

@@ -14,9 +14,10 @@ from sightline.networks import names
 from sightline.networks.classics import CLASSICS
 from sightline.plain import from_plain
 from sightline.training import augment, scratch
+from sightline.training.plan import Plan
 from sightline.training.scratch import MEAN, STD, ScratchFit, ScratchSettings
 
-TINY = ScratchSettings("cnn(filters=[16, 32])", epochs=8, batch_size=16, learning_rate=0.01)
+TINY = ScratchSettings("cnn(filters=[16, 32])", plan=Plan(epochs=8, batch_size=16, learning_rate=0.01))
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +66,7 @@ def test_arguments_build_the_body_again() -> None:
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:
-    quick = ScratchSettings("cnn(filters=[8])", epochs=2)
+    quick = ScratchSettings("cnn(filters=[8])", plan=Plan(epochs=2))
     (a, *_), (b, *_), (c, *_) = fitted(quick), fitted(quick), fitted(quick, seed=1)
     assert np.array_equal(a.head.arrays["weights"], b.head.arrays["weights"])
     assert not np.array_equal(a.head.arrays["weights"], c.head.arrays["weights"])
@@ -98,11 +99,18 @@ def test_grey_images_are_never_mirrored() -> None:
     assert augment.policy_for(ScratchSettings().augment, images)[1].flip == 0
 
 
+def test_layers_are_named_as_the_network_names_them() -> None:
+    made, *_ = fitted(ScratchSettings("cnn(filters=[8])", plan=Plan(epochs=2)))
+    names_of = {name.rpartition(".")[0] for name, _ in made.made.net.named_parameters()}
+    assert {g.layer for g in made.gradients} == names_of
+    assert [g.epoch for g in made.gradients] == [1] * len(names_of) + [2] * len(names_of)
+
+
 def test_settings_come_from_a_recipe() -> None:
     settings = from_plain(
         ScratchSettings, {"network": "cnn(filters=[16, 32])", "epochs": 3, "augment": "none"}, "settings of scratch"
     )
-    assert settings.network == "cnn(filters=[16, 32])" and settings.epochs == 3
+    assert settings.network == "cnn(filters=[16, 32])" and settings.plan == Plan(epochs=3)
     with pytest.raises(RequestError, match="learning_rat"):
         from_plain(ScratchSettings, {"learning_rat": 0.1}, "settings of scratch")
 
@@ -113,7 +121,7 @@ def test_settings_come_from_a_recipe() -> None:
 )
 def test_settings_outside_their_ranges(wrong: dict[str, object]) -> None:
     with pytest.raises(RequestError, match=next(iter(wrong))):
-        ScratchSettings(**wrong)  # type: ignore[arg-type]
+        from_plain(ScratchSettings, wrong, "settings of scratch")
 
 
 def test_arrays_that_do_not_fit() -> None:

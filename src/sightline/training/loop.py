@@ -1,296 +1,61 @@
-"""The one training loop: a function with one visible `for`, deterministic in its seed, and its history as data."""
+"""The one training loop: a function with one visible `for`, deterministic in its seed, resumable at any step."""
 
 from __future__ import annotations
 
+import hashlib
 import math
-import time
-from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from sightline import store
-from sightline.errors import DataError, SightlineError
+from sightline.errors import DataError, RequestError, SightlineError
 from sightline.heads.problem import Watch
 from sightline.records import Progress, silent
-from sightline.training import augment
+from sightline.training import augment, optimisers
+from sightline.training.checkpoint import Keeper
+from sightline.training.feed import Feed, Pixels, batches, evaluate
+from sightline.training.gradients import measured
+from sightline.training.hardware import forward_of, half_precision, isolated
+from sightline.training.history import Epoch, GradientNorm, Trained, best_of, overfitting, rank
+from sightline.training.losses import Labels, Loss, balanced_weights, mixed
+from sightline.training.pace import Pace
+from sightline.training.plan import Plan
+from sightline.training.state import State, weights_of
 
-Weights = dict[str, Tensor]
-AUXILIARY = 0.3
-"""How much the loss of an auxiliary head counts. Source: Szegedy et al. 2014, "Going deeper with convolutions", section 5."""
-
-# --------------------------------------------------------------------------------------------------- what goes in and out
-
-
-@dataclass(frozen=True, slots=True)
-class Pixels:
-    """Labelled images in memory.
-
-    Args:
-        images: uint8 (n, h, w, 3).
-        y: int64 (n,), class indices.
-    """
-
-    images: np.ndarray
-    y: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How to train. What is trained on what are arguments of `train`.
-
-    Args:
-        epochs: How often every image is seen, at most; the learning rate's course is laid out for all of them.
-        batch_size: Images a step.
-        learning_rate: The highest; AdamW's.
-        weight_decay: AdamW's, on weights of convolutions and linear layers, not on biases and BatchNorm.
-        warm_up: The share of all steps in which the rate rises from a tenth; then it falls along a cosine to nearly 0.
-        label_smoothing: The share of the target that is spread over all classes.
-        clip_norm: The gradient's largest norm.
-        patience: Epochs without a better validation loss after which training stops; 0 never stops early.
-        keep: Which epoch's weights are the result: the one with the best validation loss (the best of many accuracies on
-            a few images is mostly luck), or accuracy (the loss decides between equals), or the last.
-    """
-
-    epochs: int
-    batch_size: int = 64
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.05
-    warm_up: float = 0.2
-    label_smoothing: float = 0.1
-    clip_norm: float = 1.0
-    patience: int = 0
-    keep: Literal["val_loss", "val_accuracy", "last"] = "val_loss"
+__all__ = [
+    "Epoch",
+    "Feed",
+    "GradientNorm",
+    "Pixels",
+    "Plan",
+    "Trained",
+    "balanced_weights",
+    "batches",
+    "evaluate",
+    "half_precision",
+    "overfitting",
+    "train",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Epoch:
-    """One line of the history. Training figures are those of the augmented images on the way, with dropout.
+class Ending:
+    """Why training is over.
 
     Args:
-        epoch: From 1.
-        train_loss, train_accuracy: Means over the epoch.
-        val_loss, val_accuracy: After the epoch, on unchanged images, in float32; NaN without validation images.
-        learning_rate: Of the epoch's last step.
-        seconds: Since training began.
+        note: In words; None where it came to its planned end, or where that was said before.
+        cut: Whether the time budget ended it.
     """
 
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    learning_rate: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What the loop did. The network itself holds the weights of `best_epoch`, in eval mode.
-
-    Args:
-        history: Every epoch that was finished with finite numbers.
-        best_epoch: The one whose weights were kept, from 1.
-        steps: Of the optimiser.
-        seconds: In all.
-        precision: What the convolutions were computed in.
-        cut_by_time: Whether the time budget ended it: another machine might have gone further.
-        notes: What a reader should know, in sentences.
-    """
-
-    history: tuple[Epoch, ...]
-    best_epoch: int
-    steps: int
-    seconds: float
-    precision: Literal["bf16", "f32"]
-    cut_by_time: bool = False
-    notes: tuple[str, ...] = ()
-
-
-# ------------------------------------------------------------------------------------------------------------ rules
-
-
-def half_precision(device: torch.device) -> bool:
-    """Whether training there runs in bfloat16: by what the processor has, never by timing, so that bits are repeatable.
-
-    On a CPU: AVX512_BF16 or AMX (without them bfloat16 is emulated, and slow). On CUDA: what torch says.
-    """
-    if device.type == "cpu":
-        found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # absent from older torch: then float32
-        units = found.get("avx512_bf16") or found.get("amx_bf16")
-        return bool(units and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """An order of images in batches as equal as they can be, none of one image: BatchNorm can't learn from that.
-
-    Example:
-        >>> [len(b) for b in batches(np.arange(9), 4)], [len(b) for b in batches(np.arange(3), 2)]
-        ([3, 3, 3], [3])
-    """
-    return np.array_split(order, max(1, min(math.ceil(len(order) / batch_size), len(order) // 2)))
-
-
-def rate_at(step: int, steps: int, plan: Plan) -> float:
-    """The learning rate of a step (from 0): a straight rise from a tenth of the highest, then half a cosine down.
-
-    Source: Smith 2018, "A disciplined approach to neural network hyper-parameters" (one cycle), with a cosine.
-    """
-    rise = max(1, round(plan.warm_up * steps))
-    if step < rise:
-        return plan.learning_rate * (0.1 + 0.9 * (step + 1) / rise)
-    done = (step - rise + 1) / max(1, steps - rise)
-    return plan.learning_rate * (0.5 + 0.5 * math.cos(math.pi * min(1.0, done))) + 1e-3 * plan.learning_rate
-
-
-def balanced_weights(y: np.ndarray, classes: int) -> np.ndarray:
-    """float32 (k,): n / (k · images of the class), so that every class counts the same; 0 for an absent class."""
-    count = np.bincount(y, minlength=classes)
-    return np.where(count > 0, len(y) / (classes * np.maximum(count, 1)), 0).astype(np.float32)
-
-
-def _optimiser(network: nn.Module, plan: Plan, groups: Sequence[dict[str, Any]] | None = None) -> torch.optim.AdamW:
-    """AdamW, which decays weights alone; over the given groups, or over all that learns."""
-    if groups is not None:
-        return torch.optim.AdamW([dict(group) for group in groups], lr=plan.learning_rate, fused=True)
-    trained = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": plan.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
-
-
-def _seed(seed: int, *purpose: str | int) -> int:
-    """A seed for torch's own generator (dropout, initial weights) as a function of what it is for."""
-    return int(store.stream(seed, *purpose).integers(2**63))
-
-
-# ------------------------------------------------------------------------------------------------------------- data
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """Training images, ready to be augmented: one warp and one colour matrix an image and epoch.
-
-    Args:
-        data: The images.
-        policy: How they are changed.
-        mean, std: The network's normalisation, for pixels in 0 to 1.
-        device: Where the network is; the images are put there once.
-        seed: Of the order and the changes.
-    """
-
-    data: Pixels
-    policy: augment.Policy
-    mean: Sequence[float]
-    std: Sequence[float]
-    device: torch.device
-    seed: int
-    images: Tensor = field(init=False)
-    mean_rgb: np.ndarray = field(init=False)
-    principal: np.ndarray | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "images", torch.from_numpy(np.ascontiguousarray(self.data.images)).to(self.device))
-        colours = [image.mean(axis=(0, 1), dtype=np.float64) for image in self.data.images]
-        object.__setattr__(self, "mean_rgb", np.array(colours).reshape(-1, 3))
-        principal = augment.principal_colours(self.data.images) if self.policy.pca else None
-        object.__setattr__(self, "principal", principal)
-
-    def epoch(self, epoch: int, batch_size: int) -> Generator[tuple[Tensor, Tensor], None, None]:
-        """The batches of an epoch, (n, 3, h, w) float32 and (n,) int64, each made while the one before is learnt from."""
-        n, height, width, _ = self.data.images.shape
-        drawn = augment.draw(self.policy, n, seed=self.seed, epoch=epoch)
-        changes = augment.prepare(
-            drawn,
-            (height, width),
-            self.mean_rgb,
-            self.mean,
-            self.std,
-            padding=self.policy.padding,
-            principal=self.principal,
-        )
-        order = store.stream(self.seed, "order", epoch).permutation(n)
-
-        def make(rows: np.ndarray) -> tuple[Tensor, Tensor]:
-            index = torch.from_numpy(rows).to(self.device)
-            x = augment.apply(self.images[index], changes.rows(rows).to(self.device))
-            return x, torch.from_numpy(self.data.y[rows]).to(self.device)
-
-        plan = batches(order, batch_size)
-        # The worker keeps to one thread of its own: with a second team of threads beside the step's, both wait in turn.
-        threads = torch.get_num_threads()
-        try:
-            with ThreadPoolExecutor(1, "augment", initializer=torch.set_num_threads, initargs=(1,)) as worker:
-                ahead = worker.submit(make, plan[0])
-                for following in plan[1:]:
-                    ready, ahead = ahead, worker.submit(make, following)
-                    yield ready.result()
-                yield ahead.result()
-        finally:
-            torch.set_num_threads(threads)
-
-
-@torch.no_grad()
-def evaluate(network: nn.Module, data: Pixels, mean: Sequence[float], std: Sequence[float], device: torch.device) -> Tensor:
-    """The network's logits on unchanged images: float32 (n, k), computed in float32 and eval mode, on the CPU.
-
-    The network's mode is left as it was.
-    """
-    mode = network.training
-    network.eval()
-    try:
-        out = []
-        for start in range(0, len(data), 64):
-            images = torch.from_numpy(np.ascontiguousarray(data.images[start : start + 64])).to(device)
-            same = augment.unchanged(len(images), mean, std).to(device)
-            out.append(network(augment.apply(images, same)).float().cpu())
-        return torch.cat(out)
-    finally:
-        network.train(mode)
-
-
-def _score(network: nn.Module, feed: Feed, val: Pixels, weight: Tensor | None) -> tuple[float, float]:
-    """Loss and accuracy on the validation images; NaN without any."""
-    if not len(val):
-        return math.nan, math.nan
-    logits, y = evaluate(network, val, feed.mean, feed.std, feed.device), torch.from_numpy(val.y)
-    loss = F.cross_entropy(logits, y, weight=None if weight is None else weight.cpu())
-    return float(loss), float((logits.argmax(dim=1) == y).double().mean())
-
-
-# --------------------------------------------------------------------------------------------------------- the loop
-
-
-def _weights(network: nn.Module) -> Weights:
-    """A copy of all weights and statistics."""
-    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-
-
-def _finite(network: nn.Module, loss: float) -> bool:
-    """Whether the loss and every weight and statistic is a number."""
-    tensors = (t for t in network.state_dict().values() if t.is_floating_point())
-    return math.isfinite(loss) and all(bool(torch.isfinite(t).all()) for t in tensors)
-
-
-def _rank(line: Epoch, plan: Plan) -> tuple[float, float]:
-    """How good an epoch is by what the plan keeps; higher is better. Without validation images the last is the best."""
-    if plan.keep == "last" or math.isnan(line.val_loss):
-        return float(line.epoch), 0.0
-    if plan.keep == "val_loss":
-        return -line.val_loss, line.val_accuracy
-    return line.val_accuracy, -line.val_loss
+    note: str | None = None
+    cut: bool = False
 
 
 def train(
@@ -309,127 +74,261 @@ def train(
     budget_s: float = math.inf,
     progress: Progress = silent,
     watch: Watch | None = None,
+    checkpoint: Path | None = None,
 ) -> Trained:
     """Train a network, in place, on images in memory.
 
-    The same arguments give the same bits on the same machine with the same number of threads: order, augmentation and
-    dropout are functions of the seed and the step, and no choice is made by timing. Only the time budget looks at the
-    clock; where it ends training early, that is said.
+    The same arguments give the same bits on the same machine with the same number of threads: order, augmentation, mixing
+    and dropout are functions of the seed and the step, and no choice is made by timing. Only the time budget looks at the
+    clock; where it ends training early, that is said. Killed at any moment and called again with the same checkpoint, it ends
+    with the same bits too.
 
     Args:
         network: Normalised float (n, 3, h, w) → logits (n, k); in training mode it may give a tuple, the logits first, then
-            those of auxiliary heads, whose losses count `AUXILIARY`. It ends in eval mode with the best epoch's weights.
+            those of auxiliary heads. It ends in eval mode with the best epoch's weights. What requires gradients learns.
         train: What it learns from; two images at least.
         val: What decides when to stop and which weights to keep; may be empty.
         plan: Epochs, rates and the like.
         policy: The augmentation.
         mean, std: The network's normalisation, per channel, for pixels in 0 to 1.
         seed: Every random draw is a function of it.
-        class_weights: float (k,), how much an image of each class counts in the loss; None counts all the same.
+        class_weights: float (k,), how much an image of each class counts in the loss; None does as the plan says.
         groups: Parameter groups for torch, as `Network.parameter_groups` gives them, each with its own `lr`; every group keeps
             its ratio to the plan's rate on the whole course. None takes all that learns at the plan's rate.
         device: Of torch.
         budget_s: When to stop, in seconds, looked at after each epoch.
         progress: Told after each step.
         watch: Told (share of the epochs, validation accuracy) after each epoch; may raise to give up.
+        checkpoint: A folder in which the training is kept on disk; where it holds one, that goes on. None keeps nothing.
 
     Raises:
-        DataError: Fewer than two training images.
-        SightlineError: The loss was not a number already in the first epoch.
+        DataError: Fewer than two training images, or a damaged checkpoint.
+        RequestError: The plan names no number of epochs, or the checkpoint is another training's.
+        SightlineError: The loss was no number from the first epoch on, at half the rate too, or memory does not suffice.
+    """
+    epochs, where = _checked(train, plan), torch.device(device)
+    network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    feed = Feed(train, policy, mean, std, where, seed, plan.sampling)
+    loss, half, epoch_steps = _loss(plan, train, class_weights, where), half_precision(where), _steps(train, plan)
+    optimiser = optimisers.build(network, plan, groups)
+    ratios, steps = [group["lr"] / plan.peak for group in optimiser.param_groups], epochs * epoch_steps
+    state = State.begin(network, optimiser, where, averaged=plan.average > 0)
+    forward = forward_of(network, where, steps)
+    identity = {} if checkpoint is None else _identity(state, plan, feed, val, class_weights)
+
+    with isolated(where), Keeper(state, checkpoint, identity, where).open() as keeper:
+        pace = Pace(state, epochs, len(train), keeper.elapsed)
+        while (ending := _ending(state, plan, epochs, keeper.seconds, budget_s)) is None:
+            network.train()
+            told = pace.told()
+            with closing(feed.epoch(state.epoch + 1, plan.batch_size, skip=state.batch)) as stream:
+                for x, y in stream:
+                    for group, ratio in zip(optimiser.param_groups, ratios, strict=True):
+                        group["lr"] = ratio * state.slowed * plan.rate_at(state.step - state.first_step, steps)
+                    x, labels = mixed(x, y, plan.mixup, seed, state.step)
+                    value, logits = _backward(forward, x, labels, loss, half, seed, state)
+                    if measured(state.batch, epoch_steps):
+                        state.measure()
+                    if plan.clip_norm:
+                        nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
+                    optimiser.step()
+                    state.count(value, (logits.argmax(dim=1) == y).sum(), len(y))
+                    state.take_average(plan.average)
+                    progress(told, state.step - state.first_step, steps)
+                    keeper.after_step()
+            rate = state.slowed * plan.rate_at(state.step - 1 - state.first_step, steps)
+            closed = _close_epoch(state, feed, val, loss, plan, rate, keeper.seconds)
+            keeper.after_epoch()
+            if closed and watch is not None and len(val):
+                watch((state.epoch - state.first_epoch) / epochs, state.history[-1].val_accuracy)
+        keeper.write()
+        seconds = keeper.seconds - state.first_seconds
+
+    network.load_state_dict(state.best)
+    network.eval()
+    return _trained(state, ending, half, seconds)
+
+
+# ------------------------------------------------------------------------------------------------------------- one step
+
+
+def _backward(
+    forward: Callable[[Tensor], Any], x: Tensor, labels: Labels, loss: Loss, half: bool, seed: int, state: State
+) -> tuple[Tensor, Tensor]:
+    """The gradients of one batch, in as many parts as memory asks for, which it is then learnt from from now on.
+
+    Returns:
+        The batch's mean loss and its logits (n, k), neither with a graph.
+
+    Raises:
+        SightlineError: Memory does not suffice for two images.
+    """
+    while True:
+        state.optimiser.zero_grad(set_to_none=True)
+        torch.manual_seed(int(store.stream(seed, "dropout", state.step).integers(2**63)))
+        try:
+            return _by_parts(forward, x, labels, loss, half, state.pieces)
+        except RuntimeError as error:
+            if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+                raise
+            smaller = len(x) // (2 * state.pieces)
+            if smaller < 2:  # BatchNorm cannot learn from one image
+                short = f"the memory does not suffice to learn from {len(x) // state.pieces} images of this size at once"
+                raise SightlineError(short, "take a smaller image_size, or a smaller network") from error
+        state.pieces *= 2
+        state.optimiser.zero_grad(set_to_none=True)
+        if x.device.type == "cuda":
+            torch.cuda.empty_cache()
+        state.notes.append(f"memory ran short: batches are learnt from in {state.pieces} parts of about {smaller} images")
+
+
+def _by_parts(
+    forward: Callable[[Tensor], Any], x: Tensor, labels: Labels, loss: Loss, half: bool, pieces: int
+) -> tuple[Tensor, Tensor]:
+    """Forward and backward of a batch; of its parts one after the other, whose gradients add up to the batch's."""
+    values, found = [], []
+    for rows in np.array_split(np.arange(len(x)), pieces):
+        part = slice(int(rows[0]), int(rows[-1]) + 1)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
+            output = forward(x[part])
+        value = loss(output, labels.rows(part), labels if pieces > 1 else None)
+        value.backward()  # type: ignore[no-untyped-call]
+        values.append(value.detach())
+        found.append((output[0] if isinstance(output, tuple) else output).detach())
+    return (values[0], found[0]) if pieces == 1 else (torch.stack(values).sum(), torch.cat(found))
+
+
+# ------------------------------------------------------------------------------------------------------------- one epoch
+
+
+def _score(network: nn.Module, feed: Feed, val: Pixels, loss: Loss) -> tuple[float, float]:
+    """Loss and accuracy on the validation images; NaN without any."""
+    if not len(val):
+        return math.nan, math.nan
+    logits, y = evaluate(network, val, feed.mean, feed.std, feed.device), torch.from_numpy(val.y)
+    plain = Loss(None if loss.weight is None else loss.weight.cpu())
+    return float(plain(logits, Labels(y))), float((logits.argmax(dim=1) == y).double().mean())
+
+
+def _close_epoch(state: State, feed: Feed, val: Pixels, loss: Loss, plan: Plan, rate: float, seconds: float) -> bool:
+    """Score an epoch and take it into the history, or go back to where it began where its numbers are none."""
+    own = None
+    if state.average is not None:
+        own = weights_of(state.network)
+        state.network.load_state_dict(state.average)
+    train_loss, train_accuracy = float(state.total) / len(feed.data), float(state.right) / len(feed.data)
+    val_loss, val_accuracy = _score(state.network, feed, val, loss)
+    line = Epoch(state.epoch + 1, train_loss, train_accuracy, val_loss, val_accuracy, rate, seconds)
+    good = math.isfinite(train_loss) and state.finite() and (not len(val) or math.isfinite(val_loss))
+    if good:
+        earlier = {past.epoch: past for past in state.history}.get(state.best_epoch)
+        state.finish_epoch(line, best=earlier is None or rank(line, plan.keep) > rank(earlier, plan.keep))
+    if own is not None:
+        state.network.load_state_dict(own)
+    if good:
+        state.keep_good()
+    else:
+        _retreat(state, plan)
+    return good
+
+
+def _retreat(state: State, plan: Plan) -> None:
+    """Go back to the last good state, and on from there at half the rate; the second time it is the end.
+
+    Raises:
+        SightlineError: There is nothing good to end with.
+    """
+    state.go_back()
+    epoch, hint = state.epoch + 1, f"take a smaller learning rate than {plan.peak:g}, such as {plan.peak / 10:g}"
+    if state.slowed == 1:
+        state.slowed = 0.5
+        place = f"the end of epoch {state.epoch}" if state.epoch else "the beginning"
+        state.notes.append(
+            f"the loss was not a number in epoch {epoch}: training went back to {place} and on at half the learning rate"
+        )
+        return
+    if state.best_epoch == 0:
+        raise SightlineError("training diverged: the loss was not a number in the first epoch, at half the rate too", hint)
+    state.slowed = 0.0
+    kept = f"the weights of epoch {state.best_epoch} are kept"
+    state.notes.append(f"training diverged in epoch {epoch} (the loss was not a number, at half the rate too); {kept}; {hint}")
+
+
+# ------------------------------------------------------------------------------------------------- beginning and end
+
+
+def _checked(train: Pixels, plan: Plan) -> int:
+    """The number of epochs.
+
+    Raises:
+        DataError, RequestError: As `train` says.
     """
     if len(train) < 2:
         raise DataError(f"a network cannot be trained on {len(train)} image(s)", "give at least two, of different classes")
-    began, where = time.monotonic(), torch.device(device)
-    feed = Feed(train, policy, mean, std, where, seed)
-    network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser, half = _optimiser(network, plan, groups), half_precision(where)
-    ratios = [group["lr"] / plan.learning_rate for group in optimiser.param_groups]
-    weight = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32, device=where)
-    epoch_steps = len(batches(np.arange(len(train)), plan.batch_size))
-    history: list[Epoch] = []
-    notes: list[str] = []
-    best, best_rank, best_epoch, lowest, cut, step = _weights(network), (-math.inf, 0.0), 0, (math.inf, 0), False, 0
-
-    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        for epoch in range(1, plan.epochs + 1):
-            network.train()
-            total, right = torch.zeros((), device=where), torch.zeros((), device=where)
-            with closing(feed.epoch(epoch, plan.batch_size)) as stream:
-                for x, y in stream:
-                    torch.manual_seed(_seed(seed, "dropout", step))
-                    rate = rate_at(step, plan.epochs * epoch_steps, plan)
-                    for group, ratio in zip(optimiser.param_groups, ratios, strict=True):
-                        group["lr"] = rate * ratio
-                    with torch.autocast(where.type, dtype=torch.bfloat16, enabled=half):
-                        output = network(x)
-                    logits, *auxiliary = (t.float() for t in (output if isinstance(output, tuple) else (output,)))
-                    loss = F.cross_entropy(logits, y, weight=weight, label_smoothing=plan.label_smoothing)
-                    for scores in auxiliary:
-                        loss = loss + AUXILIARY * F.cross_entropy(
-                            scores, y, weight=weight, label_smoothing=plan.label_smoothing
-                        )
-                    optimiser.zero_grad(set_to_none=True)
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
-                    optimiser.step()
-                    total += loss.detach() * len(y)
-                    right += (logits.detach().argmax(dim=1) == y).sum()
-                    step += 1
-                    progress("training", step, plan.epochs * epoch_steps)
-
-            train_loss, train_accuracy = float(total) / len(train), float(right) / len(train)
-            val_loss, val_accuracy = _score(network, feed, val, weight)
-            seconds = time.monotonic() - began
-            if not _finite(network, train_loss) or (len(val) and not math.isfinite(val_loss)):
-                notes.append(_diverged(epoch, best_epoch, plan))
-                break
-            line = Epoch(epoch, train_loss, train_accuracy, val_loss, val_accuracy, rate, seconds)
-            history.append(line)
-            if watch is not None and len(val):
-                watch(epoch / plan.epochs, val_accuracy)
-            if _rank(line, plan) > best_rank:
-                best, best_rank, best_epoch = _weights(network), _rank(line, plan), epoch
-            if not val_loss >= lowest[0]:
-                lowest = (val_loss, epoch)
-            if epoch == plan.epochs:
-                break
-            if plan.patience and epoch - lowest[1] >= plan.patience:
-                notes.append(f"stopped after epoch {epoch}: the validation loss was lowest in epoch {lowest[1]}")
-                break
-            if seconds + seconds / epoch > budget_s:
-                cut = True
-                notes.append(f"cut by the time budget of {budget_s:.0f} s after epoch {epoch} of {plan.epochs}")
-                break
-
-    network.load_state_dict(best)
-    network.eval()
-    precision: Literal["bf16", "f32"] = "bf16" if half else "f32"
-    return Trained(tuple(history), best_epoch, step, time.monotonic() - began, precision, cut, tuple(notes))
+    if plan.epochs is None:
+        raise RequestError("the plan names no number of epochs", "set epochs, such as epochs = 12")
+    return plan.epochs
 
 
-def _diverged(epoch: int, best_epoch: int, plan: Plan) -> str:
-    """What to say of a loss that is no number, or an error where there is nothing to return to."""
-    hint = f"take a smaller learning rate than {plan.learning_rate:g}, such as {plan.learning_rate / 10:g}"
-    if best_epoch == 0:
-        raise SightlineError("training diverged: the loss was not a number in the first epoch", hint)
-    return f"training diverged in epoch {epoch} (the loss was not a number); the weights of epoch {best_epoch} are kept; {hint}"
+def _steps(train: Pixels, plan: Plan) -> int:
+    """Batches an epoch."""
+    return len(batches(np.arange(len(train)), plan.batch_size))
 
 
-# ---------------------------------------------------------------------------------------------------------- history
+def _loss(plan: Plan, train: Pixels, class_weights: np.ndarray | None, device: torch.device) -> Loss:
+    """What is lowered, by the plan."""
+    if class_weights is None and plan.class_weight == "balanced":
+        class_weights = balanced_weights(train.y, int(train.y.max()) + 1)
+    weight = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32, device=device)
+    return Loss(weight, plan.label_smoothing)
 
 
-def overfitting(history: Sequence[Epoch], gap: float = 0.1) -> str | None:
-    """Where overfitting starts, in words, such as "from epoch 7: train 0.98, val 0.64"; None where it doesn't.
+def _identity(state: State, plan: Plan, feed: Feed, val: Pixels, class_weights: np.ndarray | None) -> dict[str, Any]:
+    """What makes a training this one: another one cannot go on from its checkpoint."""
 
-    It starts with the epoch from which on the training accuracy stays more than `gap` above the validation accuracy; the
-    numbers are the last epoch's.
-    """
-    start = None
-    for line in reversed(history):
-        if not line.train_accuracy - line.val_accuracy > gap:
-            break
-        start = line.epoch
-    if start is None:
+    def content(pixels: Pixels) -> str:
+        found = hashlib.sha256(np.ascontiguousarray(pixels.images).data)
+        found.update(np.ascontiguousarray(pixels.y).data)
+        return found.hexdigest()
+
+    groups = [[len(g["params"]), g["lr"], g["weight_decay"]] for g in state.optimiser.param_groups]
+    return {
+        "plan": plan,
+        "augmentation": feed.policy,
+        "seed": feed.seed,
+        "mean": list(feed.mean),
+        "std": list(feed.std),
+        "class_weights": class_weights,
+        "network": store.digest([[name, list(t.shape)] for name, t in state.network.state_dict().items()]),
+        "optimiser": groups,
+        "train": content(feed.data),
+        "val": content(val),
+    }
+
+
+def _ending(state: State, plan: Plan, epochs: int, seconds: float, budget_s: float) -> Ending | None:
+    """Why training is over; None while it is not."""
+    done = state.epoch - state.first_epoch
+    if done >= epochs or state.slowed == 0:
+        return Ending()
+    if done == 0:
         return None
-    last = history[-1]
-    return f"from epoch {start}: train {last.train_accuracy:.2f}, val {last.val_accuracy:.2f}"
+    watched = "val_loss" if plan.keep == "last" else plan.keep
+    best = max(best_of(state.history[state.compared_from :], watched), state.first_epoch)
+    if plan.patience and state.epoch - best >= plan.patience:
+        told = f"the {'validation' if watched.startswith('val') else 'training'} {watched.partition('_')[2]}"
+        way = "lowest" if watched.endswith("loss") else "highest"
+        return Ending(f"stopped after epoch {state.epoch}: {told} was {way} in epoch {best}")
+    used = seconds - state.first_seconds
+    if used + used / done > budget_s:
+        return Ending(f"cut by the time budget of {budget_s:.0f} s after epoch {done} of {epochs}", cut=True)
+    return None
+
+
+def _trained(state: State, ending: Ending, half: bool, seconds: float) -> Trained:
+    """What there is to tell."""
+    precision: Literal["bf16", "f32"] = "bf16" if half else "f32"
+    notes = (*state.notes, *([] if ending.note is None else [ending.note]))
+    return Trained(
+        tuple(state.history), state.best_epoch, state.step, seconds, precision, ending.cut, notes, state.gradient_norms()
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,10 +23,12 @@ from sightline.networks.classics import CLASSICS
 from sightline.networks.search import channels_of
 from sightline.networks.surface import Network, grey, two_columns
 from sightline.networks.whole import Untrained
+from sightline.plain import BESIDE
 from sightline.records import Head, Preprocess, Progress, silent
 from sightline.store import stream
-from sightline.training import augment
-from sightline.training.loop import Epoch, Pixels, Plan, balanced_weights, train
+from sightline.training import augment, finder
+from sightline.training.finder import Rates
+from sightline.training.loop import Epoch, GradientNorm, Pixels, Plan, train
 
 _AUXILIARY = ("aux1", "aux2", "AuxLogits")
 """Heads that only training uses, by the names that torchvision and timm give them."""
@@ -51,44 +55,20 @@ class ScratchSettings:
             arguments don't say otherwise.
         dropout: The share of features that is dropped before the last layer in training, 0 to 0.9, for networks of ours;
             None takes 0.1 for `cnn` and none for others.
-        epochs: 1 to 10,000; None takes as many as `epochs_for` says, by the number and size of images.
-        batch_size: 2 to 4,096.
-        learning_rate: The highest on its course, above 0, at most 1.
-        weight_decay: 0 to 10.
-        label_smoothing: 0 to 0.5.
         augment: A policy of `sightline.training.augment.POLICIES`, or `auto`: `light` for grey images, else `photo`; or
             settings that change one, such as `{"policy": "photo", "rotation": 30}`.
-        patience: Stop after so many epochs without a better validation loss, 0 to 10,000; 0 goes to the end.
-        keep: Which epoch's weights become the classifier.
-        class_weight: `balanced` counts every class the same, however many images it has.
+        plan: How it is trained; in a recipe its keys stand beside the others. Where it names no number of epochs, it is as
+            many as `epochs_for` says, by the number and size of images.
     """
 
     network: str = "cnn"
     dropout: float | None = None
-    epochs: int | None = None
-    batch_size: int = 64
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
     augment: str | Mapping[str, Any] = "auto"
-    patience: int = 0
-    keep: Literal["val_loss", "val_accuracy", "last"] = "val_loss"
-    class_weight: Literal["balanced"] | None = None
+    plan: Plan = field(default=Plan(), metadata=BESIDE)
 
     def __post_init__(self) -> None:
-        ranges: dict[str, tuple[float, float]] = {
-            "dropout": (0, 0.9),
-            "epochs": (1, 10_000),
-            "batch_size": (2, 4096),
-            "learning_rate": (1e-9, 1),
-            "weight_decay": (0, 10),
-            "label_smoothing": (0, 0.5),
-            "patience": (0, 10_000),
-        }
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise RequestError(f"{name} cannot be {value}", f"it lies between {low:g} and {high:g}")
+        if self.dropout is not None and not 0 <= self.dropout <= 0.9:
+            raise RequestError(f"dropout cannot be {self.dropout}", "it lies between 0 and 0.9")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +80,7 @@ class ScratchFit:
         made: The whole network, and what it was built from.
         head: The last linear layer as a logistic head: `weights` float32 (k, d), `bias` float32 (k,).
         history: One line an epoch.
+        gradients: The gradient norm of every layer in every epoch.
         epochs: How many were finished.
         best_epoch: The one whose weights these are.
         steps: Of the optimiser.
@@ -113,6 +94,7 @@ class ScratchFit:
     made: Untrained
     head: Head
     history: tuple[Epoch, ...]
+    gradients: tuple[GradientNorm, ...]
     epochs: int
     best_epoch: int
     steps: int
@@ -120,6 +102,27 @@ class ScratchFit:
     precision: Literal["bf16", "f32"]
     cut_by_time: bool
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What a training begins with.
+
+    Args:
+        made: The whole network, untrained.
+        network: The same as it learns.
+        train: The images.
+        plan: With a number of epochs.
+        augmentation: What `policy` is called.
+        policy: How images are changed.
+    """
+
+    made: Untrained
+    network: nn.Module
+    train: Pixels
+    plan: Plan
+    augmentation: str
+    policy: augment.Policy
 
 
 class _Trainee(nn.Module):
@@ -194,6 +197,7 @@ def fit(
     budget_s: float = math.inf,
     progress: Progress = silent,
     watch: Watch | None = None,
+    checkpoint: Path | None = None,
 ) -> ScratchFit:
     """Train a network from scratch, and split it into a body and a linear head.
 
@@ -209,60 +213,83 @@ def fit(
         budget_s: When to stop, in seconds.
         progress: Told after each step.
         watch: Told after each epoch how good it is; may raise to give up.
+        checkpoint: A folder in which the training is kept on disk; where it holds one, that goes on.
 
     Raises:
         DataError: Images and labels don't fit, or fewer than two images.
         RequestError: The network is unknown, takes no such argument, or is too deep for this image size.
     """
     began = time.monotonic()
-    for pixels, labels in ((images, y), (val_images, val_y)):
-        _check(pixels, labels, classes)
-    name, policy = augment.policy_for(settings.augment, images)
-    seeded = int(stream(seed, "weights").integers(2**63))
-    side = int(images.shape[1])
-    made = networks.untrained(
-        called(settings.network, side), image_size=side, classes=classes, channels=_channels(settings.network), seed=seeded
-    )
-    network = _Trainee(made.net, _dropout(settings, made))
-    plan = Plan(
-        epochs=settings.epochs or epochs_for(len(images), images.shape[1]),
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        label_smoothing=settings.label_smoothing,
-        patience=settings.patience,
-        keep=settings.keep,
-    )
+    _check(val_images, val_y, classes)
+    lesson = prepare(images, y, classes, settings=settings, seed=seed)
     trained = train(
-        network,
-        Pixels(images, y),
+        lesson.network,
+        lesson.train,
         Pixels(val_images, val_y),
-        plan=plan,
-        policy=policy,
+        plan=lesson.plan,
+        policy=lesson.policy,
         mean=MEAN,
         std=STD,
         seed=seed,
-        class_weights=balanced_weights(y, classes) if settings.class_weight == "balanced" else None,
         device=device,
         budget_s=budget_s,
         progress=progress,
         watch=watch,
+        checkpoint=checkpoint,
     )
-    network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    body, head = split(made, classes)
+    lesson.network.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    body, head = split(lesson.made, classes)
     return ScratchFit(
         network=body,
-        made=made,
+        made=lesson.made,
         head=head,
         history=trained.history,
+        gradients=tuple(dataclasses.replace(g, layer=g.layer.removeprefix("net.")) for g in trained.gradients),
         epochs=len(trained.history),
         best_epoch=trained.best_epoch,
         steps=trained.steps,
         seconds=time.monotonic() - began,
         precision=trained.precision,
         cut_by_time=trained.cut_by_time,
-        notes=(f"augmentation: {name}", *trained.notes),
+        notes=(f"augmentation: {lesson.augmentation}", *trained.notes),
     )
+
+
+def find_rate(
+    images: np.ndarray,
+    y: np.ndarray,
+    classes: int,
+    *,
+    settings: ScratchSettings,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress = silent,
+) -> Rates:
+    """Losses by learning rate of the training that `fit` would begin with the same arguments."""
+    lesson = prepare(images, y, classes, settings=settings, seed=seed)
+    return finder.find_rate(
+        lesson.network,
+        lesson.train,
+        plan=lesson.plan,
+        policy=lesson.policy,
+        mean=MEAN,
+        std=STD,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+
+
+def prepare(images: np.ndarray, y: np.ndarray, classes: int, *, settings: ScratchSettings, seed: int) -> Lesson:
+    """What training begins with, of the same arguments as `fit` has."""
+    _check(images, y, classes)
+    augmentation, policy = augment.policy_for(settings.augment, images)
+    seeded, side = int(stream(seed, "weights").integers(2**63)), int(images.shape[1])
+    made = networks.untrained(
+        called(settings.network, side), image_size=side, classes=classes, channels=_channels(settings.network), seed=seeded
+    )
+    plan = dataclasses.replace(settings.plan, epochs=settings.plan.epochs or epochs_for(len(images), side))
+    return Lesson(made, _Trainee(made.net, _dropout(settings, made)), Pixels(images, y), plan, augmentation, policy)
 
 
 def split(made: Untrained, classes: int) -> tuple[Network, Head]:

@@ -1,0 +1,56 @@
+"""How strongly each layer learns: norms of gradients, measured at a few steps of every epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+MEASURED = 8
+"""Steps of an epoch that are measured, as evenly spread as they go; all of them where there are fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """The layers of a network that have parameters which learn.
+
+    Args:
+        network: In whatever state; its parameters are looked at, never changed.
+        names: Of the modules, in the network's order.
+    """
+
+    network: nn.Module
+    names: tuple[str, ...] = field(init=False)
+    _parameters: tuple[nn.Parameter, ...] = field(init=False, repr=False)
+    _layer: tuple[int, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        learning = [(name, p) for name, p in self.network.named_parameters() if p.requires_grad]
+        owners = [name.rpartition(".")[0] for name, _ in learning]
+        names = tuple(dict.fromkeys(owners))
+        index = {name: i for i, name in enumerate(names)}
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "_parameters", tuple(p for _, p in learning))
+        object.__setattr__(self, "_layer", tuple(index[owner] for owner in owners))
+
+    @torch.no_grad()
+    def norms(self) -> Tensor:
+        """float32 (layers,): the norm of each layer's gradient as it is now; 0 where it has none."""
+        device = self._parameters[0].device if self._parameters else torch.device("cpu")
+        there = [(i, p.grad) for i, p in zip(self._layer, self._parameters, strict=True) if p.grad is not None]
+        squares = torch.zeros(len(self.names), device=device)
+        if there:
+            each = torch.stack([n.float() for n in torch._foreach_norm([g for _, g in there])])
+            squares.index_add_(0, torch.tensor([i for i, _ in there], device=device), each.square())
+        return squares.sqrt()
+
+
+def measured(batch: int, batches: int) -> bool:
+    """Whether the gradients of a batch (from 0) of an epoch are measured.
+
+    Example:
+        >>> [b for b in range(20) if measured(b, 20)]
+        [0, 3, 6, 9, 12, 15, 18]
+    """
+    return batch % -(-batches // MEASURED) == 0

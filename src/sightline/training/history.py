@@ -1,0 +1,101 @@
+"""What training leaves behind of every epoch: scores, gradient norms by layer, and in words where overfitting starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One line of the history. Training figures are those of the augmented images on the way, with dropout.
+
+    Args:
+        epoch: From 1.
+        train_loss, train_accuracy: Means over the epoch.
+        val_loss, val_accuracy: After the epoch, on unchanged images, in float32; NaN without validation images.
+        learning_rate: Of the epoch's last step.
+        seconds: Since training began.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GradientNorm:
+    """How strongly one layer learnt in one epoch.
+
+    Args:
+        epoch: From 1.
+        layer: The module's name; the layers of an epoch come in the order of the network, which mostly is that of depth.
+        norm: The Euclidean norm of the loss's gradient over all parameters of the layer, before clipping; the mean over the
+            epoch's steps that were measured.
+    """
+
+    epoch: int
+    layer: str
+    norm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What the loop did. The network itself holds the weights of `best_epoch`, in eval mode.
+
+    Args:
+        history: Every epoch that was finished with finite numbers, those of an earlier run that was continued among them.
+        best_epoch: The one whose weights were kept, from 1.
+        steps: Of the optimiser, in all epochs.
+        seconds: In all.
+        precision: What the convolutions were computed in.
+        cut_by_time: Whether the time budget ended it: another machine might have gone further.
+        notes: What a reader should know, in sentences.
+        gradients: The gradient norm of every layer in every epoch of `history`.
+    """
+
+    history: tuple[Epoch, ...]
+    best_epoch: int
+    steps: int
+    seconds: float
+    precision: Literal["bf16", "f32"]
+    cut_by_time: bool = False
+    notes: tuple[str, ...] = ()
+    gradients: tuple[GradientNorm, ...] = ()
+
+
+def rank(line: Epoch, keep: str) -> tuple[float, float]:
+    """How good an epoch is by what a plan keeps; higher is better. Without validation images the last is the best."""
+    if keep == "last" or math.isnan(getattr(line, keep)):
+        return float(line.epoch), 0.0
+    part, _, metric = keep.partition("_")
+    loss, accuracy = getattr(line, f"{part}_loss"), getattr(line, f"{part}_accuracy")
+    return (-loss, accuracy) if metric == "loss" else (accuracy, -loss)
+
+
+def best_of(history: Sequence[Epoch], keep: str) -> int:
+    """The number of the best epoch, the first of equals; 0 where there is none."""
+    return max(history, key=lambda line: (rank(line, keep), -line.epoch)).epoch if history else 0
+
+
+def overfitting(history: Sequence[Epoch], gap: float = 0.1) -> str | None:
+    """Where overfitting starts, in words, such as "from epoch 7: train 0.98, val 0.64"; None where it doesn't.
+
+    It starts with the epoch from which on the training accuracy stays more than `gap` above the validation accuracy; the
+    numbers are the last epoch's.
+    """
+    start = None
+    for line in reversed(history):
+        if not line.train_accuracy - line.val_accuracy > gap:
+            break
+        start = line.epoch
+    if start is None:
+        return None
+    last = history[-1]
+    return f"from epoch {start}: train {last.train_accuracy:.2f}, val {last.val_accuracy:.2f}"

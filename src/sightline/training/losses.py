@@ -1,0 +1,112 @@
+"""What training lowers: cross-entropy with label smoothing, class weights, mixed labels and auxiliary heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from sightline import store
+
+AUXILIARY = 0.3
+"""How much the loss of an auxiliary head counts. Source: Szegedy et al. 2014, "Going deeper with convolutions", section 5."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a batch is to be taken for.
+
+    Args:
+        y: int64 (n,), class indices.
+        other: int64 (n,), those of the images that were mixed in; None where none were.
+        share: How much `y` counts, 0.5 to 1; `other` counts the rest.
+    """
+
+    y: Tensor
+    other: Tensor | None = None
+    share: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def rows(self, index: slice) -> Labels:
+        """Those of some of the images."""
+        return Labels(self.y[index], None if self.other is None else self.other[index], self.share)
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Cross-entropy. For one sigmoid unit shown as the two columns (0, z) it is the binary one: the softmax over (0, z) is
+    the sigmoid of z.
+
+    Args:
+        weight: float32 (k,), how much an image of each class counts; None counts all the same. Classes beyond its end, which
+            have no images, count nothing.
+        smoothing: The share of the target that is spread over all classes.
+    """
+
+    weight: Tensor | None = None
+    smoothing: float = 0.0
+
+    def __call__(self, output: Tensor | tuple[Tensor, ...], labels: Labels, batch: Labels | None = None) -> Tensor:
+        """The mean over a batch, or a part's contribution to it.
+
+        Args:
+            output: Logits (n, k), or a tuple of these and those of auxiliary heads, which count `AUXILIARY`.
+            labels: Of these n images.
+            batch: The labels of the whole batch, where these are a part of it; the contributions of all parts sum to its mean.
+        """
+        logits, *auxiliary = (t.float() for t in (output if isinstance(output, tuple) else (output,)))
+        value = self._mixed(logits, labels, batch)
+        for scores in auxiliary:
+            value = value + AUXILIARY * self._mixed(scores, labels, batch)
+        return value
+
+    def _mixed(self, scores: Tensor, labels: Labels, batch: Labels | None) -> Tensor:
+        """The loss by both labels of mixed images."""
+        first = self._mean(scores, labels.y, None if batch is None else batch.y)
+        if labels.other is None:
+            return first
+        second = self._mean(scores, labels.other, None if batch is None else batch.other)
+        return labels.share * first + (1 - labels.share) * second
+
+    def _mean(self, scores: Tensor, y: Tensor, whole: Tensor | None) -> Tensor:
+        """The weighted mean over these images, or over the whole batch."""
+        weight = self.weight
+        if weight is not None and len(weight) < scores.shape[1]:
+            weight = F.pad(weight, (0, scores.shape[1] - len(weight)))
+        mean = F.cross_entropy(scores, y, weight=weight, label_smoothing=self.smoothing)
+        if whole is None:
+            return mean
+        return mean * (len(y) / len(whole) if weight is None else weight[y].sum() / weight[whole].sum())
+
+
+def mixed(x: Tensor, y: Tensor, alpha: float, seed: int, step: int) -> tuple[Tensor, Labels]:
+    """Every image of a batch mixed with another one, by the same share; as it is where `alpha` is 0.
+
+    The share is taken from the half of the distribution above 0.5, so that `y` always counts more: mixing is symmetric.
+
+    Source: Zhang et al. 2018, "mixup: beyond empirical risk minimization", equation 2.
+
+    Args:
+        x: float32 (n, 3, h, w).
+        y: int64 (n,).
+        alpha: Both parameters of the Beta distribution.
+        seed, step: What share and partners are functions of.
+    """
+    if alpha == 0:
+        return x, Labels(y)
+    rng = store.stream(seed, "mixup", step)
+    share = float(rng.beta(alpha, alpha))
+    share = max(share, 1 - share)
+    partners = torch.from_numpy(rng.permutation(len(y))).to(y.device)
+    return torch.lerp(x[partners], x, share), Labels(y, y[partners], share)
+
+
+def balanced_weights(y: np.ndarray, classes: int) -> np.ndarray:
+    """float32 (k,): n / (k · images of the class), so that every class counts the same; 0 for an absent class."""
+    count = np.bincount(y, minlength=classes)
+    return np.where(count > 0, len(y) / (classes * np.maximum(count, 1)), 0).astype(np.float32)

@@ -1,0 +1,75 @@
+"""OPTIMISERS: how weights follow from gradients, each with the rate, momentum and decay that it is mostly used with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from sightline.training.plan import Plan
+
+Groups = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Optimiser:
+    """One way to step.
+
+    Args:
+        make: Parameter groups with their rates and decays, and the momentum → torch's optimiser.
+        learning_rate, weight_decay: Where a plan names none.
+        momentum: The same; None where there is no such thing.
+    """
+
+    make: Callable[[Groups, float], torch.optim.Optimizer]
+    learning_rate: float
+    weight_decay: float
+    momentum: float | None = None
+
+
+def build(network: nn.Module, plan: Plan, groups: Sequence[dict[str, Any]] | None = None) -> torch.optim.Optimizer:
+    """A plan's optimiser over the given groups, or over all that learns, biases and BatchNorm without decay.
+
+    Args:
+        network: What `groups` is None of.
+        plan: Optimiser, rate, decay and momentum; given groups have rates and decays of their own.
+        groups: Dicts with `params`, `lr` and `weight_decay`, as `Network.parameter_groups` gives them.
+    """
+    chosen = OPTIMISERS[plan.optimiser]
+    if groups is None:
+        trained = [p for p in network.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim >= 2], "lr": plan.peak, "weight_decay": plan.decay},
+            {"params": [p for p in trained if p.ndim < 2], "lr": plan.peak, "weight_decay": 0.0},
+        ]
+    momentum = plan.momentum if plan.momentum is not None else chosen.momentum or 0.0
+    return chosen.make([dict(group) for group in groups], momentum)
+
+
+def _adamw(groups: Groups, momentum: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, fused=True)
+
+
+def _adam(groups: Groups, momentum: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(groups, fused=True)
+
+
+def _sgd(groups: Groups, momentum: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=1.0, momentum=momentum, nesterov=momentum > 0, fused=True)
+
+
+def _rmsprop(groups: Groups, momentum: float) -> torch.optim.Optimizer:
+    return torch.optim.RMSprop(groups, momentum=momentum)
+
+
+OPTIMISERS: dict[str, Optimiser] = {
+    "adamw": Optimiser(_adamw, learning_rate=3e-3, weight_decay=0.05),
+    "adam": Optimiser(_adam, learning_rate=3e-3, weight_decay=0.0),
+    "sgd": Optimiser(_sgd, learning_rate=0.05, weight_decay=5e-4, momentum=0.9),
+    "rmsprop": Optimiser(_rmsprop, learning_rate=1e-3, weight_decay=0.0, momentum=0.0),
+}
+"""By name, as a plan's `optimiser`."""

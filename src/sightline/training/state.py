@@ -1,0 +1,260 @@
+"""All that changes while a network learns: what a checkpoint holds, and what training goes back to when a loss is no number."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.training.gradients import Layers
+from sightline.training.history import Epoch, GradientNorm
+
+Weights = dict[str, Tensor]
+_EMA_RAMP = 10
+"""The average's decay rises with the steps, (1 + step) / (10 + step), up to the plan's: first weights are soon forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What to learn on from.
+
+    Args:
+        weights: Of the network, statistics included.
+        optimiser: Its tensors, as `index of the parameter/name`.
+        average: The averaged weights, where there are any.
+        step: How many steps led there.
+    """
+
+    weights: Weights
+    optimiser: Weights
+    average: Weights | None
+    step: int
+
+
+@dataclass(slots=True)
+class State:
+    """A training as it stands.
+
+    Args:
+        network, optimiser, layers: What learns, how, and its layers.
+        average: The averaged weights; None where the plan takes none.
+        best: The kept weights.
+        good: The end of the last epoch, or the beginning.
+        total, right: Summed over the epoch's images so far: losses, right answers.
+        norms, measured: Summed gradient norms of each layer in the epoch so far, and how often they were measured.
+        epoch, step, batch: How many epochs, steps and batches of the epoch at hand are done.
+        first_epoch, first_step, first_seconds: Where this plan begins: those of the run that is continued, else 0.
+        compared_from: Epochs up to this one do not compete for the best: they were judged in another way.
+        slowed: What the learning rate is multiplied with: 1; a half after a loss that was no number; 0 after another one,
+            which ends it.
+        pieces: In how many parts a batch is learnt from, for want of memory.
+        history: The epochs that were finished with finite numbers.
+        gradients: float32 (layers,), mean norms of each of these epochs.
+        best_epoch: Whose weights `best` are; 0 for the first ones.
+        seconds: Spent before this process took over.
+        notes: What a reader should know.
+    """
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    layers: Layers
+    average: Weights | None
+    best: Weights
+    good: Snapshot
+    total: Tensor
+    right: Tensor
+    norms: Tensor
+    measured: int = 0
+    epoch: int = 0
+    step: int = 0
+    batch: int = 0
+    first_epoch: int = 0
+    first_step: int = 0
+    first_seconds: float = 0.0
+    compared_from: int = 0
+    slowed: float = 1.0
+    pieces: int = 1
+    history: list[Epoch] = field(default_factory=list)
+    gradients: list[Tensor] = field(default_factory=list)
+    best_epoch: int = 0
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, network: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device, averaged: bool) -> State:
+        """A training that has not begun."""
+        layers, weights = Layers(network), weights_of(network)
+        zero, norms = torch.zeros((), device=device), torch.zeros(len(layers.names), device=device)
+        average = copied(weights) if averaged else None
+        good = Snapshot(weights, {}, None if average is None else copied(average), 0)
+        return cls(network, optimiser, layers, average, weights, good, zero, zero.clone(), norms)
+
+    def count(self, loss: Tensor, right: Tensor, images: int) -> None:
+        """One more step is done."""
+        self.total += loss * images
+        self.right += right
+        self.step += 1
+        self.batch += 1
+
+    def measure(self) -> None:
+        """Take note of the gradients as they are now."""
+        self.norms += self.layers.norms()
+        self.measured += 1
+
+    @torch.no_grad()
+    def take_average(self, decay: float) -> None:
+        """Move the averaged weights towards the network's own; statistics that are whole numbers are taken over."""
+        if self.average is None:
+            return
+        share = 1 - min(decay, (1 + self.step) / (_EMA_RAMP + self.step))
+        for name, value in self.network.state_dict().items():
+            mean = self.average[name]
+            mean.lerp_(value, share) if mean.is_floating_point() else mean.copy_(value)
+
+    def finish_epoch(self, line: Epoch, best: bool) -> None:
+        """Close an epoch whose numbers are finite. The network holds the weights that were scored."""
+        self.history.append(line)
+        self.gradients.append((self.norms / max(self.measured, 1)).cpu())
+        if best:
+            self.best, self.best_epoch = weights_of(self.network), line.epoch
+        self.epoch = line.epoch
+
+    def keep_good(self) -> None:
+        """From here training goes on if the next epoch fails."""
+        average = None if self.average is None else copied(self.average)
+        self.good = Snapshot(weights_of(self.network), optimiser_tensors(self.optimiser), average, self.step)
+        self.clear()
+
+    def go_back(self) -> None:
+        """Undo what was done since the last good state."""
+        self.network.load_state_dict(self.good.weights)
+        load_optimiser(self.optimiser, self.good.optimiser)
+        self.average = None if self.good.average is None else copied(self.good.average)
+        self.step = self.good.step
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin a new epoch's sums."""
+        self.batch = self.measured = 0
+        for sums in (self.total, self.right, self.norms):
+            sums.zero_()
+
+    def finite(self) -> bool:
+        """Whether every weight and statistic is a number."""
+        tensors = (t for t in self.network.state_dict().values() if t.is_floating_point())
+        return all(bool(torch.isfinite(t).all()) for t in tensors)
+
+    def gradient_norms(self) -> tuple[GradientNorm, ...]:
+        """The gradient norms of all epochs, for people."""
+        return tuple(
+            GradientNorm(line.epoch, layer, norm)
+            for line, norms in zip(self.history, self.gradients, strict=True)
+            for layer, norm in zip(self.layers.names, norms.tolist(), strict=True)
+        )
+
+
+# ------------------------------------------------------------------------------------------------------ copies of tensors
+
+
+def copied(weights: Mapping[str, Tensor]) -> Weights:
+    """The same values in memory of their own, laid out in the same way."""
+    return {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+
+def weights_of(network: nn.Module) -> Weights:
+    """A copy of all weights and statistics."""
+    return copied(network.state_dict())
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in optimiser.param_groups for p in group["params"]]
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> Weights:
+    """A copy of what an optimiser remembers, as `index of the parameter/name`."""
+    return {
+        f"{i}/{key}": value.detach().clone()
+        for i, p in enumerate(_parameters(optimiser))
+        for key, value in optimiser.state.get(p, {}).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Let an optimiser remember what `optimiser_tensors` gave, whatever it has learnt since."""
+    parameters, state = _parameters(optimiser), dict[int, dict[str, Tensor]]()
+    for name, value in tensors.items():
+        index, _, key = name.partition("/")
+        parameter = parameters[int(index)]
+        # laid out as the parameter: the fused steps walk through both in the order of memory
+        like = torch.empty_like(parameter, dtype=value.dtype) if value.shape == parameter.shape else torch.empty_like(value)
+        state.setdefault(int(index), {})[key] = like.detach().copy_(value)
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+# --------------------------------------------------------------------------------------------- a state as tensors and facts
+
+_COUNTERS = (
+    *("measured", "epoch", "step", "batch", "first_epoch", "first_step", "first_seconds", "compared_from"),
+    *("slowed", "pieces", "best_epoch"),
+)
+
+
+def packed(state: State) -> tuple[Weights, dict[str, Any]]:
+    """A state as named tensors, and as what JSON can hold. In the midst of an epoch the last good state goes with it."""
+    parts: dict[str, Mapping[str, Tensor]] = {
+        "network": state.network.state_dict(),
+        "optimiser": optimiser_tensors(state.optimiser),
+        "average": state.average or {},
+        "best": state.best,
+        "sums": {"total": state.total, "right": state.right, "norms": state.norms},
+    }
+    if state.gradients:
+        parts["gradients"] = {"norms": torch.stack(state.gradients)}
+    if state.batch:
+        good = state.good
+        parts |= {"good.network": good.weights, "good.optimiser": good.optimiser, "good.average": good.average or {}}
+    tensors = {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+    rows = [{k: None if math.isnan(v) else v for k, v in dataclasses.asdict(line).items()} for line in state.history]
+    facts = {name: getattr(state, name) for name in _COUNTERS}
+    return tensors, {**facts, "good_step": state.good.step, "history": rows, "notes": list(state.notes)}
+
+
+def _line(row: Mapping[str, Any]) -> Epoch:
+    values: dict[str, Any] = {name: math.nan if value is None else value for name, value in row.items()}
+    return Epoch(**values)
+
+
+def unpack(state: State, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Make a state what `packed` was given. The network and the optimiser are those that it has, filled."""
+
+    def part(name: str) -> Weights:
+        return {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
+
+    def alike(values: Mapping[str, Tensor]) -> Weights:
+        """On the device, and laid out, as the network's."""
+        return {name: torch.empty_like(t).copy_(values[name]) for name, t in state.network.state_dict().items()}
+
+    averaged, device = state.average is not None, state.total.device
+    for name in _COUNTERS:
+        setattr(state, name, facts[name])
+    state.notes = list(facts["notes"])
+    state.history = [_line(row) for row in facts["history"]]
+    state.gradients = list(part("gradients").get("norms", torch.zeros(0, 0)))
+    state.network.load_state_dict(part("network"))
+    load_optimiser(state.optimiser, part("optimiser"))
+    state.average = alike(part("average") or part("network")) if averaged else None
+    state.best = alike(part("best"))
+    sums = part("sums")
+    state.total, state.right, state.norms = (sums[name].to(device) for name in ("total", "right", "norms"))
+    if state.batch:
+        average = alike(part("good.average")) if averaged else None
+        state.good = Snapshot(alike(part("good.network")), part("good.optimiser"), average, facts["good_step"])
+    else:
+        average = None if state.average is None else copied(state.average)
+        state.good = Snapshot(weights_of(state.network), optimiser_tensors(state.optimiser), average, state.step)
