@@ -21,7 +21,27 @@ RECIPES = {
     "shortcut": Recipe(method="shortcut"),
     "features": Recipe(method="features", backbone="pixels", head="centroid"),
     "scratch": Recipe(method="scratch", backbone="cnn(filters=[4, 8])", settings={"epochs": 1}),
+    "frozen": Recipe(method="frozen", backbone="resnet10t", weights="random", image_size=32, settings={"epochs": 1}),
+    "finetune": Recipe(
+        method="finetune", backbone="resnet10t", weights="random", image_size=32, settings={"epochs": 1, "unfreeze": 1}
+    ),
+    "warmstart": Recipe(method="warmstart", backbone="EARLIER", settings={"epochs": 1}),
+    "ensemble": Recipe(
+        method="ensemble", settings={"recipe": {"method": "features", "backbone": "pixels", "head": "centroid"}, "seeds": 2}
+    ),
 }
+
+
+def recipe_of(name: str, work: Work, folder: Path) -> Recipe:
+    """The method's recipe; for `warmstart` with an earlier classifier in the folder."""
+    recipe = RECIPES[name]
+    if recipe.backbone != "EARLIER":
+        return recipe
+    kept = np.isin(work.labels, range(4))
+    catalog = work.catalog.rows(kept.tolist())
+    few = dataclasses.replace(work, catalog=catalog, cluster=work.cluster[kept], classes=work.classes[:4])
+    made = methods.fit(few, dataclasses.replace(RECIPES["scratch"], seed=3))[0]
+    return dataclasses.replace(recipe, backbone=str(made.classifier.save(folder / "earlier.safetensors")))
 
 
 @pytest.fixture
@@ -38,7 +58,7 @@ def test_every_method_has_a_recipe_here() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_method_keeps_the_contract(name: str, work: Work, tmp_path: Path) -> None:
-    candidates = methods.fit(work, RECIPES[name])
+    candidates = methods.fit(work, recipe_of(name, work, tmp_path))
     best = candidates[0]
     assert [c.val_accuracy for c in candidates] == sorted((c.val_accuracy for c in candidates), reverse=True)
     held_out = {p for p, s in zip(work.catalog.paths, work.catalog.column("split"), strict=True) if s != "test"}

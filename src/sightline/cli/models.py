@@ -89,6 +89,7 @@ def evaluate(
     catalog: options.CatalogFile,
     out: Annotated[str | None, typer.Option("-o", "--out", metavar="RUN", help="A folder for report and mistakes.")] = None,
     positive: options.Positive = None,
+    crops: options.Crops = None,
     code: options.Code = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
@@ -110,6 +111,7 @@ def evaluate(
             catalog,
             out=out,
             positive=positive,
+            crops=crops,
             code=code,
             device=device,
             progress=progress,
@@ -138,6 +140,7 @@ def predict(
     out: Annotated[
         str | None, typer.Option("-o", "--out", metavar="FILE", help="Also write a CSV with all probabilities.")
     ] = None,
+    crops: options.Crops = None,
     code: options.Code = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
@@ -155,7 +158,7 @@ def predict(
     with console.progress() as progress:
         loaded = classifier.load(options.output(model), code=code)
         answers = loaded.predict(
-            [options.output(path) for path in paths], device=device, progress=progress, cache=store.Cache()
+            [options.output(path) for path in paths], crops=crops, device=device, progress=progress, cache=store.Cache()
         )
     if out is not None:
         store.write_text(options.output(out), answers.to_csv())

@@ -70,6 +70,10 @@ Code = Annotated[
     str | None,
     typer.Option(metavar="FILE.py:FUNCTION", help="What builds the network, where that is your own code; it is run."),
 ]
+Crops = Annotated[
+    int | None,
+    typer.Option(metavar="1|5|10", help="The mean over centre, corners, mirror images; else as the classifier says."),
+]
 Budget = Annotated[str, typer.Option(metavar="TIME", help="How long the methods may take together: 90s, 10m, 1h.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same request.")]
 

@@ -3,6 +3,7 @@
 from sightline.explanation.gradcam import contrast, contribution, gradcam_linear, gradcam_tail
 from sightline.explanation.maps import to_grid
 from sightline.explanation.masks import cell_masks
+from sightline.explanation.members import combine
 from sightline.explanation.methods import METHODS, explain
 from sightline.records import Explanation
 
@@ -10,6 +11,7 @@ __all__ = [
     "METHODS",
     "Explanation",
     "cell_masks",
+    "combine",
     "contrast",
     "contribution",
     "explain",

@@ -225,6 +225,9 @@ def _model(path: Path, wish: Wish) -> Dissected:
 
     loaded = classifier.load(path, code=wish.code)
     card, backbone = loaded.card, loaded.card.backbone
+    if loaded.members:
+        members = ", ".join(c.backbone.name for c in card.members)
+        raise RequestError(f"{path} is an ensemble ({members}), which has no layers of its own", "name one of its members")
     base = None
     if backbone.source not in ("none", "file", "pixels"):
         if backbone.source == "user" and wish.code is None:

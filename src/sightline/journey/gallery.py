@@ -11,7 +11,7 @@ import numpy as np
 
 from sightline import explanation, features, pixels
 from sightline.classifier import Classifier
-from sightline.errors import ImageError
+from sightline.errors import ImageError, RequestError
 from sightline.explanation import draw
 from sightline.records import Catalog, Explanation, Predictions, Preprocess, Progress, silent
 from sightline.store import Cache, atomic_file, stream, write_bytes
@@ -86,9 +86,18 @@ def explain(
 ) -> tuple[list[Explanation], dict[str, str]]:
     """Heatmaps for files.
 
+    Those of an ensemble are the sum of its members', without those that do not look at images.
+
     Returns:
         Explanations of the files that could be read, in order, and the reasons for the others by name.
+
+    Raises:
+        RequestError: No member looks at images, or a method does not fit a member.
     """
+    if classifier.members:
+        return _explain_members(
+            classifier, files, names, targets, cache=cache, device=device, method=method, seed=seed, progress=progress
+        )
     run = classifier.session(cache, device=device, expected=len(files))
     preprocess = classifier.card.backbone.preprocess
     rows, images, maps, errors = features.compute(files, preprocess, run, maps=True, progress=progress)
@@ -112,6 +121,27 @@ def explain(
     return found, {names[i]: e.message for i, e in errors.items()}
 
 
+def _explain_members(
+    classifier: Classifier, files: Sequence[Path], names: Sequence[str], targets: Sequence[int], **own: Any
+) -> tuple[list[Explanation], dict[str, str]]:
+    """Heatmaps of an ensemble: what `explanation.combine` makes of its members'."""
+    parts: list[dict[str, Explanation]] = []
+    shares: list[float] = []
+    errors: dict[str, str] = {}
+    for member, weight in zip(classifier.members, classifier.card.weights, strict=True):
+        if not member.looks_at_images or not weight:
+            continue
+        theirs = [member.classes.index(classifier.classes[t]) for t in targets]
+        found, failed = explain(member, files, names, theirs, **own)
+        parts.append({item.path: item for item in found})
+        shares.append(weight / member.card.temperature)
+        errors |= failed
+    if not parts:
+        raise RequestError("no member of this ensemble looks at the photograph: there is nothing to explain")
+    kept = [name for name in names if name not in errors]
+    return [explanation.combine([part[name] for part in parts], shares) for name in kept], errors
+
+
 def write_explanations(
     folder: Path,
     classifier: Classifier,
@@ -128,7 +158,7 @@ def write_explanations(
     Returns:
         The `explanations` of run.json: mistakes first, the most confident first.
     """
-    if classifier.card.backbone.source in ("none", "file") or not len(predictions):
+    if not _explainable(classifier) or not len(predictions):
         return []
     wrong, right = choose_explained(predictions, seed)
     rows = np.concatenate([wrong, right])
@@ -164,6 +194,12 @@ def write_explanations(
         with atomic_file(folder / "explanations" / "heat.npz") as file:
             np.savez_compressed(file, **{f"{i:03d}": item.heat for i, item in enumerate(found, 1)})  # type: ignore[arg-type]
     return entries
+
+
+def _explainable(classifier: Classifier) -> bool:
+    """Whether it, or for an ensemble one that counts, looks at images."""
+    counted = zip(classifier.members, classifier.card.weights, strict=True)
+    return any(m.looks_at_images and w > 0 for m, w in counted) if classifier.members else classifier.looks_at_images
 
 
 def write_overlay(

@@ -16,11 +16,11 @@ from sightline.classifier import environment
 from sightline.errors import DataError, RequestError, SightlineError, unknown
 from sightline.journey import folder as folders
 from sightline.journey import gallery
+from sightline.journey.climbing import Climbed, climb, finalists
 from sightline.journey.gather import Gathered, gather
-from sightline.journey.request import Plan, Request, check, device_of, make_plan, photos_name, speed_name
+from sightline.journey.request import Plan, Request, check, device_of, make_plan, photos_name
 from sightline.records import Predictions, Progress, Run, silent
 from sightline.store import Cache
-from sightline.training import methods
 from sightline.training.work import Candidate, Work, decided, with_card
 
 Say = Callable[[str], None]
@@ -74,14 +74,15 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     cluster = found.cluster[_usable_rows(found)]
     truncated = request.allow_truncated
     work = Work(usable, cluster, usable.classes, cache, device, progress=progress, allow_truncated=truncated)
-    candidates = climb(plan, work, request.budget_s, say)
+    climbed = climb(plan, work, request.budget_s, say)
+    candidates = climbed.candidates
     clock.lap("methods")
     chosen = choose(candidates)
     say(f"chosen on validation: {chosen.label}")
     chosen = _decided(chosen, request)
     test = _open_test(chosen, work)
     clock.lap("test")
-    data = _describe(request, found, plan, candidates, chosen, test)
+    data = _describe(request, found, plan, climbed, chosen, test)
     data |= folders.write_candidate(folder, chosen, found.catalog, test)
     data["data"]["samples"] = gallery.write_samples(folder, usable, chosen.classifier.card.backbone.preprocess, request.seed)
     shown = test if test is not None and len(test) else chosen.val
@@ -110,41 +111,12 @@ def reuse(folder: Path, *, write_report: bool = True) -> Run | None:
     return done
 
 
-def climb(plan: Plan, work: Work, budget_s: float, say: Say) -> list[Candidate]:
-    """Fit every step of the plan that the budget allows, cheap ones first.
-
-    A step that fails is said and left out; if none works, the first failure is raised.
-    """
-    started = time.perf_counter()
-    candidates: list[Candidate] = []
-    failures: list[SightlineError] = []
-    for step in plan.steps:
-        recipe, left = step.recipe, budget_s - (time.perf_counter() - started)
-        name = f"{recipe.method} on {recipe.backbone}" if recipe.method == "features" else recipe.method
-        if step.why_not is not None or (left <= 0 and candidates):
-            say(f"{name}: left out, {step.why_not or 'the budget is spent'}")
-            continue
-        try:
-            fitted = methods.fit(dataclasses.replace(work, budget_s=max(left, 1.0)), recipe)
-        except SightlineError as error:
-            say(f"{name}: {error.message}")
-            failures.append(error)
-            continue
-        best = fitted[0]
-        _remember_speed(best, work)
-        say(f"{name}: {best.val_accuracy:.3f} ({best.label}, {sum(c.seconds for c in fitted[:1]):.1f} s)")
-        candidates.extend(fitted)
-    if not candidates:
-        raise failures[0] if failures else DataError("no method was tried", "raise --budget")
-    return candidates
-
-
 def choose(candidates: Sequence[Candidate]) -> Candidate:
     """The best on validation: heads of one backbone by all images that they were held out on, methods by common ones.
 
     `shortcut` is never chosen: it does not look at photographs.
     """
-    final = _finalists(candidates)
+    final = finalists(candidates)
     common = set.intersection(*(set(c.val.paths) for c in final))
 
     def rank(c: Candidate) -> tuple[float, float]:
@@ -159,16 +131,6 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
     told = ", ".join(f"{c.label} {_on(c, common).val_accuracy:.1%}" for c in higher)
     mine = f"on the {len(common):,} images that all were held out on: {_on(best, common).val_accuracy:.1%}; {told}"
     return dataclasses.replace(best, note=f"{best.note}; {mine}" if best.note else mine)
-
-
-def _finalists(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The best of each method and backbone; never `shortcut` where there is another."""
-    found: dict[tuple[str, str], Candidate] = {}
-    for c in candidates:
-        key = (c.classifier.card.method, c.classifier.card.backbone.name)
-        if key[0] != "shortcut":
-            found.setdefault(key, c)  # each method gives its best first
-    return list(found.values()) or list(candidates)
 
 
 def _on(candidate: Candidate, paths: set[str]) -> Candidate:
@@ -226,23 +188,16 @@ def _open_test(chosen: Candidate, work: Work) -> Predictions | None:
     return answers.select(answers.y_true >= 0)
 
 
-def _remember_speed(best: Candidate, work: Work) -> None:
-    """How quick a network was here, for the next plan."""
-    computed = best.detail.get("computed", 0)
-    if computed >= 256 and best.classifier.card.backbone.parameters:
-        rate = computed / max(best.seconds, 1e-3)
-        work.cache.write_json(speed_name(best.classifier.card.backbone, work.device), rate)
-
-
 def _describe(
     request: Request,
     found: Gathered,
     plan: Plan,
-    candidates: Sequence[Candidate],
+    climbed: Climbed,
     chosen: Candidate,
     test: Predictions | None,
 ) -> dict[str, Any]:
     """The parts of run.json that are known once the test was opened."""
+    candidates = climbed.candidates
     usable, positive = found.catalog.usable(), chosen.classifier.card.positive
     shortcut = next((c.detail for c in candidates if c.classifier.card.method == "shortcut"), None)
     leaked = {t for t, _ in found.leaks}
@@ -252,7 +207,7 @@ def _describe(
     labels = [chosen.classifier.card.method, chosen.classifier.card.backbone.name]
     ordered = sorted(candidates, key=lambda c: c.val_accuracy)
     rungs = [folders.rung(chosen if _same(c, chosen) else c, _same(c, chosen)) for c in ordered]
-    skipped = [{"method": s.recipe.method, "backbone": s.recipe.backbone, "why": s.why_not} for s in plan.steps if s.why_not]
+    skipped = [{"method": method, "backbone": backbone, "why": why} for method, backbone, why in climbed.skipped]
     return {
         "version": 1,
         "sightline": __version__,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,12 +15,19 @@ from sightline import engine, evaluation, heads, networks
 from sightline.errors import RequestError, WeightsError, unknown
 from sightline.records import Backbone, Catalog, Recipe
 from sightline.store import Cache, digest
-from sightline.training.methods import METHODS
+from sightline.training.finetune import FinetuneSettings
+from sightline.training.methods import LADDER, METHODS, PRETRAINED, sources
 
 SMALL_IMAGE_PX = 64
 """Where half the images are smaller than this, the image itself is tried as features too."""
+BEST = "the best network"
+"""Stands in a recipe's backbone for the network whose features did best."""
+_LEARNING = 10.0
+"""How much longer an image takes in training than a frozen network runs on it: 3 times the arithmetic, in torch."""
 _GENERIC_NETWORK_SPEED = 2.5e9
 """Images a second × parameters of a frozen network on two cores, roughly, until it was measured on this machine."""
+_TRIMMED = ("finetune", "warmstart")
+"""Methods that do as many epochs as the time allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,8 @@ class Plan:
         steps = [s.recipe for s in self.steps if s.why_not is None]
         from sightline import __version__
 
-        return digest([asked, catalog.fingerprint(), weights, steps, __version__])
+        files = [found for step in steps for found in sources(step)]
+        return digest([asked, catalog.fingerprint(), weights, steps, __version__, *files])
 
 
 def check(request: Request) -> None:
@@ -126,9 +134,10 @@ def make_plan(request: Request, catalog: Catalog, cache: Cache, device: str, say
         RequestError: A name is not known.
     """
     request = _with_recipe(request)
-    methods = request.methods or tuple(METHODS)
+    methods = request.methods or LADDER
     small = _median_side(catalog) < SMALL_IMAGE_PX
-    backbones, missing = _backbones(request, cache, small, say) if "features" in methods else ({}, {})
+    backbones, missing = _backbones(request, cache, small, say) if set(methods) & set(PRETRAINED) else ({}, {})
+    learning = {n: b for n, b in backbones.items() if b.is_network}
     steps: list[Step] = []
     for method in (m for m in METHODS if m in methods):
         if method == "features":
@@ -137,14 +146,24 @@ def make_plan(request: Request, catalog: Catalog, cache: Cache, device: str, say
                 steps.append(Step(recipe, _features_seconds(backbone, len(catalog), cache, device)))
         elif method == "scratch":
             steps.append(Step(_recipe(request, "scratch", "cnn"), min(90.0, 5 + len(catalog) * 0.03)))
+        elif method in ("frozen", "finetune"):
+            one = BEST if "features" in methods and len(learning) > 1 else next(iter(learning), "")
+            if learning or request.methods:
+                seconds = _learning_seconds(learning.values(), len(catalog), cache, device)
+                why = None if learning else "no network's weights are here"
+                steps.append(Step(_recipe(request, method, one), min(seconds, max(request.budget_s, 1.0)), why))
+        elif method == "warmstart":
+            steps.append(Step(_recipe(request, method, _earlier(request)), request.budget_s / 2))
         else:
             steps.append(Step(_recipe(request, method, "none"), 1 + len(catalog) / 800))
     total, kept = 0.0, []
     for step in steps:
         over = total + step.seconds > request.budget_s and total > 0
+        if over and step.recipe.method in _TRIMMED and total < request.budget_s:
+            step, over = dataclasses.replace(step, seconds=request.budget_s - total), False
         reason = f"about {step.seconds:.0f} s, more than the budget has left" if over else None
-        total += 0 if over else step.seconds
-        kept.append(dataclasses.replace(step, why_not=reason))
+        total += 0 if over or step.why_not else step.seconds
+        kept.append(dataclasses.replace(step, why_not=step.why_not or reason))
     lines = _lines(catalog, kept, missing, total, request)
     return Plan(tuple(kept), backbones, tuple(lines))
 
@@ -194,15 +213,15 @@ def _with_recipe(request: Request) -> Request:
 def _recipe(request: Request, method: str, backbone: str) -> Recipe:
     if request.recipe is not None and method == request.recipe.method:
         return request.recipe
-    featured = method == "features"
+    pretrained = method in PRETRAINED
     return Recipe(
         method=method,
         backbone=backbone,
-        weights=request.weights if featured else "random",
-        head=request.head if featured else "auto",
-        image_size=request.image_size if method in ("features", "scratch") else None,
+        weights=request.weights if pretrained else "random",
+        head=request.head if method == "features" else "auto",
+        image_size=request.image_size if pretrained or method == "scratch" else None,
         fit=request.fit,  # type: ignore[arg-type]
-        pool=request.pool if featured else "avg",  # type: ignore[arg-type]
+        pool=request.pool if pretrained else "avg",  # type: ignore[arg-type]
         seed=request.seed,
     )
 
@@ -223,6 +242,23 @@ def _features_seconds(backbone: Backbone, images: int, cache: Cache, device: str
     return 8 + images / min(float(rate), 1500.0)
 
 
+def _learning_seconds(backbones: Iterable[Backbone], images: int, cache: Cache, device: str) -> float:
+    """About how long fine-tuning the quickest of some networks takes; the method measures it, and does what the time allows."""
+    quickest = min((_features_seconds(b, images, cache, device) - 8 for b in backbones), default=0.0)
+    return 10 + _LEARNING * FinetuneSettings().epochs * quickest * (0.3 if device != "cpu" else 1.0)
+
+
+def _earlier(request: Request) -> str:
+    """The classifier that `warmstart` begins with.
+
+    Raises:
+        RequestError: None is named.
+    """
+    if not request.backbones:
+        raise RequestError("warmstart needs an earlier classifier", "name it, such as --backbone runs/mine")
+    return request.backbones[0]
+
+
 def _median_side(catalog: Catalog) -> float:
     sides = [min(w, h) for w, h in zip(catalog.column("width"), catalog.column("height"), strict=True) if w and h]
     return float(np.median(sides)) if sides else 0.0
@@ -239,11 +275,11 @@ def _lines(
     lines = [f"{len(catalog):,} images of {len(catalog.classes)} classes; plan for about {_time(total)}:"]
     for step in steps:
         recipe = step.recipe
-        what = f"{recipe.method} on {recipe.backbone}" if recipe.method == "features" else recipe.method
+        what = f"{recipe.method} on {recipe.backbone}" if recipe.method in PRETRAINED and recipe.backbone else recipe.method
         lines.append(f"  {what}: " + (f"left out, {step.why_not}" if step.why_not else _time(step.seconds)))
     if missing:
         lines.append(f"  not at hand: {', '.join(missing)} ({next(iter(missing.values()))})")
-    if not any(s.recipe.method == "features" for s in steps) and "features" in (request.methods or METHODS):
+    if not any(s.recipe.method == "features" for s in steps) and "features" in (request.methods or LADDER):
         lines.append("  no pretrained network can be had here")
     return lines
 

@@ -56,7 +56,7 @@ def train(
     twins = catalogs.duplicates(catalog, cache=cache, progress=progress)
     given = any(catalog.column("split"))
     divided = catalog if given else catalogs.split(catalog, seed=recipe.seed, clusters=twins, progress=progress)
-    identity = digest([recipe, divided.fingerprint(), __version__])
+    identity = digest([recipe, divided.fingerprint(), __version__, *methods.sources(recipe)])
     earlier = reuse(Path(out), write_report=False)
     if earlier is not None and earlier.data.get("id") == identity:
         return earlier
@@ -97,6 +97,7 @@ def evaluate(
     *,
     out: str | None = None,
     positive: str | None = None,
+    crops: int | None = None,
     code: str | None = None,
     device: str = "auto",
     progress: Progress = silent,
@@ -109,6 +110,7 @@ def evaluate(
         catalog: A folder of photographs or a table. Where it has a test split, that is scored; else all of it.
         out: The folder of the result; a name is made where it is None.
         positive: For two classes, whose score the curves are drawn for.
+        crops: Looks at each image, as in `Classifier.predict`.
         code: For a network of the user's own, `file.py:function`.
 
     Returns:
@@ -122,10 +124,12 @@ def evaluate(
     rows = rows.where(split="test") if scored == "test" else rows
     model: Classifier | None = None
     if Path(subject).suffix.lower() == ".csv":
+        if crops is not None:
+            raise RequestError("crops are for a classifier; a table of predictions holds its answers", "leave out --crops")
         answers = match(read_predictions(Path(subject)), rows)
     else:
         model = classifier.load(subject, code=code)
-        answers = model.predict(rows, cache=cache, device=device, progress=progress)
+        answers = model.predict(rows, crops=crops, cache=cache, device=device, progress=progress)
     unlabelled = int((answers.y_true < 0).sum())
     answers = answers.select(answers.y_true >= 0)
     if not len(answers):
@@ -140,7 +144,7 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     clean = answers.select(~seen) if seen.any() and not seen.all() else None
     data: dict[str, Any] = {
-        **_head("evaluate", name, digest([subject, rows.fingerprint()])),
+        **_head("evaluate", name, digest([subject, rows.fingerprint(), *([crops] if crops is not None else [])])),
         "photos": catalog,
         "root": rows.root.as_posix(),
         "subject": subject,
@@ -161,6 +165,7 @@ def evaluate(
     if model is not None:
         card = model.card
         data |= {"method": card.method, "backbone": card.backbone.name, "head": card.head, "precision": dict(card.precision)}
+        data["crops"] = card.crops if crops is None else crops
         if not (card.backbone.source == "user" and code is None):
             data["explanations"] = gallery.write_explanations(
                 folder, model, rows, answers, cache=cache, device=device, seed=0, progress=progress
@@ -254,7 +259,7 @@ def explain(
     """
     cache = Cache() if cache is None else cache
     model = classifier.load(subject, code=code)
-    if model.card.backbone.source in ("none", "file"):
+    if not model.looks_at_images:
         raise RequestError(f"{subject} ({model.card.method}) never looks at the photograph: there is nothing to explain")
     if target is not None and target not in model.classes:
         raise unknown("class", target, model.classes)

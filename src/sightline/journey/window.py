@@ -108,7 +108,7 @@ def explain(
         ImageError: An image cannot be decoded.
         RequestError: The class is not known, or the classifier never looks at the photograph.
     """
-    if model.card.backbone.source in ("none", "file"):
+    if not model.looks_at_images:
         raise RequestError(f"{model.card.method} never looks at the photograph: there is nothing to explain")
     if target is not None and target not in model.classes:
         raise unknown("class", target, model.classes)

@@ -77,6 +77,32 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     started = time.perf_counter()
     settings = from_plain(EnsembleSettings, recipe.settings, "settings of ensemble")
     members = [_loaded(work, name) for name in settings.members] or _seeds(work, recipe, settings)
+    return [_average(work, recipe, members, settings.weights, started)]
+
+
+def of_candidates(work: Work, recipe: Recipe, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The mean of what was fitted in one run on the same splits.
+
+    Raises:
+        DataError: Fewer than two look at images.
+    """
+    started = time.perf_counter()
+    chosen = [c for c in candidates if c.classifier.looks_at_images]
+    if len(chosen) < 2:
+        raise DataError("an ensemble needs two classifiers that look at images", "name more methods or networks")
+    paths = dict(enumerate(work.catalog.paths))
+    members = [Member(c.classifier, _placed(work, c.val, paths)) for c in chosen]
+    return [_average(work, recipe, members, "equal", started)]
+
+
+def _average(
+    work: Work,
+    recipe: Recipe,
+    members: Sequence[Member],
+    asked: tuple[float, ...] | Literal["equal", "validation"],
+    started: float,
+) -> Candidate:
+    """The ensemble of members as a candidate."""
     usable = np.isfinite(np.stack([m.answers for m in members])).all(axis=(0, 2))
     rows = np.array([i for i in work.split("train", "val") if usable[i]], dtype=np.int64)
     if not len(rows):
@@ -84,30 +110,27 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
         raise DataError("no image was held out from every member of the ensemble", hint)
     answers = np.stack([m.answers[rows] for m in members])  # (members, n, k)
     labels = work.labels[rows]
-    weights, mean = _weigh(settings.weights, answers, labels, recipe.seed)
+    weights, mean = _weigh(asked, answers, labels, recipe.seed)
     logits = heads.log_probs(mean)
     temperature = heads.temperature(logits, labels)
     made = combine([m.classifier for m in members], weights.tolist(), work, recipe, temperature)
     notes = [*dict.fromkeys(m.note for m in members if m.note)]
-    if settings.weights == "validation":
-        notes.append(
-            "weights " + ", ".join(f"{w:.2f}" for w in weights) + " by the log loss on held-out images, judged crosswise"
-        )
+    if asked == "validation":
+        shares = ", ".join(f"{w:.2f}" for w in weights)
+        notes.append(f"weights {shares} by the log loss on held-out images, judged crosswise")
     singles = [float((a.argmax(axis=1) == labels).mean()) for a in answers]
     notes.append("alone its members have " + ", ".join(f"{s:.1%}" for s in singles) + " of the same images right")
     paths = tuple(work.catalog.paths[i] for i in rows)
     only_val = np.isin(rows, work.split("val")).all()
-    return [
-        Candidate(
-            classifier=made,
-            label=f"ensemble of {len(members)}",
-            val=Predictions(paths, work.classes, labels, heads.softmax(logits / temperature)),
-            estimate="validation" if only_val else "held-out images of every member",
-            seconds=time.perf_counter() - started,
-            note="; ".join(notes),
-            detail={"weights": [float(w) for w in weights], "members": singles},
-        )
-    ]
+    return Candidate(
+        classifier=made,
+        label=f"ensemble of {len(members)}",
+        val=Predictions(paths, work.classes, labels, heads.softmax(logits / temperature)),
+        estimate="validation" if only_val else "held-out images of every member",
+        seconds=time.perf_counter() - started,
+        note="; ".join(notes),
+        detail={"weights": [float(w) for w in weights], "members": singles},
+    )
 
 
 def combine(

@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from sightline.errors import DataError, unknown
 from sightline.plain import from_plain
 from sightline.records import Backbone, Preprocess, Recipe
+from sightline.store import file_digest
 from sightline.training import ensemble, finetune, from_scratch, frozen, on_features, shortcut, warmstart
 from sightline.training.on_features import FeaturesSettings
 from sightline.training.work import Candidate, Work
 
-__all__ = ["METHODS", "BaselineSettings", "FeaturesSettings", "fit"]
+__all__ = ["LADDER", "METHODS", "PRETRAINED", "BaselineSettings", "FeaturesSettings", "fit", "sources"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,14 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     return sorted(candidates, key=lambda c: (-c.val_accuracy, c.val_log_loss))
 
 
+def sources(recipe: Recipe) -> list[str]:
+    """The SHA-256 of every classifier's file that a recipe begins with: with other files it is another work."""
+    members = recipe.settings.get("members", ()) if recipe.method == "ensemble" else ()
+    named = [recipe.backbone] if recipe.method == "warmstart" else [str(m) for m in members]
+    files = [Path(n) / "classifier.safetensors" if Path(n).is_dir() else Path(n) for n in named]
+    return [file_digest(f) for f in files if f.is_file()]
+
+
 def baseline(work: Work, recipe: Recipe) -> list[Candidate]:
     """Always the most frequent class: what any classifier has to beat."""
     from_plain(BaselineSettings, recipe.settings, "settings of baseline")
@@ -55,6 +65,12 @@ def features(work: Work, recipe: Recipe) -> list[Candidate]:
     """A head, or several, on the features of a frozen backbone: one forward pass per image, or one for each view of it."""
     return on_features.fit(work, recipe, from_plain(FeaturesSettings, recipe.settings, "settings of features"))
 
+
+LADDER = ("baseline", "shortcut", "features", "scratch", "finetune")
+"""What is tried where nobody names methods, cheap ones first. `frozen` learns the same as `features` with views, at more cost;
+`warmstart` and `ensemble` need to be told of what."""
+PRETRAINED = ("features", "frozen", "finetune")
+"""Methods that begin with a network by its name and weights."""
 
 METHODS: dict[str, Callable[[Work, Recipe], list[Candidate]]] = {
     "baseline": baseline,
