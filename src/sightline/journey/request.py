@@ -245,7 +245,7 @@ def _features_seconds(backbone: Backbone, images: int, cache: Cache, device: str
 def _learning_seconds(backbones: Iterable[Backbone], images: int, cache: Cache, device: str) -> float:
     """About how long fine-tuning the quickest of some networks takes; the method measures it, and does what the time allows."""
     quickest = min((_features_seconds(b, images, cache, device) - 8 for b in backbones), default=0.0)
-    return 10 + _LEARNING * FinetuneSettings().epochs * quickest * (0.3 if device != "cpu" else 1.0)
+    return 10 + _LEARNING * (FinetuneSettings().plan.epochs or 1) * quickest * (0.3 if device != "cpu" else 1.0)
 
 
 def _earlier(request: Request) -> str:

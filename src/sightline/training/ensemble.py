@@ -220,7 +220,8 @@ def _seeds(work: Work, recipe: Recipe, settings: EnsembleSettings) -> list[Membe
     for number in range(settings.seeds):
         left = (work.budget_s - (time.perf_counter() - began)) / (settings.seeds - number)
         own = dataclasses.replace(inner, seed=inner.seed + number)
-        best = methods.fit(dataclasses.replace(work, budget_s=max(left, 1.0)), own)[0]
+        kept = None if work.checkpoint is None else work.checkpoint / f"seed-{own.seed}"
+        best = methods.fit(dataclasses.replace(work, budget_s=max(left, 1.0), checkpoint=kept), own)[0]
         found.append(Member(best.classifier, _placed(work, best.val, dict(enumerate(work.catalog.paths)))))
     return found
 

@@ -6,31 +6,30 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sightline import evaluation, heads, networks
 from sightline.classifier import check_crops
 from sightline.errors import SightlineError
-from sightline.plain import from_plain
+from sightline.plain import BESIDE, from_plain
 from sightline.records import Head, Recipe
+from sightline.training.plan import Plan
 from sightline.training.start import (
     Material,
     Result,
     Start,
     check_ranges,
-    class_weights,
     finish,
     gather,
     named,
-    weighted,
 )
 from sightline.training.work import Candidate, Work
 
 if TYPE_CHECKING:
-    from sightline.training.loop import Trained
+    from sightline.training.history import Trained
     from sightline.training.stack import Stack
 
 HEAD_PHASE, NETWORK_PHASE = 1.0, 2.0
@@ -43,38 +42,23 @@ class FinetuneSettings:
 
     Args:
         unfreeze: What learns beside the head: `all`, so many of the last stages, or from one on by its name, such as `layer3`.
-        epochs: Of the network, at most, 1 to 1,000.
-        batch_size: 2 to 4,096.
-        learning_rate: Of the last stage, the highest on its course, above 0, at most 1.
         layer_decay: The factor from a stage's rate to that of the one before it, above 0, at most 1.
         head_rate: The head's rate as a multiple of the last stage's, 0 to 1,000; it has learnt already.
-        weight_decay: 0 to 10.
-        label_smoothing: 0 to 0.5.
         augment: As in `scratch`.
-        patience: Stop after so many epochs without a better validation loss, 0 to 10,000; 0 goes to the end.
-        keep: Which epoch's weights are the result.
-        class_weight: `balanced` counts each class alike; `auto` does so where one has over 3 times another's images.
+        plan: How the second phase is trained; in a recipe its keys stand beside the others. Its learning rate is that of the
+            last stage.
         crops: Looks at each image when it is asked about: 1, 5 or 10.
     """
 
     unfreeze: int | str = "all"
-    epochs: int = 12
-    batch_size: int = 32
-    learning_rate: float = 3e-4
     layer_decay: float = 0.8
     head_rate: float = 1.0
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
     augment: str | Mapping[str, Any] = "auto"
-    patience: int = 0
-    keep: Literal["val_loss", "val_accuracy", "last"] = "val_loss"
-    class_weight: Literal["auto", "balanced", "none"] = "auto"
+    plan: Plan = field(default=Plan(epochs=12, batch_size=32, learning_rate=3e-4), metadata=BESIDE)
     crops: int = 1
 
     def __post_init__(self) -> None:
-        ranges: dict[str, tuple[float, float]] = {"epochs": (1, 1000), "batch_size": (2, 4096), "learning_rate": (1e-9, 1)}
-        ranges |= {"layer_decay": (1e-6, 1), "head_rate": (0, 1000), "weight_decay": (0, 10)}
-        check_ranges(self, {**ranges, "label_smoothing": (0, 0.5), "patience": (0, 10_000)})
+        check_ranges(self, {"layer_decay": (1e-6, 1), "head_rate": (0, 1000)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +104,7 @@ def train(work: Work, recipe: Recipe, start: Start, settings: FinetuneSettings) 
     stack.base.unfreeze(None if settings.unfreeze == "all" else settings.unfreeze)
     left = work.budget_s - (time.perf_counter() - started)
     settings, notes = _within(stack, material, start, settings, left, work.device)
-    recipe = dataclasses.replace(recipe, settings={**recipe.settings, **({"epochs": settings.epochs} if notes else {})})
+    recipe = dataclasses.replace(recipe, settings={**recipe.settings, **({"epochs": settings.plan.epochs} if notes else {})})
     trained = _learn(work, stack, material, start, settings, recipe, left)
     head = stacks.head_of(stack, (), classes, stacks.mean_features(stack, material.train_images, start.backbone))
     tuned = _tuned(stack, start)
@@ -144,7 +128,7 @@ def _head_alone(work: Work, material: Material, settings: FinetuneSettings, seed
         folds=[(np.arange(n), n + np.arange(len(val_y)))],
         refit=False,
         seed=seed,
-        class_weight=weighted(settings.class_weight, y),
+        class_weight=settings.plan.class_weight,
     )
     logits, on_train = fitted.logits[n:], heads.logits(fitted.head, material.train_features)
     row = {
@@ -165,52 +149,42 @@ def _within(
         return settings, ()
     from sightline.training import stack as stacks
 
-    each = 1.15 * stacks.epoch_seconds(stack, material, start.backbone, settings.batch_size, device)
+    each = 1.15 * stacks.epoch_seconds(stack, material, start.backbone, settings.plan.batch_size, device)
     most = int(left_s / each)
     if most < 1:
         why = f"an epoch takes about {each:.0f} s here, and {max(left_s, 0):.0f} s are left"
         raise SightlineError(f"{start.backbone.name} cannot be fine-tuned in the time: {why}", "raise --budget")
-    if most >= settings.epochs:
+    wanted = settings.plan.epochs or 1
+    if most >= wanted:
         return settings, ()
-    note = f"{most} of {settings.epochs} epochs, by the time budget (about {each:.0f} s each)"
-    return dataclasses.replace(settings, epochs=most), (note,)
+    note = f"{most} of {wanted} epochs, by the time budget (about {each:.0f} s each)"
+    return dataclasses.replace(settings, plan=dataclasses.replace(settings.plan, epochs=most)), (note,)
 
 
 def _learn(
     work: Work, stack: Stack, material: Material, start: Start, settings: FinetuneSettings, recipe: Recipe, budget_s: float
 ) -> Trained:
     """The second phase."""
-    from sightline.training import loop
     from sightline.training import stack as stacks
 
-    rate = settings.learning_rate
-    groups = stack.base.parameter_groups(rate, decay=settings.layer_decay, weight_decay=settings.weight_decay)
+    rate, decay = settings.plan.peak, settings.plan.decay
+    groups = stack.base.parameter_groups(rate, decay=settings.layer_decay, weight_decay=decay)
     if settings.head_rate:
         (layer,) = stack.layers()
         own = {"lr": rate * settings.head_rate, "name": "head"}
-        groups.append({"params": [layer.weight], "weight_decay": settings.weight_decay, **own})
+        groups.append({"params": [layer.weight], "weight_decay": decay, **own})
         groups.append({"params": [layer.bias], "weight_decay": 0.0, **own})
     else:
         stack.head.requires_grad_(False)
-    plan = loop.Plan(
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        learning_rate=rate,
-        weight_decay=settings.weight_decay,
-        label_smoothing=settings.label_smoothing,
-        patience=settings.patience,
-        keep=settings.keep,
-    )
     return stacks.learn(
         work,
         stack,
         material,
         start.backbone,
-        plan,
+        settings.plan,
         policy=settings.augment,
         seed=recipe.seed,
         budget_s=budget_s,
-        class_weights=class_weights(settings.class_weight, work.labels[material.train], len(work.classes)),
         groups=groups,
     )
 
@@ -233,6 +207,7 @@ def _fields(alone: _Alone, trained: Trained, notes: tuple[str, ...]) -> dict[str
     return {
         "note": "; ".join(notes) or None,
         "history": [first, *epochs],
+        "gradients": [dataclasses.asdict(row) for row in trained.gradients],
         "overfitting": loop.overfitting(trained.history),
         "steps": trained.steps,
         "detail": {"best_epoch": trained.best_epoch},

@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 from sightline.classifier import check_crops
-from sightline.plain import from_plain
+from sightline.plain import BESIDE, from_plain
 from sightline.records import Recipe
+from sightline.training.plan import Plan
 from sightline.training.start import (
     Result,
     Start,
-    check_ranges,
     check_units,
-    class_weights,
     finish,
     gather,
     named,
@@ -31,35 +30,19 @@ class FrozenSettings:
     Args:
         head: (units, dropout) of each layer of the head before the last one, such as `[[512, 0.3]]`: 1 to 65,536 units, dropout
             0 to 0.95. None at all is a linear head.
-        epochs: At most, 1 to 10,000. Each is a forward pass over all training images.
-        batch_size: 2 to 4,096.
-        learning_rate: The highest on its course, above 0, at most 1; features are brought to about 1 first.
-        weight_decay: 0 to 10.
-        label_smoothing: 0 to 0.5.
         augment: As in `scratch`.
-        patience: Stop after so many epochs without a better validation loss, 0 to 10,000; 0 goes to the end.
-        keep: Which epoch's head is the result.
-        class_weight: `balanced` counts each class alike; `auto` does so where one has over 3 times another's images.
+        plan: How the head is trained; in a recipe its keys stand beside the others. Every epoch is a forward pass over all
+            training images; the rate is meant for features that were brought to about 1.
         crops: Looks at each image when it is asked about: 1, 5 or 10.
     """
 
     head: tuple[tuple[int, float], ...] = ()
-    epochs: int = 15
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.0
     augment: str | Mapping[str, Any] = "auto"
-    patience: int = 0
-    keep: Literal["val_loss", "val_accuracy", "last"] = "val_loss"
-    class_weight: Literal["auto", "balanced", "none"] = "auto"
+    plan: Plan = field(default=Plan(epochs=15, learning_rate=1e-3, label_smoothing=0.0), metadata=BESIDE)
     crops: int = 1
 
     def __post_init__(self) -> None:
         check_units(self.head)
-        ranges: dict[str, tuple[float, float]] = {"epochs": (1, 10_000), "batch_size": (2, 4096), "learning_rate": (1e-9, 1)}
-        ranges |= {"weight_decay": (0, 10), "label_smoothing": (0, 0.5), "patience": (0, 10_000)}
-        check_ranges(self, ranges)
 
 
 def fit(work: Work, recipe: Recipe) -> list[Candidate]:
@@ -78,30 +61,21 @@ def train(work: Work, recipe: Recipe, start: Start, settings: FrozenSettings) ->
     material = gather(work, start)
     classes = len(work.classes)
     stack = stacks.assemble(start, material.train_features, settings.head, classes, recipe.seed, frozen=True)
-    plan = loop.Plan(
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        label_smoothing=settings.label_smoothing,
-        patience=settings.patience,
-        keep=settings.keep,
-    )
     trained = stacks.learn(
         work,
         stack,
         material,
         start.backbone,
-        plan,
+        settings.plan,
         policy=settings.augment,
         seed=recipe.seed,
         budget_s=work.budget_s - (time.perf_counter() - started),
-        class_weights=class_weights(settings.class_weight, work.labels[material.train], classes),
     )
     head = stacks.head_of(stack, settings.head, classes, material.train_features.mean(axis=0))
     fields = {
         "note": "; ".join((*start.notes, *trained.notes)) or None,
         "history": [dataclasses.asdict(epoch) for epoch in trained.history],
+        "gradients": [dataclasses.asdict(row) for row in trained.gradients],
         "overfitting": loop.overfitting(trained.history),
         "steps": trained.steps,
     }

@@ -1,4 +1,7 @@
-"""OPTIMISERS: how weights follow from gradients, each with the rate, momentum and decay that it is mostly used with."""
+"""OPTIMISERS: how weights follow from gradients, each with the rate, momentum and decay that it is mostly used with.
+
+Importing this costs no torch: who only reads settings does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from sightline.training.plan import Plan
 
 Groups = list[dict[str, Any]]
@@ -51,19 +54,27 @@ def build(network: nn.Module, plan: Plan, groups: Sequence[dict[str, Any]] | Non
 
 
 def _adamw(groups: Groups, momentum: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, fused=True)
+    from torch.optim import AdamW
+
+    return AdamW(groups, fused=True)
 
 
 def _adam(groups: Groups, momentum: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(groups, fused=True)
+    from torch.optim import Adam
+
+    return Adam(groups, fused=True)
 
 
 def _sgd(groups: Groups, momentum: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(groups, lr=1.0, momentum=momentum, nesterov=momentum > 0, fused=True)
+    from torch.optim import SGD
+
+    return SGD(groups, lr=1.0, momentum=momentum, nesterov=momentum > 0, fused=True)
 
 
 def _rmsprop(groups: Groups, momentum: float) -> torch.optim.Optimizer:
-    return torch.optim.RMSprop(groups, momentum=momentum)
+    from torch.optim import RMSprop
+
+    return RMSprop(groups, momentum=momentum)
 
 
 OPTIMISERS: dict[str, Optimiser] = {

@@ -143,7 +143,6 @@ def learn(
     policy: str | Mapping[str, Any],
     seed: int,
     budget_s: float,
-    class_weights: np.ndarray | None,
     groups: Sequence[dict[str, Any]] | None = None,
 ) -> loop.Trained:
     """Train what learns of a stack, in place; it comes back to the CPU. A note says which augmentation was used."""
@@ -157,11 +156,12 @@ def learn(
         mean=backbone.preprocess.mean,
         std=backbone.preprocess.std,
         seed=seed,
-        class_weights=class_weights,
         groups=groups,
         device=work.device,
         budget_s=budget_s,
         progress=work.progress,
+        watch=work.watch,
+        checkpoint=work.checkpoint,
     )
     stack.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return trained if name == "none" else _noted(trained, f"augmentation: {name}")

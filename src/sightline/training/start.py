@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sightline import engine, heads, networks
-from sightline.classifier import Classifier, check_crops
+from sightline import engine, networks
+from sightline.classifier import check_crops
 from sightline.errors import DataError, RequestError
-from sightline.records import Backbone, Head, Predictions, Recipe
+from sightline.records import Backbone, Head, Recipe
 from sightline.training import from_scratch, precision
-from sightline.training.work import UNBALANCED, Candidate, Work, adapted, extract, make_classifier, with_card
+from sightline.training.work import UNBALANCED, Candidate, Work, adapted, calibrated, extract, make_classifier, with_card
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +137,6 @@ def check_units(units: tuple[tuple[int, float], ...]) -> None:
             )
 
 
-def class_weights(asked: Literal["auto", "balanced", "none"], y: np.ndarray, classes: int) -> np.ndarray | None:
-    """How much an image of each class counts, float32 (k,), or None for all the same; see `weighted`."""
-    if weighted(asked, y) is None:
-        return None
-    from sightline.training.loop import balanced_weights
-
-    return balanced_weights(y, classes)
-
-
 def weighted(asked: str, labels: np.ndarray) -> Literal["balanced"] | None:
     """Whether classes are weighted, for `auto` by how unlike their sizes are."""
     counts = np.bincount(labels)
@@ -192,20 +183,3 @@ def finish(work: Work, result: Result, material: Material, started: float) -> Ca
         undecodable=material.lost,
         **result.fields,
     )
-
-
-def calibrated(work: Work, classifier: Classifier) -> tuple[Classifier, Predictions]:
-    """A classifier with the temperature that its own answers on validation call for, crops included, and these answers.
-
-    Args:
-        work: With the validation images.
-        classifier: Its temperature is not looked at.
-    """
-    rows = work.catalog.where(split="val")
-    plain = with_card(classifier, temperature=1.0)
-    answers = plain.predict(rows, cache=work.cache, device=work.device, progress=work.progress)
-    answers = answers.select(answers.y_true >= 0)
-    logits = heads.log_probs(answers.probs)
-    temperature = heads.temperature(logits, answers.y_true)
-    done = dataclasses.replace(answers, probs=heads.softmax(logits / temperature), errors={})
-    return with_card(classifier, temperature=temperature), done

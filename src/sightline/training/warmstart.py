@@ -9,11 +9,12 @@ from typing import Any
 
 from sightline import classifier
 from sightline.errors import RequestError, unknown
-from sightline.plain import from_plain
+from sightline.plain import BESIDE, from_plain
 from sightline.records import Recipe
 from sightline.training import finetune, frozen
 from sightline.training.finetune import FinetuneSettings
 from sightline.training.frozen import FrozenSettings
+from sightline.training.plan import Plan
 from sightline.training.start import Start
 from sightline.training.work import Candidate, Work
 
@@ -35,7 +36,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     given = dict(recipe.settings)
     own = from_plain(WarmstartSettings, {k: given.pop(k) for k in ("frozen",) if k in given}, "settings of warmstart")
     kind: Any = FrozenSettings if own.frozen else FinetuneSettings
-    known = [f.name for f in dataclasses.fields(kind)]
+    known = [f.name for f in (*dataclasses.fields(kind), *dataclasses.fields(Plan)) if f.metadata != BESIDE]
     for key in given:
         if key not in known:
             raise unknown("setting in the settings of warmstart", key, ["frozen", *known])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sightline import engine, evaluation, features, pixels
+from sightline import engine, evaluation, features, heads, pixels
 from sightline.classifier import Classifier, backbone_tensors, content_keys, versions
 from sightline.errors import DataError, unknown
 from sightline.heads.problem import Watch
@@ -37,6 +38,7 @@ class Work:
         progress: Told how far it is.
         allow_truncated: Use what truncated images still show.
         watch: Told how good a fit is as it goes; it may raise, to give the fit up.
+        checkpoint: A folder in which a training is kept on disk as it goes; where it holds one, that goes on.
     """
 
     catalog: Catalog
@@ -48,6 +50,7 @@ class Work:
     progress: Progress = silent
     allow_truncated: bool = False
     watch: Watch | None = None
+    checkpoint: Path | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -75,6 +78,7 @@ class Candidate:
         note: What the user should know about it.
         detail: The method's own findings, such as the path of a hyper-parameter.
         history: Rows per epoch, for methods that train.
+        gradients: The gradient norm of every layer in every epoch, as rows of epoch, layer and norm.
         steps: Optimiser steps.
     """
 
@@ -87,6 +91,7 @@ class Candidate:
     note: str | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, float]] = ()
+    gradients: Sequence[Mapping[str, Any]] = ()
     overfitting: str | None = None
     steps: int = 0
 
@@ -209,6 +214,23 @@ def make_classifier(
 def with_card(classifier: Classifier, **changes: Any) -> Classifier:
     """The same classifier with parts of its card replaced."""
     return dataclasses.replace(classifier, card=dataclasses.replace(classifier.card, **changes))
+
+
+def calibrated(work: Work, classifier: Classifier) -> tuple[Classifier, Predictions]:
+    """A classifier with the temperature that its own answers on validation call for, crops included, and these answers.
+
+    Args:
+        work: With the validation images.
+        classifier: Its temperature is not looked at.
+    """
+    rows = work.catalog.where(split="val")
+    plain = with_card(classifier, temperature=1.0)
+    answers = plain.predict(rows, cache=work.cache, device=work.device, progress=work.progress)
+    answers = answers.select(answers.y_true >= 0)
+    logits = heads.log_probs(answers.probs)
+    temperature = heads.temperature(logits, answers.y_true)
+    done = dataclasses.replace(answers, probs=heads.softmax(logits / temperature), errors={})
+    return with_card(classifier, temperature=temperature), done
 
 
 def decided(candidate: Candidate, positive: str | None, criterion: str) -> Candidate:
