@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import struct
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -368,8 +369,18 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
-    """What the numbers were made with: Python, platform, processor, cores, device, versions."""
+    """What the numbers were made with: Python, platform, processor, cores, device, versions.
+
+    Where torch has computed, its threads and the instruction set as well: the last bits of a training depend on them.
+    """
+    torch = sys.modules.get("torch")
+    own = (
+        {}
+        if torch is None
+        else {"threads": torch.get_num_threads(), "instruction_set": torch.backends.cpu.get_cpu_capability()}
+    )
     return {
+        **own,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),

@@ -169,6 +169,8 @@ def _fail(message: str, hint: str | None, code: int) -> None:
 class Bars:
     """A `records.Progress`: a bar per stage on a terminal, gone when it is done; elsewhere one line as a stage begins.
 
+    What a stage says after a colon may change as it goes, such as `training: epoch 3 of 12, loss 0.41`.
+
     Args:
         bars: rich's display, or None where there is no terminal.
     """
@@ -180,16 +182,18 @@ class Bars:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Take a report of progress, from any thread."""
+        name = stage.partition(": ")[0]
         with self._lock:
             if self._bars is None:
-                if stage not in self._stages:
-                    self._stages[stage] = None
-                    print(visible(f"{stage} ({total:,})" if total > 1 else stage), file=sys.stderr, flush=True)
+                if name not in self._stages:
+                    self._stages[name] = None
+                    print(visible(f"{name} ({total:,})" if total > 1 else name), file=sys.stderr, flush=True)
                 return
-            known = total or None
-            if stage not in self._stages:
-                self._stages[stage] = self._bars.add_task(stage.replace("[", r"\["), total=known)
-            self._bars.update(self._stages[stage], completed=done, total=known, visible=not (total and done >= total))
+            known, shown = total or None, stage.replace("[", r"\[")
+            if name not in self._stages:
+                self._stages[name] = self._bars.add_task(shown, total=known)
+            over = bool(total and done >= total)
+            self._bars.update(self._stages[name], description=shown, completed=done, total=known, visible=not over)
 
 
 @contextlib.contextmanager

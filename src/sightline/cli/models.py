@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sightline.cli import console, data, job, listing, options, studies, values
+from sightline.errors import RequestError
+
+if TYPE_CHECKING:
+    from sightline.records import Recipe, Run
 
 Subject = Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run's folder, or a classifier's .safetensors file.")]
 
@@ -36,30 +40,50 @@ def networks(
 
 @console.guarded
 def train(
-    catalog: options.CatalogFile,
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="What to do, in TOML.")],
+    catalog: Annotated[
+        str | None, typer.Argument(metavar="CATALOG", help="A table made by scan or split, or a folder of photographs.")
+    ] = None,
+    recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="What to do, in TOML.")] = None,
     out: Annotated[str, typer.Option("-o", "--out", metavar="RUN", help="The run's folder.")] = "runs/train",
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe or of its settings.")
     ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Short for --set epochs=N.")] = None,
     sweeps: studies.Sweeps = None,
     seeds: studies.Seeds = 1,
     device: options.Device = "auto",
     resume: options.Resume = False,
+    continued: Annotated[
+        str | None,
+        typer.Option(
+            "--continue", metavar="RUN", help="Learn on from the end of a finished run; catalog and recipe may be left out."
+        ),
+    ] = None,
+    find_rate: Annotated[
+        bool, typer.Option("--find-rate", help="Only look for a good learning rate, and draw the loss at each.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Train one classifier on a catalog as a recipe says.
 
-    With --sweep or --seeds many, as runs below RUN: then a table says which setting is best, and how sure that is.
+    Interrupted, the same command with --resume goes on at that very step, and ends with the same bits. With --sweep or
+    --seeds many, as runs below RUN: then a table says which setting is best, and how sure that is.
 
     \b
     Examples:
       sightline train catalog.csv recipes/cats.toml -o runs/cats --set seed=1
+      sightline train --continue runs/cats --epochs 10 -o runs/cats-longer
+      sightline train catalog.csv recipes/cats.toml -o runs/cats --find-rate
       sightline train catalog.csv recipes/cats.toml -o runs/turned --sweep augment.rotation=0,15,45 --seeds 3
     """
-    from sightline import inputs, journey, store
+    from sightline import inputs, journey, records, store
 
-    chosen = inputs.read_recipe(options.output(recipe), options.assignments(changes))
+    before = None if continued is None else records.Run.load(options.output(continued))
+    catalog, recipe = _sources(catalog, recipe, before)
+    settled = {**options.assignments(changes), **({} if epochs is None else {"epochs": epochs})}
+    chosen = inputs.read_recipe(options.output(recipe), settled)
+    if find_rate:
+        return _find_rate(catalog, chosen, out, device, as_json)
     if sweeps or seeds != 1:
         return studies.sweep(catalog, chosen, sweeps, seeds, out, device, as_json)
     with console.progress() as progress:
@@ -69,6 +93,7 @@ def train(
             chosen,
             options.output(out),
             resume=resume,
+            continued=before,
             device=device,
             progress=progress,
             cache=store.Cache(),
@@ -78,6 +103,34 @@ def train(
         return console.print_json(value)
     console.print_line(f"validation accuracy  {job.interval(value['val'])}  ({value['method']}, {value['seconds']:.1f} s)")
     console.print_line(f"classifier           {value['classifier']}")
+
+
+def _sources(catalog: str | None, recipe: str | None, before: Run | None) -> tuple[str, str]:
+    """Catalog and recipe: those that are named, else those of the run that is continued."""
+    if before is not None:
+        catalog = str(before.folder / "catalog.csv") if catalog is None else catalog
+        recipe = str(before.folder / "recipe.toml") if recipe is None else recipe
+    if catalog is None or recipe is None:
+        missing = "CATALOG" if catalog is None else "RECIPE"
+        raise RequestError(f"train lacks {missing}", "write sightline train CATALOG RECIPE, or --continue RUN")
+    return catalog, recipe
+
+
+def _find_rate(catalog: str, recipe: Recipe, out: str, device: str, as_json: bool) -> None:
+    """`train --find-rate`."""
+    from sightline import store
+    from sightline.journey import single
+
+    place = options.output(out)
+    plot = place if place.suffix.lower() in (".svg", ".png") else place / "learning-rate.svg"
+    with console.progress() as progress:
+        table = data.open_catalog(catalog, progress)
+        found = single.find_rate(table, recipe, plot, device=device, progress=progress, cache=store.Cache())
+    if as_json:
+        told = {"learning_rate": found.suggestion, "plot": str(plot), "rates": found.rates, "losses": found.losses}
+        return console.print_json(told)
+    console.print_line(f"suggestion  {found.suggestion:g}  (--set learning_rate={found.suggestion:g})")
+    console.print_line(f"plot        {plot}")
 
 
 @console.guarded

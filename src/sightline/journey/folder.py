@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import numpy as np
 
 from sightline import catalog as catalogs
 from sightline import evaluation
+from sightline.plain import csv_safe
 from sightline.records import Catalog, Predictions, Recipe, Run
-from sightline.store import plain, write_json, write_text
+from sightline.store import plain, write_bytes, write_json, write_text
+from sightline.training import events
 from sightline.training.work import Candidate
 
 MOST_LISTED = 200
@@ -47,16 +50,28 @@ def _toml_value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> str | None:
-    """Write `history.csv`. Returns its name, None where there is nothing to write."""
-    if not history:
+def write_history(folder: Path, candidate: Candidate) -> str | None:
+    """Write `history.csv`, `gradients.csv` and an event file for TensorBoard.
+
+    Returns:
+        The first one's name, None where there is nothing to write.
+    """
+    if not candidate.history:
         return None
-    text = io.StringIO()
-    rows = csv.DictWriter(text, list(history[0]), lineterminator="\n")
-    rows.writeheader()
-    rows.writerows(history)
-    write_text(folder / "history.csv", text.getvalue())
+    write_text(folder / "history.csv", table(candidate.history))
+    if candidate.gradients:
+        write_text(folder / "gradients.csv", table(candidate.gradients))
+    write_bytes(folder / events.FILE_NAME, events.of_history(candidate.history, candidate.gradients, time.time()))
     return "history.csv"
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as the text of a CSV."""
+    text = io.StringIO()
+    out = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    out.writeheader()
+    out.writerows({key: csv_safe(v) if isinstance(v, str) else v for key, v in row.items()} for row in rows)
+    return text.getvalue()
 
 
 def write_candidate(folder: Path, candidate: Candidate, catalog: Catalog, test: Predictions | None) -> dict[str, Any]:
@@ -87,7 +102,7 @@ def write_candidate(folder: Path, candidate: Candidate, catalog: Catalog, test: 
             "positive": card.positive,
             "fitted_on": candidate.estimate,
         },
-        "history": write_history(folder, candidate.history),
+        "history": write_history(folder, candidate),
         "overfitting": candidate.overfitting,
         "epochs": len(candidate.history),
         "steps": candidate.steps,

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from sightline.classifier import Classifier, environment
 from sightline.errors import DataError, RequestError, unknown
 from sightline.inputs import read_predictions
 from sightline.journey import folder as folders
-from sightline.journey import gallery
+from sightline.journey import gallery, plots, resuming
 from sightline.journey.gather import open_photos
 from sightline.journey.main import Say, reuse, run
 from sightline.journey.request import Request, slug
@@ -25,6 +25,10 @@ from sightline.store import Cache, atomic_file, digest, write_text
 from sightline.training import methods
 from sightline.training.work import Work, decided
 
+if TYPE_CHECKING:
+    from sightline.catalog import Duplicates
+    from sightline.training.finder import Rates
+
 
 def train(
     catalog: Catalog,
@@ -32,31 +36,37 @@ def train(
     out: Path,
     *,
     resume: bool = False,
+    continued: Run | None = None,
     device: str = "auto",
     progress: Progress = silent,
     cache: Cache | None = None,
 ) -> Run:
     """Carry one recipe out. The test split is not opened.
 
+    What trains by epochs keeps itself in the folder's `checkpoint` as it goes, and leaves there what a later run can continue.
+
     Args:
         catalog: With or without splits; without, 15 % go to validation and 20 % to the test.
         recipe: What to do.
         out: The run's folder.
-        resume: Give a finished run of the same recipe and images back as it is.
+        resume: Go on with what was interrupted in that folder, and end with the same bits as if it had not been; a finished
+            run of the same recipe and images is given back as it is, asked for or not.
+        continued: A finished run whose weights and optimiser go on, for as many epochs as the recipe says; the history is
+            appended.
         device: `auto`, `cpu`, `cuda`, or `mps`.
         progress, cache: As everywhere.
 
     Raises:
-        RequestError: The folder holds a run of another recipe or of other images.
+        RequestError: The folder holds a run of another recipe or of other images, finished or interrupted, or there is
+            nothing to continue.
     """
     started = time.perf_counter()
     evaluation.check_criterion(recipe.threshold)
     cache = Cache() if cache is None else cache
     device = engine.choose_device(device)
-    twins = catalogs.duplicates(catalog, cache=cache, progress=progress)
-    given = any(catalog.column("split"))
-    divided = catalog if given else catalogs.split(catalog, seed=recipe.seed, clusters=twins, progress=progress)
-    identity = digest([recipe, divided.fingerprint(), __version__, *methods.sources(recipe)])
+    divided, twins = _divided(catalog, recipe, cache, progress)
+    before = [] if continued is None else [continued.data.get("id")]
+    identity = digest([recipe, divided.fingerprint(), __version__, *methods.sources(recipe), *before])
     earlier = reuse(Path(out), write_report=False)
     if earlier is not None and earlier.data.get("id") == identity:
         return earlier
@@ -65,10 +75,10 @@ def train(
         raise RequestError(f"the run in {out} {what}", "name another folder with -o")
     usable = divided.usable()
     clusters = catalogs.together(divided, twins)[[p is None for p in divided.column("problem")]]
-    work = Work(usable, clusters, usable.classes, cache, device, progress=progress)
-    best = decided(methods.fit(work, recipe)[0], recipe.positive, recipe.threshold)
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    kept = resuming.begin(folder, recipe, usable, resume=resume, continued=continued)
+    work = Work(usable, clusters, usable.classes, cache, device, progress=progress, checkpoint=kept)
+    best = decided(methods.fit(work, recipe)[0], recipe.positive, recipe.threshold)
     data: dict[str, Any] = {
         **_head("train", folder.name, identity),
         "photos": str(divided.root),
@@ -83,12 +93,55 @@ def train(
         "undecodable": best.undecodable,
         "mistakes": evaluation.mistakes(best.val),
         "mistakes_in": "val",
+        "continued": None if continued is None else {"run": continued.folder.as_posix(), "epochs": continued.data["epochs"]},
     }
     data |= folders.write_candidate(folder, best, divided, None)
     data |= {"environment": environment(device), "seconds": time.perf_counter() - started}
     done = folders.finish(folder, data)
+    resuming.finish(kept)
     report.write_report([done], folder / "report.html")
     return done
+
+
+def find_rate(
+    catalog: Catalog,
+    recipe: Recipe,
+    out: Path,
+    *,
+    device: str = "auto",
+    progress: Progress = silent,
+    cache: Cache | None = None,
+) -> Rates:
+    """Look for a good learning rate for a recipe, on its training images, and draw what each rate leads to.
+
+    Args:
+        catalog, recipe, device, progress, cache: As of `train`.
+        out: The plot, which ends in .svg or .png.
+
+    Raises:
+        RequestError: The method has no learning rate that could be found, or the file is no plot.
+        SightlineError: No rate made the loss fall.
+    """
+    cache = Cache() if cache is None else cache
+    if recipe.method not in methods.FINDERS:
+        known = ", ".join(methods.FINDERS)
+        raise RequestError(f"the learning rate of {recipe.method} cannot be looked for", f"methods that have one: {known}")
+    plots.check(out)
+    divided, twins = _divided(catalog, recipe, cache, progress)
+    usable = divided.usable()
+    clusters = catalogs.together(divided, twins)[[p is None for p in divided.column("problem")]]
+    work = Work(usable, clusters, usable.classes, cache, engine.choose_device(device), progress=progress)
+    found = methods.FINDERS[recipe.method](work, recipe)
+    plots.rate_plot(found, out, f"Learning-rate range test: {recipe.method} of {recipe.backbone}")
+    return found
+
+
+def _divided(catalog: Catalog, recipe: Recipe, cache: Cache, progress: Progress) -> tuple[Catalog, Duplicates]:
+    """The catalog with its splits, made where it has none, and which images are the same."""
+    twins = catalogs.duplicates(catalog, cache=cache, progress=progress)
+    if any(catalog.column("split")):
+        return catalog, twins
+    return catalogs.split(catalog, seed=recipe.seed, clusters=twins, progress=progress), twins
 
 
 def evaluate(

@@ -8,8 +8,10 @@ Source: tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.proto
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 FILE_NAME = "events.out.tfevents.sightline"
 """TensorBoard knows an event file by the part `tfevents`."""
@@ -87,3 +89,30 @@ def event_file(scalars: Iterable[tuple[float, int, Mapping[str, float]]], began:
         )
         out.append(_record(_event(wall_time, step, _field(5, _BYTES, summary))))
     return b"".join(out)
+
+
+def of_history(history: Sequence[Mapping[str, float]], gradients: Sequence[Mapping[str, Any]], ended: float) -> bytes:
+    """The event file of a training: an event an epoch, its numbers under `train/…` and `val/…`, gradient norms by layer.
+
+    Args:
+        history: A row an epoch; what is no number is left out.
+        gradients: Rows of epoch, layer and norm.
+        ended: When training ended, in seconds since 1970; the history says how long each epoch had taken.
+    """
+    norms: dict[int, dict[str, float]] = {}
+    for row in gradients:
+        norms.setdefault(row["epoch"], {})[f"gradient/{row['layer']}"] = row["norm"]
+    began = ended - max((s for row in history if math.isfinite(s := row.get("seconds", 0.0))), default=0.0)
+    moments = []
+    for row in history:
+        values = {_tag(key): value for key, value in row.items() if key not in ("epoch", "seconds") and math.isfinite(value)}
+        seconds = row.get("seconds", 0.0)
+        at = began + (seconds if math.isfinite(seconds) else 0.0)
+        moments.append((at, int(row["epoch"]), {**values, **norms.get(int(row["epoch"]), {})}))
+    return event_file(moments, began)
+
+
+def _tag(key: str) -> str:
+    """A column's name as TensorBoard groups it: `val_loss` is `val/loss`."""
+    part, _, rest = key.partition("_")
+    return f"{part}/{rest}" if part in ("train", "val") else key

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
+import os
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,11 +20,16 @@ from sightline.networks import names
 from sightline.plain import from_plain
 from sightline.records import Backbone, Predictions, Preprocess, Recipe
 from sightline.store import plain
-from sightline.training.work import Candidate, Work, adapted, make_classifier, with_card
+from sightline.training.work import Candidate, Work, adapted, calibrated, make_classifier, with_card
 
 if TYPE_CHECKING:
-    from sightline.training.scratch import ScratchFit
+    from sightline.training.finder import Rates
+    from sightline.training.scratch import ScratchFit, ScratchSettings
 
+log = logging.getLogger("sightline")
+
+LARGE_BYTES = 1_000_000_000
+"""From this size on decoded images lie in a memory-mapped file and not in memory."""
 SMALL_PX, LARGE_PX = 32, 64
 """The image size that is taken where the recipe names none: the smaller one where half the images are not larger."""
 
@@ -29,10 +39,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     from sightline.training import loop, scratch
 
     started = time.perf_counter()
-    settings = from_plain(scratch.ScratchSettings, {"network": recipe.backbone, **recipe.settings}, "settings of scratch")
-    preprocess = adapted(work, scratch.preprocess(recipe.image_size or own_image_size(work, settings.network)))
-    if recipe.fit is not None:
-        preprocess = dataclasses.replace(preprocess, fit=recipe.fit)
+    settings, preprocess = _settled(work, recipe)
     lost: dict[str, list[dict[str, str]]] = {}
     train, images = decode(work, work.split("train"), preprocess, lost)
     val, val_images = decode(work, work.split("val"), preprocess, lost)
@@ -50,23 +57,54 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
         budget_s=work.budget_s,
         progress=work.progress,
         watch=work.watch,
+        checkpoint=work.checkpoint,
     )
     classifier, val_probs = _classifier(work, recipe, fitted, preprocess, val_images, work.labels[val])
     paths = work.catalog.paths
+    answers = Predictions(tuple(paths[i] for i in val), work.classes, work.labels[val], val_probs)
+    if settings.crops > 1:
+        classifier, answers = calibrated(work, with_card(classifier, crops=settings.crops))
     return [
         Candidate(
             classifier=classifier,
             label=f"{recipe.backbone} at {preprocess.size[0]} px from scratch",
-            val=Predictions(tuple(paths[i] for i in val), work.classes, work.labels[val], val_probs),
+            val=answers,
             estimate="validation",
             seconds=time.perf_counter() - started,
             undecodable=lost,
             note="; ".join(fitted.notes) or None,
             history=[dataclasses.asdict(epoch) for epoch in fitted.history],
+            gradients=[dataclasses.asdict(row) for row in fitted.gradients],
             overfitting=loop.overfitting(fitted.history),
             steps=fitted.steps,
         )
     ]
+
+
+def find_rate(work: Work, recipe: Recipe) -> Rates:
+    """Losses by learning rate of the training that the recipe would begin."""
+    from sightline.training import scratch
+
+    settings, preprocess = _settled(work, recipe)
+    rows, images = decode(work, work.split("train"), preprocess, {})
+    return scratch.find_rate(
+        images,
+        work.labels[rows],
+        len(work.classes),
+        settings=settings,
+        seed=recipe.seed,
+        device=work.device,
+        progress=work.progress,
+    )
+
+
+def _settled(work: Work, recipe: Recipe) -> tuple[ScratchSettings, Preprocess]:
+    """The recipe's settings, and how files become what the network sees."""
+    from sightline.training import scratch
+
+    settings = from_plain(scratch.ScratchSettings, {"network": recipe.backbone, **recipe.settings}, "settings of scratch")
+    preprocess = adapted(work, scratch.preprocess(recipe.image_size or own_image_size(work, settings.network)))
+    return settings, preprocess if recipe.fit is None else dataclasses.replace(preprocess, fit=recipe.fit)
 
 
 def _classifier(
@@ -121,7 +159,7 @@ def decode(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The rows that give pixels, and their images uint8 (m, h, w, 3); the others go to `lost`."""
     files, contents = work.catalog.files(), work.catalog.column("content")
-    images = np.empty((len(rows), *preprocess.size, 3), dtype=np.uint8)
+    images = room((len(rows), *preprocess.size, 3), work.cache.root)
     good = np.ones(len(rows), dtype=bool)
     batches: Any = pixels.batches([files[i] for i in rows], preprocess, batch_size=64, contents=[contents[i] for i in rows])
     for batch in batches:
@@ -131,4 +169,29 @@ def decode(
             split = work.catalog.column("split")[rows[index]]
             lost.setdefault(split, []).append({"path": work.catalog.paths[rows[index]], "problem": error.message})
         work.progress("decoding", int(batch.index[-1]) + 1 if len(batch.index) else 0, len(rows))
-    return rows[good], images[good]
+    kept = np.flatnonzero(good)
+    for place, row in enumerate(kept):
+        if place != row:
+            images[place] = images[row]
+    return rows[good], images[: len(kept)]
+
+
+def room(shape: tuple[int, ...], folder: Path) -> np.ndarray:
+    """An array uint8 to fill: in memory, or from `LARGE_BYTES` on in a memory-mapped file without a name, which goes with it.
+
+    Args:
+        shape: Of the array.
+        folder: On whose disk the file would be.
+    """
+    size_bytes = math.prod(shape)
+    if size_bytes < LARGE_BYTES:
+        return np.empty(shape, dtype=np.uint8)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size_bytes)  # a full disk shows now, and not as a crash later
+            return np.memmap(file, dtype=np.uint8, mode="r+" if hasattr(os, "posix_fallocate") else "w+", shape=shape)
+    except OSError as error:
+        log.warning("decoded images cannot be laid out in %s (%s); they go to memory", folder, error.strerror)
+        return np.empty(shape, dtype=np.uint8)

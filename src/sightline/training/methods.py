@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +18,10 @@ from sightline.training import ensemble, finetune, from_scratch, frozen, on_feat
 from sightline.training.on_features import FeaturesSettings
 from sightline.training.work import Candidate, Work
 
-__all__ = ["LADDER", "METHODS", "PRETRAINED", "BaselineSettings", "FeaturesSettings", "fit", "sources"]
+if TYPE_CHECKING:
+    from sightline.training.finder import Rates
+
+__all__ = ["FINDERS", "LADDER", "METHODS", "PRETRAINED", "BaselineSettings", "FeaturesSettings", "fit", "sources"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,9 @@ LADDER = ("baseline", "shortcut", "features", "scratch", "finetune")
 `warmstart` and `ensemble` need to be told of what."""
 PRETRAINED = ("features", "frozen", "finetune")
 """Methods that begin with a network by its name and weights."""
+
+FINDERS: dict[str, Callable[[Work, Recipe], Rates]] = {"scratch": from_scratch.find_rate}
+"""Method → losses by learning rate of what a recipe would train."""
 
 METHODS: dict[str, Callable[[Work, Recipe], list[Candidate]]] = {
     "baseline": baseline,
