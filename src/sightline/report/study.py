@@ -17,6 +17,7 @@ from sightline.report.page import TEMPLATES, templates
 from sightline.report.words import clean, count, date, decimal, duration, percent, percent_range, short
 from sightline.store import write_text
 
+MOST_BARS = 10
 MOST_ROWS = 25
 """Trials that are shown at once; the others fold away."""
 
@@ -112,16 +113,26 @@ def _sweep(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _compared(c: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One paired test, in percentage points."""
-    by_seed = [100 * v for v in c["by_seed"]]
     return {
         "name": short(rows[c["b"]]["label"], 60),
-        "difference": f"{100 * c['difference']:+.1f}",
-        "interval": f"{100 * c['low']:+.1f} to {100 * c['high']:+.1f}",
-        "by_seed": f"{min(by_seed):+.1f} to {max(by_seed):+.1f}" if len(by_seed) > 1 else "",
+        "difference": _points(c["difference"]),
+        "interval": f"{_points(c['low'])} to {_points(c['high'])}",
+        "by_seed": f"{_points(min(c['by_seed']))} to {_points(max(c['by_seed']))}" if len(c["by_seed"]) > 1 else "",
         "p": _p(c["p"]),
         "corrected": _p(c["p_corrected"]),
         "told_apart": c["told_apart"],
     }
+
+
+def _points(share: float) -> str:
+    """A difference of shares in percentage points.
+
+    Example:
+        >>> _points(-0.0001), _points(0.0834)
+        ('0.0', '+8.3')
+    """
+    rounded = round(100 * share, 1)
+    return f"{rounded:+.1f}" if rounded else "0.0"
 
 
 def _p(p: float) -> str:
@@ -187,8 +198,8 @@ def _tune(data: Mapping[str, Any]) -> dict[str, Any]:
         "figure": svg.climb(points, ("trial", "accuracy, and the best so far"), title) if len(points) > 1 else None,
         "importance": [
             {"name": clean(name), "bar": svg.share_bar(value / top), "share": percent(value, 0)}
-            for name, value in sorted(data["importance"].items(), key=lambda item: -item[1])
-            if top > 0
+            for name, value in sorted(data["importance"].items(), key=lambda item: -item[1])[:MOST_BARS]
+            if value >= 0.005
         ],
         "ruler": svg.ruler(start),
         "rows": rows[:MOST_ROWS],
@@ -220,7 +231,7 @@ def _against_default(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The winner against the recipe as it is, and what choosing has cost, as facts."""
     c, worth = data["comparison"], data["optimism"]
     facts = [
-        ("Difference", f"{100 * c['difference']:+.1f} percentage points ({100 * c['low']:+.1f} to {100 * c['high']:+.1f})"),
+        ("Difference", f"{_points(c['difference'])} percentage points ({_points(c['low'])} to {_points(c['high'])})"),
         ("McNemar's exact p", _p(c["p"])),
     ]
     if worth is not None and worth["chosen_among"] > 1:
@@ -229,7 +240,7 @@ def _against_default(data: Mapping[str, Any]) -> list[tuple[str, str]]:
                 "On other images",
                 f"about {100 * worth['optimism']:.1f} points less: chosen among {worth['chosen_among']}",
             ),
-            ("Gain on halves", f"{100 * worth['gain']:+.1f} points, chosen on one half of the images, scored on the other"),
+            ("Gain on halves", f"{_points(worth['gain'])} points, chosen on one half of the images, scored on the other"),
         ]
     return facts
 

@@ -253,7 +253,8 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
         ((0.9, 0.95), (0.3, 1.0))
     """
     low, high = math.floor(min(values) * 20 + 1e-9) / 20, math.ceil(max(values) * 20 - 1e-9) / 20
-    return low, min(1.0, max(high, low + 0.05)) if low < 1 else 1.0
+    low = min(low, 0.95)
+    return low, round(max(high, low + 0.05), 2)
 
 
 def ranges(points: Sequence[Ranged], names: tuple[str, str], title: str, *, log: bool = False) -> Markup:
@@ -301,7 +302,7 @@ def climb(points: Sequence[tuple[int, float, float]], names: tuple[str, str], ti
     body += axes.path(steps, "line s0")
     for number, value, best in points:
         if value >= axes.y_range[0]:
-            body += _dot(axes.x(number), axes.y(value), 3, "point on" if value == best else "point")
+            body += _dot(axes.x(number), axes.y(value), 4, "point on" if value == best else "point")
     return svg(WIDTH, HEIGHT, body, title)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from sightline import evaluation, heads, networks
 from sightline.errors import RequestError, unknown
-from sightline.plain import from_plain
+from sightline.plain import BESIDE, from_plain
 from sightline.records import Recipe
 from sightline.store import Cache, plain
 from sightline.training import ensemble, finetune, frozen, shortcut, warmstart
@@ -39,23 +39,34 @@ def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     own = {f.name for f in dataclasses.fields(Recipe)} - {"settings"}
     first = {key: value for key, value in changes.items() if key in own}
     recipe = from_plain(Recipe, {**plain(recipe), **first}, "recipe")
-    fields = {f.name: f for kind in settings_of(recipe) for f in dataclasses.fields(kind)}
+    known = {key: value for kind in settings_of(recipe) for key, value in _defaults(kind).items()}
     settings: dict[str, Any] = dict(recipe.settings)
     for key, value in changes.items():
         if key in first:
             continue
         name, *inner = key.removeprefix(_SETTINGS).split(".")
-        if name not in fields:
-            raise unknown(f"key in a recipe of {recipe.method}", key, [*sorted(own), *fields])
-        settings[name] = _reached(key, settings.get(name, _default(fields[name])), inner, value) if inner else value
+        if name not in known:
+            raise unknown(f"key in a recipe of {recipe.method}", name, [*sorted(own), *known])
+        settings[name] = _reached(key, settings.get(name, known[name]), inner, value) if inner else value
     return dataclasses.replace(recipe, settings=settings)
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    """What a setting is where nobody says otherwise."""
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    return field.default_factory() if field.default_factory is not dataclasses.MISSING else None
+def _defaults(kind: type) -> dict[str, Any]:
+    """Every key of a method's settings, and what it is where nobody says otherwise."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        made = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        found |= _keys(made) if field.metadata == BESIDE else {field.name: made}
+    return found
+
+
+def _keys(record: Any) -> dict[str, Any]:
+    """A record's keys and values as people write them, those of a record beside the others among them."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        found |= _keys(value) if field.metadata == BESIDE else {field.name: value}
+    return found
 
 
 def _reached(key: str, current: Any, inner: list[str], value: Any) -> Any:
@@ -90,10 +101,10 @@ def build(recipe: Recipe) -> dict[str, Any]:
     *first, last = settings_of(recipe)
     made: list[Any] = []
     for kind in first:
-        own = {f.name: given.pop(f.name) for f in dataclasses.fields(kind) if f.name in given}
+        own = {key: given.pop(key) for key in _defaults(kind) if key in given}
         made.append(from_plain(kind, own, f"settings of {recipe.method}"))
     made.append(from_plain(last, given, f"settings of {recipe.method}"))
-    return {f.name: getattr(part, f.name) for part in made for f in dataclasses.fields(part)}
+    return {key: value for part in made for key, value in _keys(part).items()}
 
 
 def check(recipe: Recipe, classes: int, cache: Cache) -> None:
@@ -116,7 +127,10 @@ def check(recipe: Recipe, classes: int, cache: Cache) -> None:
 
         augment.policy_for(policy, np.zeros((1, 8, 8, 3), dtype=np.uint8))
     if recipe.method == "scratch":
-        networks.untrained(network_of(recipe), image_size=recipe.image_size, classes=classes, meta=True, cache=cache)
+        from sightline.training import scratch
+
+        called = scratch.called(network_of(recipe), recipe.image_size or scratch.IMAGE_SIZE)
+        networks.untrained(called, image_size=recipe.image_size, classes=classes, meta=True, cache=cache)
     elif recipe.method == "warmstart":
         if not Path(recipe.backbone).exists():
             hint = 'set backbone to a run\'s folder or a classifier.safetensors, such as backbone = "runs/mine"'

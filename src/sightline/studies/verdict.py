@@ -11,7 +11,7 @@ from sightline import evaluation
 from sightline.records import Predictions, Recipe
 from sightline.store import plain
 from sightline.studies import comparing
-from sightline.studies.changing import shown
+from sightline.studies.changing import build, shown
 from sightline.studies.tune import COMPLETE, FAILED, PRUNED, REJECTED, REPEATED, STARTUP, Asked, Trial, quiet
 
 
@@ -78,7 +78,8 @@ def summarise(
 
 def changed(before: Recipe, after: Recipe) -> dict[str, Any]:
     """The keys of a recipe, settings included, that another one holds with another value."""
-    a, b = ({**{k: v for k, v in plain(r).items() if k != "settings"}, **plain(r.settings)} for r in (before, after))
+    a = {**plain(before), **plain(build(before))}
+    b = {**{k: v for k, v in plain(after).items() if k != "settings"}, **plain(after.settings)}
     heads = {"head_settings": after.settings["head"]} if "head" in after.settings else {}
     own = {k: v for k, v in b.items() if k != "head" and a.get(k) != v}
     return {**({"head": after.head} if after.head != before.head else {}), **heads, **own}
@@ -116,10 +117,11 @@ def words(
             f"noise (p = {comparison['p']:.2g}): the recipe as it is may be as good."
         )
     if worth is not None and worth.chosen_among > 1:
+        less = f"about {100 * worth.optimism:.1f} percentage points less" if worth.optimism >= 5e-4 else "hardly less"
+        gain = round(100 * worth.gain, 1)
         said.append(
-            f"It was chosen among {worth.chosen_among} trials on the same {images:,} images: on others expect about "
-            f"{100 * worth.optimism:.1f} percentage points less. Chosen on one half and scored on the other, the gain over the "
-            f"recipe as it is was {100 * worth.gain:+.1f} points."
+            f"It was chosen among {worth.chosen_among} trials on the same {images:,} images: on others expect {less}. Chosen "
+            f"on one half and scored on the other, the gain over the recipe as it is was {gain or 0.0:+.1f} points."
         )
     if max_parameters is not None and default.parameters > max_parameters:
         said.append(f"The recipe as it is has {default.parameters:,} parameters, more than {max_parameters:,.0f}.")

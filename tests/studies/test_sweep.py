@@ -1,0 +1,200 @@
+"""Sweeps: same split for all, resumable, the same twice, and what is said of them is what they hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sightline import studies
+from sightline.errors import DataError, RequestError, SightlineError
+from sightline.inputs import read_predictions, read_recipe
+from sightline.journey import single, study
+from sightline.records import Catalog, Predictions, Recipe
+from sightline.store import Cache
+from sightline.studies.sweep import MOST_FITS, Outcome
+
+TIMES = ("created", "seconds", "name", "photos")
+
+
+def without_times(data: Any) -> Any:
+    """A study's data without what differs between two equal ones."""
+    if isinstance(data, dict):
+        return {k: without_times(v) for k, v in data.items() if k not in TIMES}
+    return [without_times(v) for v in data] if isinstance(data, list) else data
+
+
+def predictions(right: np.ndarray) -> Predictions:
+    probs = np.where(right[:, None], [0.8, 0.2], [0.3, 0.7])
+    return Predictions(tuple(f"{i}.png" for i in range(len(right))), ("a", "b"), np.zeros(len(right), dtype=np.int64), probs)
+
+
+def test_a_plan_is_the_grid_under_every_seed() -> None:
+    fits = studies.plan(Recipe(seed=5), {"head": ["ridge", "knn"], "image_size": [8, 16]}, 2)
+    assert [(f.setting["head"], f.setting["image_size"], f.seed) for f in fits] == [
+        (h, s, seed) for h in ("ridge", "knn") for s in (8, 16) for seed in (5, 6)
+    ]
+    assert [f.recipe.seed for f in fits] == [5, 6] * 4
+    assert len({f.name for f in fits}) == 8
+    assert fits[0].name.startswith("head-ridge-image-size-8-seed-5-")
+    assert fits == studies.plan(Recipe(seed=5), {"head": ["ridge", "knn"], "image_size": [8, 16]}, 2)
+
+
+@pytest.mark.parametrize(
+    ("sweeps", "seeds", "words"),
+    [
+        ({"hed": ["knn"]}, 1, "no key in a recipe of features 'hed'"),
+        ({"head": []}, 1, "--sweep head names no value"),
+        ({"head": ["knn", "knn"]}, 1, "--sweep head names a value twice"),
+        ({"seed": [1, 2]}, 1, "seeds are not swept like other keys"),
+        ({"head": ["knn"]}, 0, "--seeds cannot be 0"),
+        ({"image_size": list(range(8, 8 + MOST_FITS))}, 2, "this sweep has 2,000 fits"),
+    ],
+)
+def test_a_wrong_plan_is_refused(sweeps: dict[str, list[Any]], seeds: int, words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        studies.plan(Recipe(), sweeps, seeds)
+
+
+def test_the_table_and_the_words_by_hand() -> None:
+    """12 images, two seeds; 15 is right on all, 0 on all but one under one seed, 90 on half of them."""
+    fits = studies.plan(Recipe(method="scratch"), {"augment.rotation": [0, 15, 90]}, 2)
+    whole, but_one, half = np.ones(12, bool), np.arange(12) > 0, np.arange(12) % 2 == 0
+    rights = [whole, but_one, whole, whole, half, half]
+    outcomes = [Outcome(predictions(r), 2.0 + i, 7) for i, r in enumerate(rights)]
+    found = studies.summarise(Recipe(method="scratch"), fits, outcomes)
+    assert [row["label"] for row in found["settings"]] == ["0", "15", "90"]
+    assert [row["accuracy"] for row in found["settings"]] == pytest.approx([23 / 24, 1, 1 / 2])
+    assert [(row["accuracy_low"], row["accuracy_high"]) for row in found["settings"]] == [(11 / 12, 1), (1, 1), (0.5, 0.5)]
+    assert [row["seconds"] for row in found["settings"]] == [2.5, 4.5, 6.5]
+    assert (found["best"], found["default"], found["images"], found["seeds"]) == (1, None, 12, [0, 1])
+    against = {found["settings"][c["b"]]["label"]: c for c in found["comparisons"]}
+    assert against["0"]["p"] == 1.0 and not against["0"]["told_apart"]
+    assert against["90"]["p"] == pytest.approx(2 / 64)  # six images that only 15 has, each counted once
+    assert against["90"]["p_corrected"] == pytest.approx(6 / 64)
+    assert found["words"] == [
+        "rotation=15 is best (100.0 %, the mean of 2 seeds).",
+        "0, 15 and 90 cannot be told apart with 12 images.",
+        "The seed alone moves a result by up to 8.3 percentage points.",
+    ]
+
+
+def test_what_is_told_apart_is_said() -> None:
+    fits = studies.plan(Recipe(), {"head": ["knn", "ridge", "forest"]}, 1)
+    none = np.zeros(40, bool)
+    found = studies.summarise(Recipe(), fits, [Outcome(predictions(r)) for r in (~none, none, np.arange(40) > 0)])
+    assert found["words"][:2] == [
+        "head=knn is best (100.0 %).",
+        "It is better than ridge; from forest it cannot be told apart with 40 images.",
+    ]
+    found = studies.summarise(Recipe(), fits[:2], [Outcome(predictions(r)) for r in (~none, none)])
+    assert found["words"][1] == "It is better than ridge, on 40 images."
+
+
+def test_a_failed_fit_takes_its_setting_out_and_is_said() -> None:
+    fits = studies.plan(Recipe(), {"head": ["knn", "ridge"]}, 2)
+    fine = Outcome(predictions(np.arange(20) > 3))
+    found = studies.summarise(Recipe(), fits, [fine, Outcome(None, why="it diverged"), fine, fine])
+    assert [row["failed"] for row in found["settings"]] == ["it diverged", None]
+    assert found["settings"][found["best"]]["label"] == "ridge" and found["comparisons"] == []
+    assert "knn failed: it diverged." in found["words"]
+    with pytest.raises(DataError, match="every fit of the sweep failed: it diverged"):
+        studies.summarise(Recipe(), fits, [Outcome(None, why="it diverged")] * 4)
+
+
+def test_a_sweep_is_runs_of_one_split(divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path) -> None:
+    said: list[str] = []
+    sweeps = {"augment.rotation": [0, 90]}
+    done = study.sweep(divided, tiny, sweeps, tmp_path / "a", seeds=2, say=said.append, cache=cache)
+    data = done.data
+    assert len(said) == 4 and said[0].startswith("0, seed 0: ")
+    for row in data["settings"]:
+        for seed, name, accuracy in zip(data["seeds"], row["runs"], row["by_seed"], strict=True):
+            run = json.loads((done.folder / name / "run.json").read_text())
+            assert run["test_openings"] == [] and run["seed"] == seed
+            recipe = read_recipe(done.folder / name / "recipe.toml")
+            assert recipe.settings["augment"] == {"policy": "light", "rotation": row["setting"]["augment.rotation"]}
+            val = read_predictions(done.folder / name / "predictions" / "val.csv")
+            assert float((val.y_pred == val.y_true).mean()) == accuracy
+            assert sorted(val.paths) == sorted(divided.where(split="val").paths)
+    assert data["images"] == len(divided.where(split="val"))
+    best = read_recipe(done.best_recipe)
+    assert best.settings["augment"]["rotation"] == data["settings"][data["best"]]["setting"]["augment.rotation"]
+    page = (done.folder / "report.html").read_text(encoding="utf-8")
+    assert all(line.replace("'", "&#39;") in page for line in data["words"])
+
+    again = study.sweep(divided, tiny, sweeps, tmp_path / "b", seeds=2, cache=cache)
+    assert without_times(again.data) == without_times(data)
+
+
+def test_a_killed_sweep_goes_on_where_it_was(
+    divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[str] = []
+    train = single.train
+
+    def dying(catalog: Catalog, recipe: Recipe, out: Path, **rest: Any) -> Any:
+        if len(fitted) == 2:
+            raise KeyboardInterrupt
+        fitted.append(out.name)
+        return train(catalog, recipe, out, **rest)
+
+    monkeypatch.setattr(study, "train", dying)
+    sweeps = {"head.C": [0.1, 1.0, 10.0]}
+    with pytest.raises(KeyboardInterrupt):
+        study.sweep(divided, pixels, sweeps, tmp_path / "s", cache=cache)
+    assert not (tmp_path / "s" / "study.json").exists()
+    before = [(tmp_path / "s" / name / "run.json").read_bytes() for name in fitted]
+    monkeypatch.setattr(study, "train", train)
+    done = study.sweep(divided, pixels, sweeps, tmp_path / "s", cache=cache)
+    assert [(tmp_path / "s" / name / "run.json").read_bytes() for name in fitted] == before
+    assert len(done.data["settings"]) == 3
+
+    monkeypatch.setattr(study, "train", None)  # a finished study fits nothing
+    assert study.sweep(divided, pixels, sweeps, tmp_path / "s", cache=cache).data == done.data
+    monkeypatch.setattr(study, "train", train)
+    more = study.sweep(divided, pixels, {"head.C": [0.1, 1.0, 10.0, 100.0]}, tmp_path / "s", cache=cache)
+    assert [(tmp_path / "s" / name / "run.json").read_bytes() for name in fitted] == before
+    assert len(more.data["settings"]) == 4
+
+
+def test_wrong_values_are_found_before_the_first_fit(divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path) -> None:
+    for sweeps, words in (
+        ({"augment.rotation": [0, 999]}, "rotation cannot be 999"),
+        ({"augment.rotatoin": [0]}, "rotatoin"),
+        ({"learning_rate": [1e-3, "fast"]}, "'learning_rate'"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            study.sweep(divided, tiny, sweeps, tmp_path / "s", cache=cache)
+        assert not (tmp_path / "s").exists()
+
+
+def test_a_folder_holds_one_study(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
+    study.sweep(divided, pixels, {}, tmp_path / "s", seeds=1, cache=cache)
+    with pytest.raises(RequestError, match="a study of another recipe"):
+        study.sweep(divided, dataclasses.replace(pixels, image_size=12), {}, tmp_path / "s", cache=cache)
+    fewer = divided.rows([i % 9 > 0 for i in range(len(divided))])
+    with pytest.raises(RequestError, match="a study from other images or splits"):
+        study.sweep(fewer, pixels, {}, tmp_path / "s", cache=cache)
+    with pytest.raises(RequestError, match=r"a study of another kind \(sweep\)"):
+        study.tune(divided, pixels, tmp_path / "s", trials=1, cache=cache)
+
+
+def test_a_fit_that_fails_for_a_reason_does_not_end_the_sweep(
+    divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = single.train
+
+    def diverging(catalog: Catalog, recipe: Recipe, out: Path, **rest: Any) -> Any:
+        if recipe.settings["head"]["C"] == 1.0:
+            raise SightlineError("training diverged")
+        return train(catalog, recipe, out, **rest)
+
+    monkeypatch.setattr(study, "train", diverging)
+    done = study.sweep(divided, pixels, {"head.C": [0.1, 1.0]}, tmp_path / "s", cache=cache)
+    assert [row["failed"] for row in done.data["settings"]] == [None, "training diverged"]
+    assert "failed: training diverged" in (done.folder / "report.html").read_text(encoding="utf-8")

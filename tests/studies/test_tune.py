@@ -1,0 +1,291 @@
+"""Searches: never a test label, the same twice, resumed to the same, within limits, and honest about luck."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sightline import networks
+from sightline.errors import RequestError, SightlineError
+from sightline.inputs import read_recipe
+from sightline.journey import single, study
+from sightline.records import Catalog, Recipe
+from sightline.store import Cache
+from sightline.studies import changing, counting, spaces, tune, verdict
+from sightline.training import methods
+
+FINISHED = ("complete", "pruned", "repeated", "rejected", "failed")
+
+
+def without_times(data: Any) -> Any:
+    """A study's data without what differs between two equal ones."""
+    if isinstance(data, dict):
+        return {k: without_times(v) for k, v in data.items() if k not in ("created", "seconds", "name", "photos", "id")}
+    return [without_times(v) for v in data] if isinstance(data, list) else data
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only heads that cost a blink."""
+    kept = {k: spaces.HEAD_SPACES[k] for k in ("logistic", "knn", "centroid")}
+    monkeypatch.setattr(spaces, "HEAD_SPACES", kept)
+    monkeypatch.setattr(spaces, "VIEWS", spaces.Choice((0,)))
+
+
+def random_draws(seed: int) -> spaces.Suggest:
+    """Draws from spaces without Optuna, both ends included."""
+    draws = np.random.default_rng(seed)
+
+    def suggest(name: str, space: spaces.Space) -> Any:
+        if isinstance(space, spaces.Choice):
+            return space.options[draws.integers(len(space.options))]
+        share = draws.choice([0.0, 1.0, draws.random()])
+        low, high = (math.log(space.low), math.log(space.high)) if space.log else (space.low, space.high)
+        value = low + share * (high - low)
+        value = min(max(math.exp(value) if space.log else value, space.low), space.high)
+        return round(value) if space.whole else value
+
+    return suggest
+
+
+@pytest.mark.parametrize("method", spaces.SPACES)
+@pytest.mark.parametrize("seed", range(25))
+def test_whatever_is_proposed_can_be_carried_out(method: str, seed: int, cache: Cache, tmp_path: Path) -> None:
+    backbone = {"scratch": "cnn", "warmstart": str(tmp_path), "features": "pixels"}.get(method, "resnet10t")
+    recipe = Recipe(method=method, backbone=backbone, weights="random", settings={"epochs": 3} if method != "features" else {})
+    proposed = spaces.propose(recipe, random_draws(seed), spaces.Here((backbone,), 32))
+    if method in ("features", "scratch"):
+        changing.check(proposed, 10, cache)
+    else:  # without building the network each time
+        changing.build(proposed)
+        from sightline.training import augment
+
+        augment.policy_for(proposed.settings["augment"], np.zeros((1, 8, 8, 3), np.uint8))
+    assert proposed.seed == recipe.seed
+    assert method == "features" or proposed.settings["epochs"] == 3  # what is not searched stays
+
+
+def test_every_method_that_is_searched_exists() -> None:
+    assert set(spaces.SPACES) <= set(methods.METHODS)
+    from sightline import heads
+
+    assert set(spaces.HEAD_SPACES) == set(heads.HEADS) - {"constant"}
+
+
+@pytest.mark.parametrize("policy", spaces.POLICY_NAMES)
+def test_a_policy_has_a_strength(policy: str) -> None:
+    from sightline.training import augment
+
+    assert set(spaces.POLICY_NAMES) == set(augment.POLICIES)
+    assert spaces.strengthened(policy, 1.0) == policy
+    image = np.zeros((1, 8, 8, 3), np.uint8)
+    plain, strong = (augment.policy_for(p, image)[1] for p in (policy, spaces.strengthened(policy, 2)))
+    assert strong.span("rotation")[1] == min(180, 2 * plain.span("rotation")[1])
+    assert strong.flip == plain.flip
+
+
+def test_parameters_are_counted_as_they_are(divided: Catalog, cache: Cache, tmp_path: Path) -> None:
+    for recipe in (
+        Recipe(method="scratch", backbone="cnn(filters=[4, 8])", image_size=16, settings={"epochs": 1}),
+        Recipe(backbone="pixels", head="logistic", image_size=8, settings={"head": {"C": 1.0}}),
+        Recipe(backbone="pixels", head="mlp", image_size=8, settings={"head": {"units": [[6, 0.1]], "epochs": 1}}),
+    ):
+        run = single.train(divided, recipe, tmp_path / recipe.id, cache=cache)
+        said = run.data["ladder"][0]["parameters"]
+        # What the run counts has, beside what is learnt, the features' mean.
+        width = 192 if recipe.method == "features" else 0
+        if recipe.method == "scratch":
+            made = networks.untrained("cnn(batch_norm=True, pool=[2, 1], filters=[4, 8])", image_size=16, classes=10, meta=True)
+            assert counting.parameters(recipe, 10, 64, cache) == sum(p.numel() for p in made.net.parameters())
+        else:
+            assert counting.parameters(recipe, 10, 64, cache) == said - width
+
+
+@pytest.mark.usefixtures("quick")
+def test_no_test_label_is_ever_read(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
+    labels, splits = divided.column("label"), divided.column("split")
+    test = [i for i, s in enumerate(splits) if s == "test"]
+    turned = dict(zip(test, [labels[i] for i in test[1:] + test[:1]], strict=True))
+    assert sum(labels[i] != v for i, v in turned.items()) >= 5
+    poisoned = divided.with_column("label", [turned.get(i, v) for i, v in enumerate(labels)])
+    contents = ["0" * 64 if i in test[:3] else c for i, c in enumerate(poisoned.column("content"))]  # nor a test image
+    poisoned = poisoned.with_column("content", contents)
+    one, two = (study.tune(c, pixels, tmp_path / n, trials=4, cache=cache) for c, n in ((divided, "a"), (poisoned, "b")))
+    assert without_times(one.data) == without_times(two.data)
+    assert one.best_recipe.read_bytes() == two.best_recipe.read_bytes()
+    assert one.data["images"] == sum(s in ("train", "val") for s in splits)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_interrupted_search_ends_as_one_that_was_not(
+    divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = study.tune(divided, pixels, tmp_path / "whole", trials=8, cache=cache)
+    fit, calls = methods.fit, [0]
+
+    def dying(work: Any, recipe: Recipe) -> Any:
+        calls[0] += 1
+        if calls[0] in (3, 6):
+            raise KeyboardInterrupt
+        return fit(work, recipe)
+
+    monkeypatch.setattr(methods, "fit", dying)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            study.tune(divided, pixels, tmp_path / "cut", trials=8, cache=cache)
+        assert not (tmp_path / "cut" / "study.json").exists()
+    done = study.tune(divided, pixels, tmp_path / "cut", trials=8, cache=cache)
+    assert without_times(done.data) == without_times(whole.data)
+    assert calls[0] == 2 + len([t for t in done.data["trials"] if t["state"] in ("complete", "pruned")])
+
+    monkeypatch.setattr(methods, "fit", None)  # nothing is left to fit
+    again = study.tune(divided, pixels, tmp_path / "cut", trials=8, cache=cache)
+    assert without_times(again.data) == without_times(whole.data)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_recipe_is_the_first_trial_and_the_best_one_runs(
+    divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    done = study.tune(divided, pixels, tmp_path / "s", trials=9, say=lines.append, cache=cache)
+    data = done.data
+    assert data["trials"][0]["params"] == {} and data["trials"][0]["recipe"]["head"] == "logistic"
+    assert sum(data["counts"].values()) == len(data["trials"]) == len(lines)
+    assert sum(n for s, n in data["counts"].items() if s != "repeated") == 9
+    complete = [t for t in data["trials"] if t["state"] == "complete"]
+    best = next(t for t in complete if t["number"] == data["best"])
+    assert best["accuracy"] == max(t["accuracy"] for t in complete)
+    assert [p["best"] for p in data["path"]] == np.maximum.accumulate([t["accuracy"] for t in complete]).tolist()
+    assert sum(data["importance"].values()) == pytest.approx(1) or data["importance"] == {}
+    run = single.train(divided, read_recipe(done.best_recipe), tmp_path / "best", cache=cache)
+    assert run.data["val"]["accuracy"] == pytest.approx(best["accuracy"])
+    assert not data["comparison"]["told_apart"] or data["comparison"]["p"] < 0.05
+    page = (done.folder / "report.html").read_text(encoding="utf-8")
+    assert all(line.replace("'", "&#39;") in page for line in data["words"])
+
+
+def test_a_training_is_searched_too_and_large_networks_are_not_fitted(
+    divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path
+) -> None:
+    done = study.tune(divided, tiny, tmp_path / "s", trials=3, max_parameters=9000, cache=cache)
+    trials = done.data["trials"]
+    assert {t["state"] for t in trials} <= set(FINISHED)
+    assert all(t["parameters"] > 9000 and t["accuracy"] is None for t in trials if t["state"] == "rejected")
+    assert all(t["parameters"] <= 9000 for t in trials if t["state"] == "complete")
+    assert done.data["counts"]["rejected"] >= 1
+    recipe = read_recipe(done.best_recipe)
+    assert (recipe.method, recipe.settings["epochs"]) == ("scratch", 2)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_recipe_above_the_limit_is_fitted_but_cannot_win(
+    divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path
+) -> None:
+    done = study.tune(divided, pixels, tmp_path / "s", trials=8, max_parameters=500, cache=cache)
+    assert done.data["trials"][0]["parameters"] == 1930 and done.data["best"] != 0
+    best = next(t for t in done.data["trials"] if t["number"] == done.data["best"])
+    assert best["parameters"] <= 500
+    assert "The recipe as it is has 1,930 parameters, more than 500." in done.data["words"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_time_ends_a_search_and_more_time_continues_it(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
+    done = study.tune(divided, pixels, tmp_path / "s", trials=5, budget_s=1e-3, cache=cache)
+    assert len(done.data["trials"]) == 1
+    assert done.data["words"][-1] == "1 of 5 trials were made in the time given; the same command goes on from there."
+    done = study.tune(divided, pixels, tmp_path / "s", trials=5, cache=cache)
+    assert sum(n for s, n in done.data["counts"].items() if s != "repeated") == 5
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_trial_that_fails_is_one_of_the_results(
+    divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = methods.fit
+
+    def failing(work: Any, recipe: Recipe) -> Any:
+        if recipe.image_size != 8:
+            raise SightlineError("it diverged")
+        return fit(work, recipe)
+
+    monkeypatch.setattr(methods, "fit", failing)
+    done = study.tune(divided, pixels, tmp_path / "s", trials=6, cache=cache)
+    assert {t["why"] for t in done.data["trials"] if t["state"] == "failed"} == {"it diverged"}
+    with pytest.raises(SightlineError, match="it diverged"):
+        study.tune(divided, dataclasses.replace(pixels, image_size=9), tmp_path / "t", trials=2, cache=cache)
+
+
+def test_what_can_hardly_win_is_given_up(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
+    work, storage = _work(divided, cache), tmp_path / "optuna.db"
+    with tune.quiet() as optuna:
+        search = tune._open(optuna, storage, "scratch")
+        for _ in range(tune.STARTUP):
+            trial = search.ask()
+            for step in range(1, 10):
+                trial.report(0.9, step)
+            search.tell(trial, 0.9)
+        asking = search.ask()
+        watched = tune._watched(search, work, Recipe(method="scratch"), asking)
+        assert watched.watch is not None
+        watched.watch(0.2, 0.1)  # too early to say
+        watched.watch(0.35, 0.85)  # below the median, but within noise
+        with pytest.raises(tune._GivenUp, match=r"given up after 50% at an accuracy of 0\.100"):
+            watched.watch(0.5, 0.1)
+
+
+def _work(divided: Catalog, cache: Cache) -> Any:
+    from sightline.training.work import Work
+
+    return Work(divided, np.arange(len(divided)), divided.classes, cache)
+
+
+def test_a_pruned_training_is_kept_as_such(
+    divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = methods.fit
+
+    def hopeless(work: Any, recipe: Recipe) -> Any:
+        if recipe != tiny:
+            raise tune._GivenUp("given up after 30% at an accuracy of 0.1")
+        return fit(work, recipe)
+
+    monkeypatch.setattr(methods, "fit", hopeless)
+    done = study.tune(divided, tiny, tmp_path / "s", trials=3, cache=cache)
+    assert done.data["counts"]["pruned"] == 2 and done.data["best"] == 0
+    assert done.data["words"][0].startswith("No trial was better than the recipe as it is")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"trials": 0}, "--trials cannot be 0"),
+        ({"budget_s": 0.0}, "a budget of 0 s leaves no time"),
+        ({"max_parameters": 0.5}, "--max-parameters cannot be 0.5"),
+    ],
+)
+def test_wrong_numbers_are_refused(divided: Catalog, options: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=words):
+        study.tune(divided, Recipe(backbone="pixels"), tmp_path / "s", **options)
+
+
+def test_a_method_without_settings_is_not_searched(divided: Catalog, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="there is nothing to tune in baseline"):
+        study.tune(divided, Recipe(method="baseline"), tmp_path / "s")
+
+
+def test_a_winner_within_noise_is_said_to_be() -> None:
+    base = tune.Trial(0, Recipe(), {}, "complete", 0.90, 0.3)
+    best = dataclasses.replace(base, number=3, accuracy=0.92)
+    said = verdict.words(best, base, {"difference": 0.02, "p": 0.3, "told_apart": False}, None, 100, None)
+    assert said == [
+        "Trial 3 is best, 92.0 % against 90.0 %, but 2.0 percentage points on 100 images are within noise (p = 0.3): the "
+        "recipe as it is may be as good."
+    ]
+    said = verdict.words(best, base, {"difference": 0.02, "p": 0.003, "told_apart": True}, None, 100, None)
+    assert said == ["Trial 3 is better than the recipe as it is: 92.0 % against 90.0 % (p = 0.003)."]
