@@ -19,6 +19,7 @@ from sightline.plain import from_plain
 from sightline.training import augment
 from sightline.training.augment import POLICIES, SETTINGS, Draw, Policy
 from sightline.training.augment.drawing import rectangles
+from sightline.training.augment.warp import farthest
 from sightline.training.scratch import ScratchSettings
 
 HEIGHT, WIDTH = 40, 56
@@ -314,6 +315,24 @@ def test_steps_compose_in_their_order(chosen: set[str]) -> None:
         expected = expected @ square(one(1, **SINGLE[name]))
     whole = square(one(1, **{k: v for name in steps for k, v in SINGLE[name].items()}))
     np.testing.assert_allclose(whole, expected, atol=1e-5)
+
+
+def test_mirroring_by_hand_is_grid_sample_s_own() -> None:
+    """Every position within one image of the edge; and who is farther away is seen."""
+    drawn = augment.draw(Policy(rotation=60, zoom=0.2, shift=0.2, elastic=0.05), 64, seed=0, epoch=0)
+    images = noise(64, 24, 32)
+    changes = augment.prepare(drawn, (24, 32), images.mean(axis=(1, 2)), ZERO, ONE)
+    grid = augment.sampling_grid(changes.warp, 24, 32, changes.elastic)
+    assert changes.near and 1.5 < grid.abs().max() <= farthest(changes.warp.numpy(), drawn.elastic) <= 3
+    theirs = F.grid_sample(planes(images), grid, padding_mode="reflection", align_corners=False)
+    ours = augment.apply(torch.from_numpy(images), changes) * 255
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0.05)  # grey levels, of noise with its steep edges
+    far = dataclasses.replace(drawn, shift=drawn.shift + 1.0)
+    beyond = augment.prepare(far, (24, 32), images.mean(axis=(1, 2)), ZERO, ONE)
+    assert not beyond.near
+    grid = augment.sampling_grid(beyond.warp, 24, 32, beyond.elastic)
+    theirs = F.grid_sample(planes(images), grid, padding_mode="reflection", align_corners=False)
+    torch.testing.assert_close(augment.apply(torch.from_numpy(images), beyond) * 255, theirs, rtol=0, atol=0.05)
 
 
 def test_corners_go_where_they_are_drawn() -> None:

@@ -17,10 +17,11 @@ from torch.nn import functional as F  # noqa: N812
 from sightline import store
 from sightline.training.augment.colour import colour_matrices
 from sightline.training.augment.drawing import NOISE_TABLE, Draw, identity
-from sightline.training.augment.warp import sampling_grid, warp_matrices
+from sightline.training.augment.warp import farthest, fold, sampling_grid, warp_matrices
 
 _CPU_CHUNK_PX = 40_000
 """Pixels that a CPU takes at a time, so that grid and samples stay in its cache: 9 images of 64×64, but two at least."""
+_NEAR = 2.99  # of 3: one mirroring, and room for rounding
 _SHARP = 1e-3  # pixels; a blur of less is none
 _REACH = 4.0  # standard deviations; what lies beyond weighs 1 / 15,000
 
@@ -39,6 +40,7 @@ class Changes:
         noise_at: int64 (n,), where in the table each image's noise begins; always on the CPU.
         erase: float32 (n, 4), as in `Draw`.
         padding: What lies beyond the edge, as in `Policy`.
+        near: Whether every position lies so near that one mirroring at the edge brings it into the image.
     """
 
     colour: Tensor
@@ -50,6 +52,7 @@ class Changes:
     noise_at: Tensor | None = None
     erase: Tensor | None = None
     padding: str = "reflection"
+    near: bool = False
 
     def __len__(self) -> int:
         return len(self.colour)
@@ -93,10 +96,10 @@ def prepare(
     def some(values: np.ndarray | None, wanted: bool = True) -> Tensor | None:
         return None if values is None or not wanted else torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
-    noisy = bool(drawn.noise.any())
+    noisy, warp = bool(drawn.noise.any()), warp_matrices(drawn, *size)
     return Changes(
         colour=torch.from_numpy(colour_matrices(drawn, mean_rgb, mean, std, principal)),
-        warp=some(warp_matrices(drawn, *size)),
+        warp=some(warp),
         elastic=some(drawn.elastic),
         blur=some(drawn.blur, bool(drawn.blur.any())),
         reach=math.ceil(_REACH * float(drawn.blur.max(initial=0.0))),
@@ -104,6 +107,7 @@ def prepare(
         noise_at=torch.from_numpy(np.array(drawn.noise_at, dtype=np.int64)) if noisy else None,
         erase=some(drawn.erase, bool(drawn.erase.any())),
         padding=padding,
+        near=warp is not None and farthest(warp, drawn.elastic) <= _NEAR,
     )
 
 
@@ -129,24 +133,68 @@ def apply(images: Tensor, changes: Changes) -> Tensor:
     out = torch.empty((n, 3, height, width), device=images.device, memory_format=torch.channels_last)
     step = max(n, 1)
     if images.device.type == "cpu":  # `grid_sample` shares images out among threads
-        step = max(2, torch.get_num_threads(), _CPU_CHUNK_PX // (height * width))
+        step = min(step, max(2, torch.get_num_threads(), _CPU_CHUNK_PX // (height * width)))
+    room = _room(step, height, width, changes)
     for start in range(0, n, step):
-        rows = slice(start, start + step)
-        part = changes.rows(rows)
-        pixels = images[rows].permute(0, 3, 1, 2).float()  # (step, 3, h, w)
+        rows = slice(start, min(start + step, n))
+        part, use = changes.rows(rows), room.first(rows.stop - start)
+        pixels = use.pixels.copy_(images[rows].permute(0, 3, 1, 2))
         if part.warp is not None:
-            grid = sampling_grid(part.warp, height, width, part.elastic)
-            pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode=part.padding, align_corners=False)
+            pixels = _warped(pixels, part, use)
         if part.blur is not None:
             pixels = _blurred(pixels, part.blur, part.reach)
         if part.noise is not None and part.noise_at is not None:
             pixels = _noisy(pixels, part.noise, part.noise_at)
         # as (3, 3) times (3, h·w): nine times faster than (h·w, 3) times (3, 3)
-        normal = torch.baddbmm(part.colour[:, :, 3:], part.colour[:, :, :3], pixels.reshape(-1, 3, height * width))
+        colour, planes = part.colour, pixels.reshape(-1, 3, height * width)
+        normal = torch.baddbmm(colour[:, :, 3:], colour[:, :, :3], planes, out=use.normal)
         out[rows] = normal.view(-1, 3, height, width)
         if part.erase is not None:
             out[rows].masked_fill_(_inside(part.erase, height, width), 0.0)
     return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Memory that chunk after chunk is worked in: taken anew for each, it would cost more time than the work itself, as the
+    system clears every page that it hands out.
+
+    Args:
+        pixels: float32 (step, 3, h, w), channels last.
+        grid, scratch: float32 (step, 2, h, w), grid (step, 3, h, w) with a perspective; of no images where nothing is warped.
+        normal: float32 (step, 3, h·w).
+    """
+
+    pixels: Tensor
+    grid: Tensor
+    scratch: Tensor
+    normal: Tensor
+
+    def first(self, n: int) -> _Room:
+        """The part for n images."""
+        return _Room(self.pixels[:n], self.grid[:n], self.scratch[:n], self.normal[:n])
+
+
+def _room(step: int, height: int, width: int, changes: Changes) -> _Room:
+    """Memory for so many images at a time."""
+    device, warp = changes.colour.device, changes.warp
+    axes, warped = (2, 0) if warp is None else (warp.shape[1], step)
+    return _Room(
+        pixels=torch.empty((step, 3, height, width), device=device, memory_format=torch.channels_last),
+        grid=torch.empty((warped, axes, height, width), device=device),
+        scratch=torch.empty((warped if changes.near else 0, 2, height, width), device=device),
+        normal=torch.empty((step, 3, height * width), device=device),
+    )
+
+
+def _warped(pixels: Tensor, changes: Changes, room: _Room) -> Tensor:
+    """Pixels float32 (n, 3, h, w) read from elsewhere."""
+    assert changes.warp is not None
+    height, width = pixels.shape[2:]
+    grid, padding = sampling_grid(changes.warp, height, width, changes.elastic, room.grid), changes.padding
+    if padding == "reflection" and changes.near:
+        grid, padding = fold(grid, room.scratch.permute(0, 2, 3, 1)), "border"
+    return F.grid_sample(pixels, grid, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
 def _blurred(pixels: Tensor, sigma: Tensor, reach: int) -> Tensor:

@@ -7,6 +7,7 @@ coordinates (x, y) from -1 to 1 over the image, as `grid_sample` has them.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -107,7 +108,7 @@ def _perspective(drawn: Draw, height: int, width: int) -> np.ndarray | None:
     return out
 
 
-def sampling_grid(warp: Tensor, height: int, width: int, knots: Tensor | None = None) -> Tensor:
+def sampling_grid(warp: Tensor, height: int, width: int, knots: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """The positions that `grid_sample` reads: float32 (n, height, width, 2), x and y each in a plane of its own.
 
     Written out with broadcasting, as torch's own `affine_grid` builds a (height·width, 3) matrix product; and `grid_sample`
@@ -117,16 +118,36 @@ def sampling_grid(warp: Tensor, height: int, width: int, knots: Tensor | None = 
         warp: float32 (n, 2, 3) or (n, 3, 3).
         height, width: Of the images.
         knots: float32 (n, 2, c + 3, c + 3), the elastic warp's, as in `Draw`.
+        out: float32 (n, 2, height, width), or (n, 3, …) with a perspective: where it is written.
     """
     across = warp[:, :, 0:1] * _centres(width, warp.device)  # (n, 2, width)
     down = torch.addcmul(warp[:, :, 2:], warp[:, :, 1:2], _centres(height, warp.device))  # (n, 2, height)
-    places = across[:, :, None, :] + down[:, :, :, None]  # (n, 2, height, width); (n, 3, …) with a perspective
+    places = torch.add(across[:, :, None, :], down[:, :, :, None], out=out)  # (n, 2, height, width)
     if knots is not None:
         moved = displacement(knots, height, width).permute(0, 3, 1, 2).flatten(2)
         places += (warp[:, :, :2] @ moved).view_as(places)
     if warp.shape[1] == 3:
-        places = places[:, :2] / places[:, 2:].clamp(min=_NEAREST_HORIZON)
+        depth = places[:, 2:].clamp_(min=_NEAREST_HORIZON)
+        places = places[:, :2].div_(depth)
     return places.permute(0, 2, 3, 1)
+
+
+def farthest(warp: np.ndarray, knots: np.ndarray | None) -> float:
+    """How far from the centre, at most, a position lies that such matrices give; infinite with a perspective."""
+    if warp.shape[1] == 3:
+        return math.inf
+    moved = 0.0 if knots is None else 2 * float(np.abs(knots).max(initial=0.0))
+    linear = np.abs(warp[:, :, :2]).sum(axis=2) * (1 + moved)
+    return float((linear + np.abs(warp[:, :, 2])).max(initial=0.0))
+
+
+def fold(grid: Tensor, scratch: Tensor) -> Tensor:
+    """Positions, in place, mirrored at the edges, for those that lie less than one image away from it (-3 to 3).
+
+    What is left for `grid_sample` is its padding `border`, which costs two thirds of its own `reflection`. `scratch` is of
+    the same shape.
+    """
+    return grid.lerp_(torch.clamp(grid, -1, 1, out=scratch), 2.0)  # twice the edge, less the position
 
 
 @functools.lru_cache(maxsize=64)
