@@ -289,8 +289,12 @@ def patch_px(network: nn.Module) -> int:
 
     What is left over at the edges of other sizes would be dropped, and heatmaps would lie askew.
     """
-    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    embedding = getattr(network, "patch_embed", None)
+    patch = getattr(embedding, "patch_size", None)
     patch = patch[0] if isinstance(patch, tuple | list) and patch else patch
+    projection = getattr(embedding, "proj", None)
+    if isinstance(projection, nn.Conv2d) and projection.stride[0] != patch:
+        return 1  # its patches overlap, as a convolution's do
     return patch if isinstance(patch, int) and patch > 0 else 1
 
 

@@ -152,7 +152,10 @@ def _own_classifier(net: nn.Module) -> str:
     """The name of the module that timm calls a network's classifier; "" where it has none."""
     if not callable(getattr(net, "get_classifier", None)):
         return ""
-    module = net.get_classifier()  # type: ignore[operator]
+    try:
+        module = net.get_classifier()  # type: ignore[operator]
+    except AttributeError:  # some of timm's fail where the classifier was left out
+        return ""
     if not isinstance(module, nn.Module) or isinstance(module, nn.Identity):
         return ""
     return next((n for n, m in net.named_modules() if m is module), "")
