@@ -1,0 +1,220 @@
+"""Ensembles: a weighted mean of probabilities in one file, held-out answers only, calibrated last, explained as a sum."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sightline import catalog as catalogs
+from sightline import classifier, heads, journey
+from sightline.errors import ModelFileError, RequestError
+from sightline.journey import gallery
+from sightline.records import Recipe
+from sightline.store import Cache
+from sightline.training import ensemble, methods
+from sightline.training.work import Work
+from tests.conftest import write_few_digits
+
+NETWORK = Recipe(backbone="resnet10t", weights="random", image_size=32, head="ridge")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """100 digits with their splits, and a folder `runs` beside them."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    found = catalogs.scan(write_few_digits(folder / "digits", 10))
+    cache = Cache(folder / "cache")
+    twins = catalogs.duplicates(found, cache)
+    divided = catalogs.split(found, clusters=twins)
+    return Work(divided, catalogs.together(divided, twins), divided.classes, cache)
+
+
+@pytest.fixture(scope="module")
+def runs(work: Work) -> list[str]:
+    """Three runs: two heads on one network, and a head on pixels."""
+    folder = work.cache.root.parent / "runs"
+    recipes = {
+        "ridge": NETWORK,
+        "centroid": dataclasses.replace(NETWORK, head="centroid"),
+        "pixels": Recipe(backbone="pixels", head="ridge"),
+    }
+    for name, recipe in recipes.items():
+        journey.train(work.catalog, recipe, folder / name, cache=work.cache)
+    return [str(folder / name) for name in recipes]
+
+
+def fitted(work: Work, runs: list[str], **settings: object) -> methods.Candidate:  # type: ignore[name-defined]
+    return methods.fit(work, Recipe(method="ensemble", settings={"members": runs, **settings}))[0]
+
+
+def test_the_answer_is_the_calibrated_mean_of_the_members(work: Work, runs: list[str]) -> None:
+    made = fitted(work, runs, weights=[2.0, 1.0, 1.0]).classifier
+    tests = work.catalog.where(split="test")
+    each = [classifier.load(run).predict(tests, cache=work.cache).probs for run in runs]
+    mean = 0.5 * each[0] + 0.25 * each[1] + 0.25 * each[2]
+    expected = heads.softmax(np.log(mean) / made.card.temperature)
+    np.testing.assert_allclose(made.predict(tests, cache=work.cache).probs, expected, atol=1e-9)
+    assert made.card.weights == (0.5, 0.25, 0.25)
+
+
+def test_held_out_answers_are_those_that_the_runs_wrote_down(work: Work, runs: list[str]) -> None:
+    """Heads were fitted once more on train and val: what they say of these now would flatter."""
+    best = fitted(work, runs)
+    from sightline.inputs import read_predictions
+
+    tables = [read_predictions(Path(run) / "predictions" / "val.csv") for run in runs]
+    assert len(best.val) == len(work.split("train", "val")) and best.estimate == "held-out images of every member"
+    mean = np.mean([t.probs[[t.paths.index(p) for p in best.val.paths]] for t in tables], axis=0)
+    np.testing.assert_allclose(heads.softmax(np.log(mean) / best.classifier.card.temperature), best.val.probs, atol=1e-9)
+    again = best.classifier.predict(work.catalog.where(split="val"), cache=work.cache)
+    in_val = [best.val.paths.index(p) for p in again.paths]
+    assert (again.y_pred == again.y_true).mean() >= (best.val.y_pred == best.val.y_true)[in_val].mean()
+    assert heads.temperature(heads.log_probs(best.val.probs), best.val.y_true) == pytest.approx(1.0, abs=0.02)
+
+
+def test_it_is_one_file_in_which_a_shared_network_lies_once(work: Work, runs: list[str], tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    best = fitted(work, runs)
+    file = best.classifier.save(tmp_path / "e.safetensors")
+    names = load_file(file)
+    backbones = {n.split(".")[1] for n in names if n.startswith("backbone.")}
+    assert len(backbones) == 1, "ridge and centroid share their network"
+    assert {n.split(".")[1] for n in names if n.startswith("head.")} == {"0", "1", "2"}
+    loaded = classifier.load(file)
+    assert [m.card.head for m in loaded.members] == ["ridge", "centroid", "ridge"]
+    tests = work.catalog.where(split="test")
+    before, after = (c.predict(tests, cache=work.cache) for c in (best.classifier, loaded))
+    np.testing.assert_array_equal(before.probs, after.probs)
+    assert loaded.save(tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
+    assert loaded.was_trained_on(work.catalog.where(split="train").column("content")).all()
+    assert not loaded.was_trained_on(tests.column("content")).any()
+
+
+def test_a_damaged_member_is_noticed(work: Work, runs: list[str], tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    file = fitted(work, runs).classifier.save(tmp_path / "e.safetensors")
+    arrays = load_file(file)
+    name = next(n for n in arrays if n.startswith("backbone.") and arrays[n].ndim == 4)
+    arrays[name] = arrays[name] + 1
+    from safetensors import safe_open
+
+    with safe_open(file, "np") as opened:
+        metadata = opened.metadata()
+    save_file(arrays, file, metadata=metadata)
+    with pytest.raises(ModelFileError, match="not the ones that its card names"):
+        classifier.load(file)
+
+
+def test_shared_features_are_computed_once(work: Work, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = fitted(work, runs).classifier
+    opened: list[str] = []
+    real = classifier.Classifier.session
+
+    def counting(self: classifier.Classifier, *args: object, **own: object) -> object:
+        opened.append(self.card.backbone.name)
+        return real(self, *args, **own)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(classifier.Classifier, "session", counting)
+    arrays = [np.full((40, 40, 3), v, dtype=np.uint8) for v in (0, 128)]
+    answers = made.predict(arrays, cache=work.cache)
+    assert len(answers) == 2 and sorted(opened) == ["pixels", "resnet10t"]
+
+
+def test_heat_is_the_sum_of_the_members(work: Work, runs: list[str]) -> None:
+    made = fitted(work, runs[:2]).classifier
+    files, names = work.catalog.files()[:2], work.catalog.paths[:2]
+    found, errors = gallery.explain(made, files, names, [3, 5], cache=work.cache, device="cpu")
+    assert not errors and [e.path for e in found] == names and [e.target for e in found] == ["3", "5"]
+    parts = [gallery.explain(m, files, names, [3, 5], cache=work.cache, device="cpu")[0] for m in made.members]
+    for i, item in enumerate(found):
+        scaled = [
+            w / m.card.temperature * (p[i].heat - p[i].neutral)
+            for w, m, p in zip(made.card.weights, made.members, parts, strict=True)
+        ]
+        np.testing.assert_allclose(item.heat, sum(scaled), rtol=1e-4, atol=1e-5)
+
+
+def test_an_ensemble_goes_through_the_whole_journey(work: Work, runs: list[str], tmp_path: Path) -> None:
+    recipe = Recipe(method="ensemble", settings={"members": runs})
+    run = journey.train(work.catalog, recipe, tmp_path / "run", cache=work.cache)
+    assert run.data["method"] == "ensemble" and run.data["backbone"] == "ensemble of 3"
+    scored = journey.evaluate(str(run.folder), str(tmp_path / "run" / "catalog.csv"), out=str(tmp_path / "s"), cache=work.cache)
+    assert scored.data["test"]["n"] == len(work.split("test")) and scored.data["explanations"]
+    rows = journey.explain(str(run.folder), [str(work.catalog.files()[0])], out=str(tmp_path / "x"), cache=work.cache)
+    assert Path(rows[0]["overlay"]).is_file() and rows[0]["layer"].startswith("sum over 3 members")
+
+
+def test_weights_are_chosen_on_held_out_images_and_judged_on_others(work: Work, runs: list[str]) -> None:
+    baseline = work.cache.root.parent / "runs" / "baseline"
+    journey.train(work.catalog, Recipe(method="baseline"), baseline, cache=work.cache)
+    best = fitted(work, [runs[2], str(baseline)], weights="validation")
+    assert best.classifier.card.weights[0] > 0.9
+    assert best.note is not None and "judged crosswise" in best.note
+
+
+def test_mixture_weights_are_the_best_of_a_grid() -> None:
+    random = np.random.default_rng(0)
+    answers, y = random.dirichlet(np.ones(3), (2, 200)), random.integers(0, 3, 200)
+    answers[0, np.arange(200), y] += 0.3
+    answers /= answers.sum(axis=2, keepdims=True)
+    found = ensemble.mixture(answers, y)
+
+    def loss(first: float) -> float:
+        return float(-np.log((first * answers[0] + (1 - first) * answers[1])[np.arange(200), y]).mean())
+
+    assert found.sum() == pytest.approx(1)
+    assert loss(found[0]) <= min(loss(w) for w in np.linspace(0, 1, 501)) + 1e-5
+
+
+def test_seeds_of_one_recipe_are_members(work: Work) -> None:
+    inner = {"method": "scratch", "backbone": "cnn(filters=[4])", "settings": {"epochs": 1}}
+    best = methods.fit(work, Recipe(method="ensemble", seed=4, settings={"recipe": inner, "seeds": 2}))[0]
+    assert [c.recipe.seed for c in best.classifier.card.members] == [4, 5]
+    assert best.estimate == "validation"
+    assert best.note is not None and best.note.startswith("alone its members have")
+
+
+def test_a_file_without_its_run_is_asked_and_that_is_said(work: Work, runs: list[str], tmp_path: Path) -> None:
+    alone = tmp_path / "moved.safetensors"
+    alone.write_bytes((Path(runs[0]) / "classifier.safetensors").read_bytes())
+    best = fitted(work, [str(alone), runs[2]])
+    assert set(best.val.paths) == set(work.catalog.where(split="val").paths)
+    assert best.note is not None and "has no run beside it" in best.note
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "of members or of one recipe"),
+        ({"members": ["a"]}, "an ensemble of 1"),
+        ({"members": ["a", "b"], "recipe": {"method": "scratch"}}, "one of the two"),
+        ({"members": ["a", "b"], "weights": [1.0]}, "1 weights do not fit 2 members"),
+        ({"members": ["a", "b"], "weights": [1.0, -1.0]}, r"weights \[1.0, -1.0\] cannot be"),
+        ({"members": ["a", "b"], "weights": "validatoin"}, "weights"),
+        ({"members": ["runs/nowhere", "b"]}, "runs/nowhere does not exist"),
+        ({"member": ["a", "b"]}, "did you mean 'members'"),
+        ({"recipe": {"method": "ensemble"}}, "cannot be a member of one"),
+    ],
+)
+def test_wrong_settings_are_named(work: Work, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        methods.fit(work, Recipe(method="ensemble", settings=settings))
+
+
+def test_members_have_the_same_classes_and_are_no_ensembles(work: Work, runs: list[str], tmp_path: Path) -> None:
+    kept = np.isin(work.labels, range(5))
+    few = dataclasses.replace(
+        work, catalog=work.catalog.rows(kept.tolist()), cluster=work.cluster[kept], classes=work.classes[:5]
+    )
+    with pytest.raises(RequestError, match="does not know the same classes"):
+        fitted(few, runs)
+    whole = fitted(work, runs).classifier.save(tmp_path / "e.safetensors")
+    with pytest.raises(RequestError, match="is an ensemble itself"):
+        fitted(work, [str(whole), runs[0]])
+    with pytest.raises(RequestError, match="is an ensemble"):
+        methods.fit(work, Recipe(method="warmstart", backbone=str(whole)))

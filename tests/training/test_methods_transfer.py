@@ -1,0 +1,272 @@
+"""Methods that begin with a network that has learnt something: what stays, what learns, and what is said of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sightline import catalog as catalogs
+from sightline import classifier, engine, evaluation, heads
+from sightline.errors import DataError, RequestError, SightlineError
+from sightline.records import Recipe
+from sightline.store import Cache
+from sightline.training import finetune, methods, stack, start
+from sightline.training.plan import Plan
+from sightline.training.work import Work
+from tests.conftest import write_few_digits
+
+SMALL = Recipe(backbone="resnet10t", weights="random", image_size=32, seed=1)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """120 digits; features are kept from test to test."""
+    folder = tmp_path_factory.mktemp("transfer")
+    found = catalogs.scan(write_few_digits(folder / "digits", 12))
+    cache = Cache(folder / "cache")
+    twins = catalogs.duplicates(found, cache)
+    divided = catalogs.split(found, clusters=twins)
+    return Work(divided, catalogs.together(divided, twins), divided.classes, cache)
+
+
+def fitted(work: Work, method: str, **settings: object) -> methods.Candidate:  # type: ignore[name-defined]
+    return methods.fit(work, dataclasses.replace(SMALL, method=method, settings=settings))[0]
+
+
+@pytest.mark.parametrize("head", [[], [[24, 0.2]]])
+def test_a_frozen_network_is_the_very_same(work: Work, head: list[list[float]], tmp_path: Path) -> None:
+    before = start.named(work, SMALL)
+    best = fitted(work, "frozen", epochs=2, head=head)
+    card = best.classifier.card
+    assert card.backbone.weights_hash == before.backbone.weights_hash and card.backbone.id == before.backbone.id
+    assert card.head == ("mlp" if head else "logistic")
+    assert len(best.history) == 2 and best.steps and best.estimate == "validation"
+    loaded = classifier.load(best.classifier.save(tmp_path / "m.safetensors"))
+    again = loaded.predict(work.catalog.where(split="val"), cache=work.cache)
+    np.testing.assert_allclose(again.probs, best.val.probs, atol=1e-9)
+
+
+def test_running_statistics_do_not_move_and_nothing_frozen_learns(work: Work) -> None:
+    import torch
+    from torch import nn
+
+    from sightline import networks
+    from sightline.training import augment, loop
+
+    begin = start.named(work, SMALL)
+    found = start.gather(work, begin)
+    whole = stack.assemble(begin, found.train_features, (), 10, 0, frozen=True)
+    norms = [m for m in whole.base.modules() if isinstance(m, nn.BatchNorm2d)]
+    before, counted = networks.tensors(whole.base), [int(m.num_batches_tracked) for m in norms]
+    assert norms and any("running_mean" in n for n in before)
+    weights = whole.layers()[0].weight.detach().clone()
+    data = loop.Pixels(found.train_images, work.labels[found.train])
+    seen = begin.backbone.preprocess
+    none = loop.Pixels(found.train_images[:0], work.labels[:0])
+    plan = Plan(epochs=2, batch_size=16)
+    loop.train(whole, data, none, plan=plan, policy=augment.POLICIES["light"], mean=seen.mean, std=seen.std, seed=0)
+    after = networks.tensors(whole.base)
+    assert all(np.array_equal(before[n], after[n]) for n in before)
+    assert counted == [int(m.num_batches_tracked) for m in norms]
+    assert not torch.equal(weights, whole.layers()[0].weight)
+    assert not whole.train().base.training
+
+
+@pytest.mark.parametrize("units", [(), ((16, 0.3), (8, 0.0))])
+def test_a_head_on_scaled_features_is_one_on_the_features(work: Work, units: tuple[tuple[int, float], ...]) -> None:
+    import torch
+
+    begin = start.named(work, SMALL)
+    values = np.random.default_rng(0).normal(3, 2, (40, begin.backbone.features)).astype(np.float32)
+    whole = stack.assemble(begin, values, units, 10, 0, frozen=True).eval()
+    head = stack.head_of(whole, units, 10, values.mean(axis=0))
+    with torch.no_grad():
+        direct = whole.head((torch.from_numpy(values) - whole.mean) * whole.factor).numpy()
+    np.testing.assert_allclose(heads.logits(head, values), direct, atol=1e-4)
+
+
+def test_fine_tuning_begins_where_the_head_alone_ends(work: Work) -> None:
+    begin = start.named(work, SMALL)
+    found = start.gather(work, begin)
+    alone = finetune._head_alone(work, found, finetune.FinetuneSettings(), 0)
+    whole = stack.assemble(begin, found.train_features, (), 10, 0, frozen=False)
+    whole.set_linear(alone.head.arrays["weights"].astype(float), alone.head.arrays["bias"].astype(float))
+    again = stack.head_of(whole, (), 10, found.train_features.mean(axis=0))
+    np.testing.assert_allclose(heads.logits(again, found.val_features), alone.logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("unfreeze", ["all", 1])
+def test_fine_tuning_keeps_one_history_and_compares_itself(work: Work, unfreeze: str | int) -> None:
+    best = fitted(work, "finetune", epochs=3, unfreeze=unfreeze, batch_size=16, learning_rate=2e-3)
+    assert [row["phase"] for row in best.history] == [1, 2, 2, 2]
+    assert [row["epoch"] for row in best.history] == [0, 1, 2, 3]
+    assert len({tuple(row) for row in best.history}) == 1, "rows of one table have the same keys"
+    gain, card = best.detail["gain"], best.classifier.card
+    assert best.note is not None and "exact McNemar p =" in best.note
+    assert best.val_accuracy == max(gain["head_alone"], gain["fine_tuned"])
+    only = gain["only_fine_tuned_right"], gain["only_head_alone_right"]
+    assert (only[0] - only[1]) / gain["images"] == pytest.approx(gain["fine_tuned"] - gain["head_alone"])
+    assert gain["p"] == evaluation.mcnemar(np.arange(sum(only)) < only[0], np.arange(sum(only)) >= only[0])
+    untouched = start.named(work, SMALL).backbone.weights_hash
+    assert (card.backbone.weights_hash == untouched) == (gain["kept"] == "head alone")
+
+
+def test_only_the_last_stage_learns_where_that_is_asked(work: Work) -> None:
+    from sightline import networks
+
+    begin = start.named(work, SMALL)
+    found = start.gather(work, begin)
+    settings = finetune.FinetuneSettings(plan=Plan(epochs=1, batch_size=16, learning_rate=1e-2), layer_decay=0.5)
+    whole = stack.assemble(begin, found.train_features, (), 10, 0, frozen=False)
+    whole.base.unfreeze(1)
+    before = networks.tensors(whole.base)
+    finetune._learn(work, whole, found, begin, settings, SMALL, math.inf)
+    after = networks.tensors(whole.base)
+    moved = {n for n in before if not np.array_equal(before[n], after[n])}
+    last = set(whole.base.stages[-1].parameters)
+    assert moved and moved <= last
+    assert not any("running" in n for n in moved)
+
+
+def test_stages_learn_at_lower_rates_the_nearer_they_are_to_the_image(work: Work) -> None:
+    begin = start.named(work, SMALL)
+    whole = stack.assemble(begin, start.gather(work, begin).train_features, (), 10, 0, frozen=False)
+    rates = [g["lr"] for g in whole.base.parameter_groups(1.0, decay=0.5)]
+    assert rates == sorted(rates) and rates[0] < 0.2 and rates[-1] == 1.0
+    assert all(p.requires_grad for s in whole.base.stages for n, p in whole.base.net.named_parameters() if n in s.parameters)
+
+
+def test_what_does_not_help_is_not_kept(work: Work) -> None:
+    """A rate that ruins the network: the head alone is given back, and that is said."""
+    plan = {"epochs": 1, "learning_rate": 0.5, "warm_up": 0.0, "clip_norm": 0.0, "keep": "last"}
+    best = fitted(work, "finetune", layer_decay=1.0, **plan)
+    assert best.detail["gain"]["kept"] == "head alone"
+    assert best.note is not None and "fine-tuning did not help, so the head alone is kept" in best.note
+    assert best.classifier.card.backbone.weights_hash == start.named(work, SMALL).backbone.weights_hash
+    assert "did not help" in best.label
+
+
+def test_too_little_time_is_said_and_little_time_shortens(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack, "epoch_seconds", lambda *_: 100.0)
+    with pytest.raises(SightlineError, match="cannot be fine-tuned in the time: an epoch takes about 115 s"):
+        fitted(dataclasses.replace(work, budget_s=60.0), "finetune")
+    best = fitted(dataclasses.replace(work, budget_s=300.0), "finetune", epochs=12)
+    assert best.note is not None and "2 of 12 epochs, by the time budget" in best.note
+    assert len(best.history) == 3 and best.classifier.card.recipe.settings["epochs"] == 2
+
+
+def test_an_epoch_is_measured_without_learning(work: Work) -> None:
+    from sightline import networks
+
+    begin = start.named(work, SMALL)
+    found = start.gather(work, begin)
+    whole = stack.assemble(begin, found.train_features, (), 10, 0, frozen=False)
+    before = networks.tensors(whole.base)
+    seconds = stack.epoch_seconds(whole, found, begin.backbone, 16, "cpu")
+    assert 0 < seconds < 60
+    assert all(np.array_equal(before[n], a) for n, a in networks.tensors(whole.base).items())
+    assert all(p.grad is None for p in whole.parameters())
+
+
+def test_the_same_seed_gives_the_same_bits(work: Work) -> None:
+    a, b = (fitted(work, "frozen", epochs=1) for _ in range(2))
+    assert all(np.array_equal(a.classifier.head.arrays[n], v) for n, v in b.classifier.head.arrays.items())
+
+
+# ------------------------------------------------------------------------------------------------------------ warmstart
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_warm_start_takes_the_earlier_network_for_other_classes(work: Work, frozen: bool, tmp_path: Path) -> None:
+    kept = np.isin(work.labels, range(5))
+    few = dataclasses.replace(
+        work, catalog=work.catalog.rows(kept.tolist()), cluster=work.cluster[kept], classes=work.classes[:5]
+    )
+    earlier = methods.fit(few, Recipe(method="scratch", backbone="cnn(filters=[4, 8])", settings={"epochs": 1}))[0].classifier
+    file = earlier.save(tmp_path / "earlier.safetensors")
+    recipe = Recipe(method="warmstart", backbone=str(file), settings={"frozen": frozen, "epochs": 1})
+    best = methods.fit(work, recipe)[0]
+    assert best.classifier.classes == work.classes
+    same = best.classifier.card.backbone.weights_hash == earlier.card.backbone.weights_hash
+    assert same == (frozen or best.detail["gain"]["kept"] == "head alone")
+    assert best.note is not None and "val images were in its train or val" in best.note
+    assert np.isin(earlier.seen, best.classifier.seen).all()
+    assert methods.sources(recipe) != [] and methods.sources(SMALL) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": "runs/nowhere"}, "runs/nowhere does not exist"),
+        ({"settings": {"frozn": True}}, "did you mean 'frozen'"),
+        ({"settings": {"epocs": 3}}, "did you mean 'epochs'"),
+        ({"image_size": 64}, "sees images of 32 px, not 64"),
+    ],
+)
+def test_a_wrong_warm_start_is_refused(work: Work, changes: dict[str, object], message: str, tmp_path: Path) -> None:
+    file = fitted(work, "frozen", epochs=1).classifier.save(tmp_path / "e.safetensors")
+    recipe = dataclasses.replace(Recipe(method="warmstart", backbone=str(file)), **changes)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match=message):
+        methods.fit(work, recipe)
+
+
+def test_a_warm_start_needs_a_network(work: Work, tmp_path: Path) -> None:
+    file = methods.fit(work, Recipe(method="baseline"))[0].classifier.save(tmp_path / "b.safetensors")
+    with pytest.raises(RequestError, match="has no network"):
+        methods.fit(work, Recipe(method="warmstart", backbone=str(file)))
+
+
+# -------------------------------------------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("frozen", {"head": [[0, 0.5]]}, r"cannot have the layer \[0, 0.5\]"),
+        ("frozen", {"head": [[16, 1.0]]}, "cannot have the layer"),
+        ("frozen", {"hed": []}, "did you mean 'head'"),
+        ("frozen", {"crops": 3}, "crops cannot be 3"),
+        ("finetune", {"layer_decay": 0.0}, "layer_decay cannot be 0.0"),
+        ("finetune", {"unfreeze": "layer9"}, "did you mean 'layer4'"),
+        ("finetune", {"unfreeze": 99}, "99 stages cannot be unfrozen"),
+        ("finetune", {"learning_rte": 1e-3}, "did you mean 'learning_rate'"),
+    ],
+)
+def test_wrong_settings_are_named(work: Work, method: str, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        fitted(work, method, **settings)
+
+
+def test_what_is_no_network_cannot_be_trained_on(work: Work) -> None:
+    for method in ("frozen", "finetune"):
+        with pytest.raises(RequestError, match="'pixels' is none"):
+            methods.fit(work, Recipe(method=method, backbone="pixels"))
+
+
+def test_validation_images_are_needed(work: Work) -> None:
+    splits = ["train" if s == "val" else s for s in work.catalog.column("split")]
+    without = dataclasses.replace(work, catalog=work.catalog.with_column("split", splits))
+    with pytest.raises(DataError, match="val split"):
+        fitted(without, "finetune")
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_fine_tuning_a_real_network_is_no_worse_than_its_features(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIGHTLINE_WEIGHTS", str(shared / "weights"))
+    found = catalogs.scan(shared / "data" / "flowers", limit=12)
+    cache = Cache(tmp_path / "cache")
+    divided = catalogs.split(found, val=0.3, test=0.2, clusters=catalogs.duplicates(found, cache))
+    real = Work(divided, np.arange(len(divided)), divided.classes, cache, engine.choose_device())
+    recipe = Recipe(method="finetune", backbone="mobilenetv2_100", image_size=128, settings={"epochs": 4})
+    best = methods.fit(real, recipe)[0]
+    gain = best.detail["gain"]
+    assert gain["head_alone"] > 0.5, "the pretrained network tells five flowers apart"
+    assert gain["fine_tuned"] >= gain["head_alone"] or gain["p"] > 0.05, best.note
+    assert best.val_accuracy >= gain["head_alone"]
