@@ -271,10 +271,6 @@ def test_one_image_is_too_few() -> None:
         run(small(), bars(1))
 
 
-def test_class_weights_balance_the_classes() -> None:
-    np.testing.assert_allclose(loop.balanced_weights(np.array([0, 0, 0, 1]), 3), [4 / 9, 4 / 3, 0], rtol=1e-6)
-
-
 def lines(pairs: list[tuple[float, float]]) -> list[Epoch]:
     return [Epoch(i, 0.1, train, 0.5, val, 0.001, 1.0) for i, (train, val) in enumerate(pairs, start=1)]
 

@@ -67,10 +67,12 @@ def rate_plot(found: Rates, file: Path, title: str = "") -> None:
 
 
 def gradient_plot(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, *, epoch: int | None = None) -> None:
-    """Draw the gradient norm of every layer against its depth, for several networks side by side.
+    """Draw the gradient norm of every convolution and linear layer against its depth, for several networks side by side.
+
+    Layers of normalisation are left out: their few parameters have norms of another size.
 
     Args:
-        runs: Name → rows of epoch, layer and norm, as `read_gradients` reads them.
+        runs: Name → rows of epoch, layer, norm and type, as `read_gradients` reads them.
         file: Ends in .svg or .png.
         epoch: Which one; None draws the mean over all epochs.
 
@@ -101,7 +103,7 @@ def read_gradients(run: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         raise DataError(f"{run} has no gradients.csv", "only what is trained by epochs has gradients")
     with open(file, encoding="utf-8", newline="") as text:
-        return [{"epoch": int(r["epoch"]), "layer": r["layer"], "norm": float(r["norm"])} for r in csv.DictReader(text)]
+        return [{**row, "epoch": int(row["epoch"]), "norm": float(row["norm"])} for row in csv.DictReader(text)]
 
 
 def check(file: Path) -> str:
@@ -118,7 +120,7 @@ def check(file: Path) -> str:
 
 def _by_depth(name: str, rows: Sequence[Mapping[str, Any]], epoch: int | None) -> np.ndarray:
     """float64 (layers,): the norm of each layer, in the network's order."""
-    some = [row for row in rows if epoch is None or row["epoch"] == epoch]
+    some = [row for row in rows if epoch in (None, row["epoch"]) and "Norm" not in row["type"]]
     if not some:
         raise DataError(f"{name} has no gradients of epoch {epoch}", "name an epoch of its history")
     layers = list(dict.fromkeys(row["layer"] for row in some))

@@ -18,10 +18,12 @@ class Layers:
     Args:
         network: In whatever state; its parameters are looked at, never changed.
         names: Of the modules, in the network's order.
+        types: Their classes' names.
     """
 
     network: nn.Module
     names: tuple[str, ...] = field(init=False)
+    types: tuple[str, ...] = field(init=False)
     _parameters: tuple[nn.Parameter, ...] = field(init=False, repr=False)
     _layer: tuple[int, ...] = field(init=False, repr=False)
 
@@ -31,6 +33,7 @@ class Layers:
         names = tuple(dict.fromkeys(owners))
         index = {name: i for i, name in enumerate(names)}
         object.__setattr__(self, "names", names)
+        object.__setattr__(self, "types", tuple(type(self.network.get_submodule(name)).__name__ for name in names))
         object.__setattr__(self, "_parameters", tuple(p for _, p in learning))
         object.__setattr__(self, "_layer", tuple(index[owner] for owner in owners))
 

@@ -38,11 +38,13 @@ class GradientNorm:
         layer: The module's name; the layers of an epoch come in the order of the network, which mostly is that of depth.
         norm: The Euclidean norm of the loss's gradient over all parameters of the layer, before clipping; the mean over the
             epoch's steps that were measured.
+        type: The module's class, such as `Conv2d`.
     """
 
     epoch: int
     layer: str
     norm: float
+    type: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,10 +151,11 @@ class State:
 
     def gradient_norms(self) -> tuple[GradientNorm, ...]:
         """The gradient norms of all epochs, for people."""
+        layers = self.layers
         return tuple(
-            GradientNorm(line.epoch, layer, norm)
+            GradientNorm(line.epoch, layer, norm, kind)
             for line, norms in zip(self.history, self.gradients, strict=True)
-            for layer, norm in zip(self.layers.names, norms.tolist(), strict=True)
+            for layer, norm, kind in zip(layers.names, norms.tolist(), layers.types, strict=True)
         )
 
 
