@@ -112,6 +112,7 @@ def test_no_test_label_is_ever_read(divided: Catalog, pixels: Recipe, cache: Cac
     test = [i for i, s in enumerate(splits) if s == "test"]
     turned = dict(zip(test, [labels[i] for i in test[1:] + test[:1]], strict=True))
     assert sum(labels[i] != v for i, v in turned.items()) >= 5
+    turned |= dict.fromkeys(test[3:5], "a class that only the test split has")
     poisoned = divided.with_column("label", [turned.get(i, v) for i, v in enumerate(labels)])
     contents = ["0" * 64 if i in test[:3] else c for i, c in enumerate(poisoned.column("content"))]  # nor a test image
     poisoned = poisoned.with_column("content", contents)

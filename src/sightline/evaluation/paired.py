@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from sightline.errors import DataError
 from sightline.store import stream
@@ -34,6 +33,8 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
         >>> mcnemar(np.array([1] * 6 + [0]), np.array([0] * 6 + [1]))
         0.125
     """
+    from scipy import stats  # here, so that reports stay quick
+
     a, b = np.asarray(right_a, dtype=bool), np.asarray(right_b, dtype=bool)
     if a.shape != b.shape or a.ndim != 1:
         raise DataError(f"answers to {a.size} images cannot be paired with answers to {b.size}")
@@ -60,6 +61,8 @@ def sign_flip(differences: np.ndarray) -> float:
         >>> sign_flip(np.array([2, 2, 1]))  # of 8 patterns of signs two give |sum| = 5
         0.25
     """
+    from scipy import stats
+
     values = np.asarray(differences, dtype=np.int64)
     sizes, counts = np.unique(np.abs(values[values != 0]), return_counts=True)
     chances, low = np.ones(1), 0  # of the sums low, low + 1, …

@@ -1,0 +1,105 @@
+"""`train --sweep` and `tune` as people type them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from sightline.cli import studies
+from sightline.cli.app import app
+from sightline.errors import RequestError
+
+RECIPE = 'backbone = "pixels"\nhead = "logistic"\nimage_size = 8\n[settings]\nfolds = 3\n'
+
+
+def invoke(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "120"})
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    (tmp_path / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+    return str(tmp_path / "recipe.toml")
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (None, {}),
+        (["a=1"], {"a": [1]}),
+        (["a=1,2.5,1e-3", "b.c=true,x"], {"a": [1, 2.5, 0.001], "b.c": [True, "x"]}),
+        (["a=[1, 2],[3]"], {"a": [[1, 2], [3]]}),
+        (['a="1,2",3'], {"a": ["1,2", 3]}),
+        (["network=cnn(filters=[8, 16], kernel=5),lenet5"], {"network": ["cnn(filters=[8, 16], kernel=5)", "lenet5"]}),
+        ([" a = none , photo "], {"a": ["none", "photo"]}),
+        (["a="], {"a": []}),
+    ],
+)
+def test_values_are_read_as_toml_has_them(texts: list[str] | None, expected: dict[str, list[Any]]) -> None:
+    assert studies.values_of(texts) == expected
+
+
+@pytest.mark.parametrize(("texts", "words"), [(["a"], "is not key=a,b,c"), (["=1"], "is not key"), (["a=1", "a=2"], "a twice")])
+def test_what_is_no_sweep_is_refused(texts: list[str], words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        studies.values_of(texts)
+
+
+def test_a_sweep_from_the_command_line(digits: Path, recipe: str, tmp_path: Path) -> None:
+    arguments = ["train", str(digits), recipe, "--sweep", "head.C=0.001,1", "--seeds", "2", "-o", str(tmp_path / "s")]
+    ended = invoke(*arguments)
+    assert ended.exit_code == 0, ended.stderr
+    lines = ended.stdout.splitlines()
+    assert lines[0].split() == ["head.C", "accuracy", "range", "seconds", "parameters"]
+    assert lines[1].split()[0] == "0.001" and lines[2].split()[0] == "1" and lines[2].endswith("best")
+    assert "C=1 is best" in ended.stdout and str(tmp_path / "s" / "report.html") in ended.stdout
+    assert "0.001, seed 1: " in ended.stderr
+
+    again = invoke(*arguments, "--json")
+    value = json.loads(again.stdout)
+    assert value["keys"] == ["head.C"] and value["seeds"] == [0, 1] and len(value["settings"]) == 2
+    assert value["val"]["accuracy"] == value["settings"][value["best"]]["accuracy"]
+    assert Path(value["recipe"]).is_file() and Path(value["report"]).is_file()
+
+
+def test_seeds_alone_say_how_much_the_seed_moves(digits: Path, recipe: str, tmp_path: Path) -> None:
+    ended = invoke("train", str(digits), recipe, "--seeds", "2", "-o", str(tmp_path / "s"), "--json")
+    value = json.loads(ended.stdout)
+    assert (value["keys"], value["seeds"], value["comparisons"]) == ([], [0, 1], [])
+    assert value["words"][1].startswith("The seed alone moves a result by up to")
+
+
+def test_a_search_from_the_command_line(digits: Path, recipe: str, tmp_path: Path) -> None:
+    arguments = ["tune", str(digits), recipe, "--trials", "2", "--max-parameters", "1e5", "-o", str(tmp_path / "s")]
+    ended = invoke(*arguments)
+    assert ended.exit_code == 0, ended.stderr
+    assert ended.stdout.splitlines()[0].split() == ["trial", "accuracy", "log", "loss", "seconds", "proposed"]
+    assert "the recipe as it is" in ended.stdout and "trial 1: " in ended.stderr
+    value = json.loads(invoke(*arguments, "--json").stdout)
+    assert len([t for t in value["trials"] if t["state"] not in ("rejected", "repeated")]) == 2
+    best = next(t for t in value["trials"] if t["number"] == value["best"])
+    assert value["val"]["accuracy"] == best["accuracy"] and Path(value["recipe"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--sweep", "head.c=1"], "did you mean"),
+        (["train", "--sweep", "foldz=1"], "did you mean 'folds'"),
+        (["train", "--sweep", "folds=3,99"], "folds"),
+        (["train", "--seeds", "0"], "--seeds cannot be 0"),
+        (["tune", "--trials", "0"], "--trials cannot be 0"),
+        (["tune", "--budget", "soon"], "--budget 'soon'"),
+        (["tune", "--set", "method=baseline"], "nothing to tune in baseline"),
+    ],
+)
+def test_wrong_arguments_are_exit_code_2(arguments: list[str], words: str, digits: Path, recipe: str, tmp_path: Path) -> None:
+    command, *rest = arguments
+    ended = invoke(command, str(digits), recipe, *rest, "-o", str(tmp_path / "s"))
+    assert ended.exit_code == 2 and ended.stdout == ""
+    assert words in " ".join(ended.stderr.split()) and "Traceback" not in ended.stderr
+    assert not (tmp_path / "s").exists()
