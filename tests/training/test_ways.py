@@ -1,0 +1,342 @@
+"""What the loop can do beside the plain way: averaged weights, balanced sampling, mixing, groups, parts, gradient norms."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import RequestError, SightlineError
+from sightline.records import Progress, silent
+from sightline.store import stream
+from sightline.training import augment, hardware, loop
+from sightline.training.feed import Feed, Pixels, balanced_rows
+from sightline.training.gradients import MEASURED, Layers, measured
+from sightline.training.history import best_of, rank
+from sightline.training.loop import Epoch, Trained
+from sightline.training.pace import Pace
+from sightline.training.plan import Plan
+from sightline.training.state import State, weights_of
+from tests.training.test_loop import NOTHING, Small, bars, same, small, weights
+
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+
+def run(network: nn.Module, train: Pixels, val: Pixels = NOTHING, *, progress: Progress = silent, **given: Any) -> Trained:
+    own = {key: given.pop(key) for key in ("groups", "class_weights", "watch") if key in given}
+    return loop.train(
+        network,
+        train,
+        val,
+        plan=Plan(**{"epochs": 3, "batch_size": 16, **given}),
+        policy=augment.POLICIES["none"],
+        mean=MEAN,
+        std=STD,
+        seed=0,
+        progress=progress,
+        **own,
+    )
+
+
+@pytest.mark.parametrize("given", [{"optimiser": o} for o in ("adamw", "adam", "sgd", "rmsprop")] + [{"mixup": 0.2}], ids=str)
+def test_it_learns_in_every_way(given: dict[str, Any]) -> None:
+    trained = run(small(), bars(128), bars(64, seed=1), epochs=12, **given)
+    assert max(e.val_accuracy for e in trained.history) > 0.9
+
+
+def test_a_plan_without_epochs_is_refused() -> None:
+    with pytest.raises(RequestError, match="no number of epochs"):
+        run(small(), bars(8), epochs=None)
+
+
+# ------------------------------------------------------------------------------------------------------- averaged weights
+
+
+def test_averaged_weights_by_hand() -> None:
+    """With constant steps of 1 from 0 the average follows from the recursion, its decay rising as (1 + step) / (10 + step)."""
+    network = nn.Linear(1, 1, bias=False)
+    network.weight.data.zero_()
+    state = State.begin(network, torch.optim.SGD(network.parameters(), lr=1.0), torch.device("cpu"), averaged=True)
+    mean = 0.0
+    for step in range(1, 6):
+        network.weight.data += 1
+        state.step = step
+        state.take_average(0.5)
+        decay = min(0.5, (1 + step) / (10 + step))
+        mean = decay * mean + (1 - decay) * step
+    assert state.average is not None and state.average["weight"].item() == pytest.approx(mean)
+
+
+def test_the_average_is_what_is_scored_and_kept() -> None:
+    plain, averaged, seen = small(), small(), dict[int, dict[str, Tensor]]()
+    run(plain, bars(64), bars(32, 1), keep="last")
+    trained = run(
+        averaged,
+        bars(64),
+        bars(32, 1),
+        keep="last",
+        average=0.9,
+        progress=lambda stage, done, total: seen.__setitem__(done, weights(averaged)),
+    )
+    assert same(seen[12], weights(plain))  # the steps are the same
+    assert not same(weights(averaged), weights(plain))
+    logits = loop.evaluate(averaged, bars(32, 1), MEAN, STD, torch.device("cpu"))
+    assert float((logits.argmax(dim=1).numpy() == bars(32, 1).y).mean()) == trained.history[-1].val_accuracy
+
+
+# ---------------------------------------------------------------------------------------------------------------- classes
+
+
+def test_balanced_sampling_shows_every_class_equally_often() -> None:
+    y = np.array([0] * 50 + [1] * 9 + [2] * 4)
+    rows = balanced_rows(y, stream(0, "test"))
+    assert len(rows) == 63 and np.bincount(y[rows]).tolist() == [21, 21, 21]
+    assert max(np.bincount(rows, minlength=63)[:50]) == 1  # none of the large class twice
+    assert set(np.bincount(rows, minlength=63)[59:]) == {5, 6}  # those of the small one take turns
+    other = balanced_rows(y, stream(1, "test"))
+    assert sorted(rows) != sorted(other)
+
+
+def test_balanced_sampling_reaches_the_network_with_changes_of_its_own() -> None:
+    data = Pixels(
+        np.arange(20, dtype=np.uint8)[:, None, None, None].repeat(8, 1).repeat(8, 2).repeat(3, 3), np.array([0] * 18 + [1] * 2)
+    )
+    policy = augment.Policy(brightness=0.5)
+    feed = Feed(data, policy, (0, 0, 0), (1, 1, 1), torch.device("cpu"), 0, "balanced")
+    drawn = list(feed.epoch(1, 5))
+    y = torch.cat([labels for _, labels in drawn])
+    assert len(y) == 20 and int(y.sum()) == 10
+    values = torch.cat([x[:, 0, 0, 0] for x, _ in drawn])[y == 1]
+    assert len(set(values.tolist())) == 10  # two images, five times each, every time changed in another way
+    skipped = list(feed.epoch(1, 5, skip=2))
+    assert len(skipped) == 2 and all(torch.equal(a, c) for (a, _), (c, _) in zip(drawn[2:], skipped, strict=True))
+
+
+def test_class_weight_of_the_plan_is_that_of_balanced_weights() -> None:
+    data = bars(48)
+    rare = Pixels(data.images[:36], np.array([0] * 30 + [1] * 6))
+    by_plan, by_hand, without = small(), small(), small()
+    run(by_plan, rare, class_weight="balanced")
+    run(by_hand, rare, class_weights=loop.balanced_weights(rare.y, 2))
+    run(without, rare)
+    assert same(weights(by_plan), weights(by_hand)) and not same(weights(by_plan), weights(without))
+
+
+# ------------------------------------------------------------------------------------------------------------------ groups
+
+
+def test_groups_keep_their_ratio_and_what_is_not_in_one_does_not_learn() -> None:
+    network, rates = small(), list[list[float]]()
+    before = weights(network)
+    real = torch.optim.AdamW.step
+
+    def step(self: torch.optim.AdamW, *given: Any) -> Any:
+        rates.append([group["lr"] for group in self.param_groups])
+        return real(self, *given)
+
+    groups = [
+        {"params": list(network.linear.parameters()), "lr": 0.02, "weight_decay": 0.0},
+        {"params": [network.body.blocks[0].weight], "lr": 0.005, "weight_decay": 0.1},
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", step)
+        run(network, bars(64), learning_rate=0.01, groups=groups)
+    plan = Plan(epochs=3, learning_rate=0.01)
+    for number, (head, stem) in enumerate(rates):
+        assert head == pytest.approx(2 * plan.rate_at(number, 12)) and stem == pytest.approx(0.5 * plan.rate_at(number, 12))
+    moved = {name for name, value in weights(network).items() if not torch.equal(value, before[name])}
+    assert moved >= {"linear.weight", "linear.bias", "body.blocks.0.weight"}
+    assert "body.blocks.4.weight" in before and "body.blocks.4.weight" not in moved
+
+
+# ---------------------------------------------------------------------------------------------------------- early stopping
+
+
+def line(epoch: int, val_loss: float, val_accuracy: float, train_loss: float = 0.1, train_accuracy: float = 0.9) -> Epoch:
+    return Epoch(epoch, train_loss, train_accuracy, val_loss, val_accuracy, 0.001, 1.0)
+
+
+def test_the_best_epoch_by_every_metric() -> None:
+    history = [line(1, 0.5, 0.8, 0.3, 0.7), line(2, 0.4, 0.7, 0.2, 0.95), line(3, 0.6, 0.8, 0.1, 0.9)]
+    found = {keep: best_of(history, keep) for keep in ("val_loss", "val_accuracy", "train_loss", "train_accuracy", "last")}
+    assert found == {"val_loss": 2, "val_accuracy": 1, "train_loss": 3, "train_accuracy": 2, "last": 3}
+    assert best_of([line(1, math.nan, math.nan), line(2, math.nan, math.nan)], "val_loss") == 2
+    assert best_of([], "val_loss") == 0
+    assert rank(line(1, 0.5, 0.8), "val_accuracy") == (0.8, -0.5)
+
+
+@pytest.mark.parametrize("keep", ["val_accuracy", "train_loss"])
+def test_patience_watches_what_is_kept(keep: str) -> None:
+    random = np.random.default_rng(0)
+    noise = Pixels(random.integers(0, 256, (32, 16, 16, 3), dtype=np.uint8), np.arange(32) % 2)
+    trained = run(small(), noise, bars(32, 1), epochs=60, patience=2, keep=keep, learning_rate=0.3)
+    assert trained.best_epoch == best_of(trained.history, keep) == len(trained.history) - 2
+    word = "accuracy was highest" if keep.endswith("accuracy") else "loss was lowest"
+    assert f"{word} in epoch {trained.best_epoch}" in trained.notes[-1]
+
+
+# ---------------------------------------------------------------------------------------------------------- gradient norms
+
+
+def test_gradient_norms_against_sums_written_out() -> None:
+    network = small()
+    x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    network(x).square().sum().backward()
+    layers = Layers(network)
+    expected = {}
+    for name, module in network.named_modules():
+        own = list(module.parameters(recurse=False))
+        if own:
+            expected[name] = math.sqrt(sum(float(p.grad.double().square().sum()) for p in own if p.grad is not None))
+    assert list(layers.names) == list(expected)
+    np.testing.assert_allclose(layers.norms().numpy(), list(expected.values()), rtol=1e-5)
+    assert dict(zip(layers.names, layers.types, strict=True))["linear"] == "Linear"
+
+
+def test_frozen_layers_have_no_gradient_norm() -> None:
+    network = small()
+    network.body.requires_grad_(False)
+    assert {g.layer for g in run(network, bars(32), epochs=1).gradients} == {"linear"}
+
+
+def test_some_steps_of_every_epoch_are_measured() -> None:
+    for steps in (1, 2, 7, 8, 9, 100, 1001):
+        found = [b for b in range(steps) if measured(b, steps)]
+        assert found[0] == 0 and min(steps, MEASURED // 2) <= len(found) <= MEASURED
+
+
+class Plain(nn.Module):
+    """A deep chain of sigmoids, with or without ways around them."""
+
+    def __init__(self, skips: bool) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.stem = nn.Linear(3 * 256, 16)
+            self.layers = nn.ModuleList([nn.Linear(16, 16) for _ in range(12)])
+            self.end = nn.Linear(16, 2)
+        self.skips = skips
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.stem(x.flatten(1))
+        for layer in self.layers:
+            h = torch.sigmoid(layer(h)) + (h if self.skips else 0)
+        return self.end(h)
+
+
+def test_vanishing_gradients_are_seen() -> None:
+    ratio = {}
+    for skips in (False, True):
+        norms = {g.layer: g.norm for g in run(Plain(skips), bars(64), epochs=1).gradients}
+        ratio[skips] = norms["layers.0"] / norms["layers.11"]
+    assert ratio[False] < 1e-5 and 0.05 < ratio[True] < 20
+
+
+# ------------------------------------------------------------------------------------------------------------------ memory
+
+
+class Hungry(Small):
+    """It wants no more than so many images at once."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.load_state_dict(small().state_dict())
+        self.most, self.sizes = most, list[int]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            if len(x) > self.most:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate")
+            self.sizes.append(len(x))
+        return super().forward(x)
+
+
+class WithoutStatistics(nn.Module):
+    """No BatchNorm and no dropout: parts of a batch give the batch's gradient."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.linear = nn.Linear(3 * 256, 2)
+        self.most = most
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and len(x) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.linear(x.flatten(1))
+
+
+def test_short_memory_halves_the_parts_and_says_so() -> None:
+    network = Hungry(5)
+    trained = run(network, bars(32), epochs=2)
+    assert network.sizes == [4] * 16  # two epochs of two batches of 16, each in four parts
+    assert [n for n in trained.notes if "in 4 parts" in n] and trained.steps == 4
+
+
+def test_parts_learn_what_the_whole_batch_would() -> None:
+    whole, parts = WithoutStatistics(99), WithoutStatistics(3)
+    a = run(whole, bars(32), class_weights=np.array([1.0, 3.0]), optimiser="sgd")
+    b = run(parts, bars(32), class_weights=np.array([1.0, 3.0]), optimiser="sgd")
+    torch.testing.assert_close(weights_of(whole), weights_of(parts), rtol=1e-4, atol=1e-6)
+    assert a.history[-1].train_loss == pytest.approx(b.history[-1].train_loss, rel=1e-4)
+    assert a.history[-1].train_accuracy == b.history[-1].train_accuracy
+
+
+def test_memory_for_less_than_two_images_is_an_error() -> None:
+    with pytest.raises(SightlineError, match="memory does not suffice") as error:
+        run(Hungry(1), bars(32))
+    assert error.value.hint is not None and "image_size" in error.value.hint
+
+
+def test_other_errors_pass_through() -> None:
+    class Broken(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1"):
+        run(Broken(), bars(8))
+
+
+# ---------------------------------------------------------------------------------------------------------------- hardware
+
+
+def test_images_stay_off_a_device_that_they_would_fill(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 4000))
+    assert hardware.fits(400, torch.device("cuda")) and not hardware.fits(401, torch.device("cuda"))
+    assert hardware.fits(1 << 60, torch.device("cpu"))
+
+
+def test_only_cuda_compiles_and_only_long_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, made = small(), list[nn.Module]()
+    monkeypatch.setattr(torch, "compile", lambda net: made.append(net) or net)
+    monkeypatch.setattr(hardware.importlib.util, "find_spec", lambda name: object())
+    assert hardware.forward_of(network, torch.device("cpu"), 10**6) is network
+    hardware.forward_of(network, torch.device("cuda"), 100)
+    assert not made
+    hardware.forward_of(network, torch.device("cuda"), 10**4)
+    assert made == [network]
+
+
+# -------------------------------------------------------------------------------------------------------------------- told
+
+
+def test_what_is_told_while_it_goes_on() -> None:
+    told: list[str] = []
+    run(small(), bars(64), bars(32, 1), progress=lambda stage, done, total: told.append(stage))
+    assert told[0] == "training: epoch 1 of 3"
+    assert len(set(told)) == 3 and told[-1].startswith("training: epoch 3 of 3, loss 0.") and "val 0." in told[-1]
+    assert told[-1].endswith(" images/s")
+
+
+def test_pace_by_hand() -> None:
+    network = small()
+    state = State.begin(network, torch.optim.SGD(network.parameters()), torch.device("cpu"), averaged=False)
+    pace = Pace(state, 12, 605, lambda: 1.0)
+    state.history, state.epoch = [line(1, 0.5, 0.5), dataclasses.replace(line(2, 0.4, 0.87), train_loss=0.411)], 2
+    assert pace.told() == "training: epoch 3 of 12, loss 0.41, val 0.87, 1,210 images/s"
