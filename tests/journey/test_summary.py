@@ -322,9 +322,10 @@ def test_the_same_is_asked_of_both(tmp_path: Path) -> None:
 
 
 def test_a_drawing_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawing = pytest.importorskip("sightline.networks.drawing")
+    from sightline.networks import picture
+
     asked: list[Any] = []
-    monkeypatch.setattr(drawing, "draw", lambda net, size, file, **more: asked.append((size, file, more)))
+    monkeypatch.setattr(picture, "draw", lambda net, size, file, **more: asked.append((size, file, more)))
     value = sl.summary("lenet5", graph=tmp_path / "net.svg")
     assert value["graph"] == str(tmp_path / "net.svg")
     assert asked == [((32, 32), tmp_path / "net.svg", {"channels": 1, "title": "lenet5, 32×32 px"})]

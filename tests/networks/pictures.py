@@ -6,10 +6,10 @@ from itertools import combinations, pairwise
 
 from matplotlib.figure import Figure
 
-from sightline.networks.drawing import text_width
-from sightline.networks.layout import SMALL, Placed
-from sightline.networks.page import Page
-from sightline.networks.parts import Panel
+from sightline.networks.picture.drawing import text_width
+from sightline.networks.picture.layout import SMALL, Placed
+from sightline.networks.picture.page import Page
+from sightline.networks.picture.parts import Panel
 
 Rectangle = tuple[float, float, float, float]
 

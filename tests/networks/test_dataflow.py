@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 from sightline.errors import RequestError
-from sightline.networks.dataflow import Flow, Node, dataflow
+from sightline.networks.picture.dataflow import Flow, Node, dataflow
 
 
 class Residual(nn.Module):

@@ -18,11 +18,11 @@ import torchvision
 from torch import Tensor, nn
 
 from sightline.errors import RequestError
-from sightline.networks.dataflow import dataflow
-from sightline.networks.drawing import draw, figure, picture
-from sightline.networks.folding import fold
-from sightline.networks.layout import Line
-from sightline.networks.parts import Arcs, Box, Fork, Panel, Part
+from sightline.networks.picture.dataflow import dataflow
+from sightline.networks.picture.drawing import draw, figure, picture
+from sightline.networks.picture.folding import fold
+from sightline.networks.picture.layout import Line
+from sightline.networks.picture.parts import Arcs, Box, Fork, Panel, Part
 from tests.networks.pictures import faults, outside
 
 
@@ -305,7 +305,7 @@ def test_the_same_bytes_whatever_the_users_settings(tmp_path: Path, ending: str)
 def test_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tests.networks.test_drawing import Named\n"
-        "from sightline.networks.drawing import draw\n"
+        "from sightline.networks.picture.drawing import draw\n"
         "draw(Named(), (12, 12), Path(sys.argv[1]))\n"
     )
     for seed in ("1", "2"):

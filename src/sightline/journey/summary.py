@@ -173,7 +173,7 @@ def _sums(found: Dissected) -> dict[str, int | None]:
 def _drawn(found: Dissected, file: Path) -> Path:
     if found.net is None:
         raise RequestError("there is no network to draw", "leave --graph out")
-    from sightline.networks.drawing import draw
+    from sightline.networks.picture import draw
 
     h, w = found.size
     draw(found.net, found.size, file, channels=found.channels, title=f"{found.name}, {h}×{w} px")

@@ -13,10 +13,10 @@ from dataclasses import replace
 from itertools import groupby, pairwise
 from typing import TypeAlias
 
-from sightline.networks.dataflow import Call, Flow
-from sightline.networks.operations import readable
-from sightline.networks.parts import Arcs, Box, Fork, Panel, Part, boxes, shape_of
-from sightline.networks.units import Unit, common, contents, join, units
+from sightline.networks.picture.dataflow import Call, Flow
+from sightline.networks.picture.operations import readable
+from sightline.networks.picture.parts import Arcs, Box, Fork, Panel, Part, boxes, shape_of
+from sightline.networks.picture.units import Unit, common, contents, join, units
 
 MOST_ROWS, MOST_ARCS, MOST_BRANCHES = 12, 9, 6
 """What a reader can still follow."""

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from sightline.errors import RequestError
-from sightline.networks.dataflow import Flow, dataflow
-from sightline.networks.folding import fold
-from sightline.networks.layout import LEADING, NORMAL, SMALL, Line, Placed, heads_of, lines_of, short
-from sightline.networks.operations import times
-from sightline.networks.page import Page, arrange
-from sightline.networks.parts import Box, Panel
+from sightline.networks.picture.dataflow import Flow, dataflow
+from sightline.networks.picture.folding import fold
+from sightline.networks.picture.layout import LEADING, NORMAL, SMALL, Line, Placed, heads_of, lines_of, short
+from sightline.networks.picture.operations import times
+from sightline.networks.picture.page import Page, arrange
+from sightline.networks.picture.parts import Box, Panel
 from sightline.store import write_bytes
 
 if TYPE_CHECKING:

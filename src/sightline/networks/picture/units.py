@@ -7,9 +7,9 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from sightline.networks import operations
-from sightline.networks.dataflow import Call, Flow
-from sightline.networks.operations import Kind
+from sightline.networks.picture import operations
+from sightline.networks.picture.dataflow import Call, Flow
+from sightline.networks.picture.operations import Kind
 
 _SMALL = frozenset({"norm", "activation", "embedding", "dropout", "pad", "flatten"})
 """Kinds that are written small, before or after a larger operation."""

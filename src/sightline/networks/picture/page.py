@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sightline.networks.folding import merged
-from sightline.networks.layout import GAP, SMALL, Line, Measure, Pen, Placed, Point, Setter, Words
-from sightline.networks.operations import times
-from sightline.networks.parts import Box, Panel, Part, shape_of
+from sightline.networks.picture.folding import merged
+from sightline.networks.picture.layout import GAP, SMALL, Line, Measure, Pen, Placed, Point, Setter, Words
+from sightline.networks.picture.operations import times
+from sightline.networks.picture.parts import Box, Panel, Part, shape_of
 
 _GUTTER, _TURN = 0.42, 0.15
 _WIDEST_ROW = 8.4

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sightline.networks.operations import Kind
+from sightline.networks.picture.operations import Kind
 
 
 @dataclass(frozen=True, slots=True)

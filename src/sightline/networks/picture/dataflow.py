@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sightline.errors import RequestError
-from sightline.networks import operations
 from sightline.networks.cuts import quiet
-from sightline.networks.operations import Kind
+from sightline.networks.picture import operations
+from sightline.networks.picture.operations import Kind
 
 
 @dataclass(frozen=True, slots=True)

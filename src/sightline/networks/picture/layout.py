@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from sightline.networks.operations import times
-from sightline.networks.parts import Arcs, Box, Fork, Panel, Part, boxes, shape_of
+from sightline.networks.picture.operations import times
+from sightline.networks.picture.parts import Arcs, Box, Fork, Panel, Part, boxes, shape_of
 
 Point: TypeAlias = tuple[float, float]
 Measure: TypeAlias = Callable[[str, float, bool], float]
