@@ -135,6 +135,8 @@ def test_rgb_shift_is_random_or_fixed() -> None:
         ({"rotation": (1, 2, 3)}, "rotation cannot be [1, 2, 3]", "[low, high]"),
         ({"rotation": "much"}, "rotation cannot be 'much'", "give a number"),
         ({"zoom": float("nan")}, "zoom cannot be nan", "between -0.75 and 3"),
+        ({"zoom": -0.2}, "zoom cannot be -0.2", "between -0.75 and 3"),
+        ({"blur": -1}, "blur cannot be -1", "between 0 and 10 px"),
         ({"crop": 0}, "crop cannot be 0", "between 0.01 and 1"),
         ({"crop_ratio": 0.5}, "crop_ratio cannot be 0.5", "from 1 to 4"),
         ({"crop_padding": 1.5}, "crop_padding cannot be 1.5", "whole number between 0 and 512 px"),
@@ -204,6 +206,15 @@ def test_draws_are_a_function_of_seed_epoch_and_image() -> None:
         np.testing.assert_array_equal(mine, getattr(many, name)[:10], name)
         for other in (other_epoch, other_seed):
             assert not np.array_equal(mine, getattr(other, name)), name
+
+
+def test_operations_draw_independently() -> None:
+    drawn = augment.draw(FULL, 4000, seed=0, epoch=1)
+    columns = {name: value.reshape(4000, -1) for name, value in fields_of(drawn).items() if name not in ("crop", "erase")}
+    columns |= {"crop": drawn.crop[:, 2:3], "erase": drawn.erase[:, 2:3]}  # sides, as places depend on them
+    together = np.concatenate([value.astype(float) for value in columns.values()], axis=1)
+    correlation = np.corrcoef(together, rowvar=False) - np.eye(together.shape[1])
+    assert np.abs(correlation).max() < 0.1  # by chance alone about 0.07, of ten thousand pairs
 
 
 @settings(max_examples=30, deadline=None)

@@ -198,14 +198,11 @@ def _warped(pixels: Tensor, changes: Changes, room: _Room) -> Tensor:
 
 
 def _blurred(pixels: Tensor, sigma: Tensor, reach: int) -> Tensor:
-    """A Gaussian blur of each image's own width, along one side and then the other; edges go on as they are.
-
-    Each kernel ends at its own image's reach, so that no image's pixels depend on who else is in the batch.
-    """
+    """A Gaussian blur of each image's own width, along one side and then the other; edges go on as they are."""
     n, channels, height, width = pixels.shape
     away = torch.arange(-reach, reach + 1, device=pixels.device)
     sigma = sigma.clamp(min=_SHARP).view(n, 1)
-    kernel = torch.exp(-0.5 * (away / sigma).square()) * (away.abs() <= torch.ceil(_REACH * sigma))
+    kernel = torch.exp(-0.5 * (away / sigma).square())
     kernel = (kernel / kernel.sum(dim=1, keepdim=True)).repeat_interleave(channels, dim=0)
     planes = F.pad(pixels.reshape(1, n * channels, height, width), (reach,) * 4, mode="replicate")
     planes = F.conv2d(planes, kernel[:, None, None, :], groups=n * channels)

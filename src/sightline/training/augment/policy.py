@@ -191,8 +191,9 @@ def _span(name: str, value: Any) -> Span:
     x = _number(name, value)
     if kind == "around":
         return _around(name, value)
-    if (kind == "count" and x != int(x)) or (kind == "ratio" and x < 1) or (kind == "growth" and x < 0):
+    if kind == "count" and x != int(x):
         raise _outside(name, value)
+    # what is negative, or a ratio below 1, gives ends in the wrong order, which is refused
     return {"upto": (0.0, x), "growth": (1 / (1 + abs(x)) - 1, x), "ratio": (1 / max(x, 1.0), x), "share": (x, 1.0)}.get(
         kind, (x, x)
     )
