@@ -29,6 +29,8 @@ SMOOTHING = 0.1
 """How much the newest loss counts in the smoothed ones."""
 DIVERGED = 3.0
 """The search ends where the smoothed loss is so many times the lowest one."""
+LEAST = 1e-3
+"""By which share of itself the smoothed loss must fall, so that a rate can be told from noise."""
 BELOW = 10.0
 """The suggestion is the rate of the lowest smoothed loss divided by this: learning is quick there, and far from too much."""
 
@@ -153,7 +155,7 @@ def _suggestion(rates: np.ndarray, smoothed: np.ndarray) -> float:
     Raises:
         SightlineError: The loss never fell.
     """
-    if len(rates) < 2 or smoothed.argmin() == 0:
+    if len(rates) < 2 or smoothed.min() > (1 - LEAST) * smoothed[0]:
         raise SightlineError(
             "the loss fell at no learning rate", "look at the images and their labels, or take another network"
         )
