@@ -101,12 +101,9 @@ def test_every_entry_of_a_registry_is_documented() -> None:
 def check_recipe(file: Path) -> None:
     """Read a recipe and its method's own settings."""
     from sightline.inputs import read_recipe
-    from sightline.plain import from_plain
-    from sightline.training import methods, scratch
+    from sightline.studies import changing
 
-    kinds = {"features": methods.FeaturesSettings, "baseline": methods.BaselineSettings, "scratch": scratch.ScratchSettings}
-    recipe = read_recipe(file)
-    from_plain(kinds[recipe.method], recipe.settings, f"settings of {file.name}")
+    changing.build(read_recipe(file))
 
 
 def test_the_journey_s_recipe_is_one(tmp_path: Path) -> None:
