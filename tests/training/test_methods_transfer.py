@@ -99,6 +99,14 @@ def test_fine_tuning_begins_where_the_head_alone_ends(work: Work) -> None:
     np.testing.assert_allclose(heads.logits(again, found.val_features), alone.logits, atol=1e-4)
 
 
+def test_a_rate_of_nothing_changes_nothing(work: Work) -> None:
+    """The second phase begins with the fitted head: as long as nothing moves, its scores are those of the first."""
+    best = fitted(work, "finetune", epochs=1, learning_rate=1e-9, augment="none")
+    first, second = best.history
+    assert second["val_loss"] == pytest.approx(first["val_loss"], rel=1e-3)
+    assert second["val_accuracy"] == first["val_accuracy"] and best.detail["gain"]["p"] == 1.0
+
+
 @pytest.mark.parametrize("unfreeze", ["all", 1])
 def test_fine_tuning_keeps_one_history_and_compares_itself(work: Work, unfreeze: str | int) -> None:
     best = fitted(work, "finetune", epochs=3, unfreeze=unfreeze, batch_size=16, learning_rate=2e-3)
