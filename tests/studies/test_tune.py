@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only heads that cost a blink."""
     kept = {k: spaces.HEAD_SPACES[k] for k in ("logistic", "knn", "centroid")}
     monkeypatch.setattr(spaces, "HEAD_SPACES", kept)
-    monkeypatch.setattr(spaces, "VIEWS", spaces.Choice((0,)))
 
 
 def random_draws(seed: int) -> spaces.Suggest:
@@ -202,6 +202,47 @@ def test_time_ends_a_search_and_more_time_continues_it(divided: Catalog, pixels:
     assert done.data["words"][-1] == "1 of 5 trials were made in the time given; the same command goes on from there."
     done = study.tune(divided, pixels, tmp_path / "s", trials=5, cache=cache)
     assert sum(n for s, n in done.data["counts"].items() if s != "repeated") == 5
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_trial_that_runs_out_of_time_is_no_trial(
+    divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, before = methods.fit, study.tune(divided, pixels, tmp_path / "s", trials=3, cache=cache)
+
+    def slow(work: Any, recipe: Recipe) -> Any:
+        time.sleep(1.1)
+        work.progress("features", 1, 2)
+        return fit(work, recipe)
+
+    monkeypatch.setattr(methods, "fit", slow)
+    began = time.perf_counter()
+    cut = study.tune(divided, pixels, tmp_path / "s", trials=6, budget_s=1.0, cache=cache)
+    assert time.perf_counter() - began < 20
+    assert without_times(cut.data["trials"]) == without_times(before.data["trials"])
+    monkeypatch.setattr(methods, "fit", fit)
+    after = study.tune(divided, pixels, tmp_path / "s", trials=6, cache=cache)
+    whole = study.tune(divided, pixels, tmp_path / "whole", trials=6, cache=cache)
+    assert without_times(after.data) == without_times(whole.data)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_trial_that_was_kept_but_not_closed_is_closed(
+    divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell = tune._tell
+
+    def dying(optuna: Any, search: Any, number: int, known: Any) -> None:
+        if number == 3:
+            raise KeyboardInterrupt
+        tell(optuna, search, number, known)
+
+    monkeypatch.setattr(tune, "_tell", dying)
+    with pytest.raises(KeyboardInterrupt):
+        study.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
+    monkeypatch.setattr(tune, "_tell", tell)
+    done = study.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
+    assert without_times(done.data) == without_times(study.tune(divided, pixels, tmp_path / "a", trials=6, cache=cache).data)
 
 
 @pytest.mark.usefixtures("quick")

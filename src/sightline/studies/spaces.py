@@ -94,7 +94,10 @@ def check_method(method: str) -> str:
 
 
 def features(recipe: Recipe, suggest: Suggest, found: Here) -> Recipe:
-    """Backbone, head and the head's settings: features are cached, so a trial costs a head."""
+    """Backbone, head and the head's settings: features are cached, so a trial costs a head.
+
+    Views, with and without, only where the recipe has some: each is another forward pass over all images.
+    """
     changes: dict[str, Any] = {}
     if len(found.backbones) > 1:
         changes["backbone"] = suggest("backbone", Choice(found.backbones))
@@ -103,7 +106,8 @@ def features(recipe: Recipe, suggest: Suggest, found: Here) -> Recipe:
     kind = suggest("head", Choice(tuple(HEAD_SPACES)))
     own = {name: suggest(f"{kind}.{name}", space) for name, space in HEAD_SPACES[kind].items()}
     settings = {**recipe.settings, "head": {"units": _units(own), **own} if kind == "mlp" else own}
-    settings["views"] = suggest("views", VIEWS)
+    if settings.get("views"):
+        settings["views"] = suggest("views", Choice((0, settings["views"])))
     return change(replace(recipe, head=kind, settings=settings), changes)
 
 
@@ -214,9 +218,6 @@ HEAD_SPACES: dict[str, dict[str, Space]] = {
     },
 }
 """Per kind of head, its settings; for `mlp` the hidden layers' number, the first one's width and their dropout."""
-
-VIEWS = Choice((0, 3))
-"""Augmented views of each image; each is one more forward pass for the first trial that has them, and cached then."""
 
 TRAINING: dict[str, Space] = {"weight_decay": Range(1e-3, 0.3, log=True), "label_smoothing": Range(0, 0.2)}
 """Settings of all that trains on pixels."""

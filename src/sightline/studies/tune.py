@@ -74,6 +74,10 @@ class _GivenUp(Exception):  # noqa: N818 - no error: a trial that is not worth g
     """Raised out of a fit that can hardly win any more."""
 
 
+class _TimeUp(Exception):  # noqa: N818 - no error either
+    """Raised out of a fit when the budget is spent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """How far a search goes.
@@ -124,8 +128,12 @@ def search(
             told(trial)
         found = spaces.here(recipe, asked.image_size, asked.max_parameters, work.cache)
         while _wanted(done, asked) and _time_left(done, asked, started):
-            left = asked.budget_s - (time.perf_counter() - started)
-            trial = _next(optuna, study, dataclasses.replace(work, budget_s=left), recipe, asked, found, done, keep)
+            timed = _timed(work, started + asked.budget_s) if done else work
+            try:
+                trial = _next(optuna, study, timed, recipe, asked, found, done, keep)
+            except _TimeUp:
+                _set_aside(optuna, study)
+                break
             done.append(trial)
             told(trial)
     return done
@@ -138,6 +146,20 @@ def image_size(work: Work, recipe: Recipe) -> int:
     from sightline.training import from_scratch
 
     return from_scratch.own_image_size(work, network_of(recipe))
+
+
+def _timed(work: Work, deadline: float) -> Work:
+    """Work that ends when the time is up: a trial that is cut short would lose for that reason alone, so it is no trial."""
+
+    def progress(stage: str, finished: int, total: int) -> None:
+        check()
+        work.progress(stage, finished, total)
+
+    def check(*_: float) -> None:
+        if time.perf_counter() > deadline:
+            raise _TimeUp
+
+    return dataclasses.replace(work, progress=progress, watch=check)
 
 
 def _wanted(done: Sequence[Trial], asked: Asked) -> bool:
@@ -181,14 +203,22 @@ def _next(
     else:
         trial = _fit(study, work, proposed, asked, number, asking, keep)
     trial = dataclasses.replace(trial, params=dict(asking.params))
-    asking.set_user_attr("trial", json.dumps(plain(trial), sort_keys=True))
-    states = optuna.trial.TrialState
     if trial.accuracy is not None and trial.log_loss is not None:
         # The log loss decides between equals, and is never worth an image: it is at most 35.
-        study.tell(asking, trial.accuracy - trial.log_loss / (40 * _images(work)))
-    else:
-        study.tell(asking, state=states.FAIL if trial.state == FAILED else states.PRUNED)
+        asking.set_user_attr("value", trial.accuracy - trial.log_loss / (40 * _images(work)))
+    asking.set_user_attr("trial", json.dumps(plain(trial), sort_keys=True))
+    _tell(optuna, study, asking.number, asking.user_attrs)
     return trial
+
+
+def _tell(optuna: Any, study: Any, number: int, known: Mapping[str, Any]) -> None:
+    """Close a trial with what was written down of it; without that, it was interrupted."""
+    states = optuna.trial.TrialState
+    if "value" in known and "trial" in known:
+        study.tell(number, known["value"])
+    else:
+        pruned = "trial" in known and json.loads(known["trial"])["state"] != FAILED
+        study.tell(number, state=states.PRUNED if pruned else states.FAIL)
 
 
 def _images(work: Work) -> int:
@@ -263,6 +293,8 @@ def _watched(study: Any, work: Work, recipe: Recipe, asking: Any) -> Work:
         return bool(accuracy < best - _NOISE * error and asking.should_prune())
 
     def watch(share: float, accuracy: float) -> None:
+        if work.watch is not None:
+            work.watch(share, accuracy)
         step = int(share * _TENTHS + 1e-9)
         if step in reported or share >= 1:
             return
@@ -304,12 +336,15 @@ def _trains(method: str) -> bool:
     return method not in ("features", "shortcut")
 
 
-def _finished(optuna: Any, study: Any) -> list[Trial]:
-    """The trials that were written down; one that was interrupted is set aside."""
-    done = []
+def _set_aside(optuna: Any, study: Any) -> None:
+    """Close what an interruption left open."""
     for frozen in study.get_trials(deepcopy=False):
         if not frozen.state.is_finished():
-            study.tell(frozen.number, state=optuna.trial.TrialState.FAIL)
-        elif "trial" in frozen.user_attrs:
-            done.append(from_plain(Trial, json.loads(frozen.user_attrs["trial"]), "trial"))
-    return done
+            _tell(optuna, study, frozen.number, frozen.user_attrs)
+
+
+def _finished(optuna: Any, study: Any) -> list[Trial]:
+    """The trials that were written down; one that was interrupted is set aside."""
+    _set_aside(optuna, study)
+    kept = (t.user_attrs["trial"] for t in study.get_trials(deepcopy=False) if "trial" in t.user_attrs)
+    return [from_plain(Trial, json.loads(text), "trial") for text in kept]
