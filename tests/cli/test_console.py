@@ -108,6 +108,20 @@ def test_progress_on_a_terminal_shows_a_bar_per_stage_and_leaves_none_behind() -
     assert "reading [images]" in screen.getvalue()
 
 
+def test_what_a_stage_says_after_its_colon_changes_in_place(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with Progress(console=terminal, transient=True, auto_refresh=False) as shown:
+        bars = console.Bars(shown)
+        for epoch, done in ((1, 10), (2, 20)):
+            bars(f"training: epoch {epoch} of 3, loss 0.4", done, 30)
+        (task,) = shown.tasks
+        assert (task.description, task.completed) == ("training: epoch 2 of 3, loss 0.4", 20)
+    plain = console.Bars(None)
+    for epoch in (1, 2):
+        plain(f"training: epoch {epoch} of 3", epoch, 30)
+    assert capsys.readouterr().err == "training (30)\n"
+
+
 def test_tables_are_aligned_and_literal(capsys: pytest.CaptureFixture[str]) -> None:
     console.print_table(("path", "n"), [("[red]猫.jpg", 7), ("a\nb.jpg", 1200)])
     assert capsys.readouterr().out == "path            n\n[red]猫.jpg     7\na\\nb.jpg     1200\n"
