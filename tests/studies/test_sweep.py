@@ -162,6 +162,30 @@ def test_a_killed_sweep_goes_on_where_it_was(
     assert len(more.data["settings"]) == 4
 
 
+def test_a_fit_that_was_killed_on_its_way_goes_on_where_it_was_kept(
+    divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path
+) -> None:
+    recipe = dataclasses.replace(tiny, settings={**tiny.settings, "epochs": 4})
+    whole = study.sweep(divided, recipe, {}, tmp_path / "whole", cache=cache)
+    told: list[str] = []
+
+    def dying(stage: str, done: int, total: int) -> None:
+        told.append(stage)
+        if "epoch 3" in stage:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study.sweep(divided, recipe, {}, tmp_path / "cut", progress=dying, cache=cache)
+    told.clear()
+    done = study.sweep(divided, recipe, {}, tmp_path / "cut", progress=lambda s, *_: told.append(s), cache=cache)
+    assert not any("epoch 1 " in s for s in told), "it began anew"
+    assert any("epoch 3 " in s for s in told)
+    assert without_times(done.data) == without_times(whole.data)
+    name = done.data["settings"][0]["runs"][0]
+    one, two = ((s.folder / name / "predictions" / "val.csv").read_bytes() for s in (whole, done))
+    assert one == two
+
+
 def test_wrong_values_are_found_before_the_first_fit(divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path) -> None:
     for sweeps, words in (
         ({"augment.rotation": [0, 999]}, "rotation cannot be 999"),

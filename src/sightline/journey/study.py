@@ -17,6 +17,7 @@ from sightline import catalog as catalogs
 from sightline.errors import DataError, ModelFileError, RequestError, SightlineError
 from sightline.inputs import read_predictions
 from sightline.journey import folder as folders
+from sightline.journey import resuming
 from sightline.journey.main import Say
 from sightline.journey.request import photos_name
 from sightline.journey.single import train
@@ -59,8 +60,8 @@ def sweep(
 ) -> Study:
     """Carry a recipe out with some keys over several values, each under several seeds. The test split is not opened.
 
-    Every fit is a run of its own below `out`; finished ones are taken as they are, so an interrupted sweep goes on, and one
-    with further values or seeds fits only these.
+    Every fit is a run of its own below `out`; finished ones are taken as they are, an interrupted one goes on where it was kept, and
+    a sweep with further values or seeds fits only these.
 
     Args:
         catalog: With or without splits; all fits have the same.
@@ -267,8 +268,10 @@ def _carry_out(
     fit: studies.Fit, divided: Catalog, folder: Path, device: str, progress: Progress, cache: Cache
 ) -> studies.Outcome:
     """One fit as a run below the study; what fails for a reason that the user can understand is an outcome too."""
+    place = folder / fit.name
+    begun = (place / resuming.FOLDER).is_dir()  # and not finished: it goes on where it was kept
     try:
-        run = train(divided, fit.recipe, folder / fit.name, device=device, progress=progress, cache=cache)
+        run = train(divided, fit.recipe, place, resume=begun, device=device, progress=progress, cache=cache)
     except RequestError:
         raise
     except SightlineError as error:
