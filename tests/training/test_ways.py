@@ -113,6 +113,10 @@ def test_balanced_sampling_reaches_the_network_with_changes_of_its_own() -> None
     assert len(y) == 20 and int(y.sum()) == 10
     values = torch.cat([x[:, 0, 0, 0] for x, _ in drawn])[y == 1]
     assert len(set(values.tolist())) == 10  # two images, five times each, every time changed in another way
+    about_its_mean = Feed(data, augment.Policy(contrast=(1, 1)), (0, 0, 0), (1, 1, 1), torch.device("cpu"), 0, "balanced")
+    even = [(x[:, 0, 0, 0] * 255, labels) for x, labels in about_its_mean.epoch(1, 5)]
+    pairs = [(round(float(v)), int(k)) for values_, labels in even for v, k in zip(values_, labels, strict=True)]
+    assert all((value >= 18) == (label == 1) for value, label in pairs)  # an even image has no contrast about its own mean
     skipped = list(feed.epoch(1, 5, skip=2))
     assert len(skipped) == 2 and all(torch.equal(a, c) for (a, _), (c, _) in zip(drawn[2:], skipped, strict=True))
 
