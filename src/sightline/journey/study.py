@@ -60,8 +60,8 @@ def sweep(
 ) -> Study:
     """Carry a recipe out with some keys over several values, each under several seeds. The test split is not opened.
 
-    Every fit is a run of its own below `out`; finished ones are taken as they are, an interrupted one goes on where it was kept, and
-    a sweep with further values or seeds fits only these.
+    Every fit is a run of its own below `out`; finished ones are taken as they are, an interrupted one goes on where it was
+    kept, and a sweep with further values or seeds fits only these.
 
     Args:
         catalog: With or without splits; all fits have the same.

@@ -71,7 +71,7 @@ def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {_value(v)}" for k, v in value.items())
     if isinstance(value, list):
-        return ", ".join(_value(v) for v in value)
+        return ", ".join(f"[{_value(v)}]" if isinstance(v, list) else _value(v) for v in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -234,7 +234,7 @@ def _against_default(data: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Difference", f"{_points(c['difference'])} percentage points ({_points(c['low'])} to {_points(c['high'])})"),
         ("McNemar's exact p", _p(c["p"])),
     ]
-    if worth is not None and worth["chosen_among"] > 1:
+    if worth is not None and data["best"] != 0:
         facts += [
             (
                 "On other images",

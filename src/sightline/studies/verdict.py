@@ -116,7 +116,7 @@ def words(
             f"Trial {best.number} is best, {told}, but {abs(points):.1f} percentage points on {images:,} images are within "
             f"noise (p = {comparison['p']:.2g}): the recipe as it is may be as good."
         )
-    if worth is not None and worth.chosen_among > 1:
+    if worth is not None and best.number != default.number:
         less = f"about {100 * worth.optimism:.1f} percentage points less" if worth.optimism >= 5e-4 else "hardly less"
         gain = round(100 * worth.gain, 1)
         said.append(
