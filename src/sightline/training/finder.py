@@ -139,7 +139,7 @@ def smooth(losses: np.ndarray) -> np.ndarray:
     """Losses as a moving average in which older ones count less and less; the first ones are not drawn towards 0.
 
     Example:
-        >>> smooth(np.array([2.0, 2.0, 2.0])).tolist()
+        >>> smooth(np.array([2.0, 2.0, 2.0])).round(9).tolist()
         [2.0, 2.0, 2.0]
     """
     out, mean = np.empty(len(losses)), 0.0
