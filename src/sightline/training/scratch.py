@@ -23,6 +23,7 @@ from sightline.networks.classics import CLASSICS
 from sightline.networks.search import channels_of
 from sightline.networks.surface import Network, grey, two_columns
 from sightline.networks.whole import Untrained
+from sightline.pixels import check_crops
 from sightline.plain import BESIDE
 from sightline.records import Head, Preprocess, Progress, silent
 from sightline.store import stream
@@ -59,14 +60,17 @@ class ScratchSettings:
             settings that change one, such as `{"policy": "photo", "rotation": 30}`.
         plan: How it is trained; in a recipe its keys stand beside the others. Where it names no number of epochs, it is as
             many as `epochs_for` says, by the number and size of images.
+        crops: Looks at each image when it is asked about: 1, 5 or 10.
     """
 
     network: str = "cnn"
     dropout: float | None = None
     augment: str | Mapping[str, Any] = "auto"
     plan: Plan = field(default=Plan(), metadata=BESIDE)
+    crops: int = 1
 
     def __post_init__(self) -> None:
+        check_crops(self.crops)
         if self.dropout is not None and not 0 <= self.dropout <= 0.9:
             raise RequestError(f"dropout cannot be {self.dropout}", "it lies between 0 and 0.9")
 
