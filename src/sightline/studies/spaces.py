@@ -234,7 +234,7 @@ FROZEN: dict[str, Space] = {
 """Where the head alone learns: its layers as for `mlp`."""
 
 FINETUNE: dict[str, Space] = {
-    "learning_rate": Range(3e-5, 2e-3, log=True),
+    "learning_rate": Range(1e-3, 0.1, log=True),
     "layer_decay": Range(0.5, 1),
     "unfreeze": Choice((1, 2, "all")),
 }

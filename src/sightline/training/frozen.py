@@ -32,13 +32,13 @@ class FrozenSettings:
             0 to 0.95. None at all is a linear head.
         augment: As in `scratch`.
         plan: How the head is trained; in a recipe its keys stand beside the others. Every epoch is a forward pass over all
-            training images; the rate is meant for features that were brought to about 1.
+            training images; features are brought to about 1 first.
         crops: Looks at each image when it is asked about: 1, 5 or 10.
     """
 
     head: tuple[tuple[int, float], ...] = ()
     augment: str | Mapping[str, Any] = "auto"
-    plan: Plan = field(default=Plan(epochs=15, learning_rate=1e-3, label_smoothing=0.0), metadata=BESIDE)
+    plan: Plan = field(default=Plan(epochs=15, label_smoothing=0.0), metadata=BESIDE)
     crops: int = 1
 
     def __post_init__(self) -> None:
