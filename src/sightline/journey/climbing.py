@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sightline.errors import DataError, SightlineError
-from sightline.journey.request import BEST, Plan, speed_name
+from sightline.journey.request import BEST, TRIMMED, Plan, speed_name
 from sightline.records import Recipe
 from sightline.training import ensemble, methods
 from sightline.training.work import Candidate, Work
 
 ALWAYS = ("baseline", "shortcut")
 """What says something of the photographs, whoever wins."""
+RESERVE = 0.1
+"""The share of the budget that what does as much as time allows leaves for what comes behind it: test, heatmaps, page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,18 @@ class Climbed:
     skipped: list[tuple[str, str, str]]
 
 
-def climb(plan: Plan, work: Work, budget_s: float, say: Callable[[str], None]) -> Climbed:
+def climb(plan: Plan, work: Work, budget_s: float, say: Callable[[str], None], spent_s: float = 0.0) -> Climbed:
     """Fit every step of the plan that the budget allows, cheap ones first.
 
     A step that fails is said and left out; if none works, the first failure is raised. Where a candidate has every held-out
     image right, nothing dearer can win, and is not tried.
+
+    Args:
+        plan: The steps.
+        work: What they are given.
+        budget_s: For all steps together.
+        say: Told what happens.
+        spent_s: What came before the first step; a step that does as much as the time allows makes up for it.
     """
     started = time.perf_counter()
     candidates: list[Candidate] = []
@@ -44,6 +53,8 @@ def climb(plan: Plan, work: Work, budget_s: float, say: Callable[[str], None]) -
         left = budget_s - (time.perf_counter() - started)
         recipe, why = resolved(step.recipe, candidates)
         why = step.why_not or why or _hopeless(recipe, candidates, left)
+        if recipe.method in TRIMMED:
+            left -= spent_s + RESERVE * budget_s
         name = f"{recipe.method} on {recipe.backbone}" if recipe.method in methods.PRETRAINED else recipe.method
         if why is not None:
             say(f"{name}: left out, {why}")

@@ -74,7 +74,7 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     cluster = found.cluster[_usable_rows(found)]
     truncated = request.allow_truncated
     work = Work(usable, cluster, usable.classes, cache, device, progress=progress, allow_truncated=truncated)
-    climbed = climb(plan, work, request.budget_s, say)
+    climbed = climb(plan, work, request.budget_s, say, clock.total())
     candidates = climbed.candidates
     clock.lap("methods")
     chosen = choose(candidates)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from sightline.training.history import Trained
     from sightline.training.stack import Stack
 
+BEHIND_S = 10.0
+"""About what comes behind training: the network converted, run on validation, its fast precision judged."""
 HEAD_PHASE, NETWORK_PHASE = 1.0, 2.0
 """`phase` in the history: the head alone, fitted on features, and the network with it."""
 RATES: Mapping[str, float] = {"sgd": 0.01, "adamw": 1e-4, "adam": 1e-4, "rmsprop": 3e-5}
@@ -109,7 +111,7 @@ def train(work: Work, recipe: Recipe, start: Start, settings: FinetuneSettings) 
     left = work.budget_s - (time.perf_counter() - started)
     settings, notes = _within(stack, material, start, settings, left, work.device)
     recipe = dataclasses.replace(recipe, settings={**recipe.settings, **({"epochs": settings.plan.epochs} if notes else {})})
-    trained = _learn(work, stack, material, start, settings, recipe, left)
+    trained = _learn(work, stack, material, start, settings, recipe, left - (BEHIND_S if notes else 0.0))
     head = stacks.head_of(stack, (), classes, stacks.mean_features(stack, material.train_images, start.backbone))
     tuned = _tuned(stack, start)
     fields = _fields(alone, trained, (*start.notes, *notes, *trained.notes))
@@ -154,7 +156,7 @@ def _within(
     from sightline.training import stack as stacks
 
     each = 1.15 * stacks.epoch_seconds(stack, material, start.backbone, settings.plan.batch_size, device)
-    most = int(left_s / each)
+    most = int((left_s - BEHIND_S) / each)
     if most < 1:
         why = f"an epoch takes about {each:.0f} s here, and {max(left_s, 0):.0f} s are left"
         raise SightlineError(f"{start.backbone.name} cannot be fine-tuned in the time: {why}", "raise --budget")
