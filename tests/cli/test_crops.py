@@ -26,6 +26,7 @@ def asked(*arguments: str) -> tuple[int, str]:
     return ended.exit_code, ended.stdout
 
 
+@pytest.mark.slow
 def test_crops_are_obeyed(digits: Path, tmp_path: Path) -> None:
     run = trained(digits, tmp_path, backbone="resnet10t", weights="random", image_size=32, head="ridge")
     some = str(digits / "3")

@@ -73,6 +73,7 @@ def test_seeds_alone_say_how_much_the_seed_moves(digits: Path, recipe: str, tmp_
     assert value["words"][1].startswith("The seed alone moves a result by up to")
 
 
+@pytest.mark.slow
 def test_a_search_from_the_command_line(digits: Path, recipe: str, tmp_path: Path) -> None:
     arguments = ["tune", str(digits), recipe, "--trials", "2", "--max-parameters", "1e5", "-o", str(tmp_path / "s")]
     ended = invoke(*arguments)

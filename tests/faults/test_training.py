@@ -194,6 +194,7 @@ def test_a_disk_that_takes_no_checkpoint_costs_no_training(
 # --------------------------------------------------------------------------------------------- other threads and machines
 
 
+@pytest.mark.slow
 def test_the_thread_count_is_the_first_one_s(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     try:
@@ -317,6 +318,7 @@ def test_killed_at_thirty_points(processes: ForkServerContext, whole: tuple[byte
     check_killed(processes, whole, tmp_path, 30, seed=2)
 
 
+@pytest.mark.slow
 def test_killed_twice_in_one_epoch(processes: ForkServerContext, whole: tuple[bytes, str], tmp_path: Path) -> None:
     killed(processes, tmp_path / "kept", 5, 0.003)
     killed(processes, tmp_path / "kept", 7, 0.0)

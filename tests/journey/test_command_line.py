@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 HEAVY = {"torch", "torchvision", "timm"}
 
 
@@ -63,6 +65,7 @@ def test_what_is_wrong_with_a_request_is_said(sightline: Callable[..., Any], dig
         assert "Traceback" not in ended.err
 
 
+@pytest.mark.slow
 def test_a_threshold_is_kept_and_obeyed(sightline: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
     """Chosen on held-out images, kept in the classifier, obeyed by predict, evaluate, and a table of predictions."""
     from sightline import classifier

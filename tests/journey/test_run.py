@@ -92,6 +92,7 @@ def test_an_unchanged_run_is_given_back_without_torch(workplace: dict[str, Any])
     assert (Path(workplace["value"]["run"]) / "run.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_more_photographs_leave_earlier_ones_where_they_were(workplace: dict[str, Any], tmp_path: Path) -> None:
     from tests.conftest import write_few_digits
 

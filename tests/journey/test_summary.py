@@ -58,6 +58,7 @@ def test_happy_cnn_as_its_tutorial_counts_it() -> None:
     assert any(line.startswith("in all") and line.split()[2] == "37,633" for line in numbers.values())
 
 
+@pytest.mark.slow
 def test_json_is_one_value_with_the_fixed_keys(sightline: Callable[..., Any]) -> None:
     ended = sightline("summary", "lenet5", "--json")
     assert ended.code == 0, ended.err
@@ -118,6 +119,7 @@ def test_the_head_of_the_face_forensics_work_on_xception() -> None:
         assert part in text
 
 
+@pytest.mark.slow
 def test_a_head_on_the_flattened_map() -> None:
     """The five flowers: 3·3·2,048 numbers of Inception-V3 at 150 px, 256 units, 5 classes."""
     value = sl.summary("inception_v3", image_size=150, pool="flatten", head="256:0.5", classes=5)

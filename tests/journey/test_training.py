@@ -194,6 +194,7 @@ def test_another_optimiser_and_other_held_out_images_are_said(photos: Path, done
     assert "the optimiser begins anew" in note and "judged in another way" in note
 
 
+@pytest.mark.slow
 def test_the_command_continues_without_naming_anything_else(done: Run, sightline: Any, tmp_path: Path) -> None:
     ended = sightline("train", "--continue", str(done.folder), "--epochs", "2", "-o", "longer", "--json", cwd=tmp_path)
     assert ended.code == 0, ended.err

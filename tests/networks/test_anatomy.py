@@ -32,6 +32,7 @@ def families() -> Iterator[tuple[nn.Module, int]]:
             yield torchvision.models.get_model(name, **auxiliary), 299 if name == "inception_v3" else 224
 
 
+@pytest.mark.slow
 def test_sums_over_the_layers_of_many_families() -> None:
     for net, side in families():
         what = type(net).__name__

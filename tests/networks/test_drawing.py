@@ -302,6 +302,7 @@ def test_the_same_bytes_whatever_the_users_settings(tmp_path: Path, ending: str)
     assert (b"dc:date" not in first and b"61,706 parameters" in first) or ending == "png"
 
 
+@pytest.mark.slow
 def test_the_same_bytes_in_another_process(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tests.networks.test_drawing import Named\n"

@@ -123,6 +123,7 @@ def test_no_test_label_is_ever_read(divided: Catalog, pixels: Recipe, cache: Cac
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.slow
 def test_an_interrupted_search_ends_as_one_that_was_not(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +206,7 @@ def test_time_ends_a_search_and_more_time_continues_it(divided: Catalog, pixels:
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.slow
 def test_a_trial_that_runs_out_of_time_is_no_trial(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
