@@ -25,7 +25,7 @@ class Climbed:
 
     Args:
         candidates: Of each step its best first.
-        skipped: (method, backbone, why) of what was left out on the way.
+        skipped: (method, backbone or "", why) of what was left out.
     """
 
     candidates: list[Candidate]
@@ -56,15 +56,16 @@ def climb(plan: Plan, work: Work, budget_s: float, say: Callable[[str], None], s
         if recipe.method in TRIMMED:
             left -= spent_s + RESERVE * budget_s
         name = f"{recipe.method} on {recipe.backbone}" if recipe.method in methods.PRETRAINED else recipe.method
+        backbone = "" if recipe.backbone == "none" else recipe.backbone
         if why is not None:
             say(f"{name}: left out, {why}")
-            skipped.append((recipe.method, recipe.backbone, why))
+            skipped.append((recipe.method, backbone, why))
             continue
         try:
             fitted = _fit(dataclasses.replace(work, budget_s=max(left, 1.0)), recipe, candidates)
         except SightlineError as error:
             say(f"{name}: {error.message}")
-            skipped.append((recipe.method, recipe.backbone, error.message))
+            skipped.append((recipe.method, backbone, error.message))
             failures.append(error)
             continue
         best = fitted[0]

@@ -104,7 +104,7 @@ def write_candidate(folder: Path, candidate: Candidate, catalog: Catalog, test: 
         },
         "history": write_history(folder, candidate),
         "overfitting": candidate.overfitting,
-        "epochs": len(candidate.history),
+        "epochs": sum(row.get("epoch", 1) > 0 for row in candidate.history),
         "steps": candidate.steps,
     }
 

@@ -125,8 +125,12 @@ def read_history(file: Path) -> list[dict[str, float]]:
 
 
 def history(rows: Sequence[Mapping[str, float]], overfitting: str | None) -> list[dict[str, Any]]:
-    """The course of a training: accuracy and loss by epoch, and whether it learnt by heart."""
-    found = []
+    """The course of a training: accuracy and loss by epoch, and whether it learnt by heart.
+
+    A row of epoch 0 is the head alone, before the network learns with it.
+    """
+    found, trained = [], sum(r.get("epoch", 1.0) > 0 for r in rows)
+    before = " Epoch 0 is the head alone; then the network learns with it." if trained < len(rows) else ""
     for part, share in (("accuracy", True), ("loss", False)):
         names = (("training", f"train_{part}", 1), ("validation", f"val_{part}", 0))
         lines = [
@@ -137,7 +141,7 @@ def history(rows: Sequence[Mapping[str, float]], overfitting: str | None) -> lis
         if not lines:
             continue
         ends = ", ".join(f"{s.name} {percent(s.points[-1][1]) if share else decimal(s.points[-1][1])}" for s in lines)
-        text = f"After {count(len(rows))} epoch{'s' if len(rows) > 1 else ''}: {ends}."
+        text = f"After {count(trained)} epoch{'s' if trained > 1 else ''}: {ends}.{before}"
         figure = svg.lines(lines, ("epoch", part), f"{part} by epoch. {text}", share=share)
         found.append({"title": f"Training: {part}", "figure": figure, "legend": svg.legend(lines), "text": text})
     if found and overfitting:
