@@ -185,19 +185,19 @@ def test_the_same_seed_gives_the_same_bits(work: Work) -> None:
     assert all(np.array_equal(a.classifier.head.arrays[n], v) for n, v in b.classifier.head.arrays.items())
 
 
-class Interrupted(Exception):
+class InterruptedFitError(Exception):
     """A stand-in for a process that ends in the middle."""
 
 
 def test_an_interrupted_fine_tuning_goes_on_to_the_same_bits(work: Work, tmp_path: Path) -> None:
     def stop(share: float, accuracy: float) -> None:
         if share > 0.5:
-            raise Interrupted
+            raise InterruptedFitError
 
     settings = {"epochs": 3, "batch_size": 16, "keep": "last"}
     whole = fitted(dataclasses.replace(work, checkpoint=tmp_path / "whole"), "finetune", **settings)
     kept = tmp_path / "interrupted"
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedFitError):
         fitted(dataclasses.replace(work, checkpoint=kept, watch=stop), "finetune", **settings)
     resumed = fitted(dataclasses.replace(work, checkpoint=kept), "finetune", **settings)
     assert [r["val_loss"] for r in resumed.history] == [r["val_loss"] for r in whole.history]
