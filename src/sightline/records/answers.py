@@ -1,0 +1,146 @@
+"""What was answered: predictions, explanations, and the folder of a run that holds them."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline.errors import ModelFileError, RequestError
+from sightline.plain import csv_safe
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What a classifier said of images. The torch boundary: everything after it is a pure function of arrays.
+
+    Args:
+        paths: n names, as the catalog or the user gave them.
+        classes: k class names, in the order of the columns of `probs`.
+        y_true: int64 (n,), the class index, -1 where it is not known.
+        probs: float64 (n, k), rows that sum to 1.
+        errors: Files that gave no answer, and why: path → reason. They are not among `paths`.
+        bar: For two classes: (positive class, the probability from which on it is the answer); None for one half.
+    """
+
+    paths: tuple[str, ...]
+    classes: tuple[str, ...]
+    y_true: np.ndarray
+    probs: np.ndarray
+    errors: Mapping[str, str] = field(default_factory=dict)
+    bar: tuple[str, float] | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def y_pred(self) -> np.ndarray:
+        """int64 (n,): the class with the highest probability, the first of equals; for two classes with a bar, by that."""
+        if self.bar is None:
+            return np.asarray(self.probs.argmax(axis=1), dtype=np.int64)
+        positive = self.classes.index(self.bar[0])
+        return np.where(self.probs[:, positive] >= self.bar[1], positive, 1 - positive).astype(np.int64)
+
+    @property
+    def labels(self) -> list[str]:
+        """The predicted class names."""
+        return [self.classes[i] for i in self.y_pred]
+
+    def select(self, rows: np.ndarray) -> Predictions:
+        """The rows that a boolean mask or an index array picks."""
+        index = np.arange(len(self))[rows]
+        return dataclasses.replace(
+            self,
+            paths=tuple(self.paths[i] for i in index),
+            y_true=self.y_true[index],
+            probs=self.probs[index],
+        )
+
+    def to_csv(self) -> str:
+        """A table for people: path, label, predicted, probability, `p:CLASS` for every class, `bar:CLASS` if it has a bar."""
+        text = io.StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        head, end = ([], []) if self.bar is None else ([f"bar:{self.bar[0]}"], [repr(self.bar[1])])
+        rows.writerow(["path", "label", "predicted", "probability", *(f"p:{c}" for c in self.classes), *head])
+        for path, true, pred, probs in zip(self.paths, self.y_true, self.y_pred, self.probs, strict=True):
+            label = self.classes[true] if true >= 0 else ""
+            cells = [csv_safe(path), csv_safe(label), csv_safe(self.classes[pred])]
+            rows.writerow([*cells, repr(float(probs[pred])), *(repr(float(p)) for p in probs), *end])
+        return text.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a classifier looked, for one image and one class.
+
+    Args:
+        path: The image.
+        target: The class whose score is explained.
+        method: A name of `sightline.explanation.METHODS`.
+        layer: Where the map was taken.
+        heat: float32 (h, w), raw and signed: positive speaks for the target. Scaled only when drawn.
+        box: (top, left, height, width) of the upright image's pixels that `heat` covers; beyond it the network saw nothing.
+        neutral: The heat of a cell that speaks neither for nor against the target; drawn as zero.
+    """
+
+    path: str
+    target: str
+    method: str
+    layer: str
+    heat: np.ndarray
+    box: tuple[float, float, float, float]
+    neutral: float = 0.0
+
+    def peak(self) -> tuple[int, int]:
+        """(row, column) of the centre of the hottest cell, in pixels of the upright image."""
+        row, column = np.unravel_index(int(np.argmax(self.heat)), self.heat.shape)
+        top, left, height, width = self.box
+        h, w = self.heat.shape
+        return int(top + (row + 0.5) * height / h), int(left + (column + 0.5) * width / w)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One finished folder: recipe, catalog, classifier, history, predictions, scores, explanations, environment.
+
+    Args:
+        folder: Where it lies.
+        data: The content of `run.json`, which is written last.
+        classifier: The `sightline.Classifier` itself, where `sightline.fit` has just made it; else None, and `sightline.load`
+            reads it from the folder.
+    """
+
+    folder: Path
+    data: Mapping[str, Any]
+    classifier: Any = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> Run:
+        """Read a run's folder.
+
+        Raises:
+            RequestError: There is no such folder, or it is not a finished run.
+            ModelFileError: `run.json` is damaged.
+        """
+        file = Path(folder) / "run.json"
+        if not file.is_file():
+            started = Path(folder).is_dir()
+            what = "has no run.json: it is not a finished run" if started else "does not exist"
+            raise RequestError(f"{folder} {what}", "name a folder that `sightline run` or `sightline train` made")
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ModelFileError(f"{file} is damaged ({error})", "make the run again") from error
+        return cls(Path(folder), data)
+
+    @property
+    def classifier_file(self) -> Path:
+        """Where its classifier lies."""
+        return self.folder / "classifier.safetensors"

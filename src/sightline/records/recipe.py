@@ -1,0 +1,53 @@
+"""What is asked for: the recipe, and how long work tells how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sightline import store
+
+Progress = Callable[[str, int, int], None]
+"""How long work tells how far it is: (stage in words, done, total); total 0 where it is not known yet."""
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """A `Progress` that says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to do. People write it as TOML; its identity is the hash of its canonical JSON.
+
+    Args:
+        method: A name of `sightline.training.methods.METHODS`.
+        backbone: A network's name, `pixels`, or `file.py:function` for a network of the user's own.
+        weights: `pretrained`, `random`, or a file.
+        head: A name of `sightline.heads.HEADS`; `auto` compares the quick ones on validation.
+        image_size: Side of the square that the network sees, in pixels; None takes the one its weights were trained at.
+        fit: How an image that is not square becomes one; None takes the weights' own.
+        pool: What becomes of the last map: its mean, or all of it.
+        positive: For two classes: the one that curves and threshold are about; None takes the rarer one.
+        threshold: For two classes: how the probability is chosen from which on the answer is `positive`, on held-out images;
+            a criterion of `sightline.evaluation.thresholds.CRITERIA`.
+        seed: Every random draw is a function of it.
+        settings: The method's own, checked against the method's dataclass.
+    """
+
+    method: str = "features"
+    backbone: str = "mobilenetv2_100"
+    weights: str = "pretrained"
+    head: str = "auto"
+    image_size: int | None = None
+    fit: Literal["crop", "pad", "squash"] | None = None
+    pool: Literal["avg", "flatten"] = "avg"
+    positive: str | None = None
+    threshold: str = "half"
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The recipe's identity."""
+        return store.digest(self)
