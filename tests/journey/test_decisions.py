@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from sightline.errors import DataError
-from sightline.journey import main, single
+from sightline.journey import main, scoring
 from sightline.journey.folder import toml
 from sightline.journey.request import slug
 from sightline.records import CATALOG_COLUMNS, Catalog, Predictions, Recipe
@@ -53,15 +53,15 @@ def test_predictions_are_matched_by_path_or_by_its_unambiguous_end() -> None:
     probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
     unknown = np.full(3, -1)
     answers = Predictions(("dog/1.jpg", "D:\\photos\\cat\\1.jpg", "2.jpg"), ("cat", "dog"), unknown, probs)
-    found = single.match(answers, catalog)
+    found = scoring.match(answers, catalog)
     assert found.paths == ("dog/1.jpg", "cat/1.jpg", "cat/2.jpg")
     assert found.y_true.tolist() == [1, 0, 0]
     ambiguous = Predictions(("1.jpg",), ("cat", "dog"), unknown[:1], probs[:1])
     with pytest.raises(DataError, match="none of the 1 paths"):
-        single.match(ambiguous, catalog)
+        scoring.match(ambiguous, catalog)
     twice = Predictions(("cat/1.jpg", "x/cat/1.jpg"), ("cat", "dog"), unknown[:2], probs[:2])
     with pytest.raises(DataError, match="more than one row"):
-        single.match(twice, catalog)
+        scoring.match(twice, catalog)
 
 
 def test_a_recipe_reads_back_from_its_toml() -> None:

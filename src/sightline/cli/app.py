@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sightline import __version__
-from sightline.cli import augment, data, job, keep, models, studies, summary
+from sightline.cli import augment, data, explain, job, keep, models, studies, summary
 
 app = typer.Typer(
     add_completion=False,
@@ -48,7 +48,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": models.evaluate,
     "predict": models.predict,
     "mistakes": models.mistakes,
-    "explain": models.explain,
+    "explain": explain.explain,
     "report": job.report,
 }
 """Every command and its function; the function's docstring is its help, whose last paragraph is an example."""

@@ -223,3 +223,8 @@ def sayer(as_json: bool) -> Callable[[str], None]:
         print(visible(line), file=sys.stderr if as_json else sys.stdout, flush=True)
 
     return say
+
+
+def warn_of(path: str, error: str) -> None:
+    """Say why a file gave no answer, naming it once."""
+    warn(error if path in error else f"{path}: {error}")

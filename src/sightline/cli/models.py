@@ -1,4 +1,4 @@
-"""`networks`, `train`, `evaluate`, `predict`, `mistakes` and `explain`: classifiers, made and used."""
+"""`networks`, `train`, `evaluate`, `predict` and `mistakes`: classifiers, made and used."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def predict(
     told = [(row["path"], row["label"], f"{row['probability']:.3f}") for row in rows if "error" not in row]
     console.print_table(("path", "label", "probability"), told)
     for path, error in answers.errors.items():
-        _warn(path, error)
+        console.warn_of(path, error)
 
 
 @console.guarded
@@ -242,54 +242,3 @@ def mistakes(
         return console.print_json(rows)
     shown = [(row["path"], row["label"], row["predicted"], f"{row['probability']:.3f}") for row in rows]
     console.print_table(("path", "label", "predicted", "probability"), shown)
-
-
-@console.guarded
-def explain(
-    subject: Subject,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="The images to explain.")],
-    out: Annotated[
-        str, typer.Option("-o", "--out", metavar="FOLDER", help="Where overlays (.png) and heat (.npy) go.")
-    ] = "explanations",
-    target: Annotated[str | None, typer.Option(metavar="CLASS", help="Explain this class; else the predicted one.")] = None,
-    method: Annotated[str, typer.Option(metavar="auto|gradcam|contribution|masks", help="How.")] = "auto",
-    seed: options.Seed = 0,
-    code: options.Code = None,
-    device: options.Device = "auto",
-    as_json: options.Json = False,
-) -> None:
-    """Draw where a classifier looked.
-
-    Each image gets an overlay (.png) and its raw, signed heat (.npy).
-
-    \b
-    Example:
-      sightline explain runs/pets cat.jpg dog.jpg -o explanations
-    """
-    from sightline import journey, store
-
-    with console.progress() as progress:
-        rows = journey.explain(
-            subject,
-            images,
-            out=out,
-            target=target,
-            method=method,
-            seed=seed,
-            code=code,
-            device=device,
-            progress=progress,
-            cache=store.Cache(),
-        )
-    if as_json:
-        return console.print_json(rows)
-    drawn = [(row["path"], row["target"], row["overlay"]) for row in rows if "error" not in row]
-    console.print_table(("path", "target", "overlay"), drawn)
-    for row in rows:
-        if "error" in row:
-            _warn(row["path"], row["error"])
-
-
-def _warn(path: str, error: str) -> None:
-    """Say why a file gave no answer, naming it once."""
-    console.warn(error if path in error else f"{path}: {error}")

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from sightline import __version__, evaluation
 from sightline import catalog as catalogs
-from sightline import evaluation
 from sightline.plain import csv_safe
 from sightline.records import Catalog, Predictions, Recipe, Run
 from sightline.store import plain, write_bytes, write_json, write_text
@@ -141,3 +141,16 @@ def finish(folder: Path, data: Mapping[str, Any]) -> Run:
     """Write `run.json`: from now on the run is finished."""
     write_json(folder / "run.json", data)
     return Run.load(folder)
+
+
+def head(kind: str, name: str, identity: str) -> dict[str, Any]:
+    """The first keys of run.json."""
+    return {
+        "version": 1,
+        "sightline": __version__,
+        "kind": kind,
+        "name": name,
+        "created": now(),
+        "id": identity,
+        "command": "",
+    }

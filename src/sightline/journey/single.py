@@ -1,27 +1,23 @@
-"""The verbs beside the main job: train one recipe, score a labelled set, explain images, and the demo."""
+"""Beside the main job: one recipe carried out, its learning rate looked for, and the demo."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from sightline import __version__, classifier, demo, engine, evaluation, report
+from sightline import __version__, demo, engine, evaluation, report
 from sightline import catalog as catalogs
-from sightline.classifier import Classifier, environment
-from sightline.errors import DataError, RequestError, unknown
-from sightline.inputs import read_predictions
+from sightline.classifier import environment
+from sightline.errors import RequestError
 from sightline.journey import folder as folders
-from sightline.journey import gallery, plots, resuming
-from sightline.journey.gather import open_photos
+from sightline.journey import plots, resuming
 from sightline.journey.main import Say, reuse, run
-from sightline.journey.request import Request, slug
-from sightline.records import Catalog, Predictions, Progress, Recipe, Run, silent
-from sightline.store import Cache, atomic_file, digest, write_text
+from sightline.journey.request import Request
+from sightline.records import Catalog, Progress, Recipe, Run, silent
+from sightline.store import Cache, digest
 from sightline.training import methods
 from sightline.training.work import Work, decided
 
@@ -80,7 +76,7 @@ def train(
     work = Work(usable, clusters, usable.classes, cache, device, progress=progress, checkpoint=kept)
     best = decided(methods.fit(work, recipe)[0], recipe.positive, recipe.threshold)
     data: dict[str, Any] = {
-        **_head("train", folder.name, identity),
+        **folders.head("train", folder.name, identity),
         "photos": str(divided.root),
         "root": divided.root.as_posix(),
         "seed": recipe.seed,
@@ -144,222 +140,6 @@ def _divided(catalog: Catalog, recipe: Recipe, cache: Cache, progress: Progress)
     return catalogs.split(catalog, seed=recipe.seed, clusters=twins, progress=progress), twins
 
 
-def evaluate(
-    subject: str,
-    catalog: str,
-    *,
-    out: str | None = None,
-    positive: str | None = None,
-    crops: int | None = None,
-    code: str | None = None,
-    device: str = "auto",
-    progress: Progress = silent,
-    cache: Cache | None = None,
-) -> Run:
-    """Score a classifier, or any tool's table of probabilities, on a labelled set.
-
-    Args:
-        subject: A run's folder, a classifier's file, or a CSV with `path` and `p:CLASS` columns.
-        catalog: A folder of photographs or a table. Where it has a test split, that is scored; else all of it.
-        out: The folder of the result; a name is made where it is None.
-        positive: For two classes, whose score the curves are drawn for.
-        crops: Looks at each image, as in `Classifier.predict`.
-        code: For a network of the user's own, `file.py:function`.
-
-    Returns:
-        A run whose `test` holds the scores, `scored` the split, and `in_training` how many of the images were trained on.
-    """
-    started = time.perf_counter()
-    cache = Cache() if cache is None else cache
-    labelled = open_labelled(catalog, progress)
-    scored = "test" if any(s == "test" for s in labelled.column("split")) else "all"
-    rows = labelled.usable()
-    rows = rows.where(split="test") if scored == "test" else rows
-    model: Classifier | None = None
-    if Path(subject).suffix.lower() == ".csv":
-        if crops is not None:
-            raise RequestError("crops are for a classifier; a table of predictions holds its answers", "leave out --crops")
-        answers = match(read_predictions(Path(subject)), rows)
-    else:
-        model = classifier.load(subject, code=code)
-        answers = model.predict(rows, crops=crops, cache=cache, device=device, progress=progress)
-    unlabelled = int((answers.y_true < 0).sum())
-    answers = answers.select(answers.y_true >= 0)
-    if not len(answers):
-        hint = f"the classes are {', '.join(answers.classes[:8])}"
-        raise DataError(f"no image of {catalog} has a class that {subject} knows", hint)
-    if positive is not None and positive not in answers.classes:
-        raise unknown("class", positive, answers.classes)
-    positive = positive or (model.card.positive if model is not None else answers.bar and answers.bar[0])
-    seen = in_training(model, rows, answers)
-    name = f"{slug(Path(subject).stem if Path(subject).is_file() else Path(subject).name)}-on-{slug(Path(catalog).stem)}"
-    folder = Path(out) if out is not None else Path("runs") / name
-    folder.mkdir(parents=True, exist_ok=True)
-    clean = answers.select(~seen) if seen.any() and not seen.all() else None
-    data: dict[str, Any] = {
-        **_head("evaluate", name, digest([subject, rows.fingerprint(), *([crops] if crops is not None else [])])),
-        "photos": catalog,
-        "root": rows.root.as_posix(),
-        "subject": subject,
-        "seed": 0,
-        "scored": scored,
-        "classes": list(answers.classes),
-        "positive": positive,
-        "in_training": int(seen.sum()),
-        "not_among_classes": unlabelled,
-        "data": catalogs.summarise(labelled, catalogs.duplicates(labelled, cache=cache, progress=progress)),
-        "test": evaluation.score(answers, positive=positive),
-        "test_without_leaks": None if clean is None else evaluation.score(clean, positive=positive),
-        "test_openings": [{"when": folders.now(), "by": subject}],
-        "undecodable": {"test": [{"path": p, "problem": why} for p, why in answers.errors.items()]},
-        "mistakes": evaluation.mistakes(answers),
-        "mistakes_in": "test",
-    }
-    if model is not None:
-        card = model.card
-        data |= {"method": card.method, "backbone": card.backbone.name, "head": card.head, "precision": dict(card.precision)}
-        data["crops"] = card.crops if crops is None else crops
-        if not (card.backbone.source == "user" and code is None):
-            data["explanations"] = gallery.write_explanations(
-                folder, model, rows, answers, cache=cache, device=device, seed=0, progress=progress
-            )
-    write_text(folder / "predictions" / "test.csv", answers.to_csv())
-    catalogs.save(labelled, folder / "catalog.csv")
-    data |= {"environment": environment(engine.choose_device(device)), "seconds": time.perf_counter() - started}
-    done = folders.finish(folder, data)
-    report.write_report([done], folder / "report.html")
-    return done
-
-
-def open_labelled(catalog: str, progress: Progress = silent) -> Catalog:
-    """A labelled set: a table that Sightline or the user wrote, or a folder that is scanned."""
-    return open_photos(catalog, progress=progress)
-
-
-def match(answers: Predictions, rows: Catalog) -> Predictions:
-    """Another tool's predictions with the catalog's labels and paths.
-
-    A row is found by its path, else by the end of its path where only one image of the catalog ends so.
-
-    Raises:
-        DataError: No row is found, or one is found twice.
-    """
-    paths = rows.paths
-    index = {p: i for i, p in enumerate(paths)}
-    ends: dict[str, list[int]] = {}
-    for i, path in enumerate(paths):
-        parts = PurePosixPath(path).parts
-        for start in range(len(parts)):
-            ends.setdefault("/".join(parts[start:]), []).append(i)
-    kept: list[int] = []
-    target: list[int] = []
-    for row, name in enumerate(answers.paths):
-        found = index.get(name)
-        parts = PurePosixPath(name.replace("\\", "/")).parts
-        for start in range(len(parts)):
-            if found is not None:
-                break
-            ending = ends.get("/".join(parts[start:]), [])
-            found = ending[0] if len(ending) == 1 else None
-        if found is not None:
-            kept.append(row)
-            target.append(found)
-    if not kept:
-        raise DataError(
-            f"none of the {len(answers)} paths in the predictions is an image of the catalog",
-            f"the predictions say {answers.paths[0]!r}, the catalog {paths[0]!r}" if len(answers) and paths else None,
-        )
-    if len(set(target)) < len(target):
-        twice = next(paths[t] for t in target if target.count(t) > 1)
-        raise DataError(f"{twice} has more than one row in the predictions", "keep one row per image")
-    labels = rows.labels(answers.classes)[target]
-    missing = {p: "no row in the predictions" for i, p in enumerate(paths) if i not in set(target)}
-    return Predictions(tuple(paths[t] for t in target), answers.classes, labels, answers.probs[kept], missing, answers.bar)
-
-
-def in_training(model: Classifier | None, rows: Catalog, answers: Predictions) -> np.ndarray:
-    """bool (n,): which of the answered images the classifier was trained on, by their very bytes."""
-    if model is None:
-        return np.zeros(len(answers), dtype=bool)
-    content = dict(zip(rows.paths, rows.column("content"), strict=True))
-    return model.was_trained_on([content[p] for p in answers.paths])
-
-
-def explain(
-    subject: str,
-    images: Sequence[str],
-    *,
-    out: str = "explanations",
-    target: str | None = None,
-    method: str = "auto",
-    seed: int = 0,
-    code: str | None = None,
-    device: str = "auto",
-    progress: Progress = silent,
-    cache: Cache | None = None,
-) -> list[dict[str, Any]]:
-    """Heatmaps of images: an overlay and the raw heat of each.
-
-    Args:
-        subject: A run's folder or a classifier's file.
-        images: Files or folders.
-        out: Where the pictures go.
-        target: The class to explain; the predicted one if None.
-        method: `auto`, `gradcam` or `masks`.
-
-    Returns:
-        One entry per image as `explain --json` prints it; an unreadable image has `error`.
-    """
-    cache = Cache() if cache is None else cache
-    model = classifier.load(subject, code=code)
-    if not model.looks_at_images:
-        raise RequestError(f"{subject} ({model.card.method}) never looks at the photograph: there is nothing to explain")
-    if target is not None and target not in model.classes:
-        raise unknown("class", target, model.classes)
-    files = classifier.find_images(list(images))
-    names = [str(f) for f in files]
-    answers = model.predict(list(files), cache=cache, device=device, progress=progress)
-    probs = dict(zip(answers.paths, answers.probs, strict=True))
-    said = dict(zip(answers.paths, answers.y_pred, strict=True))
-    kept = [i for i, n in enumerate(names) if n in probs]
-    targets = [model.classes.index(target) if target is not None else int(said[names[i]]) for i in kept]
-    found, errors = gallery.explain(
-        model,
-        [files[i] for i in kept],
-        [names[i] for i in kept],
-        targets,
-        cache=cache,
-        device=device,
-        method=method,
-        seed=seed,
-        progress=progress,
-    )
-    entries: list[dict[str, Any]] = []
-    folder = Path(out)
-    for number, item in enumerate(found, 1):
-        stem = f"{number:03d}-{slug(Path(item.path).stem)}"
-        shown = probs[item.path][model.classes.index(item.target)]
-        picture, preprocess = folder / f"{stem}.png", model.card.backbone.preprocess
-        gallery.write_overlay(picture, Path(item.path), preprocess, item, f"{item.target} ({shown:.0%})")
-        with atomic_file(folder / f"{stem}.npy") as file:
-            np.save(file, item.heat)
-        entries.append(
-            {
-                "path": item.path,
-                "target": item.target,
-                "probability": float(shown),
-                "method": item.method,
-                "layer": item.layer,
-                "overlay": str(picture),
-                "heat": str(folder / f"{stem}.npy"),
-                "peak": list(item.peak()),
-                "check": None,
-            }
-        )
-    failed: Mapping[str, str] = {**answers.errors, **errors}
-    return entries + [{"path": n, "error": why} for n, why in failed.items()]
-
-
 def run_demo(
     out: str = "sightline-demo",
     *,
@@ -374,16 +154,3 @@ def run_demo(
     command = f'sightline run "{photos}" -o "{Path(out) / "runs"}" --seed {seed}'
     request = Request(photos=str(photos), out=os.fspath(Path(out) / "runs"), seed=seed, budget_s=110, command=command)
     return run(request, progress=progress, say=say, cache=cache)
-
-
-def _head(kind: str, name: str, identity: str) -> dict[str, Any]:
-    """The first keys of run.json."""
-    return {
-        "version": 1,
-        "sightline": __version__,
-        "kind": kind,
-        "name": name,
-        "created": folders.now(),
-        "id": identity,
-        "command": "",
-    }
