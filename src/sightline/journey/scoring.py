@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +22,90 @@ from sightline.journey.request import slug
 from sightline.records import Catalog, Predictions, Progress, Run, silent
 from sightline.store import Cache, digest, write_text
 
-if TYPE_CHECKING:
-    pass
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a subject says of a labelled set.
+
+    Args:
+        predictions: Of the images whose class it knows, with the catalog's labels and paths; `errors` has what gave no answer.
+        rows: The usable images that were asked about.
+        labelled: The whole catalog.
+        scored: The split that was asked about, `all` where the catalog has no test split and none was named.
+        unlabelled: How many answered images have no label, or one that the subject does not know.
+        model: The classifier; None for a table of predictions.
+    """
+
+    predictions: Predictions
+    rows: Catalog
+    labelled: Catalog
+    scored: str
+    unlabelled: int
+    model: Classifier | None
+
+    @property
+    def contents(self) -> list[str]:
+        """SHA-256 of every answered image, in the order of the predictions."""
+        known = dict(zip(self.rows.paths, self.rows.column("content"), strict=True))
+        return [known[p] or "" for p in self.predictions.paths]
+
+
+def answers_of(
+    subject: str | Path,
+    catalog: str | Path | Catalog,
+    *,
+    split: str | None = None,
+    crops: int | None = None,
+    code: str | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+    cache: Cache | None = None,
+) -> Answered:
+    """What a run, a classifier or any tool's table of probabilities says of a labelled set.
+
+    Args:
+        subject: A run's folder, a classifier's file, or a CSV with `path` and `p:CLASS` columns. A run without a classifier
+            (of an evaluation or a cross-validation) stands for the table of its predictions.
+        catalog: A folder of photographs, a table, or a catalog.
+        split: `train`, `val`, `test` or `all`; None takes the test split where there is one, else all.
+        crops: Looks at each image, as in `Classifier.predict`.
+        code: For a network of the user's own, `file.py:function`.
+        device, progress, cache: As everywhere.
+
+    Raises:
+        RequestError: There is no such subject, catalog or split; or crops are asked of a table.
+        DataError: No image has a class that the subject knows, or none of a table's rows is among the images.
+    """
+    labelled = catalog if isinstance(catalog, Catalog) else open_labelled(str(catalog), progress)
+    scored = split or ("test" if any(s == "test" for s in labelled.column("split")) else "all")
+    rows = labelled.usable() if scored == "all" else labelled.usable().where(split=scored)
+    name = str(labelled.root) if isinstance(catalog, Catalog) else str(catalog)
+    if not len(rows):
+        raise DataError(f"{name} has no usable {scored} images", "name another --split, or all")
+    table, model = _table_of(Path(subject)), None
+    if table is not None:
+        if crops is not None:
+            raise RequestError("crops are for a classifier; a table of predictions holds its answers", "leave out --crops")
+        answers = match(read_predictions(table), rows)
+    else:
+        model = classifier.load(subject, code=code)
+        answers = model.predict(rows, crops=crops, cache=cache, device=device, progress=progress)
+    unlabelled = int((answers.y_true < 0).sum())
+    answers = answers.select(answers.y_true >= 0)
+    if not len(answers):
+        hint = f"the classes are {', '.join(answers.classes[:8])}"
+        raise DataError(f"no image of {name} has a class that {subject} knows", hint)
+    return Answered(answers, rows, labelled, scored, unlabelled, model)
+
+
+def _table_of(subject: Path) -> Path | None:
+    """The table of predictions that a subject is or stands for; None for what has a classifier to ask."""
+    if subject.suffix.lower() == ".csv" and not subject.is_dir():
+        return subject
+    if not (subject / "run.json").is_file() or (subject / "classifier.safetensors").is_file():
+        return None
+    files = [subject / "predictions" / f"{name}.csv" for name in ("test", "oof", "val")]
+    return next((f for f in files if f.is_file()), None)
 
 
 def evaluate(
@@ -51,23 +135,8 @@ def evaluate(
     """
     started = time.perf_counter()
     cache = Cache() if cache is None else cache
-    labelled = open_labelled(catalog, progress)
-    scored = "test" if any(s == "test" for s in labelled.column("split")) else "all"
-    rows = labelled.usable()
-    rows = rows.where(split="test") if scored == "test" else rows
-    model: Classifier | None = None
-    if Path(subject).suffix.lower() == ".csv":
-        if crops is not None:
-            raise RequestError("crops are for a classifier; a table of predictions holds its answers", "leave out --crops")
-        answers = match(read_predictions(Path(subject)), rows)
-    else:
-        model = classifier.load(subject, code=code)
-        answers = model.predict(rows, crops=crops, cache=cache, device=device, progress=progress)
-    unlabelled = int((answers.y_true < 0).sum())
-    answers = answers.select(answers.y_true >= 0)
-    if not len(answers):
-        hint = f"the classes are {', '.join(answers.classes[:8])}"
-        raise DataError(f"no image of {catalog} has a class that {subject} knows", hint)
+    found = answers_of(subject, catalog, crops=crops, code=code, device=device, progress=progress, cache=cache)
+    answers, rows, model = found.predictions, found.rows, found.model
     if positive is not None and positive not in answers.classes:
         raise unknown("class", positive, answers.classes)
     positive = positive or (model.card.positive if model is not None else answers.bar and answers.bar[0])
@@ -82,12 +151,12 @@ def evaluate(
         "root": rows.root.as_posix(),
         "subject": subject,
         "seed": 0,
-        "scored": scored,
+        "scored": found.scored,
         "classes": list(answers.classes),
         "positive": positive,
         "in_training": int(seen.sum()),
-        "not_among_classes": unlabelled,
-        "data": catalogs.summarise(labelled, catalogs.duplicates(labelled, cache=cache, progress=progress)),
+        "not_among_classes": found.unlabelled,
+        "data": catalogs.summarise(found.labelled, catalogs.duplicates(found.labelled, cache=cache, progress=progress)),
         "test": evaluation.score(answers, positive=positive),
         "test_without_leaks": None if clean is None else evaluation.score(clean, positive=positive),
         "test_openings": [{"when": folders.now(), "by": subject}],
@@ -104,7 +173,7 @@ def evaluate(
                 folder, model, rows, answers, cache=cache, device=device, seed=0, progress=progress
             )
     write_text(folder / "predictions" / "test.csv", answers.to_csv())
-    catalogs.save(labelled, folder / "catalog.csv")
+    catalogs.save(found.labelled, folder / "catalog.csv")
     data |= {"environment": environment(engine.choose_device(device)), "seconds": time.perf_counter() - started}
     done = folders.finish(folder, data)
     report.write_report([done], folder / "report.html")
@@ -149,11 +218,12 @@ def match(answers: Predictions, rows: Catalog) -> Predictions:
             f"none of the {len(answers)} paths in the predictions is an image of the catalog",
             f"the predictions say {answers.paths[0]!r}, the catalog {paths[0]!r}" if len(answers) and paths else None,
         )
-    if len(set(target)) < len(target):
-        twice = next(paths[t] for t in target if target.count(t) > 1)
+    found_rows = set(target)
+    if len(found_rows) < len(target):
+        twice = paths[Counter(target).most_common(1)[0][0]]
         raise DataError(f"{twice} has more than one row in the predictions", "keep one row per image")
     labels = rows.labels(answers.classes)[target]
-    missing = {p: "no row in the predictions" for i, p in enumerate(paths) if i not in set(target)}
+    missing = {p: "no row in the predictions" for i, p in enumerate(paths) if i not in found_rows}
     return Predictions(tuple(paths[t] for t in target), answers.classes, labels, answers.probs[kept], missing, answers.bar)
 
 
