@@ -20,6 +20,7 @@ SMALL: dict[str, tuple[int, dict[str, Any]]] = {
     "lenet5": (32, {}),
     "googlenet": (48, {"classes": 10}),
     "plain18": (40, {"classes": 10}),
+    "resnet9": (24, {"width": 4}),
     "nin": (99, {"classes": 10}),
     "xception": (64, {"classes": 10, "width": 0.25, "middle_blocks": 2, "dense": [(16, 0.1)]}),
     "basic_cnn": (70, {}),

@@ -136,6 +136,16 @@ def test_nin_by_hand() -> None:
     assert count(on_meta(CLASSICS["nin"].build)) == first + second + third + fourth == 7_595_176
 
 
+def test_resnet9_by_hand() -> None:
+    def block(inputs: int, outputs: int) -> int:
+        return 9 * inputs * outputs + 2 * outputs
+
+    straight = block(3, 64) + block(64, 128) + block(128, 256) + block(256, 512)
+    around = 2 * block(128, 128) + 2 * block(512, 512)
+    assert count(on_meta(CLASSICS["resnet9"].build)) == straight + around + 513 * 10 == 6_573_130
+    assert shapes(on_meta(CLASSICS["resnet9"].build), 32, "blocks.3", "blocks.8") == [(128, 16, 16), (512, 4, 4)]
+
+
 @pytest.mark.parametrize(
     ("plain", "twin", "projections"),
     [

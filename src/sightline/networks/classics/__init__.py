@@ -11,6 +11,7 @@ from sightline.networks.classics.lab import basic_cnn, cnn, happy_cnn, simple_ne
 from sightline.networks.classics.lenet import lenet5
 from sightline.networks.classics.nin import nin
 from sightline.networks.classics.residual import plain18, plain34, plain50
+from sightline.networks.classics.small import resnet9
 from sightline.networks.classics.wrapped import (
     alexnet,
     googlenet,
@@ -61,6 +62,7 @@ _LIN = "Lin et al. 2013, Network in network"
 _SZEGEDY = "Szegedy et al. 2014, Going deeper with convolutions"
 _HE = "He et al. 2015, Deep residual learning for image recognition"
 _XCEPTION = "Chollet 2016, Xception: deep learning with depthwise separable convolutions"
+_PAGE = "Page 2018, How to train your ResNet"
 _BOOK = "Chollet 2017, Deep learning with Python"
 
 CLASSICS: dict[str, Classic] = {
@@ -80,6 +82,7 @@ CLASSICS: dict[str, Classic] = {
     "plain18": Classic(plain18, "plain network of 18 layers", _HE, 2015, 224, 1),
     "plain34": Classic(plain34, "plain network of 34 layers", _HE, 2015, 224, 1),
     "plain50": Classic(plain50, "plain network of 50 layers", _HE, 2015, 224, 1),
+    "resnet9": Classic(resnet9, "ResNet-9", _PAGE, 2018, 32, 8, classes=10),
     "xception": Classic(xception, "Xception", _XCEPTION, 2016, 299, 7),
     "basic_cnn": Classic(basic_cnn, "convolutions and max pooling in turn", _BOOK, 2017, 150, 46, classes=5),
     "happy_cnn": Classic(happy_cnn, "Happy House", "", None, 64, 2, classes=1),
