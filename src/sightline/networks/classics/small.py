@@ -39,8 +39,9 @@ def resnet9(*, width: int = 64, image_size: int = 32, channels: int = 3, classes
     multiply–accumulates for an image of 32 px, width 32 a quarter of that.
 
     Parameters, with width w: (9·channels + 2)·w, 18·w² + 4·w, 72·w² + 8·w, 72·w² + 8·w, 288·w² + 16·w, 1,152·w² + 32·w, and
-    (8·w + 1)·classes: 6,573,130 with width 64, three channels and ten classes. Where the published network takes the maximum over positions and scales logits by 1/8, this one takes
-    the mean and a linear layer with bias, so that heatmaps are exact without a backward pass.
+    (8·w + 1)·classes: 6,573,130 with width 64, three channels and ten classes. Where the published network takes the
+    maximum over positions and scales logits by 1/8, this one takes the mean and a linear layer with bias, so that heatmaps
+    are exact without a backward pass.
 
     Args:
         width: Filters of the first convolution, from 1.
