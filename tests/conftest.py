@@ -8,15 +8,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores; be
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import json
+import secrets
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from sightline.store import Cache
+
+os.environ["SIGHTLINE_LEDGER"] = tempfile.mkdtemp(prefix="sightline-ledger-")  # no test ever writes the user's own
 
 
 @dataclass(frozen=True)
@@ -111,3 +115,17 @@ def cache(tmp_path: Path) -> Cache:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path_factory.getbasetemp() / "shared-cache"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _module_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a module's shared fixtures look at is counted in a ledger of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIGHTLINE_LEDGER", str(tmp_path_factory.mktemp("ledger")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_ledger(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test counts its looks at test images by itself."""
+    monkeypatch.setenv("SIGHTLINE_LEDGER", str(tmp_path_factory.getbasetemp() / f"ledger-{secrets.token_hex(8)}"))

@@ -114,7 +114,7 @@ def test_every_score_that_is_missing_says_why() -> None:
 
 def test_openings_are_counted() -> None:
     assert titles({"test": GOOD, "test_openings": [{}]}) == []
-    assert titles({"test": GOOD, "test_openings": [{}, {}, {}]}) == ["The test split was opened 3 times"]
+    assert titles({"test": GOOD, "test_openings": [{}, {}, {}]}) == ["These test images have been looked at 3 times"]
 
 
 def test_scoring_images_that_were_in_training_is_said() -> None:

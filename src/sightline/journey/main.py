@@ -15,11 +15,11 @@ from sightline import catalog as catalogs
 from sightline.classifier import environment
 from sightline.errors import DataError, RequestError, SightlineError, unknown
 from sightline.journey import folder as folders
-from sightline.journey import gallery
+from sightline.journey import gallery, ledger
 from sightline.journey.climbing import Climbed, climb, finalists
 from sightline.journey.gather import Gathered, gather
 from sightline.journey.request import Plan, Request, check, device_of, make_plan, photos_name
-from sightline.records import Predictions, Progress, Run, silent
+from sightline.records import Catalog, Predictions, Progress, Run, silent
 from sightline.store import Cache
 from sightline.training.work import Candidate, Work, decided, with_card
 
@@ -83,6 +83,7 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     test = _open_test(chosen, work)
     clock.lap("test")
     data = _describe(request, found, plan, climbed, chosen, test)
+    data |= _look(chosen, test, usable, folder, say)
     data |= folders.write_candidate(folder, chosen, found.catalog, test)
     data["data"]["samples"] = gallery.write_samples(folder, usable, chosen.classifier.card.backbone.preprocess, request.seed)
     shown = test if test is not None and len(test) else chosen.val
@@ -188,6 +189,20 @@ def _open_test(chosen: Candidate, work: Work) -> Predictions | None:
     return answers.select(answers.y_true >= 0)
 
 
+def _look(chosen: Candidate, test: Predictions | None, usable: Catalog, folder: Path, say: Say) -> dict[str, Any]:
+    """Count the opening of the test split; the keys of run.json that speak of it."""
+    if test is None or not len(test):
+        return {"test_openings": []}
+    content = dict(zip(usable.paths, usable.column("content"), strict=True))
+    contents, card = [content[p] for p in test.paths], chosen.classifier.card
+    asked = ledger.subject(folder.name, test, contents, chosen.classifier, None)
+    by = f"{card.method} on {card.backbone.name} ({folder.name})"
+    opening = ledger.opened(contents, [asked], verb="run", by=by, when=folders.now())
+    if len(opening.looks) > 1:
+        say(f"note: these test images, or some of them, have been looked at {len(opening.looks)} times; see the report")
+    return opening.as_data(float((test.y_pred == test.y_true).mean()), len(test))
+
+
 def _describe(
     request: Request,
     found: Gathered,
@@ -204,7 +219,6 @@ def _describe(
     clean = None
     if test is not None and leaked:
         clean = test.select(np.array([p not in leaked for p in test.paths], dtype=bool))
-    labels = [chosen.classifier.card.method, chosen.classifier.card.backbone.name]
     ordered = sorted(candidates, key=lambda c: c.val_accuracy)
     rungs = [folders.rung(chosen if _same(c, chosen) else c, _same(c, chosen)) for c in ordered]
     skipped = [{"method": method, "backbone": backbone, "why": why} for method, backbone, why in climbed.skipped]
@@ -228,7 +242,6 @@ def _describe(
         "val_estimate": chosen.estimate,
         "test": None if test is None or not len(test) else evaluation.score(test, positive=positive),
         "test_without_leaks": None if clean is None or not len(clean) else evaluation.score(clean, positive=positive),
-        "test_openings": [] if test is None else [{"when": folders.now(), "by": " on ".join(labels)}],
         "undecodable": chosen.undecodable,
         "mistakes": evaluation.mistakes(test if test is not None and len(test) else chosen.val),
         "mistakes_in": "test" if test is not None and len(test) else "val",

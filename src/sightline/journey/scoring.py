@@ -16,7 +16,7 @@ from sightline.classifier import Classifier, environment
 from sightline.errors import DataError, RequestError, unknown
 from sightline.inputs import read_predictions
 from sightline.journey import folder as folders
-from sightline.journey import gallery
+from sightline.journey import gallery, ledger
 from sightline.journey.gather import open_photos
 from sightline.journey.request import slug
 from sightline.records import Catalog, Predictions, Progress, Run, silent
@@ -145,6 +145,8 @@ def evaluate(
     folder = Path(out) if out is not None else Path("runs") / name
     folder.mkdir(parents=True, exist_ok=True)
     clean = answers.select(~seen) if seen.any() and not seen.all() else None
+    opening = _look(found, subject, seen, crops)
+    quoted = answers if clean is None else clean
     data: dict[str, Any] = {
         **folders.head("evaluate", name, digest([subject, rows.fingerprint(), *([crops] if crops is not None else [])])),
         "photos": catalog,
@@ -159,7 +161,7 @@ def evaluate(
         "data": catalogs.summarise(found.labelled, catalogs.duplicates(found.labelled, cache=cache, progress=progress)),
         "test": evaluation.score(answers, positive=positive),
         "test_without_leaks": None if clean is None else evaluation.score(clean, positive=positive),
-        "test_openings": [{"when": folders.now(), "by": subject}],
+        **({} if opening is None else opening.as_data(float((quoted.y_pred == quoted.y_true).mean()), len(quoted))),
         "undecodable": {"test": [{"path": p, "problem": why} for p, why in answers.errors.items()]},
         "mistakes": evaluation.mistakes(answers),
         "mistakes_in": "test",
@@ -178,6 +180,16 @@ def evaluate(
     done = folders.finish(folder, data)
     report.write_report([done], folder / "report.html")
     return done
+
+
+def _look(found: Answered, subject: str, seen: np.ndarray, crops: int | None) -> ledger.Opening | None:
+    """Count this look at the images that the classifier was not trained on; None where it was trained on all."""
+    rows = np.flatnonzero(~seen)
+    if not len(rows):
+        return None
+    contents = [found.contents[i] for i in rows]
+    asked = ledger.subject(subject, found.predictions.select(rows), contents, found.model, crops)
+    return ledger.opened(contents, [asked], verb="evaluate", by=subject, when=folders.now())
 
 
 def open_labelled(catalog: str, progress: Progress = silent) -> Catalog:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from markupsafe import Markup
 
 from sightline.report import svg
-from sightline.report.words import at, count, decimal, duration, images, listing, percent, percent_range, short
+from sightline.report.words import at, clean, count, date, decimal, duration, images, listing, percent, percent_range, short
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,11 +266,47 @@ def _undecodable(data: Mapping[str, Any]) -> Alarm | None:
 
 
 def _openings(data: Mapping[str, Any]) -> Alarm | None:
-    n = len(data.get("test_openings") or [])
-    if n < 2:
-        return None
-    text = "Each time that a choice follows a look at the test split, its score flatters a little more."
-    return Alarm("caution", f"The test split was opened {n} times", text)
+    """Who has looked at the test images before, and what that does to the score."""
+    looks, told = data.get("test_openings") or [], data.get("ledger") or {}
+    if len(looks) < 2:
+        if told.get("counted", True):
+            return None
+        text = f"{_sentence(told.get('note'))} Looks at these images by other runs cannot be told from this one."
+        return Alarm("note", "This look at the test images is not counted", text)
+    here = [] if not told or not told.get("new") else looks[-1:]
+    before = [o for o in looks if o not in here]
+    same = " Scoring the same classifier on the same images again is no new look." if told and not here else ""
+    earlier = "; ".join(_look(o, here) for o in before[-3:])
+    more = f", the last {len(before[-3:])}: " if len(before) > 3 else ": "
+    text = f"{'Before this run' if here else 'The looks'}{more}{earlier}.{same} {_flattery(told)}".strip()
+    return Alarm("caution", f"These test images have been looked at {len(looks)} times", text)
+
+
+def _look(look: Mapping[str, Any], here: Sequence[Mapping[str, Any]]) -> str:
+    """One look at test images: when, by what, and at how many of them."""
+    shared, total = look.get("shared"), (here[0] if here else {}).get("shared")
+    part = f" at {count(shared)} of them" if shared and total and shared < total else ""
+    several = f", {count(look['classifiers'])} at once" if (look.get("classifiers") or 1) > 1 else ""
+    when = date(look.get("when")) or clean(look.get("when"))
+    return f"{when} by {short(look.get('by'), 60)}{several}{part}"
+
+
+def _flattery(told: Mapping[str, Any]) -> str:
+    """What it means that several classifiers were scored on the same test images."""
+    k, worth = told.get("classifiers") or 0, told.get("flattery")
+    if k < 2 or worth is None:
+        return "Each time that a choice follows a look at the test split, its score flatters a little more."
+    return (
+        f"{count(k)} classifiers have been scored on them. Nothing is lost if nothing was chosen by these scores. If the best "
+        f"of the {count(k)} was, its score is too high by up to about {100 * worth:.1f} points, and only images that "
+        f"none of them was scored on would tell."
+    )
+
+
+def _sentence(text: Any) -> str:
+    """A note as a sentence."""
+    line = clean(text)
+    return f"{line[:1].upper()}{line[1:]}." if line else ""
 
 
 def _conflicts(data: Mapping[str, Any]) -> Alarm | None:
