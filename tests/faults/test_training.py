@@ -77,6 +77,21 @@ def test_resumed_is_bitwise_the_same(name: str, tmp_path: Path) -> None:
     assert len(told.history) < 9 or "stop" not in name
 
 
+def test_resumed_while_images_grow(tmp_path: Path) -> None:
+    """Within a size, and on the border between two."""
+    whole, told = learn(None, sides=(8, 8, 16, 16, 16))
+    again, told_again = interrupted(tmp_path, 3, 8, 9, 14, sides=(8, 8, 16, 16, 16))
+    assert same(whole, again) and facts(told) == facts(told_again)
+    assert not same(whole, learn(None)[0])
+
+
+def test_resumed_with_other_sizes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StopError):
+        learn(tmp_path, progress=stop_at(3), sides=(8, 8, 16, 16, 16))
+    with pytest.raises(RequestError, match=r"sides \[8, 8, 16, 16, 16\], now null"):
+        learn(tmp_path)
+
+
 def test_done_steps_are_not_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StopError):
         learn(tmp_path, progress=stop_at(7))  # the checkpoint holds 6 steps

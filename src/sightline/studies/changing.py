@@ -130,7 +130,10 @@ def check(recipe: Recipe, classes: int, cache: Cache) -> None:
         from sightline.training import scratch
 
         called = scratch.called(network_of(recipe), recipe.image_size or scratch.IMAGE_SIZE)
-        networks.untrained(called, image_size=recipe.image_size, classes=classes, meta=True, cache=cache)
+        made = networks.untrained(called, image_size=recipe.image_size, classes=classes, meta=True, cache=cache)
+        if settings["resize_from"] != 1:
+            own = from_plain(scratch.ScratchSettings, {"network": recipe.backbone, **recipe.settings}, "settings of scratch")
+            scratch.check_sides(own, recipe.image_size or made.size[0], classes)
     elif recipe.method == "warmstart":
         if not Path(recipe.backbone).exists():
             hint = 'set backbone to a run\'s folder or a classifier.safetensors, such as backbone = "runs/mine"'

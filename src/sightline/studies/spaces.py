@@ -136,7 +136,8 @@ def _augment(suggest: Suggest) -> str | dict[str, Any]:
 
 
 def scratch(recipe: Recipe, suggest: Suggest, found: Here) -> Recipe:
-    """The network where it is `cnn`, the optimiser, the augmentation and the image size."""
+    """The network where it is `cnn`, the optimiser, the augmentation and the image size; growing images, with and without, only
+    where the recipe has them, as not every network takes them."""
     settings = {**recipe.settings, **{name: suggest(name, space) for name, space in {**TRAINING, **SCRATCH}.items()}}
     settings["augment"] = _augment(suggest)
     bare, given = names.parse(network_of(recipe))
@@ -146,6 +147,8 @@ def scratch(recipe: Recipe, suggest: Suggest, found: Here) -> Recipe:
         filters = [min(256, width << i) for i in range(depth)]
         network = names.spell("cnn", {**given, "filters": filters, "kernel": suggest("kernel", CNN["kernel"])})
         settings["dropout"] = suggest("dropout", CNN["dropout"])
+    if settings.get("resize_from", 1) != 1:
+        settings["resize_from"] = suggest("resize_from", Choice((1.0, settings["resize_from"])))
     settings.pop("network", None)
     size = suggest("image_size", Choice(_sizes(found.image_size)))
     return replace(recipe, backbone=network, image_size=size, settings=settings)

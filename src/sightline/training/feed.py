@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sightline import store
 from sightline.training import augment
 from sightline.training.hardware import fits
+from sightline.training.sizes import resized
 
 Batch = tuple[Tensor, Tensor]
 SCORED_AT_ONCE = 64
@@ -99,7 +100,7 @@ class Feed:
         principal = augment.principal_colours(self.data.images) if self.policy.pca else None
         object.__setattr__(self, "principal", principal)
 
-    def epoch(self, epoch: int, batch_size: int, *, skip: int = 0) -> Generator[Batch, None, None]:
+    def epoch(self, epoch: int, batch_size: int, *, skip: int = 0, side: int | None = None) -> Generator[Batch, None, None]:
         """The batches of an epoch, (n, 3, h, w) float32 and (n,) int64, each made while the one before is learnt from.
 
         Order and changes are functions of seed, epoch and place in the epoch's list of images, so that skipped batches are
@@ -109,18 +110,21 @@ class Feed:
             epoch: From 1.
             batch_size: Images a batch, as nearly as they go.
             skip: So many of the first batches are left out.
+            side: Of the square images, in pixels, where they are to be smaller; None leaves them as they are.
         """
         n = len(self.data)
         shown = np.arange(n)
         if self.sampling == "balanced":
             shown = balanced_rows(self.data.y, store.stream(self.seed, "sampling", epoch))
-        changes = self._changes(shown, epoch)
+        full = self.data.images.shape[1]
+        side = full if side is None else side
+        changes = self._changes(shown, epoch).at(side / full)
         plan = batches(store.stream(self.seed, "order", epoch).permutation(n), batch_size)[skip:]
 
         def make(places: np.ndarray) -> Batch:
             rows = shown[places]
             pixels = self.images[torch.from_numpy(rows).to(self.images.device)].to(self.device)
-            x = augment.apply(pixels, changes.rows(places).to(self.device))
+            x = augment.apply(resized(pixels, side), changes.rows(places).to(self.device))
             return x, torch.from_numpy(self.data.y[rows]).to(self.device)
 
         if plan:

@@ -18,7 +18,7 @@ from sightline import store
 from sightline.errors import DataError, RequestError, SightlineError
 from sightline.heads.problem import Watch
 from sightline.records import Progress, silent
-from sightline.training import augment, optimisers
+from sightline.training import augment, optimisers, sizes
 from sightline.training.checkpoint import Keeper
 from sightline.training.feed import Feed, Pixels, batches, evaluate
 from sightline.training.gradients import measured
@@ -70,6 +70,7 @@ def train(
     seed: int,
     class_weights: np.ndarray | None = None,
     groups: Sequence[dict[str, Any]] | None = None,
+    sides: Sequence[int] | None = None,
     device: str = "cpu",
     budget_s: float = math.inf,
     progress: Progress = silent,
@@ -95,6 +96,8 @@ def train(
         class_weights: float (k,), how much an image of each class counts in the loss; None does as the plan says.
         groups: Parameter groups for torch, as `Network.parameter_groups` gives them, each with its own `lr`; every group keeps
             its ratio to the plan's rate on the whole course. None takes all that learns at the plan's rate.
+        sides: The side of the square training images in each epoch, in pixels; None leaves them as they are. What goes on
+            from an earlier run has been through that, and sees them as they are.
         device: Of torch.
         budget_s: When to stop, in seconds, looked at after each epoch.
         progress: Told after each step.
@@ -114,14 +117,16 @@ def train(
     ratios, steps = [group["lr"] / plan.peak for group in optimiser.param_groups], epochs * epoch_steps
     state = State.begin(network, optimiser, where, averaged=plan.average > 0)
     forward = forward_of(network, where, steps)
-    identity = {} if checkpoint is None else _identity(state, plan, feed, val, class_weights)
+    identity = {} if checkpoint is None else _identity(state, plan, feed, val, class_weights, sides)
 
     with isolated(where), Keeper(state, checkpoint, identity, where).open() as keeper:
+        course = _course(state, sides, epochs, int(train.images.shape[1]))
         pace = Pace(state, epochs, len(train), keeper.elapsed)
-        while (ending := _ending(state, plan, epochs, keeper.seconds, budget_s)) is None:
+        while (ending := _ending(state, plan, course, keeper.seconds, budget_s)) is None:
             network.train()
             told = pace.told()
-            with closing(feed.epoch(state.epoch + 1, plan.batch_size, skip=state.batch)) as stream:
+            side = course[state.epoch - state.first_epoch]
+            with closing(feed.epoch(state.epoch + 1, plan.batch_size, skip=state.batch, side=side)) as stream:
                 for x, y in stream:
                     for group, ratio in zip(optimiser.param_groups, ratios, strict=True):
                         group["lr"] = ratio * state.slowed * plan.rate_at(state.step - state.first_step, steps)
@@ -270,6 +275,11 @@ def _checked(train: Pixels, plan: Plan) -> int:
     return plan.epochs
 
 
+def _course(state: State, sides: Sequence[int] | None, epochs: int, full: int) -> tuple[int, ...]:
+    """The side of the training images in each epoch of the plan."""
+    return (full,) * epochs if sides is None or state.first_epoch else tuple(sides)
+
+
 def _steps(train: Pixels, plan: Plan) -> int:
     """Batches an epoch."""
     return len(batches(np.arange(len(train)), plan.batch_size))
@@ -283,7 +293,9 @@ def _loss(plan: Plan, train: Pixels, class_weights: np.ndarray | None, device: t
     return Loss(weight, plan.label_smoothing)
 
 
-def _identity(state: State, plan: Plan, feed: Feed, val: Pixels, class_weights: np.ndarray | None) -> dict[str, Any]:
+def _identity(
+    state: State, plan: Plan, feed: Feed, val: Pixels, class_weights: np.ndarray | None, sides: Sequence[int] | None
+) -> dict[str, Any]:
     """What makes a training this one: another one cannot go on from its checkpoint."""
 
     def content(pixels: Pixels) -> str:
@@ -295,6 +307,7 @@ def _identity(state: State, plan: Plan, feed: Feed, val: Pixels, class_weights: 
     return {
         "plan": plan,
         "augmentation": feed.policy,
+        "sides": None if sides is None else list(sides),
         "seed": feed.seed,
         "mean": list(feed.mean),
         "std": list(feed.std),
@@ -306,21 +319,22 @@ def _identity(state: State, plan: Plan, feed: Feed, val: Pixels, class_weights: 
     }
 
 
-def _ending(state: State, plan: Plan, epochs: int, seconds: float, budget_s: float) -> Ending | None:
-    """Why training is over; None while it is not."""
-    done = state.epoch - state.first_epoch
+def _ending(state: State, plan: Plan, course: Sequence[int], seconds: float, budget_s: float) -> Ending | None:
+    """Why training is over; None while it is not. Patience begins where images are of full size."""
+    done, epochs = state.epoch - state.first_epoch, len(course)
     if done >= epochs or state.slowed == 0:
         return Ending()
     if done == 0:
         return None
     watched = "val_loss" if plan.keep == "last" else plan.keep
     best = max(best_of(state.history[state.compared_from :], watched), state.first_epoch)
-    if plan.patience and state.epoch - best >= plan.patience:
+    since = max(best, state.first_epoch + course.index(course[-1]))
+    if plan.patience and state.epoch - since >= plan.patience:
         told = f"the {'validation' if watched.startswith('val') else 'training'} {watched.partition('_')[2]}"
         way = "lowest" if watched.endswith("loss") else "highest"
         return Ending(f"stopped after epoch {state.epoch}: {told} was {way} in epoch {best}")
     used = seconds - state.first_seconds
-    if used + used / done > budget_s:
+    if used * sizes.share_done(course, done + 1) / sizes.share_done(course, done) > budget_s:
         return Ending(f"cut by the time budget of {budget_s:.0f} s after epoch {done} of {epochs}", cut=True)
     return None
 

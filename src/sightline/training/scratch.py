@@ -27,7 +27,7 @@ from sightline.pixels import check_crops
 from sightline.plain import BESIDE
 from sightline.records import Head, Preprocess, Progress, silent
 from sightline.store import stream
-from sightline.training import augment, finder
+from sightline.training import augment, finder, sizes
 from sightline.training.finder import Rates
 from sightline.training.loop import Epoch, GradientNorm, Pixels, Plan, train
 
@@ -42,6 +42,8 @@ MAP_SIDE = 8
 EFFORT_PIXELS = 80_000 * 64 * 64
 """How many pixels are learnt from, all epochs together, where no number of epochs is given: about a minute on two cores."""
 FEWEST_EPOCHS, ENOUGH_EPOCHS, MOST_EPOCHS = 8, 50, 120
+LEAST_SHARE = 0.25
+"""Of the side: what progressive resizing may begin with."""
 SMALL_SET = 500
 """Smaller sets get more than enough epochs: an epoch of few steps teaches little, and costs little."""
 
@@ -60,6 +62,8 @@ class ScratchSettings:
             settings that change one, such as `{"policy": "photo", "rotation": 30}`.
         plan: How it is trained; in a recipe its keys stand beside the others. Where it names no number of epochs, it is as
             many as `epochs_for` says, by the number and size of images.
+        resize_from: Progressive resizing: the share of the side that training begins with, 0.25 to 1; images grow in up to
+            three steps, and the last third of the epochs sees them whole. Validation always does. 1 does without.
         crops: Looks at each image when it is asked about: 1, 5 or 10.
     """
 
@@ -67,12 +71,15 @@ class ScratchSettings:
     dropout: float | None = None
     augment: str | Mapping[str, Any] = "auto"
     plan: Plan = field(default=Plan(), metadata=BESIDE)
+    resize_from: float = 1.0
     crops: int = 1
 
     def __post_init__(self) -> None:
         check_crops(self.crops)
         if self.dropout is not None and not 0 <= self.dropout <= 0.9:
             raise RequestError(f"dropout cannot be {self.dropout}", "it lies between 0 and 0.9")
+        if not LEAST_SHARE <= self.resize_from <= 1:
+            raise RequestError(f"resize_from cannot be {self.resize_from}", f"it lies between {LEAST_SHARE} and 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,7 @@ class Lesson:
         plan: With a number of epochs.
         augmentation: What `policy` is called.
         policy: How images are changed.
+        sides: Of the images in each epoch, in pixels; None leaves them as they are.
     """
 
     made: Untrained
@@ -127,6 +135,7 @@ class Lesson:
     plan: Plan
     augmentation: str
     policy: augment.Policy
+    sides: tuple[int, ...] | None = None
 
 
 class _Trainee(nn.Module):
@@ -221,7 +230,8 @@ def fit(
 
     Raises:
         DataError: Images and labels don't fit, or fewer than two images.
-        RequestError: The network is unknown, takes no such argument, or is too deep for this image size.
+        RequestError: The network is unknown, takes no such argument, is too deep for this image size, or for the smaller ones
+            that its training begins with.
     """
     began = time.monotonic()
     _check(val_images, val_y, classes)
@@ -235,6 +245,7 @@ def fit(
         mean=MEAN,
         std=STD,
         seed=seed,
+        sides=lesson.sides,
         device=device,
         budget_s=budget_s,
         progress=progress,
@@ -255,7 +266,7 @@ def fit(
         seconds=time.monotonic() - began,
         precision=trained.precision,
         cut_by_time=trained.cut_by_time,
-        notes=(f"augmentation: {lesson.augmentation}", *trained.notes),
+        notes=(f"augmentation: {lesson.augmentation}", *sizes.notes(lesson.sides), *trained.notes),
     )
 
 
@@ -293,7 +304,8 @@ def prepare(images: np.ndarray, y: np.ndarray, classes: int, *, settings: Scratc
         called(settings.network, side), image_size=side, classes=classes, channels=_channels(settings.network), seed=seeded
     )
     plan = dataclasses.replace(settings.plan, epochs=settings.plan.epochs or epochs_for(len(images), side))
-    return Lesson(made, _Trainee(made.net, _dropout(settings, made)), Pixels(images, y), plan, augmentation, policy)
+    learns = _Trainee(made.net, _dropout(settings, made))
+    return Lesson(made, learns, Pixels(images, y), plan, augmentation, policy, _sides(settings, learns, plan, made))
 
 
 def split(made: Untrained, classes: int) -> tuple[Network, Head]:
@@ -330,6 +342,26 @@ def _ends_in(made: Untrained, body: Network, last: nn.Linear) -> bool:
     direct = made.net(grey(x) if made.channels == 1 else x)
     again = last(body(x)[1])
     return bool(again.shape == direct.shape and torch.allclose(again, direct, rtol=1e-4, atol=1e-5))
+
+
+def check_sides(settings: ScratchSettings, image_size: int, classes: int) -> None:
+    """Refuse progressive resizing where it cannot be, before any image is looked at.
+
+    Raises:
+        RequestError: No side is smaller, or the network cannot learn from a smaller one.
+    """
+    built, channels = called(settings.network, image_size), _channels(settings.network)
+    made = networks.untrained(built, image_size=image_size, classes=classes, channels=channels, meta=True)
+    _sides(settings, _Trainee(made.net, 0.0), settings.plan, made)
+
+
+def _sides(settings: ScratchSettings, learns: nn.Module, plan: Plan, made: Untrained) -> tuple[int, ...] | None:
+    """The side in each epoch; None where it is always the same."""
+    if settings.resize_from == 1:
+        return None
+    found = sizes.sides(made.size[0], plan.epochs or FEWEST_EPOCHS, settings.resize_from)
+    sizes.check(learns, f"{made.name} for {made.size[0]} px", found)
+    return found
 
 
 def _channels(network: str) -> int | None:

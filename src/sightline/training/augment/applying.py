@@ -62,6 +62,12 @@ class Changes:
         where = torch.from_numpy(index) if isinstance(index, np.ndarray) else index
         return self._each(lambda name, tensor: tensor[where])
 
+    def at(self, scale: float) -> Changes:
+        """The same for images whose side is so many times as long: all but a blur is measured by the image already."""
+        if self.blur is None or scale == 1:
+            return self
+        return dataclasses.replace(self, blur=self.blur * scale, reach=math.ceil(self.reach * scale))
+
     def to(self, device: torch.device) -> Changes:
         """The same on another device."""
         return self._each(lambda name, tensor: tensor if name == "noise_at" else tensor.to(device))
