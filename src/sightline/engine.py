@@ -255,9 +255,13 @@ class Session:
         with torch.enable_grad():
             value = torch.from_numpy(np.array(last)).to(self.device).requires_grad_(True)
             direction = torch.from_numpy(np.array(weights, dtype=np.float32)).to(self.device)
-            score = self._network().tail(value)[0].float() @ direction
+            score = self._network().tail(value.clone())[0].float() @ direction  # a tail may begin in place
             (gradient,) = torch.autograd.grad(score, value)
         return np.asarray(gradient.float().cpu().numpy())
+
+    def network(self) -> Any:
+        """The network in torch, float32, in evaluation mode: what gradients and layers are asked of. Leave it as it was."""
+        return self._network()
 
     def _network(self) -> Any:
         if self._torch is None:
@@ -302,7 +306,7 @@ class Session:
             last, features = (t.float().cpu().numpy() for t in module(torch.from_numpy(np.ascontiguousarray(images))))
         worst = float(cosines(np.asarray(result[1]), features).min())
         self.difference = 1 - worst
-        self.tail_is_mean = _is_mean(last, features, self.backbone)
+        self.tail_is_mean = is_mean(last, features, self.backbone)
         if not worst >= WORST_COSINE:
             log.warning("OpenVINO and torch disagree on %s (cosine %.5f); it runs in torch", self.backbone.name, worst)
             self.runtime, self.precision = "torch", "f32"
@@ -313,7 +317,7 @@ class Session:
         self._payload = b""
 
 
-def _is_mean(last: np.ndarray, features: np.ndarray, backbone: Backbone) -> bool:
+def is_mean(last: np.ndarray, features: np.ndarray, backbone: Backbone) -> bool:
     """Whether the features are the plain spatial mean of the map, to float32's accuracy."""
     if backbone.pool != "avg" or last.ndim != 4 or backbone.layout == "tokens":
         return False
@@ -430,7 +434,7 @@ def _torch_session(
     session = Session(backbone, precision, "torch", device, cache, key, load, difference=0.0)
     grey = np.random.default_rng(0).integers(0, 256, (1, *backbone.preprocess.size, 3), dtype=np.uint8)
     last, features = session._run_torch(grey, False)
-    session.tail_is_mean = _is_mean(last, features, backbone)
+    session.tail_is_mean = is_mean(last, features, backbone)
     return session
 
 

@@ -1,21 +1,27 @@
 """Where a classifier looked: heatmaps from a network's last map and any head on it, raw and signed; `draw` shows them."""
 
-from sightline.explanation.gradcam import contrast, contribution, gradcam_linear, gradcam_tail
+from sightline.explanation.activation import ChannelMaps, channel_maps
+from sightline.explanation.gradcam import contrast, contribution, gradcam_linear, gradcam_plus_plus, gradcam_tail, hirescam
 from sightline.explanation.maps import to_grid
 from sightline.explanation.masks import cell_masks
 from sightline.explanation.members import combine
-from sightline.explanation.methods import METHODS, explain
+from sightline.explanation.methods import METHODS, Method, explain
 from sightline.records import Explanation
 
 __all__ = [
     "METHODS",
+    "ChannelMaps",
     "Explanation",
+    "Method",
     "cell_masks",
+    "channel_maps",
     "combine",
     "contrast",
     "contribution",
     "explain",
     "gradcam_linear",
+    "gradcam_plus_plus",
     "gradcam_tail",
+    "hirescam",
     "to_grid",
 ]

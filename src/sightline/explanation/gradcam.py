@@ -95,3 +95,64 @@ def contribution(last: np.ndarray, weights: np.ndarray, reference: np.ndarray, b
         float32 (h, w), in units of the score (logits); adds up to weights · (features − reference).
     """
     return np.asarray(to_grid(weights * (last - reference), backbone)[0].sum(axis=0), dtype=np.float32)
+
+
+def gradcam_plus_plus(grid: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Grad-CAM++: a channel counts by where its gradient is positive, each place weighted so that small objects count too.
+
+    weight of a channel = Σ α · max(gradient, 0) over places, with α = g² / (2 g² + (Σ channel) · g³ + 1e-6). In the paper the
+    score stands in the exponent, which makes its higher derivatives powers of the first.
+
+    Source: Chattopadhyay et al., Grad-CAM++ (2018), eq. 11 and 19, without the ReLU over the sum. The 1e-6 is that of the
+    package `grad-cam`, so that both give the same; with it the map depends on the gradient's size, not on its sign alone.
+
+    Args:
+        grid: float32 (c, h, w), the map.
+        gradient: float32 (c, h, w), of the score with respect to it.
+
+    Returns:
+        float32 (h, w).
+    """
+    square = gradient**2
+    cube = square * gradient
+    total = grid.sum(axis=(1, 2), keepdims=True)
+    alpha = np.where(gradient != 0, square / (2 * square + total * cube + np.float32(1e-6)), 0)
+    weights = (np.maximum(gradient, 0) * alpha).sum(axis=(1, 2))
+    return np.asarray(np.tensordot(weights, grid, axes=1), dtype=np.float32)
+
+
+def hirescam(grid: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """HiResCAM: each place by its own gradient, not by the channel's mean: what is hot is what the score was made of.
+
+    Where the tail is a mean the gradient is the same everywhere, and this is Grad-CAM.
+
+    Source: Draelos & Carin, HiResCAM (2020), eq. 3, without a ReLU.
+
+    Args:
+        grid: float32 (c, h, w), the map.
+        gradient: float32 (c, h, w), of the score with respect to it.
+
+    Returns:
+        float32 (h, w), in units of the score (logits).
+
+    Example:
+        >>> hirescam(np.array([[[1.0, 2.0]], [[0.0, 4.0]]]), np.array([[[1.0, 0.5]], [[3.0, -1.0]]])).tolist()
+        [[1.0, -3.0]]
+    """
+    return np.asarray((grid * gradient).sum(axis=0), dtype=np.float32)
+
+
+def patch_map(grid: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """A transformer's patches: gradient · (patch − mean patch), at the input of its last block.
+
+    The patches that the last block gives out get no gradient where only the class token is read. The mean patch stands for
+    "nothing special here", so that what all patches share, which is most of a token, lights up nowhere.
+
+    Args:
+        grid: float32 (c, h, w), the patches.
+        gradient: float32 (c, h, w), of the score with respect to them.
+
+    Returns:
+        float32 (h, w), in units of the score (logits).
+    """
+    return hirescam(grid - grid.mean(axis=(1, 2), keepdims=True), gradient)

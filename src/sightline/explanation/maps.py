@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -38,6 +38,10 @@ class MapSession(Protocol):
         """The gradient of weights · tail(last) with respect to `last`, float32 (1, …)."""
         ...
 
+    def network(self) -> Any:
+        """The network in torch, float32, in evaluation mode."""
+        ...
+
 
 def grid_size(backbone: Backbone) -> tuple[int, int, int]:
     """(channels, height, width) of the backbone's last map.
@@ -46,7 +50,7 @@ def grid_size(backbone: Backbone) -> tuple[int, int, int]:
         RequestError: It has none: it does not look at places.
     """
     if backbone.map_shape is None:
-        hint = "explain a classifier whose backbone is a network, or `pixels`"
+        hint = "use --method occlusion or --method saliency, which look at the image's own pixels"
         raise RequestError(f"the backbone {backbone.name!r} keeps no map of places, so there is nothing to draw", hint)
     return backbone.map_shape
 

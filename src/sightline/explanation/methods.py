@@ -2,117 +2,52 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from sightline import heads
 from sightline.errors import RequestError, SightlineError, unknown
-from sightline.explanation.gradcam import contrast, contribution, gradcam_linear, gradcam_tail
-from sightline.explanation.maps import IMAGE_SIDE, MapSession, grid_size, sum_blocks, to_grid
-from sightline.explanation.masks import cell_masks
+from sightline.explanation import gradients, on_map
+from sightline.explanation.layers import Place, find_layer, open_layer
+from sightline.explanation.maps import MapSession, grid_size
+from sightline.explanation.on_map import Heat
+from sightline.explanation.subject import Subject
 from sightline.records import Explanation, Head, Progress, silent
 
 _BATCH = 16
-_SURE = math.log(999)
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What is explained: a network, a head, one of its classes.
+class Method:
+    """A record of METHODS.
 
     Args:
-        session: The network.
-        head: What turns its features into logits.
-        target: The class index.
-        seed: Of whatever the method draws.
+        explain: (what is explained, its map float32 (1, …) where it needs one) → heat.
+        title: Its name in the field.
+        needs: The layer's `map`, or the image's `pixels`.
+        heads: `any`, or those with a `gradient` (linear and MLP), or `linear` ones alone.
+        signed: Whether heat below zero speaks against the target; else it has no sign, and says "matters" alone.
+        unit: Of the heat.
+        reduction: How channels become one number.
     """
 
-    session: MapSession
-    head: Head
-    target: int
-    seed: int
-
-    @property
-    def mean_features(self) -> np.ndarray | None:
-        """float32 (d,): the mean of the training images' features, where the head keeps it."""
-        return self.head.arrays.get("feature_mean")
-
-    def score(self) -> tuple[np.ndarray, float]:
-        """What is explained, the target's logit minus the mean of the others': weights float32 (d,) on the features, and bias.
-
-        Raises:
-            RequestError: The head is not linear.
-        """
-        found = heads.linear(self.head)
-        if found is None:
-            hint = "use --method masks, which explains any head"
-            raise RequestError(f"a head of kind {self.head.kind!r} has no gradient in closed form", hint)
-        weights, bias = found
-        return contrast(weights, self.target), float(contrast(bias[:, None], self.target)[0])
-
-
-def explain_gradcam(subject: Subject, last: np.ndarray) -> tuple[np.ndarray, float]:
-    """Grad-CAM: closed form where the tail is a mean (measured, not listed), else through the tail alone.
-
-    In closed form the heat adds up to the score but its bias, so a cell is undecided where it makes up for its share of that
-    bias. Without this the pictures of one class would be all warm and those of another empty: of 100 cats and dogs 42
-    had no cold cell at all, with it 21.
-    """
-    session = subject.session
-    weights, bias = subject.score()
-    if not session.tail_is_mean:
-        return gradcam_tail(session, last, weights), 0.0
-    heat = gradcam_linear(to_grid(last, session.backbone)[0], weights)
-    return heat, -bias / heat.size
-
-
-def explain_contribution(subject: Subject, last: np.ndarray) -> tuple[np.ndarray, float]:
-    """Each place's exact share of the score, for features that are the map itself."""
-    session = subject.session
-    if session.backbone.pool != "flatten":
-        hint = 'use --method gradcam, or train with pool = "flatten"'
-        raise RequestError("shares of places are defined where the features are the map itself, unpooled", hint)
-    weights = subject.score()[0].reshape(1, *last.shape[1:])
-    mean = subject.mean_features
-    reference = np.zeros_like(last) if mean is None else np.asarray(mean, dtype=np.float32).reshape(last.shape)
-    heat = contribution(last, weights, reference, session.backbone)
-    return (sum_blocks(heat, IMAGE_SIDE) if session.backbone.source == "pixels" else heat), 0.0
-
-
-def explain_masks(subject: Subject, last: np.ndarray) -> tuple[np.ndarray, float]:
-    """Random cell masks and a ridge over the log odds of the head's answers."""
-
-    def answer(features: np.ndarray) -> np.ndarray:
-        return log_odds(heads.logits(subject.head, features), subject.target)
-
-    return cell_masks(subject.session, last, answer, subject.seed, mean=subject.mean_features), 0.0
-
-
-def log_odds(logits: np.ndarray, target: int) -> np.ndarray:
-    """How sure answers are of a class, without the ceiling that a probability has: of a sure one half may be hidden unnoticed.
-
-    Args:
-        logits: float64 (m, k). Heads that count votes give log probabilities, whose certainty has no degrees: of these the
-            log odds are cut at those of 0.1 % and 99.9 %.
-        target: The class index.
-
-    Returns:
-        float64 (m,).
-
-    Example:
-        >>> log_odds(np.array([[2.0, -1.0], [0.0, 30.0]]), 1).tolist()
-        [-3.0, 30.0]
-    """
-    odds = np.asarray(logits[:, target] - np.logaddexp.reduce(np.delete(logits, target, axis=1), axis=1))
-    counted = bool(np.abs(np.logaddexp.reduce(logits, axis=1)).max() < 0.1)
-    return np.clip(odds, -_SURE, _SURE) if counted else odds
+    explain: Callable[[Subject, np.ndarray], Heat]
+    title: str
+    needs: Literal["map", "pixels"]
+    heads: Literal["any", "gradient", "linear"]
+    signed: bool
+    unit: str
+    reduction: str
 
 
 def choose_method(session: MapSession, head: Head) -> str:
-    """The method that `auto` means: exact where the head is linear, random masks for any other."""
+    """What `auto` means: exact where the head is linear, random masks for any other, occlusion where there is no map."""
+    if session.backbone.map_shape is None:
+        return "occlusion"
     if heads.linear(head) is None:
         return "masks"
     return "contribution" if session.backbone.pool == "flatten" else "gradcam"
@@ -127,6 +62,9 @@ def layer(session: MapSession) -> str:
     return f"{where}, {channels} channels of {height}×{width}"
 
 
+# -------------------------------------------------------------------------------------------------------------- the verb
+
+
 def explain(
     session: MapSession,
     head: Head,
@@ -139,6 +77,8 @@ def explain(
     method: str = "auto",
     seed: int = 0,
     maps: np.ndarray | None = None,
+    layer: str | None = None,
+    contrast: Sequence[int] | None = None,
     progress: Progress = silent,
 ) -> list[Explanation]:
     """Where the classifier looked, for each image and the class that is asked about.
@@ -146,46 +86,167 @@ def explain(
     Args:
         session: The network.
         head: The head on its features.
-        images: uint8 (n, height, width, 3), as `pixels.decode` gives them; not looked at where `maps` is given.
+        images: uint8 (n, height, width, 3), as `pixels.decode` gives them; where `maps` is given, only methods on pixels and
+            layers by name look at them.
         paths: n names.
         targets: n class indices.
         classes: k names.
         boxes: n times (top, left, height, width), what the network sees in pixels of the upright original.
         method: A name of `METHODS`, or `auto`.
-        seed: Of the random masks.
+        seed: Of random masks and noise.
         maps: The last maps of these images, float32 (n, …), where they are at hand: then nothing goes through the network.
+        layer: The module whose output is the map; None or `auto` for the last map, which the network declares.
+        contrast: n class indices that the targets are set against; None for all other classes together.
         progress: Told after each image.
 
     Returns:
-        n explanations, raw and signed. An image alone and one in a batch give the same.
+        n explanations, raw. An image alone and one in a batch give the same.
 
     Raises:
-        RequestError: An unknown method, a head or backbone that it does not fit, or a target that is no class.
+        RequestError: An unknown method or layer, a head or backbone that it does not fit, or a target that is no class.
         SightlineError: The network's answer is not finite, so there is nothing to draw.
     """
-    if method == "auto":
-        method = choose_method(session, head)
-    if method not in METHODS:
-        raise unknown("method", method, ["auto", *METHODS])
-    grid_size(session.backbone)
+    asked = _Request.checked(session, head, classes, method, seed, None if layer == "auto" else layer)
     found: list[Explanation] = []
     for start in range(0, len(paths), _BATCH):
-        part = slice(start, start + _BATCH)
-        last = session.run(images[part], maps=True)[1] if maps is None else maps[part]
-        assert last is not None
-        for path, target, box, one in zip(paths[part], targets[part], boxes[part], last, strict=True):
-            if not 0 <= target < len(classes):
-                raise RequestError(f"class {target} of {path} is not one of the {len(classes)} classes")
-            heat, neutral = METHODS[method](Subject(session, head, target, seed), one[None])
-            if not np.isfinite(heat).all():
-                raise SightlineError(f"the heat of {path} is not finite", "the weights or the image hold NaN or infinity")
-            found.append(Explanation(path, classes[target], method, layer(session), heat, box, neutral))
+        part = range(start, min(start + _BATCH, len(paths)))
+        last = maps[part.start : part.stop] if maps is not None else None
+        if last is None and asked.on_last_map:
+            last = session.run(images[part.start : part.stop], maps=True)[1]
+        for row in part:
+            image = images[row] if len(images) > row else None
+            one = last[row - start][None] if last is not None else None
+            against = None if contrast is None else contrast[row]
+            found.append(asked.explanation(image, one, paths[row], targets[row], against, boxes[row]))
             progress("explaining", len(found), len(paths))
     return found
 
 
-METHODS: Mapping[str, Callable[[Subject, np.ndarray], tuple[np.ndarray, float]]] = {
-    "gradcam": explain_gradcam,
-    "contribution": explain_contribution,
-    "masks": explain_masks,
+@dataclass(slots=True)
+class _Request:
+    """What is asked about every image.
+
+    Args:
+        session, head, classes, method, seed, layer: As in `explain`; the method's name is one of METHODS.
+    """
+
+    session: MapSession
+    head: Head
+    classes: Sequence[str]
+    method: str
+    seed: int
+    layer: str | None
+    _place: Place | None = None
+
+    @classmethod
+    def checked(
+        cls, session: MapSession, head: Head, classes: Sequence[str], method: str, seed: int, layer: str | None
+    ) -> _Request:
+        """It, if it can be done.
+
+        Raises:
+            RequestError: It cannot.
+        """
+        name = choose_method(session, head) if method == "auto" else method
+        if name not in METHODS:
+            raise unknown("method", name, ["auto", *METHODS])
+        record = METHODS[name]
+        if layer is not None and method == "auto" and name in ("contribution", "occlusion"):
+            name = "gradcam" if heads.layers(head) is not None else "masks"
+            record = METHODS[name]
+        if layer is not None and record.needs == "pixels":
+            raise RequestError(f"the method {name!r} looks at the image's pixels, at no layer", "leave out --layer")
+        if record.needs == "map" and layer is None:
+            grid_size(session.backbone)
+        if record.heads == "gradient":
+            Subject(session, head, 0).layers()
+        return cls(session, head, classes, name, seed, layer)
+
+    @property
+    def on_last_map(self) -> bool:
+        """Whether the network's last map is needed."""
+        return METHODS[self.method].needs == "map" and self.layer is None
+
+    def explanation(
+        self,
+        image: np.ndarray | None,
+        last: np.ndarray | None,
+        path: str,
+        target: int,
+        contrast: int | None,
+        box: tuple[float, float, float, float],
+    ) -> Explanation:
+        """The heat of one image, checked."""
+        for number in (target, contrast):
+            if number is not None and not 0 <= number < len(self.classes):
+                raise RequestError(f"class {number} of {path} is not one of the {len(self.classes)} classes")
+        if target == contrast:
+            raise RequestError(f"{self.classes[target]!r} cannot be set against itself", "name another class as --contrast")
+        subject = Subject(self.session, self.head, target, self.seed, contrast, image)
+        where, last = self._where(subject, last)
+        heat = METHODS[self.method].explain(where, last)
+        if not np.isfinite(heat.values).all():
+            raise SightlineError(f"the heat of {path} is not finite", "the weights or the image hold NaN or infinity")
+        against = "" if contrast is None else self.classes[contrast]
+        words = self._words(where, heat.values)
+        values = np.ascontiguousarray(heat.values, dtype=np.float32)
+        return Explanation(
+            path, self.classes[target], self.method, words, values, box, heat.neutral, contrast=against, missed=heat.missed
+        )
+
+    def _where(self, subject: Subject, last: np.ndarray | None) -> tuple[Subject, np.ndarray]:
+        """The subject with its map, at the layer that was asked for."""
+        if self.layer is None:
+            return subject, np.zeros((1, 0), dtype=np.float32) if last is None else last
+        if self._place is None:
+            self._place = find_layer(self.session, self.layer, subject.pixels)
+        at = open_layer(self.session, self._place, subject.pixels)
+        return dataclasses.replace(subject, session=at), at.last
+
+    def _words(self, subject: Subject, heat: np.ndarray) -> str:
+        """Where the heat was taken."""
+        if METHODS[self.method].needs == "pixels":
+            return f"the image's pixels, {heat.shape[0]}×{heat.shape[1]}"
+        if self.layer is None:
+            return layer(self.session)
+        channels, height, width = grid_size(subject.session.backbone)
+        return f"{self.layer}, {channels} channels of {height}×{width}"
+
+
+# ----------------------------------------------------------------------------------------------------------- the registry
+
+
+def _pixels(function: Callable[[Subject], np.ndarray]) -> Callable[[Subject, np.ndarray], Heat]:
+    """A method on pixels as METHODS takes it."""
+    return lambda subject, _: Heat(function(subject))
+
+
+def _integrated(subject: Subject, _: np.ndarray) -> Heat:
+    """Integrated gradients and how far they are from complete."""
+    heat, missed = gradients.integrated_gradients(subject)
+    return Heat(heat, missed=missed)
+
+
+_LOGIT, _ODDS, _SLOPE = "logit", "log odds", "logit per normalised value"
+
+METHODS: Mapping[str, Method] = {
+    # name: function, title, needs, heads, signed, unit, reduction over channels
+    "gradcam": Method(on_map.gradcam, "Grad-CAM", "map", "gradient", True, _LOGIT, "sum, each times its mean gradient"),
+    "gradcam++": Method(
+        on_map.gradcam_plus_plus, "Grad-CAM++", "map", "gradient", True, _LOGIT, "sum, each times its weighted gradient above 0"
+    ),
+    "hirescam": Method(on_map.hirescam, "HiResCAM", "map", "gradient", True, _LOGIT, "sum of gradient × map"),
+    "patches": Method(on_map.patches, "patch map", "map", "gradient", True, _LOGIT, "sum of gradient × (patch − mean patch)"),
+    "contribution": Method(on_map.contribution, "exact shares", "map", "linear", True, _LOGIT, "sum of weight × difference"),
+    "masks": Method(on_map.masks, "random masks", "map", "any", True, _ODDS, "all channels of a cell are hidden at once"),
+    "activation": Method(on_map.activation, "activation", "map", "any", False, "activation", "root of the mean square"),
+    "saliency": Method(_pixels(gradients.saliency), "saliency", "pixels", "gradient", False, _SLOPE, "largest absolute value"),
+    "gradient-input": Method(_pixels(gradients.gradient_input), "gradient × input", "pixels", "gradient", True, _LOGIT, "sum"),
+    "smoothgrad": Method(
+        _pixels(gradients.smoothgrad), "SmoothGrad", "pixels", "gradient", False, _SLOPE, "largest absolute value of the mean"
+    ),
+    "integrated-gradients": Method(_integrated, "integrated gradients", "pixels", "gradient", True, _LOGIT, "sum"),
+    "occlusion": Method(
+        _pixels(gradients.occlusion), "occlusion", "pixels", "any", True, _ODDS, "all channels are covered at once"
+    ),
 }

@@ -1,6 +1,19 @@
 """Heads: from features (n, d) to logits (n, k). Fitting may use scikit-learn or torch; asking needs numpy alone."""
 
 from sightline.heads.softmax import log_loss, log_probs, softmax, temperature
-from sightline.heads.table import HEADS, Fit, Kind, fit, linear, logits, probs
+from sightline.heads.table import HEADS, Fit, Kind, fit, layers, linear, logits, probs
 
-__all__ = ["HEADS", "Fit", "Kind", "fit", "linear", "log_loss", "log_probs", "logits", "probs", "softmax", "temperature"]
+__all__ = [
+    "HEADS",
+    "Fit",
+    "Kind",
+    "fit",
+    "layers",
+    "linear",
+    "log_loss",
+    "log_probs",
+    "logits",
+    "probs",
+    "softmax",
+    "temperature",
+]

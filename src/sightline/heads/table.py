@@ -27,12 +27,14 @@ class Kind:
         fit: Fits it, given a problem and settings.
         logits: (arrays, features float32 (n, d)) → float64 (n, k); numpy alone.
         linear: Its arrays are `weights` (k, d) and `bias` (k,).
+        layered: Its arrays are `weights.0`, `bias.0`, … of linear layers with a ReLU between them.
     """
 
     settings: type
     fit: Callable[[Problem, Any], Outcome]
     logits: Callable[[Arrays, np.ndarray], np.ndarray]
     linear: bool = False
+    layered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,17 @@ def linear(head: Head) -> tuple[np.ndarray, np.ndarray] | None:
     return head.arrays["weights"], head.arrays["bias"]
 
 
+def layers(head: Head) -> list[tuple[np.ndarray, np.ndarray]] | None:
+    """Weights float32 (out, in) and bias (out,) of linear layers with a ReLU between any two; None where a head is no such."""
+    found = linear(head)
+    if found is not None:
+        return [found]
+    if head.kind not in HEADS or not HEADS[head.kind].layered:
+        return None
+    depth = sum(name.startswith("weights.") for name in head.arrays)
+    return [(head.arrays[f"weights.{i}"], head.arrays[f"bias.{i}"]) for i in range(depth)]
+
+
 HEADS: dict[str, Kind] = {
     "constant": Kind(constant.ConstantSettings, constant.fit, constant.logits),
     "logistic": Kind(logistic.LogisticSettings, logistic.fit, linear_logits, linear=True),
@@ -155,5 +168,5 @@ HEADS: dict[str, Kind] = {
     "knn": Kind(knn.KnnSettings, knn.fit, knn.logits),
     "centroid": Kind(centroid.CentroidSettings, centroid.fit, linear_logits, linear=True),
     "forest": Kind(forest.ForestSettings, forest.fit, forest.logits),
-    "mlp": Kind(mlp.MlpSettings, mlp.fit, mlp.logits),
+    "mlp": Kind(mlp.MlpSettings, mlp.fit, mlp.logits, layered=True),
 }

@@ -85,9 +85,11 @@ class Explanation:
         target: The class whose score is explained.
         method: A name of `sightline.explanation.METHODS`.
         layer: Where the map was taken.
-        heat: float32 (h, w), raw and signed: positive speaks for the target. Scaled only when drawn.
+        heat: float32 (h, w), raw: positive speaks for the target, unless the method has no sign. Scaled only when drawn.
         box: (top, left, height, width) of the upright image's pixels that `heat` covers; beyond it the network saw nothing.
         neutral: The heat of a cell that speaks neither for nor against the target; drawn as zero.
+        contrast: The class that the target is set against; "" for all others together.
+        missed: For integrated gradients: the share of the score's difference that the heat does not add up to.
     """
 
     path: str
@@ -97,6 +99,14 @@ class Explanation:
     heat: np.ndarray
     box: tuple[float, float, float, float]
     neutral: float = 0.0
+    contrast: str = ""
+    missed: float | None = None
+
+    @property
+    def flat(self) -> bool:
+        """Whether the heat is the same everywhere, to float32's accuracy, as of an all-zero map: it points at no place."""
+        low, high = float(self.heat.min()), float(self.heat.max())
+        return high - low <= 1e-6 * max(abs(low), abs(high))
 
     def peak(self) -> tuple[int, int]:
         """(row, column) of the centre of the hottest cell, in pixels of the upright image."""

@@ -1,0 +1,187 @@
+"""Attributions to the image's own pixels, by captum: gradients of the whole network in float32, and covering of pixels."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sightline import store
+from sightline.errors import RequestError
+from sightline.explanation.layers import as_seen, borrowed
+from sightline.explanation.subject import Subject
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SAMPLES = 32
+"""Noisy copies that SmoothGrad averages over."""
+NOISE = 0.15
+"""Their noise: its standard deviation as a share of the range of the image's values."""
+STEPS = (32, 64, 128, 256)
+"""Points on the way from the baseline to the image, more where fewer leave too much unexplained."""
+COMPLETE = 0.005
+"""The share of the score's difference that integrated gradients may miss before more points are taken."""
+_INNER = 8
+WINDOW = 8
+"""The covering square's side is the image's divided by this; it moves by half of it."""
+
+
+def _captum() -> Any:
+    """`captum.attr`, which tells of things on import and on use that are none of the user's business."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import captum.attr
+    except ImportError as error:
+        hint = "pip install captum, or use --method gradcam or --method masks"
+        raise RequestError("this method needs the package captum, which is not installed", hint) from error
+    return captum.attr
+
+
+def score_module(subject: Subject, network: Any) -> nn.Module:
+    """Normalised images (n, 3, h, w) → the score that is explained (n,), in torch from end to end.
+
+    Raises:
+        RequestError: The head has no gradient.
+    """
+    import torch
+    from torch import nn
+
+    layers = [(torch.from_numpy(np.array(w)).float(), torch.from_numpy(np.array(b)).float()) for w, b in subject.layers()]
+    parts = torch.from_numpy(subject.coefficients()).float()
+
+    class Score(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            value = network.tail(network.map(x)).float()
+            for number, (weights, bias) in enumerate(layers):
+                value = torch.relu(value) if number else value
+                value = torch.nn.functional.linear(value, weights.to(value.device), bias.to(value.device))
+            return torch.mv(value, parts.to(value.device))
+
+    return Score().eval()
+
+
+@contextmanager
+def _asked(subject: Subject) -> Iterator[tuple[Any, nn.Module, Tensor]]:
+    """captum, the score, and the image as the network takes it; the network is left as it was."""
+    attr = _captum()
+    network = torch_network(subject)
+    with borrowed(network), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        score = score_module(subject, network)
+        yield attr, score, as_seen(subject.pixels[None], subject.session.backbone, network).requires_grad_(True)
+
+
+def torch_network(subject: Subject) -> Any:
+    """The network of a subject in torch; for `pixels` the image itself."""
+    if subject.session.backbone.source == "pixels":
+        from sightline.networks.surface import Pixels
+
+        return Pixels().eval()
+    return subject.session.network()
+
+
+def _numbers(values: Tensor) -> np.ndarray:
+    """float32 (c, h, w) of one image."""
+    return np.asarray(values.detach()[0].float().cpu().numpy())
+
+
+def saliency(subject: Subject) -> np.ndarray:
+    """How much the score moves when a pixel does: the largest |∂score/∂x| of its three channels, float32 (h, w).
+
+    Source: Simonyan et al., Deep Inside Convolutional Networks (2013), section 3.1.
+    """
+    with _asked(subject) as (attr, score, x):
+        return np.asarray(np.abs(_numbers(attr.Saliency(score).attribute(x, abs=False))).max(axis=0))
+
+
+def gradient_input(subject: Subject) -> np.ndarray:
+    """Gradient × input, summed over channels, float32 (h, w); the input counts from the mean colour, the network's zero.
+
+    Source: Shrikumar et al., Not Just a Black Box (2016).
+    """
+    with _asked(subject) as (attr, score, x):
+        return np.asarray(_numbers(attr.InputXGradient(score).attribute(x)).sum(axis=0))
+
+
+def smoothgrad(subject: Subject) -> np.ndarray:
+    """The gradient's mean over noisy copies, then the largest absolute value of the three channels, float32 (h, w).
+
+    The noise depends on the seed alone: an image explained by itself and one in a batch get the same heat.
+
+    Source: Smilkov et al., SmoothGrad (2017), eq. 1, with its noise level of 15 %.
+    """
+    import torch
+
+    with _asked(subject) as (attr, score, x):
+        drawn = int(store.stream(subject.seed, "explanation smoothgrad").integers(2**62))
+        spread = NOISE * float((x.max() - x.min()).detach())
+        total = torch.zeros_like(x)
+        generator = torch.Generator().manual_seed(drawn)
+        for _ in range(SAMPLES):
+            noise = torch.randn(x.shape, generator=generator).to(x.device)
+            noisy = (x.detach() + spread * noise).requires_grad_(True)
+            total += attr.Saliency(score).attribute(noisy, abs=False).detach()
+        return np.asarray(np.abs(_numbers(total / SAMPLES)).max(axis=0))
+
+
+def integrated_gradients(subject: Subject) -> tuple[np.ndarray, float]:
+    """Gradients collected on the straight way from a baseline to the image, times that way, summed over channels.
+
+    The baseline is the mean colour, the network's zero (black where the image itself is the network). The heat adds up to the
+    score's difference between image and baseline; more points are taken while it misses more than `COMPLETE` of it.
+
+    Source: Sundararajan et al., Axiomatic Attribution for Deep Networks (2017), eq. 1, by Gauss-Legendre quadrature.
+
+    Returns:
+        float32 (h, w), and the share of the score's difference that it misses.
+    """
+    import torch
+
+    with _asked(subject) as (attr, score, x):
+        method, start = attr.IntegratedGradients(score), torch.zeros_like(x)
+        with torch.no_grad():
+            change = float((score(x) - score(start))[0])
+        for steps in STEPS:
+            found = method.attribute(x, start, n_steps=steps, method="gausslegendre", internal_batch_size=_INNER)
+            total = float(found.detach().double().sum())
+            missed = abs(total - change) / abs(change) if change else float(total != 0)
+            if missed <= COMPLETE:
+                break
+        return np.asarray(_numbers(found).sum(axis=0)), missed
+
+
+def occlusion(subject: Subject) -> np.ndarray:
+    """How much a square of mean colour lowers the answer where it lies; each pixel has the mean of the squares that cover it.
+
+    All three channels are covered at once. It asks the classifier as it is used, so any head will do.
+
+    Source: Zeiler & Fergus, Visualizing and Understanding Convolutional Networks (2013), section 4.2.
+
+    Returns:
+        float32 (h, w), in log odds.
+    """
+    import torch
+
+    attr, session, image = _captum(), subject.session, subject.pixels
+    height, width = image.shape[:2]
+    sides = (max(height // WINDOW, 1), max(width // WINDOW, 1))
+    steps = (max(sides[0] // 2, 1), max(sides[1] // 2, 1))
+    mean = (0.0,) * 3 if session.backbone.source == "pixels" else session.backbone.preprocess.mean
+    cover = torch.tensor([round(255 * m) for m in mean], dtype=torch.float32).reshape(1, 3, 1, 1)
+
+    def answer(values: Tensor) -> Tensor:
+        shown = values.permute(0, 2, 3, 1).to(torch.uint8).numpy()
+        return torch.from_numpy(subject.answer(session.run(shown)[0]))
+
+    x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = attr.Occlusion(answer).attribute(
+            x, (3, *sides), strides=(3, *steps), baselines=cover.expand_as(x), perturbations_per_eval=16
+        )
+    return np.asarray(found[0, 0].float().numpy())

@@ -1,0 +1,288 @@
+"""Any module of a network as the place where the map is taken, and the rest of the network as its tail.
+
+A hook reads the module's output, or puts another one in its place, while the network sees the very image: what goes around the
+module, as a skip connection does, stays what it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sightline.engine import is_mean
+from sightline.errors import RequestError, unknown
+from sightline.explanation.maps import MapSession
+from sightline.records import Backbone
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Layout = Literal["nchw", "nhwc", "tokens"]
+_TOLERANCE = 1e-3
+"""By how much, as a share of the largest, features of the network run as a whole may differ from those of its map and tail."""
+
+
+@contextlib.contextmanager
+def borrowed(network: Any) -> Iterator[Any]:
+    """The network in evaluation mode, no parameter asking for gradients; all as it was afterwards, also after an error.
+
+    Args:
+        network: A torch module.
+    """
+    import torch
+
+    modes = {m: m.training for m in network.modules()}
+    flags = {p: (p.requires_grad, p.grad) for p in network.parameters()}
+    try:
+        network.eval()
+        for parameter in flags:
+            parameter.requires_grad_(False)
+        with torch.enable_grad():
+            yield network
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, (flag, gradient) in flags.items():
+            parameter.requires_grad_(flag)
+            parameter.grad = gradient
+
+
+def as_seen(images: np.ndarray, backbone: Backbone, network: Any) -> Tensor:
+    """uint8 (n, h, w, 3) → float32 (n, 3, h, w), normalised as the network takes them, where its weights lie."""
+    import torch
+
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    x = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).to(torch.float32)
+    if backbone.source == "pixels":
+        return x / 255
+    mean, std = (255 * x.new_tensor(v).reshape(1, 3, 1, 1) for v in (backbone.preprocess.mean, backbone.preprocess.std))
+    return (x - mean) / std
+
+
+def through_cut(network: Any, x: Tensor) -> Tensor:
+    """Features (n, d) by map and tail, which is their definition."""
+    return network.tail(network.map(x))  # type: ignore[no-any-return]
+
+
+def as_whole(network: Any, x: Tensor) -> Tensor:
+    """Features (n, d) by the network's own forward, up to its classifier.
+
+    A network that is cut in a traced graph runs the graph's steps, and the hooks of the containers around them stay silent.
+    """
+    from sightline.networks.cuts import value_at
+
+    net, behind = network.net, network.classifier
+    value = value_at(net.get_submodule(behind), net, x) if behind else net(x)
+    return value.mean(dim=(2, 3)) if value.ndim == 4 else value.flatten(1)
+
+
+@contextlib.contextmanager
+def _hook(module: Any, look: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
+    """`look` sees each output of the module; what it returns goes on instead."""
+    handle = module.register_forward_hook(lambda _module, _arguments, output: look(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A module that gives a map.
+
+    Args:
+        name: Its name in the network.
+        run: How the network is run so that the module's hook is heard.
+        calls: How often it is called in one pass; the last call counts.
+        backbone: The session's, with this module's map in place of the last one.
+    """
+
+    name: str
+    run: Callable[[Any, Tensor], Tensor]
+    calls: int
+    backbone: Backbone
+
+
+@dataclass(frozen=True, slots=True)
+class AtLayer:
+    """A `MapSession` whose map is the output of one module, for one image.
+
+    Args:
+        session: The network.
+        place: The module.
+        image: uint8 (h, w, 3).
+        last: float32 (1, …), the module's output for it.
+        tail_is_mean: Whether the features are the plain mean of that, as measured on this image.
+    """
+
+    session: MapSession
+    place: Place
+    image: np.ndarray
+    last: np.ndarray
+    tail_is_mean: bool
+
+    @property
+    def backbone(self) -> Backbone:
+        """With this module's map."""
+        return self.place.backbone
+
+    def network(self) -> Any:
+        """See `MapSession`."""
+        return self.session.network()
+
+    def run(self, images: np.ndarray, maps: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+        """See `MapSession`."""
+        each = [open_layer(self.session, self.place, image) for image in images]
+        features = np.concatenate([one.tail(one.last) for one in each])
+        return features, np.concatenate([one.last for one in each]) if maps else None
+
+    def tail(self, maps: np.ndarray) -> np.ndarray:
+        """See `MapSession`: what the network makes of this image with these maps put in."""
+        import torch
+
+        if self.tail_is_mean:
+            return np.asarray(maps.mean(axis=(2, 3) if self.backbone.layout == "nchw" else (1, 2)), dtype=np.float32)
+        with borrowed(self.network()) as network, torch.no_grad():
+            x = as_seen(self.image[None], self.session.backbone, network)
+            value = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32)).to(x.device)
+            return np.asarray(self._put(network, x.expand(len(maps), -1, -1, -1), value).cpu().numpy())
+
+    def tail_gradient(self, last: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """See `MapSession`."""
+        import torch
+
+        with borrowed(self.network()) as network:
+            x = as_seen(self.image[None], self.session.backbone, network)
+            value = torch.from_numpy(np.array(last, dtype=np.float32)).to(x.device).requires_grad_(True)
+            score = self._put(network, x, value)[0] @ torch.from_numpy(np.array(weights, dtype=np.float32)).to(x.device)
+            if not score.requires_grad:
+                return np.zeros_like(last)
+            (gradient,) = torch.autograd.grad(score, value, allow_unused=True)
+            return np.zeros_like(last) if gradient is None else np.asarray(gradient.cpu().numpy())
+
+    def _put(self, network: Any, x: Tensor, value: Tensor) -> Tensor:
+        """Features (n, d) of images with `value` for the module's output."""
+        heard = 0
+
+        def look(output: Tensor) -> Tensor | None:
+            nonlocal heard
+            heard += 1
+            return value.clone() if heard == self.place.calls else None  # a copy: what follows may work in place
+
+        with _hook(_module(network, self.place.name), look):
+            return self.place.run(network, x)
+
+
+def find_layer(session: MapSession, name: str, image: np.ndarray) -> Place:
+    """The module of that name, how the network is run so that it is heard, and how its map lies.
+
+    Args:
+        session: The network.
+        name: As torch names it, such as `layer3.1.conv2`.
+        image: uint8 (h, w, 3), to try it on.
+
+    Raises:
+        RequestError: There is no such module, it does not run, or it gives no map of places.
+    """
+    backbone = session.backbone
+    if not backbone.is_network:
+        raise RequestError(f"the backbone {backbone.name!r} has no layers to choose from", "leave out --layer")
+    network = session.network()
+    if name not in {n for n, _ in network.net.named_modules() if n}:
+        raise unknown("layer", name, [n for n, _ in network.net.named_modules() if n])
+    run, outputs = _heard(session, name, image)
+    if not outputs:
+        hint = f"sightline summary {backbone.name} lists its layers; or leave out --layer"
+        raise RequestError(f"the layer {name!r} of {backbone.name} does not run on the way to the features", hint)
+    shape = tuple(outputs[-1].shape)
+    found = _lying(shape, (image.shape[0], image.shape[1]), backbone)
+    if found is None:
+        hint = "name a layer before pooling, whose output is (n, channels, height, width) or tokens; or leave out --layer"
+        raise RequestError(f"the layer {name!r} of {backbone.name} gives {list(shape)}: no map of places", hint)
+    layout, prefix, grid = found
+    return Place(name, run, len(outputs), dataclasses.replace(backbone, layout=layout, prefix=prefix, map_shape=grid))
+
+
+def open_layer(session: MapSession, place: Place, image: np.ndarray) -> AtLayer:
+    """The map of one image at a place, and the network behind it."""
+    outputs, features = _outputs(session, place.run, place.name, image)
+    last = outputs[-1]
+    return AtLayer(session, place, image, last, is_mean(last, features, place.backbone))
+
+
+def _heard(session: MapSession, name: str, image: np.ndarray) -> tuple[Callable[[Any, Tensor], Tensor], list[np.ndarray]]:
+    """How the network is run so that a module is heard, and its outputs."""
+    outputs, features = _outputs(session, through_cut, name, image)
+    if outputs or session.backbone.pool != "avg":
+        return through_cut, outputs
+    try:
+        outputs, whole = _outputs(session, as_whole, name, image)
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
+        return through_cut, []
+    scale = float(np.abs(features).max()) or 1.0
+    same = whole.shape == features.shape and float(np.abs(whole - features).max()) <= _TOLERANCE * scale
+    return (as_whole, outputs) if same else (through_cut, [])
+
+
+def _outputs(
+    session: MapSession, run: Callable[[Any, Tensor], Tensor], name: str, image: np.ndarray
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """What a module gives in one pass, each call's output float32 (1, …), and the features."""
+    import torch
+
+    outputs: list[np.ndarray] = []
+
+    def look(output: Any) -> None:
+        if isinstance(output, torch.Tensor):
+            outputs.append(np.array(output.detach().float().cpu().numpy()))
+
+    with borrowed(session.network()) as network, torch.no_grad(), _hook(_module(network, name), look):
+        features = run(network, as_seen(image[None], session.backbone, network))
+    return outputs, np.asarray(features.float().cpu().numpy())
+
+
+def _module(network: Any, name: str) -> Any:
+    return network.net.get_submodule(name)
+
+
+def _lying(
+    shape: tuple[int, ...], size: tuple[int, int], backbone: Backbone
+) -> tuple[Layout, int, tuple[int, int, int]] | None:
+    """(layout, tokens before the patches, (c, h, w)) of an output of this shape; None where it has no places.
+
+    Which axis holds the channels is told by the image's own proportions; where both fit, as in the network's last map.
+
+    Example:
+        >>> from sightline.records import Preprocess
+        >>> swin = Backbone("swin", "timm", Preprocess(), 8, layout="nhwc")
+        >>> _lying((1, 7, 7, 768), (224, 224), swin), _lying((1, 197, 192), (224, 224), swin)
+        (('nhwc', 0, (768, 7, 7)), ('tokens', 1, (192, 14, 14)))
+        >>> _lying((1, 2048, 1, 1), (224, 224), swin) is None
+        True
+    """
+    if len(shape) == 4:
+        fits = {"nchw": _off(shape[2], shape[3], size), "nhwc": _off(shape[1], shape[2], size)}
+        preferred: Layout = "nhwc" if backbone.layout == "nhwc" else "nchw"
+        other: Layout = "nchw" if preferred == "nhwc" else "nhwc"
+        layout = other if fits[other] < fits[preferred] else preferred
+        c, h, w = (shape[1], shape[2], shape[3]) if layout == "nchw" else (shape[3], shape[1], shape[2])
+        return (layout, 0, (c, h, w)) if h * w > 1 else None
+    if len(shape) != 3:
+        return None
+    for prefix in dict.fromkeys([backbone.prefix, 0, 1, 5]):
+        count = shape[1] - prefix
+        height = round(math.sqrt(max(count, 0) * size[0] / size[1]))
+        if height and count > 1 and count % height == 0 and _off(height, count // height, size) < 0.1:
+            return "tokens", prefix, (shape[2], height, count // height)
+    return None
+
+
+def _off(height: int, width: int, size: tuple[int, int]) -> float:
+    """How far a grid's proportions are from the image's, 0 for the same."""
+    return abs(math.log(height * size[1] / (width * size[0])))
