@@ -7,9 +7,11 @@ import errno
 import functools
 import json
 import logging
+import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -21,8 +23,15 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from sightline.cli.live import Epochs
+    from sightline.records import Learning
+
 P = ParamSpec("P")
 
+Told = Callable[[str, int, int], None]
+"""What takes reports of progress, as `records.Progress`."""
+QUIET_S = 5.0
+"""Between two lines about epochs, where there is no terminal."""
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -169,42 +178,68 @@ def _fail(message: str, hint: str | None, code: int) -> None:
 class Bars:
     """A `records.Progress`: a bar per stage on a terminal, gone when it is done; elsewhere one line as a stage begins.
 
-    What a stage says after a colon may change as it goes, such as `training: epoch 3 of 12, loss 0.41`.
+    What a stage says after a colon may change as it goes, such as `training: epoch 3 of 12, loss 0.41`. What trains by epochs
+    is a table on a terminal; elsewhere a line an epoch, and not more than one in `QUIET_S`.
 
     Args:
         bars: rich's display, or None where there is no terminal.
+        epochs: What the table is drawn from.
     """
 
-    def __init__(self, bars: Progress | None) -> None:
-        self._bars = bars
+    def __init__(self, bars: Progress | None, epochs: Epochs | None = None) -> None:
+        self._bars, self._epochs = bars, epochs
         self._stages: dict[str, Any] = {}
+        self._told_epoch, self._told_at = 0, -math.inf
         self._lock = threading.Lock()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Take a report of progress, from any thread."""
         name = stage.partition(": ")[0]
+        learning: Learning | None = getattr(stage, "learning", None)
         with self._lock:
             if self._bars is None:
-                if name not in self._stages:
-                    self._stages[name] = None
-                    print(visible(f"{name} ({total:,})" if total > 1 else name), file=sys.stderr, flush=True)
+                self._line(name, stage, learning, total)
                 return
+            over = bool(total and done >= total)
+            if learning is not None and self._epochs is not None:
+                self._epochs.take(learning)
+                stage = name
+            if over and self._epochs is not None:
+                self._epochs.clear()
             known, shown = total or None, stage.replace("[", r"\[")
             if name not in self._stages:
                 self._stages[name] = self._bars.add_task(shown, total=known)
-            over = bool(total and done >= total)
             self._bars.update(self._stages[name], description=shown, completed=done, total=known, visible=not over)
+
+    def _line(self, name: str, stage: str, learning: Learning | None, total: int) -> None:
+        """A line where there is no terminal, if there is something new to say."""
+        if learning is None:
+            if name in self._stages:
+                return
+            text = f"{name} ({total:,})" if total > 1 else name
+        else:
+            now = time.monotonic()
+            if learning.epoch == self._told_epoch or now - self._told_at < QUIET_S:
+                return
+            self._told_epoch, self._told_at, text = learning.epoch, now, stage
+        self._stages[name] = None
+        print(visible(text), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def progress() -> Iterator[Bars]:
-    """Show progress on standard error for the block."""
+def progress(shown: bool = True) -> Iterator[Told]:
+    """Show progress on standard error for the block, unless it is not to be shown."""
+    from sightline.records import silent
+
     console = _errors()
-    if not console.is_terminal:
-        yield Bars(None)
+    if not shown or not console.is_terminal:
+        yield Bars(None) if shown else silent
         return
+    from rich.live import Live
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.table import Column
+
+    from sightline.cli import live
 
     columns = (  # on a narrow terminal the words give way, not the numbers
         TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
@@ -212,8 +247,9 @@ def progress() -> Iterator[Bars]:
         MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=9)),
         TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
     )
-    with Progress(*columns, console=console, transient=True) as bars:
-        yield Bars(bars)
+    bars, epochs = Progress(*columns, console=console, auto_refresh=False), live.Epochs()
+    with Live(live.screen(epochs, bars), console=console, transient=True, refresh_per_second=8):
+        yield Bars(bars, epochs)
 
 
 def sayer(as_json: bool) -> Callable[[str], None]:

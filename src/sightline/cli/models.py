@@ -86,7 +86,7 @@ def train(
         return _find_rate(catalog, chosen, out, device, as_json)
     if sweeps or seeds != 1:
         return studies.sweep(catalog, chosen, sweeps, seeds, out, device, as_json)
-    with console.progress() as progress:
+    with console.progress(not as_json) as progress:
         table = data.open_catalog(catalog, progress)
         run = journey.train(
             table,

@@ -3,7 +3,7 @@
 from sightline.records.answers import Explanation, Predictions, Run
 from sightline.records.catalog import CATALOG_COLUMNS, SPLITS, Catalog, Split
 from sightline.records.model import Backbone, Card, Head, Preprocess
-from sightline.records.recipe import Progress, Recipe, silent
+from sightline.records.recipe import Learning, Progress, Recipe, Told, silent
 
 __all__ = [
     "CATALOG_COLUMNS",
@@ -13,11 +13,13 @@ __all__ = [
     "Catalog",
     "Explanation",
     "Head",
+    "Learning",
     "Predictions",
     "Preprocess",
     "Progress",
     "Recipe",
     "Run",
     "Split",
+    "Told",
     "silent",
 ]

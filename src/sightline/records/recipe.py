@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,6 +11,41 @@ from sightline import store
 
 Progress = Callable[[str, int, int], None]
 """How long work tells how far it is: (stage in words, done, total); total 0 where it is not known yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """How far a training by epochs is, for who draws it. Scores are those of the last finished epoch, NaN before there is one.
+
+    Args:
+        epoch: The one at hand, from 1.
+        epochs: The last one that is planned.
+        loss, accuracy: On the training images.
+        val_loss, val_accuracy: On the validation images.
+        images_s: Learnt from a second, so far; NaN until that is known.
+        left_s: About how long the rest takes; NaN until that is known.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float = math.nan
+    accuracy: float = math.nan
+    val_loss: float = math.nan
+    val_accuracy: float = math.nan
+    images_s: float = math.nan
+    left_s: float = math.nan
+
+
+class Told(str):
+    """The words of a stage, with its numbers: a text as every stage is, so that only who draws a training needs to know."""
+
+    learning: Learning
+
+    def __new__(cls, words: str, learning: Learning) -> Told:
+        """`words`, which carry `learning`."""
+        told = super().__new__(cls, words)
+        told.learning = learning
+        return told
 
 
 def silent(stage: str, done: int, total: int) -> None:

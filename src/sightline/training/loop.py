@@ -121,10 +121,9 @@ def train(
 
     with isolated(where), Keeper(state, checkpoint, identity, where).open() as keeper:
         course = _course(state, sides, epochs, int(train.images.shape[1]))
-        pace = Pace(state, epochs, len(train), keeper.elapsed)
+        pace = Pace(state, course, len(train), epoch_steps, keeper.elapsed)
         while (ending := _ending(state, plan, course, keeper.seconds, budget_s)) is None:
             network.train()
-            told = pace.told()
             side = course[state.epoch - state.first_epoch]
             with closing(feed.epoch(state.epoch + 1, plan.batch_size, skip=state.batch, side=side)) as stream:
                 for x, y in stream:
@@ -139,7 +138,7 @@ def train(
                     optimiser.step()
                     state.count(value, (logits.argmax(dim=1) == y).sum(), len(y))
                     state.take_average(plan.average)
-                    progress(told, state.step - state.first_step, steps)
+                    progress(pace.told(), state.step - state.first_step, steps)
                     keeper.after_step()
             rate = state.slowed * plan.rate_at(state.step - 1 - state.first_step, steps)
             closed = _close_epoch(state, feed, val, loss, plan, rate, keeper.seconds)

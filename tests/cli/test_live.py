@@ -1,0 +1,147 @@
+"""A training as it goes on: a table on a terminal, at most a line an epoch elsewhere, nothing with --json."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sightline.cli import console, live
+from sightline.records import Learning, Told
+from sightline.training.pace import words
+from tests.conftest import write_few_digits
+
+RECIPE = 'method = "scratch"\nbackbone = "cnn(filters=[8])"\nimage_size = 16\n[settings]\nepochs = 3\nbatch_size = 16\n'
+
+
+def drawn(epochs: live.Epochs, width: int = 80, height: int = 24) -> list[str]:
+    """The table's lines."""
+    screen = Console(file=io.StringIO(), width=width, height=height)
+    screen.print(epochs)
+    return [line.strip() for line in screen.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+
+
+def learning(epoch: int, **known: float) -> Learning:
+    return Learning(epoch, 12, **known)
+
+
+def test_the_table_grows_in_place_and_forgets_the_oldest() -> None:
+    table = live.Epochs()
+    assert drawn(table) == []
+    table.take(learning(1))
+    assert drawn(table)[1:] == ["1/12"]
+    for epoch in range(2, 13):
+        for left in (9.0, 5.0):
+            scores = {"loss": 1 / epoch, "accuracy": 0.5, "val_loss": 0.4, "val_accuracy": 0.75}
+            table.take(learning(epoch, **scores, images_s=1210.4, left_s=60 + left))
+    lines = drawn(table)
+    assert lines[0].split("  ")[0] == "epoch" and len(lines) == 2 + live.ROWS
+    assert lines[-2].split() == ["11", "0.083", "0.500", "0.400", "0.750"]  # the twelfth epoch's reports score the eleventh
+    assert lines[-1].split() == ["12/12", "1,210", "0:01:05"]
+    assert len(drawn(table, height=10)) == 2 + 4
+    table.take(learning(1))  # another training
+    assert drawn(table)[1:] == ["1/12"]
+
+
+def test_without_validation_images_their_scores_are_dashes() -> None:
+    table = live.Epochs()
+    table.take(learning(2, loss=0.5, accuracy=0.75))
+    assert drawn(table)[1].split() == ["1", "0.500", "0.750", "–", "–"]
+
+
+def test_elsewhere_it_is_a_line_an_epoch_and_not_more_than_one_in_a_while(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
+    bars = console.Bars(None)
+    for epoch in (1, 2, 3, 4):
+        clock[0] += 4.0
+        for step in range(3):
+            one = learning(epoch, val_accuracy=0.5)
+            bars(Told(f"training: {words(one)}", one), step, 12)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["training: epoch 1 of 12, val accuracy 0.50", "training: epoch 3 of 12, val accuracy 0.50"]
+
+
+def screen_of(command: list[str], cwd: Path) -> str:
+    """What a terminal of 24 lines and 100 columns is sent on standard error."""
+    pty = pytest.importorskip("pty", reason="a terminal needs a Unix")
+    import fcntl
+    import struct
+    import termios
+
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(Path(__file__).parents[2])}
+    child = subprocess.Popen(command, cwd=cwd, stdin=side, stderr=side, stdout=subprocess.DEVNULL, env=environment)
+    os.close(side)
+    sent = b""
+    while True:
+        try:
+            part = os.read(main, 65536)
+        except OSError:  # the other side is closed
+            break
+        if not part:
+            break
+        sent += part
+    os.close(main)
+    assert child.wait(timeout=60) == 0
+    return sent.decode("utf-8")
+
+
+LEARNING = """
+import time
+from sightline.cli import console
+from tests.faults.learner import learn
+with console.progress() as bars:
+    learn(None, progress=lambda *told: (bars(*told), time.sleep(0.05)))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a terminal needs a Unix")
+def test_on_a_terminal_it_is_drawn_in_place(tmp_path: Path) -> None:
+    sent = screen_of([sys.executable, "-c", LEARNING], tmp_path)
+    bare = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", sent)
+    assert "val accuracy" in bare and "images/s" in bare and "time left" in bare
+    assert re.search(r"[1-5]/5 +[\d,]+ +0:00:\d\d", bare)  # the epoch at hand, its images a second, the time left
+    assert re.search(r"\n *3( +0?\.?\d+){4}", bare.replace("\r", "\n"))  # an epoch that is done
+    assert "\x1b[1A" in sent  # back up: frames replace each other
+    assert sent.endswith("\x1b[?25h\r") or "\x1b[?25h" in sent[-12:]  # the cursor comes back
+    assert re.search(r"\x1b\[1A\x1b\[2K(\r|\x1b\[2K|\x1b\[1A|\x1b\[\?25h)*$", sent)  # nothing stays behind
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="a terminal needs a Unix")
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_train_draws_it_and_with_json_does_not(more: list[str], tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+    photos = write_few_digits(tmp_path / "digits", 10)
+    sent = screen_of([sys.executable, "-m", "sightline", "train", str(photos), "recipe.toml", "-o", "run", *more], tmp_path)
+    assert ("time left" in sent) == (not more)
+    assert bool(sent) == (not more)
+
+
+def test_a_training_tells_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop's own reports: scores are the last epoch's, and the time left falls to nothing."""
+    from tests.faults.learner import learn
+
+    told: list[Any] = []
+    remember: Callable[[str, int, int], None] = lambda stage, done, total: told.append((stage, done))  # noqa: E731
+    _, trained = learn(None, progress=remember, sides=(8, 8, 8, 16, 16))
+    learnings = [stage.learning for stage, _ in told]
+    assert [x.epoch for x in learnings] == [1 + (done - 1) // 4 for _, done in told]
+    assert {x.epochs for x in learnings} == {5}
+    assert math.isnan(learnings[3].loss) and learnings[4].loss == trained.history[0].train_loss
+    assert learnings[-1].val_accuracy == trained.history[3].val_accuracy
+    assert all(x.images_s > 0 for x in learnings) and learnings[-1].left_s == pytest.approx(0, abs=1e-9)
+    assert learnings[11].left_s > 0
