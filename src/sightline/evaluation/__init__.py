@@ -13,19 +13,26 @@ from sightline.evaluation.curves import (
     roc_curve,
 )
 from sightline.evaluation.intervals import auc_interval, macro_auc_interval, wilson
+from sightline.evaluation.metrics import CLASS_METRICS, METRICS, Metric
 from sightline.evaluation.mistakes import confused_pairs, mistakes
 from sightline.evaluation.paired import SIGNIFICANT, holm, mcnemar, paired_bootstrap, sign_flip
-from sightline.evaluation.scores import inversion, rarer_class, score
+from sightline.evaluation.ranking import average_precision
+from sightline.evaluation.sample import rarer_class
+from sightline.evaluation.scores import inversion, score
 from sightline.evaluation.thresholds import CRITERIA, HALF, check_criterion, threshold
 
 __all__ = [
     "CALIBRATION_BINS",
+    "CLASS_METRICS",
     "CRITERIA",
     "HALF",
+    "METRICS",
     "SIGNIFICANT",
     "CalibrationBin",
+    "Metric",
     "auc",
     "auc_interval",
+    "average_precision",
     "calibration_curve",
     "check_criterion",
     "confused_pairs",

@@ -115,6 +115,12 @@ class CalibrationBin:
     accuracy: float
 
 
+def bins_of(confidence: np.ndarray, bins: int = CALIBRATION_BINS) -> np.ndarray:
+    """int64 (n,): which of equally wide bins of 0–1 holds each number; a bin holds its upper edge and not its lower one."""
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    return np.asarray(np.clip(np.searchsorted(edges, confidence, "left") - 1, 0, bins - 1), dtype=np.int64)
+
+
 def calibration_curve(correct: np.ndarray, confidence: np.ndarray, bins: int = CALIBRATION_BINS) -> list[CalibrationBin]:
     """How often the classifier is right where it claims a certainty, in equal-width bins; empty bins are left out.
 
@@ -126,8 +132,7 @@ def calibration_curve(correct: np.ndarray, confidence: np.ndarray, bins: int = C
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2.
     """
     correct, confidence = np.asarray(correct, dtype=np.float64), np.asarray(confidence, dtype=np.float64)
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    which = np.clip(np.searchsorted(edges, confidence, "left") - 1, 0, bins - 1)
+    edges, which = np.linspace(0.0, 1.0, bins + 1), bins_of(confidence, bins)
     n = np.bincount(which, minlength=bins)
     right = np.bincount(which, weights=correct, minlength=bins)
     claimed = np.bincount(which, weights=confidence, minlength=bins)

@@ -1,4 +1,4 @@
-"""How far a score may be from the truth: Wilson's interval for shares, DeLong's for areas under ROC curves."""
+"""How far a score may be from the truth: Wilson's interval for shares, DeLong's for areas under ROC curves, resampling's."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ def _z(confidence: float) -> float:
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval for a share, without continuity correction; (0, 1) where n is 0.
+
+    Numbers that are not whole stand for images that depend on each other: as many independent ones as tell as much.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
 
@@ -36,7 +38,9 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
     return low, high
 
 
-def auc_interval(y: np.ndarray, score: np.ndarray, confidence: float = 0.95) -> tuple[float, float] | None:
+def auc_interval(
+    y: np.ndarray, score: np.ndarray, confidence: float = 0.95, unit: np.ndarray | None = None
+) -> tuple[float, float] | None:
     """DeLong's interval for the area under a ROC curve.
 
     Where it degenerates (a spread of zero, as when the two kinds are told apart perfectly, or a kind with one image only)
@@ -46,25 +50,21 @@ def auc_interval(y: np.ndarray, score: np.ndarray, confidence: float = 0.95) -> 
         y: bool (n,), True for the positive class.
         score: float (n,), higher speaks for the positive class.
         confidence: The share of such intervals that hold the truth.
+        unit: int (n,), equal for images that belong together; None where each is on its own.
 
     Returns:
         (low, high) in 0–1, or None where one of the two kinds is absent.
 
-    Source: DeLong, DeLong and Clarke-Pearson 1988, equations 4–6; Newcombe 2006, part 2, method 5.
+    Source: DeLong, DeLong and Clarke-Pearson 1988, equations 4–6, with placements from ranks as in Sun and Xu 2014; for what
+    belongs together Obuchowski 1997, "Nonparametric analysis of clustered ROC curve data"; Newcombe 2006, part 2, method 5.
     """
     y = np.asarray(y, dtype=bool)
-    if y.all() or not y.any():
-        return None
-    positive, negative = placements(y, np.asarray(score, dtype=np.float64))
-    area, m, n = float(positive.mean()), len(positive), len(negative)
-    if m > 1 and n > 1:
-        variance = float(positive.var(ddof=1)) / m + float(negative.var(ddof=1)) / n
-        if variance > 1e-18:
-            return _around(area, variance, confidence)
-    return newcombe(area, m, n, confidence)
+    return auc_intervals(y.astype(np.int64), np.asarray(score, dtype=np.float64)[:, None], confidence, unit, first=1)[0][0]
 
 
-def macro_auc_interval(y_true: np.ndarray, scores: np.ndarray, confidence: float = 0.95) -> tuple[float, float] | None:
+def macro_auc_interval(
+    y_true: np.ndarray, scores: np.ndarray, confidence: float = 0.95, unit: np.ndarray | None = None
+) -> tuple[float, float] | None:
     """The interval of the mean one-versus-rest area, over the classes that have both kinds of images.
 
     DeLong's argument for the mean of several areas: every image adds its placements to one sum, and the variance is taken
@@ -73,29 +73,73 @@ def macro_auc_interval(y_true: np.ndarray, scores: np.ndarray, confidence: float
     Args:
         y_true: int (n,), class indices.
         scores: float (n, k), higher speaks for the class.
+        unit: int (n,), equal for images that belong together; None where each is on its own.
 
     Returns:
         (low, high) in 0–1, or None where no class has both kinds.
     """
-    n, counts = len(y_true), np.bincount(y_true, minlength=scores.shape[1])
-    usable = [c for c in range(scores.shape[1]) if 0 < counts[c] < n]
-    if not usable:
-        return None
-    areas, influence = [], np.zeros(n)
-    for c in usable:
+    return auc_intervals(y_true, scores, confidence, unit)[1]
+
+
+def auc_intervals(
+    y_true: np.ndarray, scores: np.ndarray, confidence: float = 0.95, unit: np.ndarray | None = None, *, first: int = 0
+) -> tuple[list[tuple[float, float] | None], tuple[float, float] | None]:
+    """The intervals of `auc_interval` for every class against the rest, and of `macro_auc_interval` for their mean.
+
+    Args:
+        y_true: int (n,), class indices.
+        scores: float (n, k), higher speaks for the class.
+        first: The class of the first column.
+    """
+    n, of = len(y_true), range(first, first + scores.shape[1])
+    counts = np.bincount(y_true, minlength=of.stop)
+    each: list[tuple[float, float] | None] = []
+    areas, fallbacks, total = [], [], np.zeros(n)
+    for c in of:
+        if not 0 < counts[c] < n:
+            each.append(None)
+            continue
         y = y_true == c
-        positive, negative = placements(y, scores[:, c])
-        areas.append(float(positive.mean()))
-        influence[y] += positive / len(positive)
-        influence[~y] += negative / len(negative)
-    variance = 0.0
-    if counts[counts > 0].min() > 1:
-        groups = [influence[y_true == c] for c in np.flatnonzero(counts)]
-        variance = sum(len(g) * float(g.var(ddof=1)) for g in groups) / len(usable) ** 2
-    if variance > 1e-18:
-        return _around(float(np.mean(areas)), variance, confidence)
-    each = [newcombe(a, int(counts[c]), int(n - counts[c]), confidence) for a, c in zip(areas, usable, strict=True)]
-    return float(np.mean([low for low, _ in each])), float(np.mean([high for _, high in each]))
+        positive, negative = placements(y, scores[:, c - first])
+        area, share = float(positive.mean()), np.empty(n)
+        share[y], share[~y] = positive / len(positive), negative / len(negative)
+        total += share
+        areas.append(area)
+        fallbacks.append(newcombe(area, *_apart(y, unit), confidence))
+        spread = variance(share, y.astype(np.int64), unit)
+        each.append(normal(area, spread, confidence) if spread > 1e-18 else fallbacks[-1])
+    if not areas:
+        return each, None
+    spread = variance(total, y_true, unit) / len(areas) ** 2
+    if spread > 1e-18:
+        return each, normal(float(np.mean(areas)), spread, confidence)
+    return each, (float(np.mean([low for low, _ in fallbacks])), float(np.mean([high for _, high in fallbacks])))
+
+
+def _apart(y: np.ndarray, unit: np.ndarray | None) -> tuple[int, int]:
+    """How many positives and negatives there are, each of what belongs together once."""
+    if unit is None:
+        return int(y.sum()), int((~y).sum())
+    return len(np.unique(unit[y])), len(np.unique(unit[~y]))
+
+
+def variance(influence: np.ndarray, stratum: np.ndarray, unit: np.ndarray | None = None) -> float:
+    """The variance of a sum of what each image adds, when images are drawn within strata; 0 where a stratum has one image.
+
+    Args:
+        influence: float (n,), what each image adds.
+        stratum: int (n,), the classes.
+        unit: int (n,), equal for images that are drawn together; None where each is on its own.
+    """
+    counts = np.bincount(stratum, minlength=1)
+    if counts[counts > 0].min(initial=2) < 2:
+        return 0.0
+    centred = influence - (np.bincount(stratum, influence) / np.maximum(counts, 1))[stratum]
+    if unit is None:
+        return float((np.bincount(stratum, centred**2) * counts / np.maximum(counts - 1, 1)).sum())
+    sums = np.bincount(unit, centred)
+    units = len(np.unique(unit))
+    return float((sums**2).sum()) * units / max(units - 1, 1)
 
 
 def newcombe(area: float, positives: int, negatives: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -128,7 +172,58 @@ def _root(sign: Callable[[float], float], outside: float, inside: float) -> floa
     return (outside + inside) / 2
 
 
-def _around(area: float, variance: float, confidence: float) -> tuple[float, float]:
-    """area ± z standard errors, cut to 0–1."""
+def normal(value: float, variance: float, confidence: float = 0.95) -> tuple[float, float]:
+    """value ± z standard errors, cut to 0–1."""
     half = _z(confidence) * math.sqrt(variance)
-    return max(0.0, area - half), min(1.0, area + half)
+    return max(0.0, value - half), min(1.0, value + half)
+
+
+def effective(value: float, drawn: np.ndarray, least: float, inflation: float = 1.0) -> float:
+    """Of how many independent images a share would spread as much as `drawn` does; `least` where that tells nothing.
+
+    Args:
+        value: The share, 0–1.
+        drawn: float (b,), the shares of drawn sets; NaN where undefined.
+        least: What is taken where no drawn set differs, as when every image is answered rightly.
+        inflation: By what the drawn sets' variance falls short.
+    """
+    known = drawn[np.isfinite(drawn)]
+    spread = float(known.var()) * inflation if len(known) else 0.0
+    return value * (1 - value) / spread if spread > 1e-18 and 0 < value < 1 else least
+
+
+def bootstrap(
+    value: float, drawn: np.ndarray, limits: tuple[float, float], least: float, inflation: float = 1.0
+) -> tuple[float, float] | None:
+    """The interval of a number from its spread over drawn sets, laid out so that it stays within the number's limits.
+
+    Between two limits it is Wilson's, of as many images as would spread a share so much; above one limit it is even on a
+    logarithmic scale. Quantiles of the drawn values would be too narrow near a limit, and empty at it: of a classifier that
+    is right on all of 30 images every drawn set is right too, which does not make it perfect.
+
+    Args:
+        value: The number.
+        drawn: float (b,), the same of drawn sets; NaN where undefined.
+        limits: The least and the greatest value that it can take; the latter may be infinite.
+        least: As how many images the set counts where no drawn value differs.
+        inflation: By what the drawn sets' variance falls short.
+
+    Returns:
+        (low, high) around the value, or None where it is undefined in most of the drawn sets, or never differs.
+    """
+    known = drawn[np.isfinite(drawn)]
+    if math.isnan(value) or len(known) * 2 < len(drawn):
+        return None
+    bottom, top = limits
+    if math.isinf(top):
+        error = math.sqrt(float(known.var()) * inflation)
+        if error < 1e-12 or value <= bottom:
+            return None
+        factor = math.exp(min(_z(0.95) * error / (value - bottom), 700.0))
+        return bottom + (value - bottom) / factor, bottom + (value - bottom) * factor
+    share, shares = (value - bottom) / (top - bottom), (known - bottom) / (top - bottom)
+    n = effective(share, shares, least, inflation)
+    if n <= 0:
+        return None
+    low, high = wilson(share * n, n)
+    return min(bottom + low * (top - bottom), value), max(bottom + high * (top - bottom), value)

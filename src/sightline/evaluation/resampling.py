@@ -1,0 +1,143 @@
+"""All metrics of one sample with their intervals: in closed form where there is one, else from a thousand drawn sets."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from sightline.evaluation.intervals import auc_intervals, bootstrap, effective, normal, variance, wilson
+from sightline.evaluation.metrics import CLASS_METRICS, METRICS, Metric
+from sightline.evaluation.ranking import BINS, MOST_DRAWN, MOST_EXACT, influence, ranking, rankings
+from sightline.evaluation.sample import Sample
+from sightline.evaluation.tallies import ROUNDS, drawn, tally
+
+Ends = tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """One metric of a sample.
+
+    Args:
+        metric: What it is.
+        values: float64 (1,), for a metric of each class (k,); NaN where undefined.
+        ends: For each value the ends of its 95 % interval, None where there is none.
+        how: Where the interval comes from, in words.
+    """
+
+    metric: Metric
+    values: np.ndarray
+    ends: list[Ends]
+    how: str
+
+
+def estimates(sample: Sample, *, top: int, seed: int = 0) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
+    """The metrics of all images, and those of each class, under their names in the registries."""
+    many = _Many(sample, top, seed)
+    whole = {name: many.estimate(name, metric) for name, metric in METRICS.items()}
+    return whole, {name: many.estimate(name, metric) for name, metric in CLASS_METRICS.items()}
+
+
+class _Many:
+    """A sample, what was drawn from it, and what its curves give in closed form; each computed once."""
+
+    def __init__(self, sample: Sample, top: int, seed: int) -> None:
+        self.sample, k = sample, len(sample.classes)
+        self.unit = sample.unit if sample.clustered else None
+        self.binned = len(sample) > MOST_EXACT
+        self.linear = k > 2 and len(sample) * k > MOST_DRAWN
+        exact = [] if self.linear else rankings(sample)
+        ranked = rankings(sample, BINS) if self.binned and not self.linear else exact
+        self.now = tally(sample, top, exact)
+        self.coarse = tally(sample, top, ranked) if self.binned else self.now
+        self.drawn = drawn(sample, top, seed=seed, ranked=ranked)
+        self.areas = auc_intervals(sample.y, sample.probs, unit=self.unit) if len(sample) else ([None] * k, None)
+        units, strata = len(sample.stratum), len(np.unique(sample.stratum))
+        self.inflation = units / (units - strata) if units > strata else 1.0  # as n / (n - 1) of a variance
+        self.spreads, self.spread = self._one_by_one() if self.linear else ([], 0.0)
+
+    def _one_by_one(self) -> tuple[list[float], float]:
+        """Each class's curves in turn, so that one ranking is held at a time.
+
+        Returns:
+            The variances of the classes' average precisions, and of their mean.
+        """
+        sample, spreads, total = self.sample, [], np.zeros(len(self.sample))
+        found = np.full((2, 1, len(sample.classes)), np.nan)
+        for c in range(len(sample.classes)):
+            ranked = ranking(sample.y == c, sample.probs[:, c])
+            precision, _, area = ranked.scores(np.ones((1, len(sample))))
+            found[:, 0, c] = precision[0], area[0]
+            slope = influence(ranked)
+            spreads.append(variance(slope, sample.y, self.unit))
+            total += slope
+        self.now = dataclasses.replace(self.now, precision=found[0], area=found[1])
+        return spreads, variance(total / max(int((~np.isnan(found[0])).sum()), 1), sample.y, self.unit)
+
+    def estimate(self, name: str, metric: Metric) -> Estimate:
+        """One metric with its interval."""
+        values = metric.value(self.now, self.sample)[0] if metric.per_class else metric.value(self.now, self.sample)
+        if metric.interval == "delong":
+            single = self.areas[1] if self.sample.column is None else self.areas[0][self.sample.column]
+            ends, how = (self.areas[0] if metric.per_class else [single]), "DeLong" + self._together(" with {} (Obuchowski)")
+        elif metric.interval == "wilson":
+            ends, how = self._shares(metric, values)
+        elif name == "pr_auc" and self.linear:
+            ends, how = self._linear(metric, values)
+        else:
+            ends, how = self._bootstrap(name, metric, values)
+        known = [None if np.isnan(v) else e for v, e in zip(values.tolist(), ends, strict=True)]
+        return Estimate(metric, values, known, how)
+
+    def _together(self, text: str) -> str:
+        """The text, where some images belong together."""
+        return text.format(f"{len(self.sample.stratum):,} clusters of images") if self.unit is not None else ""
+
+    def _shares(self, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
+        """Wilson's interval; of what belongs together as many images count as the drawn sets' spread is worth."""
+        assert metric.trials is not None
+        trials = np.atleast_1d(
+            metric.trials(self.now, self.sample)[0] if metric.per_class else metric.trials(self.now, self.sample)
+        )
+        if self.unit is None:
+            return [wilson(v * t, t) if t else None for v, t in zip(values.tolist(), trials.tolist(), strict=True)], "Wilson"
+        each = metric.value(self.drawn, self.sample).reshape(ROUNDS, -1)
+        least = self._least(1.0)
+        ends: list[Ends] = []
+        for v, t, column in zip(values.tolist(), trials.tolist(), each.T, strict=True):
+            n = min(t, effective(v, column, least * t, self.inflation))
+            ends.append(wilson(v * n, n) if t and not np.isnan(v) else None)
+        return ends, self._together("cluster bootstrap of {}, laid out as Wilson's")
+
+    def _least(self, n: float) -> float:
+        """As how many independent images n count if all that belong together are right or wrong together."""
+        if self.unit is None:
+            return n
+        sizes = np.bincount(self.unit).astype(np.float64)
+        return n * float(sizes.sum() / (sizes**2).sum())
+
+    def _linear(self, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
+        """From the average precision's derivative by each image, where drawing every class's ranking would take minutes."""
+        spreads = self.spreads if metric.per_class else [self.spread]
+        ends: list[Ends] = [normal(v, spread) for v, spread in zip(values.tolist(), spreads, strict=True)]
+        return ends, "infinitesimal jackknife" + self._together(" over {}")
+
+    def _bootstrap(self, name: str, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
+        """From the spread of the drawn sets."""
+        each = metric.value(self.drawn, self.sample).reshape(ROUNDS, -1)
+        sizes = self.now.n[0][self.now.n[0] > 0]
+        least = self._least(len(sizes) ** 2 / float((1 / sizes).sum()) if len(sizes) else 0.0)
+        ends = [
+            bootstrap(v, column, metric.limits, least, self.inflation)
+            for v, column in zip(values.tolist(), each.T, strict=True)
+        ]
+        if metric.bias is not None:
+            ends = [e and (max(metric.limits[0], e[0] - metric.bias(self.sample)), e[1]) for e in ends]
+        how = self._together("cluster bootstrap of {}") or "stratified bootstrap"
+        how += f", {ROUNDS:,} rounds"
+        if self.binned and name in ("pr_auc", "eer"):
+            off = np.nanmax(np.abs(metric.value(self.coarse, self.sample) - metric.value(self.now, self.sample)), initial=0)
+            how += f" over {BINS:,} bins of the score (which move the value by {off:.1g})"
+        return ends, how
