@@ -11,7 +11,7 @@ import pytest
 from sightline import catalog as catalogs
 from sightline import classifier, heads, journey
 from sightline.errors import ModelFileError, RequestError
-from sightline.journey import gallery
+from sightline.journey.heats import heats_of
 from sightline.records import Recipe
 from sightline.store import Cache
 from sightline.training import ensemble, methods
@@ -128,9 +128,9 @@ def test_shared_features_are_computed_once(work: Work, runs: list[str], monkeypa
 def test_heat_is_the_sum_of_the_members(work: Work, runs: list[str]) -> None:
     made = fitted(work, runs[:2]).classifier
     files, names = work.catalog.files()[:2], work.catalog.paths[:2]
-    found, errors = gallery.explain(made, files, names, [3, 5], cache=work.cache, device="cpu")
+    found, errors = heats_of(made, files, names, [3, 5], cache=work.cache, device="cpu")
     assert not errors and [e.path for e in found] == names and [e.target for e in found] == ["3", "5"]
-    parts = [gallery.explain(m, files, names, [3, 5], cache=work.cache, device="cpu")[0] for m in made.members]
+    parts = [heats_of(m, files, names, [3, 5], cache=work.cache, device="cpu")[0] for m in made.members]
     for i, item in enumerate(found):
         scaled = [
             w / m.card.temperature * (p[i].heat - p[i].neutral)

@@ -14,6 +14,7 @@ import numpy as np
 
 from sightline.errors import RequestError
 from sightline.explanation.colours import colours_of
+from sightline.explanation.methods import METHODS
 from sightline.records import Explanation
 
 if TYPE_CHECKING:
@@ -29,9 +30,23 @@ _PIXEL_ART_PX = 64
 _LEAST_BAR_PX = 150
 _GAP_PX = 8
 _TEXT_PX, _SMALL_PX, _TITLE_PX = 14, 11, 17
-NAMES = {"gradcam": "Grad-CAM", "contribution": "exact shares", "masks": "random masks"}
-UNITS = {"gradcam": "logit", "contribution": "logit", "masks": "log odds"}
-SIGNED = ("contribution",)
+_TWO_SIDED = ("contribution", "integrated-gradients", "gradient-input", "occlusion")
+"""Methods whose heat below zero is drawn too: theirs is a share of the score, not a sum that a bias shifts."""
+
+
+def title_of(method: str) -> str:
+    """A method's name in the field; those of an ensemble's members one after the other."""
+    return ", ".join(METHODS[m].title if m in METHODS else m for m in method.split(", "))
+
+
+def unit_of(method: str) -> str:
+    """What heat is measured in."""
+    return METHODS[method].unit if method in METHODS else ""
+
+
+def two_sided(explanation: Explanation) -> bool:
+    """Whether heat that speaks against the target is drawn as well: of shares, and of one class against another."""
+    return explanation.method in _TWO_SIDED or bool(explanation.contrast)
 
 
 # ------------------------------------------------------------------------------------------------------------------- text
@@ -171,7 +186,7 @@ def evidence(explanation: Explanation) -> np.ndarray:
     if not explanation.heat.any():  # an empty map: the answer comes from the head's bias, which lies nowhere
         return np.zeros_like(explanation.heat)
     heat = explanation.heat - np.float32(explanation.neutral)
-    return heat if explanation.method in SIGNED else np.maximum(heat, 0)
+    return heat if two_sided(explanation) else np.maximum(heat, 0)
 
 
 def shared_scale(explanations: Sequence[Explanation]) -> float:
@@ -263,7 +278,7 @@ def _bar(page: Image.Image, pen: Any, explanation: Explanation, scale: float, ow
     """The colour bar: the colours as they lie over mid-grey, the scale in numbers, its unit, and whose scale it is."""
     from PIL import Image
 
-    signed = explanation.method in SIGNED
+    signed = two_sided(explanation)
     top, bottom = 6, height - 34
     share = np.linspace(1, -1 if signed else 0, bottom - top)
     colours, opacity = colours_of(share)
@@ -277,7 +292,7 @@ def _bar(page: Image.Image, pen: Any, explanation: Explanation, scale: float, ow
         if scale > 0 or value == 0:
             text = f"{passed if value == scale else ''}{number(value)}"
             pen.text((left + 16, y), text, fill=_INK, font=font(_SMALL_PX), anchor="lm")
-    pen.text((left - 1, bottom + 4), UNITS.get(explanation.method, ""), fill=_QUIET, font=font(_SMALL_PX), anchor="la")
+    pen.text((left - 1, bottom + 4), unit_of(explanation.method), fill=_QUIET, font=font(_SMALL_PX), anchor="la")
     whose = "own scale" if own else "one scale"
     pen.text((left - 1, bottom + 17), whose, fill=_QUIET, font=font(_SMALL_PX), anchor="la")
 
@@ -286,8 +301,8 @@ def _lines(pen: Any, explanation: Explanation, caption: str, width: int, top: in
     """The caption, and below it what the colours mean."""
     room = width - 2 * _GAP_PX
     pen.text((_GAP_PX, top + 8), shorten(caption, room, _TEXT_PX), fill=_INK, font=font(_TEXT_PX), anchor="la")
-    before, after = "evidence for ", f" · {NAMES.get(explanation.method, explanation.method)}"
-    if explanation.method in SIGNED:
+    before, after = "evidence for ", f" · {title_of(explanation.method)}"
+    if two_sided(explanation):
         before, after = "for ", f" (blue: against){after}"
     target = shorten(explanation.target, max(room - _width(before + after, _SMALL_PX), 40), _SMALL_PX)
     line = before + target + after

@@ -11,6 +11,7 @@ import numpy as np
 from sightline import classifier
 from sightline.errors import RequestError, unknown
 from sightline.journey import gallery
+from sightline.journey.heats import heats_of
 from sightline.journey.request import slug
 from sightline.records import Progress, silent
 from sightline.store import Cache, atomic_file
@@ -57,7 +58,7 @@ def explain(
     said = dict(zip(answers.paths, answers.y_pred, strict=True))
     kept = [i for i, n in enumerate(names) if n in probs]
     targets = [model.classes.index(target) if target is not None else int(said[names[i]]) for i in kept]
-    found, errors = gallery.explain(
+    found, errors = heats_of(
         model,
         [files[i] for i in kept],
         [names[i] for i in kept],

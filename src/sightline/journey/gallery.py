@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sightline import explanation, features, pixels
+from sightline import pixels
 from sightline.classifier import Classifier
-from sightline.errors import ImageError, RequestError
+from sightline.errors import ImageError
 from sightline.explanation import draw
-from sightline.records import Catalog, Explanation, Predictions, Preprocess, Progress, silent
+from sightline.journey.heats import heats_of
+from sightline.records import Catalog, Explanation, Predictions, Preprocess, Progress
 from sightline.store import Cache, atomic_file, stream, write_bytes
 
 SAMPLES = 12
@@ -72,76 +72,6 @@ def choose_explained(predictions: Predictions, seed: int) -> tuple[np.ndarray, n
     return wrong, right[np.argsort(ranks, kind="stable")][:CORRECT_EXPLAINED]
 
 
-def explain(
-    classifier: Classifier,
-    files: Sequence[Path],
-    names: Sequence[str],
-    targets: Sequence[int],
-    *,
-    cache: Cache,
-    device: str = "auto",
-    method: str = "auto",
-    seed: int = 0,
-    progress: Progress = silent,
-) -> tuple[list[Explanation], dict[str, str]]:
-    """Heatmaps for files.
-
-    Those of an ensemble are the sum of its members', without those that do not look at images.
-
-    Returns:
-        Explanations of the files that could be read, in order, and the reasons for the others by name.
-
-    Raises:
-        RequestError: No member looks at images, or a method does not fit a member.
-    """
-    if classifier.members:
-        return _explain_members(
-            classifier, files, names, targets, cache=cache, device=device, method=method, seed=seed, progress=progress
-        )
-    run = classifier.session(cache, device=device, expected=len(files))
-    preprocess = classifier.card.backbone.preprocess
-    rows, images, maps, errors = features.compute(files, preprocess, run, maps=True, progress=progress)
-    boxes = []
-    for row in rows:
-        header = pixels.read_header(files[row].read_bytes(), names[row])
-        boxes.append(pixels.seen_box(header.width, header.height, preprocess))
-    found = explanation.explain(
-        run,
-        classifier.head,
-        images,
-        [names[i] for i in rows],
-        [targets[i] for i in rows],
-        classifier.classes,
-        boxes,
-        method=method,
-        seed=seed,
-        maps=maps,
-        progress=progress,
-    )
-    return found, {names[i]: e.message for i, e in errors.items()}
-
-
-def _explain_members(
-    classifier: Classifier, files: Sequence[Path], names: Sequence[str], targets: Sequence[int], **own: Any
-) -> tuple[list[Explanation], dict[str, str]]:
-    """Heatmaps of an ensemble: what `explanation.combine` makes of its members'."""
-    parts: list[dict[str, Explanation]] = []
-    shares: list[float] = []
-    errors: dict[str, str] = {}
-    for member, weight in zip(classifier.members, classifier.card.weights, strict=True):
-        if not member.looks_at_images or not weight:
-            continue
-        theirs = [member.classes.index(classifier.classes[t]) for t in targets]
-        found, failed = explain(member, files, names, theirs, **own)
-        parts.append({item.path: item for item in found})
-        shares.append(weight / member.card.temperature)
-        errors |= failed
-    if not parts:
-        raise RequestError("no member of this ensemble looks at the photograph: there is nothing to explain")
-    kept = [name for name in names if name not in errors]
-    return [explanation.combine([part[name] for part in parts], shares) for name in kept], errors
-
-
 def write_explanations(
     folder: Path,
     classifier: Classifier,
@@ -165,7 +95,7 @@ def write_explanations(
     paths = [predictions.paths[i] for i in rows]
     targets = [int(predictions.y_pred[i]) for i in rows]
     files = [catalog.file(p) for p in paths]
-    found, _ = explain(classifier, files, paths, targets, cache=cache, device=device, seed=seed, progress=progress)
+    found, _ = heats_of(classifier, files, paths, targets, cache=cache, device=device, seed=seed, progress=progress)
     row_of, scale = dict(zip(paths, rows, strict=True)), draw.shared_scale(found)
     entries: list[dict[str, Any]] = []
     for number, item in enumerate(found, 1):

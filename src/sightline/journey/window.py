@@ -12,7 +12,7 @@ from sightline import __version__, classifier
 from sightline import catalog as catalogs
 from sightline.classifier import Classifier
 from sightline.errors import ImageError, RequestError, unknown
-from sightline.journey import gallery
+from sightline.journey.heats import heats_of
 from sightline.journey.request import photos_name
 from sightline.journey.single import train
 from sightline.records import Catalog, Explanation, Progress, Recipe, Run, silent
@@ -120,7 +120,7 @@ def explain(
         answers = model.predict(list(files), cache=cache, device=device, progress=progress)
         _refuse(answers.errors)
         targets = answers.y_pred
-    found, errors = gallery.explain(
+    found, errors = heats_of(
         model,
         files,
         [str(f) for f in files],

@@ -1,0 +1,236 @@
+"""Whether heat can be believed, in numbers: the answer when hot cells are covered, the map under other weights and under noise.
+
+Everything here is arrays and a callable that asks the real classifier. `verdict` puts the numbers into words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sightline.explanation.maps import overlap
+from sightline.store import stream
+
+Answer = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Images uint8 (n, h, w, 3), targets int64 (n,) → the target's probability float64 (n,), as the classifier itself gives it."""
+
+MOST_CELLS_A_SIDE = 14
+"""Cells that are covered one after the other; finer heat is added up over blocks, so that every method is asked the same."""
+SHARES = (0.02, 0.1, 0.3, 0.7, 0.9, 0.98)
+"""Shares of cells covered at which the classifier is asked: dense where one hot cell decides, the same from either end."""
+RANDOM_ORDERS = 20
+"""Random orders in all, shared among the images: how far chance reaches is estimated from them."""
+NOISE = 4.0
+"""Standard deviation of the noise that heat must survive, in grey levels of 255: what a camera adds in a dim room."""
+BLUR = 0.12
+"""Standard deviation of the blur that covers a cell, as a share of the image's shorter side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Areas:
+    """What covering cells in an order did to the answer of each image.
+
+    Args:
+        deletion: float64 (n,), the mean probability left while cells are covered, the first of the order first; low is good.
+        insertion: float64 (n,), the mean probability while cells of a covered image are shown again, in the same order.
+    """
+
+    deletion: np.ndarray
+    insertion: np.ndarray
+
+    @property
+    def gain(self) -> np.ndarray:
+        """float64 (n,): insertion less deletion. The expectation over random orders is 0, whatever the classifier."""
+        return np.asarray(self.insertion - self.deletion)
+
+
+@dataclass(frozen=True, slots=True)
+class Faithfulness:
+    """Deletion and insertion in the order of the heat, at random, and in the order of an edge filter.
+
+    Args:
+        heat, random, edges: Of the same n images.
+        chance: float64 (n, r), gains of r random orders of each image; the reverse of each would gain as much less.
+    """
+
+    heat: Areas
+    random: Areas
+    edges: Areas
+    chance: np.ndarray
+
+
+def blocks(heat: np.ndarray, most: int = MOST_CELLS_A_SIDE) -> np.ndarray:
+    """Heat (h, w) as means over equal blocks, at most `most` a side, float64."""
+    down, across = overlap(heat.shape[0], most), overlap(heat.shape[1], most)
+    down, across = down / down.sum(axis=1, keepdims=True), across / across.sum(axis=1, keepdims=True)
+    return np.asarray(down @ heat.astype(np.float64) @ across.T)
+
+
+def edge_heat(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """What an edge filter gives for heat: it knows the photograph, and nothing of any classifier.
+
+    Args:
+        images: uint8 (n, h, w, 3).
+        size: (rows, columns) of the cells.
+
+    Returns:
+        float64 (n, rows, columns), the mean length of the grey image's gradient in each cell.
+    """
+    grey = images.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    down, across = np.zeros_like(grey), np.zeros_like(grey)
+    down[:, 1:-1] = (grey[:, 2:] - grey[:, :-2]) / 2
+    across[:, :, 1:-1] = (grey[:, :, 2:] - grey[:, :, :-2]) / 2
+    length = np.hypot(down, across)
+    down_to, across_to = (np.eye(cells)[:, _cell_of(side, cells)] for side, cells in zip(length.shape[1:], size, strict=True))
+    summed = down_to @ length @ across_to.T
+    return np.asarray(summed / np.maximum(np.outer(down_to.sum(axis=1), across_to.sum(axis=1)), 1))
+
+
+def _cell_of(pixels: int, cells: int) -> np.ndarray:
+    """int64 (pixels,): the cell that each pixel of a side lies in."""
+    return (np.arange(pixels) * cells) // pixels
+
+
+def covered(images: np.ndarray) -> np.ndarray:
+    """What a covered cell shows: the image itself, blurred until no shape is left.
+
+    A grey or black patch has edges and a colour that no photograph of the training set had, and networks answer to those; blur
+    keeps the place's colour and light, and takes its detail. So a classifier that goes by colour alone changes little, and its
+    heat is judged weak rather than good.
+
+    Args:
+        images: uint8 (n, h, w, 3).
+
+    Returns:
+        uint8 (n, h, w, 3).
+    """
+    from PIL import Image, ImageFilter
+
+    blur = ImageFilter.GaussianBlur(BLUR * min(images.shape[1:3]))
+    return np.stack([np.asarray(Image.fromarray(image).filter(blur)) for image in images])
+
+
+def faithfulness(
+    answer: Answer, images: np.ndarray, targets: np.ndarray, heats: Sequence[np.ndarray], seed: int
+) -> Faithfulness:
+    """Deletion and insertion through the classifier itself, against chance and against the photograph's own edges.
+
+    Insertion in an order is deletion in the reverse order read backwards, so one random order gives two, and the mean gain of
+    the two is 0: what chance gives is known exactly, and only how far it scatters is estimated.
+
+    Source: Petsiuk et al., RISE (2018), section 4.2; the edge filter as a baseline after Adebayo et al. (2018).
+
+    Args:
+        answer: The classifier.
+        images: uint8 (n, h, w, 3).
+        targets: int64 (n,).
+        heats: n heats over the whole image; of any size.
+        seed: Of the random orders.
+    """
+    cells = [blocks(h) for h in heats]
+    neutral = covered(images)
+    per_image = max(1, -(-RANDOM_ORDERS // len(images)))
+    by_heat, by_edges, by_chance, gains = [], [], [], []
+    for i, heat in enumerate(cells):
+        edges = edge_heat(images[i : i + 1], (heat.shape[0], heat.shape[1]))[0]
+        draws = [stream(seed, "order of cells", i, r).permutation(heat.size) for r in range(per_image)]
+        orders = [_descending(heat), _descending(edges), *draws]
+        found = _areas(answer, images[i], neutral[i], int(targets[i]), orders, (heat.shape[0], heat.shape[1]))
+        by_heat.append(found[0])
+        by_edges.append(found[1])
+        both = found[2:]
+        middle = float(np.mean([(d + a) / 2 for d, a in both]))
+        by_chance.append((middle, middle))
+        gains.append([a - d for d, a in both])
+    return Faithfulness(_stack(by_heat), _stack(by_chance), _stack(by_edges), np.array(gains))
+
+
+def _descending(cells: np.ndarray) -> np.ndarray:
+    """The order of cells (row by row) from the hottest on; equals in the order in which they lie."""
+    return np.argsort(-cells.ravel(), kind="stable")
+
+
+def _stack(pairs: Sequence[tuple[float, float]]) -> Areas:
+    table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+    return Areas(table[:, 0], table[:, 1])
+
+
+def _areas(
+    answer: Answer, image: np.ndarray, neutral: np.ndarray, target: int, orders: Sequence[np.ndarray], size: tuple[int, int]
+) -> list[tuple[float, float]]:
+    """(deletion, insertion) of one image for each order of its cells."""
+    total = size[0] * size[1]
+    counts = np.unique([max(1, min(total - 1, round(share * total))) for share in SHARES])
+    rows, columns = _cell_of(image.shape[0], size[0]), _cell_of(image.shape[1], size[1])
+    pictures = [image, neutral]
+    for order in orders:
+        rank = np.empty(total, dtype=np.int64)
+        rank[order] = np.arange(total)
+        at = rank.reshape(size)[rows][:, columns, None]
+        pictures += [np.where(at < c, neutral, image) for c in counts]
+        pictures += [np.where(at < c, image, neutral) for c in counts]
+    said = answer(np.stack(pictures), np.full(len(pictures), target))
+    whole, none, rest = said[0], said[1], said[2:].reshape(len(orders), 2, len(counts))
+    at_share = np.concatenate([[0], counts, [total]]) / total
+    found = []
+    for deleted, inserted in rest:
+        down = float(np.trapezoid(np.concatenate([[whole], deleted, [none]]), at_share))
+        up = float(np.trapezoid(np.concatenate([[none], inserted, [whole]]), at_share))
+        found.append((down, up))
+    return found
+
+
+def likeness(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
+    """float64 (n,): Spearman's rank correlation between pairs of heats, over cells; 0 where one is the same everywhere.
+
+    Example:
+        >>> likeness([np.array([[1.0, 2.0, 3.0]])], [np.array([[10.0, 20.0, 90.0]])]).tolist()
+        [1.0]
+    """
+    return np.array([_spearman(blocks(x).ravel(), blocks(y).ravel()) for x, y in zip(a, b, strict=True)])
+
+
+def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+    from scipy.stats import rankdata
+
+    if a.size != b.size or not np.isfinite(a).all() or not np.isfinite(b).all():
+        return 0.0
+    x, y = rankdata(a) - (a.size + 1) / 2, rankdata(b) - (b.size + 1) / 2
+    length = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / length if length > 0 else 0.0
+
+
+def noisy(images: np.ndarray, seed: int) -> np.ndarray:
+    """Images uint8 with the noise of a camera: normal, `NOISE` grey levels, independent in every pixel and channel."""
+    drawn = [stream(seed, "noise", i).normal(0.0, NOISE, images.shape[1:]) for i in range(len(images))]
+    return np.asarray(np.clip(np.rint(images + np.stack(drawn)), 0, 255), dtype=np.uint8)
+
+
+def completeness(total: np.ndarray, expected: np.ndarray) -> float:
+    """How far heats that promise to add up to a difference of scores miss it: the median over images of the relative error.
+
+    Args:
+        total: float (n,), the sums of the heats.
+        expected: float (n,), score of the image less score of the method's baseline.
+
+    Example:
+        >>> completeness(np.array([1.01, -2.0]), np.array([1.0, -2.0])) < 0.01
+        True
+    """
+    scale = np.maximum(np.abs(expected), 1e-6 + 0.01 * float(np.abs(expected).max(initial=0.0)))
+    return float(np.median(np.abs(total - expected) / scale))
+
+
+def pointing(peaks: Sequence[tuple[int, int]], boxes: Sequence[tuple[float, float, float, float]]) -> np.ndarray:
+    """bool (n,): whether the peak (row, column) lies in the box (x, y, width, height), all in pixels of the upright original.
+
+    Source: Zhang et al., Top-down Neural Attention by Excitation Backprop (2016), the pointing game, without a margin.
+
+    Example:
+        >>> pointing([(5, 5), (5, 50)], [(0, 0, 10, 10), (0, 0, 10, 10)]).tolist()
+        [True, False]
+    """
+    hits = [x <= column < x + w and y <= row < y + h for (row, column), (x, y, w, h) in zip(peaks, boxes, strict=True)]
+    return np.array(hits, dtype=bool)

@@ -1,0 +1,222 @@
+"""Numbers of checks → words: what passes, what is weak, and what not to rely on, with the thresholds in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from sightline.evaluation import wilson
+from sightline.explanation.checks import Faithfulness
+
+Word = Literal["passes", "weak", "don't rely on this"]
+PASSES: Word = "passes"
+WEAK: Word = "weak"
+REFUSED: Word = "don't rely on this"
+_RANK: tuple[Word, ...] = (PASSES, WEAK, REFUSED)
+
+LEVEL = 0.05
+"""One-sided p below which an order of cells is called better than another."""
+SURE = 0.99
+"""Confidence of the interval that an accuracy must clear chance with: the best of several classifiers is a flattered one."""
+DEPENDS, HARDLY = 0.5, 0.7
+"""Rank correlation with the heat of other weights: below the first the map depends on the weights, above the second not."""
+STEADY, SHAKY = 0.8, 0.5
+"""Rank correlation with the heat under noise: from the first on steady, below the second not to be relied on."""
+COMPLETE, INCOMPLETE = 0.01, 0.05
+"""Relative error of the sum of a complete attribution."""
+FEW = 6
+"""With fewer images a rank test cannot reach the level: the order is then held against random orders, one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check, judged.
+
+    Args:
+        check: Its name.
+        word: What it says.
+        text: The numbers in a sentence.
+        numbers: The same for programs.
+    """
+
+    check: str
+    word: Word
+    text: str
+    numbers: Mapping[str, Any]
+
+
+def worst(words: Sequence[Word]) -> Word:
+    """The least favourable of verdicts; "weak" where there is none, since nothing was shown.
+
+    Example:
+        >>> worst(["passes", "weak"]), worst([])
+        ('weak', 'weak')
+    """
+    return max(words, key=_RANK.index) if words else WEAK
+
+
+def judge_classifier(right: int, n: int, majority: float) -> Finding:
+    """Whether there is anything to explain: heat of a classifier that guesses shows, faithfully, what its guesses hang on.
+
+    Args:
+        right: Right answers on images that it was not fitted on.
+        n: Of so many.
+        majority: The share of the commonest class among them: what guessing reaches.
+    """
+    low, _ = wilson(right, n, SURE)
+    word = PASSES if low > majority else REFUSED
+    share = right / n if n else 0.0
+    than = "better than" if word == PASSES else "not shown to be better than"
+    text = f"the classifier is {than} guessing ({share:.0%} of {n:,} held-out images right, guessing {majority:.0%})"
+    return Finding("classifier", word, text, {"accuracy": share, "n": n, "low": low, "guessing": majority})
+
+
+def unknown_classifier() -> Finding:
+    """The finding where nobody has measured the classifier."""
+    return Finding("classifier", WEAK, "how often the classifier is right was never measured here", {"accuracy": None})
+
+
+def published_classifier(name: str) -> Finding:
+    """The finding for a network that answers with its own classes and published weights."""
+    return Finding(
+        "classifier", PASSES, f"{name} answers with the classes that its weights were published for", {"accuracy": None}
+    )
+
+
+def judge_faithfulness(found: Faithfulness) -> list[Finding]:
+    """Whether covering hot cells moves the answer more than random cells do, and more than the photograph's edges do.
+
+    With at least `FEW` images a one-sided Wilcoxon test over the images; with fewer the gain is held against
+    random orders of the same images in a permutation test, and edges are compared without a test.
+    """
+    n, gain = len(found.heat.gain), found.heat.gain
+    numbers: dict[str, Any] = {"n": n}
+    for name in ("heat", "random", "edges"):
+        areas = getattr(found, name)
+        numbers[name] = {"deletion": float(areas.deletion.mean()), "insertion": float(areas.insertion.mean())}
+    d, i = numbers["heat"], numbers["random"]
+    p = p_better(gain) if n >= FEW else p_of_orders(found.chance, float(gain.sum()))
+    word = PASSES if p < LEVEL else REFUSED
+    text = (
+        f"covering hot cells first leaves {d['deletion']:.2f} of the probability on average, random cells {i['deletion']:.2f}; "
+        f"showing them first gives {d['insertion']:.2f} against {i['insertion']:.2f} (p = {p:.2g})"
+    )
+    first = Finding("against random", word, text, {**numbers, "p": p})
+    edges, difference = numbers["edges"], gain - found.edges.gain
+    told = f"an edge filter's order leaves {edges['deletion']:.2f} and gives {edges['insertion']:.2f}"
+    if n < FEW:
+        ahead = bool(difference.mean() > 0)
+        text = f"{told}: the heat is {'ahead' if ahead else 'not ahead'} (too few images for a test)"
+        return [first, Finding("against edges", PASSES if ahead else WEAK, text, {**numbers, "p": None})]
+    better, worse = p_better(difference), p_better(-difference)
+    word = PASSES if better < LEVEL else REFUSED if worse < LEVEL else WEAK
+    against = {PASSES: "the heat is better", WEAK: "the heat is not shown to be better", REFUSED: "the heat is worse"}[word]
+    text = f"{told}: {against} (p = {worse if word == REFUSED else better:.2g})"
+    return [first, Finding("against edges", word, text, {**numbers, "p": better})]
+
+
+def p_better(differences: np.ndarray) -> float:
+    """One-sided p of Wilcoxon's signed-rank test that differences lie above 0; 1 where all are 0."""
+    from scipy.stats import wilcoxon
+
+    if not np.any(differences):
+        return 1.0
+    return float(wilcoxon(differences, alternative="greater").pvalue)
+
+
+def p_of_orders(chance: np.ndarray, gain: float) -> float:
+    """One-sided p of a gain, summed over images, among those of all combinations of their random orders and these reversed.
+
+    Args:
+        chance: float64 (n, r), as in `Faithfulness`, of few images.
+        gain: The sum of n gains.
+
+    Example:
+        >>> p_of_orders(np.array([[0.1, -0.3]]), 0.2)  # of ±0.1 and ±0.3 one is as large
+        0.4
+    """
+    sums = np.zeros(1)
+    for row in chance:
+        sums = (sums[:, None] + np.concatenate([row, -row])).ravel()
+    return float((1 + (sums >= gain).sum()) / (1 + len(sums)))
+
+
+def judge_weights(stages: Mapping[str, np.ndarray]) -> Finding:
+    """Whether the map changes when the network's weights are drawn anew, top down.
+
+    The median over images of each step is taken, and the largest counts: guided backpropagation changes only when the lowest
+    layers do, and a map that keeps its shape with a random top does not show what the classifier has learnt.
+
+    Source: Adebayo et al., Sanity Checks for Saliency Maps (2018), with thresholds of ours.
+
+    Args:
+        stages: What was drawn anew → rank correlations float64 (n,) with the heat of the true weights.
+    """
+    medians = {name: float(np.median(values)) for name, values in stages.items()}
+    highest = max(medians.values())
+    word = PASSES if highest < DEPENDS else WEAK if highest < HARDLY else REFUSED
+    told = ", ".join(f"{value:.2f} with {name}" for name, value in medians.items())
+    does = {PASSES: "depends on the weights", WEAK: "depends little on the weights", REFUSED: "hardly depends on the weights"}[
+        word
+    ]
+    return Finding("weights", word, f"the map {does}: rank correlation {told} drawn anew", {"correlation": medians})
+
+
+def judge_noise(likeness: np.ndarray) -> Finding:
+    """Whether the map stays when noise too weak to see is added: the median over images of the rank correlation."""
+    median = float(np.median(likeness))
+    word = PASSES if median >= STEADY else WEAK if median >= SHAKY else REFUSED
+    does = {PASSES: "steady", WEAK: "shaky", REFUSED: "not steady"}[word]
+    return Finding(
+        "noise", word, f"the map is {does} under faint noise: rank correlation {median:.2f}", {"correlation": median}
+    )
+
+
+def judge_completeness(error: float) -> Finding:
+    """Whether an attribution that promises to add up to a difference of scores does."""
+    word = PASSES if error <= COMPLETE else WEAK if error <= INCOMPLETE else REFUSED
+    return Finding("completeness", word, f"its sum misses the difference of scores by {error:.1%}", {"error": error})
+
+
+def judge_pointing(hits: np.ndarray, area_shares: np.ndarray) -> Finding:
+    """Whether peaks lie in the boxes that the data bring, more often than a random place does."""
+    n, share, chance = len(hits), float(hits.mean()), float(area_shares.mean())
+    low, high = wilson(int(hits.sum()), n)
+    word = PASSES if low > chance else REFUSED if high < chance else WEAK
+    text = f"the peak lies in the box for {share:.0%} of {n} images; a random place would for {chance:.0%}"
+    return Finding("pointing", word, text, {"hits": share, "n": n, "chance": chance, "low": low, "high": high})
+
+
+def summary(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Findings as JSON: `verdict`, `why` (what decided, in a sentence), and all of them."""
+    word = worst([f.word for f in findings])
+    deciding = [f.text for f in findings if f.word == word] if word != PASSES else []
+    why = "; ".join(deciding) or f"all {len(findings)} checks pass"
+    listed = [{"check": f.check, "verdict": f.word, "text": f.text, **f.numbers} for f in findings]
+    return {"verdict": word, "why": why, "findings": listed}
+
+
+def of_image(shared: Mapping[str, Any], found: Faithfulness, row: int) -> dict[str, Any]:
+    """What one picture's caption says: the method's verdict on this classifier, less where this image's own order fails.
+
+    Its gain is held against those of random orders of all images of the sample. An image whose hot cells move the answer no
+    more than random ones makes at best a weak picture; one whose hot cells move it the wrong way, beyond chance, is not to be
+    relied on.
+    """
+    gain = float(found.heat.gain[row])
+    p = p_of_orders(found.chance.reshape(1, -1), gain)
+    own: Word = PASSES if p < LEVEL else REFUSED if p > 1 - LEVEL else WEAK
+    word = worst([shared["verdict"], own])
+    numbers = {
+        name: {"deletion": float(getattr(found, name).deletion[row]), "insertion": float(getattr(found, name).insertion[row])}
+        for name in ("heat", "random", "edges")
+    }
+    why = shared["why"]
+    if own != PASSES:
+        mine = "here hot cells move the answer " + ("no more than random ones" if own == WEAK else "less than random ones")
+        mine += f" (p = {p:.2g})"
+        why = mine if word == own and shared["verdict"] != own else f"{why}; {mine}"
+    return {"verdict": word, "why": why, "p": p, **numbers, "method": {k: shared[k] for k in ("verdict", "why", "findings")}}

@@ -1,0 +1,136 @@
+"""The checks against classifiers whose truth is known: what must pass passes, and what must not does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sightline.explanation import checks, verdict
+
+SIDE, CELLS = 56, 7
+
+
+def photographs(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy grey images uint8 (n, 56, 56, 3) with a fine checkerboard in one cell, and that cell's (row, column)."""
+    random = np.random.default_rng(seed)
+    images = random.integers(90, 160, (n, SIDE, SIDE, 1)).repeat(3, axis=3).astype(np.uint8)
+    at = random.integers(0, CELLS, (n, 2))
+    board = (np.indices((8, 8)).sum(axis=0) % 2 * 255).astype(np.uint8)[..., None]
+    for image, (row, column) in zip(images, at, strict=True):
+        image[row * 8 : row * 8 + 8, column * 8 : column * 8 + 8] = board
+    return images, at
+
+
+def sees_checkers(images: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """A classifier that looks for the checkerboard anywhere: the largest contrast of a cell decides."""
+    cells = images[..., 0].reshape(len(images), CELLS, 8, CELLS, 8).astype(float)
+    contrast = cells.std(axis=(2, 4)).max(axis=(1, 2))
+    return np.where(targets == 1, contrast / 128, 1 - contrast / 128)
+
+
+def sees_corner(images: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """A classifier that looks at the upper left corner's contrast alone."""
+    contrast = images[:, :16, :16, 0].astype(float).std(axis=(1, 2))
+    return np.clip(contrast / 25, 0, 1)
+
+
+def hot_at(at: np.ndarray) -> list[np.ndarray]:
+    heats = [np.random.default_rng(i).normal(0, 0.01, (CELLS, CELLS)) for i in range(len(at))]
+    for heat, (row, column) in zip(heats, at, strict=True):
+        heat[row, column] = 1
+    return heats
+
+
+def words(found: checks.Faithfulness) -> list[str]:
+    return [f.word for f in verdict.judge_faithfulness(found)]
+
+
+@pytest.mark.parametrize("n", [1, 3, 12])
+def test_true_heat_passes_and_false_heat_does_not(n: int) -> None:
+    images, at = photographs(n)
+    targets = np.ones(n, dtype=np.int64)
+    true = checks.faithfulness(sees_checkers, images, targets, hot_at(at), 0)
+    assert words(true)[0] == "passes"
+    assert (true.heat.deletion < true.random.deletion).all() and (true.heat.insertion > true.random.insertion).all()
+    elsewhere = [-heat for heat in hot_at(at)]
+    assert words(checks.faithfulness(sees_checkers, images, targets, elsewhere, 0))[0] == "don't rely on this"
+
+
+def test_random_heat_rarely_passes() -> None:
+    passed = 0
+    for seed in range(40):
+        images, _ = photographs(8, seed)
+        heats = [np.random.default_rng(1000 * seed + i).normal(size=(CELLS, CELLS)) for i in range(8)]
+        found = checks.faithfulness(sees_corner, images, np.zeros(8, dtype=np.int64), heats, seed)
+        passed += words(found)[0] == "passes"
+    assert passed <= 6  # 40 tests at 5 %: more than 6 come once in 300 times
+
+
+def test_an_edge_filter_is_not_better_than_an_edge_filter() -> None:
+    images, _ = photographs(10)
+    heats = list(checks.edge_heat(images, (CELLS, CELLS)))
+    found = checks.faithfulness(sees_corner, images, np.zeros(10, dtype=np.int64), heats, 0)
+    assert words(found)[1] == "weak"
+    np.testing.assert_allclose(found.heat.gain, found.edges.gain)
+
+
+def test_random_orders_gain_nothing_by_construction() -> None:
+    images, at = photographs(4)
+    found = checks.faithfulness(sees_checkers, images, np.ones(4, dtype=np.int64), hot_at(at), 0)
+    assert np.abs(found.random.gain).max() < 1e-12 and found.chance.size == checks.RANDOM_ORDERS
+
+
+def test_a_map_that_keeps_its_shape_under_other_weights_is_refused() -> None:
+    images, _ = photographs(6)
+    edges = list(checks.edge_heat(images, (CELLS, CELLS)))
+    same = checks.likeness(edges, edges)
+    assert verdict.judge_weights({"all weights": same}).word == "don't rely on this"
+    random = [np.random.default_rng(i).normal(size=(CELLS, CELLS)) for i in range(6)]
+    other = checks.likeness(edges, random)
+    assert verdict.judge_weights({"all weights": other}).word == "passes"
+    # One step that the map survives is enough: guided backpropagation changes with the lowest layers alone.
+    assert verdict.judge_weights({"the last stage": same, "all weights": other}).word == "don't rely on this"
+
+
+def test_likeness_of_an_empty_map_is_none() -> None:
+    assert checks.likeness([np.zeros((3, 3))], [np.arange(9.0).reshape(3, 3)]).tolist() == [0.0]
+
+
+def test_fine_heat_is_asked_in_blocks() -> None:
+    heat = np.zeros((56, 56))
+    heat[:4, :4] = 16
+    found = checks.blocks(heat)
+    assert found.shape == (14, 14) and found[0, 0] == 16 and found.sum() == 16
+
+
+CHANCES = [(57, 100, "don't rely on this"), (90, 100, "passes"), (3, 3, "don't rely on this")]
+
+
+@pytest.mark.parametrize(("right", "n", "word"), CHANCES)
+def test_a_classifier_at_chance_is_never_passed(right: int, n: int, word: str) -> None:
+    assert verdict.judge_classifier(right, n, 0.5).word == word
+
+
+def test_the_worst_finding_is_the_verdict_and_says_why() -> None:
+    good, bad = verdict.judge_noise(np.ones(3)), verdict.judge_classifier(5, 10, 0.5)
+    assert verdict.summary([good])["verdict"] == "passes"
+    found = verdict.summary([good, bad])
+    assert found["verdict"] == "don't rely on this" and "guessing" in found["why"]
+    assert [f["check"] for f in found["findings"]] == ["noise", "classifier"]
+
+
+def test_a_picture_whose_own_heat_fails_is_no_better_than_weak() -> None:
+    images, at = photographs(12)
+    heats = hot_at(at)
+    heats[3] = -heats[3]
+    found = checks.faithfulness(sees_checkers, images, np.ones(12, dtype=np.int64), heats, 0)
+    shared = {**verdict.summary([verdict.judge_noise(np.ones(3))]), "images": 12}
+    each = [verdict.of_image(shared, found, i)["verdict"] for i in range(12)]
+    assert each[3] != "passes" and each.count("passes") >= 9
+
+
+def test_pointing_is_held_against_the_area_of_the_boxes() -> None:
+    assert verdict.judge_pointing(np.ones(20, dtype=bool), np.full(20, 0.3)).word == "passes"
+    assert verdict.judge_pointing(np.ones(20, dtype=bool), np.full(20, 0.99)).word == "weak"
+    assert verdict.judge_pointing(np.zeros(20, dtype=bool), np.full(20, 0.5)).word == "don't rely on this"
+    assert verdict.judge_completeness(0.004).word == "passes" and verdict.judge_completeness(0.2).word == "don't rely on this"
