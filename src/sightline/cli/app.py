@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sightline import __version__
-from sightline.cli import augment, data, explain, job, keep, models, studies, summary
+from sightline.cli import augment, compare, data, explain, job, keep, models, studies, summary
 
 app = typer.Typer(
     add_completion=False,
@@ -46,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": models.train,
     "tune": studies.tune,
     "evaluate": models.evaluate,
+    "compare": compare.compare,
     "predict": models.predict,
     "mistakes": models.mistakes,
     "explain": explain.explain,

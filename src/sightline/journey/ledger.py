@@ -75,6 +75,7 @@ class Opening:
         new: Whether this one is a look of its own.
         counted: Whether it is in the ledger.
         note: Why it is no look, or why it could not be counted; "" otherwise.
+        ids: By which what was scored is known again.
     """
 
     looks: tuple[Look, ...]
@@ -82,6 +83,7 @@ class Opening:
     new: bool
     counted: bool
     note: str = ""
+    ids: tuple[str, ...] = ()
 
     def as_data(self, accuracy: float | None, n: int) -> dict[str, Any]:
         """The keys of run.json that speak of it.
@@ -92,7 +94,7 @@ class Opening:
         """
         worth = None if accuracy is None else flattery(self.classifiers, accuracy, n)
         told = {"new": self.new, "counted": self.counted, "note": self.note, "classifiers": self.classifiers, "flattery": worth}
-        return {"test_openings": [plain(look) for look in self.looks], "ledger": told}
+        return {"test_openings": [plain(look) for look in self.looks], "ledger": {**told, "ids": list(self.ids)}}
 
 
 def root() -> Path:
@@ -205,10 +207,10 @@ def _opening(earlier: Sequence[_Entry], here: Look, subjects: Sequence[Subject],
     for each in [*(s for e in earlier for s in e.subjects), *subjects]:
         same = [ids for ids in known if ids.intersection(each.ids)]
         known = [ids for ids in known if ids not in same] + [set(each.ids).union(*same)]
-    looks = tuple(e.look for e in earlier)
+    looks, ids = tuple(e.look for e in earlier), tuple(i for s in subjects for i in s.ids)
     if _nothing_new(earlier, subjects, n):
-        return Opening(looks, len(known), False, True, "the same answers to the same images were looked at before")
-    return Opening((*looks, here), len(known), True, not trouble, trouble)
+        return Opening(looks, len(known), False, True, "the same answers to the same images were looked at before", ids)
+    return Opening((*looks, here), len(known), True, not trouble, trouble, ids)
 
 
 def _nothing_new(earlier: Sequence[_Entry], subjects: Sequence[Subject], n: int) -> bool:

@@ -3,7 +3,8 @@
 Whatever it shows of images, networks or heatmaps was put into the run's folder before.
 """
 
+from sightline.report.compared import write_comparison
 from sightline.report.page import write_report
 from sightline.report.study import write_study
 
-__all__ = ["write_report", "write_study"]
+__all__ = ["write_comparison", "write_report", "write_study"]

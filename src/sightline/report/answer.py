@@ -265,7 +265,7 @@ def _undecodable(data: Mapping[str, Any]) -> Alarm | None:
     return Alarm("caution", title, text)
 
 
-def _openings(data: Mapping[str, Any]) -> Alarm | None:
+def openings(data: Mapping[str, Any]) -> Alarm | None:
     """Who has looked at the test images before, and what that does to the score."""
     looks, told = data.get("test_openings") or [], data.get("ledger") or {}
     if len(looks) < 2:
@@ -341,7 +341,7 @@ _CHECKS = (
     _no_better,
     _classes,
     _undecodable,
-    _openings,
+    openings,
     _conflicts,
     _unknown_labels,
     _problems,

@@ -1,0 +1,163 @@
+"""`compare` as a user meets it: two runs on the same digits, tables, refusals, the page, and the ledger."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from sightline import inputs, journey
+from sightline.cli.app import app
+from sightline.errors import DataError, RequestError
+from sightline.journey import ledger
+from sightline.records import Recipe, Run
+from sightline.store import Cache
+
+HOSTILE = '<script>alert("1")</script>'
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Three trained runs with one split, whose test split nobody has opened."""
+    from sightline import catalog as catalogs
+    from tests.conftest import write_few_digits
+
+    folder = tmp_path_factory.mktemp("compare")
+    cache = Cache(folder / "cache")
+    found = catalogs.scan(str(write_few_digits(folder / "digits", 30)))
+    divided = catalogs.split(found, seed=0, clusters=catalogs.duplicates(found, cache=cache))
+    for name, head in (("one", "centroid"), ("two", "ridge"), ("three", "knn")):
+        journey.train(divided, Recipe(backbone="pixels", head=head), folder / name, cache=cache)
+    catalogs.save(divided, folder / "digits.csv")
+    return {"folder": folder, "cache": cache, "divided": divided}
+
+
+def compare(place: dict[str, Any], *names: str, out: Path, **options: Any) -> Any:
+    """A comparison of runs by name."""
+    subjects = [str(place["folder"] / n) if "/" not in n else n for n in names]
+    return journey.compare(subjects, out=str(out), cache=place["cache"], **options)
+
+
+def test_validation_is_the_default_until_all_have_opened_the_test(place: dict[str, Any], tmp_path: Path) -> None:
+    done = compare(place, "one", "two", "three", out=tmp_path / "val")
+    assert done.data["split"] == "val" and len(done.data["pairs"]) == 3
+    assert not (ledger.root() / "openings.jsonl").exists() and "test_openings" not in done.data
+    first = done.data["scores"][0]
+    assert first["accuracy"] == pytest.approx(Run.load(place["folder"] / "one").data["val"]["accuracy"])
+
+
+def test_a_comparison_on_the_test_split_is_one_look(place: dict[str, Any], tmp_path: Path) -> None:
+    done = compare(place, "one", "two", out=tmp_path / "a", split="test")
+    assert done.data["n"] == 60 and len(done.data["test_openings"]) == 1
+    assert done.data["test_openings"][0]["classifiers"] == 2
+    again = compare(place, "two", "one", out=tmp_path / "b", split="test")
+    assert len(again.data["test_openings"]) == 1 and not again.data["ledger"]["new"]
+    # evaluate opens what the comparison has seen, by the classifier itself: nothing new either
+    same = journey.evaluate(str(place["folder"] / "one"), str(place["folder"] / "digits.csv"), out=str(tmp_path / "e"))
+    assert len(same.data["test_openings"]) == 1
+    third = compare(place, "one", "three", out=tmp_path / "c", split="test")
+    assert [x["verb"] for x in third.data["test_openings"]] == ["compare", "compare"]
+    assert third.data["ledger"]["classifiers"] == 3
+    page = (tmp_path / "c" / "report.html").read_text(encoding="utf-8")
+    assert "looked at 2 times" in page and "3 classifiers have been scored on them" in page
+    assert "looked at" not in (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_table_of_predictions_finds_its_images(place: dict[str, Any], tmp_path: Path) -> None:
+    table = tmp_path / "theirs.csv"
+    text = (place["folder"] / "two" / "predictions" / "val.csv").read_text(encoding="utf-8")
+    rows = list(csv.reader(text.splitlines()))
+    with open(table, "w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["path", *rows[0][4:]])
+        out.writerows([[f"elsewhere/{row[0]}", *row[4:]] for row in reversed(rows[1:])])
+    done = compare(place, "one", str(table), out=tmp_path / "table")
+    own = compare(place, "one", "two", out=tmp_path / "own")
+    assert done.data["pairs"][0]["difference"] == own.data["pairs"][0]["difference"]
+    assert done.data["patterns"] == own.data["patterns"]
+
+
+def test_other_images_are_refused_with_counts(place: dict[str, Any], tmp_path: Path) -> None:
+    table = tmp_path / "part.csv"
+    lines = (place["folder"] / "two" / "predictions" / "val.csv").read_text(encoding="utf-8").splitlines()
+    table.write_text("\n".join(lines[:-7]) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"240 images\) and part \(233\) .* 233 in both, 7 only in one"):
+        compare(place, "one", str(table), out=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_catalog_that_all_are_asked_about(place: dict[str, Any], tmp_path: Path) -> None:
+    folder = place["folder"]
+    subjects = [str(folder / "one" / "classifier.safetensors"), str(folder / "two")]
+    done = journey.compare(subjects, catalog=str(folder / "digits"), out=str(tmp_path / "c"), cache=place["cache"])
+    assert done.data["n"] == 60 and done.data["split"] == "all"
+    assert "240 images that were in the training" in done.data["notes"][0]
+    with pytest.raises(DataError, match="all of these images were in training"):
+        own: dict[str, Any] = {"cache": place["cache"], "split": "train", "out": str(tmp_path / "t")}
+        journey.compare(subjects, catalog=str(folder / "digits.csv"), **own)
+
+
+def test_the_folder_holds_what_the_page_says(place: dict[str, Any], tmp_path: Path) -> None:
+    done = compare(place, "one", "two", out=tmp_path / "a")
+    rows = list(csv.DictReader((tmp_path / "a" / "disagreements.csv").read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == len(done.data["disagreements"]) > 3
+    one, two = (inputs.read_predictions(place["folder"] / n / "predictions" / "val.csv") for n in ("one", "two"))
+    said = [dict(zip(p.paths, p.labels, strict=True)) for p in (one, two)]
+    for row in rows:
+        assert [row["predicted:one"], row["predicted:two"]] == [s[row["path"]] for s in said]
+        assert row["right:one"] == str(int(row["predicted:one"] == row["label"]))
+    assert (tmp_path / "a" / "thumbnails" / "001.jpg").is_file()
+    page = (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<img") == min(60, len(rows)) and "<script" not in page
+    assert re.search(r"default-src 'none'; img-src data:; style-src 'sha256-[^']+'", page)
+
+
+def test_names_are_text(place: dict[str, Any], tmp_path: Path) -> None:
+    from sightline import report
+
+    done = compare(place, "one", "two", out=tmp_path / "a")
+    text = json.dumps(done.data).replace('"one"', json.dumps(HOSTILE)).replace("digit_", HOSTILE.replace('"', "'"))
+    report.write_comparison(json.loads(text), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<script" not in page and "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["one"], "at least two"),
+        (["one", "one"], "named twice"),
+        (["one", "nothing"], "nothing"),
+        (["one", "two", "--split", "tset"], "did you mean 'test'"),
+        (["one", "nothing.csv"], "nothing.csv does not exist"),
+    ],
+)
+def test_wrong_requests_say_what_is_wrong(
+    arguments: list[str], said: str, place: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place["folder"])
+    ended = CliRunner().invoke(app, ["compare", *arguments])
+    assert ended.exit_code == 2 and said in ended.stderr, ended.stderr
+
+
+def test_json_keeps_its_contract(place: dict[str, Any], tmp_path: Path, sightline: Callable[..., Any]) -> None:
+    names = [str(place["folder"] / n) for n in ("one", "two")]
+    ended = sightline("compare", *names, "-o", str(tmp_path / "a"), "--json")
+    assert ended.code == 0, ended.err
+    value = json.loads(ended.out)
+    assert value["runs"] == names and value["n"] == 240
+    (pair,) = value["pairs"]
+    assert [pair["a"], pair["b"]] == names
+    assert {"difference", "low", "high", "p", "p_corrected", "verdict", "images_needed"} <= set(pair)
+    assert value["disagreements"] and "torch" not in ended.modules
+
+
+def test_a_run_s_folder_is_not_written_over(place: dict[str, Any]) -> None:
+    with pytest.raises(RequestError, match="holds a run"):
+        compare(place, "one", "two", out=place["folder"] / "three")
