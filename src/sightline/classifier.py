@@ -18,6 +18,7 @@ import numpy as np
 
 from sightline import catalog, engine, features, heads, networks, pixels
 from sightline.errors import ModelFileError, RequestError
+from sightline.evaluation import conformal, unlike
 from sightline.plain import from_plain
 from sightline.records import Backbone, Card, Catalog, Head, Predictions, Progress, silent
 from sightline.store import Cache, canonical_json, digest, file_digest, write_bytes
@@ -57,6 +58,8 @@ class Classifier:
         seen: uint64 (m,), sorted: the first 64 bits of the hashes of the images that it was fitted on.
         code: For a network of the user's own: `file.py:function`, given by the one who loads it. Never taken from a file.
         members: Of an ensemble: the classifiers whose weighted mean it answers with.
+        limits: What `card.limits` speaks of: `scores` float64 (m,) and `labels` int32 (m,), the nonconformity and the class of
+            held-out images; `bank` float16 (b, w), the directions of training images. Empty where nothing is known.
     """
 
     card: Card
@@ -65,6 +68,7 @@ class Classifier:
     seen: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
     code: str | None = None
     members: tuple[Classifier, ...] = ()
+    limits: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -158,7 +162,47 @@ class Classifier:
         probs, problems = self._answer(asked)
         kept = np.array([i for i in range(len(names)) if i not in problems], dtype=np.int64)
         errors = {names[i]: why for i, why in sorted(problems.items())}
-        return Predictions(tuple(names[i] for i in kept), self.classes, true[kept], probs[kept], errors, self.card.bar)
+        told = tuple(names[i] for i in kept)
+        if "bank" not in self.limits:
+            return Predictions(told, self.classes, true[kept], probs[kept], errors, self.card.bar)
+        away = unlike.distances(self.limits["bank"], unlike.directions(_plain_look(self.seer._features(asked))[kept]))
+        bar = self.card.limits.unlike_bar
+        return Predictions(told, self.classes, true[kept], probs[kept], errors, self.card.bar, away, bar)
+
+    @property
+    def seer(self) -> Classifier:
+        """In whose features distances between images are measured: itself; of an ensemble the first member with a network."""
+        return next((m for m in self.members if m.card.backbone.is_network), self.members[0]) if self.members else self
+
+    def embed(
+        self, images: Catalog, *, cache: Cache | None = None, device: str = "auto", progress: Progress = silent
+    ) -> features.Features:
+        """Features in which distances between images are measured: those of `seer`.
+
+        Args:
+            images: Whatever images.
+            cache, device, progress: As of `predict`.
+
+        Returns:
+            One row per image in order, float32 (n, d); d is 0 for a classifier that does not look at pixels.
+        """
+        seer = self.seer
+        if seer.card.backbone.source in ("none", "file"):
+            return features.Features(np.zeros((len(images), 0), np.float32))
+        asked = _Asked(images.files(), images.column("content"), Cache() if cache is None else cache, device, progress)
+        found = seer._features(asked)
+        return dataclasses.replace(found, values=_plain_look(found))
+
+    def bars(self, coverage: float = conformal.COVERAGE) -> np.ndarray | None:
+        """The bar of every class for `evaluation.conformal.sets`, float64 (k,); None where it cannot promise that much.
+
+        Raises:
+            RequestError: The coverage is no share.
+        """
+        if self.card.limits.images < conformal.needed(coverage):
+            return None
+        scores, labels = self.limits["scores"], self.limits["labels"]
+        return conformal.quantiles(scores, labels, len(self.classes), coverage, by_class=self.card.limits.by_class)
 
     def _answer(self, asked: _Asked) -> tuple[np.ndarray, dict[int, str]]:
         """Probabilities float64 (n, k), whatever in the rows that have a problem; and the problems by row."""
@@ -213,6 +257,7 @@ class Classifier:
             weights, head = _prefixes(part.card, number if self.members else None)
             arrays |= {f"{weights}{n}": np.ascontiguousarray(a) for n, a in sorted(part.tensors.items())}
             arrays |= {f"{head}{n}": np.ascontiguousarray(a) for n, a in sorted(part.head.arrays.items())}
+        arrays |= {f"limits.{n}": np.ascontiguousarray(a) for n, a in sorted(self.limits.items())}
         arrays["data.seen"] = np.ascontiguousarray(self.seen)
         write_bytes(Path(file), save(arrays, metadata={"sightline": canonical_json(self.card).decode("utf-8")}))
         return Path(file)
@@ -249,7 +294,11 @@ def load(file: str | Path, *, code: str | None = None) -> Classifier:
     if members and len(card.weights) != len(members):
         raise ModelFileError(f"{path} is damaged: {len(members)} members with {len(card.weights)} weights", "copy it again")
     whole = _part(path, card, {} if members else arrays, None, code)
-    return dataclasses.replace(whole, seen=arrays.get("data.seen", np.zeros(0, dtype=np.uint64)), members=members)
+    limits = {n.removeprefix("limits."): a for n, a in arrays.items() if n.startswith("limits.")}
+    if len(limits.get("scores", ())) != card.limits.images or ("bank" in limits) != (card.limits.unlike_bar is not None):
+        raise ModelFileError(f"{path} is damaged: what it measures its limits by is not what its card names", "copy it again")
+    seen = arrays.get("data.seen", np.zeros(0, dtype=np.uint64))
+    return dataclasses.replace(whole, seen=seen, members=members, limits=limits)
 
 
 def _part(path: Path, card: Card, arrays: Mapping[str, np.ndarray], number: int | None, code: str | None) -> Classifier:
@@ -304,6 +353,11 @@ def _of_arrays(
     values = np.zeros((len(arrays), *some.shape[1:]), dtype=np.float32)
     values[rows] = some
     return features.Features(values, {i: (e.kind, e.message) for i, e in errors.items()})
+
+
+def _plain_look(found: features.Features) -> np.ndarray:
+    """Features float32 (n, d) of the first look, the centre, where there are several."""
+    return found.values[:, 0] if found.values.ndim == 3 else found.values
 
 
 def content_keys(contents: Sequence[str]) -> np.ndarray:

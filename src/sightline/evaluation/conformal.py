@@ -1,9 +1,9 @@
 """Split-conformal prediction sets: the classes that an answer leaves open, with a promise of how often the right one is in.
 
 A class is in the set of an image unless its probability is lower than that of the right class was for nearly all held-out
-images (LAC, the least ambiguous sets). Of all sets that keep the promise on average over images these are the smallest, and they
-need no random draw; adaptive sets (APS) without one hold the right class more often than they promise, at the price of larger
-sets. A set may be empty: then no class is as likely as the right one usually is.
+images (LAC, the least ambiguous sets). Of all sets that keep the promise on average over images these are the smallest, and
+they need no random draw; adaptive sets (APS) without one hold the right class more often than they promise, at the price of
+larger sets. A set may be empty: then no class is as likely as the right one usually is.
 
 Source: Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World", section 4.5; Sadinle, Lei and Wasserman 2019,
 "Least ambiguous set-valued classifiers with bounded error levels", sections 2 and 3.

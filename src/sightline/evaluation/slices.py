@@ -22,9 +22,9 @@ FEW_VALUES = 8
 def slices(right: np.ndarray, columns: Mapping[str, Sequence[Any]], *, least: int = LEAST) -> list[dict[str, Any]]:
     """Every slice's accuracy against that of all other images, worst evidence first.
 
-    A column of numbers is cut at its quartiles, any other by its values. The test is Fisher's exact one, one-sided: with so many
-    mistakes in all, how likely are at least as many in this slice by chance? All slices of all columns are corrected together
-    (Holm): with no slice worse than the others, the chance of calling even one so is at most 5 %.
+    A column of numbers is cut at its quartiles, any other by its values. The test is Fisher's exact one, one-sided: with so
+    many mistakes in all, how likely are at least as many in this slice by chance? All slices of all columns are corrected
+    together (Holm): with no slice worse than the others, the chance of calling even one so is at most 5 %.
 
     Args:
         right: bool (n,), whether each image was answered rightly.

@@ -21,6 +21,7 @@ from sightline.journey.gather import Gathered, gather
 from sightline.journey.request import Plan, Request, check, device_of, make_plan, photos_name
 from sightline.records import Catalog, Predictions, Progress, Run, silent
 from sightline.store import Cache
+from sightline.training.limits import limited
 from sightline.training.work import Candidate, Work, decided, with_card
 
 Say = Callable[[str], None]
@@ -79,7 +80,7 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     clock.lap("methods")
     chosen = choose(candidates)
     say(f"chosen on validation: {chosen.label}")
-    chosen = _decided(chosen, request)
+    chosen = limited(work, _decided(chosen, request))
     test = _open_test(chosen, work)
     clock.lap("test")
     data = _describe(request, found, plan, climbed, chosen, test)

@@ -19,6 +19,7 @@ from sightline.journey.request import Request
 from sightline.records import Catalog, Progress, Recipe, Run, silent
 from sightline.store import Cache, digest
 from sightline.training import methods
+from sightline.training.limits import limited
 from sightline.training.work import Work, decided
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def train(
     folder = Path(out)
     kept = resuming.begin(folder, recipe, usable, resume=resume, continued=continued)
     work = Work(usable, clusters, usable.classes, cache, device, progress=progress, checkpoint=kept)
-    best = decided(methods.fit(work, recipe)[0], recipe.positive, recipe.threshold)
+    best = limited(work, decided(methods.fit(work, recipe)[0], recipe.positive, recipe.threshold))
     data: dict[str, Any] = {
         **folders.head("train", folder.name, identity),
         "photos": str(divided.root),

@@ -2,7 +2,7 @@
 
 from sightline.records.answers import Explanation, Predictions, Run
 from sightline.records.catalog import CATALOG_COLUMNS, SPLITS, Catalog, Split
-from sightline.records.model import Backbone, Card, Head, Preprocess
+from sightline.records.model import Backbone, Card, Head, Limits, Preprocess
 from sightline.records.recipe import Learning, Progress, Recipe, Told, silent
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Explanation",
     "Head",
     "Learning",
+    "Limits",
     "Predictions",
     "Preprocess",
     "Progress",

@@ -28,6 +28,9 @@ class Predictions:
         probs: float64 (n, k), rows that sum to 1.
         errors: Files that gave no answer, and why: path → reason. They are not among `paths`.
         bar: For two classes: (positive class, the probability from which on it is the answer); None for one half.
+        unlike: float64 (n,), how far each image lies from those of the training, as `sightline.evaluation.unlike` measures it;
+            None where the classifier cannot tell.
+        unlike_bar: The distance beyond which an image is unlike anything in training.
     """
 
     paths: tuple[str, ...]
@@ -36,6 +39,8 @@ class Predictions:
     probs: np.ndarray
     errors: Mapping[str, str] = field(default_factory=dict)
     bar: tuple[str, float] | None = None
+    unlike: np.ndarray | None = None
+    unlike_bar: float | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -61,6 +66,7 @@ class Predictions:
             paths=tuple(self.paths[i] for i in index),
             y_true=self.y_true[index],
             probs=self.probs[index],
+            unlike=None if self.unlike is None else self.unlike[index],
         )
 
     def to_csv(self) -> str:

@@ -120,6 +120,27 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What a classifier knows of its own limits, from images that it was not fitted on. Its arrays are tensors of the file.
+
+    Args:
+        images: How many answers prediction sets are calibrated on; 0 where there are none, as in older files.
+        fitted_on: How these answers came about, such as `validation`.
+        by_class: Whether sets keep their promise for each class by itself.
+        unlike_bar: The distance from the training images beyond which an image is unlike them; None where it is not known.
+        unlike_rate: The share of images like those of the training that lie beyond it, as false alarms.
+        unlike_images: How many held-out images it was chosen on.
+    """
+
+    images: int = 0
+    fitted_on: str = ""
+    by_class: bool = False
+    unlike_bar: float | None = None
+    unlike_rate: float | None = None
+    unlike_images: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Card:
     """What a classifier's file says of itself, as JSON in its metadata.
 
@@ -140,6 +161,7 @@ class Card:
         crops: How many looks at an image its answer is the mean of: 1, 5 or 10, see `sightline.pixels.crops`.
         members: Of an ensemble: the cards of its members, whose mean it answers with.
         weights: Of an ensemble: how much each member counts; they sum to 1.
+        limits: What prediction sets and the distance from the training images are measured by.
         format: The version of this file format.
     """
 
@@ -162,6 +184,7 @@ class Card:
     crops: int = 1
     members: tuple[Card, ...] = ()
     weights: tuple[float, ...] = ()
+    limits: Limits = field(default_factory=Limits)
     format: int = 1
 
     @property

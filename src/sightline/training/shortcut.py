@@ -56,19 +56,20 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
         )
 
     fitted = cross_validated(values, settings.trees)
-    probs = heads.softmax(fitted.logits)
-    detail = alarm(probs, labels, work.classes)
+    detail = alarm(heads.softmax(fitted.logits), labels, work.classes)
+    temperature = heads.temperature(fitted.logits, labels)
     if detail["alarm"]:
         target = labels == work.classes.index(detail["class"])
         single = [heads.softmax(cross_validated(values[:, [j]], 30).logits) for j in range(values.shape[1])]
         aucs = [evaluation.auc(target, p[:, work.classes.index(detail["class"])]) or 0.5 for p in single]
         detail |= {"feature": FILE_FEATURES[int(np.argmax(aucs))], "feature_auc": max(aucs)}
     exact = dataclasses.replace(recipe, backbone="file", head="forest")
+    paths = tuple(work.catalog.paths[i] for i in rows)
     return [
         Candidate(
-            classifier=make_classifier(work, exact, backbone, fitted.head),
+            classifier=make_classifier(work, exact, backbone, fitted.head, temperature=temperature),
             label="file size, brightness, … only",
-            val=Predictions(tuple(work.catalog.paths[i] for i in rows), work.classes, labels, probs),
+            val=Predictions(paths, work.classes, labels, heads.softmax(fitted.logits / temperature)),
             estimate=f"{len(folds)}-fold cross-validation",
             seconds=found.seconds + fitted.seconds,
             undecodable=undecodable(work, found),
