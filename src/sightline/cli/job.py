@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,6 +32,17 @@ def interval(scores: dict[str, Any] | None) -> str:
     low, high = scores.get("accuracy_low"), scores.get("accuracy_high")
     around = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
     return f"{scores['accuracy']:.3f}{around}" + (f" on {scores['n']:,} images" if scores.get("n") is not None else "")
+
+
+def metrics(scores: dict[str, Any]) -> Iterator[str]:
+    """Every other metric with its interval, or why there is none, one to a line."""
+    if scores.get("positive") is not None:
+        yield f"{'positive class':<20}{scores['positive']}"
+    for name in values.METRICS:
+        number, low, high = (scores.get(key) for key in (name, f"{name}_low", f"{name}_high"))
+        why = (scores.get("reasons") or {}).get(name)
+        around = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+        yield f"{name:<20}{'–' if number is None else f'{number:.3f}{around}'}{f'  ({why})' if why else ''}"
 
 
 def print_run(run: Run) -> None:

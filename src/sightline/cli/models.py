@@ -173,17 +173,16 @@ def evaluate(
     value = values.of_evaluation(run)
     if as_json:
         return console.print_json(value)
-    console.print_line(f"accuracy          {job.interval(value)}")
+    console.print_line(f"{'accuracy':<20}{job.interval(value)}")
     if value["in_training"]:
         console.print_line(
-            f"without leaks     {job.interval(value['test_without_leaks'])}  ({value['in_training']:,} were in training)"
+            f"{'without leaks':<20}{job.interval(value['test_without_leaks'])}  ({value['in_training']:,} were in training)"
         )
-    for key in ("balanced_accuracy", "macro_f1", "log_loss", "ece", "roc_auc", "eer"):
-        number, why = value[key], (value["reasons"] or {}).get(key)
-        console.print_line(f"{key:<18}{'–' if number is None else f'{number:.3f}'}{f'  ({why})' if why else ''}")
+    for line in job.metrics(value):
+        console.print_line(line)
     if value["inverted"]:
         console.print_line(value["inverted"])
-    console.print_line(f"report            {run.folder / 'report.html'}")
+    console.print_line(f"{'report':<20}{run.folder / 'report.html'}")
 
 
 @console.guarded

@@ -9,9 +9,13 @@ from typing import Any
 from sightline.records import Catalog, Predictions, Run
 
 _RUN_TEST = ("n", "accuracy", "accuracy_low", "accuracy_high")
+METRICS = (
+    *("balanced_accuracy", "top_5", "macro_precision", "macro_f1", "weighted_precision", "weighted_f1", "mcc", "kappa"),
+    *("log_loss", "brier", "ece", "roc_auc", "pr_auc", "eer"),
+)
 _SCORES = (
-    *("n", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "macro_f1", "log_loss", "ece"),
-    *("roc_auc", "roc_auc_low", "roc_auc_high", "eer", "positive", "inverted", "reasons", "per_class"),
+    *("n", *(f"{name}{end}" for name in ("accuracy", *METRICS) for end in ("", "_low", "_high"))),
+    *("positive", "inverted", "reasons", "intervals", "clusters", "per_class"),
 )
 
 

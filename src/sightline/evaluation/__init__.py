@@ -19,7 +19,15 @@ from sightline.evaluation.paired import SIGNIFICANT, holm, mcnemar, paired_boots
 from sightline.evaluation.ranking import average_precision
 from sightline.evaluation.sample import rarer_class
 from sightline.evaluation.scores import inversion, score
-from sightline.evaluation.thresholds import CRITERIA, HALF, check_criterion, threshold
+from sightline.evaluation.thresholds import CRITERIA, HALF, check_criterion, costs, threshold
+from sightline.evaluation.tradeoffs import (
+    ThresholdCurve,
+    accuracy_coverage,
+    curve_tables,
+    det_curve,
+    precision_recall_curve,
+    threshold_curve,
+)
 
 __all__ = [
     "CALIBRATION_BINS",
@@ -30,12 +38,17 @@ __all__ = [
     "SIGNIFICANT",
     "CalibrationBin",
     "Metric",
+    "ThresholdCurve",
+    "accuracy_coverage",
     "auc",
     "auc_interval",
     "average_precision",
     "calibration_curve",
     "check_criterion",
     "confused_pairs",
+    "costs",
+    "curve_tables",
+    "det_curve",
     "equal_error_rate",
     "expected_calibration_error",
     "holm",
@@ -44,10 +57,12 @@ __all__ = [
     "mcnemar",
     "mistakes",
     "paired_bootstrap",
+    "precision_recall_curve",
     "rarer_class",
     "roc_curve",
     "score",
     "sign_flip",
     "threshold",
+    "threshold_curve",
     "wilson",
 ]

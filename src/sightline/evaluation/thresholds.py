@@ -108,6 +108,19 @@ def check_criterion(criterion: str) -> str:
     return criterion
 
 
+def costs(criterion: str) -> tuple[float, float]:
+    """What a missed positive and a false alarm cost by a criterion; one each where it names no prices.
+
+    Example:
+        >>> costs("cost=5:1"), costs("youden")
+        ((5.0, 1.0), (1.0, 1.0))
+    """
+    parts = _NUMBERS.match(criterion.strip().lower())
+    if parts is None or parts["name"] != "cost":
+        return 1.0, 1.0
+    return float(parts["first"]), float(parts["second"])
+
+
 CRITERIA: dict[str, str] = {
     HALF: "half",
     "youden": "youden",

@@ -109,6 +109,33 @@ def write_candidate(folder: Path, candidate: Candidate, catalog: Catalog, test: 
     }
 
 
+def clusters_of(catalog: Catalog, cluster: np.ndarray, answers: Predictions) -> np.ndarray:
+    """int64 (n,): one number for answered images that belong together, as duplicates or by the column `group`.
+
+    Args:
+        catalog: All rows.
+        cluster: int64 (rows,), what `catalog.together` gave for them.
+        answers: To n of its images.
+    """
+    of = dict(zip(catalog.paths, cluster.tolist(), strict=True))
+    return np.array([of[path] for path in answers.paths], dtype=np.int64)
+
+
+def write_curves(folder: Path, split: str, answers: Predictions | None, scores: Mapping[str, Any] | None, by: str = "half") -> None:
+    """Write the points of every curve of one split as `curves/SPLIT_CURVE.csv`.
+
+    Args:
+        folder: The run's.
+        split: `val` or `test`.
+        answers, scores: What was said of its images, and how good that is; nothing is written where there is none.
+        by: The criterion of the threshold; its prices are the costs in `thresholds`.
+    """
+    if answers is None or not scores:
+        return
+    for name, rows in evaluation.curve_tables(answers, scores, by).items():
+        write_text(folder / "curves" / f"{split}_{name}.csv", table(rows))
+
+
 def network_facts(candidate: Candidate) -> dict[str, Any]:
     """What people ask about the network: size, weights, licence, origin."""
     b = candidate.classifier.card.backbone

@@ -86,6 +86,8 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     data = _describe(request, found, plan, climbed, chosen, test)
     data |= _look(chosen, test, usable, folder, say)
     data |= folders.write_candidate(folder, chosen, found.catalog, test)
+    for split, answers in (("val", chosen.val), ("test", test)):
+        folders.write_curves(folder, split, answers, data[split], data["threshold"]["by"])
     data["data"]["samples"] = gallery.write_samples(folder, usable, chosen.classifier.card.backbone.preprocess, request.seed)
     shown = test if test is not None and len(test) else chosen.val
     data["explanations"] = gallery.write_explanations(
@@ -223,6 +225,13 @@ def _describe(
     ordered = sorted(candidates, key=lambda c: c.val_accuracy)
     rungs = [folders.rung(chosen if _same(c, chosen) else c, _same(c, chosen)) for c in ordered]
     skipped = [{"method": method, "backbone": backbone, "why": why} for method, backbone, why in climbed.skipped]
+
+    def score(answers: Predictions | None) -> dict[str, Any] | None:
+        if answers is None or not len(answers):
+            return None
+        groups = folders.clusters_of(found.catalog, found.cluster, answers)
+        return evaluation.score(answers, positive=positive, groups=groups)
+
     return {
         "version": 1,
         "sightline": __version__,
@@ -239,10 +248,10 @@ def _describe(
         "ladder": rungs,
         "skipped": skipped,
         "shortcut": shortcut,
-        "val": evaluation.score(chosen.val, positive=positive),
+        "val": score(chosen.val),
         "val_estimate": chosen.estimate,
-        "test": None if test is None or not len(test) else evaluation.score(test, positive=positive),
-        "test_without_leaks": None if clean is None or not len(clean) else evaluation.score(clean, positive=positive),
+        "test": score(test),
+        "test_without_leaks": score(clean),
         "undecodable": chosen.undecodable,
         "mistakes": evaluation.mistakes(test if test is not None and len(test) else chosen.val),
         "mistakes_in": "test" if test is not None and len(test) else "val",

@@ -145,6 +145,8 @@ def evaluate(
     folder = Path(out) if out is not None else Path("runs") / name
     folder.mkdir(parents=True, exist_ok=True)
     clean = answers.select(~seen) if seen.any() and not seen.all() else None
+    twins = catalogs.duplicates(found.labelled, cache=cache, progress=progress)
+    groups = folders.clusters_of(found.labelled, catalogs.together(found.labelled, twins), answers)
     opening = _look(found, subject, seen, crops)
     quoted = answers if clean is None else clean
     data: dict[str, Any] = {
@@ -158,9 +160,9 @@ def evaluate(
         "positive": positive,
         "in_training": int(seen.sum()),
         "not_among_classes": found.unlabelled,
-        "data": catalogs.summarise(found.labelled, catalogs.duplicates(found.labelled, cache=cache, progress=progress)),
-        "test": evaluation.score(answers, positive=positive),
-        "test_without_leaks": None if clean is None else evaluation.score(clean, positive=positive),
+        "data": catalogs.summarise(found.labelled, twins),
+        "test": evaluation.score(answers, positive=positive, groups=groups),
+        "test_without_leaks": None if clean is None else evaluation.score(clean, positive=positive, groups=groups[~seen]),
         **({} if opening is None else opening.as_data(float((quoted.y_pred == quoted.y_true).mean()), len(quoted))),
         "undecodable": {"test": [{"path": p, "problem": why} for p, why in answers.errors.items()]},
         "mistakes": evaluation.mistakes(answers),
@@ -175,6 +177,7 @@ def evaluate(
                 folder, model, rows, answers, cache=cache, device=device, seed=0, progress=progress
             )
     write_text(folder / "predictions" / "test.csv", answers.to_csv())
+    folders.write_curves(folder, "test", answers, data["test"], "half" if model is None else model.card.threshold_by)
     catalogs.save(found.labelled, folder / "catalog.csv")
     data |= {"environment": environment(engine.choose_device(device)), "seconds": time.perf_counter() - started}
     done = folders.finish(folder, data)

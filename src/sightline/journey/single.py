@@ -71,11 +71,13 @@ def train(
         what = "is damaged" if earlier is None else "was made by another recipe or from other images"
         raise RequestError(f"the run in {out} {what}", "name another folder with -o")
     usable = divided.usable()
-    clusters = catalogs.together(divided, twins)[[p is None for p in divided.column("problem")]]
+    together = catalogs.together(divided, twins)
+    clusters = together[[p is None for p in divided.column("problem")]]
     folder = Path(out)
     kept = resuming.begin(folder, recipe, usable, resume=resume, continued=continued)
     work = Work(usable, clusters, usable.classes, cache, device, progress=progress, checkpoint=kept)
     best = limited(work, decided(methods.fit(work, recipe)[0], recipe.positive, recipe.threshold))
+    positive, groups = best.classifier.card.positive, folders.clusters_of(divided, together, best.val)
     data: dict[str, Any] = {
         **folders.head("train", folder.name, identity),
         "photos": str(divided.root),
@@ -83,7 +85,7 @@ def train(
         "seed": recipe.seed,
         "data": catalogs.summarise(divided, twins),
         "ladder": [folders.rung(best, True)],
-        "val": evaluation.score(best.val, positive=best.classifier.card.positive),
+        "val": evaluation.score(best.val, positive=positive, groups=groups),
         "val_estimate": best.estimate,
         "test": None,
         "test_openings": [],
@@ -93,6 +95,7 @@ def train(
         "continued": None if continued is None else {"run": continued.folder.as_posix(), "epochs": continued.data["epochs"]},
     }
     data |= folders.write_candidate(folder, best, divided, None)
+    folders.write_curves(folder, "val", best.val, data["val"], data["threshold"]["by"])
     data |= {"environment": environment(device), "seconds": time.perf_counter() - started}
     done = folders.finish(folder, data)
     resuming.finish(kept)
