@@ -121,7 +121,9 @@ def clusters_of(catalog: Catalog, cluster: np.ndarray, answers: Predictions) -> 
     return np.array([of[path] for path in answers.paths], dtype=np.int64)
 
 
-def write_curves(folder: Path, split: str, answers: Predictions | None, scores: Mapping[str, Any] | None, by: str = "half") -> None:
+def write_curves(
+    folder: Path, split: str, answers: Predictions | None, scores: Mapping[str, Any] | None, by: str = "half"
+) -> None:
     """Write the points of every curve of one split as `curves/SPLIT_CURVE.csv`.
 
     Args:
