@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SIDE_PX = 420
 _BAR_PX = 72
-_CAPTION_PX = 54
+_CAPTION_PX, _VERDICT_PX = 54, 18
 _INK, _QUIET, _PAPER = (20, 20, 20), (95, 95, 95), (255, 255, 255)
 _CONTOUR_AT = 0.5
 _PIXEL_ART_PX = 64
@@ -222,6 +222,7 @@ def overlay(
     explanation: Explanation,
     *,
     caption: str = "",
+    verdict: tuple[str, str] | None = None,
     vmax: float | None = None,
     original: tuple[int, int] | None = None,
     side_px: int = SIDE_PX,
@@ -232,6 +233,7 @@ def overlay(
         image: uint8 (h, w, 3), upright; the whole photograph, at any size.
         explanation: What to draw.
         caption: A line in ink below the picture; `answer` makes one. Text of any kind, shortened to fit.
+        verdict: What the checks say, and why; a line of its own below.
         vmax: The evidence that gets the strongest colour; None takes this picture's own largest, and the picture says so.
         original: (height, width) of the upright original that the explanation's box speaks of; None where `image` is it.
         side_px: Neither side is longer.
@@ -241,7 +243,8 @@ def overlay(
     """
     from PIL import Image, ImageDraw
 
-    room = (side_px - _BAR_PX, side_px - _CAPTION_PX)
+    foot = _CAPTION_PX + (_VERDICT_PX if verdict else 0)
+    room = (side_px - _BAR_PX, side_px - foot)
     picture = fit(image, room)
     heat = evidence(explanation)
     own = vmax is None
@@ -250,13 +253,15 @@ def overlay(
     share = placed / scale if scale > 0 else placed * 0.0
     height = max(picture.shape[0], _LEAST_BAR_PX)
     width = max(picture.shape[1], side_px // 2)
-    page = Image.new("RGB", (width + _BAR_PX, height + _CAPTION_PX), _PAPER)
+    page = Image.new("RGB", (width + _BAR_PX, height + foot), _PAPER)
     page.paste(Image.fromarray(blend(picture, share)), ((width - picture.shape[1]) // 2, (height - picture.shape[0]) // 2))
     pen = ImageDraw.Draw(page)
     if not np.abs(heat).max() > 0:
         _note(pen, "no evidence anywhere", width / 2, height / 2)
     _bar(page, pen, explanation, scale, own, width + _GAP_PX, height)
     _lines(pen, explanation, caption, width + _BAR_PX, height)
+    if verdict is not None:
+        _verdict(pen, verdict, width + _BAR_PX, height + _CAPTION_PX - 4)
     return page
 
 
@@ -307,6 +312,31 @@ def _lines(pen: Any, explanation: Explanation, caption: str, width: int, top: in
     target = shorten(explanation.target, max(room - _width(before + after, _SMALL_PX), 40), _SMALL_PX)
     line = before + target + after
     pen.text((_GAP_PX, top + 30), shorten(line, room, _SMALL_PX), fill=_QUIET, font=font(_SMALL_PX), anchor="la")
+
+
+def _verdict(pen: Any, verdict: tuple[str, str], width: int, top: int) -> None:
+    """What the checks say, with a sign that needs no colour; the reason is shortened to what fits."""
+    word, why = verdict
+    sign = {"passes": "✓", "weak": "≈"}.get(word, "✗")
+    said = f"{sign} {word}: "
+    pen.text((_GAP_PX, top), said, fill=_INK, font=font(_SMALL_PX), anchor="la")
+    pen.text(
+        (_GAP_PX + _width(said, _SMALL_PX), top),
+        _beginning(why, width - 2 * _GAP_PX - _width(said, _SMALL_PX), _SMALL_PX),
+        fill=_QUIET,
+        font=font(_SMALL_PX),
+        anchor="la",
+    )
+
+
+def _beginning(text: str, room_px: float, size_px: int) -> str:
+    """A sentence that fits, its end left out where it must: what it says first counts."""
+    text = clean(text[:4000])
+    if _width(text, size_px) <= room_px:
+        return text
+    while text and _width(text + "…", size_px) > room_px:
+        text = text[: max(len(text) - 1, 0) if len(text) < 80 else len(text) * 3 // 4]
+    return text.rstrip() + "…" if text else ""
 
 
 def _note(pen: Any, text: str, x: float, y: float) -> None:

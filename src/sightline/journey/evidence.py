@@ -23,6 +23,8 @@ from sightline.store import Cache
 SAMPLE, SAMPLE_OF_LARGE = 32, 16
 """Images that a run's checks are made on, for networks of up to `LARGE` parameters and for larger ones."""
 LARGE = 10_000_000
+ALIKE = 8
+"""Images whose heat is made again under noise and other weights; its likeness varies far less than answers do."""
 ENSEMBLE_PX = 288
 """The side of the square that an ensemble's checks cover parts of: its members see different sizes."""
 Made = Callable[[Classifier, np.ndarray, np.ndarray], list[np.ndarray]]
@@ -109,10 +111,12 @@ def gather(
     found = checks.faithfulness(_answer_of(classifier, how), images, aims, own, how.seed)
     findings = [skill, *verdict.judge_faithfulness(found)]
     progress("checks of the heat", 2, steps)
-    findings.append(verdict.judge_noise(checks.likeness(own, heat(classifier, checks.noisy(images, how.seed), aims))))
+    few, some = images[:ALIKE], aims[:ALIKE]
+    findings.append(verdict.judge_noise(checks.likeness(own[:ALIKE], heat(classifier, checks.noisy(few, how.seed), some))))
     progress("checks of the heat", 3, steps)
     drawn = {
-        words: checks.likeness(own, heat(other, images, aims)) for words, other in randomised(classifier, how.cache, how.seed)
+        words: checks.likeness(own[:ALIKE], heat(other, few, some))
+        for words, other in randomised(classifier, how.cache, how.seed)
     }
     if drawn:
         findings.append(verdict.judge_weights(drawn))

@@ -14,23 +14,33 @@ from sightline.networks.user import register
 from sightline.networks.weights import weights_hash
 
 if TYPE_CHECKING:
+    from sightline.networks.own import OwnClassifier, own_classifier
     from sightline.networks.surface import Network, tensors
     from sightline.networks.whole import Untrained, untrained
 
 __all__ = [
     "DEFAULTS",
     "Network",
+    "OwnClassifier",
     "Untrained",
     "build",
     "describe",
     "download_bytes",
+    "own_classifier",
     "register",
     "table",
     "tensors",
     "untrained",
     "weights_hash",
 ]
-_HOMES = {"Network": "surface", "tensors": "surface", "Untrained": "whole", "untrained": "whole"}
+_HOMES = {
+    "Network": "surface",
+    "OwnClassifier": "own",
+    "Untrained": "whole",
+    "own_classifier": "own",
+    "tensors": "surface",
+    "untrained": "whole",
+}
 """Names that need torch → the module where they live."""
 
 

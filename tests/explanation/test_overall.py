@@ -1,0 +1,65 @@
+"""The view over many images: where heat lies on average, and the alarm for borders and corners, against planted ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sightline.explanation import overall
+from sightline.records import Explanation, Head
+
+
+def explanations(heats: np.ndarray) -> list[Explanation]:
+    return [Explanation(f"{i}.jpg", "cat", "gradcam", "", h.astype(np.float32), (0, 0, 70, 70)) for i, h in enumerate(heats)]
+
+
+def blobs(n: int, centre: tuple[float, float], spread: float, seed: int = 0) -> np.ndarray:
+    """Maps float64 (n, 7, 7) with one hot spot each, somewhere around a place."""
+    random = np.random.default_rng(seed)
+    at = random.normal(centre, spread, (n, 2))
+    grid = np.stack(np.meshgrid(np.arange(7), np.arange(7), indexing="ij"), axis=-1)
+    far = ((grid[None] - at[:, None, None]) ** 2).sum(axis=-1)
+    return np.asarray(np.exp(-far / 2) + random.uniform(0, 0.05, (n, 7, 7)))
+
+
+def test_objects_in_the_middle_raise_no_alarm() -> None:
+    for seed in range(30):
+        view = overall.view("cat", explanations(blobs(20, (3, 3), 1.2, seed)))
+        assert view is not None and not overall.alarms([view])
+        assert view.outside < 0.64
+
+
+def test_even_heat_raises_no_alarm_and_lies_outside_by_its_area() -> None:
+    view = overall.view("cat", explanations(np.random.default_rng(0).uniform(0.9, 1.1, (20, 7, 7))))
+    assert view is not None and view.outside == pytest.approx(0.64, abs=0.01) and not overall.alarms([view])
+
+
+@pytest.mark.parametrize(
+    ("centre", "region"), [((6, 3), "lower border"), ((0, 3), "upper border"), ((5.7, 5.7), "lower right corner")]
+)
+def test_heat_on_a_border_or_in_a_corner_raises_the_alarm(centre: tuple[float, float], region: str) -> None:
+    spread = blobs(20, (3, 3), 1.2)
+    planted = blobs(20, centre, 0.6)
+    views = [overall.view("dog", explanations(spread)), overall.view("cat", explanations(planted))]
+    found = overall.alarms([v for v in views if v is not None])
+    assert region in {a["region"] for a in found} and {a["class"] for a in found} == {"cat"}
+    assert all(a["share"] >= 2 * a["area"] and a["p"] < 0.01 for a in found)
+
+
+def test_few_images_raise_no_alarm() -> None:
+    view = overall.view("cat", explanations(blobs(overall.FEWEST - 1, (6, 3), 0.3)))
+    assert view is not None and not overall.alarms([view])
+
+
+def test_empty_maps_have_no_view() -> None:
+    assert overall.view("cat", explanations(np.zeros((3, 7, 7)))) is None
+
+
+def test_channels_are_those_that_speak_for_the_class() -> None:
+    weights = np.array([[2.0, 0.0, -1.0], [0.0, 1.0, 1.0]], dtype=np.float32)
+    arrays = {"weights": weights, "bias": np.zeros(2, np.float32), "feature_mean": np.ones(3, np.float32)}
+    features = np.array([[3.0, 2.0, 0.5]], dtype=np.float32)
+    # towards the first class: weights 2, -1, -2 times differences 2, 1, -0.5
+    found = overall.channels_of(Head("logistic", 2, {}, arrays), 0, features)
+    assert [c for c, _ in found] == [0, 2] and found[0][1] == pytest.approx(4 / 5)
+    assert overall.channels_of(Head("knn", 2, {}, {}), 0, features) == ()
