@@ -26,6 +26,7 @@ from sightline.evaluation.tradeoffs import (
     curve_tables,
     det_curve,
     precision_recall_curve,
+    thinned,
     threshold_curve,
 )
 
@@ -62,6 +63,7 @@ __all__ = [
     "roc_curve",
     "score",
     "sign_flip",
+    "thinned",
     "threshold",
     "threshold_curve",
     "wilson",

@@ -16,14 +16,12 @@ from sightline.errors import SightlineError
 from sightline.inputs import read_predictions
 from sightline.plain import csv_plain
 from sightline.records import Predictions
-from sightline.report import svg
-from sightline.report.words import at, count, decimal, percent, short
+from sightline.report import svg, tradeoffs
+from sightline.report.words import count, decimal, percent, short
 
 log = logging.getLogger("sightline")
 
 LARGE_BYTES = 4_000_000
-MOST_POINTS = 400
-MOST_LINES = 6
 
 
 def read_answers(file: Path) -> Predictions | None:
@@ -38,36 +36,55 @@ def read_answers(file: Path) -> Predictions | None:
 
 
 def _read_large(file: Path) -> Predictions:
-    """The labels and probabilities of a table that is too long for Python's own reader; the paths are left out."""
+    """The labels, probabilities and bar of a table that is too long for Python's own reader; the paths are left out."""
     import pyarrow as pa
     from pyarrow import csv as arrow
 
     with open(file, encoding="utf-8-sig", newline="") as text:
         names = next(csv.reader(text))
-    columns = [n for n in names if n.startswith("p:")]
-    types = {"label": pa.string(), **dict.fromkeys(columns, pa.float64())}
-    options = arrow.ConvertOptions(include_columns=["label", *columns], column_types=types, strings_can_be_null=False)
+    columns, bars = [n for n in names if n.startswith("p:")], [n for n in names if n.startswith("bar:")][:1]
+    types = {"label": pa.string(), **dict.fromkeys([*columns, *bars], pa.float64())}
+    options = arrow.ConvertOptions(include_columns=["label", *columns, *bars], column_types=types, strings_can_be_null=False)
     table = arrow.read_csv(file, convert_options=options, parse_options=arrow.ParseOptions(newlines_in_values=True))
     index = {c.removeprefix("p:"): i for i, c in enumerate(columns)}
     probs = np.stack([table.column(c).to_numpy() for c in columns], axis=1)
     coded = table.column("label").combine_chunks().dictionary_encode()
     codes = np.array([index.get(csv_plain(v), -1) for v in coded.dictionary.to_pylist()], dtype=np.int64)
     y_true = codes[coded.indices.to_numpy()]
-    return Predictions(("",) * len(y_true), tuple(index), y_true, probs)
+    bar = (bars[0].removeprefix("bar:"), float(table.column(bars[0])[0].as_py())) if bars and len(y_true) else None
+    return Predictions(("",) * len(y_true), tuple(index), y_true, probs, bar=bar)
 
 
 def figures(answers: Predictions | None, score: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """ROC and calibration of one split.
+    """ROC and calibration of one split; where there are two classes, both their ROC curves, and what abstaining would give.
 
     Returns:
         One {"title", "figure", "legend", "text"} for each that can be drawn.
     """
-    if answers is None or not len(answers) or len(answers.classes) < 2:
+    answers = labelled(answers)
+    if answers is None:
         return []
+    found = [_roc(answers, score), tradeoffs.other_side(answers, score), _calibration(answers, score)]
+    if len(answers.classes) == 2:
+        found.append(tradeoffs.coverage(answers))
+    return [f for f in found if f is not None]
+
+
+def folded(
+    answers: Predictions | None, score: Mapping[str, Any], threshold: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """The curves that not everybody asks for, in the same form."""
+    answers = labelled(answers)
+    return [] if answers is None else tradeoffs.more(answers, score, threshold or {})
+
+
+def labelled(answers: Predictions | None) -> Predictions | None:
+    """The answers to labelled images; None where there are none, or one class only."""
+    if answers is None or len(answers.classes) < 2:
+        return None
     if (answers.y_true < 0).any():
         answers = answers.select(answers.y_true >= 0)
-    found = [_roc(answers, score), _calibration(answers, score)] if len(answers) else []
-    return [f for f in found if f is not None]
+    return answers if len(answers) else None
 
 
 def _roc(answers: Predictions, score: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -76,28 +93,26 @@ def _roc(answers: Predictions, score: Mapping[str, Any]) -> dict[str, Any] | Non
         return None
     classes, interval = answers.classes, f"{decimal(score.get('roc_auc_low'))}–{decimal(score.get('roc_auc_high'))}"
     positive, area = score.get("positive"), decimal(score.get("roc_auc"))
+    shown, rest = tradeoffs.drawn_classes(answers, score)
+    title, names = "ROC: what is found, at what price", ("share of the other images taken for it", "found")
     if len(classes) == 2 and positive in classes:
-        shown, name = [positive], short(positive, 40)
+        name, other = short(positive, 40), next(c for c in classes if c != positive)
         text = (
-            f"Area {area} (95 % interval {interval}): the chance that an image of “{name}” gets a higher probability of it "
-            f"than an image of the other class."
+            f"“{name}” counts as positive. Area {area} (95 % interval {interval}): the chance that an image of “{name}” gets a "
+            f"higher probability of it than an image of “{short(other, 40)}”."
         )
+        names = (f"share of “{short(other, 16)}” taken for “{short(positive, 16)}”", f"found of “{short(positive, 24)}”")
+        title = f"ROC of “{short(positive, 24)}”"
     else:
-        areas = {c: at(score, "per_class", {}).get(c, {}).get("roc_auc") for c in classes}
-        known = sorted((c for c in classes if areas[c] is not None), key=lambda c: areas[c])
-        shown = known if len(known) <= MOST_LINES else known[: MOST_LINES - 1]
-        which = "" if len(shown) == len(known) else f" Drawn are the {len(shown)} hardest of {len(known)} classes."
-        text = f"Mean area {area} (95 % interval {interval}), each class against all the others.{which}"
+        text = f"Mean area {area} (95 % interval {interval}), each class against all the others.{rest}"
     lines = []
     for style, name in enumerate(shown):
         k = classes.index(name)
         fpr, tpr, _ = evaluation.roc_curve(answers.y_true == k, answers.probs[:, k])
-        keep = np.unique(np.linspace(0, len(fpr) - 1, MOST_POINTS).round().astype(int))
-        points = [(float(x), float(y)) for x, y in zip(fpr[keep], tpr[keep], strict=True) if math.isfinite(x + y)]
-        lines.append(svg.Series(short(name, 32), points, style % 6))
-    figure = svg.roc(lines, f"ROC curve. {text}", score.get("eer"))
+        lines.append(svg.Series(short(name, 32), tradeoffs.points(fpr, tpr), style % 6))
+    figure = svg.roc(lines, f"ROC curve. {text}", score.get("eer"), names)
     legend = svg.legend(lines) if len(lines) > 1 or len(classes) > 2 else None
-    return {"title": "ROC: what is found, at what price", "figure": figure, "legend": legend, "text": text}
+    return {"title": title, "figure": figure, "legend": legend, "text": text}
 
 
 def _calibration(answers: Predictions, score: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,7 +124,7 @@ def _calibration(answers: Predictions, score: Mapping[str, Any]) -> dict[str, An
     way = "about as sure as it may be" if abs(mean - right) < 0.02 else "too sure of itself" if mean > right else "too modest"
     text = (
         f"On average it claims {percent(mean)} and is right for {percent(right)}: it is {way}. The expected calibration error "
-        f"is {percent(error)} (15 bins of the top probability; the area of a dot is its share of the images)."
+        f"is {percent(error)} (15 bins of the top probability; a dot’s area is its share of the images, the number how many)."
     )
     figure = svg.calibration([(b.confidence, b.accuracy, b.n) for b in curve], f"Calibration. {text}")
     return {"title": "Calibration: do its certainties come true?", "figure": figure, "legend": None, "text": text}

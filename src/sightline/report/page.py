@@ -102,6 +102,7 @@ def view(run: Run, album: Album) -> dict[str, Any]:
         "scores": sections.scores(data),
         "per_class": sections.per_class(score),
         "figures": [*curves.figures(table, score or {}), *curves.history(epochs, data.get("overfitting"))],
+        "more_figures": curves.folded(table, score or {}, data.get("threshold")),
         "confusion": sections.confusion(score, classes),
         "gallery": sections.gallery(run, album),
         "made": made.made(data),

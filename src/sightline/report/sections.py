@@ -206,10 +206,16 @@ def _number(value: Any) -> int:
 _METRICS = (
     ("accuracy", "Accuracy", "share of right answers"),
     ("balanced_accuracy", "Balanced accuracy", "mean over classes of the share that is found"),
+    ("top_5", "Top-5 accuracy", "label among the five likeliest classes"),
     ("macro_f1", "Macro F1", "mean over classes of the harmonic mean of precision and recall"),
+    ("weighted_f1", "Weighted F1", "the same, each class weighing as many as it has images"),
+    ("mcc", "Matthews correlation", "of label and answer; 0 is chance"),
+    ("kappa", "Cohen’s kappa", "agreement of label and answer beyond chance; 0 is chance"),
     ("roc_auc", "ROC AUC", "chance that an image of the class ranks above one of the others"),
-    ("eer", "Equal error rate", "where as many are missed as are let through"),
+    ("pr_auc", "PR AUC", "average precision over the images of the class"),
+    ("eer", "Equal error rate", "where as large a share is missed as is let through"),
     ("log_loss", "Log loss", "in nats; guessing among k classes costs ln k"),
+    ("brier", "Brier score", "squared error of the probabilities"),
     ("ece", "Calibration error", "mean distance of certainty and accuracy"),
 )
 
@@ -222,8 +228,11 @@ def scores(data: Data) -> dict[str, Any] | None:
         return None
     rows = []
     for key, name, meaning in _METRICS:
-        if key == "eer" and len(columns[0][1].get("per_class") or {}) != 2:
+        k, positive = len(columns[0][1].get("per_class") or {}), columns[0][1].get("positive")
+        if (key == "eer" and k != 2) or (key == "top_5" and k < 6):
             continue
+        if key in ("roc_auc", "pr_auc", "eer") and k == 2 and positive is not None:
+            meaning += f"; “{short(positive, 40)}” counts as positive"
         cells = [_cell(score, key) for _, score in columns]
         if any(c["value"] != "n/a" or c["why"] for c in cells):
             rows.append({"name": name, "meaning": meaning, "cells": cells})
@@ -234,7 +243,7 @@ def _cell(score: Data, key: str) -> dict[str, str | None]:
     """One number with its interval, or why there is none."""
     value, low, high = score.get(key), score.get(f"{key}_low"), score.get(f"{key}_high")
     why = (score.get("reasons") or {}).get(key)
-    if key in ("roc_auc", "log_loss"):
+    if key in ("roc_auc", "pr_auc", "log_loss", "brier", "mcc", "kappa"):
         interval = f"{decimal(low)}–{decimal(high)}" if low is not None and value is not None else None
         return {"value": decimal(value), "interval": interval, "why": why}
     interval = percent_range(low, high) if low is not None and value is not None else None

@@ -202,10 +202,10 @@ class Axes:
         low, high = self.y_range
         return HEIGHT - BOTTOM - (value - low) / (high - low or 1) * (HEIGHT - TOP - BOTTOM)
 
-    def frame(self, x_ticks: Sequence[float] | None = None) -> Markup:
+    def frame(self, x_ticks: Sequence[float] | None = None, y_ticks: Sequence[float] | None = None) -> Markup:
         """Grid, ticks and the names of the axes."""
         parts = []
-        for t in ticks(*self.y_range):
+        for t in ticks(*self.y_range) if y_ticks is None else y_ticks:
             parts += [_line(LEFT, self.y(t), WIDTH - RIGHT, self.y(t), "grid")]
             parts += [_text(LEFT - 7, self.y(t) + 5, percent(t, 0) if self.share[1] else f"{t:g}", "tick", "end")]
         for t in ticks(*self.x_range) if x_ticks is None else x_ticks:
@@ -214,6 +214,18 @@ class Axes:
         parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, self.names[0]))
         parts.append(_text(4, 14, self.names[1], "tick", "start"))
         return Markup("").join(parts)
+
+    def rule(self, x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
+        """A straight line between two points of the data."""
+        return _line(self.x(x1), self.y(y1), self.x(x2), self.y(y2), kind)
+
+    def dot(self, x: float, y: float, radius: float, kind: str) -> Markup:
+        """A dot at a point of the data, its radius in the drawing's units."""
+        return _dot(self.x(x), self.y(y), radius, kind)
+
+    def text(self, x: float, y: float, text: str, shift: tuple[float, float] = (0, 0), anchor: str = "middle") -> Markup:
+        """Words beside a point of the data, shifted by so many of the drawing's units."""
+        return _text(self.x(x) + shift[0], self.y(y) + shift[1], text, "tick", anchor)
 
     def path(self, points: Sequence[tuple[float, float]], kind: str) -> Markup:
         """A line through points."""
@@ -306,15 +318,15 @@ def climb(points: Sequence[tuple[int, float, float]], names: tuple[str, str], ti
     return svg(WIDTH, HEIGHT, body, title)
 
 
-def roc(series: Sequence[Series], title: str, equal_error: float | None = None) -> Markup:
+def roc(series: Sequence[Series], title: str, equal_error: float | None, names: tuple[str, str]) -> Markup:
     """ROC curves: x the share of others that is let through, y the share of the class that is found."""
-    axes = Axes((0, 1), (0, 1), ("share of the other images taken for it", "found"), (True, True))
+    axes = Axes((0, 1), (0, 1), names, (True, True))
     body = axes.frame() + axes.path([(0, 0), (1, 1)], "chance")
     for s in series:
         body += axes.path(s.points, f"line s{s.style}")
     if equal_error is not None:
-        x, y = axes.x(equal_error), axes.y(1 - equal_error)
-        body += _dot(x, y, 4.5, "ring") + _text(x + 10, y + 16, f"equal error {percent(equal_error)}", "tick", "start")
+        x, y = equal_error, 1 - equal_error
+        body += axes.dot(x, y, 4.5, "ring") + axes.text(x, y, f"equal error {percent(equal_error)}", (10, 16), "start")
     return svg(WIDTH, HEIGHT, body, title)
 
 
@@ -332,7 +344,11 @@ def calibration(bins: Sequence[tuple[float, float, int]], title: str) -> Markup:
     total = sum(n for _, _, n in bins) or 1
     for confidence, accuracy, n in bins:
         x, y = axes.x(confidence), axes.y(accuracy)
-        body += _line(x, axes.y(confidence), x, y, "gap") + _dot(x, y, 3 + 15 * math.sqrt(n / total), "bubble")
+        radius = 3 + 15 * math.sqrt(n / total)
+        body += _line(x, axes.y(confidence), x, y, "gap") + _dot(x, y, radius, "bubble")
+        beside = max(y - radius - 5, 10) if accuracy >= confidence else y + radius + 13  # on the side without the gap
+        low = beside > HEIGHT - BOTTOM - 2
+        body += _text(x + low * (radius + 8), y - 4 if low else beside, f"{n:,}", "count")
     return svg(WIDTH, HEIGHT, body, title)
 
 
