@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import struct
@@ -203,6 +204,33 @@ class Classifier:
             return None
         scores, labels = self.limits["scores"], self.limits["labels"]
         return conformal.quantiles(scores, labels, len(self.classes), coverage, by_class=self.card.limits.by_class)
+
+    def doubts(self, answers: Predictions, coverage: float | None = None) -> conformal.Doubts | None:
+        """What its answers leave open: their sets, and which of them are unsure.
+
+        Args:
+            answers: Its own.
+            coverage: How often the right class is to be in the set; `conformal.COVERAGE` if None, and then None is returned
+                where it cannot promise that much.
+
+        Raises:
+            RequestError: It cannot promise what was asked for.
+        """
+        promised = conformal.COVERAGE if coverage is None else coverage
+        bars = self.bars(promised)
+        if bars is None:
+            if coverage is None:
+                return None
+            n = self.card.limits.images
+            what = f"needs {conformal.needed(promised):,} held-out images, and this classifier has {n:,}"
+            hint = (
+                f"ask for at most --sets {math.floor(1000 * n / (n + 1)) / 1000:g}"
+                if n
+                else "train it again: older files keep none"
+            )
+            raise RequestError(f"a promise of {promised:g} {what}", hint)
+        chosen = conformal.sets(answers.probs, bars)
+        return conformal.Doubts(promised, chosen, conformal.unsure(answers.probs, answers.y_pred, chosen, promised))
 
     def _answer(self, asked: _Asked) -> tuple[np.ndarray, dict[int, str]]:
         """Probabilities float64 (n, k), whatever in the rows that have a problem; and the problems by row."""

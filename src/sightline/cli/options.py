@@ -74,6 +74,10 @@ Crops = Annotated[
     int | None,
     typer.Option(metavar="1|5|10", help="The mean over centre, corners, mirror images; else as the classifier says."),
 ]
+Sets = Annotated[
+    float | None,
+    typer.Option(metavar="SHARE", help="The classes among which the right one is with this chance, such as 0.9."),
+]
 Budget = Annotated[str, typer.Option(metavar="TIME", help="How long the methods may take together: 90s, 10m, 1h.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same request.")]
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sightline.records import Catalog, Predictions, Run
+
+if TYPE_CHECKING:
+    from sightline.evaluation import conformal
 
 _RUN_TEST = ("n", "accuracy", "accuracy_low", "accuracy_high")
 METRICS = (
@@ -71,19 +74,29 @@ def of_scan(catalog: Catalog, file: str) -> dict[str, Any]:
     }
 
 
-def of_predictions(predictions: Predictions) -> list[dict[str, Any]]:
-    """`predict`: one entry per image in the order of `paths`, then the files that gave no answer."""
-    told = [
-        {
-            "path": path,
-            "label": label,
-            "probability": float(probs[index]),
-            "probabilities": {c: float(p) for c, p in zip(predictions.classes, probs, strict=True)},
-        }
-        for path, label, index, probs in zip(
-            predictions.paths, predictions.labels, predictions.y_pred, predictions.probs, strict=True
-        )
-    ]
+def of_predictions(
+    predictions: Predictions, doubts: conformal.Doubts | None = None, *, with_sets: bool = False
+) -> list[dict[str, Any]]:
+    """`predict`: one entry per image in the order of `paths`, then the files that gave no answer.
+
+    Args:
+        predictions: The answers.
+        doubts: What they leave open: gives `unsure`, and `set` and `coverage` where sets were asked for.
+        with_sets: Whether they were.
+    """
+    names, told = predictions.classes, []
+    for i, (path, label, index) in enumerate(zip(predictions.paths, predictions.labels, predictions.y_pred, strict=True)):
+        probs = predictions.probs[i]
+        row: dict[str, Any] = {"path": path, "label": label, "probability": float(probs[index])}
+        row["probabilities"] = {c: float(p) for c, p in zip(names, probs, strict=True)}
+        if doubts is not None:
+            row["unsure"] = bool(doubts.unsure[i])
+        if doubts is not None and with_sets:
+            likeliest_first = sorted(range(len(names)), key=lambda k: -probs[k])
+            row |= {"set": [names[k] for k in likeliest_first if doubts.sets[i, k]], "coverage": doubts.coverage}
+        if predictions.unlike is not None:
+            row |= {"unlike": float(predictions.unlike[i]), "unlike_bar": predictions.unlike_bar}
+        told.append(row)
     return told + [{"path": path, "error": error} for path, error in predictions.errors.items()]
 
 

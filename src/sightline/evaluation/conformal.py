@@ -12,6 +12,7 @@ Source: Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,21 @@ from sightline.evaluation.intervals import wilson
 COVERAGE = 0.95
 """What sets promise where nobody says otherwise."""
 _EXACT = 1e-9  # (n + 1) · coverage may be a whole number that floats put just above
+
+
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """What answers leave open.
+
+    Args:
+        coverage: How often the right class is promised to be in the set.
+        sets: bool (n, k), which classes are in it.
+        unsure: bool (n,), which answers are unsure.
+    """
+
+    coverage: float
+    sets: np.ndarray
+    unsure: np.ndarray
 
 
 def check_coverage(coverage: float) -> float:

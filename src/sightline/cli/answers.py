@@ -1,0 +1,75 @@
+"""How answers and mistakes look on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sightline.records import Limits
+
+Rows = Sequence[Mapping[str, Any]]
+Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
+
+
+def table(rows: Rows, with_sets: bool) -> Table:
+    """What `predict` says of each image; a column of remarks where there are any."""
+    remarked = any(_remark(row) for row in rows)
+    header = ("path", "label", "probability", *(["set"] if with_sets else []), *(["remark"] if remarked else []))
+    cells = []
+    for row in rows:
+        more = [", ".join(row.get("set") or []) or "none"] if with_sets else []
+        more += [_remark(row)] if remarked else []
+        cells.append((row["path"], row["label"], f"{row['probability']:.3f}", *more))
+    return header, cells
+
+
+def _remark(row: Mapping[str, Any]) -> str:
+    """What to know of an answer before it is believed."""
+    found = ["unsure"] if row.get("unsure") else []
+    if _is_unlike(row):
+        found.append(f"unlike training ({row['unlike']:.2f}, bar {row['unlike_bar']:.2f})")
+    return ", ".join(found)
+
+
+def _is_unlike(row: Mapping[str, Any]) -> bool:
+    return row.get("unlike") is not None and row.get("unlike_bar") is not None and row["unlike"] > row["unlike_bar"]
+
+
+def legend(rows: Rows, limits: Limits) -> Iterator[str]:
+    """What the remarks mean, a sentence for each kind that is there."""
+    unsure, odd = sum(bool(row.get("unsure")) for row in rows), sum(_is_unlike(row) for row in rows)
+    if unsure or odd:
+        yield ""
+    if unsure:
+        meaning = "another class may well be right, or none is as likely as the right one usually is"
+        yield f"unsure ({unsure:,} of {len(rows):,}): {meaning}"
+    if odd:
+        rate = "" if limits.unlike_rate is None else f" than {1 - limits.unlike_rate:.0%} of images like those of the training"
+        yield f"unlike training ({odd:,} of {len(rows):,}): farther from every training image{rate}; the answer means little"
+
+
+def mistakes(rows: Rows, by: str) -> Table:
+    """What `mistakes --by` found: a line per image, per pair of classes, or per slice."""
+    if by == "confidence":
+        return _CONFIDENCE, [(r["path"], r["label"], r["predicted"], f"{r['probability']:.3f}") for r in rows]
+    if by == "pair":
+        shares = ("–" if r["share"] is None else f"{r['share']:.1%}" for r in rows)
+        return ("label", "predicted", "n", "of label"), [
+            (r["label"], r["predicted"], r["n"], share) for r, share in zip(rows, shares, strict=True)
+        ]
+    return ("slice", "n", "wrong", "accuracy", "others", "p corrected", ""), [
+        (
+            r["slice"],
+            r["n"],
+            r["wrong"],
+            f"{r['accuracy']:.3f}",
+            f"{r['rest_accuracy']:.3f}",
+            f"{r['p_corrected']:.2g}",
+            "worse" if r["worse"] else "",
+        )
+        for r in rows
+    ]
+
+
+_CONFIDENCE = ("path", "label", "predicted", "probability")

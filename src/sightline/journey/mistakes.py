@@ -1,0 +1,122 @@
+"""`mistakes`: what a run, a classifier or any tool's table gets wrong, by confidence, by pair of classes, by slice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline import catalog as catalogs
+from sightline import evaluation
+from sightline.errors import RequestError, unknown
+from sightline.inputs import read_predictions
+from sightline.journey import folder as folders
+from sightline.journey import ledger
+from sightline.journey.mistaken import by_slice, columns_of
+from sightline.journey.scoring import Answered, answers_of, in_training, match
+from sightline.records import Catalog, Predictions, Progress, Run, silent
+from sightline.store import Cache
+
+_Own = tuple[Predictions, Catalog | None, Mapping[str, Any]]
+
+WAYS = ("confidence", "pair", "slice")
+
+
+def mistakes(
+    subject: str,
+    catalog: str | None = None,
+    *,
+    by: str = "confidence",
+    crops: int | None = None,
+    code: str | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+    cache: Cache | None = None,
+) -> list[dict[str, Any]]:
+    """What a run, a classifier or any tool's table of probabilities gets wrong.
+
+    Args:
+        subject: A run's folder, a classifier's file, or a CSV with `path` and `p:CLASS` columns.
+        catalog: A labelled set; None takes what the run has scored, or the labels in the table.
+        by: `confidence`: every mistake, the most confident first. `pair`: what is taken for what. `slice`: every slice of every
+            column, the worst first; or a column's name: those of that column.
+        crops, code, device, progress, cache: As of `evaluate`.
+
+    Returns:
+        As `evaluation.mistakes` (those of a run with `nearest`), {"label", "predicted", "n", "share", "paths"} for each pair,
+        or as `evaluation.slices.slices`.
+
+    Raises:
+        RequestError: There is no such subject, catalog or column, or it has no labelled images of its own.
+    """
+    cache = Cache() if cache is None else cache
+    if catalog is not None:
+        found = answers_of(subject, catalog, crops=crops, code=code, device=device, progress=progress, cache=cache)
+        _count(found, subject, crops)
+        own: _Own = (found.predictions, found.rows, {})
+    else:
+        own = _own(Path(subject), by)
+    answers, rows, kept = own
+    if by == "confidence":
+        return kept.get("mistakes") or evaluation.mistakes(answers)
+    if by == "pair":
+        return by_pair(answers)
+    if rows is None:
+        raise RequestError(f"a table of predictions has no images to slice by {by}", "name the labelled CATALOG as well")
+    names = list(columns_of(rows.rows([False] * len(rows)), cache))
+    if by not in ("slice", *names):
+        raise unknown("way to list mistakes by", by, [*WAYS, *names])
+    found_slices = kept.get("slices") or by_slice(answers, rows, cache, progress)
+    return [row for row in found_slices if by in ("slice", row["column"])]
+
+
+def _own(subject: Path, by: str) -> _Own:
+    """A subject's own labelled answers, the images that they are of, and what its run has written down.
+
+    Raises:
+        RequestError: It has none.
+    """
+    if subject.suffix.lower() == ".csv":
+        answers = read_predictions(subject)
+        if not (answers.y_true >= 0).any():
+            raise RequestError(f"{subject} has no labels", "name the labelled CATALOG as well")
+        return answers, None, {}
+    if subject.is_file():
+        raise RequestError(
+            f"{subject} is a classifier, which has scored nothing", "name a labelled CATALOG, or its run's folder"
+        )
+    run = Run.load(subject)
+    if by == "confidence":
+        return Predictions((), (), np.zeros(0, np.int64), np.zeros((0, 0))), None, run.data
+    file = subject / "predictions" / f"{run.data.get('mistakes_in') or 'test'}.csv"
+    if not file.is_file():
+        raise RequestError(f"{file} does not exist", "name the labelled CATALOG as well")
+    answers = read_predictions(file)
+    if by == "pair":
+        return answers, None, {}
+    rows = catalogs.load(subject / "catalog.csv").usable()
+    return match(answers, rows), rows, {"slices": run.data.get("slices")}
+
+
+def _count(found: Answered, subject: str, crops: int | None) -> None:
+    """Write this look at images that the classifier was not trained on into the ledger."""
+    rows = np.flatnonzero(~in_training(found.model, found.rows, found.predictions))
+    if len(rows):
+        contents = [found.contents[i] for i in rows]
+        asked = ledger.subject(subject, found.predictions.select(rows), contents, found.model, crops)
+        ledger.opened(contents, [asked], verb="mistakes", by=subject, when=folders.now())
+
+
+def by_pair(answers: Predictions) -> list[dict[str, Any]]:
+    """What is taken for what, the most frequent first, with the images' paths, the most confident first."""
+    answers = answers.select(answers.y_true >= 0)
+    classes = answers.classes
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(confusion, (answers.y_true, answers.y_pred), 1)
+    paths: dict[tuple[str, str], list[str]] = {}
+    for mistake in evaluation.mistakes(answers):
+        paths.setdefault((mistake["label"], mistake["predicted"]), []).append(mistake["path"])
+    pairs = evaluation.confused_pairs(confusion.tolist(), classes, len(classes) ** 2)
+    return [{**pair, "paths": paths[pair["label"], pair["predicted"]]} for pair in pairs]
