@@ -8,6 +8,7 @@ import functools
 import json
 import logging
 import math
+import os
 import signal
 import sys
 import threading
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
-from sightline.errors import SightlineError
+from sightline.errors import RequestError, SightlineError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,16 +60,23 @@ def visible(text: object) -> str:
     return "".join(repr(c)[1:-1] if c in _BIDI or (ord(c) < 32 or 127 <= ord(c) < 160) else c for c in str(text))
 
 
+def follows() -> bool:
+    """Whether another process, which `torchrun` started with this one, speaks for both."""
+    return "LOCAL_RANK" in os.environ and os.environ.get("RANK", "0") != "0"
+
+
 def print_line(text: str = "") -> None:
     """One line of the result, on standard output."""
-    print(visible(text))
+    if not follows():
+        print(visible(text))
 
 
 def print_json(value: Any) -> None:
     """The one JSON value of a command, on standard output."""
     from sightline import store
 
-    print(json.dumps(store.plain(value), ensure_ascii=False, indent=1, allow_nan=False))
+    if not follows():
+        print(json.dumps(store.plain(value), ensure_ascii=False, indent=1, allow_nan=False))
 
 
 def print_table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
@@ -125,7 +133,7 @@ class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one warning."""
         text = record.getMessage()
-        if text not in self.said:
+        if text not in self.said and not follows():
             self.said.add(text)
             warn(text)
 
@@ -168,7 +176,9 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def _fail(message: str, hint: str | None, code: int) -> None:
-    """Say what went wrong and leave."""
+    """Say what went wrong and leave. A wrong request is said once, whatever the number of processes."""
+    if code == RequestError.exit_code and follows():
+        raise typer.Exit(code)
     _say("error", "bold red", message)
     if hint is not None:
         _say("hint", "cyan", hint)
@@ -232,6 +242,7 @@ def progress(shown: bool = True) -> Iterator[Told]:
     from sightline.records import silent
 
     console = _errors()
+    shown = shown and not follows()
     if not shown or not console.is_terminal:
         yield Bars(None) if shown else silent
         return

@@ -21,6 +21,7 @@ from sightline.journey.gather import Gathered, gather
 from sightline.journey.request import Plan, Request, check, device_of, make_plan, photos_name
 from sightline.records import Catalog, Predictions, Progress, Run, silent
 from sightline.store import Cache
+from sightline.training import ranks
 from sightline.training.limits import limited
 from sightline.training.work import Candidate, Work, decided, with_card
 
@@ -45,6 +46,7 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
         WeightsError: A named network's weights cannot be had.
     """
     check(request)
+    ranks.check_alone("a run")
     cache = Cache() if cache is None else cache
     clock = _Clock()
     found = gather(request, cache, progress)

@@ -12,6 +12,7 @@ from sightline import __version__
 from sightline.errors import RequestError
 from sightline.records import Catalog, Recipe, Run
 from sightline.store import plain, write_json
+from sightline.training import ranks
 
 log = logging.getLogger("sightline")
 
@@ -37,7 +38,17 @@ def begin(folder: Path, recipe: Recipe, catalog: Catalog, *, resume: bool, conti
         RequestError: The interrupted run is of other images, classes or of another recipe; or the finished one keeps nothing
             to go on from.
     """
-    kept = folder / FOLDER
+    kept, team = folder / FOLDER, ranks.here()
+    if not team.first:
+        team.wait()
+        return kept
+    _begin(folder, kept, recipe, catalog, resume=resume, continued=continued)
+    team.wait()
+    return kept
+
+
+def _begin(folder: Path, kept: Path, recipe: Recipe, catalog: Catalog, *, resume: bool, continued: Run | None) -> None:
+    """Make the folder ready: what `begin` says."""
     asked = {
         "recipe": plain(recipe),
         "classes": list(catalog.classes),
@@ -47,7 +58,7 @@ def begin(folder: Path, recipe: Recipe, catalog: Catalog, *, resume: bool, conti
     }
     if resume and (kept / _REQUEST).is_file():
         _compare(json.loads((kept / _REQUEST).read_text(encoding="utf-8")), asked, folder)
-        return kept
+        return
     if resume:
         log.warning("nothing was kept in %s that could be resumed; training begins at the beginning", folder)
     if kept.is_dir():
@@ -55,7 +66,6 @@ def begin(folder: Path, recipe: Recipe, catalog: Catalog, *, resume: bool, conti
     if continued is not None:
         _hand_on(continued, catalog, kept)
     write_json(kept / _REQUEST, asked)
-    return kept
 
 
 def finish(kept: Path) -> None:

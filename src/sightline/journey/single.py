@@ -13,12 +13,12 @@ from sightline import catalog as catalogs
 from sightline.classifier import environment
 from sightline.errors import RequestError
 from sightline.journey import folder as folders
-from sightline.journey import plots, resuming
+from sightline.journey import plots, resuming, together
 from sightline.journey.main import Say, reuse, run
 from sightline.journey.request import Request
 from sightline.records import Catalog, Progress, Recipe, Run, silent
 from sightline.store import Cache, digest
-from sightline.training import methods
+from sightline.training import methods, ranks
 from sightline.training.limits import limited
 from sightline.training.work import Work, decided
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sightline.training.finder import Rates
 
 
+@together.shared
 def train(
     catalog: Catalog,
     recipe: Recipe,
@@ -41,6 +42,7 @@ def train(
     """Carry one recipe out. The test split is not opened.
 
     What trains by epochs keeps itself in the folder's `checkpoint` as it goes, and leaves there what a later run can continue.
+    Processes that `torchrun` started share its batches out; the first one alone writes.
 
     Args:
         catalog: With or without splits; without, 15 % go to validation and 20 % to the test.
@@ -71,13 +73,16 @@ def train(
         what = "is damaged" if earlier is None else "was made by another recipe or from other images"
         raise RequestError(f"the run in {out} {what}", "name another folder with -o")
     usable = divided.usable()
-    together = catalogs.together(divided, twins)
-    clusters = together[[p is None for p in divided.column("problem")]]
+    cluster = catalogs.together(divided, twins)
+    clusters = cluster[[p is None for p in divided.column("problem")]]
     folder = Path(out)
     kept = resuming.begin(folder, recipe, usable, resume=resume, continued=continued)
     work = Work(usable, clusters, usable.classes, cache, device, progress=progress, checkpoint=kept)
-    best = limited(work, decided(methods.fit(work, recipe)[0], recipe.positive, recipe.threshold))
-    positive, groups = best.classifier.card.positive, folders.clusters_of(divided, together, best.val)
+    fitted = methods.fit(work, recipe)[0]
+    if not ranks.here().first:
+        return Run(folder, {})
+    best = limited(work, decided(fitted, recipe.positive, recipe.threshold))
+    positive, groups = best.classifier.card.positive, folders.clusters_of(divided, cluster, best.val)
     data: dict[str, Any] = {
         **folders.head("train", folder.name, identity),
         "photos": str(divided.root),
@@ -122,6 +127,7 @@ def find_rate(
         RequestError: The method has no learning rate that could be found, or the file is no plot.
         SightlineError: No rate made the loss fall.
     """
+    ranks.check_alone("the search for a learning rate")
     cache = Cache() if cache is None else cache
     if recipe.method not in methods.FINDERS:
         known = ", ".join(methods.FINDERS)

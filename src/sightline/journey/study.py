@@ -25,6 +25,7 @@ from sightline.records import Catalog, Predictions, Progress, Recipe, silent
 from sightline.store import Cache, digest, plain, write_json, write_text
 from sightline.studies import spaces, verdict
 from sightline.studies import tune as tuning
+from sightline.training import ranks
 from sightline.training.work import Work
 
 
@@ -80,6 +81,7 @@ def sweep(
         DataError: The photographs do not allow it, or every fit failed.
     """
     started = time.perf_counter()
+    ranks.check_alone("a sweep")
     cache, device = Cache() if cache is None else cache, engine.choose_device(device)
     fits = studies.plan(recipe, sweeps, seeds)
     divided = _divided(catalog, recipe, cache, progress)
@@ -143,6 +145,7 @@ def tune(
         DataError: The photographs do not allow it.
     """
     started = time.perf_counter()
+    ranks.check_alone("a search")
     recipe = Recipe() if recipe is None else recipe
     _check_numbers(trials, budget_s, max_parameters)
     spaces.check_method(recipe.method)

@@ -27,6 +27,7 @@ from torch import Tensor
 from sightline.errors import DataError, RequestError
 from sightline.store import atomic_file, plain, write_bytes
 from sightline.training.hardware import machine
+from sightline.training.ranks import ALONE, Ranks
 from sightline.training.state import State, packed, unpack
 
 log = logging.getLogger("sightline")
@@ -112,10 +113,18 @@ class Keeper:
         folder: Where it is kept; None keeps nothing.
         identity: What the training is: plan, data, network.
         device: Where it runs.
+        ranks: The processes that it runs on; the first one alone writes, and a signal to one is one to all.
     """
 
-    def __init__(self, state: State, folder: Path | None, identity: Mapping[str, Any], device: torch.device) -> None:
-        self.state, self.folder, self.identity, self.device = state, folder, plain(identity), device
+    def __init__(
+        self,
+        state: State,
+        folder: Path | None,
+        identity: Mapping[str, Any],
+        device: torch.device,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.state, self.folder, self.identity, self.device, self.ranks = state, folder, plain(identity), device, ranks
         self._began = self._wrote = time.monotonic()
         self._cost_s, self._asked = 0.0, 0
         self._handlers: dict[int, Any] = {}
@@ -145,19 +154,21 @@ class Keeper:
 
     def after_step(self) -> None:
         """Write where it is time; give way to a signal that has come."""
+        self._agree()
         if self.folder is not None and (self._asked or time.monotonic() - self._wrote >= EVERY_S):
             self.write()
         self._obey()
 
     def after_epoch(self) -> None:
         """Write, unless that would take more than its share of the time; give way to a signal."""
+        self._agree()
         if self.folder is not None and (self._asked or time.monotonic() - self._wrote >= self._cost_s / SHARE):
             self.write()
         self._obey()
 
     def write(self) -> None:
         """Write the training as it stands. A full disk costs the checkpoint, not the training."""
-        if self.folder is None:
+        if self.folder is None or not self.ranks.first:
             return
         began = time.monotonic()
         facts = {"identity": self.identity, "machine": machine(self.device), "seconds": self.seconds}
@@ -233,11 +244,17 @@ class Keeper:
                 self._handlers[number] = signal.signal(number, self._take_note)
 
     def _take_note(self, number: int, frame: Any) -> None:
-        """The first signal waits for the end of the step; one more does not."""
+        """The first signal waits for the end of the step; one more does not, unless others wait for this one in that step:
+        Ctrl-C comes from the terminal and from torchrun."""
         again, self._asked = bool(self._asked), number
-        if again:
+        if again and self.ranks.count == 1:
             self._hush()
             signal.raise_signal(number)
+
+    def _agree(self) -> None:
+        """Let all processes give way after the same step."""
+        if self.ranks.count > 1 and self.ranks.any(bool(self._asked)):
+            self._asked = self._asked or signal.SIGTERM
 
     def _hush(self) -> None:
         for number, handler in self._handlers.items():

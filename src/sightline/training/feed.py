@@ -100,7 +100,15 @@ class Feed:
         principal = augment.principal_colours(self.data.images) if self.policy.pca else None
         object.__setattr__(self, "principal", principal)
 
-    def epoch(self, epoch: int, batch_size: int, *, skip: int = 0, side: int | None = None) -> Generator[Batch, None, None]:
+    def epoch(
+        self,
+        epoch: int,
+        batch_size: int,
+        *,
+        skip: int = 0,
+        side: int | None = None,
+        share: Callable[[int], slice] | None = None,
+    ) -> Generator[Batch, None, None]:
         """The batches of an epoch, (n, 3, h, w) float32 and (n,) int64, each made while the one before is learnt from.
 
         Order and changes are functions of seed, epoch and place in the epoch's list of images, so that skipped batches are
@@ -111,6 +119,7 @@ class Feed:
             batch_size: Images a batch, as nearly as they go.
             skip: So many of the first batches are left out.
             side: Of the square images, in pixels, where they are to be smaller; None leaves them as they are.
+            share: Which of a batch's n images are made; all labels come along. None makes all of them.
         """
         n = len(self.data)
         shown = np.arange(n)
@@ -122,10 +131,10 @@ class Feed:
         plan = batches(store.stream(self.seed, "order", epoch).permutation(n), batch_size)[skip:]
 
         def make(places: np.ndarray) -> Batch:
-            rows = shown[places]
-            pixels = self.images[torch.from_numpy(rows).to(self.images.device)].to(self.device)
-            x = augment.apply(resized(pixels, side), changes.rows(places).to(self.device))
-            return x, torch.from_numpy(self.data.y[rows]).to(self.device)
+            own = places if share is None else places[share(len(places))]
+            pixels = self.images[torch.from_numpy(shown[own]).to(self.images.device)].to(self.device)
+            x = augment.apply(resized(pixels, side), changes.rows(own).to(self.device))
+            return x, torch.from_numpy(self.data.y[shown[places]]).to(self.device)
 
         if plan:
             yield from _ahead(plan, make)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from sightline.training import ranks
+
 SHARE = 0.4
 """Of an accelerator's free memory: what the training images may take; the rest is for the network."""
 COMPILE_FROM_STEPS = 2000
@@ -62,8 +64,10 @@ def isolated(device: torch.device) -> Iterator[None]:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the last bits of a training depend on beside its recipe: threads, instruction set, device, versions, precision."""
+    """What the last bits of a training depend on beside its recipe: processes, threads, instruction set, device, versions,
+    precision."""
     return {
+        "processes": ranks.here().count,
         "threads": torch.get_num_threads(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from sightline import store
 from sightline.errors import DataError, RequestError, SightlineError
 from sightline.heads.problem import Watch
+from sightline.networks.together import synchronised
 from sightline.records import Progress, silent
-from sightline.training import augment, optimisers, sizes
+from sightline.training import augment, optimisers, ranks, sizes
 from sightline.training.checkpoint import Keeper
 from sightline.training.feed import Feed, Pixels, batches, evaluate
 from sightline.training.gradients import measured
@@ -27,6 +28,7 @@ from sightline.training.history import Epoch, GradientNorm, Trained, best_of, ov
 from sightline.training.losses import Labels, Loss, balanced_weights, mixed
 from sightline.training.pace import Pace
 from sightline.training.plan import Plan
+from sightline.training.ranks import Ranks
 from sightline.training.state import State, weights_of
 
 __all__ = [
@@ -84,6 +86,10 @@ def train(
     clock; where it ends training early, that is said. Killed at any moment and called again with the same checkpoint, it ends
     with the same bits too.
 
+    Several processes that have joined (`ranks.joined`) share every batch out, and all end with the same weights: those that
+    one alone gets, but for the order of sums, for what the network draws itself (dropout), and on a CPU for BatchNorm, which
+    there sees a process's share and keeps the mean of all shares' statistics; on CUDA it sees whole batches.
+
     Args:
         network: Normalised float (n, 3, h, w) → logits (n, k); in training mode it may give a tuple, the logits first, then
             those of auxiliary heads. It ends in eval mode with the best epoch's weights. What requires gradients learns.
@@ -109,39 +115,44 @@ def train(
         RequestError: The plan names no number of epochs, or the checkpoint is another training's.
         SightlineError: The loss was no number from the first epoch on, at half the rate too, or memory does not suffice.
     """
-    epochs, where = _checked(train, plan), torch.device(device)
+    epochs, where, team = _checked(train, plan), torch.device(device), ranks.here()
+    team.check(batches(np.arange(len(train)), plan.batch_size))
     network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     feed = Feed(train, policy, mean, std, where, seed, plan.sampling)
     loss, half, epoch_steps = _loss(plan, train, class_weights, where), half_precision(where), _steps(train, plan)
     optimiser = optimisers.build(network, plan, groups)
     ratios, steps = [group["lr"] / plan.peak for group in optimiser.param_groups], epochs * epoch_steps
     state = State.begin(network, optimiser, where, averaged=plan.average > 0)
-    forward = forward_of(network, where, steps)
     identity = {} if checkpoint is None else _identity(state, plan, feed, val, class_weights, sides)
 
-    with isolated(where), Keeper(state, checkpoint, identity, where).open() as keeper:
+    with isolated(where), _together(network, where, team), Keeper(state, checkpoint, identity, where, team).open() as keeper:
+        forward = forward_of(network, where, steps) if team.count == 1 else team.forward_of(network, where)
+        state.pieces = state.pieces if team.count == 1 else 1
+        share = team.share if team.count > 1 and not plan.mixup else None  # what is mixed in may be another one's
         course = _course(state, sides, epochs, int(train.images.shape[1]))
         pace = Pace(state, course, len(train), epoch_steps, keeper.elapsed)
-        while (ending := _ending(state, plan, course, keeper.seconds, budget_s)) is None:
+        while (ending := _ending(state, plan, course, team.of_first(keeper.seconds), budget_s)) is None:
             network.train()
             side = course[state.epoch - state.first_epoch]
-            with closing(feed.epoch(state.epoch + 1, plan.batch_size, skip=state.batch, side=side)) as stream:
+            made = feed.epoch(state.epoch + 1, plan.batch_size, skip=state.batch, side=side, share=share)
+            with closing(made) as stream:
                 for x, y in stream:
                     for group, ratio in zip(optimiser.param_groups, ratios, strict=True):
                         group["lr"] = ratio * state.slowed * plan.rate_at(state.step - state.first_step, steps)
                     x, labels = mixed(x, y, plan.mixup, seed, state.step)
-                    value, logits = _backward(forward, x, labels, loss, half, seed, state)
+                    value, right = _backward(forward, x, labels, loss, half, seed, state, team)
                     if measured(state.batch, epoch_steps):
                         state.measure()
                     if plan.clip_norm:
                         nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
                     optimiser.step()
-                    state.count(value, (logits.argmax(dim=1) == y).sum(), len(y))
+                    team.average_statistics(network)
+                    state.count(value, right, len(y))
                     state.take_average(plan.average)
                     progress(pace.told(), state.step - state.first_step, steps)
                     keeper.after_step()
             rate = state.slowed * plan.rate_at(state.step - 1 - state.first_step, steps)
-            closed = _close_epoch(state, feed, val, loss, plan, rate, keeper.seconds)
+            closed = _close_epoch(state, feed, val, loss, plan, rate, keeper.seconds, team)
             keeper.after_epoch()
             if closed and watch is not None and len(val):
                 watch((state.epoch - state.first_epoch) / epochs, state.history[-1].val_accuracy)
@@ -157,28 +168,36 @@ def train(
 
 
 def _backward(
-    forward: Callable[[Tensor], Any], x: Tensor, labels: Labels, loss: Loss, half: bool, seed: int, state: State
+    forward: Callable[[Tensor], Any],
+    x: Tensor,
+    labels: Labels,
+    loss: Loss,
+    half: bool,
+    seed: int,
+    state: State,
+    team: Ranks,
 ) -> tuple[Tensor, Tensor]:
     """The gradients of one batch, in as many parts as memory asks for, which it is then learnt from from now on.
 
     Returns:
-        The batch's mean loss and its logits (n, k), neither with a graph.
+        The batch's mean loss, and how many of its answers are right, neither with a graph.
 
     Raises:
         SightlineError: Memory does not suffice for two images.
     """
     while True:
         state.optimiser.zero_grad(set_to_none=True)
-        torch.manual_seed(int(store.stream(seed, "dropout", state.step).integers(2**63)))
+        drawn = ("dropout", state.step) if team.first else ("dropout", state.step, team.rank)
+        torch.manual_seed(int(store.stream(seed, *drawn).integers(2**63)))
         try:
-            return _by_parts(forward, x, labels, loss, half, state.pieces)
+            return _by_parts(forward, x, labels, loss, half, state.pieces, team)
         except RuntimeError as error:
             if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
                 raise
             smaller = len(x) // (2 * state.pieces)
-            if smaller < 2:  # BatchNorm cannot learn from one image
+            if smaller < 2 or team.count > 1:  # BatchNorm cannot learn from one image; others do not wait for another try
                 short = f"the memory does not suffice to learn from {len(x) // state.pieces} images of this size at once"
-                raise SightlineError(short, "take a smaller image_size, or a smaller network") from error
+                raise SightlineError(short, "take a smaller batch_size, image_size, or network") from error
         state.pieces *= 2
         state.optimiser.zero_grad(set_to_none=True)
         if x.device.type == "cuda":
@@ -187,41 +206,55 @@ def _backward(
 
 
 def _by_parts(
-    forward: Callable[[Tensor], Any], x: Tensor, labels: Labels, loss: Loss, half: bool, pieces: int
+    forward: Callable[[Tensor], Any], x: Tensor, labels: Labels, loss: Loss, half: bool, pieces: int, team: Ranks
 ) -> tuple[Tensor, Tensor]:
-    """Forward and backward of a batch; of its parts one after the other, whose gradients add up to the batch's."""
-    values, found = [], []
+    """Forward and backward of a batch, or of this process's share of it; of parts one after the other, whose gradients add up
+    to the batch's."""
+    share = team.share(len(labels))
+    own, x = labels.rows(share), x if len(x) < len(labels) else x[share]
+    values, right = [], []
     for rows in np.array_split(np.arange(len(x)), pieces):
         part = slice(int(rows[0]), int(rows[-1]) + 1)
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
             output = forward(x[part])
-        value = loss(output, labels.rows(part), labels if pieces > 1 else None)
-        value.backward()  # type: ignore[no-untyped-call]
+        value = loss(output, own.rows(part), labels if pieces * team.count > 1 else None)
+        (value if team.count == 1 else value * team.count).backward()  # type: ignore[no-untyped-call]
         values.append(value.detach())
-        found.append((output[0] if isinstance(output, tuple) else output).detach())
-    return (values[0], found[0]) if pieces == 1 else (torch.stack(values).sum(), torch.cat(found))
+        logits = (output[0] if isinstance(output, tuple) else output).detach()
+        right.append((logits.argmax(dim=1) == own.y[part]).sum())
+    if pieces * team.count == 1:
+        return values[0], right[0]
+    both = team.add_up(torch.stack([torch.stack(values).sum(), torch.stack(right).sum().float()]))
+    return both[0], both[1]
 
 
 # ------------------------------------------------------------------------------------------------------------- one epoch
 
 
-def _score(network: nn.Module, feed: Feed, val: Pixels, loss: Loss) -> tuple[float, float]:
-    """Loss and accuracy on the validation images; NaN without any."""
+def _score(network: nn.Module, feed: Feed, val: Pixels, loss: Loss, team: Ranks) -> tuple[float, float]:
+    """Loss and accuracy on the validation images, which the processes share out; NaN without any."""
     if not len(val):
         return math.nan, math.nan
-    logits, y = evaluate(network, val, feed.mean, feed.std, feed.device), torch.from_numpy(val.y)
-    plain = Loss(None if loss.weight is None else loss.weight.cpu())
+    rows = team.share(len(val)) if len(val) >= team.count else slice(None)
+    logits = evaluate(network, Pixels(val.images[rows], val.y[rows]), feed.mean, feed.std, feed.device)
+    if len(logits) < len(val):
+        whole = torch.zeros((len(val), logits.shape[1]))
+        whole[rows] = logits
+        logits = team.add_up(whole)
+    y, plain = torch.from_numpy(val.y), Loss(None if loss.weight is None else loss.weight.cpu())
     return float(plain(logits, Labels(y))), float((logits.argmax(dim=1) == y).double().mean())
 
 
-def _close_epoch(state: State, feed: Feed, val: Pixels, loss: Loss, plan: Plan, rate: float, seconds: float) -> bool:
+def _close_epoch(
+    state: State, feed: Feed, val: Pixels, loss: Loss, plan: Plan, rate: float, seconds: float, team: Ranks
+) -> bool:
     """Score an epoch and take it into the history, or go back to where it began where its numbers are none."""
     own = None
     if state.average is not None:
         own = weights_of(state.network)
         state.network.load_state_dict(state.average)
     train_loss, train_accuracy = float(state.total) / len(feed.data), float(state.right) / len(feed.data)
-    val_loss, val_accuracy = _score(state.network, feed, val, loss)
+    val_loss, val_accuracy = _score(state.network, feed, val, loss, team)
     line = Epoch(state.epoch + 1, train_loss, train_accuracy, val_loss, val_accuracy, rate, seconds)
     good = math.isfinite(train_loss) and state.finite() and (not len(val) or math.isfinite(val_loss))
     if good:
@@ -272,6 +305,11 @@ def _checked(train: Pixels, plan: Plan) -> int:
     if plan.epochs is None:
         raise RequestError("the plan names no number of epochs", "set epochs, such as epochs = 12")
     return plan.epochs
+
+
+def _together(network: nn.Module, device: torch.device, team: Ranks) -> AbstractContextManager[None]:
+    """BatchNorm over all processes' images, where that can be."""
+    return synchronised(network) if team.count > 1 and device.type == "cuda" else nullcontext()
 
 
 def _course(state: State, sides: Sequence[int] | None, epochs: int, full: int) -> tuple[int, ...]:
