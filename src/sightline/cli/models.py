@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sightline.cli import answers as said
 from sightline.cli import console, data, job, listing, options, studies, values
 from sightline.errors import RequestError
 
@@ -153,7 +154,7 @@ def evaluate(
     path and p:CLASS for every class.
 
     \b
-    Example:
+    Examples:
       sightline evaluate runs/pets/classifier.safetensors "new photos" -o runs/pets-new
     """
     from sightline import journey, store
@@ -192,14 +193,16 @@ def predict(
     out: Annotated[
         str | None, typer.Option("-o", "--out", metavar="FILE", help="Also write a CSV with all probabilities.")
     ] = None,
+    sets: options.Sets = None,
     crops: options.Crops = None,
     code: options.Code = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """Say what is on images.
+    """Say what is on images, and how sure that is.
 
-    A file that cannot be read gets its own error, and the others are answered.
+    An answer is marked unsure where another class may well be right, and an image that is unlike anything in training is
+    marked too. A file that cannot be read gets its own error, and the others are answered.
 
     \b
     Example:
@@ -212,32 +215,53 @@ def predict(
         answers = loaded.predict(
             [options.output(path) for path in paths], crops=crops, device=device, progress=progress, cache=store.Cache()
         )
+        doubts = loaded.doubts(answers, sets)
     if out is not None:
         store.write_text(options.output(out), answers.to_csv())
-    rows = values.of_predictions(answers)
+    rows = values.of_predictions(answers, doubts, with_sets=sets is not None)
     if as_json:
         return console.print_json(rows)
-    told = [(row["path"], row["label"], f"{row['probability']:.3f}") for row in rows if "error" not in row]
-    console.print_table(("path", "label", "probability"), told)
+    told = [row for row in rows if "error" not in row]
+    console.print_table(*said.table(told, sets is not None))
+    for line in said.legend(told, loaded.card.limits):
+        console.print_line(line)
     for path, error in answers.errors.items():
         console.warn_of(path, error)
 
 
 @console.guarded
 def mistakes(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A folder that run, train or evaluate made.")],
+    subject: Annotated[
+        str,
+        typer.Argument(metavar="RUN|MODEL|PREDICTIONS.csv", help="A run, a classifier, or any tool's table of probabilities."),
+    ],
+    catalog: Annotated[
+        str | None, typer.Argument(metavar="CATALOG", help="A labelled set; a run has its own, a table may have labels.")
+    ] = None,
+    by: Annotated[str, typer.Option(metavar="confidence|pair|slice|COLUMN", help="In which order, or where.")] = "confidence",
+    crops: options.Crops = None,
+    code: options.Code = None,
+    device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """List what a run got wrong, the most confident first.
+    """List what is answered wrongly, and where that is often.
+
+    By slice: brightness, contrast, sharpness, size, aspect, and every column of the table, each part against all the others;
+    "worse" is what chance does not explain, corrected for having looked at so many.
 
     \b
-    Example:
+    Examples:
       sightline mistakes runs/pets
+      sightline mistakes runs/pets --by slice
+      sightline mistakes runs/pets/classifier.safetensors "new photos" --by pair
     """
-    from sightline.records import Run
+    from sightline import store
+    from sightline.journey import mistakes as verb
 
-    rows = Run.load(options.output(run)).data.get("mistakes") or []
+    with console.progress() as progress:
+        rows = verb.mistakes(
+            subject, catalog, by=by, crops=crops, code=code, device=device, progress=progress, cache=store.Cache()
+        )
     if as_json:
         return console.print_json(rows)
-    shown = [(row["path"], row["label"], row["predicted"], f"{row['probability']:.3f}") for row in rows]
-    console.print_table(("path", "label", "predicted", "probability"), shown)
+    console.print_table(*said.mistakes(rows, by))

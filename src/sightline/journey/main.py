@@ -15,7 +15,7 @@ from sightline import catalog as catalogs
 from sightline.classifier import environment
 from sightline.errors import DataError, RequestError, SightlineError, unknown
 from sightline.journey import folder as folders
-from sightline.journey import gallery, ledger
+from sightline.journey import gallery, ledger, mistaken, nearest
 from sightline.journey.climbing import Climbed, climb, finalists
 from sightline.journey.gather import Gathered, gather
 from sightline.journey.request import Plan, Request, check, device_of, make_plan, photos_name
@@ -96,6 +96,18 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
         folder, chosen.classifier, usable, shown, cache=cache, device=device, seed=request.seed, progress=progress
     )
     clock.lap("heatmaps and samples")
+    data |= mistaken.describe(
+        folder,
+        chosen.classifier,
+        shown,
+        usable,
+        nearest.learnt_from(usable),
+        held_out=shown is test,
+        cache=cache,
+        device=device,
+        progress=progress,
+    )
+    clock.lap("mistakes")
     data |= {"environment": environment(device), "timings": clock.laps, "seconds": clock.total(), "id": identity}
     done = folders.finish(folder, data)
     report.write_report([done], folder / "report.html")
@@ -255,7 +267,6 @@ def _describe(
         "test": score(test),
         "test_without_leaks": score(clean),
         "undecodable": chosen.undecodable,
-        "mistakes": evaluation.mistakes(test if test is not None and len(test) else chosen.val),
         "mistakes_in": "test" if test is not None and len(test) else "val",
         "rerun": [request.command] if request.command else [],
     }

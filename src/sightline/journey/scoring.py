@@ -16,7 +16,7 @@ from sightline.classifier import Classifier, environment
 from sightline.errors import DataError, RequestError, unknown
 from sightline.inputs import read_predictions
 from sightline.journey import folder as folders
-from sightline.journey import gallery, ledger
+from sightline.journey import gallery, ledger, mistaken, nearest
 from sightline.journey.gather import open_photos
 from sightline.journey.request import slug
 from sightline.records import Catalog, Predictions, Progress, Run, silent
@@ -165,9 +165,11 @@ def evaluate(
         "test_without_leaks": None if clean is None else evaluation.score(clean, positive=positive, groups=groups[~seen]),
         **({} if opening is None else opening.as_data(float((quoted.y_pred == quoted.y_true).mean()), len(quoted))),
         "undecodable": {"test": [{"path": p, "problem": why} for p, why in answers.errors.items()]},
-        "mistakes": evaluation.mistakes(answers),
         "mistakes_in": "test",
     }
+    learnt = nearest.training_of(subject)
+    own: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
+    data |= mistaken.describe(folder, model, answers, rows, learnt, held_out=not seen.any(), **own)
     if model is not None:
         card = model.card
         data |= {"method": card.method, "backbone": card.backbone.name, "head": card.head, "precision": dict(card.precision)}

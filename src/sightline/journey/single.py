@@ -13,7 +13,7 @@ from sightline import catalog as catalogs
 from sightline.classifier import environment
 from sightline.errors import RequestError
 from sightline.journey import folder as folders
-from sightline.journey import plots, resuming, together
+from sightline.journey import mistaken, nearest, plots, resuming
 from sightline.journey.main import Say, reuse, run
 from sightline.journey.request import Request
 from sightline.records import Catalog, Progress, Recipe, Run, silent
@@ -95,12 +95,14 @@ def train(
         "test": None,
         "test_openings": [],
         "undecodable": best.undecodable,
-        "mistakes": evaluation.mistakes(best.val),
         "mistakes_in": "val",
         "continued": None if continued is None else {"run": continued.folder.as_posix(), "epochs": continued.data["epochs"]},
     }
     data |= folders.write_candidate(folder, best, divided, None)
     folders.write_curves(folder, "val", best.val, data["val"], data["threshold"]["by"])
+    learnt = nearest.learnt_from(usable)
+    own: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
+    data |= mistaken.describe(folder, best.classifier, best.val, usable, learnt, held_out=False, **own)
     data |= {"environment": environment(device), "seconds": time.perf_counter() - started}
     done = folders.finish(folder, data)
     resuming.finish(kept)
