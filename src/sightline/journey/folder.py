@@ -20,6 +20,8 @@ from sightline.store import plain, write_bytes, write_json, write_text
 from sightline.training import events
 from sightline.training.work import Candidate
 
+FEW = 200
+"""Test images below which a cross-validation is suggested."""
 MOST_LISTED = 200
 """Lists in run.json are cut here; the tables beside it are whole."""
 
@@ -164,6 +166,19 @@ def rung(candidate: Candidate, chosen: bool) -> dict[str, Any]:
         "parameters": card.backbone.parameters + int(sum(np.size(a) for a in candidate.classifier.head.arrays.values())),
         "settings": dict(candidate.classifier.head.settings),
     }
+
+
+def crossvalidate(catalog: Path | str, folder: Path, test: Predictions | None) -> str | None:
+    """The command that says more than so few test images do; None where they are enough, or were not opened.
+
+    Args:
+        catalog: Of the images that would be divided.
+        folder: The run's, which holds the recipe.
+        test: What was scored.
+    """
+    if test is None or not 0 < len(test) < FEW:
+        return None
+    return f'sightline evaluate "{catalog}" "{folder / "recipe.toml"}" --folds 5 --repeats 2'
 
 
 def finish(folder: Path, data: Mapping[str, Any]) -> Run:

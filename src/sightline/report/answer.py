@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
-from sightline.report import svg
+from sightline.report import folds, svg
 from sightline.report.words import at, clean, count, date, decimal, duration, images, listing, percent, percent_range, short
 
 
@@ -69,7 +69,7 @@ def kind_of(data: Mapping[str, Any]) -> str:
     """What the scored images are called: test, validation, or labelled where all of a set was scored."""
     where, _ = scored(data)
     if where == "val":
-        return "validation"
+        return "held-out" if data.get("kind") == "crossvalidate" else "validation"
     return "labelled" if data.get("kind") == "evaluate" and data.get("scored") != "test" else "test"
 
 
@@ -155,6 +155,8 @@ def _trust_lines(data: Mapping[str, Any]) -> list[str]:
     openings = data.get("test_openings") or []
     if data.get("kind") == "evaluate":
         return []
+    if data.get("crossvalidation"):
+        return folds.trust(data)
     if data.get("test") and len(openings) <= 1:
         return ["No test image was used for training or for any choice: the test split was opened once, at the end."]
     if not data.get("test"):
@@ -309,6 +311,11 @@ def _sentence(text: Any) -> str:
     return f"{line[:1].upper()}{line[1:]}." if line else ""
 
 
+def _few(data: Mapping[str, Any]) -> Alarm | None:
+    found = folds.suggestion(data)
+    return None if found is None else Alarm("note", *found)
+
+
 def _conflicts(data: Mapping[str, Any]) -> Alarm | None:
     found = at(data, "data.duplicates.conflicts", [])
     if not found:
@@ -342,6 +349,7 @@ _CHECKS = (
     _classes,
     _undecodable,
     openings,
+    _few,
     _conflicts,
     _unknown_labels,
     _problems,

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from sightline import __version__
 from sightline.errors import RequestError
 from sightline.records import Run
-from sightline.report import answer, curves, made, sections, svg, words
+from sightline.report import answer, curves, folds, made, sections, svg, words
 from sightline.report.pictures import Album
 from sightline.store import write_text
 
@@ -89,7 +89,7 @@ def view(run: Run, album: Album) -> dict[str, Any]:
     data = run.data
     where, score = answer.scored(data)
     classes = (score or {}).get("classes") or data.get("classes") or []
-    table = curves.read_answers(run.folder / "predictions" / f"{where}.csv") if score else None
+    table = curves.read_answers(run.folder / "predictions" / f"{data.get('answers_in') or where}.csv") if score else None
     epochs = curves.read_history(run.folder / "history.csv") if data.get("history") else []
     return {
         "title": words.short(data.get("name") or run.folder.name, 60),
@@ -97,6 +97,7 @@ def view(run: Run, album: Album) -> dict[str, Any]:
         "kind": answer.kind_of(data),
         "answer": answer.answer(data),
         "ladder": sections.ladder(data),
+        "folds": folds.folds(data),
         "data": sections.dataset(run, album),
         "split": sections.splitting(data),
         "scores": sections.scores(data),

@@ -1,0 +1,104 @@
+"""What `evaluate` does with a recipe in place of a classifier: cross-validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sightline.cli import console, data, job, options
+from sightline.errors import RequestError
+
+FOLDS = 5
+
+Folds = Annotated[
+    int | None, typer.Option(help=f"With a RECIPE: cross-validate it, in so many folds; {FOLDS} where nothing is said.")
+]
+Repeats = Annotated[int, typer.Option(help="With --folds: so often, with other folds each time.")]
+
+
+def sort(first: str, second: str) -> tuple[str | None, str, str]:
+    """(recipe or None, subject, catalog) of two arguments in whichever order they came.
+
+    Example:
+        >>> sort("photos", "cats.toml"), sort("cats.toml", "photos")
+        (('cats.toml', '', 'photos'), ('cats.toml', '', 'photos'))
+    """
+    for recipe, other in ((first, second), (second, first)):
+        if recipe.lower().endswith(".toml"):
+            return recipe, "", other
+    from sightline.journey.scoring import in_order
+
+    subject, catalog = in_order(first, second)
+    return None, subject, catalog
+
+
+def check_alone(subject: str, catalog: str, **given: Any) -> None:
+    """Refuse options of recipes where there is none.
+
+    Raises:
+        RequestError: So it is, with the recipe that the subject came from where it has one.
+    """
+    named = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
+    if not named:
+        return
+    own = Path(subject) / "recipe.toml"
+    recipe = str(own) if own.is_file() else "RECIPE"
+    raise RequestError(f"{named[0]} needs a recipe, not a classifier", f"sightline evaluate {catalog} {recipe} {named[0]} ...")
+
+
+def cross_validate(
+    catalog: str, recipe: str, out: str | None, folds: int, repeats: int, seed: int | None, device: str, as_json: bool
+) -> None:
+    """`evaluate CATALOG RECIPE --folds`."""
+    from sightline import inputs, store
+    from sightline.journey import crossvalidating
+
+    chosen = inputs.read_recipe(options.output(recipe))
+    with console.progress() as progress:
+        table = data.open_catalog(catalog, progress)
+        run = crossvalidating.cross_validate(
+            table,
+            chosen,
+            None if out is None else options.output(out),
+            folds=folds,
+            repeats=repeats,
+            seed=seed,
+            device=device,
+            progress=progress,
+            say=console.sayer(as_json),
+            cache=store.Cache(),
+        )
+    value = of_crossvalidation(run)
+    if as_json:
+        return console.print_json(value)
+    console.print_line(f"accuracy          {job.interval(value)}, {value['estimate']}")
+    if len(value["by_repeat"]) > 1:
+        low, high = min(value["by_repeat"]), max(value["by_repeat"])
+        console.print_line(f"over repeats      {low:.3f} to {high:.3f}")
+    parts = [p["accuracy"] for p in value["parts"] if p["accuracy"] is not None]
+    console.print_line(f"over folds        {min(parts):.3f} to {max(parts):.3f}")
+    console.print_line(f"report            {run.folder / 'report.html'}")
+
+
+def of_crossvalidation(run: Any) -> dict[str, Any]:
+    """`evaluate --folds --json`."""
+    data, told = run.data, run.data["crossvalidation"]
+    scores = ("balanced_accuracy", "macro_f1", "log_loss", "ece", "roc_auc", "eer", "per_class", "positive", "reasons")
+    return {
+        "run": str(run.folder),
+        "split": "oof",
+        "n": told["images"],
+        "accuracy": told["accuracy"],
+        "accuracy_low": told["accuracy_low"],
+        "accuracy_high": told["accuracy_high"],
+        **{key: data["val"].get(key) for key in scores},
+        "estimate": data["val_estimate"],
+        "folds": told["folds"],
+        "repeats": told["repeats"],
+        "by_repeat": told["by_repeat"],
+        "parts": told["parts"],
+        "closed": told["closed"],
+        "report": str(run.folder / "report.html"),
+    }
