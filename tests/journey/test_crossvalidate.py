@@ -1,0 +1,211 @@
+"""Cross-validation: nothing leaks, nothing is torn apart, an interrupted one goes on, and the numbers are what they say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from sightline import catalog as catalogs
+from sightline.cli.app import app
+from sightline.errors import DataError, RequestError
+from sightline.inputs import read_predictions
+from sightline.journey import crossvalidating
+from sightline.records import Catalog, Recipe
+from sightline.store import Cache
+from sightline.studies import crossvalidate as folding
+from sightline.training.work import Work
+
+RECIPE = Recipe(backbone="pixels", head="centroid")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Digits of four classes, some of which are duplicates and groups, with a test split."""
+    from tests.conftest import write_few_digits
+
+    folder = tmp_path_factory.mktemp("folds")
+    photos = write_few_digits(folder / "digits", 30)
+    for number in range(4, 10):
+        for file in (photos / str(number)).iterdir():
+            file.unlink()
+        (photos / str(number)).rmdir()
+    originals = sorted((photos / "1").iterdir())[:6]
+    for file in originals:
+        (photos / "1" / f"again-{file.name}").write_bytes(file.read_bytes())
+    cache = Cache(folder / "cache")
+    found = catalogs.scan(str(photos))
+    groups = [f"{p[0]}-{i % 9}" if p.startswith("2/") else None for i, p in enumerate(found.paths)]
+    found = found.with_column("group", groups)
+    divided = catalogs.split(found, seed=0, clusters=catalogs.duplicates(found, cache=cache))
+    catalogs.save(divided, folder / "digits.csv")
+    return {"folder": folder, "photos": photos, "cache": cache, "found": found, "divided": divided}
+
+
+def work_of(catalog: Catalog, cache: Cache) -> Work:
+    """The work of a cross-validation over all of a catalog."""
+    clusters = catalogs.together(catalog, catalogs.duplicates(catalog, cache=cache))
+    return Work(catalog, clusters, catalog.classes, cache)
+
+
+def test_folds_divide_everything_and_tear_nothing_apart(place: dict[str, Any]) -> None:
+    work = work_of(place["found"], place["cache"])
+    assert len(np.unique(work.cluster)) < len(work.cluster) - 15
+    for repeat in range(2):
+        parts = [p for p in folding.parts(work, 3, 2, seed=5) if p.repeat == repeat]
+        held = np.concatenate([p.held for p in parts])
+        assert sorted(held.tolist()) == list(range(len(work.catalog)))
+        for part in parts:
+            assert not set(work.cluster[part.held]) & set(work.cluster[part.train])
+            assert len(part.held) + len(part.train) == len(work.catalog)
+    one, two = (np.sort(p.held).tolist() for p in folding.parts(work, 3, 2, seed=5) if p.fold == 0)
+    assert one != two
+    again = folding.parts(work, 3, 2, seed=5)[0]
+    assert np.sort(again.held).tolist() == one
+
+
+def test_labels_of_held_out_images_have_no_part_in_their_answers(place: dict[str, Any]) -> None:
+    """Nested: with the labels of one fold turned round, its own answers stay bitwise what they were."""
+    catalog = place["found"].rows(p[0] in "03" for p in place["found"].paths)
+    work = work_of(catalog, place["cache"])
+    recipe = dataclasses.replace(RECIPE, head="auto", threshold="f1")
+    part = folding.parts(work, 3, 1, seed=0)[1]
+    before = folding.fit_part(work, recipe, part)
+    labels = catalog.column("label")
+    for row in part.held:
+        labels[row] = "3" if labels[row] == "0" else "0"
+    turned = dataclasses.replace(work, catalog=catalog.with_column("label", labels))
+    after = folding.fit_part(turned, recipe, part)
+    np.testing.assert_array_equal(before.answers.probs, after.answers.probs)
+    assert before.facts["head"] == after.facts["head"] and (before.answers.y_true != after.answers.y_true).all()
+    assert before.answers.bar is None
+
+
+def test_a_threshold_inside_the_folds_is_kept_in_the_answers(place: dict[str, Any]) -> None:
+    from sightline.records import Predictions
+
+    answers = Predictions(
+        ("a", "b", "c"), ("x", "y"), np.zeros(3), np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]]), bar=("x", 0.8)
+    )
+    moved = folding._at_half(answers)
+    np.testing.assert_array_equal(moved.y_pred, answers.y_pred)
+    assert moved.bar is None and moved.probs.sum(axis=1) == pytest.approx([1, 1, 1])
+    assert moved.probs[0, 0] == pytest.approx(0.9 * 0.2 / (0.9 * 0.2 + 0.1 * 0.8))
+
+
+def test_a_run_of_out_of_fold_answers(place: dict[str, Any], tmp_path: Path) -> None:
+    done = crossvalidating.cross_validate(place["divided"], RECIPE, tmp_path / "cv", folds=3, repeats=2, cache=place["cache"])
+    told = done.data["crossvalidation"]
+    splits = place["divided"].column("split")
+    answers = read_predictions(done.folder / "predictions" / "oof.csv")
+    assert set(answers.paths) == {p for p, s in zip(place["divided"].paths, splits, strict=True) if s != "test"}
+    assert told["closed"] == splits.count("test") and done.data["test"] is None
+    second = read_predictions(done.folder / "predictions" / "oof-2.csv")
+    each = [float((t.y_pred == t.y_true).mean()) for t in (answers, second)]
+    assert told["by_repeat"] == pytest.approx(each) and told["accuracy"] == pytest.approx(np.mean(each))
+    assert done.data["val"]["accuracy_low"] < told["accuracy"] < done.data["val"]["accuracy_high"]
+    weighted = sum(p["n"] * p["accuracy"] for p in told["parts"]) / sum(p["n"] for p in told["parts"])
+    assert weighted == pytest.approx(told["accuracy"]) and len(told["parts"]) == 6
+    page = (done.folder / "report.html").read_text(encoding="utf-8")
+    assert "held-out images" in page and "Fold by fold" in page and "still closed" in page
+    assert not (done.folder / "folds").exists() and (done.folder / "folds.csv").is_file()
+    assert (
+        crossvalidating.cross_validate(
+            place["divided"], RECIPE, tmp_path / "cv", folds=3, repeats=2, cache=place["cache"]
+        ).data["created"]
+        == done.data["created"]
+    )
+    with pytest.raises(RequestError, match="another request"):
+        crossvalidating.cross_validate(place["divided"], RECIPE, tmp_path / "cv", folds=2, cache=place["cache"])
+
+
+def test_an_interrupted_one_goes_on_with_the_folds_that_are_missing(
+    place: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[str] = []
+    real = folding.fit_part
+
+    def watched(work: Work, recipe: Recipe, part: folding.Part) -> folding.Fitted:
+        if len(fitted) == 2:
+            fitted.append("killed")
+            raise KeyboardInterrupt
+        fitted.append(part.name)
+        return real(work, recipe, part)
+
+    monkeypatch.setattr(folding, "fit_part", watched)
+    own: dict[str, Any] = {"folds": 3, "cache": place["cache"]}
+    with pytest.raises(KeyboardInterrupt):
+        crossvalidating.cross_validate(place["divided"], RECIPE, tmp_path / "cv", **own)
+    assert not (tmp_path / "cv" / "run.json").exists()
+    with pytest.raises(RequestError, match="another recipe"):
+        other = dataclasses.replace(RECIPE, head="knn")
+        crossvalidating.cross_validate(place["divided"], other, tmp_path / "cv", **own)
+    done = crossvalidating.cross_validate(place["divided"], RECIPE, tmp_path / "cv", **own)
+    assert fitted == ["r1-f1", "r1-f2", "killed", "r1-f3"]
+    monkeypatch.undo()
+    whole = crossvalidating.cross_validate(place["divided"], RECIPE, tmp_path / "whole", **own)
+    texts = [(d.folder / "predictions" / "oof.csv").read_bytes() for d in (done, whole)]
+    assert texts[0] == texts[1]
+
+
+def test_what_learns_by_epochs_is_cross_validated_too(place: dict[str, Any], tmp_path: Path) -> None:
+    catalog = place["found"].rows(p[0] in "03" for p in place["found"].paths)
+    recipe = Recipe(
+        method="scratch", backbone="lenet5", weights="random", image_size=32, settings={"epochs": 1, "batch_size": 8}
+    )
+    done = crossvalidating.cross_validate(catalog, recipe, tmp_path / "cv", folds=2, cache=place["cache"])
+    assert done.data["crossvalidation"]["images"] == len(catalog) and done.data["crossvalidation"]["closed"] == 0
+
+
+def test_intervals_widen_with_clusters_and_not_with_repeats() -> None:
+    rng = np.random.default_rng(0)
+    right = (rng.random(200) < 0.8).astype(float)
+    alone = folding.interval(right, np.arange(200))
+    pairs = folding.interval(np.repeat(right, 2), np.repeat(np.arange(200), 2))
+    assert np.subtract(*pairs[::-1]) == pytest.approx(np.subtract(*alone[::-1]), rel=0.01)
+    assert folding.interval(np.ones(50), np.arange(50))[0] == pytest.approx(0.929, abs=0.001)  # Wilson's, not [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "said"),
+    [
+        ({}, {"folds": 1}, "--folds cannot be 1"),
+        ({}, {"repeats": 0}, "--repeats cannot be 0"),
+        ({"method": "featres"}, {}, "did you mean 'features'"),
+        ({"method": "ensemble"}, {}, "may have learnt from the very images"),
+        ({"head": "logistc"}, {}, "did you mean 'logistic'"),
+    ],
+)
+def test_wrong_requests(
+    change: dict[str, Any], options: dict[str, Any], said: str, place: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        crossvalidating.cross_validate(
+            place["divided"], dataclasses.replace(RECIPE, **change), tmp_path / "x", cache=place["cache"], **options
+        )
+    assert said in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_class_that_is_too_small_is_named(place: dict[str, Any], tmp_path: Path) -> None:
+    catalog = place["found"].rows(p[0] == "0" or i in (40, 41) for i, p in enumerate(place["found"].paths))
+    assert len(catalog.classes) == 2
+    with pytest.raises(DataError, match="needs 3 of each class"):
+        crossvalidating.cross_validate(catalog, RECIPE, tmp_path / "x", cache=place["cache"])
+
+
+def test_the_arguments_come_in_either_order(place: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('backbone = "pixels"\nhead = "centroid"\n', encoding="utf-8")
+    table, recipe = str(place["folder"] / "digits.csv"), str(tmp_path / "r.toml")
+    values = []
+    for number, pair in enumerate(((table, recipe), (recipe, table))):
+        ended = CliRunner().invoke(app, ["evaluate", *pair, "--folds", "2", "-o", str(tmp_path / str(number)), "--json"])
+        assert ended.exit_code == 0, ended.stderr
+        values.append(json.loads(ended.stdout))
+    assert values[0]["accuracy"] == values[1]["accuracy"] and values[0]["n"] == values[1]["n"] > 80
+    wrong = CliRunner().invoke(app, ["evaluate", str(tmp_path / "0"), table, "--folds", "3"])
+    assert wrong.exit_code == 2 and "needs a recipe" in wrong.stderr and "recipe.toml --folds" in wrong.stderr
