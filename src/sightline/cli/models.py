@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sightline.cli import answers as said
-from sightline.cli import console, data, job, listing, options, studies, values
+from sightline.cli import console, data, job, listing, options, recipes, studies, values
 from sightline.errors import RequestError
 
 if TYPE_CHECKING:
@@ -138,10 +138,16 @@ def _find_rate(catalog: str, recipe: Recipe, out: str, device: str, as_json: boo
 def evaluate(
     subject: Annotated[
         str,
-        typer.Argument(metavar="RUN|MODEL|PREDICTIONS.csv", help="A run, a classifier, or any tool's table of probabilities."),
+        typer.Argument(
+            metavar="RUN|MODEL|PREDICTIONS.csv|RECIPE",
+            help="A run, a classifier, any tool's table of probabilities, or a recipe in TOML.",
+        ),
     ],
     catalog: options.CatalogFile,
     out: Annotated[str | None, typer.Option("-o", "--out", metavar="RUN", help="A folder for report and mistakes.")] = None,
+    folds: recipes.Folds = None,
+    repeats: recipes.Repeats = 1,
+    seed: Annotated[int | None, typer.Option(help="With a RECIPE: of the folds; else the recipe's.")] = None,
     positive: options.Positive = None,
     crops: options.Crops = None,
     code: options.Code = None,
@@ -153,11 +159,20 @@ def evaluate(
     CATALOG is any labelled set; which of its images were in training is said. A table of predictions has the columns
     path and p:CLASS for every class.
 
+    With a RECIPE it is cross-validated: every image is answered by a classifier made without it. The two arguments may come
+    in either order.
+
     \b
     Examples:
       sightline evaluate runs/pets/classifier.safetensors "new photos" -o runs/pets-new
+      sightline evaluate catalog.csv recipes/cats.toml --folds 5 --repeats 2
     """
     from sightline import journey, store
+
+    recipe, subject, catalog = recipes.sort(subject, catalog)
+    if recipe is not None:
+        return recipes.cross_validate(catalog, recipe, out, folds or recipes.FOLDS, repeats, seed, device, as_json)
+    recipes.check_alone(subject, catalog, folds=folds, repeats=repeats != 1, seed=seed is not None)
 
     with console.progress() as progress:
         run = journey.evaluate(

@@ -86,7 +86,10 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     test = _open_test(chosen, work)
     clock.lap("test")
     data = _describe(request, found, plan, climbed, chosen, test)
-    data |= _look(chosen, test, usable, folder, say)
+    data |= {
+        **_look(chosen, test, usable, folder, say),
+        "crossvalidate": folders.crossvalidate(folder / "catalog.csv", folder, test),
+    }
     data |= folders.write_candidate(folder, chosen, found.catalog, test)
     for split, answers in (("val", chosen.val), ("test", test)):
         folders.write_curves(folder, split, answers, data[split], data["threshold"]["by"])

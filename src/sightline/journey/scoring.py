@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from sightline.journey.gather import open_photos
 from sightline.journey.request import slug
 from sightline.records import Catalog, Predictions, Progress, Run, silent
 from sightline.store import Cache, digest, write_text
+from sightline.training import methods
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,20 @@ def answers_of(
         hint = f"the classes are {', '.join(answers.classes[:8])}"
         raise DataError(f"no image of {name} has a class that {subject} knows", hint)
     return Answered(answers, rows, labelled, scored, unlabelled, model)
+
+
+def in_order(first: str, second: str) -> tuple[str, str]:
+    """(subject, catalog) of two names in whichever order they came; as they are where both or neither could be a subject."""
+    return (second, first) if _is_subject(second) and not _is_subject(first) else (first, second)
+
+
+def _is_subject(name: str) -> bool:
+    """Whether something is a run, a classifier or a table of predictions."""
+    path = Path(name)
+    if path.suffix.lower() == ".csv" and path.is_file():
+        with open(path, encoding="utf-8-sig", errors="replace", newline="") as text:
+            return any(column.startswith("p:") for column in next(csv.reader(text), []))
+    return path.suffix.lower() == ".safetensors" or (path / "run.json").is_file()
 
 
 def _table_of(subject: Path) -> Path | None:
@@ -174,6 +190,9 @@ def evaluate(
         card = model.card
         data |= {"method": card.method, "backbone": card.backbone.name, "head": card.head, "precision": dict(card.precision)}
         data["crops"] = card.crops if crops is None else crops
+        if card.method in methods.METHODS and not card.members and not methods.sources(card.recipe):
+            write_text(folder / "recipe.toml", folders.toml(card.recipe))
+            data["crossvalidate"] = folders.crossvalidate(folder / "catalog.csv", folder, answers)
         if not (card.backbone.source == "user" and code is None):
             data["explanations"] = gallery.write_explanations(
                 folder, model, rows, answers, cache=cache, device=device, seed=0, progress=progress
