@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from scipy.stats import binomtest
 from sklearn import metrics
 
 from sightline import evaluation
+from sightline.evaluation.ranking import rankings
+from sightline.evaluation.sample import sampled
+from sightline.evaluation.tallies import _counter
 from sightline.records import Predictions
 
 
@@ -51,12 +55,90 @@ def test_scores_are_scikit_learns(p: Predictions) -> None:
         assert same(s["log_loss"], metrics.log_loss(y, p.probs, labels=list(range(k))))
         assert s["confusion"] == metrics.confusion_matrix(y, pred, labels=range(k)).tolist()
         parts = metrics.precision_recall_fscore_support(y, pred, labels=range(k), zero_division=np.nan)
+        check_summaries(s, p)
     for c, name in enumerate(p.classes):
         row = s["per_class"][name]
         for key, theirs in zip(("precision", "recall", "f1", "n"), (part[c] for part in parts), strict=True):
             assert (
                 (row[key] is None and f"per_class.{name}.{key}" in s["reasons"]) if np.isnan(theirs) else same(row[key], theirs)
             )
+
+
+def check_summaries(s: dict[str, Any], p: Predictions) -> None:
+    """Averages over classes, agreement, losses and top-k; what scikit-learn calls 0 or NaN is None with a reason."""
+    y, pred, k, classes = p.y_true, p.y_pred, len(p.classes), range(len(p.classes))
+    for key, average in (("macro", "macro"), ("weighted", "weighted")):
+        theirs = metrics.precision_score(y, pred, labels=classes, average=average, zero_division=np.nan)
+        ours = s[f"{key}_precision"]
+        if key == "weighted" and not np.isin(pred, y).any():  # where all weights are 0, scikit-learn gives 0
+            assert ours is None and s["reasons"]["weighted_precision"]
+        else:
+            assert ours is None if np.isnan(theirs) else same(ours, theirs)
+    assert same(s["weighted_f1"], metrics.f1_score(y, pred, average="weighted", zero_division=np.nan))
+    constant = len(set(y.tolist())) == 1 or len(set(pred.tolist())) == 1
+    assert (
+        s["mcc"] is None and "one class" in s["reasons"]["mcc"]
+        if constant
+        else same(s["mcc"], metrics.matthews_corrcoef(y, pred))
+    )
+    kappa = metrics.cohen_kappa_score(y, pred)
+    assert s["kappa"] is None if np.isnan(kappa) else same(s["kappa"], kappa)
+    assert same(
+        s["brier"],
+        metrics.brier_score_loss(
+            y if k > 2 else y == 1, p.probs if k > 2 else p.probs[:, 1], labels=None if k == 2 else classes
+        ),
+    )
+    for name, c in zip(p.classes, classes, strict=True):
+        matrix = metrics.confusion_matrix(y == c, pred == c, labels=[False, True])
+        theirs, ours = matrix[0, 0] / max(matrix[0].sum(), 1), s["per_class"][name]["specificity"]
+        assert same(ours, theirs) if matrix[0].sum() else ours is None
+        area = s["per_class"][name]["pr_auc"]
+        if 0 < (y == c).sum() < len(y):
+            assert same(area, metrics.average_precision_score(y == c, p.probs[:, c]))
+        else:
+            assert area is None and f"per_class.{name}.pr_auc" in s["reasons"]
+
+
+@given(predicted(), st.integers(1, 4))
+@settings(max_examples=60, deadline=None)
+def test_the_likeliest_few_are_scikit_learns(p: Predictions, top: int) -> None:
+    k = len(p.classes)
+    ours = evaluation.score(p, top=top)[f"top_{top}"]
+    if top >= k:
+        assert ours is None
+    elif k > 2:  # of equal probabilities scikit-learn takes the last class first, we the first, as in the answer
+        theirs = metrics.top_k_accuracy_score(k - 1 - p.y_true, p.probs[:, ::-1], k=top, labels=range(k))
+        assert same(ours, theirs)
+
+
+@given(predicted(classes=2))
+@settings(max_examples=100, deadline=None)
+def test_precision_recall_curve_is_scikit_learns_to_the_point(p: Predictions) -> None:
+    y, scores = p.y_true == 1, p.probs[:, 1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = metrics.precision_recall_curve(y, scores)
+    ours = evaluation.precision_recall_curve(y, scores)
+    for i, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        if y.any() or i != 1:
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
+    ours_ap = evaluation.average_precision(y, scores)
+    assert ours_ap is None if y.all() or not y.any() else same(ours_ap, metrics.average_precision_score(y, scores))
+
+
+@given(predicted(), st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_numbers_from_how_often_each_image_is_drawn_are_those_of_the_copied_images(p: Predictions, seed: int) -> None:
+    sample = sampled(p)
+    weights = np.random.default_rng(seed).integers(0, 3, (1, len(sample))).astype(np.float64)
+    if not weights.sum():
+        return
+    rows = np.repeat(np.arange(len(sample)), weights[0].astype(int))
+    copied = sampled(Predictions(("",) * len(rows), p.classes, sample.y[rows], sample.probs[rows]), sample.positive)
+    counted, told = (_counter(s, 5, rankings(s))(w) for s, w in ((sample, weights), (copied, np.ones((1, len(rows))))))
+    for name, metric in [*evaluation.METRICS.items(), *evaluation.CLASS_METRICS.items()]:
+        np.testing.assert_allclose(metric.value(counted, sample), metric.value(told, copied), atol=1e-12, err_msg=name)
 
 
 @given(predicted())
