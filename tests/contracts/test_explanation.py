@@ -5,14 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from sightline import engine, heads, networks
-from sightline.errors import RequestError
-from sightline.explanation import METHODS, contrast, explain, gradcam_linear, gradcam_tail, to_grid
-from sightline.records import Head
+from sightline.errors import RequestError, SightlineError
+from sightline.explanation import METHODS, contrast, explain, gradcam_linear, gradcam_tail, gradients, to_grid
+from sightline.explanation.layers import borrowed
+from sightline.records import Explanation, Head
 from sightline.store import Cache
 
 BACKBONES = {
@@ -24,6 +28,7 @@ BACKBONES = {
     "the image itself": ("pixels", 16, "flatten"),
 }
 MEAN_TAILS = {"mean tail"}
+ON_PIXELS = {"mean tail", "tokens", "the image itself"}
 KINDS = [k for k in heads.HEADS if k != "constant"]
 CLASSES = ("one", "two", "three")
 IMAGES = 18
@@ -42,6 +47,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
     yield Cache(tmp_path_factory.mktemp("explanation"))
     made.cache_clear()
     fitted.cache_clear()
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few samples: what is tested here does not depend on how many."""
+    monkeypatch.setattr(gradients, "STRETCHES", 1)
+    monkeypatch.setattr(gradients, "POINTS", 2)
+    monkeypatch.setattr(gradients, "SAMPLES", 2)
+    monkeypatch.setattr(gradients, "WINDOW", 2)
 
 
 @functools.cache
@@ -66,30 +80,82 @@ def fitted(kind: str, which: str, cache: Cache) -> Head:
     return heads.fit(kind, features, rows % 3, 3, folds=folds, refit=True, settings=small.get(kind, {}), seed=0).head
 
 
+BOX = (0.0, 0.0, 9.0, 9.0)
+
+
+def asked(case: Case, head: Head, rows: slice, with_maps: bool = False, **rest: Any) -> list[Explanation]:
+    """Two images for two classes, or one of them."""
+    shown = (["a", "b"][rows], [1, 2][rows], CLASSES, [BOX, BOX][rows])
+    maps = case.maps[rows] if with_maps else None
+    return explain(case.session, head, case.images[rows], *shown, maps=maps, **rest)
+
+
+def refused(method: str, head: Head, case: Case) -> bool:
+    """Whether a method cannot explain this head on this backbone."""
+    takes = {"any": True, "gradient": heads.layers(head) is not None, "linear": heads.linear(head) is not None}
+    backbone = case.session.backbone
+    fits = {"contribution": backbone.pool == "flatten", "patches": backbone.layout == "tokens"}
+    return not takes[METHODS[method].heads] or not fits.get(method, True)
+
+
 @pytest.mark.parametrize("which", BACKBONES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_on_every_head_and_map(method: str, kind: str, which: str, cache: Cache) -> None:
+def test_every_method_on_every_head_and_map(method: str, kind: str, which: str, cache: Cache, few: None) -> None:
     case, head = made(which, cache), fitted(kind, which, cache)
-    paths, boxes = ["a", "b"], [(0.0, 0.0, 9.0, 9.0)] * 2
-
-    def ask(rows: slice) -> list[np.ndarray]:
-        shown = (paths[rows], [1, 2][rows], CLASSES, boxes[rows])
-        found = explain(case.session, head, case.images[rows], *shown, method=method, maps=case.maps[rows])
-        assert all(e.method == method and e.target == CLASSES[t] for e, t in zip(found, [1, 2][rows], strict=True))
-        return [e.heat for e in found]
-
-    linear, flat = heads.linear(head) is not None, case.session.backbone.pool == "flatten"
-    if (method != "masks" and not linear) or (method == "contribution" and not flat):
-        with pytest.raises(RequestError):
-            ask(slice(0, 2))
+    if METHODS[method].needs == "pixels" and which not in ON_PIXELS:
         return
-    heat = ask(slice(0, 2))
-    _, height, width = case.session.backbone.map_shape or (0, 0, 0)
-    for one in heat:
-        assert one.dtype == np.float32 and np.isfinite(one).all()
-        assert one.shape[0] <= height and one.shape[1] <= width
-    np.testing.assert_array_equal(heat[1], ask(slice(1, 2))[0], err_msg="alone, in a batch, a second time")
+    if refused(method, head, case):
+        with pytest.raises(RequestError) as told:
+            asked(case, head, slice(0, 2), method=method)
+        assert told.value.hint
+        return
+    on_map = METHODS[method].needs == "map"
+    found = asked(case, head, slice(0, 2), on_map, method=method)
+    size = case.session.backbone.preprocess.size
+    limit = (case.session.backbone.map_shape or (0, 0, 0))[1:] if on_map else size
+    for one, target in zip(found, (1, 2), strict=True):
+        assert (one.method, one.target, one.contrast, one.box) == (method, CLASSES[target], "", BOX)
+        assert one.heat.dtype == np.float32 and one.heat.flags["C_CONTIGUOUS"] and np.isfinite(one.heat).all()
+        assert np.less_equal(one.heat.shape, limit).all() if on_map else one.heat.shape == limit
+        if not METHODS[method].signed:
+            assert one.heat.min() >= 0 and one.neutral == 0
+        assert (one.missed is not None) == (method == "integrated-gradients")
+    again = asked(case, head, slice(1, 2), on_map, method=method)[0]
+    np.testing.assert_array_equal(found[1].heat, again.heat, err_msg="alone, in a batch, a second time")
+    if on_map and kind in ("logistic", "forest"):  # the map itself may differ in its last bits with the batch
+        own = asked(case, head, slice(1, 2), method=method)[0].heat
+        np.testing.assert_allclose(own, again.heat, atol=1e-4 * np.abs(again.heat).max())
+
+
+@pytest.mark.parametrize("kind", ["logistic", "mlp", "forest"])
+@pytest.mark.parametrize("which", ["mean tail", "tokens"])
+def test_one_class_against_another(kind: str, which: str, cache: Cache, few: None) -> None:
+    """The heat for a against b is the opposite of that for b against a, where the method has a sign."""
+    case, head = made(which, cache), fitted(kind, which, cache)
+    for method in METHODS:
+        if refused(method, head, case) or method in ("activation", "gradcam++"):
+            continue
+        one = asked(case, head, slice(0, 1), method=method, contrast=[2])[0]
+        assert one.contrast == "three"
+        shown = (["a"], [2], CLASSES, [BOX])
+        other = explain(case.session, head, case.images[:1], *shown, method=method, contrast=[1])[0]
+        scale = np.abs(one.heat).max()
+        expected = -other.heat if METHODS[method].signed else other.heat
+        np.testing.assert_allclose(one.heat, expected, atol=1e-4 * scale + 1e-9, err_msg=method)
+        if method != "occlusion" and kind == "logistic":
+            assert np.abs(one.heat - asked(case, head, slice(0, 1), method=method)[0].heat).max() > 1e-3 * scale, method
+    with pytest.raises(RequestError, match="against itself"):
+        asked(case, head, slice(0, 1), contrast=[1])
+    with pytest.raises(RequestError, match="class 7"):
+        asked(case, head, slice(0, 1), contrast=[7])
+
+
+def test_the_seed_decides_what_is_drawn(cache: Cache, few: None) -> None:
+    case, head = made("mean tail", cache), fitted("logistic", "mean tail", cache)
+    for method in ("masks", "smoothgrad"):
+        one, other = (asked(case, head, slice(0, 1), method=method, seed=seed)[0].heat for seed in (0, 1))
+        assert np.abs(one - other).max() > 0, method
 
 
 @pytest.mark.parametrize("which", BACKBONES)
@@ -109,16 +175,76 @@ def test_where_the_tail_is_a_mean_the_closed_form_is_the_gradient_s(which: str, 
         assert difference > 1e-3 * scale, "a tail that is more than a mean has another gradient"
 
 
-@pytest.mark.parametrize("which", ["tail with a layer", "tokens"])
-def test_the_network_is_left_as_it_was(which: str, cache: Cache) -> None:
+def state(network: nn.Module) -> list[Any]:
+    """Everything that an explanation could leave behind."""
+    weights = [(n, v.clone()) for n, v in network.state_dict().items()]
+    flags = [(p.requires_grad, None if p.grad is None else p.grad.clone()) for p in network.parameters()]
+    hooks = [(m.training, len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in network.modules()]
+    return [weights, flags, hooks, torch.is_grad_enabled()]
+
+
+def same(one: list[Any], other: list[Any]) -> bool:
+    """Whether two states are bitwise equal."""
+    weights = all(a == b and torch.equal(v, w) for (a, v), (b, w) in zip(one[0], other[0], strict=True))
+    flags = all(
+        f == g and ((v is None) == (w is None)) and (v is None or torch.equal(v, w))
+        for (f, v), (g, w) in zip(one[1], other[1], strict=True)
+    )
+    return weights and flags and one[2:] == other[2:]
+
+
+def test_a_borrowed_network_gets_its_mode_and_gradients_back() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout())
+    net.train()
+    net[1].eval()
+    net[0].weight.grad = torch.ones_like(net[0].weight)
+    net[0].bias.requires_grad_(False)
+    before = state(net)
+    with pytest.raises(RuntimeError, match="inside"), torch.no_grad(), borrowed(net):
+        assert not any(m.training for m in net.modules()) and not any(p.requires_grad for p in net.parameters())
+        assert torch.is_grad_enabled()
+        net[0].weight.grad = None
+        raise RuntimeError("inside")
+    assert same(before, state(net))
+    with borrowed(net):
+        net[0].weight.grad = None
+    assert same(before, state(net))
+
+
+@pytest.mark.parametrize("which", ["mean tail", "tail with a layer", "tokens"])
+def test_the_network_is_left_as_it_was_also_after_an_error(which: str, cache: Cache, few: None) -> None:
     case, head = made(which, cache), fitted("logistic", which, cache)
-    network = case.session._network()
-    before = {k: v.clone() for k, v in network.state_dict().items()}
-    flags = [(p.requires_grad, p.grad) for p in network.parameters()]
-    explain(case.session, head, case.images[:1], ["a"], [0], CLASSES, [(0.0, 0.0, 9.0, 9.0)], method="gradcam")
-    broken = np.full_like(case.maps[:1], np.nan)
-    with pytest.raises(Exception, match="not finite"):
-        explain(case.session, head, case.images[:1], ["a"], [0], CLASSES, [(0.0, 0.0, 9.0, 9.0)], maps=broken)
-    assert not any(m.training or m._forward_hooks or m._backward_hooks for m in network.modules())
-    assert [(p.requires_grad, p.grad) for p in network.parameters()] == flags
-    assert all(bool((v == before[k]).all()) for k, v in network.state_dict().items())
+    network = case.session.network()
+    names = [n for n, _ in network.net.named_modules()]
+    layer = "blocks.5" if which == "tokens" else "layer3" if which == "mean tail" else "blocks.2"
+    assert layer in names
+    first, middle = next(network.parameters()), network.net.get_submodule(layer)
+    first.grad = torch.ones_like(first)
+    before = state(network)
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("it failed inside")
+
+    try:
+        for method, record in METHODS.items():
+            if refused(method, head, case):
+                continue
+            asked(case, head, slice(0, 1), method=method)
+            assert same(before, state(network)), method
+            if record.needs == "map" and method != "contribution":
+                asked(case, head, slice(0, 1), method=method, layer=layer)
+                assert same(before, state(network)), f"{method} at {layer}"
+            for place in (middle, network.net.get_submodule(layer)):
+                handle = place.register_forward_hook(broken)
+                hooked = state(network)
+                arguments = {"layer": layer} if record.needs == "map" else {}
+                if method != "occlusion":  # it asks the converted network
+                    with pytest.raises(RuntimeError, match="failed inside"):
+                        asked(case, head, slice(0, 1), method=method, **arguments)
+                assert same(hooked, state(network)), f"{method} after an error"
+                handle.remove()
+        with pytest.raises(SightlineError, match="not finite"):
+            explain(case.session, head, case.images[:1], ["a"], [0], CLASSES, [BOX], maps=np.full_like(case.maps[:1], np.nan))
+        assert same(before, state(network))
+    finally:
+        first.grad = None

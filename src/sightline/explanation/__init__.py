@@ -2,6 +2,7 @@
 
 from sightline.explanation.activation import ChannelMaps, channel_maps
 from sightline.explanation.gradcam import contrast, contribution, gradcam_linear, gradcam_plus_plus, gradcam_tail, hirescam
+from sightline.explanation.looks import explain_crops
 from sightline.explanation.maps import to_grid
 from sightline.explanation.masks import cell_masks
 from sightline.explanation.members import combine
@@ -19,6 +20,7 @@ __all__ = [
     "contrast",
     "contribution",
     "explain",
+    "explain_crops",
     "gradcam_linear",
     "gradcam_plus_plus",
     "gradcam_tail",

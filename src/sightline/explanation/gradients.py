@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,11 +22,12 @@ SAMPLES = 32
 """Noisy copies that SmoothGrad averages over."""
 NOISE = 0.15
 """Their noise: its standard deviation as a share of the range of the image's values."""
-STEPS = (32, 64, 128, 256)
-"""Points on the way from the baseline to the image, more where fewer leave too much unexplained."""
+POINTS = 16
+"""Points on each stretch of the way from the baseline to the image."""
+STRETCHES = 96
+"""Into how many stretches the way is cut at most."""
 COMPLETE = 0.005
-"""The share of the score's difference that integrated gradients may miss before more points are taken."""
-_INNER = 8
+"""The share of the score's difference that integrated gradients may miss before a stretch is halved."""
 WINDOW = 8
 """The covering square's side is the image's divided by this; it moves by half of it."""
 
@@ -133,7 +135,9 @@ def integrated_gradients(subject: Subject) -> tuple[np.ndarray, float]:
     """Gradients collected on the straight way from a baseline to the image, times that way, summed over channels.
 
     The baseline is the mean colour, the network's zero (black where the image itself is the network). The heat adds up to the
-    score's difference between image and baseline; more points are taken while it misses more than `COMPLETE` of it.
+    score's difference between image and baseline. A stretch of the way that misses its own difference most is halved, until all
+    together miss less than `COMPLETE` of the whole: a layer norm turns most of the score within a thousandth of the way from
+    an even colour, where points at even distances miss all of it.
 
     Source: Sundararajan et al., Axiomatic Attribution for Deep Networks (2017), eq. 1, by Gauss-Legendre quadrature.
 
@@ -143,16 +147,47 @@ def integrated_gradients(subject: Subject) -> tuple[np.ndarray, float]:
     import torch
 
     with _asked(subject) as (attr, score, x):
-        method, start = attr.IntegratedGradients(score), torch.zeros_like(x)
-        with torch.no_grad():
-            change = float((score(x) - score(start))[0])
-        for steps in STEPS:
-            found = method.attribute(x, start, n_steps=steps, method="gausslegendre", internal_batch_size=_INNER)
-            total = float(found.detach().double().sum())
-            missed = abs(total - change) / abs(change) if change else float(total != 0)
-            if missed <= COMPLETE:
-                break
-        return np.asarray(_numbers(found).sum(axis=0)), missed
+        method, way = attr.IntegratedGradients(score), x.detach()
+
+        def at(share: float) -> float:
+            with torch.no_grad():
+                return float(score(way * share)[0])
+
+        def stretch(low: float, high: float, first: float, last: float) -> _Stretch:
+            found = method.attribute(way * high, way * low, n_steps=POINTS, method="gausslegendre", internal_batch_size=POINTS)
+            heat = found.detach()[0].double().sum(dim=0).cpu().numpy()
+            return _Stretch(abs(float(heat.sum()) - (last - first)), low, high, first, last, heat)
+
+        start, end = at(0.0), at(1.0)
+        parts = [stretch(0.0, 1.0, start, end)]
+        while len(parts) < STRETCHES and sum(p.missed for p in parts) > COMPLETE * abs(end - start):
+            worst = parts.pop(max(range(len(parts)), key=lambda i: parts[i].missed))
+            middle = (worst.low + worst.high) / 2
+            between = at(middle)
+            parts.append(stretch(worst.low, middle, worst.first, between))
+            parts.append(stretch(middle, worst.high, between, worst.last))
+        total = np.sum([p.heat for p in parts], axis=0)
+        missed = abs(float(total.sum()) - (end - start))
+        return total.astype(np.float32), missed / abs(end - start) if end != start else float(missed > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Integrated gradients over one stretch of the way.
+
+    Args:
+        missed: By how much its heat misses the score's difference over it.
+        low, high: Where it begins and ends, as shares of the way.
+        first, last: The score there.
+        heat: float64 (h, w).
+    """
+
+    missed: float
+    low: float
+    high: float
+    first: float
+    last: float
+    heat: np.ndarray
 
 
 def occlusion(subject: Subject) -> np.ndarray:

@@ -16,14 +16,14 @@ def combine(found: Sequence[Explanation], shares: Sequence[float]) -> Explanatio
     is divided by its temperature and multiplied by its weight. That is exact for the weighted mean of the members' calibrated
     log odds; the ensemble's answer is the mean of their probabilities, which follows it where members agree. Grids and parts of
     the image that members see may differ: each cell's heat is spread evenly over its area, and what a member does not see is
-    undecided for it.
+    undecided for it. The sum of heats without a sign is no heat of the sum: it bounds it from above.
 
     Args:
         found: One explanation per member, of the same image and class.
         shares: Weight divided by temperature, of each.
 
     Returns:
-        On as fine a grid as the finest member's, over all that any member sees.
+        On cells as small as the finest member's, over all that any member sees.
 
     Example:
         >>> one = Explanation("a.jpg", "cat", "gradcam", "", np.ones((2, 2), np.float32), (0, 0, 8, 8))
@@ -31,9 +31,10 @@ def combine(found: Sequence[Explanation], shares: Sequence[float]) -> Explanatio
         >>> combine([one, other], [0.5, 0.25]).heat.tolist()
         [[0.75, 0.75], [0.75, 0.75]]
     """
-    rows, columns = (max(e.heat.shape[axis] for e in found) for axis in (0, 1))
     top, left = (min(e.box[axis] for e in found) for axis in (0, 1))
     bottom, right = (max(e.box[axis] + e.box[axis + 2] for e in found) for axis in (0, 1))
+    rows = round((bottom - top) / min(e.box[2] / e.heat.shape[0] for e in found))
+    columns = round((right - left) / min(e.box[3] / e.heat.shape[1] for e in found))
     total = np.zeros((rows, columns))
     for item, share in zip(found, shares, strict=True):
         heat = item.heat.astype(np.float64) - item.neutral
@@ -44,7 +45,8 @@ def combine(found: Sequence[Explanation], shares: Sequence[float]) -> Explanatio
     layers = "; ".join(dict.fromkeys(e.layer for e in found))
     box = (top, left, bottom - top, right - left)
     where = f"sum over {len(found)} members: {layers}"
-    return Explanation(found[0].path, found[0].target, methods, where, total.astype(np.float32), box)
+    heat, contrast = total.astype(np.float32), found[0].contrast
+    return Explanation(found[0].path, found[0].target, methods, where, heat, box, contrast=contrast)
 
 
 def _spread(cells: int, whole: tuple[float, float], count: int, part: tuple[float, float]) -> np.ndarray:
