@@ -125,25 +125,24 @@ def _counter(sample: Sample, top: int, ranked: list[Ranking]) -> Callable[[np.nd
     right = sample.y == sample.y_pred
     loss, squares = losses(sample)
     sure = sample.probs[np.arange(n), sample.y_pred]
-    values = np.zeros((n, CALIBRATION_BINS + 3))
-    values[np.arange(n), bins_of(sure)] = right - sure
-    values[:, -3], values[:, -2] = loss, squares
-    values[:, -1] = ranks(sample.probs, sample.y) < top if k > top else np.nan
+    gap = right - sure
+    near = (ranks(sample.probs, sample.y) < top) if k > top else np.full(n, np.nan)
+    near = near.astype(np.float64)
+    by_bin = Sums(bins_of(sure), CALIBRATION_BINS)
     by_label, by_answer, by_hit = (Sums(sample.y, k), Sums(sample.y_pred, k), Sums(np.where(right, sample.y, k), k + 1))
     column = sample.column
 
     def count(weights: np.ndarray) -> Tally:
-        summed = weights @ values
         nothing = np.full(len(weights), np.nan)
         curves = np.array([r.scores(weights) for r in ranked]).reshape(len(ranked), 3, len(weights))
         return Tally(
             n=by_label(weights),
             answered=by_answer(weights),
             hits=by_hit(weights)[:, :k],
-            top=summed[:, -1],
-            loss=summed[:, -3],
-            squares=summed[:, -2],
-            gaps=summed[:, :-3],
+            top=np.einsum("bn,n->b", weights, near),  # a matrix product would start threads that wait for each other
+            loss=np.einsum("bn,n->b", weights, loss),
+            squares=np.einsum("bn,n->b", weights, squares),
+            gaps=by_bin(weights * gap),
             precision=curves[:, 0].T,
             eer=curves[column, 1] if len(curves) and column is not None else nothing,
             area=curves[:, 2].T,
