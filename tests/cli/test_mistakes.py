@@ -1,0 +1,169 @@
+"""What `predict` says of its own answers, and `mistakes` by pair, slice and column, of a run, a classifier and a table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from sightline import catalog as catalogs
+from sightline import classifier, journey
+from sightline.cli.app import app
+from sightline.records import Recipe, Run
+from sightline.store import Cache
+
+from ..conftest import write_few_digits
+
+RECIPE = Recipe(backbone="pixels", head="logistic")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Digits, a run on them, and other digits of which those by the camera `phone` are dark and hard to read."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    digits = write_few_digits(folder / "digits", 30)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIGHTLINE_LEDGER", str(folder / "ledger"))
+        patch.setenv("SIGHTLINE_CACHE", str(folder / "cache"))
+        journey.train(catalogs.scan(digits), RECIPE, folder / "run", cache=Cache())
+    random, rows = np.random.default_rng(0), []
+    for number, file in enumerate(sorted(write_few_digits(folder / "more", 60).glob("*/*.png"))):
+        dark = number % 5 == 0
+        if dark:
+            pixels = np.asarray(Image.open(file).convert("L")).astype(float) * 0.2
+            pixels += random.normal(0, 12, pixels.shape)
+            Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(file)
+        camera = "phone" if dark else ("canon", "nikon")[number % 2]
+        rows.append((f"more/{file.parent.name}/{file.name}", file.parent.name, camera, str(number)))
+    with open(folder / "more.csv", "w", newline="", encoding="utf-8") as text:
+        csv.writer(text, lineterminator="\n").writerows([("path", "label", "camera", "shot"), *rows])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _ledger(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGHTLINE_LEDGER", str(place / "ledger"))
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(place / "cache"))
+
+
+def asked(*arguments: object) -> list[dict[str, object]]:
+    ended = CliRunner().invoke(app, [*map(str, arguments), "--json"])
+    assert ended.exit_code == 0, ended.output
+    found: list[dict[str, object]] = json.loads(ended.stdout)
+    return found
+
+
+def refused(*arguments: object) -> str:
+    ended = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert ended.exit_code == 2 and "Traceback" not in ended.output
+    return " ".join(ended.output.split())
+
+
+def test_predict_says_what_it_leaves_open(place: Path) -> None:
+    plain = asked("predict", place / "run", place / "digits" / "3")
+    assert all({"path", "label", "probability", "probabilities", "unsure", "unlike", "unlike_bar"} == set(row) for row in plain)
+    wide = asked("predict", place / "run", place / "digits" / "3", "--sets", 0.99)
+    narrow = asked("predict", place / "run", place / "digits" / "3", "--sets", 0.5)
+    assert all(set(n["set"]) <= set(w["set"]) for n, w in zip(narrow, wide, strict=True))  # type: ignore[call-overload]
+    assert sum(len(w["set"]) for w in wide) > sum(len(n["set"]) for n in narrow)  # type: ignore[arg-type]
+    assert wide[0]["coverage"] == 0.99
+    for row in wide:
+        if row["set"] == [row["label"]]:
+            assert row["unsure"] is False
+        probabilities: dict[str, float] = row["probabilities"]  # type: ignore[assignment]
+        assert row["set"] == sorted(row["set"], key=lambda c: -probabilities[c])  # type: ignore[call-overload]
+
+
+def test_what_is_no_digit_is_marked(place: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (32, 32), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    (row,) = asked("predict", place / "run", tmp_path / "noise.png")
+    assert row["unlike"] > row["unlike_bar"]  # type: ignore[operator]
+    shown = CliRunner().invoke(app, ["predict", str(place / "run"), str(tmp_path / "noise.png"), "--sets", "0.9"]).output
+    assert "unlike training" in shown and "the answer means little" in shown and "set" in shown
+
+
+def test_a_promise_that_cannot_be_kept_is_refused(place: Path) -> None:
+    some = place / "digits" / "3"
+    images = classifier.load(place / "run").card.limits.images
+    said = refused("predict", place / "run", some, "--sets", "0.9999")
+    assert f"this classifier has {images}" in said and "--sets 0.99" in said
+    assert "cannot promise 95" in refused("predict", place / "run", some, "--sets", "95")
+
+
+def test_a_run_s_own_mistakes_in_every_order(place: Path) -> None:
+    run = Run.load(place / "run")
+    by_confidence = asked("mistakes", place / "run")
+    assert by_confidence == run.data["mistakes"] and by_confidence
+    assert {"path", "label", "predicted", "probability", "nearest"} <= set(by_confidence[0])
+    probability = [row["probability"] for row in by_confidence]
+    assert probability == sorted(probability, reverse=True)  # type: ignore[type-var]
+    pairs = asked("mistakes", place / "run", "--by", "pair")
+    assert sum(p["n"] for p in pairs) == len(by_confidence)  # type: ignore[misc]
+    assert sorted(path for p in pairs for path in p["paths"]) == sorted(m["path"] for m in by_confidence)  # type: ignore
+    slices = asked("mistakes", place / "run", "--by", "slice")
+    assert slices == run.data["slices"]
+    assert {"brightness", "contrast", "sharpness"} <= {s["column"] for s in slices}
+    assert all(s["column"] == "sharpness" for s in asked("mistakes", place / "run", "--by", "sharpness"))
+    assert CliRunner().invoke(app, ["mistakes", str(place / "run"), "--by", "slice"]).output.startswith("slice")
+
+
+def test_a_mistake_is_never_its_own_neighbour(place: Path) -> None:
+    run = Run.load(place / "run")
+    learnt = set(catalogs.load(place / "run" / "catalog.csv").paths)
+    for row in run.data["mistakes"]:
+        near = row["nearest"]
+        assert len(near) == 3 and row["path"] not in {n["path"] for n in near}
+        assert {n["path"] for n in near} <= learnt
+        assert [n["distance"] for n in near] == sorted(n["distance"] for n in near)
+        assert (run.folder / row["thumbnail"]).is_file()
+
+
+def test_a_planted_slice_is_found_by_its_column_and_its_brightness(place: Path) -> None:
+    for subject in (place / "run", place / "run" / "classifier.safetensors"):
+        rows = asked("mistakes", subject, place / "more.csv", "--by", "slice")
+        worse = [row for row in rows if row["worse"]]
+        assert worse[0]["value"] == "phone" or worse[0]["column"] == "brightness"
+        assert {"camera", "brightness"} <= {row["column"] for row in worse}
+        assert "shot" not in {row["column"] for row in worse}
+    column = asked("mistakes", place / "run", place / "more.csv", "--by", "camera")
+    assert [row["value"] for row in column if row["worse"]] == ["phone"] and len(column) == 3
+
+
+@pytest.mark.parametrize("leaked", [True, False])
+def test_evaluate_measures_the_promise_where_it_can(place: Path, tmp_path: Path, leaked: bool) -> None:
+    found = catalogs.scan(place / "more")
+    seen = classifier.load(place / "run").was_trained_on(found.column("content"))
+    kept = np.flatnonzero(seen if leaked else ~seen)[::6]
+    catalogs.save(found.rows(np.isin(np.arange(len(found)), kept).tolist()), tmp_path / "some.csv")
+    out = tmp_path / "e"
+    told = CliRunner().invoke(app, ["evaluate", str(place / "run"), str(tmp_path / "some.csv"), "-o", str(out), "--json"])
+    value, data = json.loads(told.stdout), Run.load(out).data
+    if leaked:  # what it was made with cannot judge it
+        assert data["in_training"] == len(kept) and value["limits"] is None and "limits" not in data
+        return
+    assert value["limits"] == data["limits"] and value["limits"]["sets"]["n"] == value["n"] == len(kept)
+    assert 0.3 < value["limits"]["sets"]["covered"] <= 1 and len(value["limits"]["sets"]["per_class"]) == 10
+    assert data["mistakes"][0]["nearest"] and data["slices"]
+
+
+def test_a_table_of_any_tool(place: Path) -> None:
+    table = place / "run" / "predictions" / "val.csv"
+    alone = asked("mistakes", table)
+    assert [row["path"] for row in alone] == [row["path"] for row in Run.load(place / "run").data["mistakes"]]
+    assert asked("mistakes", table, "--by", "pair")
+    assert "name the labelled CATALOG" in refused("mistakes", table, "--by", "slice")
+    assert asked("mistakes", table, place / "digits", "--by", "slice")
+
+
+def test_what_cannot_be_listed_is_said(place: Path, tmp_path: Path) -> None:
+    assert "did you mean 'brightness'" in refused("mistakes", place / "run", "--by", "brightnes")
+    assert "has scored nothing" in refused("mistakes", place / "run" / "classifier.safetensors")
+    assert "nowhere" in refused("mistakes", tmp_path / "nowhere")
+    (tmp_path / "bare.csv").write_text("path,p:a,p:b\nx.png,0.4,0.6\n", encoding="utf-8")
+    assert "has no labels" in refused("mistakes", tmp_path / "bare.csv")
