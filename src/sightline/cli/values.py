@@ -55,7 +55,7 @@ def of_evaluation(run: Run) -> dict[str, Any]:
     """`evaluate`: the scores of what was scored; an undefined one is null, and `reasons` says why."""
     data = run.data
     told = {"run": str(run.folder), "split": data.get("scored", "test"), **_pick(data.get("test") or {}, _SCORES)}
-    told["in_training"] = data.get("in_training")
+    told |= {"in_training": data.get("in_training"), "limits": data.get("limits")}
     told["test_without_leaks"] = _pick(data.get("test_without_leaks"), _RUN_TEST)
     return told
 
