@@ -80,7 +80,8 @@ def test_every_command_in_the_documents_exists_and_has_its_options() -> None:
 
 def test_every_documented_option_exists() -> None:
     shown = "".join(
-        help_text(name) for name in ("run", "split", "predict", "explain", "augment", "train", "tune", "evaluate", "compare")
+        help_text(name)
+        for name in ("run", "split", "predict", "explain", "augment", "train", "tune", "evaluate", "compare", "mistakes")
     )
     for option in set(re.findall(r"`(--[a-z-]+)", JOURNEY)):
         assert f"{option}" in shown, option
