@@ -151,8 +151,29 @@ def test_explain_writes_overlays_and_heat(workplace: dict[str, Any], tmp_path: P
     arguments = ["explain", workplace["value"]["run"], str(one), "-o", str(tmp_path / "e"), "--target", "7", "--json"]
     (row,) = sightline(*arguments, cache=workplace["folder"] / "cache")
     assert row["target"] == "7" and Path(row["overlay"]).is_file()
-    heat = np.load(row["heat"])
-    assert heat.ndim == 2 and np.isfinite(heat).all() and heat.any()
+    with np.load(row["heat"], allow_pickle=False) as file:
+        assert file["heat"].ndim == 2 and np.isfinite(file["heat"]).all() and file["heat"].any()
+        assert str(file["target"]) == "7" and len(file["classes"]) == 10 and file["box"].shape == (4,)
+    assert row["check"]["verdict"] in ("passes", "weak", "don't rely on this") and row["check"]["why"]
+    assert {"deletion", "insertion"} <= set(row["check"]["heat"]) and len(row["top"]) == 5
+
+
+def test_hiding_a_part_changes_the_answer_or_not(workplace: dict[str, Any], tmp_path: Path) -> None:
+    one = min((workplace["photos"] / "7").iterdir())
+    arguments = ["explain", workplace["value"]["run"], str(one), "-o", str(tmp_path / "e"), "--hide", "1,0,5,4", "--json"]
+    (row,) = sightline(*arguments, cache=workplace["folder"] / "cache")
+    hidden = row["hidden"]
+    assert hidden["regions"] == [[1, 0, 5, 4]] and hidden["share"] == 20 / 64 and hidden["before"] != hidden["after"]
+    assert Path(hidden["picture"]).is_file()
+
+
+def test_a_run_keeps_the_checks_of_its_heat(workplace: dict[str, Any]) -> None:
+    data = json.loads((Path(workplace["value"]["run"]) / "run.json").read_text(encoding="utf-8"))
+    kept = data["heat_checks"]
+    assert kept["verdict"] in ("passes", "weak", "don't rely on this") and kept["images"] == 24
+    assert {f["check"] for f in kept["findings"]} >= {"classifier", "against random", "against edges", "noise"}
+    assert all(e["verdict"] for e in data["explanations"])
+    assert data["heat_global"]["classes"] and all(0 <= c["outside"] <= 1 for c in data["heat_global"]["classes"])
 
 
 @pytest.mark.parametrize(
@@ -165,6 +186,10 @@ def test_explain_writes_overlays_and_heat(workplace: dict[str, Any], tmp_path: P
         (["run", "{photos}", "--positive", "eleven", "--backbone", "pixels", "--methods", "baseline"], "eleven"),
         (["predict", "nowhere.safetensors", "x.png"], "nowhere.safetensors"),
         (["explain", "{run}", "{photos}/3", "--target", "eleven"], "eleven"),
+        (["explain", "{run}", "{photos}/3", "--hide", "1,2,3"], "1,2,3"),
+        (["explain", "{run}", "{photos}/3", "--hide", "900,2,3,3"], "beyond"),
+        (["explain", "{run}", "{photos}/3", "--method", "gradcan"], "did you mean 'gradcam'"),
+        (["explain", "resnet5o", "{photos}/3"], "did you mean 'resnet50'"),
         (["report", "{photos}"], "run.json"),
     ],
 )

@@ -2,45 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sightline.cli import console, options
-from sightline.cli.models import Subject
+
+_METAVAR = "auto|gradcam|gradcam++|hirescam|patches|masks|..."
 
 
 @console.guarded
 def explain(
-    subject: Subject,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="The images to explain.")],
+    subject: Annotated[
+        str, typer.Argument(metavar="RUN|MODEL|NETWORK", help="A run's folder, a classifier's file, or a network's name.")
+    ],
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="IMAGE...", help="The images to explain; none stands for a run's held-out images."),
+    ] = None,
     out: Annotated[
-        str, typer.Option("-o", "--out", metavar="FOLDER", help="Where overlays (.png) and heat (.npy) go.")
+        str, typer.Option("-o", "--out", metavar="FOLDER", help="Where overlays (.png) and raw heat (.npz) go.")
     ] = "explanations",
     target: Annotated[str | None, typer.Option(metavar="CLASS", help="Explain this class; else the predicted one.")] = None,
-    method: Annotated[str, typer.Option(metavar="auto|gradcam|contribution|masks", help="How.")] = "auto",
+    method: Annotated[str, typer.Option(metavar=_METAVAR, help="How; the documentation lists them all.")] = "auto",
+    layer: Annotated[
+        str | None, typer.Option(metavar="MODULE", help="The module whose map is used; else the last map.")
+    ] = None,
+    contrast: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Why the target and not this class; else all others together.")
+    ] = None,
+    hide: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X,Y,WIDTH,HEIGHT", help="Cover this part of the upright photograph and ask again; repeatable."),
+    ] = None,
     seed: options.Seed = 0,
     code: options.Code = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """Draw where a classifier looked.
+    """Draw where a classifier looked, and say whether the picture can be believed.
 
-    Each image gets an overlay (.png) and its raw, signed heat (.npy).
+    Each image gets an overlay (.png) with the verdict of its checks, and its raw heat (.npz). A network's name stands for the
+    network with its own classes.
 
     \b
-    Example:
+    Examples:
       sightline explain runs/pets cat.jpg dog.jpg -o explanations
+      sightline explain mobilenetv2_100 elephant.jpg --target "African elephant"
+      sightline explain runs/pets cat.jpg --hide 40,10,120,80
     """
     from sightline import journey, store
 
     with console.progress() as progress:
         rows = journey.explain(
             subject,
-            images,
+            images or [],
             out=out,
             target=target,
             method=method,
+            layer=layer,
+            contrast=contrast,
+            hide=hide or [],
             seed=seed,
             code=code,
             device=device,
@@ -49,8 +71,40 @@ def explain(
         )
     if as_json:
         return console.print_json(rows)
-    drawn = [(row["path"], row["target"], row["overlay"]) for row in rows if "error" not in row]
-    console.print_table(("path", "target", "overlay"), drawn)
+    _print(rows)
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    """The pictures and their verdicts; the five likeliest classes of each where there are more than two."""
+    drawn = [row for row in rows if "error" not in row]
+    table = [(row["path"], row["target"], f"{row['probability']:.1%}", _word(row), row["overlay"]) for row in drawn]
+    console.print_table(("path", "target", "probability", "check", "overlay"), table)
+    for row in drawn:
+        if len(row["top"]) > 2:
+            print(f"{console.visible(row['path'])}: " + ", ".join(_share(t) for t in row["top"]))
+        if "hidden" in row:
+            print(_hidden(row))
+    for why in dict.fromkeys(f"{_word(row)}: {row['check']['why']}" for row in drawn if row["check"]):
+        print(console.visible(why))
     for row in rows:
         if "error" in row:
             console.warn_of(row["path"], row["error"])
+
+
+def _word(row: dict[str, Any]) -> str:
+    return str(row["check"]["verdict"]) if row["check"] else "not checked"
+
+
+def _share(top: dict[str, Any]) -> str:
+    return f"{console.visible(top['class'])} {top['probability']:.1%}"
+
+
+def _hidden(row: dict[str, Any]) -> str:
+    """What covering did, in a line."""
+    h = row["hidden"]
+    colour = ", ".join(map(str, h["cover"]))
+    answer = "" if h["answer_before"] == h["answer_after"] else f"; the answer becomes {console.visible(h['answer_after'])}"
+    return (
+        f"{console.visible(row['path'])}: {console.visible(row['target'])} {h['before']:.1%}, with {h['share']:.1%} of the "
+        f"photograph covered (rgb {colour}) {h['after']:.1%}{answer}; see {h['picture']}"
+    )

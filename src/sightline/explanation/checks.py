@@ -20,6 +20,8 @@ MOST_CELLS_A_SIDE = 14
 """Cells that are covered one after the other; finer heat is added up over blocks, so that every method is asked the same."""
 SHARES = (0.02, 0.1, 0.3, 0.7, 0.9, 0.98)
 """Shares of cells covered at which the classifier is asked: dense where one hot cell decides, the same from either end."""
+CERTAIN = 1e-4
+"""Log odds are cut at this probability and at 1 less it: beyond, certainty has no degrees that mean anything."""
 RANDOM_ORDERS = 20
 """Random orders in all, shared among the images: how far chance reaches is estimated from them."""
 NOISE = 4.0
@@ -35,15 +37,13 @@ class Areas:
     Args:
         deletion: float64 (n,), the mean probability left while cells are covered, the first of the order first; low is good.
         insertion: float64 (n,), the mean probability while cells of a covered image are shown again, in the same order.
+        gain: float64 (n,), insertion less deletion in log odds, which tests compare: of a sure answer half may be covered
+            before its probability moves. Over random orders its expectation is 0, whatever the classifier.
     """
 
     deletion: np.ndarray
     insertion: np.ndarray
-
-    @property
-    def gain(self) -> np.ndarray:
-        """float64 (n,): insertion less deletion. The expectation over random orders is 0, whatever the classifier."""
-        return np.asarray(self.insertion - self.deletion)
+    gain: np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +141,9 @@ def faithfulness(
         by_heat.append(found[0])
         by_edges.append(found[1])
         both = found[2:]
-        middle = float(np.mean([(d + a) / 2 for d, a in both]))
-        by_chance.append((middle, middle))
-        gains.append([a - d for d, a in both])
+        middle = float(np.mean([(d + a) / 2 for d, a, _ in both]))
+        by_chance.append((middle, middle, 0.0))
+        gains.append([gain for _, _, gain in both])
     return Faithfulness(_stack(by_heat), _stack(by_chance), _stack(by_edges), np.array(gains))
 
 
@@ -152,15 +152,15 @@ def _descending(cells: np.ndarray) -> np.ndarray:
     return np.argsort(-cells.ravel(), kind="stable")
 
 
-def _stack(pairs: Sequence[tuple[float, float]]) -> Areas:
-    table = np.array(pairs, dtype=np.float64).reshape(-1, 2)
-    return Areas(table[:, 0], table[:, 1])
+def _stack(rows: Sequence[tuple[float, float, float]]) -> Areas:
+    table = np.array(rows, dtype=np.float64).reshape(-1, 3)
+    return Areas(table[:, 0], table[:, 1], table[:, 2])
 
 
 def _areas(
     answer: Answer, image: np.ndarray, neutral: np.ndarray, target: int, orders: Sequence[np.ndarray], size: tuple[int, int]
-) -> list[tuple[float, float]]:
-    """(deletion, insertion) of one image for each order of its cells."""
+) -> list[tuple[float, float, float]]:
+    """(deletion, insertion, gain) of one image for each order of its cells."""
     total = size[0] * size[1]
     counts = np.unique([max(1, min(total - 1, round(share * total))) for share in SHARES])
     rows, columns = _cell_of(image.shape[0], size[0]), _cell_of(image.shape[1], size[1])
@@ -176,10 +176,15 @@ def _areas(
     at_share = np.concatenate([[0], counts, [total]]) / total
     found = []
     for deleted, inserted in rest:
-        down = float(np.trapezoid(np.concatenate([[whole], deleted, [none]]), at_share))
-        up = float(np.trapezoid(np.concatenate([[none], inserted, [whole]]), at_share))
-        found.append((down, up))
+        down, up = np.concatenate([[whole], deleted, [none]]), np.concatenate([[none], inserted, [whole]])
+        gain = float(np.trapezoid(_log_odds(up) - _log_odds(down), at_share))
+        found.append((float(np.trapezoid(down, at_share)), float(np.trapezoid(up, at_share)), gain))
     return found
+
+
+def _log_odds(probs: np.ndarray) -> np.ndarray:
+    cut = np.clip(probs, CERTAIN, 1 - CERTAIN)
+    return np.asarray(np.log(cut) - np.log1p(-cut))
 
 
 def likeness(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:

@@ -89,8 +89,9 @@ def published_classifier(name: str) -> Finding:
 def judge_faithfulness(found: Faithfulness) -> list[Finding]:
     """Whether covering hot cells moves the answer more than random cells do, and more than the photograph's edges do.
 
-    With at least `FEW` images a one-sided Wilcoxon test over the images; with fewer the gain is held against
-    random orders of the same images in a permutation test, and edges are compared without a test.
+    Gains in log odds are tested, mean probabilities told. With at least `FEW` images a one-sided Wilcoxon test over the images;
+    with fewer the gain is held against random orders of the same images in a permutation test, whose silence says little, and
+    edges are compared without a test.
     """
     n, gain = len(found.heat.gain), found.heat.gain
     numbers: dict[str, Any] = {"n": n}
@@ -99,7 +100,7 @@ def judge_faithfulness(found: Faithfulness) -> list[Finding]:
         numbers[name] = {"deletion": float(areas.deletion.mean()), "insertion": float(areas.insertion.mean())}
     d, i = numbers["heat"], numbers["random"]
     p = p_better(gain) if n >= FEW else p_of_orders(found.chance, float(gain.sum()))
-    word = PASSES if p < LEVEL else REFUSED
+    word = PASSES if p < LEVEL else REFUSED if n >= FEW or p > 1 - LEVEL else WEAK
     text = (
         f"covering hot cells first leaves {d['deletion']:.2f} of the probability on average, random cells {i['deletion']:.2f}; "
         f"showing them first gives {d['insertion']:.2f} against {i['insertion']:.2f} (p = {p:.2g})"

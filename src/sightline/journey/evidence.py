@@ -50,6 +50,10 @@ class Evidence:
         """The verdict on one image's picture; None where it was not checked."""
         return verdict.of_image(self.shared, self.found, self.names.index(name)) if name in self.names else None
 
+    def unasked(self) -> dict[str, Any]:
+        """The verdict on a picture that was not in the sample: the method's on this classifier."""
+        return {"verdict": self.shared["verdict"], "why": self.shared["why"], "p": None, "method": dict(self.shared)}
+
 
 @dataclass(frozen=True, slots=True)
 class How:
@@ -85,6 +89,7 @@ def gather(
     *,
     skill: Finding,
     more: Sequence[Finding] = (),
+    stored: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> Evidence | None:
     """Run all checks on images.
@@ -95,12 +100,14 @@ def gather(
         how: The method and its means.
         skill: What is known of how good the classifier is.
         more: Findings of other kinds that count as well.
+        stored: What a run keeps of the checks of its own sample; where they are of the same method and layer they stand for
+            the shared verdict, and only each image's own deletion and insertion are measured.
         progress: Told after each check.
 
     Returns:
         None where no image could be read.
     """
-    images, kept = _read(classifier, files)
+    images, kept = read_seen(classifier, files)
     if not len(images):
         return None
     aims = np.array([targets[i] for i in kept], dtype=np.int64)
@@ -109,6 +116,8 @@ def gather(
     progress("checks of the heat", 0, steps)
     own = heat(classifier, images, aims)
     found = checks.faithfulness(_answer_of(classifier, how), images, aims, own, how.seed)
+    if stored is not None and how.contrast is None and how.layer is None and how.method in ("auto", stored.get("method")):
+        return Evidence(stored, found, tuple(names[i] for i in kept))
     findings = [skill, *verdict.judge_faithfulness(found)]
     progress("checks of the heat", 2, steps)
     few, some = images[:ALIKE], aims[:ALIKE]
@@ -142,7 +151,7 @@ def _guessing(classifier: Classifier, score: Mapping[str, Any]) -> float:
     return max(counts) / sum(counts) if sum(counts) else 1 / max(len(classifier.classes), 1)
 
 
-def _read(classifier: Classifier, files: Sequence[Path]) -> tuple[np.ndarray, list[int]]:
+def read_seen(classifier: Classifier, files: Sequence[Path]) -> tuple[np.ndarray, list[int]]:
     """What the network sees of each file, uint8 (m, h, w, 3), and which could be read; of an ensemble the central square."""
     found, kept = [], []
     for row, file in enumerate(files):
@@ -167,11 +176,11 @@ def _answer_of(classifier: Classifier, how: How) -> checks.Answer:
         own = probs[np.arange(len(probs)), targets]
         return np.asarray(own if how.contrast is None else own / np.maximum(own + probs[:, how.contrast], 1e-300))
 
-    ask = _probs_of(classifier, how)
+    ask = probs_of(classifier, how)
     return answer
 
 
-def _probs_of(classifier: Classifier, how: How) -> Callable[[np.ndarray], np.ndarray]:
+def probs_of(classifier: Classifier, how: How) -> Callable[[np.ndarray], np.ndarray]:
     """Arrays → probabilities float64 (n, k)."""
     if classifier.members:
         return lambda images: classifier.predict(list(images), cache=how.cache, device=how.device).probs

@@ -1,95 +1,236 @@
-"""Images explained: an overlay and the raw heat of each."""
+"""Images explained: an overlay with its verdict and the raw heat of each, sheets by class, and parts of a photograph hidden."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sightline import classifier
-from sightline.errors import RequestError, unknown
-from sightline.journey import gallery
+from sightline.errors import RequestError
+from sightline.explanation import draw, verdict
+from sightline.explanation.verdict import Finding
+from sightline.journey import gallery, hiding, sheets
+from sightline.journey.evidence import Evidence, How, gather, sample_size
 from sightline.journey.heats import heats_of
 from sightline.journey.request import slug
-from sightline.records import Progress, silent
+from sightline.journey.subject import Subject, catalog_of, find_subject, held_out, target_indices, top_classes
+from sightline.records import Explanation, Predictions, Progress, silent
 from sightline.store import Cache, atomic_file
 
-if TYPE_CHECKING:
-    pass
+MOST_OF_A_RUN = 200
+"""Images that are explained where a run is named without images."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The images of one request.
+
+    Args:
+        files, names: n each.
+        labels: The true class of each, None where it is not known.
+    """
+
+    files: list[Path]
+    names: list[str]
+    labels: list[str | None]
 
 
 def explain(
     subject: str,
-    images: Sequence[str],
+    images: Sequence[str] = (),
     *,
     out: str = "explanations",
     target: str | None = None,
     method: str = "auto",
+    layer: str | None = None,
+    contrast: str | None = None,
+    hide: Sequence[str] = (),
     seed: int = 0,
     code: str | None = None,
     device: str = "auto",
     progress: Progress = silent,
     cache: Cache | None = None,
 ) -> list[dict[str, Any]]:
-    """Heatmaps of images: an overlay and the raw heat of each.
+    """Heatmaps of images: an overlay, the raw heat, and what the checks say of each.
 
     Args:
-        subject: A run's folder or a classifier's file.
-        images: Files or folders.
+        subject: A run's folder, a classifier's file, or the name of a network, which answers with its own classes.
+        images: Files or folders. Of a run, none stands for its held-out images, by class, right and wrong ones.
         out: Where the pictures go.
         target: The class to explain; the predicted one if None.
-        method: `auto`, `gradcam` or `masks`.
+        method: `auto` or a name of `sightline.explanation.METHODS`.
+        layer: A module of the network; None for its last map.
+        contrast: The class that the target is set against.
+        hide: Regions `x,y,width,height` of the upright original that are covered to see how the answer changes.
 
     Returns:
         One entry per image as `explain --json` prints it; an unreadable image has `error`.
+
+    Raises:
+        RequestError: A name, a class, a method or a region is wrong.
+        WeightsError: A named network's weights are absent, or bring no classifier.
     """
     cache = Cache() if cache is None else cache
-    model = classifier.load(subject, code=code)
-    if not model.looks_at_images:
-        raise RequestError(f"{subject} ({model.card.method}) never looks at the photograph: there is nothing to explain")
-    if target is not None and target not in model.classes:
-        raise unknown("class", target, model.classes)
+    regions = [hiding.parse_region(text) for text in hide]
     files = classifier.find_images(list(images))
-    names = [str(f) for f in files]
-    answers = model.predict(list(files), cache=cache, device=device, progress=progress)
-    probs = dict(zip(answers.paths, answers.probs, strict=True))
-    said = dict(zip(answers.paths, answers.y_pred, strict=True))
-    kept = [i for i, n in enumerate(names) if n in probs]
-    targets = [model.classes.index(target) if target is not None else int(said[names[i]]) for i in kept]
-    found, errors = heats_of(
-        model,
-        [files[i] for i in kept],
-        [names[i] for i in kept],
-        targets,
-        cache=cache,
-        device=device,
-        method=method,
-        seed=seed,
-        progress=progress,
-    )
-    entries: list[dict[str, Any]] = []
-    folder = Path(out)
-    for number, item in enumerate(found, 1):
-        stem = f"{number:03d}-{slug(Path(item.path).stem)}"
-        shown = probs[item.path][model.classes.index(item.target)]
-        picture, preprocess = folder / f"{stem}.png", model.card.backbone.preprocess
-        gallery.write_overlay(picture, Path(item.path), preprocess, item, f"{item.target} ({shown:.0%})")
-        with atomic_file(folder / f"{stem}.npy") as file:
-            np.save(file, item.heat)
-        entries.append(
-            {
-                "path": item.path,
-                "target": item.target,
-                "probability": float(shown),
-                "method": item.method,
-                "layer": item.layer,
-                "overlay": str(picture),
-                "heat": str(folder / f"{stem}.npy"),
-                "peak": list(item.peak()),
-                "check": None,
-            }
-        )
+    found = find_subject(subject, cache, code)
+    against = None if contrast is None else found.class_index(contrast)
+    asked = _asked(found, subject, files)
+    model = found.model
+    answers = model.predict(list(asked.files), cache=cache, device=device, progress=progress)
+    kept = _kept(asked, answers)
+    how = How(cache, device, seed, method, layer, against)
+    targets = target_indices(found, target, answers.y_pred)
+    if against in targets and target is None:
+        targets, kept, answers = _without(targets, kept, answers, against)
+    heats, errors = heats_of(
+        model, kept.files, kept.names, targets, cache=cache, device=device, method=method, layer=layer, contrast=against,
+        seed=seed, progress=progress,
+    )  # fmt: skip
+    evidence = _check(found, kept, targets, how, _completeness(heats), progress)
+    job = _Job(found, kept, answers, heats, evidence, Path(out), how)
+    entries = [job.write(number, item) for number, item in enumerate(heats, 1)]
+    if regions:
+        for number, entry in enumerate(entries, 1):
+            entry["hidden"] = job.hide(number, entry, regions)
+    if any(label is not None for label in kept.labels):
+        sheets.write(Path(out), found, heats, kept.labels, dict(zip(kept.names, kept.files, strict=True)), cache)
     failed: Mapping[str, str] = {**answers.errors, **errors}
     return entries + [{"path": n, "error": why} for n, why in failed.items()]
+
+
+def _asked(subject: Subject, name: str, files: list[Path]) -> _Asked:
+    """The images that are named, or a run's held-out ones with their labels, the classes in turn."""
+    catalog = None if subject.run is None else catalog_of(subject.run)
+    if files:
+        known = {} if catalog is None else dict(zip(map(_real, catalog.files()), catalog.column("label"), strict=True))
+        return _Asked(files, [str(f) for f in files], [known.get(_real(f)) for f in files])
+    if subject.run is None:
+        raise RequestError(f"which images shall {name} explain?", f"name them: sightline explain {name} IMAGE...")
+    if catalog is None:
+        raise RequestError(f"the catalog of {name} cannot be read", "name the images to explain")
+    rows = held_out(subject.run, catalog)
+    labels = rows.column("label")
+    order = sheets.in_turn(labels)[:MOST_OF_A_RUN]
+    files, names = rows.files(), rows.paths
+    return _Asked([files[i] for i in order], [names[i] for i in order], [labels[i] for i in order])
+
+
+def _real(file: Path) -> str:
+    return str(Path(file).resolve())
+
+
+def _kept(asked: _Asked, answers: Predictions) -> _Asked:
+    """The images that were answered, under the names that the answers use."""
+    rows = {str(f): i for i, f in enumerate(asked.files)}
+    index = [rows[p] for p in answers.paths]
+    return _Asked([asked.files[i] for i in index], [str(asked.files[i]) for i in index], [asked.labels[i] for i in index])
+
+
+def _without(targets: list[int], kept: _Asked, answers: Predictions, against: int) -> tuple[list[int], _Asked, Predictions]:
+    """Where an image's own answer is the class to be set against, its second likeliest class is explained."""
+    order = np.argsort(-answers.probs, axis=1, kind="stable")
+    second = [int(row[1]) if t == against else t for t, row in zip(targets, order, strict=True)]
+    return second, kept, answers
+
+
+def _check(
+    subject: Subject, kept: _Asked, targets: list[int], how: How, more: list[Finding], progress: Progress
+) -> Evidence | None:
+    """The checks, on as many of the images as they are made on at most, spread evenly."""
+    n = len(kept.files)
+    most = min(n, sample_size(subject.model))
+    rows = sorted({round(i * (n - 1) / max(most - 1, 1)) for i in range(most)})
+    stored = None if subject.run is None else subject.run.data.get("heat_checks")
+    return gather(
+        subject.model,
+        [kept.files[i] for i in rows],
+        [kept.names[i] for i in rows],
+        [targets[i] for i in rows],
+        how,
+        skill=subject.skill,
+        more=more,
+        stored=stored,
+        progress=progress,
+    )
+
+
+def _completeness(heats: Sequence[Explanation]) -> list[Finding]:
+    """Of methods that promise to add up to the score's difference: whether they do."""
+    missed = [item.missed for item in heats if item.missed is not None]
+    return [verdict.judge_completeness(float(np.median(missed)))] if missed else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is written for each image, and from what."""
+
+    subject: Subject
+    kept: _Asked
+    answers: Predictions
+    heats: list[Explanation]
+    evidence: Evidence | None
+    folder: Path
+    how: How
+
+    def stem(self, number: int, path: str) -> str:
+        """The beginning of an image's files."""
+        return f"{number:03d}-{slug(Path(path).stem)}"
+
+    def write(self, number: int, item: Explanation) -> dict[str, Any]:
+        """Draw one image, write its heat, and tell it as JSON."""
+        model, row = self.subject.model, self.answers.paths.index(item.path)
+        probs = self.answers.probs[row]
+        shown, label = float(probs[model.classes.index(item.target)]), self.kept.labels[row]
+        check = None if self.evidence is None else self.evidence.of(item.path) or self.evidence.unasked()
+        stem = self.stem(number, item.path)
+        picture, heat = self.folder / f"{stem}.png", self.folder / f"{stem}.npz"
+        caption = draw.answer(label, item.target, shown)
+        said = None if check is None else (str(check["verdict"]), str(check["why"]))
+        gallery.write_overlay(picture, self.kept.files[row], model.card.backbone.preprocess, item, caption, verdict=said)
+        write_heat(heat, item, model.classes)
+        return {
+            "path": item.path,
+            "label": label,
+            "target": item.target,
+            "probability": shown,
+            "top": top_classes(model, probs),
+            "method": item.method,
+            "layer": item.layer,
+            "contrast": item.contrast or None,
+            "overlay": str(picture),
+            "heat": str(heat),
+            "peak": list(item.peak()),
+            "completeness_error": item.missed,
+            "check": check,
+        }
+
+    def hide(self, number: int, entry: Mapping[str, Any], regions: Sequence[hiding.Region]) -> dict[str, Any]:
+        """Cover the regions of one image, ask again, and draw what was covered."""
+        model, row = self.subject.model, self.answers.paths.index(entry["path"])
+        done = hiding.hide(model, self.kept.files[row], regions, cache=self.how.cache, device=self.how.device)
+        picture = self.folder / f"{self.stem(number, entry['path'])}-hidden.png"
+        target = model.classes.index(entry["target"])
+        gallery.write_hidden(picture, done, entry["target"], target)
+        return {**done.as_data(model.classes, target, regions), "picture": str(picture)}
+
+
+def write_heat(file: Path, item: Explanation, classes: Sequence[str]) -> None:
+    """Write raw heat and all that is needed to read it as `.npz`: no pickle, plain arrays and text."""
+    with atomic_file(file) as stream:
+        np.savez_compressed(
+            stream,
+            heat=item.heat,
+            box=np.array(item.box),
+            neutral=np.array(item.neutral),
+            path=np.array(item.path),
+            target=np.array(item.target),
+            contrast=np.array(item.contrast),
+            method=np.array(item.method),
+            layer=np.array(item.layer),
+            classes=np.array(list(classes)),
+        )

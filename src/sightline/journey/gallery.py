@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from sightline import pixels
+from sightline import evaluation, pixels
 from sightline.classifier import Classifier
 from sightline.errors import ImageError
 from sightline.explanation import draw
+from sightline.journey.evidence import How, skill_of
 from sightline.journey.heats import heats_of
+from sightline.journey.hiding import Hidden
+from sightline.journey.judged import judge
+from sightline.journey.subject import explainable
 from sightline.records import Catalog, Explanation, Predictions, Preprocess, Progress
 from sightline.store import Cache, atomic_file, stream, write_bytes
 
@@ -82,14 +86,17 @@ def write_explanations(
     device: str,
     seed: int,
     progress: Progress,
-) -> list[dict[str, Any]]:
-    """Explain mistakes and some right answers; write overlays and raw maps.
+) -> dict[str, Any]:
+    """Explain mistakes and some right answers; write overlays and raw maps, and say how far they can be believed.
 
     Returns:
-        The `explanations` of run.json: mistakes first, the most confident first.
+        For run.json: `explanations`, mistakes first, the most confident first; `heat_checks` and `heat_global` as in `judge`.
     """
-    if not _explainable(classifier) or not len(predictions):
-        return []
+    if not explainable(classifier) or not len(predictions):
+        return {"explanations": []}
+    how = How(cache, device, seed)
+    skill = skill_of(classifier, evaluation.score(predictions))
+    judged = judge(classifier, catalog, predictions, how, skill, progress)
     wrong, right = choose_explained(predictions, seed)
     rows = np.concatenate([wrong, right])
     paths = [predictions.paths[i] for i in rows]
@@ -104,7 +111,9 @@ def write_explanations(
         name = f"explanations/{number:03d}.png"
         caption = draw.answer(label, item.target, probability)
         preprocess = classifier.card.backbone.preprocess
-        write_overlay(folder / name, catalog.file(item.path), preprocess, item, caption, vmax=scale)
+        check = None if judged.evidence is None else judged.evidence.of(item.path) or judged.evidence.unasked()
+        said = None if check is None else (str(check["verdict"]), str(check["why"]))
+        write_overlay(folder / name, catalog.file(item.path), preprocess, item, caption, vmax=scale, verdict=said)
         entries.append(
             {
                 "path": item.path,
@@ -117,28 +126,53 @@ def write_explanations(
                 "correct": bool(predictions.y_pred[row] == predictions.y_true[row]),
                 "overlay": name,
                 "peak": list(item.peak()),
+                "verdict": None if check is None else check["verdict"],
             }
         )
         progress("heatmaps", number, len(found))
     if found:
         with atomic_file(folder / "explanations" / "heat.npz") as file:
             np.savez_compressed(file, **{f"{i:03d}": item.heat for i, item in enumerate(found, 1)})  # type: ignore[arg-type]
-    return entries
-
-
-def _explainable(classifier: Classifier) -> bool:
-    """Whether it, or for an ensemble one that counts, looks at images."""
-    counted = zip(classifier.members, classifier.card.weights, strict=True)
-    return any(m.looks_at_images and w > 0 for m, w in counted) if classifier.members else classifier.looks_at_images
+    return {"explanations": entries, **judged.data}
 
 
 def write_overlay(
-    target: Path, source: Path, preprocess: Preprocess, item: Explanation, caption: str, *, vmax: float | None = None
+    target: Path,
+    source: Path,
+    preprocess: Preprocess,
+    item: Explanation,
+    caption: str,
+    *,
+    vmax: float | None = None,
+    verdict: tuple[str, str] | None = None,
 ) -> None:
-    """Draw one heatmap over its photograph, reduced to a size that a page can hold; `vmax` as in `draw.overlay`."""
+    """Draw one heatmap over its photograph, reduced to a size that a page can hold; `vmax` and `verdict` as in `draw`."""
     header = pixels.read_header(source.read_bytes(), source.name)
     image = pixels.upright(source, OVERLAY_SIDE_PX, preprocess)
-    picture = draw.overlay(image, item, caption=caption, vmax=vmax, original=(header.height, header.width))
+    picture = draw.overlay(image, item, caption=caption, verdict=verdict, vmax=vmax, original=(header.height, header.width))
     data = io.BytesIO()
     picture.save(data, "PNG")
+    write_bytes(target, data.getvalue())
+
+
+def write_hidden(target: Path, done: Hidden, name: str, index: int) -> None:
+    """Draw a photograph with what was covered, and the answer before and after in words."""
+    from PIL import Image, ImageDraw
+
+    picture = draw.fit(done.image, (OVERLAY_SIDE_PX, OVERLAY_SIDE_PX))
+    covered = np.asarray(Image.fromarray(done.mask).resize((picture.shape[1], picture.shape[0]), Image.Resampling.NEAREST))
+    picture = picture.copy()
+    picture[draw.edges(covered)] = 255
+    picture[draw.edges(covered | draw.edges(covered))] = 0
+    width = max(picture.shape[1], 260)
+    page = Image.new("RGB", (width, picture.shape[0] + 46), (255, 255, 255))
+    page.paste(Image.fromarray(picture), ((width - picture.shape[1]) // 2, 0))
+    pen = ImageDraw.Draw(page)
+    said = f": {done.before[index]:.0%} before, {done.after[index]:.0%} with {done.share:.0%} covered"
+    room = width - 16 - draw.font(14).getlength(said)
+    text = draw.shorten(name, max(room, 40), 14) + said
+    pen.text((8, picture.shape[0] + 6), text, fill=(20, 20, 20), font=draw.font(14))
+    pen.text((8, picture.shape[0] + 27), "covered with the mean colour of the rest", fill=(95, 95, 95), font=draw.font(11))
+    data = io.BytesIO()
+    page.save(data, "PNG")
     write_bytes(target, data.getvalue())

@@ -1,0 +1,164 @@
+"""What a run says of its own heatmaps: their checks on a sample, what each class relies on, whether peaks hit known boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline import pixels
+from sightline.classifier import Classifier
+from sightline.errors import ImageError, RequestError
+from sightline.explanation import checks, overall, verdict
+from sightline.explanation.verdict import Finding
+from sightline.journey.evidence import Evidence, How, gather, probs_of, read_seen, sample_size
+from sightline.journey.heats import heats_of
+from sightline.journey.hiding import parse_region
+from sightline.records import Catalog, Explanation, Predictions, Progress, silent
+from sightline.store import stream
+
+MOST_VIEWED = 160
+"""Images that the view of the classes is made from."""
+MOST_CLASSES = 20
+MOST_COVERED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is known of a classifier's heat.
+
+    Args:
+        evidence: The checks; None where no image could be read.
+        data: `heat_checks` and `heat_global` of run.json.
+    """
+
+    evidence: Evidence | None
+    data: dict[str, Any]
+
+
+def judge(
+    classifier: Classifier, catalog: Catalog, predictions: Predictions, how: How, skill: Finding, progress: Progress = silent
+) -> Judged:
+    """Check a method's heat on a sample of answered images, and look at what each class relies on.
+
+    Args:
+        classifier: What answered.
+        catalog: Holds the images of the predictions; its column `box` (x,y,width,height in pixels of the upright original) or
+            `mask` (a picture beside the image, light where the object is) is played the pointing game with.
+        predictions: The answers; the predicted class of each image is explained.
+        how: The method and its means.
+        skill: How good the classifier is known to be.
+    """
+    order = stream(how.seed, "heat checks").permutation(len(predictions))
+    viewed = _turns(order, predictions.y_pred)[:MOST_VIEWED]
+    paths = [predictions.paths[i] for i in viewed]
+    files, targets = [catalog.file(p) for p in paths], [int(predictions.y_pred[i]) for i in viewed]
+    means: dict[str, Any] = {"cache": how.cache, "device": how.device, "method": how.method, "seed": how.seed}
+    found, _ = heats_of(classifier, files, paths, targets, progress=progress, **means)
+    if not found:
+        return Judged(None, {"heat_checks": None, "heat_global": None})
+    pointed = pointing(catalog, found)
+    n = sample_size(classifier)
+    more = [] if pointed is None else [pointed]
+    evidence = gather(classifier, files[:n], paths[:n], targets[:n], how, skill=skill, more=more, progress=progress)
+    kept = {"method": found[0].method, "layer": found[0].layer}
+    facts = None if evidence is None else {**evidence.shared, **kept}
+    return Judged(evidence, {"heat_checks": facts, "heat_global": {**kept, **_views(classifier, found, catalog, how)}})
+
+
+def _turns(order: np.ndarray, classes: np.ndarray) -> list[int]:
+    """Rows of a random order so that the classes take turns."""
+    turns: dict[int, int] = {}
+    ranked = []
+    for place, row in enumerate(order):
+        label = int(classes[row])
+        turns[label] = turns.get(label, 0) + 1
+        ranked.append((turns[label], place, int(row)))
+    return [row for _, _, row in sorted(ranked)]
+
+
+def _views(classifier: Classifier, found: Sequence[Explanation], catalog: Catalog, how: How) -> dict[str, Any]:
+    """What each class relies on, and the alarms with what covering their places does."""
+    by_class: dict[str, list[Explanation]] = {}
+    for item in found:
+        by_class.setdefault(item.target, []).append(item)
+    views = []
+    for name, items in sorted(by_class.items())[:MOST_CLASSES]:
+        view = overall.view(name, items, _channels(classifier, items, catalog, how))
+        if view is not None:
+            views.append(view)
+    alarms = overall.alarms(views)
+    for alarm in alarms:
+        files = [catalog.file(item.path) for item in by_class[alarm["class"]][:MOST_COVERED]]
+        alarm |= covered(classifier, files, classifier.classes.index(alarm["class"]), alarm["region"], how)
+    return {"n": len(found), "centre": overall.CENTRE, "classes": overall.as_data(views), "alarms": alarms}
+
+
+def _channels(
+    classifier: Classifier, items: Sequence[Explanation], catalog: Catalog, how: How
+) -> tuple[tuple[int, float], ...]:
+    """The channels that a class relies on, where the head is one linear layer on a network's features."""
+    if classifier.members or classifier.head.kind not in ("logistic", "ridge", "centroid"):
+        return ()
+    images, _ = read_seen(classifier, [catalog.file(item.path) for item in items[:MOST_COVERED]])
+    if not len(images):
+        return ()
+    features = classifier.session(how.cache, device=how.device).run(images)[0]
+    return overall.channels_of(classifier.head, classifier.classes.index(items[0].target), features)
+
+
+def covered(classifier: Classifier, files: Sequence[Path], target: int, region: str, how: How) -> dict[str, Any]:
+    """The mean probability of a class before and after a region of its images is blurred away."""
+    images, _ = read_seen(classifier, files)
+    if not len(images):
+        return {"before": None, "after": None}
+    top, left, bottom, right = overall.REGIONS[region]
+    height, width = images.shape[1:3]
+    rows, columns = slice(round(top * height), round(bottom * height)), slice(round(left * width), round(right * width))
+    changed = images.copy()
+    changed[:, rows, columns] = checks.covered(images)[:, rows, columns]
+    ask = probs_of(classifier, how)
+    return {"before": float(ask(images)[:, target].mean()), "after": float(ask(changed)[:, target].mean())}
+
+
+def pointing(catalog: Catalog, found: Sequence[Explanation]) -> Finding | None:
+    """The pointing game, where the catalog says for at least some images where the object is."""
+    names = catalog.table.column_names
+    column = next((c for c in ("box", "mask") if c in names), None)
+    if column is None:
+        return None
+    told = dict(zip(catalog.paths, catalog.column(column), strict=True))
+    hits, shares = [], []
+    for item in found:
+        value = told.get(item.path)
+        if value in (None, ""):
+            continue
+        hit, share = _hit(catalog.file(item.path), item.peak(), str(value), column)
+        hits.append(hit)
+        shares.append(share)
+    return verdict.judge_pointing(np.array(hits, dtype=bool), np.array(shares)) if hits else None
+
+
+def _hit(file: Path, peak: tuple[int, int], value: str, column: str) -> tuple[bool, float]:
+    """Whether a peak lies on the object, and the share of the image that the object takes.
+
+    Raises:
+        RequestError: A box is no box, or a mask is missing or has another size.
+    """
+    header = pixels.read_header(file.read_bytes(), file.name)
+    if column == "box":
+        x, y, width, height = parse_region(value)
+        inside = max(min(x + width, header.width) - x, 0) * max(min(y + height, header.height) - y, 0)
+        return bool(checks.pointing([peak], [(x, y, width, height)])[0]), inside / (header.width * header.height)
+    other = file.parent / value
+    try:
+        mask = pixels.upright(other)[..., 0] >= 128
+    except (ImageError, OSError) as error:
+        raise RequestError(f"the mask {other} of {file.name} cannot be read ({error})", "mend the column `mask`") from error
+    if mask.shape != (header.height, header.width):
+        what = f"the mask {other} is {mask.shape[1]}×{mask.shape[0]} px, its image {header.width}×{header.height}"
+        raise RequestError(what, "a mask has the size of the upright image")
+    return bool(mask[min(peak[0], mask.shape[0] - 1), min(peak[1], mask.shape[1] - 1)]), float(mask.mean())
