@@ -1,0 +1,298 @@
+"""The main job: scan → duplicates → split → the ladder of methods → the test, once → heatmaps → report."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline import __version__, evaluation, report
+from sightline import catalog as catalogs
+from sightline.classifier import environment
+from sightline.errors import DataError, RequestError, SightlineError, unknown
+from sightline.journey import folder as folders
+from sightline.journey import gallery, ledger, mistaken, nearest
+from sightline.journey.climbing import Climbed, climb, finalists
+from sightline.journey.gather import Gathered, gather
+from sightline.journey.request import Plan, Request, check, device_of, make_plan, photos_name
+from sightline.records import Catalog, Predictions, Progress, Run, silent
+from sightline.store import Cache
+from sightline.training import ranks
+from sightline.training.limits import limited
+from sightline.training.work import Candidate, Work, decided, with_card
+
+Say = Callable[[str], None]
+
+
+def run(request: Request, *, progress: Progress = silent, say: Say = lambda line: None, cache: Cache | None = None) -> Run:
+    """From photographs to a finished run with its report.
+
+    Args:
+        request: What is asked for.
+        progress: Told how far the long stages are.
+        say: Given the plan and what happens, line by line.
+        cache: The user's own if None.
+
+    Returns:
+        The run; one that is finished and unchanged is given back as it is.
+
+    Raises:
+        RequestError: A name, a number or a path is wrong.
+        DataError: The photographs do not allow it.
+        WeightsError: A named network's weights cannot be had.
+    """
+    check(request)
+    ranks.check_alone("a run")
+    cache = Cache() if cache is None else cache
+    clock = _Clock()
+    found = gather(request, cache, progress)
+    clock.lap("reading, duplicates, split")
+    usable = found.catalog.usable()
+    _say_data(found, say)
+    if len(usable.classes) < 2:
+        raise DataError(
+            f"all usable images belong to one class ({usable.classes[0]})", "a classifier needs at least two classes"
+        )
+    if request.positive is not None and request.positive not in usable.classes:
+        raise unknown("class", request.positive, usable.classes)
+    if request.threshold not in (None, evaluation.HALF) and len(usable.classes) != 2:
+        raise DataError(f"a threshold needs two classes, here are {len(usable.classes)}", "leave out --threshold")
+    device = device_of(request)
+    plan = make_plan(request, usable, cache, device, say)
+    identity = plan.id(request, found.catalog)
+    folder = Path(request.out) / f"{photos_name(request.photos)}-{identity[:8]}"
+    earlier = reuse(folder)
+    if earlier is not None:
+        say(f"nothing has changed since {earlier.data['created']}: that run is given back, the test is not opened again")
+        return earlier
+    if request.resume and not folder.is_dir():
+        raise RequestError(f"there is no interrupted run of this request in {request.out}", "leave out --resume")
+    for line in plan.lines:
+        say(line)
+    folder.mkdir(parents=True, exist_ok=True)
+    cluster = found.cluster[_usable_rows(found)]
+    truncated = request.allow_truncated
+    work = Work(usable, cluster, usable.classes, cache, device, progress=progress, allow_truncated=truncated)
+    climbed = climb(plan, work, request.budget_s, say, clock.total())
+    candidates = climbed.candidates
+    clock.lap("methods")
+    chosen = choose(candidates)
+    say(f"chosen on validation: {chosen.label}")
+    chosen = limited(work, _decided(chosen, request))
+    test = _open_test(chosen, work)
+    clock.lap("test")
+    data = _describe(request, found, plan, climbed, chosen, test)
+    data |= {
+        **_look(chosen, test, usable, folder, say),
+        "crossvalidate": folders.crossvalidate(folder / "catalog.csv", folder, test),
+    }
+    data |= folders.write_candidate(folder, chosen, found.catalog, test)
+    for split, answers in (("val", chosen.val), ("test", test)):
+        folders.write_curves(folder, split, answers, data[split], data["threshold"]["by"])
+    data["data"]["samples"] = gallery.write_samples(folder, usable, chosen.classifier.card.backbone.preprocess, request.seed)
+    shown = test if test is not None and len(test) else chosen.val
+    data |= gallery.write_explanations(
+        folder, chosen.classifier, usable, shown, cache=cache, device=device, seed=request.seed, progress=progress
+    )
+    clock.lap("heatmaps and samples")
+    data |= mistaken.describe(
+        folder,
+        chosen.classifier,
+        shown,
+        usable,
+        nearest.learnt_from(usable),
+        held_out=shown is test,
+        cache=cache,
+        device=device,
+        progress=progress,
+    )
+    clock.lap("mistakes")
+    data |= {"environment": environment(device), "timings": clock.laps, "seconds": clock.total(), "id": identity}
+    done = folders.finish(folder, data)
+    report.write_report([done], folder / "report.html")
+    return done
+
+
+def reuse(folder: Path, *, write_report: bool = True) -> Run | None:
+    """The finished run in a folder, its report written again where it is missing; None where it is not whole."""
+    if not (folder / "run.json").is_file():
+        return None
+    try:
+        done = Run.load(folder)
+    except SightlineError:
+        return None
+    if not done.classifier_file.is_file():
+        return None
+    if write_report and not (folder / "report.html").is_file():
+        report.write_report([done], folder / "report.html")
+    return done
+
+
+def choose(candidates: Sequence[Candidate]) -> Candidate:
+    """The best on validation: heads of one backbone by all images that they were held out on, methods by common ones.
+
+    `shortcut` is never chosen: it does not look at photographs.
+    """
+    final = finalists(candidates)
+    common = set.intersection(*(set(c.val.paths) for c in final))
+
+    def rank(c: Candidate) -> tuple[float, float]:
+        shared = _on(c, common) if common else c
+        return -shared.val_accuracy, shared.val_log_loss
+
+    best = min(final, key=rank)
+    higher = [c for c in final if c.val_accuracy > best.val_accuracy]
+    if not higher:
+        return best
+    # A higher number on other images: say what decided.
+    told = ", ".join(f"{c.label} {_on(c, common).val_accuracy:.1%}" for c in higher)
+    mine = f"on the {len(common):,} images that all were held out on: {_on(best, common).val_accuracy:.1%}; {told}"
+    return dataclasses.replace(best, note=f"{best.note}; {mine}" if best.note else mine)
+
+
+def _on(candidate: Candidate, paths: set[str]) -> Candidate:
+    """A candidate with its held-out answers on some images only."""
+    rows = np.array([p in paths for p in candidate.val.paths], dtype=bool)
+    return dataclasses.replace(candidate, val=candidate.val.select(rows))
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.started = self.last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage] = now - self.last
+        self.last = now
+
+    def total(self) -> float:
+        return time.perf_counter() - self.started
+
+
+def _usable_rows(found: Gathered) -> np.ndarray:
+    return np.array([p is None for p in found.catalog.column("problem")], dtype=bool)
+
+
+def _say_data(found: Gathered, say: Say) -> None:
+    """What was found, before anything is computed."""
+    for note in found.catalog.notes:
+        say(f"note: {note}")
+    problems = sum(p is not None for p in found.catalog.column("problem"))
+    if problems:
+        say(f"note: {problems:,} files are left out; the report names them")
+    if found.leaks:
+        tests = len({t for t, _ in found.leaks})
+        say(f"note: {tests:,} test images are also in train; the score is given with and without them")
+
+
+def _decided(chosen: Candidate, request: Request) -> Candidate:
+    """The chosen classifier with its positive class, its threshold and its validation scores in the card."""
+    recipe = chosen.classifier.card.recipe
+    chosen = decided(chosen, request.positive or recipe.positive, request.threshold or recipe.threshold)
+    scores = {"val": {"n": len(chosen.val), "accuracy": chosen.val_accuracy, "estimate": chosen.estimate}}
+    return dataclasses.replace(chosen, classifier=with_card(chosen.classifier, scores=scores))
+
+
+def _open_test(chosen: Candidate, work: Work) -> Predictions | None:
+    """The chosen classifier's answers on the test split: the one time that it is looked at. None where there is none."""
+    tests = work.catalog.where(split="test")
+    if not len(tests):
+        return None
+    answers = chosen.classifier.predict(tests, cache=work.cache, device=work.device, progress=work.progress)
+    return answers.select(answers.y_true >= 0)
+
+
+def _look(chosen: Candidate, test: Predictions | None, usable: Catalog, folder: Path, say: Say) -> dict[str, Any]:
+    """Count the opening of the test split; the keys of run.json that speak of it."""
+    if test is None or not len(test):
+        return {"test_openings": []}
+    content = dict(zip(usable.paths, usable.column("content"), strict=True))
+    contents, card = [content[p] for p in test.paths], chosen.classifier.card
+    asked = ledger.subject(folder.name, test, contents, chosen.classifier, None)
+    by = f"{card.method} on {card.backbone.name} ({folder.name})"
+    opening = ledger.opened(contents, [asked], verb="run", by=by, when=folders.now())
+    if len(opening.looks) > 1:
+        say(f"note: these test images, or some of them, have been looked at {len(opening.looks)} times; see the report")
+    return opening.as_data(float((test.y_pred == test.y_true).mean()), len(test))
+
+
+def _describe(
+    request: Request,
+    found: Gathered,
+    plan: Plan,
+    climbed: Climbed,
+    chosen: Candidate,
+    test: Predictions | None,
+) -> dict[str, Any]:
+    """The parts of run.json that are known once the test was opened."""
+    candidates = climbed.candidates
+    usable, positive = found.catalog.usable(), chosen.classifier.card.positive
+    shortcut = next((c.detail for c in candidates if c.classifier.card.method == "shortcut"), None)
+    leaked = {t for t, _ in found.leaks}
+    clean = None
+    if test is not None and leaked:
+        clean = test.select(np.array([p not in leaked for p in test.paths], dtype=bool))
+    ordered = sorted(candidates, key=lambda c: c.val_accuracy)
+    rungs = [folders.rung(chosen if _same(c, chosen) else c, _same(c, chosen)) for c in ordered]
+    skipped = [{"method": method, "backbone": backbone, "why": why} for method, backbone, why in climbed.skipped]
+
+    def score(answers: Predictions | None) -> dict[str, Any] | None:
+        if answers is None or not len(answers):
+            return None
+        groups = folders.clusters_of(found.catalog, found.cluster, answers)
+        return evaluation.score(answers, positive=positive, groups=groups)
+
+    return {
+        "version": 1,
+        "sightline": __version__,
+        "kind": "run",
+        "name": photos_name(request.photos),
+        "created": folders.now(),
+        "command": request.command,
+        "photos": request.photos,
+        "root": found.catalog.root.as_posix(),
+        "seed": request.seed,
+        "data": catalogs.summarise(found.catalog, found.twins),
+        "split": _split_facts(request, found, usable),
+        "plan": list(plan.lines),
+        "ladder": rungs,
+        "skipped": skipped,
+        "shortcut": shortcut,
+        "val": score(chosen.val),
+        "val_estimate": chosen.estimate,
+        "test": score(test),
+        "test_without_leaks": score(clean),
+        "undecodable": chosen.undecodable,
+        "mistakes_in": "test" if test is not None and len(test) else "val",
+        "rerun": [request.command] if request.command else [],
+    }
+
+
+def _same(a: Candidate, b: Candidate) -> bool:
+    return a.label == b.label and a.classifier.card.recipe == b.classifier.card.recipe
+
+
+def _split_facts(request: Request, found: Gathered, usable: Any) -> dict[str, Any]:
+    """The `split` block of run.json."""
+    counts: Mapping[str, int] = {s: len(usable.where(split=s)) for s in ("train", "val", "test")}
+    return {
+        "given": found.given,
+        "val": request.val,
+        "test": request.test,
+        "seed": request.seed,
+        "group_by": request.group_by,
+        "train": counts["train"],
+        "val_n": counts["val"],
+        "test_n": counts["test"],
+        "clusters": len(found.twins.exact) + len(found.twins.near),
+        "straddling": catalogs.straddling(found.catalog, found.twins),
+        "leaks": [list(pair) for pair in found.leaks[: folders.MOST_LISTED]],
+        "leaked": len({t for t, _ in found.leaks}),
+    }

@@ -1,0 +1,271 @@
+"""A labelled set scored by a classifier, or by any tool's table of probabilities."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from sightline import catalog as catalogs
+from sightline import classifier, engine, evaluation, report
+from sightline.classifier import Classifier, environment
+from sightline.errors import DataError, RequestError, unknown
+from sightline.inputs import read_predictions
+from sightline.journey import folder as folders
+from sightline.journey import gallery, ledger, mistaken, nearest
+from sightline.journey.gather import open_photos
+from sightline.journey.request import slug
+from sightline.records import Catalog, Predictions, Progress, Run, silent
+from sightline.store import Cache, digest, write_text
+from sightline.training import methods
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a subject says of a labelled set.
+
+    Args:
+        predictions: Of the images whose class it knows, with the catalog's labels and paths; `errors` has what gave no answer.
+        rows: The usable images that were asked about.
+        labelled: The whole catalog.
+        scored: The split that was asked about, `all` where the catalog has no test split and none was named.
+        unlabelled: How many answered images have no label, or one that the subject does not know.
+        model: The classifier; None for a table of predictions.
+    """
+
+    predictions: Predictions
+    rows: Catalog
+    labelled: Catalog
+    scored: str
+    unlabelled: int
+    model: Classifier | None
+
+    @property
+    def contents(self) -> list[str]:
+        """SHA-256 of every answered image, in the order of the predictions."""
+        known = dict(zip(self.rows.paths, self.rows.column("content"), strict=True))
+        return [known[p] or "" for p in self.predictions.paths]
+
+
+def answers_of(
+    subject: str | Path,
+    catalog: str | Path | Catalog,
+    *,
+    split: str | None = None,
+    crops: int | None = None,
+    code: str | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+    cache: Cache | None = None,
+) -> Answered:
+    """What a run, a classifier or any tool's table of probabilities says of a labelled set.
+
+    Args:
+        subject: A run's folder, a classifier's file, or a CSV with `path` and `p:CLASS` columns. A run without a classifier
+            (of an evaluation or a cross-validation) stands for the table of its predictions.
+        catalog: A folder of photographs, a table, or a catalog.
+        split: `train`, `val`, `test` or `all`; None takes the test split where there is one, else all.
+        crops: Looks at each image, as in `Classifier.predict`.
+        code: For a network of the user's own, `file.py:function`.
+        device, progress, cache: As everywhere.
+
+    Raises:
+        RequestError: There is no such subject, catalog or split; or crops are asked of a table.
+        DataError: No image has a class that the subject knows, or none of a table's rows is among the images.
+    """
+    labelled = catalog if isinstance(catalog, Catalog) else open_labelled(str(catalog), progress)
+    scored = split or ("test" if any(s == "test" for s in labelled.column("split")) else "all")
+    rows = labelled.usable() if scored == "all" else labelled.usable().where(split=scored)
+    name = str(labelled.root) if isinstance(catalog, Catalog) else str(catalog)
+    if not len(rows):
+        raise DataError(f"{name} has no usable {scored} images", "name another --split, or all")
+    table, model = _table_of(Path(subject)), None
+    if table is not None:
+        if crops is not None:
+            raise RequestError("crops are for a classifier; a table of predictions holds its answers", "leave out --crops")
+        answers = match(read_predictions(table), rows)
+    else:
+        model = classifier.load(subject, code=code)
+        answers = model.predict(rows, crops=crops, cache=cache, device=device, progress=progress)
+    unlabelled = int((answers.y_true < 0).sum())
+    answers = answers.select(answers.y_true >= 0)
+    if not len(answers):
+        hint = f"the classes are {', '.join(answers.classes[:8])}"
+        raise DataError(f"no image of {name} has a class that {subject} knows", hint)
+    return Answered(answers, rows, labelled, scored, unlabelled, model)
+
+
+def in_order(first: str, second: str) -> tuple[str, str]:
+    """(subject, catalog) of two names in whichever order they came; as they are where both or neither could be a subject."""
+    return (second, first) if _is_subject(second) and not _is_subject(first) else (first, second)
+
+
+def _is_subject(name: str) -> bool:
+    """Whether something is a run, a classifier or a table of predictions."""
+    path = Path(name)
+    if path.suffix.lower() == ".csv" and path.is_file():
+        with open(path, encoding="utf-8-sig", errors="replace", newline="") as text:
+            return any(column.startswith("p:") for column in next(csv.reader(text), []))
+    return path.suffix.lower() == ".safetensors" or (path / "run.json").is_file()
+
+
+def _table_of(subject: Path) -> Path | None:
+    """The table of predictions that a subject is or stands for; None for what has a classifier to ask."""
+    if subject.suffix.lower() == ".csv" and not subject.is_dir():
+        return subject
+    if not (subject / "run.json").is_file() or (subject / "classifier.safetensors").is_file():
+        return None
+    files = [subject / "predictions" / f"{name}.csv" for name in ("test", "oof", "val")]
+    return next((f for f in files if f.is_file()), None)
+
+
+def evaluate(
+    subject: str,
+    catalog: str,
+    *,
+    out: str | None = None,
+    positive: str | None = None,
+    crops: int | None = None,
+    code: str | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+    cache: Cache | None = None,
+) -> Run:
+    """Score a classifier, or any tool's table of probabilities, on a labelled set.
+
+    Args:
+        subject: A run's folder, a classifier's file, or a CSV with `path` and `p:CLASS` columns.
+        catalog: A folder of photographs or a table. Where it has a test split, that is scored; else all of it.
+        out: The folder of the result; a name is made where it is None.
+        positive: For two classes, whose score the curves are drawn for.
+        crops: Looks at each image, as in `Classifier.predict`.
+        code: For a network of the user's own, `file.py:function`.
+
+    Returns:
+        A run whose `test` holds the scores, `scored` the split, and `in_training` how many of the images were trained on.
+    """
+    started = time.perf_counter()
+    cache = Cache() if cache is None else cache
+    found = answers_of(subject, catalog, crops=crops, code=code, device=device, progress=progress, cache=cache)
+    answers, rows, model = found.predictions, found.rows, found.model
+    if positive is not None and positive not in answers.classes:
+        raise unknown("class", positive, answers.classes)
+    positive = positive or (model.card.positive if model is not None else answers.bar and answers.bar[0])
+    seen = in_training(model, rows, answers)
+    name = f"{slug(Path(subject).stem if Path(subject).is_file() else Path(subject).name)}-on-{slug(Path(catalog).stem)}"
+    folder = Path(out) if out is not None else Path("runs") / name
+    folder.mkdir(parents=True, exist_ok=True)
+    clean = answers.select(~seen) if seen.any() and not seen.all() else None
+    twins = catalogs.duplicates(found.labelled, cache=cache, progress=progress)
+    groups = folders.clusters_of(found.labelled, catalogs.together(found.labelled, twins), answers)
+    opening = _look(found, subject, seen, crops)
+    quoted = answers if clean is None else clean
+    data: dict[str, Any] = {
+        **folders.head("evaluate", name, digest([subject, rows.fingerprint(), *([crops] if crops is not None else [])])),
+        "photos": catalog,
+        "root": rows.root.as_posix(),
+        "subject": subject,
+        "seed": 0,
+        "scored": found.scored,
+        "classes": list(answers.classes),
+        "positive": positive,
+        "in_training": int(seen.sum()),
+        "not_among_classes": found.unlabelled,
+        "data": catalogs.summarise(found.labelled, twins),
+        "test": evaluation.score(answers, positive=positive, groups=groups),
+        "test_without_leaks": None if clean is None else evaluation.score(clean, positive=positive, groups=groups[~seen]),
+        **({} if opening is None else opening.as_data(float((quoted.y_pred == quoted.y_true).mean()), len(quoted))),
+        "undecodable": {"test": [{"path": p, "problem": why} for p, why in answers.errors.items()]},
+        "mistakes_in": "test",
+    }
+    learnt = nearest.training_of(subject)
+    own: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
+    data |= mistaken.describe(folder, model, answers, rows, learnt, held_out=not seen.any(), **own)
+    if model is not None:
+        card = model.card
+        data |= {"method": card.method, "backbone": card.backbone.name, "head": card.head, "precision": dict(card.precision)}
+        data["crops"] = card.crops if crops is None else crops
+        if card.method in methods.METHODS and not card.members and not methods.sources(card.recipe):
+            write_text(folder / "recipe.toml", folders.toml(card.recipe))
+            data["crossvalidate"] = folders.crossvalidate(folder / "catalog.csv", folder, answers)
+        if not (card.backbone.source == "user" and code is None):
+            data |= gallery.write_explanations(
+                folder, model, rows, answers, cache=cache, device=device, seed=0, progress=progress
+            )
+    write_text(folder / "predictions" / "test.csv", answers.to_csv())
+    folders.write_curves(folder, "test", answers, data["test"], "half" if model is None else model.card.threshold_by)
+    catalogs.save(found.labelled, folder / "catalog.csv")
+    data |= {"environment": environment(engine.choose_device(device)), "seconds": time.perf_counter() - started}
+    done = folders.finish(folder, data)
+    report.write_report([done], folder / "report.html")
+    return done
+
+
+def _look(found: Answered, subject: str, seen: np.ndarray, crops: int | None) -> ledger.Opening | None:
+    """Count this look at the images that the classifier was not trained on; None where it was trained on all."""
+    rows = np.flatnonzero(~seen)
+    if not len(rows):
+        return None
+    contents = [found.contents[i] for i in rows]
+    asked = ledger.subject(subject, found.predictions.select(rows), contents, found.model, crops)
+    return ledger.opened(contents, [asked], verb="evaluate", by=subject, when=folders.now())
+
+
+def open_labelled(catalog: str, progress: Progress = silent) -> Catalog:
+    """A labelled set: a table that Sightline or the user wrote, or a folder that is scanned."""
+    return open_photos(catalog, progress=progress)
+
+
+def match(answers: Predictions, rows: Catalog) -> Predictions:
+    """Another tool's predictions with the catalog's labels and paths.
+
+    A row is found by its path, else by the end of its path where only one image of the catalog ends so.
+
+    Raises:
+        DataError: No row is found, or one is found twice.
+    """
+    paths = rows.paths
+    index = {p: i for i, p in enumerate(paths)}
+    ends: dict[str, list[int]] = {}
+    for i, path in enumerate(paths):
+        parts = PurePosixPath(path).parts
+        for start in range(len(parts)):
+            ends.setdefault("/".join(parts[start:]), []).append(i)
+    kept: list[int] = []
+    target: list[int] = []
+    for row, name in enumerate(answers.paths):
+        found = index.get(name)
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        for start in range(len(parts)):
+            if found is not None:
+                break
+            ending = ends.get("/".join(parts[start:]), [])
+            found = ending[0] if len(ending) == 1 else None
+        if found is not None:
+            kept.append(row)
+            target.append(found)
+    if not kept:
+        raise DataError(
+            f"none of the {len(answers)} paths in the predictions is an image of the catalog",
+            f"the predictions say {answers.paths[0]!r}, the catalog {paths[0]!r}" if len(answers) and paths else None,
+        )
+    found_rows = set(target)
+    if len(found_rows) < len(target):
+        twice = paths[Counter(target).most_common(1)[0][0]]
+        raise DataError(f"{twice} has more than one row in the predictions", "keep one row per image")
+    labels = rows.labels(answers.classes)[target]
+    missing = {p: "no row in the predictions" for i, p in enumerate(paths) if i not in found_rows}
+    return Predictions(tuple(paths[t] for t in target), answers.classes, labels, answers.probs[kept], missing, answers.bar)
+
+
+def in_training(model: Classifier | None, rows: Catalog, answers: Predictions) -> np.ndarray:
+    """bool (n,): which of the answered images the classifier was trained on, by their very bytes."""
+    if model is None:
+        return np.zeros(len(answers), dtype=bool)
+    content = dict(zip(rows.paths, rows.column("content"), strict=True))
+    return model.was_trained_on([content[p] for p in answers.paths])
