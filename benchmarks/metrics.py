@@ -45,9 +45,8 @@ def main() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
     for name in evaluation.METRICS:
         if scores[name] is not None:
-            print(
-                f"{name:<20}{scores[name]:.4f} [{scores[f'{name}_low']:.4f}, {scores[f'{name}_high']:.4f}]  {scores['intervals'][name]}"
-            )
+            ends = f"[{scores[f'{name}_low']:.4f}, {scores[f'{name}_high']:.4f}]"
+            print(f"{name:<20}{scores[name]:.4f} {ends}  {scores['intervals'][name]}")
     print(
         f"{options.images:,} images, {options.classes} classes: {wall:.1f} s ({cpu:.1f} s of one core), {peak:,.0f} MB at most"
     )

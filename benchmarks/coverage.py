@@ -1,0 +1,186 @@
+"""How often the 95 % intervals hold the truth, and how often tests of no difference cry wolf: exact where that can be.
+
+Wilson's interval: the coverage is a sum over the binomial distribution, for every accuracy from 0.60 to 0.99. McNemar's test
+and its false alarms: a sum over two binomials. The rest is simulated: answers are drawn anew from one known population, class
+by class as many, and the intervals that hold the population's value are counted. The last line says whether all that is
+promised is kept.
+
+    python benchmarks/coverage.py
+    python benchmarks/coverage.py --draws 2000
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import numpy as np
+from scipy import stats
+
+from sightline import evaluation
+from sightline.evaluation import conformal
+from sightline.evaluation.ranking import rankings
+from sightline.evaluation.sample import sampled
+from sightline.evaluation.tallies import tally
+from sightline.records import Predictions
+
+SIZES = (30, 50, 100, 200, 500, 1000)
+POPULATION = 200_000
+SETTINGS = ((2, 50, 1.5), (2, 200, 1.5), (2, 200, 3.0), (5, 100, 2.0), (5, 500, 3.0), (2, 1000, 3.0))
+"""Classes, images, skill."""
+
+
+def drawn(rng: np.random.Generator, n: int, k: int, skill: float) -> Predictions:
+    """Answers whose probabilities are the true ones: of n images, as many of each class."""
+    y = np.arange(n) % k
+    scores = rng.normal(size=(n, k))
+    scores[np.arange(n), y] += skill
+    probs = np.exp(skill * scores)
+    return Predictions(("",) * n, tuple("abcdefgh"[:k]), y, probs / probs.sum(axis=1, keepdims=True))
+
+
+def wilson() -> bool:
+    """Exact coverage over accuracies, for each number of images."""
+    print("Wilson, exact: coverage in % over accuracies 0.60, 0.61, … 0.99")
+    good, shares = True, np.round(np.arange(0.60, 0.995, 0.01), 2)
+    for n in SIZES:
+        ends = np.array([evaluation.wilson(x, n) for x in range(n + 1)])
+        held = (ends[:, :1] <= shares) & (shares <= ends[:, 1:])
+        each = (stats.binom.pmf(np.arange(n + 1)[:, None], n, shares) * held).sum(axis=0)
+        good &= 0.94 <= each.mean() <= 0.97
+        print(f"  n = {n:>5}  mean {100 * each.mean():.1f}  least {100 * each.min():.1f} at {shares[each.argmin()]:.2f}")
+    ends = np.array([evaluation.wilson(x, 50) for x in range(51)])
+    worst = stats.binom.pmf(np.arange(51), 50, 0.99)[(ends[:, 0] <= 0.99) & (ends[:, 1] >= 0.99)].sum()
+    print(f"  n = 50, accuracy 0.99: {100 * worst:.1f}")
+    return bool(good)
+
+
+def simulated(draws: int) -> None:
+    """Coverage of every metric's interval."""
+    names = list(evaluation.METRICS)
+    print(f"All metrics, simulated with {draws:,} draws (± {196 * (0.0475 / draws) ** 0.5:.1f}): coverage in %")
+    print(f"  {'':<20}" + "".join(f"{f'k={k} n={n}':>14}" for k, n, _ in SETTINGS))
+    table: dict[str, list[str]] = {name: [] for name in [*names, "accuracy of it"]}
+    for k, n, skill in SETTINGS:
+        rng = np.random.default_rng(0)
+        whole = sampled(drawn(rng, POPULATION, k, skill), positive="a")
+        sums = tally(whole, 5, rankings(whole))
+        truth = {name: float(metric.value(sums, whole)[0]) for name, metric in evaluation.METRICS.items()}
+        held = dict.fromkeys(names, 0)
+        for _ in range(draws):
+            s = evaluation.score(drawn(rng, n, k, skill), positive="a")
+            for name in names:
+                low, high = s[f"{name}_low"], s[f"{name}_high"]
+                held[name] += low is not None and low <= truth[name] <= high
+        for name in names:
+            table[name].append("–" if np.isnan(truth[name]) else f"{100 * held[name] / draws:.1f}")
+        table["accuracy of it"].append(f"{truth['accuracy']:.3f}")
+    for name, cells in table.items():
+        print(f"  {name:<20}" + "".join(f"{c:>14}" for c in cells))
+
+
+def clusters(draws: int) -> None:
+    """Four answers of each scene that are right or wrong together, with and without saying that they belong together."""
+    print("100 scenes of 4 nearly equal images each: coverage in % without and with `groups`")
+    rng = np.random.default_rng(1)
+    whole = sampled(drawn(rng, POPULATION, 2, 1.5), positive="a")
+    sums = tally(whole, 5, rankings(whole))
+    names = ("accuracy", "balanced_accuracy", "mcc", "log_loss", "roc_auc", "pr_auc", "eer")
+    truth = {name: float(evaluation.METRICS[name].value(sums, whole)[0]) for name in names}
+    held = {name: [0, 0] for name in names}
+    scenes = np.repeat(np.arange(100), 4)
+    for _ in range(draws):
+        p = drawn(rng, 100, 2, 1.5).select(scenes)
+        for i, groups in enumerate((None, scenes)):
+            s = evaluation.score(p, positive="a", groups=groups)
+            for name in names:
+                held[name][i] += s[f"{name}_low"] <= truth[name] <= s[f"{name}_high"]
+    for name in names:
+        print(f"  {name:<20}{100 * held[name][0] / draws:>8.1f}{100 * held[name][1] / draws:>8.1f}")
+
+
+def mcnemar() -> bool:
+    """The exact false-alarm rate of the exact test where both are equally good, over shares of differing images."""
+    good = True
+    print("McNemar's exact test, exact: false alarms in % where there is no difference (at most 5.5)")
+    for n in (30, 100, 300, 1000):
+        worst = 0.0
+        for differing in (0.02, 0.05, 0.1, 0.3):
+            rate = 0.0
+            for d in range(n + 1):
+                chance = stats.binom.pmf(d, n, differing)
+                if chance > 1e-12:
+                    tail = stats.binom.cdf(np.arange(d + 1), d, 0.5)
+                    p = np.minimum(1, 2 * np.minimum(tail, tail[::-1]))
+                    rate += chance * stats.binom.pmf(np.arange(d + 1), d, 0.5)[p <= evaluation.SIGNIFICANT].sum()
+            worst = max(worst, rate)
+        good &= worst <= 0.055
+        print(f"  n = {n:>5}  at most {100 * worst:.2f}")
+    return good
+
+
+def paired(draws: int) -> bool:
+    """False alarms of the tests of pairs, simulated: both classifiers right with the same chance, images harder and easier."""
+    good = True
+    print(f"Tests of pairs, simulated with {draws * 10:,} draws: false alarms in % (at most 5.5 for the tests)")
+    tests: dict[str, Callable[[np.ndarray, np.ndarray], bool]] = {
+        "mcnemar": lambda a, b: evaluation.mcnemar(a[0], b[0]) <= 0.05,
+        "sign_flip, 3 seeds": lambda a, b: evaluation.sign_flip(a.sum(axis=0) - b.sum(axis=0)) <= 0.05,
+        "paired_bootstrap": lambda a, b: not _around_zero(evaluation.paired_bootstrap(a[0] - b[0])),
+    }
+    for name, alarm in tests.items():
+        rng, alarms = np.random.default_rng(3), 0
+        rounds = draws * 10 if "bootstrap" not in name else draws
+        for _ in range(rounds):
+            easy = rng.beta(4, 1, 200)
+            a, b = ((rng.random((3, 200)) < easy).astype(np.int64) for _ in range(2))
+            alarms += alarm(a, b)
+        print(f"  {name:<20}{100 * alarms / rounds:.2f}")
+        good &= alarms / rounds <= 0.055 or name == "paired_bootstrap"
+    return good
+
+
+def _around_zero(ends: tuple[float, float]) -> bool:
+    return ends[0] <= 0 <= ends[1]
+
+
+def sets(draws: int) -> bool:
+    """Conformal sets: how often the right class is in them, in the mean over draws of held-out and new images."""
+    good = True
+    print(f"Conformal sets, simulated with {draws:,} draws: the right class is in them, in %")
+    for promise in (0.8, 0.9, 0.95):
+        rng, held = np.random.default_rng(4), []
+        for _ in range(draws):
+            kept, new = drawn(rng, 200, 5, 1.5), drawn(rng, 500, 5, 1.5)
+            chosen = conformal.sets(new.probs, conformal.fit(kept.probs, kept.y_true, promise))
+            held.append(chosen[np.arange(500), new.y_true].mean())
+        good &= abs(np.mean(held) - promise) <= 0.01
+        print(f"  promised {100 * promise:.0f}  kept {100 * np.mean(held):.2f}")
+    return bool(good)
+
+
+def inverted(draws: int) -> bool:
+    """How often scores by chance are called inverted."""
+    rng, alarms = np.random.default_rng(5), 0
+    for _ in range(draws):
+        y, score = rng.random(100) < 0.5, rng.random(100)
+        low, high = evaluation.auc_interval(y, score) or (0.0, 1.0)
+        s = {"roc_auc": evaluation.auc(y, score), "roc_auc_low": low, "roc_auc_high": high, "positive": "a"}
+        alarms += evaluation.inversion(s, ("a", "b")) is not None
+    print(f"Scores by chance called inverted: {100 * alarms / draws:.1f} % of {draws:,} draws (at most 5)")
+    return alarms / draws <= 0.05
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=400)
+    draws = parser.parse_args().draws
+    good = [wilson(), mcnemar(), paired(draws), sets(draws), inverted(draws)]
+    simulated(draws)
+    clusters(max(draws // 4, 20))
+    print(f"what is promised: {'kept' if all(good) else 'MISSED'}")
+    return 0 if all(good) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
