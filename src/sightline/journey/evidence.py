@@ -20,7 +20,7 @@ from sightline.journey.heats import heats_of
 from sightline.records import Explanation, Preprocess, Progress, silent
 from sightline.store import Cache
 
-SAMPLE, SAMPLE_OF_LARGE = 32, 16
+SAMPLE, SAMPLE_OF_LARGE = 24, 12
 """Images that a run's checks are made on, for networks of up to `LARGE` parameters and for larger ones."""
 LARGE = 10_000_000
 ALIKE = 8

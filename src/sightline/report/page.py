@@ -14,7 +14,7 @@ from markupsafe import Markup
 from sightline import __version__
 from sightline.errors import RequestError
 from sightline.records import Run
-from sightline.report import answer, curves, doubts, folds, made, sections, svg, words
+from sightline.report import answer, curves, doubts, folds, heat, made, sections, svg, words
 from sightline.report.pictures import Album
 from sightline.store import write_text
 
@@ -107,6 +107,7 @@ def view(run: Run, album: Album) -> dict[str, Any]:
         "confusion": sections.confusion(score, classes),
         "gallery": sections.gallery(run, album),
         "doubts": doubts.view(run, album),
+        "heat": heat.heat(data),
         "made": made.made(data),
         "again": made.again(run),
     }

@@ -1,0 +1,119 @@
+"""The section on heatmaps: whether they can be believed, what each class relies on, and an alarm for borders and corners."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from sightline.report import svg
+from sightline.report.words import count, percent, short
+
+Data = Mapping[str, Any]
+
+MOST_CLASSES = 20
+_SIDE_PX = 132
+_CHECKS = {
+    "classifier": "Is there anything to explain?",
+    "against random": "Hot cells against random cells",
+    "against edges": "Hot cells against an edge filter",
+    "weights": "Other weights, another map?",
+    "noise": "The same map under faint noise?",
+    "completeness": "Does it add up?",
+    "pointing": "Peaks on the object",
+}
+_KINDS = {"passes": "", "weak": "caution", "don't rely on this": "alarm"}
+
+
+def heat(data: Data) -> dict[str, Any] | None:
+    """What the run says of its heatmaps; None where nothing was checked."""
+    checks, overall = data.get("heat_checks"), data.get("heat_global") or {}
+    if not checks or not checks.get("verdict"):
+        return None
+    rows = [
+        {"check": _CHECKS.get(f.get("check"), f.get("check")), "verdict": f.get("verdict"), "text": f.get("text")}
+        for f in checks.get("findings") or []
+    ]
+    views = (overall.get("classes") or [])[:MOST_CLASSES]
+    return {
+        "verdict": checks["verdict"],
+        "kind": _KINDS.get(checks["verdict"], "caution"),
+        "why": checks.get("why"),
+        "images": count(checks.get("images")),
+        "layer": checks.get("layer"),
+        "rows": rows,
+        **_maps(views),
+        "seen": count(overall.get("n")),
+        "alarms": [_alarm(a) for a in overall.get("alarms") or []],
+    }
+
+
+def _maps(views: Sequence[Data]) -> dict[str, Any]:
+    """The average maps on one scale, which is told in words."""
+    peaks = [_peak(v["map"]) for v in views if v.get("map")]
+    if not peaks:
+        return {"maps": [], "most": None}
+    most = max(peaks)
+    shown = []
+    for v in views:
+        channels = ", ".join(f"{c['channel']} ({percent(c['share'], 0)})" for c in (v.get("channels") or [])[:3])
+        outside = percent(v.get("outside"), 0)
+        shown.append(
+            {
+                "name": v.get("class"),
+                "n": count(v.get("n")),
+                "figure": average_map(v.get("map") or [], most, f"Average map of {short(v.get('class'), 40)}"),
+                "outside": outside,
+                "channels": channels,
+            }
+        )
+    return {"maps": shown, "most": f"{most:.1f}"}
+
+
+def _peak(table: Sequence[Sequence[float]]) -> float:
+    """The hottest cell, in units of even heat."""
+    cells = [value for row in table for value in row]
+    return max(cells, default=0.0) * len(cells)
+
+
+def average_map(table: Sequence[Sequence[float]], most: float, title: str) -> Markup:
+    """A map as squares in ten steps of blue, none for no heat; a frame marks the central 60 % of either side."""
+    rows, columns = len(table), len(table[0]) if table else 0
+    if not rows or not columns:
+        return Markup("")
+    cell = _SIDE_PX / max(rows, columns)
+    parts = [_rect(0, 0, columns * cell, rows * cell, "track")]
+    for r, row in enumerate(table):
+        for c, value in enumerate(row):
+            level = math.ceil(10 * value * rows * columns / most - 1e-9) if most > 0 else 0
+            if level > 0:
+                parts.append(_rect(c * cell, r * cell, cell - 0.4, cell - 0.4, f"hit{min(level, 10)}"))
+    width, height = columns * cell, rows * cell
+    edges = [(0.2, 0.2, 0.8, 0.2), (0.8, 0.2, 0.8, 0.8), (0.8, 0.8, 0.2, 0.8), (0.2, 0.8, 0.2, 0.2)]
+    parts += [_edge(x1 * width, y1 * height, x2 * width, y2 * height) for x1, y1, x2, y2 in edges]
+    return svg.svg(width, height, Markup("").join(parts), title, "heatmap")
+
+
+def _rect(x: float, y: float, width: float, height: float, kind: str) -> Markup:
+    text = '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}"/>'
+    return Markup(text).format(x, y, width, height, kind)
+
+
+def _edge(x1: float, y1: float, x2: float, y2: float) -> Markup:
+    text = '<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="axis"/>'
+    return Markup(text).format(x1, y1, x2, y2)
+
+
+def _alarm(alarm: Data) -> dict[str, Any]:
+    """An alarm in words, with what covering the place does to the answer."""
+    text = (
+        f"Half of its {count(alarm.get('n'))} images put {percent(alarm.get('share'), 0)} of their heat or more on the "
+        f"{alarm.get('region')}, which is {percent(alarm.get('area'), 0)} of the picture."
+    )
+    if alarm.get("before") is not None:
+        text += (
+            f" Blurring it there takes the mean probability from {percent(alarm['before'], 0)} to {percent(alarm['after'], 0)}."
+        )
+    return {"class": alarm.get("class"), "region": alarm.get("region"), "text": text}

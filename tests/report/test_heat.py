@@ -1,0 +1,50 @@
+"""The report's section on heatmaps: what run.json says, escaped, and nothing where nothing was checked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sightline.report import heat
+from sightline.report.page import templates
+
+NASTY = "<script>alert(1)</script>"
+
+
+def data(**changes: Any) -> dict[str, Any]:
+    findings = [
+        {"check": "weights", "verdict": "passes", "text": NASTY},
+        {"check": "noise", "verdict": "weak", "text": "shaky"},
+    ]
+    views = [{"class": NASTY, "n": 9, "map": [[0.0, 0.5], [0.25, 0.25]], "outside": 0.6, "channels": [], "regions": {}}]
+    alarm = {
+        "class": NASTY,
+        "region": "lower border",
+        "n": 9,
+        "share": 0.7,
+        "area": 1 / 7,
+        "p": 1e-4,
+        "before": 0.9,
+        "after": 0.4,
+    }
+    kept = {"verdict": "weak", "why": NASTY, "images": 24, "layer": "last map", "findings": findings}
+    return {"heat_checks": kept, "heat_global": {"n": 9, "classes": views, "alarms": [alarm]}} | changes
+
+
+def rendered(of: dict[str, Any]) -> str:
+    return templates().get_template("heat.html.j2").render(run={"id": "", "heat": heat.heat(of)})
+
+
+def test_it_says_the_verdict_the_numbers_and_the_alarm() -> None:
+    page = rendered(data())
+    assert "weak" in page and "shaky" in page and "lower border" in page
+    assert "from 90 % to 40 %" in page and "2.0 times even heat" in page and page.count("hit") == 3
+    assert NASTY not in page and "&lt;script&gt;" in page
+
+
+def test_a_run_without_checks_has_no_section() -> None:
+    assert heat.heat({}) is None and rendered({"heat_checks": None}).strip() == ""
+
+
+def test_classes_without_maps_leave_the_table() -> None:
+    page = rendered(data(heat_global=None))
+    assert "relies on" not in page and "shaky" in page
