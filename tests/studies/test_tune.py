@@ -18,7 +18,8 @@ from sightline.journey import single, study
 from sightline.records import Catalog, Recipe
 from sightline.store import Cache
 from sightline.studies import changing, counting, spaces, tune, verdict
-from sightline.training import methods
+from sightline.training import finetune, methods
+from sightline.training.optimisers import OPTIMISERS
 
 FINISHED = ("complete", "pruned", "repeated", "rejected", "failed")
 
@@ -333,3 +334,45 @@ def test_a_winner_within_noise_is_said_to_be() -> None:
     ]
     said = verdict.words(best, base, {"difference": 0.02, "p": 0.003, "told_apart": True}, None, 100, None)
     assert said == ["Trial 3 is better than the recipe as it is: 92.0 % against 90.0 % (p = 0.003)."]
+
+
+@pytest.mark.parametrize("method", ["scratch", "frozen", "finetune"])
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_rates_are_those_of_the_optimiser(method: str, optimiser: str) -> None:
+    """Each range holds the rate that is taken where nobody says otherwise, well inside."""
+    asked: dict[str, Any] = {}
+
+    def suggest(name: str, space: spaces.Space) -> Any:
+        asked[name] = space
+        return random_draws(0)(name, space)
+
+    backbone = "cnn" if method == "scratch" else "mobilenetv2_100"
+    recipe = Recipe(method=method, backbone=backbone, settings={"optimiser": optimiser})
+    proposed = spaces.propose(recipe, suggest, spaces.Here((backbone,), 32))
+    rates = asked["learning_rate"]
+    assert rates == spaces.RATES[method][optimiser] and proposed.settings["optimiser"] == optimiser
+    own = finetune.RATES[optimiser] if method == "finetune" else OPTIMISERS[optimiser].learning_rate
+    assert 2 * rates.low <= own <= rates.high / 2 and rates.log
+
+
+def test_a_method_without_a_named_optimiser_takes_its_own() -> None:
+    asked: dict[str, Any] = {}
+
+    def suggest(name: str, space: spaces.Space) -> Any:
+        asked[name] = space
+        return random_draws(0)(name, space)
+
+    spaces.propose(Recipe(method="finetune", backbone="mobilenetv2_100"), suggest, spaces.Here(("mobilenetv2_100",), 32))
+    assert asked["learning_rate"] == spaces.RATES["finetune"]["sgd"]
+    with pytest.raises(RequestError, match="lion"):
+        spaces.propose(Recipe(method="scratch", settings={"optimiser": "lion"}), suggest, spaces.Here(("cnn",), 32))
+
+
+def test_growing_images_are_searched_where_the_recipe_has_them() -> None:
+    found = set()
+    for seed in range(8):
+        recipe = Recipe(method="scratch", backbone="cnn", settings={"resize_from": 0.5})
+        found.add(spaces.propose(recipe, random_draws(seed), spaces.Here(("cnn",), 64)).settings["resize_from"])
+        plain = spaces.propose(dataclasses.replace(recipe, settings={}), random_draws(seed), spaces.Here(("cnn",), 64))
+        assert "resize_from" not in plain.settings
+    assert found == {0.5, 1.0}

@@ -298,3 +298,26 @@ def test_fine_tuning_a_real_network_is_no_worse_than_its_features(
     assert gain["head_alone"] > 0.5, "the pretrained network tells five flowers apart"
     assert gain["fine_tuned"] >= gain["head_alone"] or gain["p"] > 0.05, best.note
     assert best.val_accuracy >= gain["head_alone"]
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("frozen", {}), ("finetune", {"unfreeze": 1}), ("warmstart", {"frozen": True}), ("warmstart", {"unfreeze": 1})],
+)
+def test_a_rate_is_found_where_training_would_begin(
+    method: str, settings: dict[str, object], work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fine-tuning begins with the fitted head, a frozen network's head with nothing; the rates tried are the last stage's."""
+    from sightline.training import finder
+
+    learns_head = method == "frozen" or bool(settings.get("frozen"))
+    monkeypatch.setattr(finder, "STEPS", 60 if learns_head else 25)
+    recipe = dataclasses.replace(SMALL, method=method, settings={**settings, "label_smoothing": 0.0})
+    if method == "warmstart":
+        file = fitted(work, "features", folds=2).classifier.save(tmp_path / "m.safetensors")
+        recipe = dataclasses.replace(recipe, backbone=str(file))
+    found = methods.FINDERS[method](work, recipe)
+    assert (found.losses[0] > 0.9 * math.log(10)) == learns_head
+    assert finder.LOWEST < found.suggestion < finder.HIGHEST and found.smoothed.min() < found.smoothed[0]
+    again = methods.FINDERS[method](work, recipe)
+    assert np.array_equal(found.losses, again.losses)

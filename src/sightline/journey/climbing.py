@@ -62,7 +62,7 @@ def climb(plan: Plan, work: Work, budget_s: float, say: Callable[[str], None], s
             skipped.append((recipe.method, backbone, why))
             continue
         try:
-            fitted = _fit(dataclasses.replace(work, budget_s=max(left, 1.0)), recipe, candidates)
+            fitted = _fit(_given(work, recipe, left), recipe, candidates)
         except SightlineError as error:
             say(f"{name}: {error.message}")
             skipped.append((recipe.method, backbone, error.message))
@@ -100,6 +100,12 @@ def _hopeless(recipe: Recipe, candidates: Sequence[Candidate], left_s: float) ->
     if not perfect:
         return None
     return f"it cannot win any more: {perfect[0].label} has all {len(perfect[0].val):,} held-out images right"
+
+
+def _given(work: Work, recipe: Recipe, left_s: float) -> Work:
+    """What a step is given: the time that is left, and a place of its own where its training is kept."""
+    kept = None if work.checkpoint is None else work.checkpoint / f"{recipe.method}-{recipe.id[:8]}"
+    return dataclasses.replace(work, budget_s=max(left_s, 1.0), checkpoint=kept)
 
 
 def _fit(work: Work, recipe: Recipe, candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -15,7 +15,7 @@ from sightline import catalog as catalogs
 from sightline.classifier import environment
 from sightline.errors import DataError, RequestError, SightlineError, unknown
 from sightline.journey import folder as folders
-from sightline.journey import gallery, ledger, mistaken, nearest
+from sightline.journey import gallery, ledger, mistaken, nearest, resuming
 from sightline.journey.climbing import Climbed, climb, finalists
 from sightline.journey.gather import Gathered, gather
 from sightline.journey.request import Plan, Request, check, device_of, make_plan, photos_name
@@ -76,7 +76,17 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     folder.mkdir(parents=True, exist_ok=True)
     cluster = found.cluster[_usable_rows(found)]
     truncated = request.allow_truncated
-    work = Work(usable, cluster, usable.classes, cache, device, progress=progress, allow_truncated=truncated)
+    kept = resuming.begin_run(folder, resume=request.resume)
+    work = Work(
+        usable,
+        cluster,
+        usable.classes,
+        cache,
+        device,
+        progress=progress,
+        allow_truncated=truncated,
+        checkpoint=kept,
+    )
     climbed = climb(plan, work, request.budget_s, say, clock.total())
     candidates = climbed.candidates
     clock.lap("methods")
@@ -113,6 +123,7 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     clock.lap("mistakes")
     data |= {"environment": environment(device), "timings": clock.laps, "seconds": clock.total(), "id": identity}
     done = folders.finish(folder, data)
+    resuming.finish_run(kept)
     report.write_report([done], folder / "report.html")
     return done
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,22 @@ def _begin(folder: Path, kept: Path, recipe: Recipe, catalog: Catalog, *, resume
     if continued is not None:
         _hand_on(continued, catalog, kept)
     write_json(kept / _REQUEST, asked)
+
+
+def begin_run(folder: Path, *, resume: bool) -> Path:
+    """Where the main job's trainings are kept while it goes on: what an interrupted one left there goes on, or is forgotten.
+
+    Whose they are needs no asking: the run's folder is named by all that its result depends on.
+    """
+    kept = folder / FOLDER
+    if not resume:
+        finish_run(kept)
+    return kept
+
+
+def finish_run(kept: Path) -> None:
+    """Forget the main job's trainings: the run holds what came of them."""
+    shutil.rmtree(kept, ignore_errors=True)
 
 
 def finish(kept: Path) -> None:

@@ -39,7 +39,7 @@ def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     own = {f.name for f in dataclasses.fields(Recipe)} - {"settings"}
     first = {key: value for key, value in changes.items() if key in own}
     recipe = from_plain(Recipe, {**plain(recipe), **first}, "recipe")
-    known = {key: value for kind in settings_of(recipe) for key, value in _defaults(kind).items()}
+    known = {key: value for kind in settings_of(recipe) for key, value in defaults(kind).items()}
     settings: dict[str, Any] = dict(recipe.settings)
     for key, value in changes.items():
         if key in first:
@@ -51,7 +51,7 @@ def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     return dataclasses.replace(recipe, settings=settings)
 
 
-def _defaults(kind: type) -> dict[str, Any]:
+def defaults(kind: type) -> dict[str, Any]:
     """Every key of a method's settings, and what it is where nobody says otherwise."""
     found: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
@@ -101,7 +101,7 @@ def build(recipe: Recipe) -> dict[str, Any]:
     *first, last = settings_of(recipe)
     made: list[Any] = []
     for kind in first:
-        own = {key: given.pop(key) for key in _defaults(kind) if key in given}
+        own = {key: given.pop(key) for key in defaults(kind) if key in given}
         made.append(from_plain(kind, own, f"settings of {recipe.method}"))
     made.append(from_plain(last, given, f"settings of {recipe.method}"))
     return {key: value for part in made for key, value in _keys(part).items()}

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sightline import networks
-from sightline.errors import RequestError
+from sightline.errors import RequestError, unknown
 from sightline.networks import names
 from sightline.records import Recipe
 from sightline.store import Cache
-from sightline.studies.changing import change, network_of
+from sightline.studies.changing import change, defaults, network_of, settings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +121,22 @@ def pretrained(recipe: Recipe, suggest: Suggest, found: Here) -> Recipe:
     """For what trains on top of a pretrained network: backbone, the optimiser, the augmentation, and what learns."""
     only_head = recipe.method == "frozen" or bool(recipe.settings.get("frozen"))
     space = FROZEN if only_head else FINETUNE
-    drawn = {name: suggest(name, one) for name, one in {**TRAINING, **space}.items()}
+    rates = RATES["frozen" if only_head else "finetune"]
+    drawn = {name: suggest(name, one) for name, one in {**TRAINING, **_rate(recipe, rates), **space}.items()}
     if only_head:
         drawn["head"] = _units(drawn)
     settings = {**recipe.settings, **drawn, "augment": _augment(suggest)}
     backbone = suggest("backbone", Choice(found.backbones)) if len(found.backbones) > 1 else recipe.backbone
     return replace(recipe, backbone=backbone, settings=settings)
+
+
+def _rate(recipe: Recipe, rates: dict[str, Space]) -> dict[str, Space]:
+    """The learning rates to try with the recipe's optimiser, or with the one that its method takes."""
+    own = next(value for kind in settings_of(recipe) for key, value in defaults(kind).items() if key == "optimiser")
+    name = str(recipe.settings.get("optimiser", own))
+    if name not in rates:
+        raise unknown("optimiser", name, rates)
+    return {"learning_rate": rates[name]}
 
 
 def _augment(suggest: Suggest) -> str | dict[str, Any]:
@@ -138,7 +148,8 @@ def _augment(suggest: Suggest) -> str | dict[str, Any]:
 def scratch(recipe: Recipe, suggest: Suggest, found: Here) -> Recipe:
     """The network where it is `cnn`, the optimiser, the augmentation and the image size; growing images, with and without, only
     where the recipe has them, as not every network takes them."""
-    settings = {**recipe.settings, **{name: suggest(name, space) for name, space in {**TRAINING, **SCRATCH}.items()}}
+    spaces = {**TRAINING, **_rate(recipe, RATES["scratch"])}
+    settings = {**recipe.settings, **{name: suggest(name, space) for name, space in spaces.items()}}
     settings["augment"] = _augment(suggest)
     bare, given = names.parse(network_of(recipe))
     network = network_of(recipe)
@@ -225,11 +236,29 @@ HEAD_SPACES: dict[str, dict[str, Space]] = {
 TRAINING: dict[str, Space] = {"weight_decay": Range(1e-3, 0.3, log=True), "label_smoothing": Range(0, 0.2)}
 """Settings of all that trains on pixels."""
 
-SCRATCH: dict[str, Space] = {"learning_rate": Range(3e-4, 1e-2, log=True)}
-"""Settings of what begins with nothing."""
+RATES: dict[str, dict[str, Space]] = {
+    "scratch": {
+        "adamw": Range(3e-4, 1e-2, log=True),
+        "adam": Range(3e-4, 1e-2, log=True),
+        "sgd": Range(5e-3, 0.5, log=True),
+        "rmsprop": Range(1e-4, 3e-3, log=True),
+    },
+    "frozen": {
+        "adamw": Range(1e-4, 1e-2, log=True),
+        "adam": Range(1e-4, 1e-2, log=True),
+        "sgd": Range(3e-3, 0.3, log=True),
+        "rmsprop": Range(3e-5, 3e-3, log=True),
+    },
+    "finetune": {
+        "adamw": Range(1e-5, 1e-3, log=True),
+        "adam": Range(1e-5, 1e-3, log=True),
+        "sgd": Range(1e-3, 0.1, log=True),
+        "rmsprop": Range(3e-6, 3e-4, log=True),
+    },
+}
+"""What learns → optimiser → learning rates: an order of magnitude on both sides of the rate that each is mostly used with."""
 
 FROZEN: dict[str, Space] = {
-    "learning_rate": Range(1e-4, 1e-2, log=True),
     "layers": Range(0, 2, whole=True),
     "units": Range(64, 1024, log=True, whole=True),
     "dropout": Range(0, 0.6),
@@ -237,7 +266,6 @@ FROZEN: dict[str, Space] = {
 """Where the head alone learns: its layers as for `mlp`."""
 
 FINETUNE: dict[str, Space] = {
-    "learning_rate": Range(1e-3, 0.1, log=True),
     "layer_decay": Range(0.5, 1),
     "unfreeze": Choice((1, 2, "all")),
 }

@@ -82,6 +82,16 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, facts
 
 
+def planned_epochs(folder: Path) -> int | None:
+    """For how many epochs the training that a folder holds was laid out; None where it holds none.
+
+    Raises:
+        DataError: Its file is damaged.
+    """
+    file = folder / FILE
+    return int(read(file)[1]["identity"]["plan"]["epochs"]) if file.is_file() else None
+
+
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
     """Where two values of JSON's types differ, in words.
 

@@ -29,6 +29,7 @@ from sightline.training.start import (
 from sightline.training.work import Candidate, Work
 
 if TYPE_CHECKING:
+    from sightline.training.finder import Rates
     from sightline.training.history import Trained
     from sightline.training.stack import Stack
 
@@ -88,6 +89,24 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     return [train(work, recipe, named(work, recipe), settings)]
 
 
+def find_rate(work: Work, recipe: Recipe) -> Rates:
+    """Losses by learning rate of the second phase that the recipe would begin."""
+    settings = from_plain(FinetuneSettings, recipe.settings, "settings of finetune")
+    return rates(work, recipe, named(work, recipe), settings)
+
+
+def rates(work: Work, recipe: Recipe, start: Start, settings: FinetuneSettings) -> Rates:
+    """Losses by the last stage's learning rate of the second phase that `train` would begin."""
+    from sightline.training import stack as stacks
+
+    material = gather(work, start)
+    stack = _opened(work, material, start, settings, recipe.seed, _head_alone(work, material, settings, recipe.seed))
+    plan, groups = _course(stack, settings)
+    return stacks.look_for_rate(
+        work, stack, material, start.backbone, plan, policy=settings.augment, seed=recipe.seed, groups=groups
+    )
+
+
 def train(work: Work, recipe: Recipe, start: Start, settings: FinetuneSettings) -> Candidate:
     """Fine-tune a network. Where that does no better on validation than the head alone, the head alone is given back.
 
@@ -105,11 +124,9 @@ def train(work: Work, recipe: Recipe, start: Start, settings: FinetuneSettings) 
     material = gather(work, start)
     classes = len(work.classes)
     alone = _head_alone(work, material, settings, recipe.seed)
-    stack = stacks.assemble(start, material.train_features, (), classes, recipe.seed, frozen=False)
-    stack.set_linear(alone.head.arrays["weights"].astype(np.float64), alone.head.arrays["bias"].astype(np.float64))
-    stack.base.unfreeze(None if settings.unfreeze == "all" else settings.unfreeze)
+    stack = _opened(work, material, start, settings, recipe.seed, alone)
     left = work.budget_s - (time.perf_counter() - started)
-    settings, notes = _within(stack, material, start, settings, left, work.device)
+    settings, notes = _within(work, stack, material, start, settings, left)
     recipe = dataclasses.replace(recipe, settings={**recipe.settings, **({"epochs": settings.plan.epochs} if notes else {})})
     trained = _learn(work, stack, material, start, settings, recipe, left - (BEHIND_S if notes else 0.0))
     head = stacks.head_of(stack, (), classes, stacks.mean_features(stack, material.train_images, start.backbone))
@@ -120,6 +137,16 @@ def train(work: Work, recipe: Recipe, start: Start, settings: FinetuneSettings) 
     label = f"{start.backbone.name} + logistic (fine-tuning did not help)"
     before = Result(recipe, start, alone.head, label, settings.crops, fields)
     return _compared(done, finish(work, before, material, started))
+
+
+def _opened(work: Work, material: Material, start: Start, settings: FinetuneSettings, seed: int, alone: _Alone) -> Stack:
+    """The network with the head that it had alone, all or its last stages learning."""
+    from sightline.training import stack as stacks
+
+    stack = stacks.assemble(start, material.train_features, (), len(work.classes), seed, frozen=False)
+    stack.set_linear(alone.head.arrays["weights"].astype(np.float64), alone.head.arrays["bias"].astype(np.float64))
+    stack.base.unfreeze(None if settings.unfreeze == "all" else settings.unfreeze)
+    return stack
 
 
 def _head_alone(work: Work, material: Material, settings: FinetuneSettings, seed: int) -> _Alone:
@@ -148,14 +175,22 @@ def _head_alone(work: Work, material: Material, settings: FinetuneSettings, seed
 
 
 def _within(
-    stack: Stack, material: Material, start: Start, settings: FinetuneSettings, left_s: float, device: str
+    work: Work, stack: Stack, material: Material, start: Start, settings: FinetuneSettings, left_s: float
 ) -> tuple[FinetuneSettings, tuple[str, ...]]:
-    """As many epochs as the time allows, at most those of the settings, so that the rate's course comes to its end."""
+    """As many epochs as the time allows, at most those of the settings, so that the rate's course comes to its end.
+
+    A training that was interrupted keeps the number that it was laid out for.
+    """
     if math.isinf(left_s):
         return settings, ()
+    from sightline.training import checkpoint
     from sightline.training import stack as stacks
 
-    each = 1.15 * stacks.epoch_seconds(stack, material, start.backbone, settings.plan.batch_size, device)
+    before = None if work.checkpoint is None else checkpoint.planned_epochs(work.checkpoint)
+    if before is not None:
+        told = () if before == settings.plan.epochs else (f"{before} of {settings.plan.epochs} epochs, by the time budget",)
+        return dataclasses.replace(settings, plan=dataclasses.replace(settings.plan, epochs=before)), told
+    each = 1.15 * stacks.epoch_seconds(stack, material, start.backbone, settings.plan.batch_size, work.device)
     most = int((left_s - BEHIND_S) / each)
     if most < 1:
         why = f"an epoch takes about {each:.0f} s here, and {max(left_s, 0):.0f} s are left"
@@ -173,6 +208,22 @@ def _learn(
     """The second phase."""
     from sightline.training import stack as stacks
 
+    plan, groups = _course(stack, settings)
+    return stacks.learn(
+        work,
+        stack,
+        material,
+        start.backbone,
+        plan,
+        policy=settings.augment,
+        seed=recipe.seed,
+        budget_s=budget_s,
+        groups=groups,
+    )
+
+
+def _course(stack: Stack, settings: FinetuneSettings) -> tuple[Plan, list[dict[str, Any]]]:
+    """The second phase's plan, with a learning rate, and its parameter groups."""
     plan = settings.plan
     if plan.learning_rate is None:
         plan = dataclasses.replace(plan, learning_rate=RATES[plan.optimiser])
@@ -185,17 +236,7 @@ def _learn(
         groups.append({"params": [layer.bias], "weight_decay": 0.0, **own})
     else:
         stack.head.requires_grad_(False)
-    return stacks.learn(
-        work,
-        stack,
-        material,
-        start.backbone,
-        plan,
-        policy=settings.augment,
-        seed=recipe.seed,
-        budget_s=budget_s,
-        groups=groups,
-    )
+    return plan, groups
 
 
 def _tuned(stack: Stack, start: Start) -> Start:

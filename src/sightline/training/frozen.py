@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sightline.classifier import check_crops
 from sightline.plain import BESIDE, from_plain
@@ -21,6 +21,9 @@ from sightline.training.start import (
     named,
 )
 from sightline.training.work import Candidate, Work
+
+if TYPE_CHECKING:
+    from sightline.training.finder import Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,21 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     """Train a head on the network that the recipe names."""
     settings = from_plain(FrozenSettings, recipe.settings, "settings of frozen")
     return [train(work, recipe, named(work, recipe), settings)]
+
+
+def find_rate(work: Work, recipe: Recipe) -> Rates:
+    """Losses by learning rate of the training that the recipe would begin."""
+    settings = from_plain(FrozenSettings, recipe.settings, "settings of frozen")
+    return rates(work, recipe, named(work, recipe), settings)
+
+
+def rates(work: Work, recipe: Recipe, start: Start, settings: FrozenSettings) -> Rates:
+    """Losses by learning rate of the training that `train` would begin."""
+    from sightline.training import stack as stacks
+
+    material = gather(work, start)
+    stack = stacks.assemble(start, material.train_features, settings.head, len(work.classes), recipe.seed, frozen=True)
+    return stacks.look_for_rate(work, stack, material, start.backbone, settings.plan, policy=settings.augment, seed=recipe.seed)
 
 
 def train(work: Work, recipe: Recipe, start: Start, settings: FrozenSettings) -> Candidate:

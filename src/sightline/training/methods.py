@@ -76,7 +76,12 @@ LADDER = ("baseline", "shortcut", "features", "scratch", "finetune")
 PRETRAINED = ("features", "frozen", "finetune")
 """Methods that begin with a network by its name and weights."""
 
-FINDERS: dict[str, Callable[[Work, Recipe], Rates]] = {"scratch": from_scratch.find_rate}
+FINDERS: dict[str, Callable[[Work, Recipe], Rates]] = {
+    "scratch": from_scratch.find_rate,
+    "frozen": frozen.find_rate,
+    "finetune": finetune.find_rate,
+    "warmstart": warmstart.find_rate,
+}
 """Method → losses by learning rate of what a recipe would train."""
 
 METHODS: dict[str, Callable[[Work, Recipe], list[Candidate]]] = {

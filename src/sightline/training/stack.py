@@ -18,7 +18,8 @@ from sightline.networks.surface import Network
 from sightline.networks.transfer import dense
 from sightline.records import Backbone, Head
 from sightline.store import stream
-from sightline.training import augment, loop
+from sightline.training import augment, finder, loop
+from sightline.training.finder import Rates
 
 if TYPE_CHECKING:
     from sightline.training.start import Material, Start
@@ -165,6 +166,32 @@ def learn(
     )
     stack.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return trained if name == "none" else _noted(trained, f"augmentation: {name}")
+
+
+def look_for_rate(
+    work: Work,
+    stack: Stack,
+    material: Material,
+    backbone: Backbone,
+    plan: loop.Plan,
+    *,
+    policy: str | Mapping[str, Any],
+    seed: int,
+    groups: Sequence[dict[str, Any]] | None = None,
+) -> Rates:
+    """Losses by learning rate of the training that `learn` would begin with the same arguments. The stack stays as it is."""
+    return finder.find_rate(
+        stack,
+        loop.Pixels(material.train_images, work.labels[material.train]),
+        plan=plan,
+        policy=augment.policy_for(policy, material.train_images)[1],
+        mean=backbone.preprocess.mean,
+        std=backbone.preprocess.std,
+        seed=seed,
+        groups=groups,
+        device=work.device,
+        progress=work.progress,
+    )
 
 
 def _noted(trained: loop.Trained, note: str) -> loop.Trained:

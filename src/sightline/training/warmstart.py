@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sightline import classifier
 from sightline.errors import RequestError, unknown
@@ -17,6 +17,9 @@ from sightline.training.frozen import FrozenSettings
 from sightline.training.plan import Plan
 from sightline.training.start import Start
 from sightline.training.work import Candidate, Work
+
+if TYPE_CHECKING:
+    from sightline.training.finder import Rates
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,22 @@ class WarmstartSettings:
 
 def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     """Train on from the classifier that the recipe's `backbone` names: a run's folder or a `.safetensors` file."""
+    settings, start = _settled(recipe), earlier(work, recipe)
+    if isinstance(settings, FrozenSettings):
+        return [frozen.train(work, recipe, start, settings)]
+    return [finetune.train(work, recipe, start, settings)]
+
+
+def find_rate(work: Work, recipe: Recipe) -> Rates:
+    """Losses by learning rate of the training that the recipe would begin."""
+    settings, start = _settled(recipe), earlier(work, recipe)
+    if isinstance(settings, FrozenSettings):
+        return frozen.rates(work, recipe, start, settings)
+    return finetune.rates(work, recipe, start, settings)
+
+
+def _settled(recipe: Recipe) -> FrozenSettings | FinetuneSettings:
+    """The settings of the method that it stands for."""
     given = dict(recipe.settings)
     own = from_plain(WarmstartSettings, {k: given.pop(k) for k in ("frozen",) if k in given}, "settings of warmstart")
     kind: Any = FrozenSettings if own.frozen else FinetuneSettings
@@ -40,11 +59,8 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     for key in given:
         if key not in known:
             raise unknown("setting in the settings of warmstart", key, ["frozen", *known])
-    settings = from_plain(kind, given, "settings of warmstart")
-    start = earlier(work, recipe)
-    if own.frozen:
-        return [frozen.train(work, recipe, start, settings)]
-    return [finetune.train(work, recipe, start, settings)]
+    settings: FrozenSettings | FinetuneSettings = from_plain(kind, given, "settings of warmstart")
+    return settings
 
 
 def earlier(work: Work, recipe: Recipe) -> Start:
