@@ -147,6 +147,8 @@ def evaluate(
     out: Annotated[str | None, typer.Option("-o", "--out", metavar="RUN", help="A folder for report and mistakes.")] = None,
     folds: recipes.Folds = None,
     repeats: recipes.Repeats = 1,
+    learning_curve: recipes.Curve = False,
+    goal: recipes.Goal = None,
     seed: Annotated[int | None, typer.Option(help="With a RECIPE: of the folds; else the recipe's.")] = None,
     positive: options.Positive = None,
     crops: options.Crops = None,
@@ -159,20 +161,25 @@ def evaluate(
     CATALOG is any labelled set; which of its images were in training is said. A table of predictions has the columns
     path and p:CLASS for every class.
 
-    With a RECIPE it is cross-validated: every image is answered by a classifier made without it. The two arguments may come
-    in either order.
+    With a RECIPE it is cross-validated: every image is answered by a classifier made without it; or its learning curve is
+    drawn, which says what more photographs would bring. The two arguments may come in either order.
 
     \b
     Examples:
       sightline evaluate runs/pets/classifier.safetensors "new photos" -o runs/pets-new
       sightline evaluate catalog.csv recipes/cats.toml --folds 5 --repeats 2
+      sightline evaluate catalog.csv recipes/cats.toml --learning-curve --goal 0.95
     """
     from sightline import journey, store
 
     recipe, subject, catalog = recipes.sort(subject, catalog)
+    if recipe is not None and (learning_curve or goal is not None):
+        return recipes.learning_curve(catalog, recipe, out, goal, seed, device, as_json)
     if recipe is not None:
         return recipes.cross_validate(catalog, recipe, out, folds or recipes.FOLDS, repeats, seed, device, as_json)
-    recipes.check_alone(subject, catalog, folds=folds, repeats=repeats != 1, seed=seed is not None)
+    recipes.check_alone(
+        subject, catalog, folds=folds, repeats=repeats != 1, seed=seed is not None, goal=goal, learning_curve=learning_curve
+    )
 
     with console.progress() as progress:
         run = journey.evaluate(

@@ -15,6 +15,11 @@ FOLDS = 5
 Folds = Annotated[
     int | None, typer.Option(help=f"With a RECIPE: cross-validate it, in so many folds; {FOLDS} where nothing is said.")
 ]
+Curve = Annotated[bool, typer.Option("--learning-curve", help="With a RECIPE: accuracy against the number of training images.")]
+Goal = Annotated[
+    float | None,
+    typer.Option(metavar="ACCURACY", help="With --learning-curve: the wish, such as 0.95; else half of today's errors."),
+]
 Repeats = Annotated[int, typer.Option(help="With --folds: so often, with other folds each time.")]
 
 
@@ -102,3 +107,36 @@ def of_crossvalidation(run: Any) -> dict[str, Any]:
         "closed": told["closed"],
         "report": str(run.folder / "report.html"),
     }
+
+
+def learning_curve(
+    catalog: str, recipe: str, out: str | None, goal: float | None, seed: int | None, device: str, as_json: bool
+) -> None:
+    """`evaluate CATALOG RECIPE --learning-curve`."""
+    from sightline import inputs, store
+    from sightline.journey import learning
+
+    chosen = inputs.read_recipe(options.output(recipe))
+    with console.progress() as progress:
+        table = data.open_catalog(catalog, progress)
+        done = learning.learning_curve(
+            table,
+            chosen,
+            None if out is None else options.output(out),
+            goal=goal,
+            seed=seed,
+            device=device,
+            progress=progress,
+            cache=store.Cache(),
+        )
+    plot = done.folder / "learning-curve.svg"
+    if as_json:
+        return console.print_json({**done.data, "folder": str(done.folder), "plot": str(plot)})
+    rows = [
+        (f"{p['images']:,}", f"{p['measured']:.3f}", f"{p['accuracy']:.3f} [{p['low']:.3f}, {p['high']:.3f}]")
+        for p in done.data["points"]
+    ]
+    console.print_table(("training images", "accuracy", "curve"), rows)
+    for line in done.data["words"]:
+        console.print_line(line)
+    console.print_line(f"plot  {plot}")

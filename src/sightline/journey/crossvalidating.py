@@ -12,9 +12,10 @@ from typing import Any
 from sightline import __version__, engine, evaluation, report, studies
 from sightline import catalog as catalogs
 from sightline.classifier import environment
-from sightline.errors import DataError, RequestError, SightlineError
+from sightline.errors import RequestError, SightlineError
 from sightline.inputs import read_predictions
 from sightline.journey import folder as folders
+from sightline.journey.gather import taking_part
 from sightline.journey.main import Say, reuse
 from sightline.journey.request import photos_name
 from sightline.records import Catalog, Predictions, Progress, Recipe, Run, silent
@@ -91,25 +92,6 @@ def cross_validate(
     shutil.rmtree(folder / KEPT, ignore_errors=True)
     report.write_report([done], folder / "report.html")
     return done
-
-
-def taking_part(catalog: Catalog) -> tuple[Catalog, int]:
-    """The usable, labelled images outside the test split, and how many are in it.
-
-    Raises:
-        DataError: There are none, or of one class only.
-    """
-    labels, problems, splits = (catalog.column(n) for n in ("label", "problem", "split"))
-    divided = any(splits)
-    usable = [label is not None and problem is None for label, problem in zip(labels, problems, strict=True)]
-    closed = sum(ok and s == "test" for ok, s in zip(usable, splits, strict=True))
-    kept = catalog.rows(ok and (not divided or s in ("train", "val")) for ok, s in zip(usable, splits, strict=True))
-    if len(kept.classes) < 2:
-        raise DataError(
-            f"{catalog.root} has usable images of {len(kept.classes)} classes outside the test split",
-            "a classifier needs at least two; see `sightline scan`",
-        )
-    return kept, closed
 
 
 def _claim(folder: Path, identity: str) -> Run | None:

@@ -81,6 +81,25 @@ def open_photos(photos: str, *, progress: Progress, **options: Any) -> Catalog:
     return found
 
 
+def taking_part(catalog: Catalog) -> tuple[Catalog, int]:
+    """The usable, labelled images outside the test split, and how many are in it.
+
+    Raises:
+        DataError: There are none, or of one class only.
+    """
+    labels, problems, splits = (catalog.column(n) for n in ("label", "problem", "split"))
+    divided = any(splits)
+    usable = [label is not None and problem is None for label, problem in zip(labels, problems, strict=True)]
+    closed = sum(ok and s == "test" for ok, s in zip(usable, splits, strict=True))
+    kept = catalog.rows(ok and (not divided or s in ("train", "val")) for ok, s in zip(usable, splits, strict=True))
+    if len(kept.classes) < 2:
+        raise DataError(
+            f"{catalog.root} has usable images of {len(kept.classes)} classes outside the test split",
+            "a classifier needs at least two; see `sightline scan`",
+        )
+    return kept, closed
+
+
 def earlier_splits(request: Request, root: Path) -> Catalog | None:
     """The catalog of the newest finished run of the same photographs and split settings among the same runs."""
     best: tuple[str, Path] | None = None

@@ -15,7 +15,7 @@ from sightline import catalog as catalogs
 from sightline.classifier import environment
 from sightline.errors import DataError, RequestError, SightlineError, unknown
 from sightline.journey import folder as folders
-from sightline.journey import gallery, ledger, mistaken, nearest, resuming
+from sightline.journey import gallery, learning, ledger, mistaken, nearest, resuming
 from sightline.journey.climbing import Climbed, climb, finalists
 from sightline.journey.gather import Gathered, gather
 from sightline.journey.request import Plan, Request, check, device_of, make_plan, photos_name
@@ -121,6 +121,8 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
         progress=progress,
     )
     clock.lap("mistakes")
+    data |= learning.of_run(folder, work, candidates, chosen, clock.total(), say)
+    clock.lap("learning curve")
     data |= {"environment": environment(device), "timings": clock.laps, "seconds": clock.total(), "id": identity}
     done = folders.finish(folder, data)
     resuming.finish_run(kept)

@@ -1,4 +1,4 @@
-"""Plots for one's own papers and reports, as SVG or PNG: losses by learning rate, gradient norms by depth."""
+"""Plots for one's own papers and reports, as SVG or PNG: losses by learning rate, gradient norms by depth, learning curves."""
 
 from __future__ import annotations
 
@@ -91,6 +91,41 @@ def gradient_plot(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, *
         axes.legend(frameon=False)
 
     _save(file, f"Gradient norm by depth, {f'epoch {epoch}' if epoch is not None else 'mean over all epochs'}", fill)
+
+
+def learning_plot(data: Mapping[str, Any], file: Path) -> None:
+    """Draw accuracy against the number of training images: what was measured, the curve through it, and its 95 % band.
+
+    Args:
+        data: As `studies.learning.summarise` gives it.
+        file: Ends in .svg or .png.
+    """
+
+    def fill(axes: Axes) -> None:
+        ahead, points = data["ahead"], data["points"]
+        x = [row["images"] for row in ahead]
+        axes.fill_between(
+            x,
+            [r["low"] for r in ahead],
+            [r["high"] for r in ahead],
+            color=_COLOURS[0],
+            alpha=0.18,
+            linewidth=0,
+            label="95 % band",
+        )
+        axes.plot(x, [r["accuracy"] for r in ahead], color=_COLOURS[0], linewidth=1.8, label="curve through them")
+        axes.plot([r["images"] for r in points], [r["measured"] for r in points], "o", color=_COLOURS[5], label="measured")
+        axes.axhline(data["goal"], color=_COLOURS[1], linewidth=1.2, linestyle="--", label=f"goal {100 * data['goal']:.1f} %")
+        axes.axvline(data["images"], color="#999999", linewidth=1, linestyle=":", label=f"now {data['images']:,}")
+        axes.set_xscale("log")
+        marks = sorted({points[0]["images"], points[len(points) // 2]["images"], data["images"], ahead[-1]["images"]})
+        axes.set_xticks(marks, [f"{n:,}" for n in marks])
+        axes.minorticks_off()
+        axes.set_xlabel("training images")
+        axes.set_ylabel("accuracy on held-out images")
+        axes.legend(frameon=False, loc="lower right")
+
+    _save(file, f"Learning curve: {data['label']}", fill)
 
 
 def read_gradients(run: Path) -> list[dict[str, Any]]:

@@ -157,15 +157,13 @@ def _trust_lines(data: Mapping[str, Any]) -> list[str]:
         return []
     if data.get("crossvalidation"):
         return folds.trust(data)
-    if data.get("test") and len(openings) <= 1:
+    if data.get("test") and len(openings) <= 1 and at(data, "ledger.new", True):
         return ["No test image was used for training or for any choice: the test split was opened once, at the end."]
-    if not data.get("test"):
-        estimate = data.get("val_estimate")
-        by = f" The estimate is by {estimate}." if estimate and estimate != "validation" else ""
-        return [
-            f"The test split has not been opened.{by} Choices were made on these images, so the score may flatter a little."
-        ]
-    return []
+    if data.get("test"):
+        return ["No test image was used for training or for any choice in this run."]
+    estimate = data.get("val_estimate")
+    by = f" The estimate is by {estimate}." if estimate and estimate != "validation" else ""
+    return [f"The test split has not been opened.{by} Choices were made on these images, so the score may flatter a little."]
 
 
 # ---------------------------------------------------------------------------------------------------------- alarms
@@ -270,7 +268,8 @@ def _undecodable(data: Mapping[str, Any]) -> Alarm | None:
 def openings(data: Mapping[str, Any]) -> Alarm | None:
     """Who has looked at the test images before, and what that does to the score."""
     looks, told = data.get("test_openings") or [], data.get("ledger") or {}
-    if len(looks) < 2:
+    again = bool(looks) and told.get("new") is False and (told.get("classifiers") or 0) > 1
+    if len(looks) < 2 and not again:
         if told.get("counted", True):
             return None
         text = f"{_sentence(told.get('note'))} Looks at these images by other runs cannot be told from this one."
@@ -281,7 +280,8 @@ def openings(data: Mapping[str, Any]) -> Alarm | None:
     earlier = "; ".join(_look(o, here) for o in before[-3:])
     more = f", the last {len(before[-3:])}: " if len(before) > 3 else ": "
     text = f"{'Before this run' if here else 'The looks'}{more}{earlier}.{same} {_flattery(told)}".strip()
-    return Alarm("caution", f"These test images have been looked at {len(looks)} times", text)
+    times = f"{len(looks)} times" if len(looks) > 1 else "before"
+    return Alarm("caution", f"These test images have been looked at {times}", text)
 
 
 def _look(look: Mapping[str, Any], here: Sequence[Mapping[str, Any]]) -> str:

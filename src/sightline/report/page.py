@@ -14,7 +14,7 @@ from markupsafe import Markup
 from sightline import __version__
 from sightline.errors import RequestError
 from sightline.records import Run
-from sightline.report import answer, curves, doubts, folds, heat, made, sections, svg, words
+from sightline.report import answer, curves, doubts, folds, heat, learning, made, sections, svg, words
 from sightline.report.pictures import Album
 from sightline.store import write_text
 
@@ -98,6 +98,7 @@ def view(run: Run, album: Album) -> dict[str, Any]:
         "answer": answer.answer(data),
         "ladder": sections.ladder(data),
         "folds": folds.folds(data),
+        "learning": learning.learning(data),
         "data": sections.dataset(run, album),
         "split": sections.splitting(data),
         "scores": sections.scores(data),

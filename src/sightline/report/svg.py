@@ -74,6 +74,11 @@ def _text(x: float, y: float, text: str, kind: str = "tick", anchor: str = "midd
     return Markup('<text x="{}" y="{}" class="{}" text-anchor="{}">{}</text>').format(_n(x), _n(y), kind, anchor, text)
 
 
+def label(x: float, y: float, text: str) -> Markup:
+    """A small text, centred, in the drawing's units."""
+    return _text(x, y, text)
+
+
 def _dot(x: float, y: float, radius: float, kind: str) -> Markup:
     return Markup('<circle cx="{}" cy="{}" r="{}" class="{}"/>').format(_n(x), _n(y), _n(radius), kind)
 
