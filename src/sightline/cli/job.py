@@ -173,11 +173,13 @@ def demo(
 
 @console.guarded
 def report(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders that run, train or evaluate made.")],
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Folders that run, train or evaluate made, or that of a sweep.")
+    ],
     out: Annotated[str, typer.Option("-o", "--out", metavar="FILE", help="The page.")] = "report.html",
     as_json: options.Json = False,
 ) -> None:
-    """Write one HTML page about one or more runs.
+    """Write one HTML page about one or more runs, or about one sweep or search.
 
     It is one file that opens offline with a double click.
 
@@ -186,7 +188,6 @@ def report(
       sightline report runs/pets runs/pets-2 -o report.html
     """
     from sightline import report as reports
-    from sightline.records import Run
 
-    file = reports.write_report([Run.load(options.output(folder)) for folder in runs], options.output(out))
+    file = reports.write_page([options.output(folder) for folder in runs], options.output(out))
     return console.print_json({"report": str(file), "runs": runs}) if as_json else console.print_line(str(file))

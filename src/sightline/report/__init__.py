@@ -4,7 +4,8 @@ Whatever it shows of images, networks or heatmaps was put into the run's folder 
 """
 
 from sightline.report.compared import write_comparison
+from sightline.report.folders import write_page
 from sightline.report.page import write_report
 from sightline.report.study import write_study
 
-__all__ = ["write_comparison", "write_report", "write_study"]
+__all__ = ["write_comparison", "write_page", "write_report", "write_study"]
