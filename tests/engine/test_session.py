@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sightline import engine, networks
+from sightline.engine import session as sessions
 from sightline.records import Backbone
 from sightline.store import Cache
 
@@ -38,7 +39,7 @@ def test_openvino_gives_torchs_features_and_maps(name: str, backbones: dict[str,
     fast = engine.open_session(backbone, cache=cache)
     features, maps = fast.run(x, maps=True)
     assert fast.runtime == "openvino" and features.shape == (9, backbone.features) and maps is not None
-    slow = engine._torch_session(backbone, "f32", "cpu", cache, "k", lambda: networks.build(backbone))
+    slow = sessions._torch_session(backbone, "f32", "cpu", cache, "k", lambda: networks.build(backbone))
     expected, expected_maps = slow.run(x, maps=True)
     assert expected_maps is not None
     scale = np.abs(expected).max()
@@ -67,7 +68,7 @@ def test_a_converted_network_is_opened_without_building_it(backbones: dict[str, 
 def test_a_network_that_openvino_gets_wrong_runs_in_torch(
     backbones: dict[str, Backbone], cache: Cache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(engine, "WORST_COSINE", 1.1)
+    monkeypatch.setattr(sessions, "WORST_COSINE", 1.1)
     session = engine.open_session(backbones["resnet10t"], cache=cache)
     session.run(images(session.backbone, 4))
     assert session.runtime == "torch" and "disagree" in caplog.text

@@ -79,6 +79,7 @@ def train(work: Work, recipe: Recipe, start: Start, settings: FrozenSettings) ->
     material = gather(work, start)
     classes = len(work.classes)
     stack = stacks.assemble(start, material.train_features, settings.head, classes, recipe.seed, frozen=True)
+    stacks.hasten(stack, material, start.backbone, work.device)
     trained = stacks.learn(
         work,
         stack,

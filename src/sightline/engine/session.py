@@ -1,26 +1,16 @@
-"""How a frozen network is run fast here: OpenVINO on a CPU, torch on an accelerator, the same answers from both.
-
-torch in float32 is the definition of every network. A converted network is compared with it on the first images that it
-sees, and only then kept in the cache, from where it is opened without importing torch.
-"""
+"""A frozen network as a session: opened from its converted form, checked against torch, run."""
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
-import importlib.util
-import os
-import struct
-import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from sightline import networks
+from sightline.engine.measures import cosines, is_mean
+from sightline.engine.runtime import Precision, compile_packed, convert, fast_precision, openvino, version
 from sightline.records import Backbone
 from sightline.store import Cache, digest, log
 
@@ -30,8 +20,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-Precision = Literal["f32", "bf16"]
-
 CHECKED_IMAGES = 8
 """How many images a converted network is compared with torch on."""
 WORST_COSINE = 0.9999
@@ -39,130 +27,6 @@ WORST_COSINE = 0.9999
 PATIENCE_IMAGES = 24
 """A network that has run on this many images the slow way is converted: the price of waiting is the price of converting."""
 _FORMAT = 3
-
-
-# -------------------------------------------------------------------------------------------------------------- OpenVINO
-
-
-@functools.cache
-def _openvino() -> Any | None:
-    """The `openvino` module, or None where there is no wheel for this machine.
-
-    Importing it sends a usage event wherever `openvino_telemetry` can be imported. Nothing leaves the machine because of
-    Sightline, so that module is hidden while OpenVINO is imported; it then takes its own silent stand-in.
-    """
-    if importlib.util.find_spec("openvino") is None:
-        return None
-    hidden = "openvino_telemetry" not in sys.modules
-    if hidden:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
-    try:
-        import openvino
-    except ImportError as error:
-        log.warning("OpenVINO cannot be imported (%s); networks run in torch", error)
-        return None
-    finally:
-        if hidden:
-            sys.modules.pop("openvino_telemetry", None)
-    return openvino
-
-
-@functools.cache
-def _core() -> Any:
-    return _openvino().Core()  # type: ignore[union-attr]
-
-
-def fast_precision(device: str = "cpu") -> Precision:
-    """The quickest precision that this machine's processor computes in: bf16 where it has it, else float32."""
-    if device != "cpu":
-        import torch
-
-        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "f32"
-    if _openvino() is None:
-        return "f32"
-    return "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
-
-
-def choose_device(device: str = "auto") -> str:
-    """`cpu`, `cuda` or `mps`: what `auto` means here, without importing torch on a machine with no accelerator."""
-    if device != "auto":
-        return device
-    if sys.platform == "darwin" or _has_nvidia():
-        import torch
-
-        if torch.cuda.is_available():
-            return "cuda"
-        if torch.backends.mps.is_available():
-            return "mps"
-    return "cpu"
-
-
-def _has_nvidia() -> bool:
-    """Whether an NVIDIA driver is loaded; asked of the system, since asking torch costs seconds."""
-    if os.name == "nt":
-        return Path(os.environ.get("SYSTEMROOT", "C:/Windows"), "System32", "nvcuda.dll").exists()
-    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
-
-
-def _convert(module: nn.Module, example: torch.Tensor) -> bytes:
-    """A torch module as the bytes of an OpenVINO model with a free batch size, traced from one example.
-
-    As bytes, since the constants of a model fresh from the front end lie in torch's memory, which may be gone when OpenVINO
-    reads them.
-
-    The front end is called directly: `openvino.convert_model` does the same around it and reports its use. torch's own check
-    of a trace runs the network twice more; ours, on real images, comes later and says more.
-    """
-    import warnings
-
-    import torch
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(module, (example,), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
-        decoder = TorchScriptPythonDecoder(traced, example_input=(example,))
-        front_end = FrontEndManager().load_by_framework("pytorch")
-        model = front_end.convert(front_end.load(decoder))
-    kind = _openvino().Type.u8 if example.dtype == torch.uint8 else _openvino().Type.f32  # type: ignore[union-attr]
-    model.inputs[0].get_node().set_element_type(kind)
-    model.inputs[0].get_node().set_partial_shape(_openvino().PartialShape([-1, *example.shape[1:]]))  # type: ignore[union-attr]
-    model.validate_nodes_and_infer_types()
-    return _pack(model)
-
-
-def _pack(model: Any) -> bytes:
-    """An OpenVINO model as bytes: the length of its XML, the XML, the weights."""
-    with tempfile.TemporaryDirectory() as folder:
-        xml, weights = Path(folder, "m.xml"), Path(folder, "m.bin")
-        _openvino().serialize(model, str(xml), str(weights))  # type: ignore[union-attr]
-        text = xml.read_bytes()
-        return struct.pack("<Q", len(text)) + text + weights.read_bytes()
-
-
-@dataclass(frozen=True, slots=True)
-class _Compiled:
-    """A model ready to run, and the memory that its constants lie in, which OpenVINO reads but does not own."""
-
-    run: Any
-    held: tuple[Any, ...]
-
-    def __call__(self, values: np.ndarray) -> Any:
-        return self.run(values)
-
-
-def _compile(payload: bytes, precision: Precision) -> _Compiled:
-    """What `_pack` gave, ready to run."""
-    (length,) = struct.unpack_from("<Q", payload)
-    numbers = np.array(np.frombuffer(payload, np.uint8, offset=8 + length))  # aligned, and ours
-    weights = _openvino().Tensor(numbers, shared_memory=True)  # type: ignore[union-attr]
-    model = _core().read_model(model=payload[8 : 8 + length], weights=weights)
-    hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    return _Compiled(_core().compile_model(model, "CPU", hints), (numbers, weights, model))
-
-
-# --------------------------------------------------------------------------------------------------------------- session
 
 
 @dataclass(slots=True)
@@ -235,7 +99,7 @@ class Session:
                 values = torch.from_numpy(np.ascontiguousarray(maps)).to(self.device)
                 return np.asarray(self._network().tail(values).float().cpu().numpy())
         if self._tail is None:
-            self._tail = _compile(self._tail_payload(maps[:1]), "f32")
+            self._tail = compile_packed(self._tail_payload(maps[:1]), "f32")
         return np.array(self._tail(np.ascontiguousarray(maps))[0], dtype=np.float32)
 
     def tail_gradient(self, last: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -291,14 +155,14 @@ class Session:
                 def forward(self, last: torch.Tensor) -> torch.Tensor:
                     return self.network.tail(last)  # type: ignore[no-any-return]
 
-            payload = _convert(Tail(self._network()).eval(), torch.from_numpy(np.array(example)))
+            payload = convert(Tail(self._network()).eval(), torch.from_numpy(np.array(example)))
             self._cache.write(f"networks/{self._key}/tail", payload)
         return payload
 
     def _check(self, images: np.ndarray) -> None:
         """Compare the converted float32 network with torch on real images; keep it if it agrees, else go on in torch."""
         self._unchecked = False
-        result = _compile(self._payload, "f32")(images)
+        result = compile_packed(self._payload, "f32")(images)
         module = _whole(self._network(), self.backbone)
         import torch
 
@@ -315,27 +179,6 @@ class Session:
         self._cache.write(f"networks/{self._key}/whole", self._payload)
         self._cache.write_json(f"networks/{self._key}/meta", meta)
         self._payload = b""
-
-
-def is_mean(last: np.ndarray, features: np.ndarray, backbone: Backbone) -> bool:
-    """Whether the features are the plain spatial mean of the map, to float32's accuracy."""
-    if backbone.pool != "avg" or last.ndim != 4 or backbone.layout == "tokens":
-        return False
-    mean = last.mean(axis=(2, 3) if backbone.layout == "nchw" else (1, 2))
-    if mean.shape != features.shape:
-        return False
-    scale = float(np.abs(features).max()) or 1.0
-    return bool(np.abs(mean - features).max() <= 1e-4 * scale)
-
-
-def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """float64 (n,): the cosine between rows of `a` and `b`; 1 where both are zero, 0 where one is or is not finite."""
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    both_zero = ~x.any(axis=1) & ~y.any(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        values = np.where(lengths > 0, (x * y).sum(axis=1) / lengths, both_zero.astype(np.float64))
-    return np.asarray(np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0))
 
 
 def _whole(network: Any, backbone: Backbone) -> nn.Module:
@@ -386,7 +229,7 @@ def open_session(
     Raises:
         WeightsError: The weights are absent or do not fit.
     """
-    key = digest([backbone.id, _FORMAT, _version()])
+    key = digest([backbone.id, _FORMAT, version()])
 
     def load() -> nn.Module:
         return networks.build(backbone, tensors=tensors)
@@ -395,11 +238,11 @@ def open_session(
         return Session(backbone, "f32", "numpy", "cpu", cache, key, load)
     if precision == "bf16" and fast_precision(device) != "bf16":
         precision = "f32"
-    if device != "cpu" or _openvino() is None:
+    if device != "cpu" or openvino() is None:
         return _torch_session(backbone, precision, device, cache, key, load)
     meta, payload = cache.read_json(f"networks/{key}/meta"), cache.read(f"networks/{key}/whole")
     if meta is not None and payload is not None:
-        compiled = _compile(payload, precision)
+        compiled = compile_packed(payload, precision)
         return Session(backbone, precision, "openvino", "cpu", cache, key, load, **meta, _compiled=compiled)
     done = int(cache.read_json(f"networks/{key}/waited") or 0)
     if done + expected <= PATIENCE_IMAGES:
@@ -417,8 +260,8 @@ def _converted_session(
     network = load().eval()
     example = torch.zeros((1, *backbone.preprocess.size, 3), dtype=torch.uint8)
     try:
-        payload = _convert(_whole(network, backbone), example)
-        compiled = _compile(payload, precision)
+        payload = convert(_whole(network, backbone), example)
+        compiled = compile_packed(payload, precision)
     except Exception as error:  # OpenVINO raises many kinds; whatever it cannot do, torch can
         log.warning("OpenVINO cannot run %s (%s); it runs in torch", backbone.name, str(error).strip().split("\n")[0][:200])
         return _torch_session(backbone, "f32", "cpu", cache, key, lambda: network)
@@ -436,10 +279,3 @@ def _torch_session(
     last, features = session._run_torch(grey, False)
     session.tail_is_mean = is_mean(last, features, backbone)
     return session
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("openvino")
-    except importlib.metadata.PackageNotFoundError:
-        return "none"

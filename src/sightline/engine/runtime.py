@@ -1,0 +1,152 @@
+"""OpenVINO: imported without its telemetry, torch modules converted for it, models packed, compiled and run."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import importlib.util
+import os
+import struct
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from sightline.store import log
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Precision = Literal["f32", "bf16"]
+
+
+@functools.cache
+def openvino() -> Any | None:
+    """The `openvino` module, or None where there is no wheel for this machine.
+
+    Importing it sends a usage event wherever `openvino_telemetry` can be imported. Nothing leaves the machine because of
+    Sightline, so that module is hidden while OpenVINO is imported; it then takes its own silent stand-in.
+    """
+    if importlib.util.find_spec("openvino") is None:
+        return None
+    hidden = "openvino_telemetry" not in sys.modules
+    if hidden:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    except ImportError as error:
+        log.warning("OpenVINO cannot be imported (%s); networks run in torch", error)
+        return None
+    finally:
+        if hidden:
+            sys.modules.pop("openvino_telemetry", None)
+    return openvino
+
+
+@functools.cache
+def core() -> Any:
+    """OpenVINO's one runtime of this process."""
+    return openvino().Core()  # type: ignore[union-attr]
+
+
+def fast_precision(device: str = "cpu") -> Precision:
+    """The quickest precision that this machine's processor computes in: bf16 where it has it, else float32."""
+    if device != "cpu":
+        import torch
+
+        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "f32"
+    if openvino() is None:
+        return "f32"
+    return "bf16" if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+
+
+def choose_device(device: str = "auto") -> str:
+    """`cpu`, `cuda` or `mps`: what `auto` means here, without importing torch on a machine with no accelerator."""
+    if device != "auto":
+        return device
+    if sys.platform == "darwin" or _has_nvidia():
+        import torch
+
+        if torch.cuda.is_available():
+            return "cuda"
+        if torch.backends.mps.is_available():
+            return "mps"
+    return "cpu"
+
+
+def _has_nvidia() -> bool:
+    """Whether an NVIDIA driver is loaded; asked of the system, since asking torch costs seconds."""
+    if os.name == "nt":
+        return Path(os.environ.get("SYSTEMROOT", "C:/Windows"), "System32", "nvcuda.dll").exists()
+    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
+
+
+def convert(module: nn.Module, example: torch.Tensor) -> bytes:
+    """A torch module as the bytes of an OpenVINO model with a free batch size, traced from one example.
+
+    As bytes, since the constants of a model fresh from the front end lie in torch's memory, which may be gone when OpenVINO
+    reads them.
+
+    The front end is called directly: `openvino.convert_model` does the same around it and reports its use. torch's own check
+    of a trace runs the network twice more; ours, on real images, comes later and says more.
+    """
+    import warnings
+
+    import torch
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(module, (example,), check_trace=False, strict=False)  # type: ignore[no-untyped-call]
+        decoder = TorchScriptPythonDecoder(traced, example_input=(example,))
+        front_end = FrontEndManager().load_by_framework("pytorch")
+        model = front_end.convert(front_end.load(decoder))
+    kind = openvino().Type.u8 if example.dtype == torch.uint8 else openvino().Type.f32  # type: ignore[union-attr]
+    model.inputs[0].get_node().set_element_type(kind)
+    model.inputs[0].get_node().set_partial_shape(openvino().PartialShape([-1, *example.shape[1:]]))  # type: ignore[union-attr]
+    model.validate_nodes_and_infer_types()
+    return pack(model)
+
+
+def pack(model: Any) -> bytes:
+    """An OpenVINO model as bytes: the length of its XML, the XML, the weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        xml, weights = Path(folder, "m.xml"), Path(folder, "m.bin")
+        openvino().serialize(model, str(xml), str(weights))  # type: ignore[union-attr]
+        text = xml.read_bytes()
+        return struct.pack("<Q", len(text)) + text + weights.read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A model ready to run, and the memory that its constants lie in, which OpenVINO reads but does not own."""
+
+    run: Any
+    held: tuple[Any, ...]
+
+    def __call__(self, values: np.ndarray) -> Any:
+        """The outputs for one batch, in their order; they lie in OpenVINO's memory until the next call."""
+        return self.run(values)
+
+
+def compile_packed(payload: bytes, precision: Precision) -> Compiled:
+    """What `pack` gave, ready to run."""
+    (length,) = struct.unpack_from("<Q", payload)
+    numbers = np.array(np.frombuffer(payload, np.uint8, offset=8 + length))  # aligned, and ours
+    weights = openvino().Tensor(numbers, shared_memory=True)  # type: ignore[union-attr]
+    model = core().read_model(model=payload[8 : 8 + length], weights=weights)
+    hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    return Compiled(core().compile_model(model, "CPU", hints), (numbers, weights, model))
+
+
+def version() -> str:
+    """OpenVINO's version, `none` where it is not installed."""
+    try:
+        return importlib.metadata.version("openvino")
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
