@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -25,17 +26,22 @@ class FakeSession:
     pool: str = "avg"
     runs: int = 0
     tails: int = 0
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    net: Any = None
 
     @property
     def backbone(self) -> Backbone:
         channels, height, width = self.maps.shape[1:]
         features = channels if self.pool == "avg" else channels * height * width
-        return Backbone("fake", "timm", Preprocess(), features, pool=self.pool, map_shape=(channels, height, width))  # type: ignore[arg-type]
+        return Backbone("fake", "timm", self.preprocess, features, pool=self.pool, map_shape=(channels, height, width))  # type: ignore[arg-type]
 
     def run(self, images: np.ndarray, maps: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
         self.runs += 1
         last = self.maps[images[:, 0, 0, 0]]
         return self.tail_of(last), last if maps else None
+
+    def network(self) -> Any:
+        return self.net
 
     def tail(self, maps: np.ndarray) -> np.ndarray:
         self.tails += 1
