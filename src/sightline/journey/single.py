@@ -13,7 +13,7 @@ from sightline import catalog as catalogs
 from sightline.classifier import environment
 from sightline.errors import RequestError
 from sightline.journey import folder as folders
-from sightline.journey import mistaken, nearest, plots, resuming
+from sightline.journey import mistaken, nearest, plots, resuming, together
 from sightline.journey.main import Say, reuse, run
 from sightline.journey.request import Request
 from sightline.records import Catalog, Progress, Recipe, Run, silent
