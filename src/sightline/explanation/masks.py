@@ -123,10 +123,13 @@ def cell_masks(
 
 def _pooled(grid: np.ndarray, hidden: np.ndarray, shown: np.ndarray, down: np.ndarray, across: np.ndarray) -> np.ndarray:
     """Features float32 (m, c) of masked maps whose tail is a mean: the masks times the map, summed over blocks."""
-    cells = grid.shape[1] * grid.shape[2]
+    channels, height, width = grid.shape
     above = grid - hidden
-    summed = np.einsum("bi,cij,dj->bdc", down, above, across, optimize=True).reshape(-1, len(grid))
-    return np.asarray(hidden.mean(axis=(1, 2)) + shown @ summed / cells, dtype=np.float32)
+    if (len(down), len(across)) != (height, width):
+        rows, columns = down.astype(np.float32), across.astype(np.float32)
+        above = np.einsum("bi,cij,dj->cbd", rows, above, columns, optimize=True)
+    summed = above.reshape(channels, -1).T / np.float32(height * width)
+    return np.asarray(hidden.mean(axis=(1, 2)) + shown.astype(np.float32) @ summed, dtype=np.float32)
 
 
 def _masked(
