@@ -87,6 +87,7 @@ def cross_validate(
     tables = folding.gathered(kept, found)
     data = _describe(kept, recipe, found, tables, work, (twins, closed, identity, seed))
     _write(folder, kept, recipe, tables, found)
+    folders.write_curves(folder, "oof", tables[0], data["val"])
     data |= {"environment": environment(device), "seconds": time.perf_counter() - started}
     done = folders.finish(folder, data)
     shutil.rmtree(folder / KEPT, ignore_errors=True)
@@ -175,7 +176,7 @@ def _describe(
     twins, closed, identity, seed = known
     told = folding.summarise(tables, found, work.cluster, kept.paths)
     first = tables[0]
-    score = evaluation.score(first, positive=recipe.positive)
+    score = evaluation.score(first, positive=recipe.positive, groups=folders.clusters_of(kept, work.cluster, first))
     over_all = {k: told[k] for k in ("accuracy", "accuracy_low", "accuracy_high")}
     heads = ", ".join(f"{name} ({n} of {len(found)})" if len(told["heads"]) > 1 else name for name, n in told["heads"].items())
     times = f", repeated {told['repeats']} times" if told["repeats"] > 1 else ""
