@@ -109,3 +109,25 @@ def test_disagreements_put_surest_mistakes_first() -> None:
     rows = compare.disagreements(compare.align([sheet("a", "1100"), sheet("b", "1010")]))
     assert [r["path"] for r in rows] == ["b", "c"]
     assert [a["right"] for a in rows[0]["answers"]] == [True, False]
+
+
+def test_images_that_belong_together_are_no_independent_evidence() -> None:
+    """Nine images of one thing are one coin, not nine."""
+    aligned = compare.align([sheet("a", "1" * 12), sheet("b", "0" * 9 + "111")])
+    (pair,) = compare.compare(aligned, cluster=np.array([0] * 9 + [1, 2, 3]))["pairs"]
+    assert pair["p"] == 1.0 and not pair["told_apart"]
+    assert pair["low"] == 0.0 and pair["high"] > 0.75 and pair["images_needed"] > 20
+    own = compare.compare(aligned, cluster=np.arange(12))["pairs"][0]
+    assert own == compare.compare(aligned)["pairs"][0]
+
+
+def test_false_alarms_stay_rare_where_images_come_in_groups() -> None:
+    """Under no difference, groups of five that go together: by image many tests ring, by group not one in twenty."""
+    generator, rings = np.random.default_rng(0), np.zeros(2)
+    cluster = np.repeat(np.arange(30), 5)
+    for _ in range(200):
+        right = np.repeat(generator.random((2, 30)) < 0.7, 5, axis=1)
+        for i, groups in enumerate((None, cluster)):
+            (d,) = compare._differences(right, groups)
+            rings[i] += d.p < 0.05
+    assert rings[0] > 60 and rings[1] <= 18

@@ -292,11 +292,30 @@ def _look(sides: Sequence[_Side], aligned: Aligned) -> ledger.Opening | None:
     return ledger.opened(contents, subjects, verb="compare", by=by, when=folders.now())
 
 
+def _clusters(side: _Side, aligned: Aligned) -> np.ndarray | None:
+    """int64 (n,): images of one group, or with the same bytes, have one number; None where each stands for itself."""
+    if side.catalog is None:
+        return None
+    names = ("path", "content", "group")
+    known = {row[0]: row[1:] for row in zip(*(side.catalog.column(name) for name in names), strict=True)}
+    number: dict[str, int] = {}
+    found = []
+    for path in aligned.paths:
+        content, group = known.get(path, ("", None))
+        mark = f"group {group}" if group else f"file {content or path}"
+        found.append(number.setdefault(mark, len(number)))
+    return None if len(number) == len(found) else np.array(found, dtype=np.int64)
+
+
 def _describe(
     sides: Sequence[_Side], aligned: Aligned, where: str, kind: str, opening: ledger.Opening | None, notes: Sequence[str]
 ) -> dict[str, Any]:
     """The content of comparison.json but for the pictures."""
-    told = comparison.compare(aligned, kind=kind)
+    cluster = _clusters(sides[0], aligned)
+    told = comparison.compare(aligned, kind=kind, cluster=cluster)
+    if cluster is not None:
+        count = len(np.unique(cluster))
+        notes = [*notes, f"images of one group, and the same files, count together: {count:,} of them in {told['n']:,} images"]
     given = {s.name: s.given for s in sides}
     pairs = [{**p, "a": given[p["a"]], "b": given[p["b"]]} for p in told["pairs"]]
     best = max(s["accuracy"] for s in told["scores"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -13,9 +14,11 @@ import numpy as np
 from sightline import evaluation
 from sightline.errors import DataError
 from sightline.records import Predictions
-from sightline.store import plain
+from sightline.store import plain, stream
 from sightline.studies import comparing
 from sightline.studies.power import images_needed
+
+_MOST_DRAWN = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +127,14 @@ def _labels(sheets: Sequence[Sheet], ordered: Sequence[Predictions]) -> tuple[st
     return tuple(str(label) for label in found)
 
 
-def compare(aligned: Aligned, *, kind: str = "test") -> dict[str, Any]:
+def compare(aligned: Aligned, *, kind: str = "test", cluster: np.ndarray | None = None) -> dict[str, Any]:
     """All pairs tested, and what may be said of them.
 
     Args:
         aligned: Two classifiers or more.
         kind: What the images are called: test, validation, labelled.
+        cluster: int (n,), images of one number belong together (of one person, or the same file twice) and are no independent
+            evidence: a test flips them together, the bootstrap draws them together. None where each stands for itself.
 
     Returns:
         `n`; `scores`: each one's accuracy with its interval and how many it had wrong; `pairs`: for each two, `difference`
@@ -145,16 +150,61 @@ def compare(aligned: Aligned, *, kind: str = "test") -> dict[str, Any]:
         own = {"accuracy": float(row.mean()), "accuracy_low": low, "accuracy_high": high, "wrong": int((~row).sum())}
         scores.append({"run": name, **own})
     pairs = []
-    for d in comparing.differences(right[:, None, :]):
+    for d in _differences(right, cluster):
         only_a, only_b = int((right[d.a] & ~right[d.b]).sum()), int((right[d.b] & ~right[d.a]).sum())
         tests = math.comb(len(right), 2)
         needed = None if d.told_apart else images_needed(only_a, only_b, n, level=evaluation.SIGNIFICANT / tests)
-        needed = None if needed is None else max(needed, n + 1)
+        needed = None if needed is None else max(math.ceil(needed * _inflation(right[d.a], right[d.b], cluster)), n + 1)
         numbers = {"difference": d.difference, "low": d.low, "high": d.high, "p": d.p, "p_corrected": d.p_corrected}
         pair = {"a": aligned.names[d.a], "b": aligned.names[d.b], **numbers, "only_a": only_a, "only_b": only_b}
         pair |= {"images_needed": needed, "told_apart": d.told_apart}
         pairs.append(plain({**pair, "verdict": verdict(pair, n, kind, tests)}))
     return {"n": n, "scores": plain(scores), "pairs": pairs}
+
+
+def _differences(right: np.ndarray, cluster: np.ndarray | None) -> list[comparing.Difference]:
+    """All pairs tested by image, or by what belongs together.
+
+    Over clusters the test is Fisher's sign flip of each cluster's sum, which for clusters of one is McNemar's exact test.
+    """
+    found = comparing.differences(right[:, None, :])
+    if cluster is None or len(np.unique(cluster)) == len(cluster):
+        return found
+    _, number = np.unique(cluster, return_inverse=True)
+    groups, sizes = int(number.max()) + 1, np.bincount(number)
+    sums = [np.bincount(number, weights=right[d.a].astype(float) - right[d.b], minlength=groups) for d in found]
+    raw = [evaluation.sign_flip(np.rint(each).astype(np.int64)) for each in sums]
+    told = []
+    for d, each, p, corrected in zip(found, sums, raw, evaluation.holm(raw), strict=True):
+        low, high = _drawn_together(each, sizes)
+        told.append(dataclasses.replace(d, low=low, high=high, p=p, p_corrected=corrected))
+    return told
+
+
+def _drawn_together(sums: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of a mean difference when clusters are drawn anew, each with all its images.
+
+    Args:
+        sums: float (groups,), of the images' differences.
+        sizes: int (groups,), how many images each has.
+    """
+    count, whole = len(sums), float(sums.sum() / sizes.sum())
+    if count > _MOST_DRAWN:  # the ratio's first-order expansion, which differs by nothing for so many
+        low, high = evaluation.paired_bootstrap(whole + (sums - whole * sizes) * count / sizes.sum())
+        return max(-1.0, low), min(1.0, high)
+    drawn = stream(0, "clusters").multinomial(count, np.full(count, 1 / count), size=2000)
+    low, high = np.quantile((drawn @ sums) / (drawn @ sizes), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _inflation(a: np.ndarray, b: np.ndarray, cluster: np.ndarray | None) -> float:
+    """How many times the images are needed because they come in clusters: the design effect of the difference, at least 1."""
+    d = a.astype(float) - b
+    alone = float(((d - d.mean()) ** 2).sum())
+    if cluster is None or not alone:
+        return 1.0
+    _, number = np.unique(cluster, return_inverse=True)
+    return max(1.0, float((np.bincount(number, weights=d - d.mean()) ** 2).sum()) / alone)
 
 
 def verdict(pair: dict[str, Any], n: int, kind: str, tests: int = 1) -> str:
