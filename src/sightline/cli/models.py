@@ -124,7 +124,7 @@ def _find_rate(catalog: str, recipe: Recipe, out: str, device: str, as_json: boo
 
     place = options.output(out)
     plot = place if place.suffix.lower() in (".svg", ".png") else place / "learning-rate.svg"
-    with console.progress() as progress:
+    with console.progress(not as_json) as progress:
         table = data.open_catalog(catalog, progress)
         found = single.find_rate(table, recipe, plot, device=device, progress=progress, cache=store.Cache())
     if as_json:

@@ -54,7 +54,7 @@ def tune(
     from sightline.journey import study
 
     chosen = inputs.read_recipe(options.output(recipe), options.assignments(changes))
-    with console.progress() as progress:
+    with console.progress(not as_json) as progress:
         table = data.open_catalog(catalog, progress)
         found = study.tune(
             table,
@@ -77,7 +77,7 @@ def sweep(catalog: str, recipe: Recipe, sweeps: list[str] | None, seeds: int, ou
     from sightline.journey import study
 
     keys = values_of(sweeps)
-    with console.progress() as progress:
+    with console.progress(not as_json) as progress:
         table = data.open_catalog(catalog, progress)
         found = study.sweep(
             table,
