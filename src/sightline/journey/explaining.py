@@ -81,6 +81,8 @@ def explain(
     against = None if contrast is None else found.class_index(contrast)
     asked = _asked(found, subject, files)
     model = found.model
+    for file in asked.files if regions else ():
+        hiding.check_regions(regions, file)
     answers = model.predict(list(asked.files), cache=cache, device=device, progress=progress)
     kept = _kept(asked, answers)
     how = How(cache, device, seed, method, layer, against)

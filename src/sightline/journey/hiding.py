@@ -11,7 +11,7 @@ import numpy as np
 
 from sightline import pixels
 from sightline.classifier import Classifier
-from sightline.errors import RequestError
+from sightline.errors import ImageError, RequestError
 from sightline.store import Cache
 
 Region = tuple[int, int, int, int]
@@ -85,6 +85,19 @@ def mask_of(regions: Sequence[Region], size: tuple[int, int], name: str) -> np.n
             raise RequestError(f"the region {region} lies beyond {name}, which is {size[1]}×{size[0]} px", "name one inside it")
         mask[y : y + height, x : x + width] = True
     return mask
+
+
+def check_regions(regions: Sequence[Region], file: Path) -> None:
+    """Refuse regions that an image does not have, from its header alone; a file that cannot be read is told of later.
+
+    Raises:
+        RequestError: A region lies beyond the image.
+    """
+    try:
+        header = pixels.read_header(file.read_bytes(), file.name)
+    except (ImageError, OSError):
+        return
+    mask_of(regions, (header.height, header.width), str(file))
 
 
 def hide(
