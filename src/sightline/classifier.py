@@ -59,8 +59,9 @@ class Classifier:
         seen: uint64 (m,), sorted: the first 64 bits of the hashes of the images that it was fitted on.
         code: For a network of the user's own: `file.py:function`, given by the one who loads it. Never taken from a file.
         members: Of an ensemble: the classifiers whose weighted mean it answers with.
-        limits: What `card.limits` speaks of: `scores` float64 (m,) and `labels` int32 (m,), the nonconformity and the class of
-            held-out images; `bank` float16 (b, w), the directions of training images. Empty where nothing is known.
+        limits: What `card.limits` speaks of: of m held-out images `scores` float64 (nonconformity), `labels` int32, `answers`
+            float64 (the answer's probability) and `right` uint8; `bank` float16 (b, w), the directions of training images.
+            Empty where nothing is known.
     """
 
     card: Card
@@ -230,7 +231,8 @@ class Classifier:
             )
             raise RequestError(f"a promise of {promised:g} {what}", hint)
         chosen = conformal.sets(answers.probs, bars)
-        return conformal.Doubts(promised, chosen, conformal.unsure(answers.probs, answers.y_pred, chosen, promised))
+        bar = conformal.answered_bar(self.limits["answers"], self.limits["right"] > 0, promised)
+        return conformal.Doubts(promised, chosen, conformal.unsure(answers.probs, answers.y_pred, chosen, bar, promised))
 
     def _answer(self, asked: _Asked) -> tuple[np.ndarray, dict[int, str]]:
         """Probabilities float64 (n, k), whatever in the rows that have a problem; and the problems by row."""
@@ -323,7 +325,8 @@ def load(file: str | Path, *, code: str | None = None) -> Classifier:
         raise ModelFileError(f"{path} is damaged: {len(members)} members with {len(card.weights)} weights", "copy it again")
     whole = _part(path, card, {} if members else arrays, None, code)
     limits = {n.removeprefix("limits."): a for n, a in arrays.items() if n.startswith("limits.")}
-    if len(limits.get("scores", ())) != card.limits.images or ("bank" in limits) != (card.limits.unlike_bar is not None):
+    torn = any(len(limits.get(n, ())) != card.limits.images for n in ("scores", "labels", "answers", "right"))
+    if torn or ("bank" in limits) != (card.limits.unlike_bar is not None):
         raise ModelFileError(f"{path} is damaged: what it measures its limits by is not what its card names", "copy it again")
     seen = arrays.get("data.seen", np.zeros(0, dtype=np.uint64))
     return dataclasses.replace(whole, seen=seen, members=members, limits=limits)

@@ -86,7 +86,34 @@ def test_unsure_is_what_is_neither_alone_in_its_set_nor_likely() -> None:
     strict, wide = conformal.sets(probs, 0.02), conformal.sets(probs, 0.6)
     assert conformal.unsure(probs, y, strict).tolist() == [False, False, True, True]  # the bar at 0.98 spares 0.97
     assert conformal.unsure(probs, y, wide).tolist() == [False, False, False, True]
+    assert conformal.unsure(probs, y, wide, 0.92).tolist() == [False, False, True, True]
     assert conformal.unsure(probs, 1 - y, wide).tolist() == [True, True, True, True]  # answered by a threshold against it
+
+
+@pytest.mark.parametrize(("sharp", "wish"), [(1.0, 0.6), (1.5, 0.8), (3.0, 0.95)])
+def test_answers_that_are_not_unsure_are_right_as_often_as_wished(sharp: float, wish: float) -> None:
+    """Also of a classifier that is too sure of itself, and mostly wrong."""
+    probs, y = answers(6_000, seed=7, sharp=sharp)
+    y_pred = probs.argmax(axis=1)
+    likely, right = probs.max(axis=1), y_pred == y
+    random, hits, count = np.random.default_rng(8), 0, 0
+    for _ in range(100):
+        rows = random.integers(0, len(y), 1_300)
+        held, asked = rows[:300], rows[300:]
+        bar = conformal.answered_bar(likely[held], right[held], wish)
+        kept = likely[asked] >= bar
+        hits, count = hits + int(right[asked][kept].sum()), count + int(kept.sum())
+    assert count > 1_000 and hits / count > wish - 0.01
+    assert right.mean() > wish or conformal.answered_bar(likely, right, wish) > likely.min()
+
+
+def test_the_bar_of_answers_takes_equal_ones_together_and_asks_for_enough() -> None:
+    likely, right = np.repeat([0.9, 0.6], 40), np.r_[np.ones(40, bool), np.zeros(20, bool), np.ones(20, bool)]
+    assert conformal.answered_bar(likely, right, 0.95) == 0.9
+    assert conformal.answered_bar(likely, right[::-1], 0.95) == np.inf
+    assert conformal.answered_bar(np.full(31, 0.9), np.ones(31, bool), 0.95) == np.inf
+    assert conformal.answered_bar(np.full(32, 0.9), np.ones(32, bool), 0.95) == 0.0
+    assert conformal.answered_bar(likely[:0], right[:0], 0.95) == np.inf
 
 
 def test_what_was_measured_is_counted() -> None:

@@ -22,6 +22,7 @@ from sightline.evaluation.intervals import wilson
 
 COVERAGE = 0.95
 """What sets promise where nobody says otherwise."""
+_Z = 1.2816  # the normal distribution's 90 % quantile
 _EXACT = 1e-9  # (n + 1) · coverage may be a whole number that floats put just above
 
 
@@ -129,21 +130,56 @@ def sets(probs: np.ndarray, bars: np.ndarray | float) -> np.ndarray:
     return np.asarray(1 - np.asarray(probs, dtype=np.float64) <= bars)
 
 
-def unsure(probs: np.ndarray, y_pred: np.ndarray, chosen: np.ndarray, coverage: float = COVERAGE) -> np.ndarray:
-    """bool (n,): which answers are unsure: not the only class of their set, and less likely than the promise.
+def answered_bar(likely: np.ndarray, right: np.ndarray, wish: float) -> float:
+    """The probability from which on answers are right often enough, as far as held-out ones can tell.
 
-    The second half keeps a classifier that is nearly always right from calling its own usual answers unsure: its bar may lie
-    at 0.999.
+    Often enough: Wilson's upper bound (one-sided, 90 %) of the share of wrong ones is at most 1 - wish. A plain share would be
+    too good, since the bar is where it happens to be.
+
+    Args:
+        likely: float (n,), the probabilities of answers to images that the classifier was not fitted on.
+        right: bool (n,), whether they are right.
+        wish: The share of right ones, in 0–1.
+
+    Returns:
+        The lowest such probability; 0 where all answers together are right often enough, infinite where none are.
+
+    Example:
+        >>> likely, right = np.linspace(1, 0.5, 60), np.arange(60) < 40
+        >>> round(answered_bar(likely, right, 0.9), 3), answered_bar(likely, right, 0.5), answered_bar(likely, right, 0.99)
+        (0.661, 0.0, inf)
+    """
+    order = np.argsort(-likely, kind="stable")
+    n = np.arange(1, len(order) + 1)
+    wrong = np.cumsum(~np.asarray(right, dtype=bool)[order])
+    last = np.r_[likely[order][1:] < likely[order][:-1], True][: len(order)]  # equal ones are taken together
+    share, z = wrong / n, _Z
+    upper = (share + z * z / (2 * n) + z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))) / (1 + z * z / n)
+    good = np.flatnonzero(last & (upper <= 1 - check_coverage(wish) + _EXACT))
+    if not good.size:
+        return math.inf
+    return 0.0 if good[-1] == len(order) - 1 else float(likely[order][good[-1]])
+
+
+def unsure(
+    probs: np.ndarray, y_pred: np.ndarray, chosen: np.ndarray, bar: float = 0.0, coverage: float = COVERAGE
+) -> np.ndarray:
+    """bool (n,): which answers are unsure: not the only class of their set, or less likely than the bar of answers.
+
+    What is as likely as the promise is never unsure: a classifier that is nearly always right would call its own usual answers
+    so, since its sets may ask for 0.999.
 
     Args:
         probs: float (n, k), calibrated.
         y_pred: int (n,), the answers.
         chosen: bool (n, k), their sets.
+        bar: Of `answered_bar`.
         coverage: What the sets promise.
     """
     rows = np.arange(len(y_pred))
+    likely = probs[rows, y_pred]
     alone = chosen[rows, y_pred] & (chosen.sum(axis=1) == 1)
-    return np.asarray(~alone & (probs[rows, y_pred] < coverage))
+    return np.asarray(~(alone & (likely >= bar)) & (likely < coverage))
 
 
 def measured(chosen: np.ndarray, y_true: np.ndarray) -> dict[str, Any]:

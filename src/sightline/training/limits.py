@@ -31,7 +31,8 @@ def limited(work: Work, candidate: Candidate) -> Candidate:
         known = np.sort(stream(0, "calibration").permutation(known)[:MOST_ANSWERS])
     scores, labels = conformal.nonconformity(probs[known], y[known]), y[known].astype(np.int32)
     facts = Limits(len(known), candidate.estimate, _by_class(labels, len(candidate.val.classes)))
-    arrays = {"scores": scores, "labels": labels}
+    y_pred = candidate.val.y_pred[known]
+    arrays = {"scores": scores, "labels": labels, "answers": probs[known, y_pred], "right": (y_pred == labels).astype(np.uint8)}
     made = dataclasses.replace(
         candidate.classifier, card=dataclasses.replace(candidate.classifier.card, limits=facts), limits=arrays
     )
