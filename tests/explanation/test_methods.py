@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from sightline import heads
 from sightline.errors import RequestError, SightlineError
 from sightline.explanation import explain
+from sightline.explanation.methods import choose_method
 from sightline.explanation.subject import log_odds
-from sightline.records import Explanation, Head
+from sightline.records import Backbone, Explanation, Head
 from tests.explanation.fake import FakeSession, numbered
 
 BOX = (0.0, 0.0, 40.0, 60.0)
@@ -108,3 +112,44 @@ def test_log_odds_have_no_ceiling_but_for_votes() -> None:
     three = np.array([[1.0, 2.0, 3.0]])
     probs = np.exp(three) / np.exp(three).sum()
     np.testing.assert_allclose(log_odds(three, 0), np.log(probs[:, 0] / (1 - probs[:, 0])))
+
+
+def mlp_head() -> Head:
+    random = np.random.default_rng(3)
+    first, second = random.normal(size=(5, 4)), random.normal(size=(2, 5))
+    arrays = {"weights.0": first, "bias.0": random.normal(size=5), "weights.1": second, "bias.1": random.normal(size=2)}
+    return Head("mlp", 2, {}, {n: a.astype(np.float32) for n, a in arrays.items()})
+
+
+def test_the_heat_of_an_mlp_adds_up_to_its_score_too() -> None:
+    session, head = FakeSession(maps()), mlp_head()
+    logits = heads.logits(head, maps()[:1].mean(axis=(2, 3)))[0]
+    for method in ("gradcam", "hirescam"):
+        found = one(session, head, 0, method=method)
+        assert (found.heat - found.neutral).sum() == pytest.approx(logits[0] - logits[1], rel=1e-4)
+
+
+def test_without_a_map_the_pixels_are_asked() -> None:
+    class Blind(FakeSession):
+        @property
+        def backbone(self) -> Backbone:
+            return dataclasses.replace(super().backbone, map_shape=None)
+
+    session, head = Blind(maps()), linear_head(4)
+    assert choose_method(session, head) == "occlusion"
+    for method in ("gradcam", "masks"):
+        with pytest.raises(RequestError, match="keeps no map of places") as told:
+            one(session, head, method=method)
+        assert "occlusion" in str(told.value.hint)
+
+
+def test_heat_that_is_the_same_everywhere_is_told() -> None:
+    flat = one(FakeSession(np.zeros_like(maps())), linear_head(4))
+    assert flat.flat and not one(FakeSession(maps()), linear_head(4)).flat
+
+
+def test_pixels_are_not_to_be_had_from_a_map() -> None:
+    with pytest.raises(RequestError, match="needs the image"):
+        explain(
+            FakeSession(maps()), linear_head(4), numbered(0), ["a"], [0], CLASSES, [BOX], method="saliency", maps=maps()[:1]
+        )

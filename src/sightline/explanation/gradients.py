@@ -70,12 +70,12 @@ def score_module(subject: Subject, network: Any) -> nn.Module:
 @contextmanager
 def _asked(subject: Subject) -> Iterator[tuple[Any, nn.Module, Tensor]]:
     """captum, the score, and the image as the network takes it; the network is left as it was."""
-    attr = _captum()
+    attr, image = _captum(), subject.pixels
     network = torch_network(subject)
     with borrowed(network), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         score = score_module(subject, network)
-        yield attr, score, as_seen(subject.pixels[None], subject.session.backbone, network).requires_grad_(True)
+        yield attr, score, as_seen(image[None], subject.session.backbone, network).requires_grad_(True)
 
 
 def torch_network(subject: Subject) -> Any:

@@ -10,6 +10,7 @@ from sightline import heads
 from sightline.errors import RequestError
 from sightline.explanation import gradcam as form
 from sightline.explanation.activation import energy_map
+from sightline.explanation.layers import AtLayer
 from sightline.explanation.maps import IMAGE_SIDE, grid_size, sum_blocks, to_grid
 from sightline.explanation.masks import cell_masks
 from sightline.explanation.subject import Subject
@@ -110,7 +111,10 @@ def contribution(subject: Subject, last: np.ndarray) -> Heat:
 
 def masks(subject: Subject, last: np.ndarray) -> Heat:
     """Random cell masks and a ridge over what the head answers."""
-    return Heat(cell_masks(subject.session, last, subject.answer, subject.seed, mean=subject.mean_features))
+    session = subject.session
+    # The head's mean is that of features: at an inner layer it is another map's, even where it is as long.
+    known = None if isinstance(session, AtLayer) and not session.tail_is_mean else subject.mean_features
+    return Heat(cell_masks(session, last, subject.answer, subject.seed, mean=known))
 
 
 def activation(subject: Subject, last: np.ndarray) -> Heat:
