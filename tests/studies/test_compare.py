@@ -59,14 +59,14 @@ def test_a_comparison_by_hand() -> None:
     assert (pair["only_a"], pair["only_b"], pair["difference"]) == (9, 0, 0.75)
     assert pair["p"] == pytest.approx(2 / 2**9) and pair["p_corrected"] == pair["p"]
     assert pair["told_apart"] and pair["images_needed"] is None
-    assert pair["verdict"].startswith("a is better than b by 75.0 percentage points [50.0, ")
+    assert pair["verdict"].startswith("a is better than b by 75.0 percentage points [41.7, ")
     assert [s["wrong"] for s in found["scores"]] == [0, 9]
 
 
 def test_the_better_one_comes_first_in_words_whatever_the_order() -> None:
     found = compare.compare(compare.align([sheet("b", "0" * 9 + "111"), sheet("a", "1" * 12)]))
     (pair,) = found["pairs"]
-    assert pair["difference"] == -0.75 and pair["verdict"].startswith("a is better than b by 75.0 percentage points [50.0, ")
+    assert pair["difference"] == -0.75 and pair["verdict"].startswith("a is better than b by 75.0 percentage points [41.7, ")
 
 
 def test_no_difference_names_no_number() -> None:
