@@ -53,14 +53,7 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     clock.lap("reading, duplicates, split")
     usable = found.catalog.usable()
     _say_data(found, say)
-    if len(usable.classes) < 2:
-        raise DataError(
-            f"all usable images belong to one class ({usable.classes[0]})", "a classifier needs at least two classes"
-        )
-    if request.positive is not None and request.positive not in usable.classes:
-        raise unknown("class", request.positive, usable.classes)
-    if request.threshold not in (None, evaluation.HALF) and len(usable.classes) != 2:
-        raise DataError(f"a threshold needs two classes, here are {len(usable.classes)}", "leave out --threshold")
+    _refuse(request, usable)
     device = device_of(request)
     plan = make_plan(request, usable, cache, device, say)
     identity = plan.id(request, found.catalog)
@@ -109,16 +102,9 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
         folder, chosen.classifier, usable, shown, cache=cache, device=device, seed=request.seed, progress=progress
     )
     clock.lap("heatmaps and samples")
+    own: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
     data |= mistaken.describe(
-        folder,
-        chosen.classifier,
-        shown,
-        usable,
-        nearest.learnt_from(usable),
-        held_out=shown is test,
-        cache=cache,
-        device=device,
-        progress=progress,
+        folder, chosen.classifier, shown, usable, nearest.learnt_from(usable), held_out=shown is test, **own
     )
     clock.lap("mistakes")
     data |= learning.of_run(folder, work, candidates, chosen, clock.total(), say)
@@ -128,6 +114,23 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     resuming.finish_run(kept)
     report.write_report([done], folder / "report.html")
     return done
+
+
+def _refuse(request: Request, usable: Catalog) -> None:
+    """Refuse what these images do not allow.
+
+    Raises:
+        RequestError: A class is not known.
+        DataError: There is one class only, or not the two that a threshold needs.
+    """
+    if len(usable.classes) < 2:
+        raise DataError(
+            f"all usable images belong to one class ({usable.classes[0]})", "a classifier needs at least two classes"
+        )
+    if request.positive is not None and request.positive not in usable.classes:
+        raise unknown("class", request.positive, usable.classes)
+    if request.threshold not in (None, evaluation.HALF) and len(usable.classes) != 2:
+        raise DataError(f"a threshold needs two classes, here are {len(usable.classes)}", "leave out --threshold")
 
 
 def reuse(folder: Path, *, write_report: bool = True) -> Run | None:
