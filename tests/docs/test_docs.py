@@ -98,7 +98,7 @@ def test_every_entry_of_a_registry_is_documented() -> None:
 
     registries = [METHODS, heads.HEADS, explanation.METHODS, evaluation.CRITERIA, augment.POLICIES, augment.SETTINGS]
     registries += [OPTIMISERS, SCHEDULES, {f.name: f for f in dataclasses.fields(Plan)}]
-    rows = set(re.findall(r"^\| `([a-z0-9_]+)(?:=[^`]*)?` \|", JOURNEY, flags=re.MULTILINE))
+    rows = set(re.findall(r"^\| `([a-z0-9_][a-z0-9_+-]*)(?:=[^`]*)?` \|", JOURNEY, flags=re.MULTILINE))
     known = {name for registry in registries for name in registry}
     assert known <= rows, f"not documented: {known - rows}"
     assert rows <= {*known, *networks.DEFAULTS, *CLASSICS, "auto"}, f"the page names what is not there: {rows - known}"

@@ -160,10 +160,10 @@ def test_explain_writes_overlays_and_heat(workplace: dict[str, Any], tmp_path: P
 
 def test_hiding_a_part_changes_the_answer_or_not(workplace: dict[str, Any], tmp_path: Path) -> None:
     one = min((workplace["photos"] / "7").iterdir())
-    arguments = ["explain", workplace["value"]["run"], str(one), "-o", str(tmp_path / "e"), "--hide", "1,0,5,4", "--json"]
+    arguments = ["explain", workplace["value"]["run"], str(one), "-o", str(tmp_path / "e"), "--hide", "8,0,16,16", "--json"]
     (row,) = sightline(*arguments, cache=workplace["folder"] / "cache")
     hidden = row["hidden"]
-    assert hidden["regions"] == [[1, 0, 5, 4]] and hidden["share"] == 20 / 64 and hidden["before"] != hidden["after"]
+    assert hidden["regions"] == [[8, 0, 16, 16]] and hidden["share"] == 0.25 and hidden["before"] != hidden["after"]
     assert Path(hidden["picture"]).is_file()
 
 
