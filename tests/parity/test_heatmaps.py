@@ -26,7 +26,7 @@ NETWORKS = [
     pytest.param("vgg11_bn", marks=pytest.mark.slow),
     pytest.param("densenet121", marks=pytest.mark.slow),
 ]
-WILD = ("mobilenetv2_035", "mobilenetv3_small_050")
+WILD = ("mobilenetv2_035", "mobilenetv3_small_050", "regnetx_002")
 """With random weights their score swings ten times as far on the way as its ends lie apart: no question for a quadrature."""
 SIZE = 64
 CLASSES = ("x", "y", "z")
