@@ -1,15 +1,9 @@
-"""Classifier = preprocess ∘ backbone ∘ head (∘ calibration): data that is saved, loaded, and asked."""
+"""A classifier as data, and what is asked of it."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import json
 import math
-import os
-import platform
-import struct
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +14,8 @@ import numpy as np
 from sightline import catalog, engine, features, heads, networks, pixels
 from sightline.errors import ModelFileError, RequestError
 from sightline.evaluation import conformal, unlike
-from sightline.plain import from_plain
 from sightline.records import Backbone, Card, Catalog, Head, Predictions, Progress, silent
 from sightline.store import Cache, canonical_json, digest, file_digest, write_bytes
-
-_PACKAGES = ("sightline", "torch", "torchvision", "timm", "openvino", "numpy", "scikit-learn", "pillow")
 
 
 @dataclass(slots=True)
@@ -284,7 +275,7 @@ class Classifier:
         parts = self.members or (self,)
         arrays: dict[str, np.ndarray] = {}
         for number, part in enumerate(parts):
-            weights, head = _prefixes(part.card, number if self.members else None)
+            weights, head = prefixes(part.card, number if self.members else None)
             arrays |= {f"{weights}{n}": np.ascontiguousarray(a) for n, a in sorted(part.tensors.items())}
             arrays |= {f"{head}{n}": np.ascontiguousarray(a) for n, a in sorted(part.head.arrays.items())}
         arrays |= {f"limits.{n}": np.ascontiguousarray(a) for n, a in sorted(self.limits.items())}
@@ -293,57 +284,7 @@ class Classifier:
         return Path(file)
 
 
-def load(file: str | Path, *, code: str | None = None) -> Classifier:
-    """Read a classifier; no code is ever run from the file.
-
-    Args:
-        file: What `Classifier.save` wrote, or a run's folder.
-        code: `file.py:function` that builds the network, for one of the user's own.
-
-    Raises:
-        RequestError: There is no such file.
-        ModelFileError: It is damaged, foreign, or of another version.
-    """
-    path = Path(file)
-    if path.is_dir():
-        path = path / "classifier.safetensors"
-    if not path.is_file():
-        raise RequestError(f"{path} does not exist", "name a classifier.safetensors, or the folder of a run")
-    card = _read_card(path)
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        arrays = load_file(path)
-    except (SafetensorError, ValueError, OSError) as error:
-        raise ModelFileError(f"{path} is damaged ({error})", "copy it again, or train it again") from error
-    for name, values in arrays.items():
-        if values.dtype.kind == "f" and np.isnan(values).any():
-            raise ModelFileError(f"{path} holds a weight that is not a number (tensor {name})", "train it again")
-    members = tuple(_part(path, c, arrays, i, code) for i, c in enumerate(card.members))
-    if members and len(card.weights) != len(members):
-        raise ModelFileError(f"{path} is damaged: {len(members)} members with {len(card.weights)} weights", "copy it again")
-    whole = _part(path, card, {} if members else arrays, None, code)
-    limits = {n.removeprefix("limits."): a for n, a in arrays.items() if n.startswith("limits.")}
-    torn = any(len(limits.get(n, ())) != card.limits.images for n in ("scores", "labels", "answers", "right"))
-    if torn or ("bank" in limits) != (card.limits.unlike_bar is not None):
-        raise ModelFileError(f"{path} is damaged: what it measures its limits by is not what its card names", "copy it again")
-    seen = arrays.get("data.seen", np.zeros(0, dtype=np.uint64))
-    return dataclasses.replace(whole, seen=seen, members=members, limits=limits)
-
-
-def _part(path: Path, card: Card, arrays: Mapping[str, np.ndarray], number: int | None, code: str | None) -> Classifier:
-    """A classifier or a member of one, from the arrays of a file."""
-    weights, head = _prefixes(card, number)
-    tensors = {n.removeprefix(weights): a for n, a in arrays.items() if n.startswith(weights)}
-    own = {n.removeprefix(head): a for n, a in arrays.items() if n.startswith(head)}
-    if tensors and card.backbone.weights_hash != networks.weights_hash(tensors):
-        raise ModelFileError(f"{path} is damaged: its weights are not the ones that its card names", "copy it again")
-    found = Head(card.head, len(card.classes), card.head_settings, own)
-    return Classifier(card, found, tensors, code=code if card.backbone.source == "user" or number is None else None)
-
-
-def _prefixes(card: Card, number: int | None) -> tuple[str, str]:
+def prefixes(card: Card, number: int | None) -> tuple[str, str]:
     """How the names of a classifier's tensors begin in a file: its backbone's, and its head's.
 
     Members of an ensemble with one and the same backbone share its tensors.
@@ -396,46 +337,6 @@ def content_keys(contents: Sequence[str]) -> np.ndarray:
     return np.array([int(c[:16] or "0", 16) for c in contents], dtype=np.uint64)
 
 
-def _read_card(path: Path) -> Card:
-    """The card in a file's metadata, without reading its tensors."""
-    foreign = ModelFileError(f"{path} is not a Sightline classifier", "name a file that `sightline run` or `train` wrote")
-    with open(path, "rb") as stream:
-        start = stream.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= length <= min(path.stat().st_size, 100 << 20):
-            raise foreign
-        try:
-            text = json.loads(stream.read(length))["__metadata__"]["sightline"]
-            value = json.loads(text)
-            version = int(value["format"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise foreign from error
-    if version != Card.FORMAT:
-        newer = "a newer Sightline" if version > Card.FORMAT else "an older Sightline"
-        hint = "pip install --upgrade sightline" if version > Card.FORMAT else "train it again"
-        raise ModelFileError(f"{path} was written by {newer} (file format {version}, this one reads {Card.FORMAT})", hint)
-    try:
-        return from_plain(Card, value, "card")
-    except RequestError as error:
-        raise ModelFileError(f"{path} has a card that cannot be read ({error.message})", "train it again") from error
-
-
-def backbone_tensors(backbone: Backbone, cache: Cache) -> dict[str, np.ndarray]:
-    """The weights of a backbone by name, from the cache without torch where they were read before."""
-    if not backbone.weights_hash:
-        return {}
-    from safetensors.numpy import load as parse
-    from safetensors.numpy import save
-
-    name = f"networks/tensors/{backbone.weights_hash}"
-    payload = cache.read(name)
-    if payload is not None:
-        return dict(parse(payload))
-    tensors = networks.tensors(networks.build(backbone))
-    cache.write(name, save(tensors))
-    return tensors
-
-
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
     """The image files among paths: files as they are, folders searched (hidden files and other formats left out).
 
@@ -453,46 +354,20 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def environment(device: str = "cpu") -> dict[str, Any]:
-    """What the numbers were made with: Python, platform, processor, cores, device, versions.
+def backbone_tensors(backbone: Backbone, cache: Cache) -> dict[str, np.ndarray]:
+    """The weights of a backbone by name, from the cache without torch where they were read before."""
+    if not backbone.weights_hash:
+        return {}
+    from safetensors.numpy import load as parse
+    from safetensors.numpy import save
 
-    Where torch has computed, its threads and the instruction set as well: the last bits of a training depend on them.
-    """
-    torch = sys.modules.get("torch")
-    own = (
-        {}
-        if torch is None
-        else {"threads": torch.get_num_threads(), "instruction_set": torch.backends.cpu.get_cpu_capability()}
-    )
-    return {
-        **own,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count() or 1,
-        "device": device,
-        "versions": versions(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """The versions of the packages that a result depends on; what is not installed is left out."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _processor() -> str:
-    """The processor's name, as the system tells it."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    name = f"networks/tensors/{backbone.weights_hash}"
+    payload = cache.read(name)
+    if payload is not None:
+        return dict(parse(payload))
+    tensors = networks.tensors(networks.build(backbone))
+    cache.write(name, save(tensors))
+    return tensors
 
 
 def _digest_or_none(file: Path) -> str:

@@ -1,0 +1,16 @@
+"""Classifier = preprocess ∘ backbone ∘ head (∘ calibration): data that is saved, loaded, and asked."""
+
+from sightline.classifier.environment import environment, versions
+from sightline.classifier.files import load
+from sightline.classifier.model import Classifier, backbone_tensors, check_crops, content_keys, find_images
+
+__all__ = [
+    "Classifier",
+    "backbone_tensors",
+    "check_crops",
+    "content_keys",
+    "environment",
+    "find_images",
+    "load",
+    "versions",
+]
