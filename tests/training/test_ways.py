@@ -333,14 +333,23 @@ def test_only_cuda_compiles_and_only_long_trainings(monkeypatch: pytest.MonkeyPa
 def test_what_is_told_while_it_goes_on() -> None:
     told: list[str] = []
     run(small(), bars(64), bars(32, 1), progress=lambda stage, done, total: told.append(stage))
-    assert told[0] == "training: epoch 1 of 3"
-    assert len(set(told)) == 3 and told[-1].startswith("training: epoch 3 of 3, loss 0.") and "val 0." in told[-1]
-    assert told[-1].endswith(" images/s")
+    assert told[0].startswith("training: epoch 1 of 3") and "loss" not in told[0]
+    assert told[-1].startswith("training: epoch 3 of 3, loss 0.") and ", val loss 0." in told[-1]
+    assert all(f", val {what} 0." in told[-1] for what in ("loss", "accuracy")) and " images/s" in told[-1]
 
 
 def test_pace_by_hand() -> None:
     network = small()
     state = State.begin(network, torch.optim.SGD(network.parameters()), torch.device("cpu"), averaged=False)
-    pace = Pace(state, 12, 605, lambda: 1.0)
+    pace = Pace(state, [64] * 12, 605, 10, lambda: 1.0)
+    assert pace.told() == "training: epoch 1 of 12"
     state.history, state.epoch = [line(1, 0.5, 0.5), dataclasses.replace(line(2, 0.4, 0.87), train_loss=0.411)], 2
-    assert pace.told() == "training: epoch 3 of 12, loss 0.41, val 0.87, 1,210 images/s"
+    assert pace.told() == ("training: epoch 3 of 12, loss 0.41, val loss 0.40, val accuracy 0.87, 1,210 images/s, 0:05 left")
+
+
+def test_small_images_are_foretold_to_take_less_time() -> None:
+    network = small()
+    state = State.begin(network, torch.optim.SGD(network.parameters()), torch.device("cpu"), averaged=False)
+    pace = Pace(state, [32, 32, 64], 100, 10, lambda: 2.0)
+    state.epoch = 2  # half the pixels of the whole are still to be seen twice over: 1,024 · 2 done, 4,096 to go
+    assert pace.told().learning.left_s == pytest.approx(4.0)

@@ -32,7 +32,7 @@ def compare(
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """Say which classifier is better on the same images, and whether that could be chance.
+    """Say which classifier is better, or that it may be chance.
 
     All pairs get McNemar's exact test, corrected for their number, and the interval of the difference. Where they cannot be
     told apart, how many images would be needed is said. A comparison on test images is one look at them.

@@ -40,7 +40,7 @@ def explain(
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """Draw where a classifier looked, and say whether the picture can be believed.
+    """Draw where a classifier looked, and check the picture.
 
     Each image gets an overlay (.png) with the verdict of its checks, and its raw heat (.npz). A network's name stands for the
     network with its own classes.

@@ -179,7 +179,7 @@ def report(
     out: Annotated[str, typer.Option("-o", "--out", metavar="FILE", help="The page.")] = "report.html",
     as_json: options.Json = False,
 ) -> None:
-    """Write one HTML page about one or more runs, or about one sweep or search.
+    """Write one HTML page about runs, a sweep or a search.
 
     It is one file that opens offline with a double click.
 
