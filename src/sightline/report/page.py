@@ -14,7 +14,7 @@ from markupsafe import Markup
 from sightline import __version__
 from sightline.errors import RequestError
 from sightline.records import Run
-from sightline.report import answer, curves, doubts, folds, heat, learning, made, sections, svg, words
+from sightline.report import answer, curves, doubts, folds, gradients, heat, learning, made, sections, svg, words
 from sightline.report.pictures import Album
 from sightline.store import write_text
 
@@ -104,7 +104,7 @@ def view(run: Run, album: Album) -> dict[str, Any]:
         "scores": sections.scores(data),
         "per_class": sections.per_class(score),
         "figures": [*curves.figures(table, score or {}), *curves.history(epochs, data.get("overfitting"))],
-        "more_figures": curves.folded(table, score or {}, data.get("threshold")),
+        "more_figures": [*curves.folded(table, score or {}, data.get("threshold")), *gradients.of_run(run.folder)],
         "confusion": sections.confusion(score, classes),
         "gallery": sections.gallery(run, album),
         "doubts": doubts.view(run, album),
@@ -124,4 +124,8 @@ def comparison(runs: Sequence[Run]) -> dict[str, Any]:
         row = made.comparison_row(run, s, f"{answer.kind_of(run.data)}{without}")
         rows.append({**row, "strip": svg.whisker(s.get("accuracy"), s.get("accuracy_low"), s.get("accuracy_high"), start)})
     sets = {(run.data.get("photos"), answer.scored(run.data)[0], s.get("n")) for run, s in zip(runs, picked, strict=True)}
-    return {"rows": rows, "ruler": svg.ruler(start), "same": len(sets) == 1}
+    names = [str(run.data.get("name") or run.folder.name) for run in runs]
+    networks = [str(run.data.get("backbone") or name) for run, name in zip(runs, names, strict=True)]
+    told = networks if len(set(networks)) == len(runs) else names
+    figures = gradients.of_runs([(name, run.folder) for name, run in zip(told, runs, strict=True)])
+    return {"rows": rows, "ruler": svg.ruler(start), "same": len(sets) == 1, "figures": figures}
