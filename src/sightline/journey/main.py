@@ -67,53 +67,69 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     for line in plan.lines:
         say(line)
     folder.mkdir(parents=True, exist_ok=True)
-    cluster = found.cluster[_usable_rows(found)]
-    truncated = request.allow_truncated
     kept = resuming.begin_run(folder, resume=request.resume)
     work = Work(
         usable,
-        cluster,
+        found.cluster[_usable_rows(found)],
         usable.classes,
         cache,
         device,
         progress=progress,
-        allow_truncated=truncated,
+        allow_truncated=request.allow_truncated,
         checkpoint=kept,
     )
     climbed = climb(plan, work, request.budget_s, say, clock.total())
-    candidates = climbed.candidates
     clock.lap("methods")
-    chosen = choose(candidates)
+    chosen = choose(climbed.candidates)
     say(f"chosen on validation: {chosen.label}")
     chosen = limited(work, _decided(chosen, request))
     test = _open_test(chosen, work)
     clock.lap("test")
     data = _describe(request, found, plan, climbed, chosen, test)
-    data |= {
-        **_look(chosen, test, usable, folder, say),
-        "crossvalidate": folders.crossvalidate(folder / "catalog.csv", folder, test),
-    }
+    data |= _look(chosen, test, usable, folder, say)
     data |= folders.write_candidate(folder, chosen, found.catalog, test)
-    for split, answers in (("val", chosen.val), ("test", test)):
-        folders.write_curves(folder, split, answers, data[split], data["threshold"]["by"])
-    data["data"]["samples"] = gallery.write_samples(folder, usable, chosen.classifier.card.backbone.preprocess, request.seed)
-    shown = test if test is not None and len(test) else chosen.val
-    data |= gallery.write_explanations(
-        folder, chosen.classifier, usable, shown, cache=cache, device=device, seed=request.seed, progress=progress
-    )
-    clock.lap("heatmaps and samples")
-    own: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
-    data |= mistaken.describe(
-        folder, chosen.classifier, shown, usable, nearest.learnt_from(usable), held_out=shown is test, **own
-    )
-    clock.lap("mistakes")
-    data |= learning.of_run(folder, work, candidates, chosen, clock.total(), say)
-    clock.lap("learning curve")
+    data |= _fill(folder, request, work, climbed, chosen, test, data, clock, say)
     data |= {"environment": environment(device), "timings": clock.laps, "seconds": clock.total(), "id": identity}
     done = folders.finish(folder, data)
     resuming.finish_run(kept)
     report.write_report([done], folder / "report.html")
     return done
+
+
+def _fill(
+    folder: Path,
+    request: Request,
+    work: Work,
+    climbed: Climbed,
+    chosen: Candidate,
+    test: Predictions | None,
+    data: dict[str, Any],
+    clock: _Clock,
+    say: Say,
+) -> dict[str, Any]:
+    """What makes the numbers understood, beside them in the folder: curves, samples, heatmaps, mistakes, the learning curve.
+
+    Args:
+        data: What is known so far, of `run.json`; its `data` gets the samples.
+
+    Returns:
+        The keys of `run.json` that speak of it.
+    """
+    for split, answers in (("val", chosen.val), ("test", test)):
+        folders.write_curves(folder, split, answers, data[split], data["threshold"]["by"])
+    model, catalog, seed = chosen.classifier, work.catalog, request.seed
+    shown = test if test is not None and len(test) else chosen.val
+    own: dict[str, Any] = {"cache": work.cache, "device": work.device, "progress": work.progress}
+    data["data"]["samples"] = gallery.write_samples(folder, catalog, model.card.backbone.preprocess, seed)
+    found = gallery.write_explanations(folder, model, catalog, shown, seed=seed, **own)
+    clock.lap("heatmaps and samples")
+    learnt = nearest.learnt_from(catalog)
+    found |= mistaken.describe(folder, model, shown, catalog, learnt, held_out=shown is test, **own)
+    clock.lap("mistakes")
+    found |= learning.of_run(folder, work, climbed.candidates, chosen, clock.total(), say)
+    clock.lap("learning curve")
+    found["crossvalidate"] = folders.crossvalidate(folder / "catalog.csv", folder, test)
+    return found
 
 
 def _refuse(request: Request, usable: Catalog) -> None:
