@@ -19,6 +19,8 @@ from sightline.records import Predictions, Recipe
 def read_recipe(file: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
     """Read a recipe from TOML.
 
+    `augment` may stand among the recipe's keys, as people write what is about images; it is a setting of the method.
+
     Args:
         file: The TOML file.
         changes: Values that go before the file's: a key of the recipe, or else one of its settings, with or without
@@ -35,6 +37,10 @@ def read_recipe(file: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
         raise RequestError(f"the recipe {file} cannot be read ({error})", "see the documentation of TOML, toml.io") from error
     known = {f.name for f in dataclasses.fields(Recipe)} - {"settings"}
     settings = value.get("settings", {})
+    if "augment" in value and isinstance(settings, dict):
+        if "augment" in settings:
+            raise RequestError(f"the recipe {file} has augment twice, above and among the settings", "leave one of them out")
+        value["settings"] = settings = {**settings, "augment": value.pop("augment")}
     for key, new in (changes or {}).items():
         if key in known:
             value[key] = new
