@@ -51,6 +51,10 @@ def failing(error: BaseException) -> Callable[[], None]:
         (KeyboardInterrupt(), 130, "error: interrupted\nhint: the same command goes on"),
         (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 1, "No space left on device: runs/x\nhint: make room"),
         (PermissionError(errno.EACCES, "Permission denied", "runs"), 1, "Permission denied: runs\nhint: ask for access"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), 2, "Not a directory: a/b\nhint: a file stands where"),
+        (FileExistsError(errno.EEXIST, "File exists", "a.txt"), 2, "File exists: a.txt\nhint: a file stands where a folder"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "a"), 2, "Is a directory: a\nhint: a folder stands where"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/x/y"), 1, "/x/y\nhint: it is not there"),
     ],
 )
 def test_what_can_be_foreseen_is_a_sentence_a_hint_and_an_exit_code(error: BaseException, code: int, said: str) -> None:
@@ -62,7 +66,7 @@ def test_what_can_be_foreseen_is_a_sentence_a_hint_and_an_exit_code(error: BaseE
 
 
 def test_a_bug_keeps_its_traceback() -> None:
-    for error in (ValueError("x"), OSError(errno.EBADF, "Bad file descriptor")):
+    for error in (ValueError("x"), OSError(errno.EBADF, "Bad file descriptor"), OSError(errno.ENOENT, "of no file")):
         assert ending(failing(error)).exception is error
 
 

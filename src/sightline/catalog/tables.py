@@ -66,7 +66,9 @@ def read_table(file: Path) -> tuple[pa.Table, list[str]]:
         else:
             table, notes = _read_csv(file)
     except (pa.ArrowException, UnicodeError) as error:
-        raise DataError(f"{file} is not a table that can be read ({str(error).splitlines()[0][:200]})") from error
+        why = str(error).splitlines()[0][:200]
+        hint = "name a folder of photographs, or a .csv or .parquet table with a line or row per image"
+        raise DataError(f"{file} is not a table that can be read ({why})", hint) from error
     if table.num_rows == 0:
         raise DataError(f"{file} has no rows", "its first line names the columns, every further line is one image")
     return table, notes

@@ -44,8 +44,15 @@ _SYSTEM = {
     errno.EPERM: "ask for access, or name another file or folder",
     errno.EIO: "the disk may be failing; copy the files to another one",
     errno.ENAMETOOLONG: "use a shorter name",
+    errno.ENOTDIR: "a file stands where a folder is needed; name another one",
+    errno.EISDIR: "a folder stands where a file is needed; name another one",
+    errno.EEXIST: "a file stands where a folder is needed; name another one",
+    errno.ENOENT: "it is not there, or cannot be made there; check the name",
 }
 """System errors that are no bug of ours, and what mends them."""
+
+_MISNAMED = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST})
+"""Those where another name is all that is needed: the request is wrong."""
 
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -162,10 +169,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             hint = "the same command goes on from there: what was computed is kept (add --resume where the command has it)"
             _fail("interrupted", hint, INTERRUPTED)
         except OSError as error:
-            if error.errno not in _SYSTEM:
+            if error.errno not in _SYSTEM or (error.errno == errno.ENOENT and error.filename is None):
                 raise
             where = f": {error.filename}" if error.filename is not None else ""
-            _fail(f"the system says: {error.strerror}{where}", _SYSTEM[error.errno], 1)
+            code = RequestError.exit_code if error.errno in _MISNAMED else 1
+            _fail(f"the system says: {error.strerror}{where}", _SYSTEM[error.errno], code)
         finally:
             log.removeHandler(notes)
             log.propagate = True

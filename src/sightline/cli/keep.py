@@ -42,7 +42,9 @@ def show(as_json: options.Json = False) -> None:
 @cache.command()
 @console.guarded
 def verify(as_json: options.Json = False) -> None:
-    """Check every entry against its checksum and remove the damaged ones; they are computed again when needed.
+    """Check every entry and remove what is damaged.
+
+    Each has a checksum; what is removed is computed again when it is needed.
 
     \b
     Example:
