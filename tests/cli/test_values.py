@@ -70,3 +70,11 @@ def test_predictions_answer_every_file() -> None:
         {"path": "a.jpg", "label": "cat", "probability": 0.5, "probabilities": {"cat": 0.5, "dog": 0.5}},
         {"path": "c.jpg", "error": "empty"},
     ]
+
+
+def test_remarks_are_columns_where_they_are_known() -> None:
+    told = [{"unsure": True, "set": ["cat", "dog"], "coverage": 0.9, "unlike": 0.25, "unlike_bar": None}]
+    told.append({"unsure": False, "set": [], "coverage": 0.9, "unlike": 0.5, "unlike_bar": None})
+    columns = values.remarks(told)
+    assert columns == {"unsure": ["yes", "no"], "set": ["cat; dog", ""], "coverage": ["0.9", "0.9"], "unlike": ["0.25", "0.5"]}
+    assert values.remarks([{"path": "a", "label": "cat"}]) == values.remarks([]) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +41,14 @@ def test_train_as_a_recipe_says(sightline: Callable[..., Any], digits: Path, tmp
     assert failed["path"] == "broken.jpg"
     assert failed["error"]
     assert not ended.modules & HEAVY  # `pixels` needs no network
-    assert (tmp_path / "answers.csv").read_text(encoding="utf-8").startswith("path,label,predicted,probability,p:0")
+    table = (tmp_path / "answers.csv").read_text(encoding="utf-8").splitlines()
+    assert table[0].startswith("path,label,predicted,probability,p:0") and "unsure" in table[0]
+    remarks = [line["unsure"] == "yes" for line in csv.DictReader(table)]
+    assert remarks == [row["unsure"] for row in told]
+    scored = sightline("evaluate", "answers.csv", "digits", "-o", "back", "--json")  # what is told besides is passed over
+    assert scored.code == 0, scored.err
+    right = sum(row["label"] == Path(row["path"]).parent.name for row in told) / len(told)
+    assert json.loads(scored.out)["accuracy"] == right
     assert sightline("predict", "mine", "broken.jpg").err.count("broken.jpg") == 1
 
     wrong = sightline("train", "catalog.csv", "recipe.toml", "-o", "other", "--set", "fold=3")

@@ -38,6 +38,8 @@ def test_a_recipe_s_curve(digits: Path, tmp_path: Path) -> None:
     [
         ('method = "scratch"\nbackbone = "lenet5"', [], "drawn from features"),
         ('backbone = "pixels"', ["--goal", "95"], "--goal cannot be 95"),
+        ('backbone = "pixels"', ["--folds", "5"], "leave out --folds"),
+        ('backbone = "pixels"', ["--repeats", "2"], "leave out --repeats"),
     ],
 )
 def test_what_has_no_curve_is_refused(recipe: str, options: list[str], said: str, digits: Path, tmp_path: Path) -> None:

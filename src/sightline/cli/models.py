@@ -18,7 +18,9 @@ Subject = Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run's folde
 
 @console.guarded
 def networks(
-    pattern: Annotated[str | None, typer.Argument(help="Part of a name, or one with * in it, such as resnet*.")] = None,
+    pattern: Annotated[
+        str | None, typer.Argument(metavar="PATTERN", help="Part of a name, or one with * in it, such as resnet*.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """List the networks that --backbone takes.
@@ -174,6 +176,7 @@ def evaluate(
 
     recipe, subject, catalog = recipes.sort(subject, catalog)
     if recipe is not None and (learning_curve or goal is not None):
+        recipes.check_curve(folds, repeats)
         return recipes.learning_curve(catalog, recipe, out, goal, seed, device, as_json)
     if recipe is not None:
         return recipes.cross_validate(catalog, recipe, out, folds or recipes.FOLDS, repeats, seed, device, as_json)
@@ -213,7 +216,7 @@ def predict(
     model: Subject,
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Images, or folders of images.")],
     out: Annotated[
-        str | None, typer.Option("-o", "--out", metavar="FILE", help="Also write a CSV with all probabilities.")
+        str | None, typer.Option("-o", "--out", metavar="FILE", help="Also write a CSV with all probabilities and remarks.")
     ] = None,
     sets: options.Sets = None,
     crops: options.Crops = None,
@@ -238,17 +241,19 @@ def predict(
             [options.output(path) for path in paths], crops=crops, device=device, progress=progress, cache=store.Cache()
         )
         doubts = loaded.doubts(answers, sets)
-    if out is not None:
-        store.write_text(options.output(out), answers.to_csv())
     rows = values.of_predictions(answers, doubts, with_sets=sets is not None)
-    if as_json:
-        return console.print_json(rows)
     told = [row for row in rows if "error" not in row]
+    if out is not None:
+        store.write_text(options.output(out), answers.to_csv(values.remarks(told)))
+    if as_json:
+        console.print_json(rows)
+        return console.leave_if_all_failed(rows)
     console.print_table(*said.table(told, sets is not None))
     for line in said.legend(told, loaded.card.limits):
         console.print_line(line)
     for path, error in answers.errors.items():
         console.warn_of(path, error)
+    console.leave_if_all_failed(rows)
 
 
 @console.guarded

@@ -53,6 +53,18 @@ def check_alone(subject: str, catalog: str, **given: Any) -> None:
     raise RequestError(f"{named[0]} needs a recipe, not a classifier", f"sightline evaluate {catalog} {recipe} {named[0]} ...")
 
 
+def check_curve(folds: int | None, repeats: int) -> None:
+    """Refuse what a learning curve has no use for.
+
+    Raises:
+        RequestError: Folds or repeats were asked for as well.
+    """
+    if folds is not None or repeats != 1:
+        named = "--folds" if folds is not None else "--repeats"
+        hint = f"a curve has folds of its own: leave out {named}, or run evaluate twice"
+        raise RequestError(f"{named} and a learning curve are two questions", hint)
+
+
 def cross_validate(
     catalog: str, recipe: str, out: str | None, folds: int, repeats: int, seed: int | None, device: str, as_json: bool
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sightline.records import Catalog, Predictions, Run
@@ -98,6 +98,26 @@ def of_predictions(
             row |= {"unlike": float(predictions.unlike[i]), "unlike_bar": predictions.unlike_bar}
         told.append(row)
     return told + [{"path": path, "error": error} for path, error in predictions.errors.items()]
+
+
+def remarks(told: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """What `of_predictions` says beyond probabilities, as columns of `predict -o`: `unsure`, `set`, `unlike` and their bars.
+
+    Args:
+        told: Entries of answered images, all with the same fields.
+    """
+    columns: dict[str, list[str]] = {}
+    for name in ("unsure", "set", "coverage", "unlike", "unlike_bar"):
+        if told and told[0].get(name) is not None:
+            columns[name] = [_cell(row[name]) for row in told]
+    return columns
+
+
+def _cell(value: object) -> str:
+    """A value in a table: yes or no, the classes of a set with semicolons between them, a number as it is."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "; ".join(value) if isinstance(value, list) else repr(value)
 
 
 def kind_of(problem: str) -> str:

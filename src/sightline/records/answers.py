@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,16 +69,21 @@ class Predictions:
             unlike=None if self.unlike is None else self.unlike[index],
         )
 
-    def to_csv(self) -> str:
-        """A table for people: path, label, predicted, probability, `p:CLASS` for every class, `bar:CLASS` if it has a bar."""
-        text = io.StringIO()
+    def to_csv(self, more: Mapping[str, Sequence[str]] | None = None) -> str:
+        """A table for people: path, label, predicted, probability, `p:CLASS` for every class, `bar:CLASS` if it has a bar.
+
+        Args:
+            more: Further columns by name, n cells each; who reads the table back as predictions passes over them.
+        """
+        text, more = io.StringIO(), more or {}
         rows = csv.writer(text, lineterminator="\n")
         head, end = ([], []) if self.bar is None else ([f"bar:{self.bar[0]}"], [repr(self.bar[1])])
-        rows.writerow(["path", "label", "predicted", "probability", *(f"p:{c}" for c in self.classes), *head])
-        for path, true, pred, probs in zip(self.paths, self.y_true, self.y_pred, self.probs, strict=True):
+        rows.writerow(["path", "label", "predicted", "probability", *(f"p:{c}" for c in self.classes), *head, *more])
+        for i, (path, true, pred, probs) in enumerate(zip(self.paths, self.y_true, self.y_pred, self.probs, strict=True)):
             label = self.classes[true] if true >= 0 else ""
             cells = [csv_safe(path), csv_safe(label), csv_safe(self.classes[pred])]
-            rows.writerow([*cells, repr(float(probs[pred])), *(repr(float(p)) for p in probs), *end])
+            further = (csv_safe(column[i]) for column in more.values())
+            rows.writerow([*cells, repr(float(probs[pred])), *(repr(float(p)) for p in probs), *end, *further])
         return text.getvalue()
 
 
@@ -147,8 +152,8 @@ class Run:
         """
         file = Path(folder) / "run.json"
         if not file.is_file():
-            started = Path(folder).is_dir()
-            what = "has no run.json: it is not a finished run" if started else "does not exist"
+            what = "is a file" if Path(folder).exists() else "does not exist"
+            what = "has no run.json: it is not a finished run" if Path(folder).is_dir() else what
             raise RequestError(f"{folder} {what}", "name a folder that `sightline run` or `sightline train` made")
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
