@@ -101,7 +101,7 @@ def test_the_users_own_code_is_asked_for_and_never_run_from_the_file(tmp_path: P
         classifier.load(file).predict(images(1), cache=cache)
 
 
-def test_folders_are_searched_and_missing_paths_named(tmp_path: Path) -> None:
+def test_folders_are_searched_and_missing_paths_named(tmp_path: Path, cache: Cache) -> None:
     from PIL import Image
 
     (tmp_path / "in").mkdir()
@@ -110,3 +110,6 @@ def test_folders_are_searched_and_missing_paths_named(tmp_path: Path) -> None:
     assert [f.name for f in classifier.find_images([tmp_path])] == ["x.png"]
     with pytest.raises(RequestError, match="nowhere"):
         classifier.find_images([tmp_path / "nowhere"])
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(RequestError, match="there is no image in"):
+        make(cache).predict([tmp_path / "bare"], cache=cache)

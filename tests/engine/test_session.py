@@ -10,6 +10,7 @@ import pytest
 
 from sightline import engine, networks
 from sightline.engine import session as sessions
+from sightline.errors import RequestError
 from sightline.records import Backbone
 from sightline.store import Cache
 
@@ -120,3 +121,14 @@ def test_the_first_import_of_openvino_hides_its_telemetry() -> None:
         "assert 'stub' in telemetry_utils.tm.__name__, telemetry_utils.tm\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    with pytest.raises(RequestError, match="there is no device 'cdua'"):
+        engine.choose_device("cdua")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RequestError, match="no cuda device on this machine"):
+        engine.choose_device("cuda")
+    assert engine.choose_device("cpu") == "cpu"

@@ -150,6 +150,9 @@ class Classifier:
             asked = _Asked(list(sources), None, cache, device, progress, crops)
         else:
             files = find_images(sources)  # type: ignore[arg-type]
+            if not files and sources:
+                where = ", ".join(map(str, sources))
+                raise RequestError(f"there is no image in {where}", "name image files or folders with images")
             names, true = [str(f) for f in files], np.full(len(files), -1, dtype=np.int64)
             asked = _Asked(files, [_digest_or_none(f) for f in files], cache, device, progress, crops)
         probs, problems = self._answer(asked)

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
@@ -181,6 +181,12 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
                 signal.signal(signal.SIGTERM, before)
 
     return run
+
+
+def leave_if_all_failed(rows: Sequence[Mapping[str, Any]]) -> None:
+    """End with exit code 1 where every one of the rows has an `error`: what was asked for was told, and none of it was done."""
+    if rows and all("error" in row for row in rows):
+        raise typer.Exit(1)
 
 
 def _fail(message: str, hint: str | None, code: int) -> None:

@@ -70,8 +70,10 @@ def explain(
             cache=store.Cache(),
         )
     if as_json:
-        return console.print_json(rows)
-    _print(rows)
+        console.print_json(rows)
+    else:
+        _print(rows)
+    console.leave_if_all_failed(rows)
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sightline.errors import RequestError, unknown
 from sightline.store import log
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ def openvino() -> Any | None:
     return openvino
 
 
+DEVICES = ("cpu", "cuda", "mps")
+"""Where a network can run."""
+
+
 @functools.cache
 def core() -> Any:
     """OpenVINO's one runtime of this process."""
@@ -65,8 +70,20 @@ def fast_precision(device: str = "cpu") -> Precision:
 
 
 def choose_device(device: str = "auto") -> str:
-    """`cpu`, `cuda` or `mps`: what `auto` means here, without importing torch on a machine with no accelerator."""
+    """`cpu`, `cuda` or `mps`: what `auto` means here, without importing torch on a machine with no accelerator.
+
+    Raises:
+        RequestError: There is no such device, or not on this machine.
+    """
+    if device not in ("auto", *DEVICES):
+        raise unknown("device", device, ["auto", *DEVICES])
+    if device == "cpu":
+        return device
     if device != "auto":
+        import torch
+
+        if not {"cuda": torch.cuda, "mps": torch.backends.mps}[device].is_available():
+            raise RequestError(f"torch finds no {device} device on this machine", "leave out --device, or write --device cpu")
         return device
     if sys.platform == "darwin" or _has_nvidia():
         import torch

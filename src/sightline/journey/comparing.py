@@ -150,7 +150,7 @@ def _run_of(subject: str) -> Run | None:
         return Run.load(path.parent)
     if path.is_file():
         hint = "name a labelled set that all are asked about, with --catalog"
-        raise RequestError(f"{subject} is a classifier by itself: no answers of it are kept", hint)
+        raise RequestError(f"{subject} is neither a run nor a table of predictions: no answers of it are kept", hint)
     return Run.load(path)
 
 

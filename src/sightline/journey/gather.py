@@ -94,7 +94,7 @@ def taking_part(catalog: Catalog) -> tuple[Catalog, int]:
     kept = catalog.rows(ok and (not divided or s in ("train", "val")) for ok, s in zip(usable, splits, strict=True))
     if len(kept.classes) < 2:
         raise DataError(
-            f"{catalog.root} has usable images of {len(kept.classes)} classes outside the test split",
+            f"{catalog.root} has usable images of {' and '.join(kept.classes) or 'no class'} alone outside the test split",
             "a classifier needs at least two; see `sightline scan`",
         )
     return kept, closed

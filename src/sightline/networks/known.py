@@ -178,7 +178,7 @@ def table(pattern: str | None = None, *, cache: Cache | None = None) -> list[dic
     rows = [_row(name, entries) for name, entries in known.items() if _matches(name, entries, wanted)]
     rows += [_own_row(name, row) for name, row in ours.items() if _matches(name, [], wanted)]
     if not rows:
-        raise unknown("network", str(pattern), [*known, *ours, *SPECIAL])
+        raise unknown("network", str(pattern), [*known, *ours, "pixels"])
     return sorted(rows, key=lambda r: str(r["network"]))
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from sightline.errors import RequestError, unknown
 from sightline.networks import known, user
-from sightline.networks.known import SPECIAL, Entry
+from sightline.networks.known import Entry
 from sightline.store import Cache
 
 Source = Literal["timm", "torchvision", "sightline", "user", "pixels"]
@@ -81,4 +81,4 @@ def source_of(name: str, arguments: Mapping[str, Any], cache: Cache) -> tuple[So
         return "sightline", None
     if arguments and known.find(name, cache) is not None:
         raise RequestError(f"{name} takes no arguments", f"those that do: {', '.join(sorted(CLASSICS))}")
-    raise unknown("network", name, [*known.library(cache), *CLASSICS, *SPECIAL])
+    raise unknown("network", name, [*known.library(cache), *CLASSICS, "pixels"])
