@@ -79,6 +79,30 @@ def test_predict_says_what_it_leaves_open(place: Path) -> None:
         assert row["set"] == sorted(row["set"], key=lambda c: -probabilities[c])  # type: ignore[call-overload]
 
 
+def test_a_classifier_without_mistakes_says_so(place: Path, tmp_path: Path) -> None:
+    right = [("a.png", "3", "1", "0"), ("b.png", "4", "0", "1")]
+    with open(tmp_path / "right.csv", "w", newline="", encoding="utf-8") as text:
+        csv.writer(text, lineterminator="\n").writerows([("path", "label", "p:3", "p:4"), *right])
+    shown = CliRunner().invoke(app, ["mistakes", str(tmp_path / "right.csv")])
+    assert shown.exit_code == 0 and shown.stdout == "nothing is answered wrongly\n"
+
+
+def test_what_gives_no_answer_at_all_is_exit_code_1(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.jpg").write_text("no image", encoding="utf-8")
+    for more in ([], ["--json"]):
+        shown = CliRunner().invoke(app, ["predict", str(place / "run"), str(tmp_path / "notes.jpg"), *more])
+        assert shown.exit_code == 1 and "notes.jpg" in shown.output and "Traceback" not in shown.output
+    (tmp_path / "bare").mkdir()
+    assert "there is no image in" in refused("predict", place / "run", tmp_path / "bare")
+
+
+def test_evaluate_says_which_images_it_asks_about(place: Path, tmp_path: Path) -> None:
+    shown = CliRunner().invoke(
+        app, ["evaluate", str(place / "run"), str(place / "run" / "catalog.csv"), "-o", str(tmp_path / "e")]
+    )
+    assert shown.exit_code == 0 and shown.stdout.startswith("split               test; the other images of ")
+
+
 def test_what_is_no_digit_is_marked(place: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (32, 32), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")

@@ -199,6 +199,8 @@ def evaluate(
     value = values.of_evaluation(run)
     if as_json:
         return console.print_json(value)
+    if value["split"] != "all":
+        console.print_line(f"{'split':<20}{value['split']}; the other images of {catalog} are not asked about")
     console.print_line(f"{'accuracy':<20}{job.interval(value)}")
     if value["in_training"]:
         console.print_line(
@@ -291,4 +293,6 @@ def mistakes(
         )
     if as_json:
         return console.print_json(rows)
+    if not rows:
+        return console.print_line("nothing is answered wrongly")
     console.print_table(*said.mistakes(rows, by))

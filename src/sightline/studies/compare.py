@@ -234,7 +234,7 @@ def verdict(pair: dict[str, Any], n: int, kind: str, tests: int = 1) -> str:
         return f"{better} is better than {worse} by {by}, {_p(pair['p_corrected'])}{corrected}"
     start = f"can't tell {a} and {b} apart with {images}"
     if pair["images_needed"] is None:
-        return f"{start}: both had equally many right, so no number can be named that would"
+        return f"{start}: both had equally many right, so how many would be needed cannot be said"
     return f"{start}; about {rounded_up(pair['images_needed']):,} would be needed if they differ as much as here"
 
 
