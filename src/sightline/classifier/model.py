@@ -171,12 +171,17 @@ class Classifier:
         return next((m for m in self.members if m.card.backbone.is_network), self.members[0]) if self.members else self
 
     def embed(
-        self, images: Catalog, *, cache: Cache | None = None, device: str = "auto", progress: Progress = silent
+        self,
+        images: Catalog | Sequence[Path],
+        *,
+        cache: Cache | None = None,
+        device: str = "auto",
+        progress: Progress = silent,
     ) -> features.Features:
         """Features in which distances between images are measured: those of `seer`.
 
         Args:
-            images: Whatever images.
+            images: Whatever images, as a catalog or as files.
             cache, device, progress: As of `predict`.
 
         Returns:
@@ -185,7 +190,9 @@ class Classifier:
         seer = self.seer
         if seer.card.backbone.source in ("none", "file"):
             return features.Features(np.zeros((len(images), 0), np.float32))
-        asked = _Asked(images.files(), images.column("content"), Cache() if cache is None else cache, device, progress)
+        files = images.files() if isinstance(images, Catalog) else list(images)
+        contents = images.column("content") if isinstance(images, Catalog) else [_digest_or_none(f) for f in files]
+        asked = _Asked(files, contents, Cache() if cache is None else cache, device, progress)
         found = seer._features(asked)
         return dataclasses.replace(found, values=_plain_look(found))
 

@@ -18,7 +18,9 @@ def explain(
     ],
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGE...", help="The images to explain; none stands for a run's held-out images."),
+        typer.Argument(
+            metavar="IMAGE...", help="Images, folders or catalogs (.csv) to explain; none stands for a run's held-out images."
+        ),
     ] = None,
     out: Annotated[
         str, typer.Option("-o", "--out", metavar="FOLDER", help="Where overlays (.png) and raw heat (.npz) go.")
@@ -43,13 +45,15 @@ def explain(
     """Draw where a classifier looked, and check the picture.
 
     Each image gets an overlay (.png) with the verdict of its checks, and its raw heat (.npz). A network's name stands for the
-    network with its own classes.
+    network with its own classes. Of images whose class is known, as in a folder per class or a catalog, there are also sheets
+    of right and wrong answers for each class, and the classes' average maps.
 
     \b
     Examples:
       sightline explain runs/pets cat.jpg dog.jpg -o explanations
       sightline explain mobilenetv2_100 elephant.jpg --target "African elephant"
       sightline explain runs/pets cat.jpg --hide 40,10,120,80
+      sightline explain classifier.safetensors photos/ -o explanations
     """
     from sightline import journey, store
 

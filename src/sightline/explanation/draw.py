@@ -256,8 +256,8 @@ def overlay(
     page = Image.new("RGB", (width + _BAR_PX, height + foot), _PAPER)
     page.paste(Image.fromarray(blend(picture, share)), ((width - picture.shape[1]) // 2, (height - picture.shape[0]) // 2))
     pen = ImageDraw.Draw(page)
-    if not np.abs(heat).max() > 0:
-        _note(pen, "no evidence anywhere", width / 2, height / 2)
+    if explanation.flat or not np.abs(heat).max() > 0:
+        _note(pen, "flat: nothing to see" if explanation.flat else "no evidence anywhere", width / 2, height / 2)
     _bar(page, pen, explanation, scale, own, width + _GAP_PX, height)
     _lines(pen, explanation, caption, width + _BAR_PX, height)
     if verdict is not None:

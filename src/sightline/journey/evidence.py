@@ -26,7 +26,7 @@ LARGE = 10_000_000
 ALIKE = 8
 """Images whose heat is made again under noise and other weights; its likeness varies far less than answers do."""
 ENSEMBLE_PX = 288
-"""The side of the square that an ensemble's checks cover parts of: its members see different sizes."""
+"""The side of the square that an ensemble's checks cover parts of: its members see different sizes, and crops."""
 Made = Callable[[Classifier, np.ndarray, np.ndarray], list[np.ndarray]]
 _CELLS = checks.MOST_CELLS_A_SIDE
 _BATCH = 32
@@ -77,7 +77,7 @@ class How:
 def sample_size(classifier: Classifier) -> int:
     """How many images are checked by default, so that the checks stay a matter of seconds."""
     parts = classifier.members or (classifier,)
-    return SAMPLE if sum(p.card.backbone.parameters for p in parts) <= LARGE else SAMPLE_OF_LARGE
+    return SAMPLE if sum(p.card.backbone.parameters * p.card.crops for p in parts) <= LARGE else SAMPLE_OF_LARGE
 
 
 def gather(
@@ -152,15 +152,24 @@ def _guessing(classifier: Classifier, score: Mapping[str, Any]) -> float:
 
 
 def read_seen(classifier: Classifier, files: Sequence[Path]) -> tuple[np.ndarray, list[int]]:
-    """What the network sees of each file, uint8 (m, h, w, 3), and which could be read; of an ensemble the central square."""
+    """What the network sees of each file, uint8 (m, h, w, 3), and which could be read.
+
+    Of a classifier that looks at crops, the square that they are cut from; of an ensemble the central square.
+    """
     found, kept = [], []
     for row, file in enumerate(files):
         try:
-            found.append(_square(file) if classifier.members else pixels.decode(file, classifier.card.backbone.preprocess))
+            found.append(_square(file) if classifier.members else pixels.decode(file, _seen(classifier)))
         except (ImageError, OSError):
             continue
         kept.append(row)
     return np.stack(found) if found else np.zeros((0, 1, 1, 3), np.uint8), kept
+
+
+def _seen(classifier: Classifier) -> Preprocess:
+    """What decodes all that it looks at."""
+    preprocess = classifier.card.backbone.preprocess
+    return pixels.uncut(preprocess) if classifier.card.crops > 1 else preprocess
 
 
 def _square(file: Path) -> np.ndarray:
@@ -182,7 +191,7 @@ def _answer_of(classifier: Classifier, how: How) -> checks.Answer:
 
 def probs_of(classifier: Classifier, how: How) -> Callable[[np.ndarray], np.ndarray]:
     """Arrays → probabilities float64 (n, k)."""
-    if classifier.members:
+    if classifier.members or classifier.card.crops > 1:
         return lambda images: classifier.predict(list(images), cache=how.cache, device=how.device).probs
     session = classifier.session(how.cache, device=how.device)
 
@@ -206,7 +215,7 @@ def _heat_of(how: How) -> Made:
             cache=how.cache,
             device=how.device,
             seed=how.seed,
-            seen=not classifier.members,
+            seen=not classifier.members and classifier.card.crops == 1,
             method=how.method,
             layer=how.layer,
             contrast=how.contrast,

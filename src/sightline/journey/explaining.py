@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sightline import catalog as catalogs
 from sightline import classifier
 from sightline.errors import RequestError
 from sightline.explanation import draw, verdict
@@ -17,7 +18,7 @@ from sightline.journey import gallery, hiding, sheets
 from sightline.journey.evidence import Evidence, How, gather, sample_size
 from sightline.journey.heats import heats_of
 from sightline.journey.request import slug
-from sightline.journey.subject import Subject, catalog_of, find_subject, held_out, target_indices, top_classes
+from sightline.journey.subject import Subject, aims, catalog_of, find_subject, held_out, top_classes
 from sightline.records import Explanation, Predictions, Progress, silent
 from sightline.store import Cache, atomic_file
 
@@ -59,12 +60,15 @@ def explain(
 
     Args:
         subject: A run's folder, a classifier's file, or the name of a network, which answers with its own classes.
-        images: Files or folders. Of a run, none stands for its held-out images, by class, right and wrong ones.
+        images: Files, folders, or catalogs (.csv), whose usable images are taken. The class of an image is known from a
+            catalog, the run's too, or from a folder on its way that bears a class's name; images whose class is known also
+            get sheets of right and wrong answers. Of a run, none stands for its held-out images, the classes in turn.
         out: Where the pictures go.
         target: The class to explain; the predicted one if None.
         method: `auto` or a name of `sightline.explanation.METHODS`.
         layer: A module of the network; None for its last map.
-        contrast: The class that the target is set against.
+        contrast: The class that the target is set against; where it is itself the answer, the second likeliest class is
+            explained.
         hide: Regions `x,y,width,height` of the upright original that are covered to see how the answer changes.
 
     Returns:
@@ -76,19 +80,17 @@ def explain(
     """
     cache = Cache() if cache is None else cache
     regions = [hiding.parse_region(text) for text in hide]
-    files = classifier.find_images(list(images))
+    classifier.find_images([name for name in images if not _is_table(name)])
     found = find_subject(subject, cache, code)
     against = None if contrast is None else found.class_index(contrast)
-    asked = _asked(found, subject, files)
+    asked = _asked(found, subject, images)
     model = found.model
     for file in asked.files if regions else ():
         hiding.check_regions(regions, file)
     answers = model.predict(list(asked.files), cache=cache, device=device, progress=progress)
     kept = _kept(asked, answers)
     how = How(cache, device, seed, method, layer, against)
-    targets = target_indices(found, target, answers.y_pred)
-    if against in targets and target is None:
-        targets, kept, answers = _without(targets, kept, answers, against)
+    targets = aims(answers, against) if target is None else [found.class_index(target)] * len(kept.files)
     heats, errors = heats_of(
         model, kept.files, kept.names, targets, cache=cache, device=device, method=method, layer=layer, contrast=against,
         seed=seed, progress=progress,
@@ -100,17 +102,26 @@ def explain(
         for number, entry in enumerate(entries, 1):
             entry["hidden"] = job.hide(number, entry, regions)
     if any(label is not None for label in kept.labels):
-        sheets.write(Path(out), found, heats, kept.labels, dict(zip(kept.names, kept.files, strict=True)), cache)
+        files = dict(zip(kept.names, kept.files, strict=True))
+        said = {name: model.classes[i] for name, i in zip(kept.names, answers.y_pred, strict=True)}
+        sheets.write(Path(out), found, heats, kept.labels, files, said, cache=cache, device=device, progress=progress)
     failed: Mapping[str, str] = {**answers.errors, **errors}
     return entries + [{"path": n, "error": why} for n, why in failed.items()]
 
 
-def _asked(subject: Subject, name: str, files: list[Path]) -> _Asked:
+def _asked(subject: Subject, name: str, images: Sequence[str]) -> _Asked:
     """The images that are named, or a run's held-out ones with their labels, the classes in turn."""
     catalog = None if subject.run is None else catalog_of(subject.run)
-    if files:
+    if images:
+        told: dict[Path, str | None] = {}
+        for image in images:
+            told |= _from_table(image) if _is_table(image) else _from_files(image, subject.model.classes)
+        if not told:
+            raise RequestError(
+                f"there is no image in {', '.join(images)}", "name image files, folders with images, or catalogs"
+            )
         known = {} if catalog is None else dict(zip(map(_real, catalog.files()), catalog.column("label"), strict=True))
-        return _Asked(files, [str(f) for f in files], [known.get(_real(f)) for f in files])
+        return _Asked(list(told), [str(f) for f in told], [known.get(_real(f)) or label for f, label in told.items()])
     if subject.run is None:
         raise RequestError(f"which images shall {name} explain?", f"name them: sightline explain {name} IMAGE...")
     if catalog is None:
@@ -122,6 +133,26 @@ def _asked(subject: Subject, name: str, files: list[Path]) -> _Asked:
     return _Asked([files[i] for i in order], [names[i] for i in order], [labels[i] for i in order])
 
 
+def _is_table(name: str) -> bool:
+    return Path(name).suffix.lower() == ".csv"
+
+
+def _from_table(name: str) -> dict[Path, str | None]:
+    """The usable images of a catalog with their labels."""
+    rows = catalogs.load(Path(name)).usable()
+    return dict(zip(rows.files(), rows.column("label"), strict=True))
+
+
+def _from_files(name: str, classes: Sequence[str]) -> dict[Path, str | None]:
+    """An image, or those of a folder, each with its class: the name of the nearest folder on its way from there that is one."""
+    top = Path(name)
+    found = classifier.find_images([name])
+    if not top.is_dir():
+        return dict.fromkeys(found)
+    inside = {f: [p.name for p in f.parents if p == top or top in p.parents] for f in found}
+    return {f: next((folder for folder in folders if folder in classes), None) for f, folders in inside.items()}
+
+
 def _real(file: Path) -> str:
     return str(Path(file).resolve())
 
@@ -131,13 +162,6 @@ def _kept(asked: _Asked, answers: Predictions) -> _Asked:
     rows = {str(f): i for i, f in enumerate(asked.files)}
     index = [rows[p] for p in answers.paths]
     return _Asked([asked.files[i] for i in index], [str(asked.files[i]) for i in index], [asked.labels[i] for i in index])
-
-
-def _without(targets: list[int], kept: _Asked, answers: Predictions, against: int) -> tuple[list[int], _Asked, Predictions]:
-    """Where an image's own answer is the class to be set against, its second likeliest class is explained."""
-    order = np.argsort(-answers.probs, axis=1, kind="stable")
-    second = [int(row[1]) if t == against else t for t, row in zip(targets, order, strict=True)]
-    return second, kept, answers
 
 
 def _check(
@@ -206,7 +230,7 @@ class _Job:
             "contrast": item.contrast or None,
             "overlay": str(picture),
             "heat": str(heat),
-            "peak": list(item.peak()),
+            "peak": None if item.flat else list(item.peak()),
             "completeness_error": item.missed,
             "check": check,
         }

@@ -125,7 +125,7 @@ def write_explanations(
                 "layer": item.layer,
                 "correct": bool(predictions.y_pred[row] == predictions.y_true[row]),
                 "overlay": name,
-                "peak": list(item.peak()),
+                "peak": None if item.flat else list(item.peak()),
                 "verdict": None if check is None else check["verdict"],
             }
         )

@@ -33,7 +33,8 @@ def heats_of(
 ) -> tuple[list[Explanation], dict[str, str]]:
     """Heatmaps of images.
 
-    Those of an ensemble are the sum of its members', without those that do not look at images.
+    Those of an ensemble are the sum of its members', without those that do not look at images; those of a classifier that
+    answers with the mean over crops the mean over the same crops, each laid where it was.
 
     Args:
         classifier: What is explained.
@@ -43,7 +44,7 @@ def heats_of(
         cache, device: As in `Classifier.predict`.
         method, seed, layer: As in `explanation.explain`.
         contrast: The class index that all targets are set against; None for all other classes together.
-        seen: The arrays are what the network sees, of its own size; they are not resized and cut again.
+        seen: The arrays are what the network sees, of its own size; they are not resized and cut again, and are one look.
         progress: Told after each image.
 
     Returns:
@@ -58,6 +59,8 @@ def heats_of(
     drawn_anew = classifier.card.backbone.weights == DRAWN_ANEW  # asked once, so that converting it would be a waste
     run = classifier.session(cache, device=device, expected=0 if drawn_anew else len(sources))
     preprocess = classifier.card.backbone.preprocess
+    if classifier.card.crops > 1 and not seen:
+        return _of_crops(classifier, run, sources, names, targets, contrast, **own)
     errors: dict[int, Any] = {}
     maps: np.ndarray | None
     if seen:
@@ -86,6 +89,37 @@ def _maps(run: Any, images: np.ndarray) -> np.ndarray:
     """Last maps of arrays of the network's own size, batch by batch."""
     size = run.batch_size
     return np.concatenate([run.run(images[i : i + size], maps=True)[1] for i in range(0, len(images), size)])
+
+
+def _of_crops(
+    classifier: Classifier,
+    run: Any,
+    sources: Sequence[Path] | Sequence[np.ndarray],
+    names: Sequence[str],
+    targets: Sequence[int],
+    contrast: int | None,
+    *,
+    progress: Progress,
+    **own: Any,
+) -> tuple[list[Explanation], dict[str, str]]:
+    """Heatmaps of a classifier that looks at several crops of each image, batch by batch."""
+    whole = pixels.uncut(classifier.card.backbone.preprocess)
+    found: list[Explanation] = []
+    errors: dict[str, str] = {}
+    for batch in pixels.batches(sources, whole, batch_size=run.batch_size):
+        rows = batch.index.tolist()
+        errors |= {names[i]: error.message for i, error in batch.errors.items()}
+        if rows:
+            against = None if contrast is None else [contrast] * len(rows)
+            kept, aims = [names[i] for i in rows], [targets[i] for i in rows]
+            boxes = [box_of(sources[i], names[i], whole) for i in rows]
+            found += explanation.explain_crops(
+                run, classifier.head, batch.images, kept, aims, classifier.classes, boxes,
+                crops=classifier.card.crops, contrast=against, **own,
+            )  # fmt: skip
+        progress("explaining", len(found) + len(errors), len(sources))
+    place = {name: i for i, name in enumerate(names)}
+    return sorted(found, key=lambda item: place[item.path]), errors
 
 
 def _of_members(

@@ -106,7 +106,8 @@ def _channels(
     images, _ = read_seen(classifier, [catalog.file(item.path) for item in items[:MOST_COVERED]])
     if not len(images):
         return ()
-    features = classifier.session(how.cache, device=how.device).run(images)[0]
+    centre = pixels.cut(images, classifier.card.backbone.preprocess.size, 0) if classifier.card.crops > 1 else images
+    features = classifier.session(how.cache, device=how.device).run(centre)[0]
     return overall.channels_of(classifier.head, classifier.classes.index(items[0].target), features)
 
 
@@ -137,7 +138,7 @@ def pointing(catalog: Catalog, found: Sequence[Explanation]) -> Finding | None:
         if value in (None, ""):
             continue
         hit, share = _hit(catalog.file(item.path), item.peak(), str(value), column)
-        hits.append(hit)
+        hits.append(hit and not item.flat)
         shares.append(share)
     return verdict.judge_pointing(np.array(hits, dtype=bool), np.array(shares)) if hits else None
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,33 +61,54 @@ def add(
 
     An image is never its own neighbour; a copy of it under another name may be, and explains much.
     """
-    learnt = model.seer.card.backbone.weights == "run"
-    if learnt and len(training) > MOST_TRAINING:
-        drawn = set(stream(0, "nearest").permutation(len(training))[:MOST_TRAINING].tolist())
-        training = training.rows(i in drawn for i in range(len(training)))
     compared = wrong[:MOST_COMPARED]
-    wanted = {m["path"] for m in compared}
-    asked = rows.rows(p in wanted for p in rows.paths)
-    found, known = (model.embed(c, cache=cache, device=device, progress=progress) for c in (asked, training))
-    if not known.values.shape[1] or not known.ok.any():
-        return
-    place = {path: i for i, (path, ok) in enumerate(zip(asked.paths, found.ok, strict=True)) if ok}
-    kept = np.flatnonzero(known.ok)
-    bank = unlike.directions(known.values[kept])
+    files = [rows.file(m["path"]) for m in compared]
     names, labels = training.paths, training.column("label")
-    near, away = unlike.nearest(bank, unlike.directions(found.values), NEAREST + 1)
-    for number, mistake in enumerate(compared):
-        i = place.get(mistake["path"])
-        if i is None:
+    found = lookalikes(model, files, training, cache=cache, device=device, progress=progress)
+    for number, (mistake, others) in enumerate(zip(compared, found, strict=True)):
+        if others is None:
             continue
-        itself = asked.file(mistake["path"])
-        pairs = [(int(kept[j]), float(d)) for j, d in zip(near[i], away[i], strict=True)]
-        others = [(j, d) for j, d in pairs if training.file(names[j]) != itself][:NEAREST]
         mistake["nearest"] = [{"path": names[j], "label": labels[j], "distance": round(d, 6)} for j, d in others]
         if number < MOST_SHOWN:
-            mistake["thumbnail"] = _thumbnail(folder, asked, mistake["path"], model)
+            mistake["thumbnail"] = _thumbnail(folder, rows, mistake["path"], model)
             for (j, _), shown in zip(others, mistake["nearest"], strict=True):
                 shown["thumbnail"] = _thumbnail(folder, training, names[j], model)
+
+
+def lookalikes(
+    model: Classifier, files: Sequence[Path], training: Catalog, *, cache: Cache, device: str, progress: Progress
+) -> list[list[tuple[int, float]] | None]:
+    """The training images that images look like to a classifier, by the cosine of their features.
+
+    Args:
+        model: Any.
+        files: n images.
+        training: What it was fitted on.
+        cache, device, progress: As everywhere.
+
+    Returns:
+        For each file (row of `training`, distance), the nearest first, at most NEAREST, the file itself left out; None where it
+        cannot be read, or the classifier looks at no pixels.
+    """
+    drawn = np.arange(len(training))
+    if model.seer.card.backbone.weights == "run" and len(training) > MOST_TRAINING:
+        drawn = np.sort(stream(0, "nearest").permutation(len(training))[:MOST_TRAINING])
+        chosen = set(drawn.tolist())
+        training = training.rows(i in chosen for i in range(len(training)))
+    known = model.embed(training, cache=cache, device=device, progress=progress)
+    if not known.values.shape[1] or not known.ok.any():
+        return [None] * len(files)
+    found = model.embed(files, cache=cache, device=device, progress=progress)
+    kept = np.flatnonzero(known.ok)
+    bank = unlike.directions(known.values[kept])
+    near, away = unlike.nearest(bank, unlike.directions(found.values), NEAREST + 1)
+    paths = [os.path.abspath(file) for file in training.files()]
+    told: list[list[tuple[int, float]] | None] = []
+    for i, file in enumerate(files):
+        pairs = [(int(kept[j]), float(d)) for j, d in zip(near[i], away[i], strict=True)]
+        others = [(int(drawn[j]), d) for j, d in pairs if paths[j] != os.path.abspath(file)]
+        told.append(others[:NEAREST] if found.ok[i] else None)
+    return told
 
 
 def _thumbnail(folder: Path, catalog: Catalog, path: str, model: Classifier) -> str | None:

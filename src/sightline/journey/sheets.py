@@ -11,9 +11,10 @@ import numpy as np
 
 from sightline import pixels
 from sightline.explanation import draw, overall
+from sightline.journey import nearest
 from sightline.journey.request import slug
-from sightline.journey.subject import Subject, catalog_of
-from sightline.records import Explanation
+from sightline.journey.subject import Subject
+from sightline.records import Explanation, Progress, silent
 from sightline.store import Cache, write_bytes
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 PER_SHEET = 12
 SIDE_PX = 300
-NEAREST = 3
 _THUMB_PX = 92
 
 
@@ -46,32 +46,41 @@ def write(
     found: Sequence[Explanation],
     labels: Sequence[str | None],
     files: Mapping[str, Path],
+    said: Mapping[str, str],
+    *,
     cache: Cache,
+    device: str = "auto",
+    progress: Progress = silent,
 ) -> list[Path]:
     """Write a sheet of right and one of wrong answers for each class, one scale for all, and the classes' average maps.
 
     Args:
         folder: Where.
         subject: What answered.
-        found: Explanations of the predicted classes.
+        found: Explanations, of the predicted classes or of one that was asked for.
         labels: The true classes, in the order of `files`.
         files: Names → files, in the order of the labels.
-        cache: For the features of training images.
+        said: Names → the predicted classes.
+        cache, device, progress: For the features of training images.
 
     Returns:
         The files.
     """
     truth = dict(zip(files, labels, strict=True))
     scale = draw.shared_scale(found)
-    nearest = Nearest.of(subject, cache)
     groups: dict[tuple[str, bool], list[Explanation]] = {}
     for item in found:
         label = truth.get(item.path)
         if label is not None:
-            groups.setdefault((label, label == item.target), []).append(item)
+            groups.setdefault((label, label == said[item.path]), []).append(item)
+    shown = [files[item.path] for items in groups.values() for item in items[:PER_SHEET]]
+    like = _like(subject, shown, cache, device, progress)
     written = []
     for (label, right), items in sorted(groups.items()):
-        pictures = [_picture(subject, item, files[item.path], label, scale, nearest) for item in items[:PER_SHEET]]
+        pictures = [
+            _picture(subject, item, files[item.path], (label, said[item.path]), scale, like.get(files[item.path], ()))
+            for item in items[:PER_SHEET]
+        ]
         title = f"{label}: {'right' if right else 'wrong'} answers, {len(items)}"
         if len(items) > PER_SHEET:
             title += f", of which {PER_SHEET} are shown"
@@ -115,73 +124,35 @@ def draw_average(views: Sequence[overall.ClassView]) -> Image.Image:
     return draw.contact_sheet(pictures, columns=min(len(pictures), 5), title=title)
 
 
-class Nearest:
-    """Training images by their features, to be shown beside an image that is like them.
-
-    Args:
-        files: m training files.
-        labels: Their classes.
-        values: float32 (m, d), of length 1.
-        features: Features float32 (d,) by an image's name.
-    """
-
-    def __init__(self, files: list[Path], labels: list[str], values: np.ndarray, ask: Any) -> None:
-        self.files, self.labels, self.values, self.ask = files, labels, values, ask
-
-    @classmethod
-    def of(cls, subject: Subject, cache: Cache) -> Nearest | None:
-        """None where there is no training catalog, or no one network whose features could be compared."""
-        catalog = None if subject.run is None else catalog_of(subject.run)
-        if catalog is None or subject.model.members or not subject.model.looks_at_images:
-            return None
-        train = catalog.usable().where(split="train")
-        if not len(train):
-            return None
-        backbone, precision = subject.model.card.backbone, subject.model.card.precision.get("used", "f32")
-        from sightline import features
-
-        def session(count: int) -> Any:
-            return subject.model.session(cache, expected=count)
-
-        def ask(files: Sequence[Path], contents: Sequence[str]) -> features.Features:
-            return features.extract(files, contents, backbone, session=session, precision=precision, cache=cache)
-
-        found = ask(train.files(), train.column("content"))
-        kept = np.flatnonzero(found.ok)
-        files, labels = train.files(), train.column("label")
-        return cls([files[i] for i in kept], [labels[i] for i in kept], _unit(found.values[kept]), ask)
-
-    def to(self, file: Path) -> list[tuple[Path, str]]:
-        """The nearest training images by the cosine of their features, and their classes; not the image itself."""
-        from sightline.store import file_digest
-
-        found = self.ask([file], [file_digest(file)])
-        if not found.ok[0]:
-            return []
-        order = np.argsort(-(self.values @ _unit(found.values)[0]), kind="stable")
-        others = [i for i in order[: NEAREST + 1] if self.files[i].resolve() != file.resolve()]
-        return [(self.files[i], self.labels[i]) for i in others[:NEAREST]]
+def _like(
+    subject: Subject, files: Sequence[Path], cache: Cache, device: str, progress: Progress
+) -> dict[Path, list[tuple[Path, str]]]:
+    """The training images that each file looks like to the classifier, with their classes; empty where they are not there."""
+    training = None if subject.run is None else nearest.training_of(subject.run.folder)
+    if training is None or not len(training) or not files:
+        return {}
+    others, labels = training.files(), training.column("label")
+    found = nearest.lookalikes(subject.model, files, training, cache=cache, device=device, progress=progress)
+    return {f: [(others[j], labels[j]) for j, _ in near] for f, near in zip(files, found, strict=True) if near}
 
 
-def _unit(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12))
-
-
-def _picture(subject: Subject, item: Explanation, file: Path, label: str, scale: float, nearest: Nearest | None) -> Image.Image:
-    """One overlay of a sheet; to its right the nearest training images."""
+def _picture(
+    subject: Subject, item: Explanation, file: Path, classes: tuple[str, str], scale: float, near: Sequence[tuple[Path, str]]
+) -> Image.Image:
+    """One overlay of a sheet with its true and its predicted class; to its right the nearest training images still there."""
     from PIL import Image, ImageDraw
 
     preprocess = subject.model.card.backbone.preprocess
     header = pixels.read_header(file.read_bytes(), file.name)
     image = pixels.upright(file, SIDE_PX, preprocess)
-    caption = f"{label} → {item.target}" if label != item.target else label
+    caption = " → ".join(dict.fromkeys(classes))
     size = (header.height, header.width)
     overlay = draw.overlay(image, item, caption=caption, vmax=scale, original=size, side_px=SIDE_PX)
-    near = [] if nearest is None else nearest.to(file)
+    near = [(other, name) for other, name in near if other.is_file()]
     if not near:
         return overlay
     page = Image.new(
-        "RGB", (overlay.width + _THUMB_PX + 8, max(overlay.height, NEAREST * (_THUMB_PX + 16) + 14)), (255, 255, 255)
+        "RGB", (overlay.width + _THUMB_PX + 8, max(overlay.height, nearest.NEAREST * (_THUMB_PX + 16) + 14)), (255, 255, 255)
     )
     page.paste(overlay, (0, 0))
     pen = ImageDraw.Draw(page)

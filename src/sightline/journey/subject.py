@@ -16,7 +16,7 @@ from sightline.errors import RequestError, SightlineError, unknown
 from sightline.explanation import verdict
 from sightline.explanation.verdict import Finding
 from sightline.journey.evidence import skill_of
-from sightline.records import Card, Catalog, Head, Recipe, Run
+from sightline.records import Card, Catalog, Head, Predictions, Recipe, Run
 from sightline.store import Cache
 
 _SUFFIXES = (".safetensors",)
@@ -128,11 +128,10 @@ def held_out(run: Run, catalog: Catalog) -> Catalog:
     return test if len(test) else usable.where(split="val")
 
 
-def target_indices(subject: Subject, target: str | None, predicted: np.ndarray) -> list[int]:
-    """The class to explain for each image."""
-    if target is None:
-        return [int(i) for i in predicted]
-    return [subject.class_index(target)] * len(predicted)
+def aims(answers: Predictions, against: int | None) -> list[int]:
+    """The class to explain for each image where none is named: its answer, or where that is `against`, the second likeliest."""
+    second = np.argsort(-answers.probs, axis=1, kind="stable")[:, min(1, len(answers.classes) - 1)]
+    return [int(s if p == against else p) for p, s in zip(answers.y_pred, second, strict=True)]
 
 
 def top_classes(model: Classifier, probs: np.ndarray, most: int = 5) -> list[dict[str, Any]]:

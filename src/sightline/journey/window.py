@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from sightline import __version__, classifier
 from sightline import catalog as catalogs
 from sightline.classifier import Classifier
@@ -15,6 +13,7 @@ from sightline.errors import ImageError, RequestError, unknown
 from sightline.journey.heats import heats_of
 from sightline.journey.request import photos_name
 from sightline.journey.single import train
+from sightline.journey.subject import aims, explainable
 from sightline.records import Catalog, Explanation, Progress, Recipe, Run, silent
 from sightline.store import Cache, digest
 
@@ -86,6 +85,8 @@ def explain(
     *,
     target: str | None = None,
     method: str = "auto",
+    layer: str | None = None,
+    contrast: str | None = None,
     seed: int = 0,
     device: str = "auto",
     cache: Cache | None = None,
@@ -97,8 +98,11 @@ def explain(
         model: What `fit` made or `load` read.
         images: One image file, a folder, or several of either.
         target: The class to explain; for each image the predicted one if None.
-        method: `auto`, `gradcam` or `masks`.
-        seed: Of the random masks.
+        method: `auto`, or a name of `sightline.explanation.METHODS`.
+        layer: The module of the network whose output is the map; its last map if None.
+        contrast: The class that the target is set against; all others together if None. Where it is itself the answer, the
+            second likeliest class is explained.
+        seed: Of random masks and noise.
         device, cache, progress: As everywhere.
 
     Returns:
@@ -106,28 +110,33 @@ def explain(
 
     Raises:
         ImageError: An image cannot be decoded.
-        RequestError: The class is not known, or the classifier never looks at the photograph.
+        RequestError: A class, a method or a layer is not known, does not fit the classifier, or a class is to be set against
+            itself; or the classifier never looks at the photograph.
     """
-    if not model.looks_at_images:
+    if not explainable(model):
         raise RequestError(f"{model.card.method} never looks at the photograph: there is nothing to explain")
-    if target is not None and target not in model.classes:
-        raise unknown("class", target, model.classes)
+    for name in (target, contrast):
+        if name is not None and name not in model.classes:
+            raise unknown("class", name, model.classes)
     cache = Cache() if cache is None else cache
     files = classifier.find_images([images] if isinstance(images, str | Path) else list(images))
+    against = None if contrast is None else model.classes.index(contrast)
     if target is not None:
-        targets = np.full(len(files), model.classes.index(target))
+        targets = [model.classes.index(target)] * len(files)
     else:
         answers = model.predict(list(files), cache=cache, device=device, progress=progress)
         _refuse(answers.errors)
-        targets = answers.y_pred
+        targets = aims(answers, against)
     found, errors = heats_of(
         model,
         files,
         [str(f) for f in files],
-        [int(t) for t in targets],
+        targets,
         cache=cache,
         device=device,
         method=method,
+        layer=layer,
+        contrast=against,
         seed=seed,
         progress=progress,
     )
