@@ -60,7 +60,7 @@ def read_predictions(file: Path) -> Predictions:
         DataError: A column is missing, a value is not a number, or a row does not sum to 1.
     """
     if not file.is_file():
-        raise RequestError(f"{file} does not exist")
+        raise RequestError(f"{file} does not exist", "name a CSV with the columns path and p:CLASS for every class")
     with open(file, encoding="utf-8-sig", newline="") as text:
         rows = list(csv.DictReader(text))
     names = list(rows[0]) if rows else []

@@ -98,13 +98,15 @@ def test_resumed_runs_end_like_others(table: Catalog, done: Run, tmp_path: Path)
     ]
 
 
-def test_without_resume_it_begins_anew(table: Catalog, tmp_path: Path) -> None:
+def test_without_resume_it_begins_anew_and_says_so(table: Catalog, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     interrupt(table, recipe(), tmp_path / "run")
+    assert "is forgotten" not in caplog.text
     steps: list[int] = []
     journey.train(
         table, recipe(), tmp_path / "run", progress=lambda s, n, t: steps.append(n) if s.startswith("training") else None
     )
     assert steps[0] == 1
+    assert "is forgotten; --resume would have gone on with it" in caplog.text
 
 
 def test_resuming_what_is_not_there_begins_and_says_so(

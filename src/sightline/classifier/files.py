@@ -31,6 +31,9 @@ def load(file: str | Path, *, code: str | None = None) -> Classifier:
     path = Path(file)
     if path.is_dir():
         path = path / "classifier.safetensors"
+    if not path.is_file() and path.with_name("run.json").is_file():
+        hint = "name the run that it is about, or make one with `sightline train CATALOG RECIPE`"
+        raise RequestError(f"{path.parent} keeps scores and no classifier", hint)
     if not path.is_file():
         raise RequestError(f"{path} does not exist", "name a classifier.safetensors, or the folder of a run")
     card = _read_card(path)

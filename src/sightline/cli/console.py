@@ -166,7 +166,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except SightlineError as error:
             _fail(error.message, error.hint, error.exit_code)
         except KeyboardInterrupt:
-            hint = "the same command goes on from there: what was computed is kept (add --resume where the command has it)"
+            hint = "the same command goes on from there; where it has --resume, a training needs that, or it begins anew"
             _fail("interrupted", hint, INTERRUPTED)
         except OSError as error:
             if error.errno not in _SYSTEM or (error.errno == errno.ENOENT and error.filename is None):

@@ -62,6 +62,8 @@ def _begin(folder: Path, kept: Path, recipe: Recipe, catalog: Catalog, *, resume
         return
     if resume:
         log.warning("nothing was kept in %s that could be resumed; training begins at the beginning", folder)
+    if (kept / _REQUEST).is_file() and any(f.suffix == ".safetensors" for f in kept.rglob("*")):
+        log.warning("what an interrupted training had left in %s is forgotten; --resume would have gone on with it", folder)
     if kept.is_dir():
         _checkpoint().forget(kept)
     if continued is not None:

@@ -71,7 +71,8 @@ def name(row: Mapping[str, Any]) -> str:
 def _slice_words(found: list[Mapping[str, Any]]) -> list[str]:
     """What the table says."""
     worse = [row for row in found if row.get("worse")]
-    tested = f"{count(len(found))} slices were compared with all other images, and the chances corrected for that (Holm)."
+    slices_were = "slice was" if len(found) == 1 else "slices were"
+    tested = f"{count(len(found))} {slices_were} compared with all other images, and the chances corrected for that (Holm)."
     if not worse:
         return [f"In none are there more mistakes than chance explains. {tested}"]
     lines = [
