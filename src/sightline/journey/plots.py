@@ -86,7 +86,7 @@ def gradient_plot(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, *
             depth = np.arange(1, len(norms) + 1)
             axes.plot(depth, norms, color=_COLOURS[i % len(_COLOURS)], linewidth=1.6, marker="o", markersize=3, label=name)
         axes.set_yscale("log")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("layer, from the image to the scores")
         axes.set_ylabel("norm of the gradient")
         axes.legend(frameon=False)
