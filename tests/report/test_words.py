@@ -110,6 +110,11 @@ def test_every_score_that_is_missing_says_why() -> None:
     assert table is not None
     (row,) = [r for r in table["rows"] if r["name"] == "ROC AUC"]
     assert row["cells"] == [{"value": "n/a", "interval": None, "why": "the images are all of one class"}]
+    inverted = {**GOOD, "mcc": -0.9, "mcc_low": -0.95, "mcc_high": -0.85}
+    table = sections.scores({"test": inverted})
+    assert table is not None
+    (row,) = [r for r in table["more"] if r["name"] == "Matthews correlation"]
+    assert row["cells"][0]["interval"] == "-0.950 to -0.850"
 
 
 def test_openings_are_counted() -> None:

@@ -93,8 +93,9 @@ def taking_part(catalog: Catalog) -> tuple[Catalog, int]:
     closed = sum(ok and s == "test" for ok, s in zip(usable, splits, strict=True))
     kept = catalog.rows(ok and (not divided or s in ("train", "val")) for ok, s in zip(usable, splits, strict=True))
     if len(kept.classes) < 2:
+        found = f"usable images of {kept.classes[0]} alone" if kept.classes else "no usable images with a label"
         raise DataError(
-            f"{catalog.root} has usable images of {' and '.join(kept.classes) or 'no class'} alone outside the test split",
+            f"{catalog.root} has {found} outside the test split",
             "a classifier needs at least two; see `sightline scan`",
         )
     return kept, closed

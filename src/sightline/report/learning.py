@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sightline.report import svg
-from sightline.report.words import clean, count, percent, short
+from sightline.report.words import NBSP, clean, count, percent, short
 
 Data = Mapping[str, Any]
 
@@ -27,7 +27,7 @@ def learning(data: Data) -> dict[str, Any] | None:
         else " It is not the chosen classifier, but the best one on features that costs only seconds."
     )
     return {
-        "words": [clean(w) for w in told.get("words") or []],
+        "words": [clean(w).replace(" %", f"{NBSP}%") for w in told.get("words") or []],
         "how": f"Of {short(told.get('label'), 60)}: the head is fitted on growing parts of the training images{several}, and "
         f"asked about images that it has not seen.{of} The band comes from drawing the images anew; beyond the images at hand "
         f"it also rests on the curve's form.",

@@ -10,7 +10,7 @@ from sightline.records import Run
 from sightline.report import svg
 from sightline.report.answer import scored
 from sightline.report.pictures import Album
-from sightline.report.words import at, count, decimal, duration, images, percent, percent_range, short, sure
+from sightline.report.words import at, count, decimal, decimal_range, duration, images, percent, percent_range, short, sure
 
 Data = Mapping[str, Any]
 
@@ -220,8 +220,12 @@ _METRICS = (
 )
 
 
+_FIRST = frozenset({"accuracy", "balanced_accuracy", "top_5", "macro_f1", "roc_auc", "log_loss", "ece"})
+"""What is read first; the others say much the same in other units, and are unfolded by who needs them."""
+
+
 def scores(data: Data) -> dict[str, Any] | None:
-    """All numbers of all scored splits side by side."""
+    """All numbers of all scored splits side by side: `rows` that are shown, and `more` that are folded."""
     names = (("val", "validation"), ("test", "test"), ("test_without_leaks", "test without leaked images"))
     columns = [(name, data[key]) for key, name in names if data.get(key)]
     if not columns:
@@ -235,8 +239,9 @@ def scores(data: Data) -> dict[str, Any] | None:
             meaning += f"; “{short(positive, 40)}” counts as positive"
         cells = [_cell(score, key) for _, score in columns]
         if any(c["value"] != "n/a" or c["why"] for c in cells):
-            rows.append({"name": name, "meaning": meaning, "cells": cells})
-    return {"columns": [f"{name} ({count(s.get('n'))})" for name, s in columns], "rows": rows}
+            rows.append({"name": name, "meaning": meaning, "cells": cells, "first": key in _FIRST})
+    head = [f"{name} ({count(s.get('n'))})" for name, s in columns]
+    return {"columns": head, "rows": [r for r in rows if r["first"]], "more": [r for r in rows if not r["first"]]}
 
 
 def _cell(score: Data, key: str) -> dict[str, str | None]:
@@ -244,7 +249,7 @@ def _cell(score: Data, key: str) -> dict[str, str | None]:
     value, low, high = score.get(key), score.get(f"{key}_low"), score.get(f"{key}_high")
     why = (score.get("reasons") or {}).get(key)
     if key in ("roc_auc", "pr_auc", "log_loss", "brier", "mcc", "kappa"):
-        interval = f"{decimal(low)}–{decimal(high)}" if low is not None and value is not None else None
+        interval = decimal_range(low, high) if low is not None and value is not None else None
         return {"value": decimal(value), "interval": interval, "why": why}
     interval = percent_range(low, high) if low is not None and value is not None else None
     return {"value": percent(value), "interval": interval, "why": why}

@@ -108,6 +108,18 @@ def decimal(value: float | None, places: int = 3) -> str:
     return "n/a" if value is None else f"{value:.{places}f}"
 
 
+def decimal_range(low: float | None, high: float | None) -> str:
+    """Two numbers as one range, such as 0.959–0.985; with a word between them where a minus sign might be read as the dash.
+
+    Example:
+        >>> decimal_range(0.9591, 0.985), decimal_range(-0.153, 0.153)
+        ('0.959–0.985', '-0.153 to 0.153')
+    """
+    if low is None or high is None:
+        return "n/a"
+    return f"{decimal(low)}{' to ' if low < 0 else '–'}{decimal(high)}"
+
+
 def clean(text: Any) -> str:
     """A name that may hold anything as one line: line ends, control and direction characters are written out."""
     text = "" if text is None else str(text)
