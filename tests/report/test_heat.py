@@ -38,7 +38,7 @@ def rendered(of: dict[str, Any]) -> str:
 def test_it_says_the_verdict_the_numbers_and_the_alarm() -> None:
     page = rendered(data())
     assert "weak" in page and "shaky" in page and "lower border" in page
-    assert re.search(r"from 90\s?% to 40\s?%", page) and "2.0 times even heat" in page and page.count("\"hit") == 3
+    assert re.search(r"from 90\s?% to 40\s?%", page) and "2.0 times even heat" in page and page.count('"hit') == 3
     assert NASTY not in page and "&lt;script&gt;" in page
 
 

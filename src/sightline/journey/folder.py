@@ -107,6 +107,7 @@ def write_candidate(folder: Path, candidate: Candidate, catalog: Catalog, test: 
         "history": write_history(folder, candidate),
         "overfitting": candidate.overfitting,
         "epochs": sum(row.get("epoch", 1) > 0 for row in candidate.history),
+        "best_epoch": candidate.detail.get("best_epoch"),
         "steps": candidate.steps,
     }
 

@@ -139,8 +139,8 @@ def read_history(file: Path) -> list[dict[str, float]]:
         return []
 
 
-def history(rows: Sequence[Mapping[str, float]], overfitting: str | None) -> list[dict[str, Any]]:
-    """The course of a training: accuracy and loss by epoch, and whether it learnt by heart.
+def history(rows: Sequence[Mapping[str, float]], overfitting: str | None, kept: int | None = None) -> list[dict[str, Any]]:
+    """The course of a training: accuracy and loss by epoch, whose weights were kept, and whether it learnt by heart.
 
     A row of epoch 0 is the head alone, before the network learns with it.
     """
@@ -159,6 +159,8 @@ def history(rows: Sequence[Mapping[str, float]], overfitting: str | None) -> lis
         text = f"After {count(trained)} epoch{'s' if trained > 1 else ''}: {ends}.{before}"
         figure = svg.lines(lines, ("epoch", part), f"{part} by epoch. {text}", share=share)
         found.append({"title": f"Training: {part}", "figure": figure, "legend": svg.legend(lines), "text": text})
+    if found and kept and kept != trained:
+        found[0]["text"] += f" The weights of epoch {kept} are kept: the scores are theirs."
     if found and overfitting:
         found[0]["text"] += f" Overfitting: {overfitting.rstrip('.')}."
     return found

@@ -103,7 +103,10 @@ def view(run: Run, album: Album) -> dict[str, Any]:
         "split": sections.splitting(data),
         "scores": sections.scores(data),
         "per_class": sections.per_class(score),
-        "figures": [*curves.figures(table, score or {}), *curves.history(epochs, data.get("overfitting"))],
+        "figures": [
+            *curves.figures(table, score or {}),
+            *curves.history(epochs, data.get("overfitting"), data.get("best_epoch")),
+        ],
         "more_figures": [*curves.folded(table, score or {}, data.get("threshold")), *gradients.of_run(run.folder)],
         "confusion": sections.confusion(score, classes),
         "gallery": sections.gallery(run, album),

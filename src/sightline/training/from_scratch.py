@@ -77,6 +77,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
             gradients=[dataclasses.asdict(row) for row in fitted.gradients],
             overfitting=loop.overfitting(fitted.history),
             steps=fitted.steps,
+            detail={"best_epoch": fitted.best_epoch},
         )
     ]
 

@@ -97,6 +97,7 @@ def train(work: Work, recipe: Recipe, start: Start, settings: FrozenSettings) ->
         "gradients": [dataclasses.asdict(row) for row in trained.gradients],
         "overfitting": loop.overfitting(trained.history),
         "steps": trained.steps,
+        "detail": {"best_epoch": trained.best_epoch},
     }
     shape = "-".join(str(units) for units, _ in settings.head)
     label = f"{start.backbone.name} frozen + {f'mlp {shape}' if shape else 'linear'}, augmented"
