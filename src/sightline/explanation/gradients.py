@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,8 @@ STRETCHES = 96
 """Into how many stretches the way is cut at most."""
 COMPLETE = 0.005
 """The share of the score's difference that integrated gradients may miss before a stretch is halved."""
+CANCELLED = 0.05
+"""The share that stretches may miss one by one, as long as they make up for each other."""
 WINDOW = 8
 """The covering square's side is the image's divided by this; it moves by half of it."""
 
@@ -136,8 +138,8 @@ def integrated_gradients(subject: Subject) -> tuple[np.ndarray, float]:
 
     The baseline is the mean colour, the network's zero (black where the image itself is the network). The heat adds up to the
     score's difference between image and baseline. A stretch of the way that misses its own difference most is halved, until all
-    together miss less than `COMPLETE` of the whole: a layer norm turns most of the score within a thousandth of the way from
-    an even colour, where points at even distances miss all of it.
+    together miss less than `COMPLETE` of the whole, and one by one less than `CANCELLED`: a layer norm turns most of the score
+    within a thousandth of the way from an even colour, where points at even distances miss all of it.
 
     Source: Sundararajan et al., Axiomatic Attribution for Deep Networks (2017), eq. 1, by Gauss-Legendre quadrature.
 
@@ -156,12 +158,12 @@ def integrated_gradients(subject: Subject) -> tuple[np.ndarray, float]:
         def stretch(low: float, high: float, first: float, last: float) -> _Stretch:
             found = method.attribute(way * high, way * low, n_steps=POINTS, method="gausslegendre", internal_batch_size=POINTS)
             heat = found.detach()[0].double().sum(dim=0).cpu().numpy()
-            return _Stretch(abs(float(heat.sum()) - (last - first)), low, high, first, last, heat)
+            return _Stretch(float(heat.sum()) - (last - first), low, high, first, last, heat)
 
         start, end = at(0.0), at(1.0)
         parts = [stretch(0.0, 1.0, start, end)]
-        while len(parts) < STRETCHES and sum(p.missed for p in parts) > COMPLETE * abs(end - start):
-            worst = parts.pop(max(range(len(parts)), key=lambda i: parts[i].missed))
+        while len(parts) < STRETCHES and not _complete(parts, abs(end - start)):
+            worst = parts.pop(max(range(len(parts)), key=lambda i: abs(parts[i].missed)))
             middle = (worst.low + worst.high) / 2
             between = at(middle)
             parts.append(stretch(worst.low, middle, worst.first, between))
@@ -171,12 +173,18 @@ def integrated_gradients(subject: Subject) -> tuple[np.ndarray, float]:
         return total.astype(np.float32), missed / abs(end - start) if end != start else float(missed > 0)
 
 
+def _complete(parts: Sequence[_Stretch], change: float) -> bool:
+    """Whether stretches together miss little of the score's change, and not only because large misses cancel."""
+    missed = [p.missed for p in parts]
+    return abs(sum(missed)) <= COMPLETE * change and sum(map(abs, missed)) <= CANCELLED * change
+
+
 @dataclass(frozen=True, slots=True)
 class _Stretch:
     """Integrated gradients over one stretch of the way.
 
     Args:
-        missed: By how much its heat misses the score's difference over it.
+        missed: Its heat less the score's difference over it.
         low, high: Where it begins and ends, as shares of the way.
         first, last: The score there.
         heat: float64 (h, w).
