@@ -24,7 +24,7 @@ NOISE = 0.15
 """Their noise: its standard deviation as a share of the range of the image's values."""
 POINTS = 16
 """Points on each stretch of the way from the baseline to the image."""
-STRETCHES = 96
+STRETCHES = 48
 """Into how many stretches the way is cut at most."""
 COMPLETE = 0.005
 """The share of the score's difference that integrated gradients may miss before a stretch is halved."""
@@ -60,6 +60,7 @@ def score_module(subject: Subject, network: Any) -> nn.Module:
 
     class Score(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
+            x = x.contiguous(memory_format=torch.channels_last)  # about twice as fast on a CPU
             value = network.tail(network.map(x)).float()
             for number, (weights, bias) in enumerate(layers):
                 value = torch.relu(value) if number else value

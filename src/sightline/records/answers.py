@@ -87,6 +87,10 @@ class Predictions:
         return text.getvalue()
 
 
+MOST_CELLS = 64
+"""Heat with more cells along its shorter side lies on pixels."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """Where a classifier looked, for one image and one class.
@@ -120,8 +124,18 @@ class Explanation:
         return high - low <= 1e-6 * max(abs(low), abs(high))
 
     def peak(self) -> tuple[int, int]:
-        """(row, column) of the centre of the hottest cell, in pixels of the upright image."""
-        row, column = np.unravel_index(int(np.argmax(self.heat)), self.heat.shape)
+        """(row, column) of the hottest place, in pixels of the upright image.
+
+        Of a map of cells that is the centre of the hottest cell. Heat on single pixels goes up and down from one to the next,
+        and what a place adds up to is lost among them: there it is where the heat is highest under a Gaussian whose standard
+        deviation is a sixth of the shorter side.
+        """
+        heat = self.heat
+        if min(heat.shape) > MOST_CELLS:
+            from scipy.ndimage import gaussian_filter
+
+            heat = gaussian_filter(heat.astype(np.float64), min(heat.shape) / 6, mode="constant")
+        row, column = np.unravel_index(int(np.argmax(heat)), heat.shape)
         top, left, height, width = self.box
         h, w = self.heat.shape
         return int(top + (row + 0.5) * height / h), int(left + (column + 0.5) * width / w)
