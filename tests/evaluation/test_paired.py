@@ -63,7 +63,13 @@ def test_a_whole_interval_moves_with_the_difference_and_shrinks_with_images() ->
     assert (low, high) == pytest.approx((0.0824, 0.3176), abs=0.012)
     assert farther - nearer == pytest.approx((high - low) / 4, rel=0.1)
     assert paired_bootstrap(few) == (low, high)
-    assert paired_bootstrap(np.zeros(9)) == (0.0, 0.0) == paired_bootstrap(np.zeros(0))
+    assert paired_bootstrap(np.zeros(0)) == (0.0, 0.0)
+
+
+def test_no_image_that_differs_is_no_proof_that_none_would() -> None:
+    low, high = paired_bootstrap(np.zeros(22))
+    assert low == -high and high == pytest.approx(1 - 0.025 ** (1 / 22)) == pytest.approx(0.1544, abs=1e-4)
+    assert paired_bootstrap(np.zeros(2000))[1] < 0.002
 
 
 def test_holm_by_hand() -> None:

@@ -86,7 +86,8 @@ def paired_bootstrap(differences: np.ndarray, *, seed: int = 0, confidence: floa
         confidence: The share of such intervals that hold the truth, for many images.
 
     Returns:
-        (low, high); (0, 0) where no image differs, which says nothing of other images.
+        (low, high). Where none of n images differs, resampling knows of no difference; then it is ± the share of images that
+        may differ all the same: 1 - ((1 - confidence) / 2)^(1 / n), Clopper and Pearson's bound. (0, 0) without images.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3, 10,000 rounds;
     Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 5.3, for the expansion.
@@ -97,6 +98,9 @@ def paired_bootstrap(differences: np.ndarray, *, seed: int = 0, confidence: floa
     total = int(counts.sum())
     if not total:
         return 0.0, 0.0
+    if not values.any():
+        most = 1 - ((1 - confidence) / 2) ** (1 / total)
+        return -most, most
     # Images of one difference are alike, so a round is one multinomial draw of how many of each kind there are.
     drawn = stream(seed, "paired bootstrap").multinomial(total, counts / total, size=_ROUNDS)
     differing = int(counts[values != 0].sum())
