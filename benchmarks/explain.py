@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--peers", type=int, default=128, help="images for the comparison with other packages")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        files = list(catalog.image_files(options.photos or write_digits(Path(folder) / "digits")))[: options.limit]
+        files = catalog.image_files(options.photos or write_digits(Path(folder) / "digits"))[0][: options.limit]
         for name in options.network:
             measure(name, files, options, Cache(Path(folder) / "cache"))
 

@@ -107,10 +107,20 @@ def test_folders_are_searched_and_missing_paths_named(tmp_path: Path, cache: Cac
     (tmp_path / "in").mkdir()
     Image.fromarray(images(1)[0]).save(tmp_path / "in" / "x.png")
     (tmp_path / "in" / ".DS_Store").write_bytes(b"x")
-    assert [f.name for f in classifier.find_images([tmp_path])] == ["x.png"]
+    assert [f.name for f in classifier.find_images([tmp_path])[0]] == ["x.png"]
     with pytest.raises(RequestError, match="nowhere"):
         classifier.find_images([tmp_path / "nowhere"])
     (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "out.png").symlink_to(tmp_path / "in" / "x.png")
+    assert classifier.find_images([tmp_path / "bare"]) == (
+        [],
+        {str(tmp_path / "bare" / "out.png"): "link: it leads out of the folder"},
+    )
+    model = make(cache)
+    with pytest.raises(RequestError, match=r"no image in .*bare; 1 cannot be opened, such as .*out.png: link"):
+        model.predict(tmp_path / "bare", cache=cache)
+    told = model.predict([tmp_path / "bare", tmp_path / "in"], cache=cache)
+    assert [Path(p).name for p in told.paths] == ["x.png"] and [Path(p).name for p in told.errors] == ["out.png"]
     with pytest.raises(RequestError, match="does not exist"):
         classifier.load(tmp_path / "bare")
     (tmp_path / "bare" / "run.json").write_text("{}", encoding="utf-8")

@@ -186,7 +186,7 @@ def test_image_files_lists_what_scan_would_open(photos: Photos) -> None:
     root = photos("b/1.jpg", "a.png")
     (root / "notes.txt").write_text("x", encoding="utf-8")
     (root / "._a.png").write_bytes(b"x")
-    assert catalog.image_files(root) == [root / "a.png", root / "b" / "1.jpg"]
+    assert catalog.image_files(root) == ([root / "a.png", root / "b" / "1.jpg"], {})
 
 
 def test_a_run_inside_the_photographs_is_not_read(photos: Photos) -> None:

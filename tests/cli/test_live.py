@@ -20,7 +20,7 @@ from sightline.records import Learning, Told
 from sightline.training.pace import words
 from tests.conftest import write_few_digits
 
-RECIPE = 'method = "scratch"\nbackbone = "cnn(filters=[8])"\nimage_size = 16\n[settings]\nepochs = 3\nbatch_size = 16\n'
+RECIPE = 'method = "scratch"\nbackbone = "cnn(filters=[8])"\nimage_size = 16\n[settings]\nepochs = 60\nbatch_size = 4\n'
 
 
 def drawn(epochs: live.Epochs, width: int = 80, height: int = 24) -> list[str]:

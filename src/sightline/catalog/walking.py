@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -177,16 +176,11 @@ def _row(path: str, problem: str | None) -> tuple[str, str | None]:
     return shown, problem or ("name: it is not UTF-8; rename the file" if changed else None)
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The files below a folder that may be images, sorted: what `scan` would open.
+def image_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
+    """The files below a folder that may be images, sorted: what `scan` would open; and what it would not, with the reason.
 
     Raises:
         RequestError: There is no such folder.
     """
-    return list(_files(folder))
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for path, problem in walk(folder).found:
-        if problem is None:
-            yield folder.joinpath(*path.split("/"))
+    listed = [(folder.joinpath(*path.split("/")), problem) for path, problem in walk(folder).found]
+    return [f for f, problem in listed if problem is None], {str(f): problem for f, problem in listed if problem is not None}

@@ -2,7 +2,7 @@
 
 from sightline.classifier.environment import environment, versions
 from sightline.classifier.files import load
-from sightline.classifier.model import Classifier, backbone_tensors, check_crops, content_keys, find_images
+from sightline.classifier.model import Classifier, backbone_tensors, check_crops, content_keys, find_images, no_image
 
 __all__ = [
     "Classifier",
@@ -12,5 +12,6 @@ __all__ = [
     "environment",
     "find_images",
     "load",
+    "no_image",
     "versions",
 ]

@@ -139,6 +139,7 @@ class Classifier:
             RequestError: A path does not exist, or there are no such crops.
         """
         cache = Cache() if cache is None else cache
+        unread: dict[str, str] = {}
         if isinstance(sources, str | Path):
             sources = [sources]
         if isinstance(sources, Catalog):
@@ -149,15 +150,14 @@ class Classifier:
             names, true = [f"array {i}" for i in range(len(sources))], np.full(len(sources), -1, dtype=np.int64)
             asked = _Asked(list(sources), None, cache, device, progress, crops)
         else:
-            files = find_images(sources)  # type: ignore[arg-type]
+            files, unread = find_images(sources)  # type: ignore[arg-type]
             if not files and sources:
-                where = ", ".join(map(str, sources))
-                raise RequestError(f"there is no image in {where}", "name image files or folders with images")
+                raise no_image(sources, unread)
             names, true = [str(f) for f in files], np.full(len(files), -1, dtype=np.int64)
             asked = _Asked(files, [_digest_or_none(f) for f in files], cache, device, progress, crops)
         probs, problems = self._answer(asked)
         kept = np.array([i for i in range(len(names)) if i not in problems], dtype=np.int64)
-        errors = {names[i]: why for i, why in sorted(problems.items())}
+        errors = {names[i]: why for i, why in sorted(problems.items())} | unread
         told = tuple(names[i] for i in kept)
         if "bank" not in self.limits:
             return Predictions(told, self.classes, true[kept], probs[kept], errors, self.card.bar)
@@ -347,21 +347,34 @@ def content_keys(contents: Sequence[str]) -> np.ndarray:
     return np.array([int(c[:16] or "0", 16) for c in contents], dtype=np.uint64)
 
 
-def find_images(paths: Sequence[str | Path]) -> list[Path]:
+def find_images(paths: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]]:
     """The image files among paths: files as they are, folders searched (hidden files and other formats left out).
+
+    Returns:
+        Files, and why what stands in a folder beside them cannot be opened, such as a link that leads out of it, by path.
 
     Raises:
         RequestError: A path does not exist.
     """
     found: list[Path] = []
+    problems: dict[str, str] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            found.extend(catalog.image_files(path))
+            files, unread = catalog.image_files(path)
+            found.extend(files)
+            problems |= unread
         elif path.exists():
             found.append(path)
         else:
             raise RequestError(f"{path} does not exist", "name image files or folders")
-    return found
+    return found, problems
+
+
+def no_image(where: Sequence[object] | np.ndarray, unread: Mapping[str, str]) -> RequestError:
+    """What to raise where nothing can be opened, with the first of the reasons."""
+    why = next((f"; {len(unread):,} cannot be opened, such as {path}: {problem}" for path, problem in unread.items()), "")
+    hint = "name image files or folders with images"
+    return RequestError(f"there is no image in {', '.join(map(str, where))}{why}", hint)
 
 
 def backbone_tensors(backbone: Backbone, cache: Cache) -> dict[str, np.ndarray]:

@@ -148,7 +148,7 @@ class Compiled:
 
     def __call__(self, values: np.ndarray) -> Any:
         """The outputs for one batch, in their order; they lie in OpenVINO's memory until the next call."""
-        return self.run(values)
+        return self.run(values, share_outputs=True)
 
 
 def compile_packed(payload: bytes, precision: Precision) -> Compiled:

@@ -162,7 +162,8 @@ class Session:
     def _check(self, images: np.ndarray) -> None:
         """Compare the converted float32 network with torch on real images; keep it if it agrees, else go on in torch."""
         self._unchecked = False
-        result = compile_packed(self._payload, "f32")(images)
+        compiled = compile_packed(self._payload, "f32")
+        result = compiled(images)  # lies in the memory of `compiled`
         module = _whole(self._network(), self.backbone)
         import torch
 

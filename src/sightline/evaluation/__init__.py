@@ -17,6 +17,7 @@ from sightline.evaluation.metrics import CLASS_METRICS, METRICS, Metric
 from sightline.evaluation.mistakes import confused_pairs, mistakes
 from sightline.evaluation.paired import SIGNIFICANT, holm, mcnemar, paired_bootstrap, sign_flip
 from sightline.evaluation.ranking import average_precision
+from sightline.evaluation.resampling import accuracy_interval
 from sightline.evaluation.sample import rarer_class
 from sightline.evaluation.scores import inversion, score
 from sightline.evaluation.thresholds import CRITERIA, HALF, check_criterion, costs, threshold
@@ -41,6 +42,7 @@ __all__ = [
     "Metric",
     "ThresholdCurve",
     "accuracy_coverage",
+    "accuracy_interval",
     "auc",
     "auc_interval",
     "average_precision",

@@ -53,7 +53,8 @@ def gradcam_linear(grid: np.ndarray, weights: np.ndarray) -> np.ndarray:
         [[1.0, 0.0]]
     """
     _, height, width = grid.shape
-    return np.asarray(np.tensordot(weights, grid, axes=1) / (height * width), dtype=np.float32)
+    # Not by BLAS: its threads would wait for cores that decode the next images, longer than the product takes.
+    return np.asarray(np.einsum("c,chw->hw", weights, grid) / (height * width), dtype=np.float32)
 
 
 def gradcam_tail(session: MapSession, last: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -137,6 +137,7 @@ class _Request:
     seed: int
     layer: str | None
     _place: Place | None = None
+    _planes: dict[tuple[int, int | None], tuple[np.ndarray, float]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def checked(
@@ -182,7 +183,7 @@ class _Request:
                 raise RequestError(f"class {number} of {path} is not one of the {len(self.classes)} classes")
         if target == contrast:
             raise RequestError(f"{self.classes[target]!r} cannot be set against itself", "name another class as --contrast")
-        subject = Subject(self.session, self.head, target, self.seed, contrast, image)
+        subject = Subject(self.session, self.head, target, self.seed, contrast, image, self._planes)
         where, last = self._where(subject, last)
         heat = METHODS[self.method].explain(where, last)
         if not np.isfinite(heat.values).all():

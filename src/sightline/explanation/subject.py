@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class Subject:
         seed: Of whatever the method draws.
         contrast: The class that the target is set against ("why dumpling and not chicken?"); None for all others together.
         image: uint8 (height, width, 3), what the network sees; None where only its map is at hand.
+        planes: Directions of this head if it is linear, by target and contrast: subjects that share it compute each once.
     """
 
     session: MapSession
@@ -34,6 +35,7 @@ class Subject:
     seed: int = 0
     contrast: int | None = None
     image: np.ndarray | None = None
+    planes: dict[tuple[int, int | None], tuple[np.ndarray, float]] = field(default_factory=dict)
 
     @property
     def mean_features(self) -> np.ndarray | None:
@@ -95,6 +97,9 @@ class Subject:
         Raises:
             RequestError: The head has no gradient.
         """
+        known = self.planes.get((self.target, self.contrast))
+        if known is not None:
+            return known
         layers = [(w.astype(np.float64), b.astype(np.float64)) for w, b in self.layers()]
         value, values = features.astype(np.float64), []
         for weights, bias in layers[:-1]:
@@ -106,7 +111,10 @@ class Subject:
             gradient = gradient * (hidden > 0)
             rest += float(gradient @ bias)
             gradient = gradient @ weights
-        return gradient.astype(np.float32), rest
+        found = gradient.astype(np.float32), rest
+        if len(layers) == 1:
+            self.planes[self.target, self.contrast] = found
+        return found
 
 
 def coefficients(classes: int, target: int, contrast: int | None = None) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,13 @@ class _Asked:
     Args:
         files, names: n each.
         labels: The true class of each, None where it is not known.
+        unread: Why what stands beside them in a folder cannot be opened, by path.
     """
 
     files: list[Path]
     names: list[str]
     labels: list[str | None]
+    unread: dict[str, str] = field(default_factory=dict)
 
 
 def explain(
@@ -105,7 +107,7 @@ def explain(
         files = dict(zip(kept.names, kept.files, strict=True))
         said = {name: model.classes[i] for name, i in zip(kept.names, answers.y_pred, strict=True)}
         sheets.write(Path(out), found, heats, kept.labels, files, said, cache=cache, device=device, progress=progress)
-    failed: Mapping[str, str] = {**answers.errors, **errors}
+    failed: Mapping[str, str] = {**asked.unread, **answers.errors, **errors}
     return entries + [{"path": n, "error": why} for n, why in failed.items()]
 
 
@@ -114,14 +116,13 @@ def _asked(subject: Subject, name: str, images: Sequence[str]) -> _Asked:
     catalog = None if subject.run is None else catalog_of(subject.run)
     if images:
         told: dict[Path, str | None] = {}
+        unread: dict[str, str] = {}
         for image in images:
-            told |= _from_table(image) if _is_table(image) else _from_files(image, subject.model.classes)
+            told |= _from_table(image) if _is_table(image) else _from_files(image, subject.model.classes, unread)
         if not told:
-            raise RequestError(
-                f"there is no image in {', '.join(images)}", "name image files, folders with images, or catalogs"
-            )
+            raise classifier.no_image(images, unread)
         known = {} if catalog is None else dict(zip(map(_real, catalog.files()), catalog.column("label"), strict=True))
-        return _Asked(list(told), [str(f) for f in told], [known.get(_real(f)) or label for f, label in told.items()])
+        return _Asked(list(told), [str(f) for f in told], [known.get(_real(f)) or label for f, label in told.items()], unread)
     if subject.run is None:
         raise RequestError(f"which images shall {name} explain?", f"name them: sightline explain {name} IMAGE...")
     if catalog is None:
@@ -143,10 +144,14 @@ def _from_table(name: str) -> dict[Path, str | None]:
     return dict(zip(rows.files(), rows.column("label"), strict=True))
 
 
-def _from_files(name: str, classes: Sequence[str]) -> dict[Path, str | None]:
-    """An image, or those of a folder, each with its class: the name of the nearest folder on its way from there that is one."""
+def _from_files(name: str, classes: Sequence[str], unread: dict[str, str]) -> dict[Path, str | None]:
+    """An image, or those of a folder, each with its class: the name of the nearest folder on its way from there that is one.
+
+    What cannot be opened is added to `unread` with the reason.
+    """
     top = Path(name)
-    found = classifier.find_images([name])
+    found, problems = classifier.find_images([name])
+    unread |= problems
     if not top.is_dir():
         return dict.fromkeys(found)
     inside = {f: [p.name for p in f.parents if p == top or top in p.parents] for f in found}

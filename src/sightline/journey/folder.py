@@ -149,11 +149,17 @@ def network_facts(candidate: Candidate) -> dict[str, Any]:
     return {**facts, **origin, "preprocess": plain(b.preprocess)}
 
 
-def rung(candidate: Candidate, chosen: bool) -> dict[str, Any]:
-    """One row of the ladder."""
+def rung(candidate: Candidate, chosen: bool, groups: np.ndarray) -> dict[str, Any]:
+    """One row of the ladder.
+
+    Args:
+        candidate: What was trained.
+        chosen: Whether it was chosen.
+        groups: What `clusters_of` gives for its answers to the validation images.
+    """
     card, val = candidate.classifier.card, candidate.val
     right = int((val.y_pred == val.y_true).sum())
-    low, high = evaluation.wilson(right, len(val))
+    low, high = evaluation.accuracy_interval(val, groups, positive=card.positive)
     accuracy = {"accuracy": right / len(val), "accuracy_low": low, "accuracy_high": high}
     return {
         "method": card.method,

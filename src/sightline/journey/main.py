@@ -272,14 +272,19 @@ def _describe(
     if test is not None and leaked:
         clean = test.select(np.array([p not in leaked for p in test.paths], dtype=bool))
     ordered = sorted(candidates, key=lambda c: c.val_accuracy)
-    rungs = [folders.rung(chosen if _same(c, chosen) else c, _same(c, chosen)) for c in ordered]
     skipped = [{"method": method, "backbone": backbone, "why": why} for method, backbone, why in climbed.skipped]
+
+    def groups(answers: Predictions) -> np.ndarray:
+        return folders.clusters_of(found.catalog, found.cluster, answers)
 
     def score(answers: Predictions | None) -> dict[str, Any] | None:
         if answers is None or not len(answers):
             return None
-        groups = folders.clusters_of(found.catalog, found.cluster, answers)
-        return evaluation.score(answers, positive=positive, groups=groups)
+        return evaluation.score(answers, positive=positive, groups=groups(answers))
+
+    def rung(candidate: Candidate) -> dict[str, Any]:
+        this = _same(candidate, chosen)
+        return folders.rung(chosen if this else candidate, this, groups(candidate.val))
 
     return {
         "version": 1,
@@ -294,7 +299,7 @@ def _describe(
         "data": catalogs.summarise(found.catalog, found.twins),
         "split": _split_facts(request, found, usable),
         "plan": list(plan.lines),
-        "ladder": rungs,
+        "ladder": [rung(c) for c in ordered],
         "skipped": skipped,
         "shortcut": shortcut,
         "val": score(chosen.val),

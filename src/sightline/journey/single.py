@@ -89,7 +89,7 @@ def train(
         "root": divided.root.as_posix(),
         "seed": recipe.seed,
         "data": catalogs.summarise(divided, twins),
-        "ladder": [folders.rung(best, True)],
+        "ladder": [folders.rung(best, True, groups)],
         "val": evaluation.score(best.val, positive=positive, groups=groups),
         "val_estimate": best.estimate,
         "test": None,

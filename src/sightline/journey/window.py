@@ -119,7 +119,8 @@ def explain(
         if name is not None and name not in model.classes:
             raise unknown("class", name, model.classes)
     cache = Cache() if cache is None else cache
-    files = classifier.find_images([images] if isinstance(images, str | Path) else list(images))
+    files, unread = classifier.find_images([images] if isinstance(images, str | Path) else list(images))
+    _refuse(unread)
     against = None if contrast is None else model.classes.index(contrast)
     if target is not None:
         targets = [model.classes.index(target)] * len(files)
