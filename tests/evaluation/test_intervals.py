@@ -7,6 +7,7 @@ import pytest
 
 from sightline import evaluation
 from sightline.evaluation.intervals import newcombe
+from sightline.records import Predictions
 
 
 def test_delong_worked_by_hand() -> None:
@@ -86,3 +87,20 @@ def test_equal_error_rate_worked_by_hand() -> None:
     assert evaluation.equal_error_rate(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8])) == pytest.approx(0.5)
     assert evaluation.equal_error_rate(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.3, 0.4])) == 0.0
     assert evaluation.equal_error_rate(np.array([0, 1]), np.array([0.5, 0.5])) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("each", [1, 4])
+@pytest.mark.parametrize("share", [0.8, 1.0])
+def test_the_interval_of_the_accuracy_alone_is_that_of_all_scores(each: int, share: float) -> None:
+    random = np.random.default_rng(0)
+    y = np.repeat(random.integers(0, 3, 30), each)
+    right = np.repeat(random.random(30) < share, each)
+    probs = np.eye(3)[np.where(right, y, (y + 1) % 3)] * 0.9 + 0.1 / 3
+    answers = Predictions(tuple(f"{i}.jpg" for i in range(len(y))), ("a", "b", "c"), y, probs)
+    groups = np.repeat(np.arange(30), each)
+    found = evaluation.score(answers, groups=groups)
+    assert evaluation.accuracy_interval(answers, groups) == (found["accuracy_low"], found["accuracy_high"])
+    alone = evaluation.wilson(int(right.sum()), len(y))
+    assert (evaluation.accuracy_interval(answers) == pytest.approx(alone)) and (
+        each == 1 or found["accuracy_low"] < alone[0] - 0.01
+    )

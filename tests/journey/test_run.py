@@ -50,6 +50,8 @@ def test_the_run_is_whole_and_honest(workplace: dict[str, Any]) -> None:
     answers = read_predictions(run.folder / "predictions" / "test.csv")
     assert (answers.y_pred == answers.y_true).mean() == pytest.approx(value["test"]["accuracy"], abs=1e-12)
     assert {s["method"] for s in run.data["ladder"]} == {"baseline", "shortcut", "features"}
+    (chosen,) = [s["val"] for s in run.data["ladder"] if s["chosen"]]
+    assert {k: run.data["val"][k] for k in ("accuracy", "accuracy_low", "accuracy_high")}.items() <= chosen.items()
     wrong = int((answers.y_pred != answers.y_true).sum())
     assert len(run.data["mistakes"]) == wrong
     assert sum(not e["correct"] for e in run.data["explanations"]) == wrong
