@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sightline.cli import console, data, job, options
+from sightline.cli import console, data, job, options, values
 from sightline.errors import RequestError
 
 FOLDS = 5
@@ -87,38 +87,20 @@ def cross_validate(
             say=console.sayer(as_json),
             cache=store.Cache(),
         )
-    value = of_crossvalidation(run)
+    value = values.of_crossvalidation(run)
     if as_json:
         return console.print_json(value)
-    console.print_line(f"accuracy          {job.interval(value)}, {value['estimate']}")
+    console.print_line(f"{'accuracy':<20}{job.interval(value)}, {value['estimate']}")
     if len(value["by_repeat"]) > 1:
         low, high = min(value["by_repeat"]), max(value["by_repeat"])
-        console.print_line(f"over repeats      {low:.3f} to {high:.3f}")
+        console.print_line(f"{'over repeats':<20}{low:.3f} to {high:.3f}")
     parts = [p["accuracy"] for p in value["parts"] if p["accuracy"] is not None]
-    console.print_line(f"over folds        {min(parts):.3f} to {max(parts):.3f}")
-    console.print_line(f"report            {run.folder / 'report.html'}")
-
-
-def of_crossvalidation(run: Any) -> dict[str, Any]:
-    """`evaluate --folds --json`."""
-    data, told = run.data, run.data["crossvalidation"]
-    scores = ("balanced_accuracy", "macro_f1", "log_loss", "ece", "roc_auc", "eer", "per_class", "positive", "reasons")
-    return {
-        "run": str(run.folder),
-        "split": "oof",
-        "n": told["images"],
-        "accuracy": told["accuracy"],
-        "accuracy_low": told["accuracy_low"],
-        "accuracy_high": told["accuracy_high"],
-        **{key: data["val"].get(key) for key in scores},
-        "estimate": data["val_estimate"],
-        "folds": told["folds"],
-        "repeats": told["repeats"],
-        "by_repeat": told["by_repeat"],
-        "parts": told["parts"],
-        "closed": told["closed"],
-        "report": str(run.folder / "report.html"),
-    }
+    console.print_line(f"{'over folds':<20}{min(parts):.3f} to {max(parts):.3f}")
+    if len(value["by_repeat"]) > 1:
+        console.print_line(f"{'of the first repeat':<20}{value['by_repeat'][0]:.3f}, and so these:")
+    for line in job.metrics(value):
+        console.print_line(line)
+    console.print_line(f"{'report':<20}{run.folder / 'report.html'}")
 
 
 def learning_curve(

@@ -60,6 +60,19 @@ def of_evaluation(run: Run) -> dict[str, Any]:
     return told
 
 
+def of_crossvalidation(run: Run) -> dict[str, Any]:
+    """`evaluate --folds`: the accuracy over all repeats; every other score is that of the first."""
+    data, told = run.data, run.data["crossvalidation"]
+    return {
+        "run": str(run.folder),
+        "split": "oof",
+        **_pick(data["val"], _SCORES),
+        "estimate": data["val_estimate"],
+        **{key: told[key] for key in ("folds", "repeats", "by_repeat", "parts", "closed")},
+        "report": str(run.folder / "report.html"),
+    }
+
+
 def of_scan(catalog: Catalog, file: str) -> dict[str, Any]:
     """`scan`: usable images per class, problems per kind."""
     rows = list(zip(catalog.column("label"), catalog.column("problem"), strict=True))
