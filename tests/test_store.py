@@ -43,6 +43,23 @@ def test_numpy_and_paths_are_plain_and_nan_is_refused() -> None:
         store.plain(float("nan"))
 
 
+@pytest.mark.parametrize("step", ["open", "replace"])
+def test_a_file_that_cannot_be_written_is_named_as_it_was_asked_for(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: object, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(source))
+
+    if step == "open":
+        monkeypatch.setattr("builtins.open", refuse)
+    else:
+        monkeypatch.setattr(store, "replace", refuse)
+    with pytest.raises(PermissionError) as caught:
+        store.write_bytes(tmp_path / "x.csv", b"")
+    monkeypatch.undo()
+    assert caught.value.filename == str(tmp_path / "x.csv") and not list(tmp_path.iterdir())
+
+
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     store.write_text(target, "old")

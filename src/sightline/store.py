@@ -130,9 +130,11 @@ def atomic_file(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
         replace(temporary, path)
         if sync:
             _sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)  # the name that the user knows
         raise
 
 
