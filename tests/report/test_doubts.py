@@ -100,6 +100,9 @@ def test_doubts_are_told_with_what_they_are_worth(tmp_path: Path) -> None:
         == "20 of 200 answers are marked unsure; 60.0 % of these are right. Of the others 98.0 % are right (95.0–99.0 %)."
     )
     assert "9 of 200 images" in odd and "5 % of 150 held-out images" in odd
+    assert "hardly knows what is foreign" not in odd
+    alone = {**LIMITS, "unlike": {**LIMITS["unlike"], "pretrained": False}}
+    assert "hardly knows what is foreign" in doubts.limits({"limits": alone})[2]["text"]
     few = {"limits": {**LIMITS, "sets": None, "unsure": None, "unlike": None, "why": "there were 12"}}
     assert doubts.limits(few) == [{"name": "Sets of classes", "text": "Nothing can be promised: there were 12."}]
     assert doubts.limits({}) == []

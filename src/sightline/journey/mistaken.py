@@ -99,8 +99,13 @@ def limits(model: Classifier, answers: Predictions) -> dict[str, Any]:
     if answers.unlike is not None and answers.unlike_bar is not None:
         beyond = answers.unlike > answers.unlike_bar
         told["unlike"] = {"bar": answers.unlike_bar, "rate": card.unlike_rate, "images": card.unlike_images}
-        told["unlike"] |= {"n": int(beyond.sum()), "of": len(beyond)}
+        told["unlike"] |= {"n": int(beyond.sum()), "of": len(beyond), "pretrained": _pretrained(model.seer)}
     return told
+
+
+def _pretrained(model: Classifier) -> bool:
+    """Whether its features were learnt from other photographs too."""
+    return model.card.backbone.pretrained_on != "nothing"
 
 
 def _share(values: np.ndarray) -> float | None:

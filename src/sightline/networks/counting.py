@@ -13,6 +13,11 @@ from torch.utils.flop_counter import flop_registry
 
 from sightline.networks.cuts import quiet
 
+_ATEN: Any = torch.ops.aten
+FORMULAS = {_ATEN._scaled_dot_product_flash_attention_for_cpu: flop_registry[_ATEN._scaled_dot_product_flash_attention]}
+"""Operation → its cost: torch's own formulas, with that of attention on a CPU, which older ones leave out."""
+FORMULAS |= flop_registry
+
 
 def macs(net: nn.Module, x: Tensor) -> int:
     """Multiply–accumulates of one forward pass: those of convolutions, matrix products and attention, biases left out.
@@ -49,7 +54,7 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
         operation = getattr(function, "_overloadpacket", function)
-        formula = flop_registry.get(operation)
+        formula = FORMULAS.get(operation)
         if formula is None and hasattr(function, "decompose"):
             with self:
                 parts = function.decompose(*args, **named)

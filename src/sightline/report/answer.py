@@ -279,7 +279,7 @@ def openings(data: Mapping[str, Any]) -> Alarm | None:
     same = " Scoring the same classifier on the same images again is no new look." if told and not here else ""
     earlier = "; ".join(_look(o, here) for o in before[-3:])
     more = f", the last {len(before[-3:])}: " if len(before) > 3 else ": "
-    text = f"{'Before this run' if here else 'The looks'}{more}{earlier}.{same} {_flattery(told)}".strip()
+    text = f"{'Earlier looks' if here else 'The looks'}{more}{earlier}.{same} {_flattery(told)}".strip()
     times = f"{len(looks)} times" if len(looks) > 1 else "before"
     return Alarm("caution", f"These test images have been looked at {times}", text)
 
