@@ -2,7 +2,7 @@
 
 Wilson's interval: the coverage is a sum over the binomial distribution, for every accuracy from 0.60 to 0.99. McNemar's test
 and its false alarms: a sum over two binomials. The rest is simulated: answers are drawn anew from one known population, class
-by class as many, and the intervals that hold the population's value are counted. The last line says whether all that is
+by class, and the intervals that hold the population's value are counted. The last line says whether all that is
 promised is kept.
 
     python benchmarks/coverage.py
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import stats
@@ -27,17 +27,24 @@ from sightline.records import Predictions
 
 SIZES = (30, 50, 100, 200, 500, 1000)
 POPULATION = 200_000
-SETTINGS = ((2, 50, 1.5), (2, 200, 1.5), (2, 200, 3.0), (5, 100, 2.0), (5, 500, 3.0), (2, 1000, 3.0))
-"""Classes, images, skill."""
+EVEN = (((25,) * 2, 1.5), ((100,) * 2, 1.5), ((100,) * 2, 3.0), ((20,) * 5, 2.0), ((100,) * 5, 3.0), ((500,) * 2, 3.0))
+UNEVEN = (((190, 10), 1.5), ((100, 20), 1.5), ((200, 200, 10), 2.0), ((100, 100, 100, 3), 2.0), ((490, 10), 1.0))
+"""Images of each class, skill."""
 
 
-def drawn(rng: np.random.Generator, n: int, k: int, skill: float) -> Predictions:
-    """Answers whose probabilities are the true ones: of n images, as many of each class."""
-    y = np.arange(n) % k
+def drawn(rng: np.random.Generator, sizes: Sequence[int], skill: float) -> Predictions:
+    """Answers whose probabilities are the true ones, were the classes of equal size; `sizes` images of each."""
+    n, k = sum(sizes), len(sizes)
+    y = np.repeat(np.arange(k), sizes)
     scores = rng.normal(size=(n, k))
     scores[np.arange(n), y] += skill
     probs = np.exp(skill * scores)
     return Predictions(("",) * n, tuple("abcdefgh"[:k]), y, probs / probs.sum(axis=1, keepdims=True))
+
+
+def even(n: int, k: int) -> list[int]:
+    """n images, as evenly over k classes as can be."""
+    return [len(range(i, n, k)) for i in range(k)]
 
 
 def wilson() -> bool:
@@ -56,20 +63,20 @@ def wilson() -> bool:
     return bool(good)
 
 
-def simulated(draws: int) -> None:
+def simulated(draws: int, settings: Sequence[tuple[tuple[int, ...], float]]) -> None:
     """Coverage of every metric's interval."""
     names = list(evaluation.METRICS)
     print(f"All metrics, simulated with {draws:,} draws (± {196 * (0.0475 / draws) ** 0.5:.1f}): coverage in %")
-    print(f"  {'':<20}" + "".join(f"{f'k={k} n={n}':>14}" for k, n, _ in SETTINGS))
+    print(f"  {'':<20}" + "".join(f"{_shape(sizes):>14}" for sizes, _ in settings))
     table: dict[str, list[str]] = {name: [] for name in [*names, "accuracy of it"]}
-    for k, n, skill in SETTINGS:
+    for sizes, skill in settings:
         rng = np.random.default_rng(0)
-        whole = sampled(drawn(rng, POPULATION, k, skill), positive="a")
+        whole = sampled(drawn(rng, [s * (POPULATION // sum(sizes)) for s in sizes], skill), positive="abcdefgh"[len(sizes) - 1])
         sums = tally(whole, 5, rankings(whole))
         truth = {name: float(metric.value(sums, whole)[0]) for name, metric in evaluation.METRICS.items()}
         held = dict.fromkeys(names, 0)
         for _ in range(draws):
-            s = evaluation.score(drawn(rng, n, k, skill), positive="a")
+            s = evaluation.score(drawn(rng, sizes, skill), positive="abcdefgh"[len(sizes) - 1])
             for name in names:
                 low, high = s[f"{name}_low"], s[f"{name}_high"]
                 held[name] += low is not None and low <= truth[name] <= high
@@ -80,18 +87,23 @@ def simulated(draws: int) -> None:
         print(f"  {name:<20}" + "".join(f"{c:>14}" for c in cells))
 
 
+def _shape(sizes: tuple[int, ...]) -> str:
+    """Such as `k=2 n=50`; sizes that differ are named."""
+    return f"k={len(sizes)} n={sum(sizes)}" if len(set(sizes)) == 1 else "+".join(map(str, sizes))
+
+
 def clusters(draws: int) -> None:
     """Four answers of each scene that are right or wrong together, with and without saying that they belong together."""
     print("100 scenes of 4 nearly equal images each: coverage in % without and with `groups`")
     rng = np.random.default_rng(1)
-    whole = sampled(drawn(rng, POPULATION, 2, 1.5), positive="a")
+    whole = sampled(drawn(rng, [POPULATION // 2] * 2, 1.5), positive="a")
     sums = tally(whole, 5, rankings(whole))
     names = ("accuracy", "balanced_accuracy", "mcc", "log_loss", "roc_auc", "pr_auc", "eer")
     truth = {name: float(evaluation.METRICS[name].value(sums, whole)[0]) for name in names}
     held = {name: [0, 0] for name in names}
     scenes = np.repeat(np.arange(100), 4)
     for _ in range(draws):
-        p = drawn(rng, 100, 2, 1.5).select(scenes)
+        p = drawn(rng, (50, 50), 1.5).select(scenes)
         for i, groups in enumerate((None, scenes)):
             s = evaluation.score(p, positive="a", groups=groups)
             for name in names:
@@ -157,7 +169,7 @@ def sets(draws: int) -> bool:
         for promise in (0.8, 0.9, 0.95):
             rng, held = np.random.default_rng(4), []
             for _ in range(draws):
-                kept, new = drawn(rng, n, 5, 1.5), drawn(rng, 500, 5, 1.5)
+                kept, new = drawn(rng, even(n, 5), 1.5), drawn(rng, even(500, 5), 1.5)
                 chosen = conformal.sets(new.probs, conformal.fit(kept.probs, kept.y_true, promise))
                 held.append(chosen[np.arange(500), new.y_true].mean())
             exact = math.ceil((n + 1) * promise - 1e-9) / (n + 1)
@@ -183,7 +195,8 @@ def main() -> int:
     parser.add_argument("--draws", type=int, default=400)
     draws = parser.parse_args().draws
     good = [wilson(), mcnemar(), paired(draws), sets(draws), inverted(draws)]
-    simulated(draws)
+    simulated(draws, EVEN)
+    simulated(draws, UNEVEN)
     clusters(max(draws // 4, 20))
     print(f"what is promised: {'kept' if all(good) else 'MISSED'}")
     return 0 if all(good) else 1

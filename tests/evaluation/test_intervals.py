@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from sightline import evaluation
-from sightline.evaluation.intervals import newcombe
+from sightline.evaluation.intervals import auc_intervals, newcombe
 from sightline.records import Predictions
 
 
@@ -104,3 +105,47 @@ def test_the_interval_of_the_accuracy_alone_is_that_of_all_scores(each: int, sha
     assert (evaluation.accuracy_interval(answers) == pytest.approx(alone)) and (
         each == 1 or found["accuracy_low"] < alone[0] - 0.01
     )
+
+
+@pytest.mark.parametrize(("sizes", "share"), [((200, 10), 0.9), ((60, 60, 60, 60, 2), 0.8), ((100, 100, 5), 0.9)])
+def test_a_small_class_makes_the_mean_over_classes_uncertain(sizes: tuple[int, ...], share: float) -> None:
+    """Of five images that are all right a drawn set says nothing: the interval must not take that for certainty."""
+    random, held, draws = np.random.default_rng(0), 0, 100
+    y, k = np.repeat(np.arange(len(sizes)), sizes), len(sizes)
+    for _ in range(draws):
+        answer = np.where(random.random(len(y)) < share, y, (y + random.integers(1, k, len(y))) % k)
+        probs = np.full((len(y), k), 0.1 / (k - 1))
+        probs[np.arange(len(y)), answer] = 0.9
+        found = evaluation.score(Predictions(tuple(map(str, range(len(y)))), tuple("abcde"[:k]), y, probs))
+        held += found["balanced_accuracy_low"] <= share <= found["balanced_accuracy_high"]
+    assert held >= 0.89 * draws
+
+
+def test_the_brier_score_of_two_classes_stays_below_one() -> None:
+    wrong = Predictions(("a", "b", "c"), ("x", "y"), np.array([0, 1, 1]), np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]))
+    found = evaluation.score(wrong)
+    assert found["brier"] == found["brier_high"] == 1.0 and found["brier_low"] < 0.6
+
+
+@pytest.mark.parametrize(("small", "few"), [(10, True), (60, False)])
+def test_delong_is_widened_where_it_is_too_narrow(small: int, few: bool) -> None:
+    random = np.random.default_rng(0)
+    y = np.repeat([0, 1], [100, small])
+    p = 1 / (1 + np.exp(-(2.0 * y - 1 + random.normal(size=len(y)))))
+    told = evaluation.score(Predictions(tuple(map(str, range(len(y)))), ("a", "b"), y, np.stack([1 - p, p], 1)), positive="b")
+    low, high = evaluation.auc_interval(y, p) or (0.0, 0.0)
+    ends, other = (told["roc_auc_low"], told["roc_auc_high"]), newcombe(told["roc_auc"], small, 100)
+    assert ends == pytest.approx((min(low, other[0]), max(high, other[1])) if few else (low, high))
+    assert ("widened" in told["intervals"]["roc_auc"]) == few
+
+
+def test_widened_intervals_hold_the_truth_where_delong_s_do_not() -> None:
+    random, held, plain, draws = np.random.default_rng(0), 0, 0, 200
+    truth = stats.norm.cdf(1.5 * 2**0.5)
+    y = np.repeat([0, 1], [190, 10])
+    for _ in range(draws):
+        p = 1 / (1 + np.exp(-(1.5 * (2 * y - 1) + random.normal(size=len(y)))))
+        both = auc_intervals(y, np.stack([1 - p, p], 1), widened=True)[0][1], evaluation.auc_interval(y, p)
+        inside = [ends is not None and ends[0] <= truth <= ends[1] for ends in both]
+        held, plain = held + inside[0], plain + inside[1]
+    assert held >= 0.92 * draws and plain < 0.85 * draws

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from sightline.errors import DataError
 from sightline.evaluation import holm, mcnemar, paired_bootstrap, sign_flip
@@ -70,6 +72,23 @@ def test_no_image_that_differs_is_no_proof_that_none_would() -> None:
     low, high = paired_bootstrap(np.zeros(22))
     assert low == -high and high == pytest.approx(1 - 0.025 ** (1 / 22)) == pytest.approx(0.1544, abs=1e-4)
     assert paired_bootstrap(np.zeros(2000))[1] < 0.002
+
+
+def test_images_that_all_differ_alike_are_no_proof_that_all_would() -> None:
+    low, high = paired_bootstrap(np.ones(5))
+    assert low == pytest.approx(1 - 2 * (1 - 0.025**0.2)) and high == 1.0
+    assert paired_bootstrap(np.ones(1))[0] < -0.9
+    low, high = paired_bootstrap(-np.ones(500))
+    assert low == -1.0 and -1 < high < -0.98
+
+
+def test_sign_flips_of_many_uneven_clusters_are_quick_and_right() -> None:
+    values = np.random.default_rng(0).integers(-200, 201, 2000)
+    started = time.process_time()
+    p = sign_flip(values)
+    assert time.process_time() - started < 5
+    z = abs(values.sum()) / np.sqrt((values**2).sum())
+    assert p == pytest.approx(2 * stats.norm.sf(z), rel=0.01)
 
 
 def test_holm_by_hand() -> None:

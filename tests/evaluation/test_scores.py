@@ -47,6 +47,8 @@ def test_unlabelled_and_undecodable_images_are_counted_apart() -> None:
 def test_the_positive_class_is_the_rarer_one_and_of_equals_the_last() -> None:
     assert evaluation.rarer_class(two([0, 1, 1], [0.1, 0.9, 0.8])) == "cat"
     assert evaluation.rarer_class(two([0, 1, -1], [0.1, 0.9, 0.8])) == "dog"
+    swapped = Predictions(("a", "b"), ("dog", "cat"), np.array([0, 1]), np.eye(2))
+    assert evaluation.rarer_class(swapped) == "dog"  # whatever the order of the columns
     assert evaluation.score(two([0, 1, 1], [0.1, 0.9, 0.8]))["positive"] == "cat"
     assert evaluation.score(two([0, 1, 1], [0.1, 0.9, 0.8]), positive="dog")["positive"] == "dog"
     with pytest.raises(RequestError, match="did you mean 'dog'"):

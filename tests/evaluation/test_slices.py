@@ -83,3 +83,74 @@ def test_equal_numbers_stay_together() -> None:
     found = slices(np.ones(100, dtype=bool), {"x": [0] * 60 + list(range(1, 41))})
     assert sum(row["n"] for row in found) == 100
     assert next(row for row in found if row["low"] == 0)["n"] == 60
+
+
+GROUPS = np.repeat(np.arange(60), 8)
+
+
+def grouped(random: np.random.Generator, errors: np.ndarray, likeness: float) -> np.ndarray:
+    """bool (480,), right or not: 60 groups of 8 with these rates of error, two errors in one group correlated so much."""
+    if likeness == 1:
+        return np.repeat(random.random(60) >= errors, 8)
+    strength = 1 / likeness - 1
+    rates = random.beta(errors * strength, (1 - errors) * strength)
+    return np.asarray(random.random(480) >= np.repeat(rates, 8))
+
+
+@pytest.mark.parametrize("likeness", [0.3, 1.0])
+def test_groups_of_images_do_not_make_chance_a_slice(likeness: float) -> None:
+    random, alarms, blind = np.random.default_rng(6), 0, 0
+    for _ in range(80):
+        right = grouped(random, np.full(60, 0.15), likeness)
+        scene = np.repeat(random.normal(size=60), 8) + random.normal(size=480)
+        made = {"camera": np.repeat(random.choice(["a", "b", "c"], 60), 8).tolist(), "scene": scene.tolist()}
+        alarms += any(row["worse"] for row in slices(right, made, GROUPS))
+        blind += any(row["worse"] for row in slices(right, made))
+    assert alarms <= stats.binom.ppf(0.999, 80, 0.05) < blind
+
+
+def test_three_large_groups_that_are_all_right_do_not_make_the_others_worse() -> None:
+    random = np.random.default_rng(9)
+    groups = np.concatenate([np.repeat(np.arange(3), 40), np.arange(3, 103)])
+    right = np.concatenate([np.ones(120, dtype=bool), random.permutation(np.arange(100) >= 20)])
+    kind = {"kind": ["large"] * 120 + ["single"] * 100}
+    assert any(row["worse"] for row in slices(right, kind)) and not any(row["worse"] for row in slices(right, kind, groups))
+
+
+def test_a_bad_camera_is_found_among_groups() -> None:
+    random, found = np.random.default_rng(7), 0
+    for _ in range(50):
+        camera = random.choice(["a", "b", "c"], 60)
+        right = grouped(random, np.where(camera == "c", 0.5, 0.1), 0.3)
+        worse = [row["value"] for row in slices(right, {"camera": np.repeat(camera, 8).tolist()}, GROUPS) if row["worse"]]
+        found += worse == ["c"]
+    assert found >= 45
+
+
+def test_groups_that_are_right_or_wrong_as_one_count_once() -> None:
+    right = np.array([True] * 60 + [False] * 10 + [True] * 29 + [False])
+    kind = ["a"] * 70 + ["b"] * 30
+    single = slices(right, {"kind": kind})
+    groups = np.repeat(np.arange(100), 10)
+    many = slices(np.repeat(right, 10), {"kind": np.repeat(kind, 10).tolist()}, groups)
+    assert [row["p"] for row in many] == pytest.approx([row["p"] for row in single], rel=0.02)
+    for one, ten in zip(single, many, strict=True):
+        assert ten["n"] == 10 * one["n"] and ten["accuracy"] == one["accuracy"]
+        assert ten["accuracy_low"] == pytest.approx(one["accuracy_low"], abs=0.003)
+
+
+def test_groups_of_one_and_slices_within_a_single_group_leave_fisher_s_test() -> None:
+    right = np.random.default_rng(8).random(100) < 0.8
+    kind = {"kind": ["a", "b"] * 50}
+    assert slices(right, kind, np.arange(100)) == slices(right, kind)
+    within = slices(right, kind, np.zeros(100, int))
+    assert [row["p"] for row in within] == [row["p"] for row in slices(right, kind)]
+    assert slices(right[:0], {"x": []}, np.zeros(0, int)) == []
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "NA", "n/a", "NULL", "None", " "])
+def test_words_for_no_value_are_no_value(word: str) -> None:
+    right = np.ones(100, dtype=bool)
+    found = slices(right, {"iso": [word] * 20 + [str(v) for v in range(80)], "kind": [word] * 50 + ["a"] * 50})
+    assert [row["low"] for row in found if row["column"] == "iso"] == [0, 20, 40, 60]
+    assert [row["value"] for row in found if row["column"] == "kind"] == ["a"]

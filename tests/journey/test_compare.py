@@ -161,3 +161,45 @@ def test_json_keeps_its_contract(place: dict[str, Any], tmp_path: Path, sightlin
 def test_a_run_s_folder_is_not_written_over(place: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match="holds a run"):
         compare(place, "one", "two", out=place["folder"] / "three")
+
+
+def test_duplicates_count_together(place: dict[str, Any], tmp_path: Path) -> None:
+    """Six pictures, each four times with other bytes: six clusters, as `evaluate` counts them."""
+    from PIL import Image
+
+    from sightline import catalog as catalogs
+
+    taken: dict[str, list[Path]] = {"0": [], "1": []}
+    found = place["divided"]
+    for path, label in zip(found.files(), found.column("label"), strict=True):
+        if label in taken and len(taken[label]) < 3:
+            taken[label].append(path)
+    rows = []
+    for label, files in taken.items():
+        (tmp_path / "near" / label).mkdir(parents=True)
+        for number, file in enumerate(files):
+            for copy, kind in enumerate(("png", "bmp", "tiff", "gif")):
+                Image.open(file).save(tmp_path / "near" / label / f"{number}{copy}.{kind}")
+                rows.append((f"{label}/{number}{copy}.{kind}", label, number))
+    for name, wrong in (("a", 0), ("b", 2)):
+        with open(tmp_path / f"{name}.csv", "w", encoding="utf-8", newline="") as file_:
+            out = csv.writer(file_)
+            out.writerow(("path", "label", "p:0", "p:1"))
+            out.writerows((p, y, *((0.9, 0.1) if (y == "0") != (n < wrong) else (0.1, 0.9))) for p, y, n in rows)
+    tables = [str(tmp_path / f"{name}.csv") for name in ("a", "b")]
+    done = journey.compare(tables, catalog=str(tmp_path / "near"), out=str(tmp_path / "c"), cache=place["cache"])
+    clusters = catalogs.duplicates(catalogs.scan(tmp_path / "near"), cache=place["cache"])
+    assert done.data["clusters"] == 24 - sum(len(c) - 1 for c in (*clusters.exact, *clusters.near)) == 6
+    (pair,) = done.data["pairs"]
+    assert pair["p"] == pytest.approx(0.125)  # two of three in either class, so four of the six clusters: 2 · 2⁻⁴
+    low, high = (done.data["scores"][1][k] for k in ("accuracy_low", "accuracy_high"))
+    assert high - low > 0.5
+    assert "clusters, which images of one group and duplicates form" in (tmp_path / "c" / "report.html").read_text("utf-8")
+
+
+def test_labels_that_are_no_class_are_refused(place: dict[str, Any], tmp_path: Path) -> None:
+    for name, first in (("a", "cat"), ("b", "Cat")):
+        text = f"path,label,p:{first},p:dog\n1.jpg,cat,0.9,0.1\n2.jpg,dog,0.2,0.8\n"
+        (tmp_path / f"{name}.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="no class of b: 'Cat', 'dog'"):
+        compare(place, str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), out=tmp_path / "c")

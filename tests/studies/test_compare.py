@@ -48,7 +48,7 @@ def test_a_table_without_labels_takes_the_other_s() -> None:
     none = Predictions(bare.answers.paths, bare.answers.classes, np.full(2, -1), bare.answers.probs)
     aligned = compare.align([Sheet("b", none, bare.keys), sheet("a", "11")])
     np.testing.assert_array_equal(aligned.right, [[1, 0], [1, 1]])
-    with pytest.raises(DataError, match="2 images have no label, such as a"):
+    with pytest.raises(DataError, match="2 images have no label, or one that is no class of any table, such as a"):
         compare.align([Sheet("b", none, bare.keys), Sheet("c", none, bare.keys)])
 
 

@@ -15,7 +15,7 @@ from sightline.evaluation.curves import (
 from sightline.evaluation.intervals import auc_interval, macro_auc_interval, wilson
 from sightline.evaluation.metrics import CLASS_METRICS, METRICS, Metric
 from sightline.evaluation.mistakes import confused_pairs, mistakes
-from sightline.evaluation.paired import SIGNIFICANT, holm, mcnemar, paired_bootstrap, sign_flip
+from sightline.evaluation.paired import SIGNIFICANT, alike, expanded_tail, holm, mcnemar, paired_bootstrap, sign_flip
 from sightline.evaluation.ranking import average_precision
 from sightline.evaluation.resampling import accuracy_interval
 from sightline.evaluation.sample import rarer_class
@@ -43,6 +43,7 @@ __all__ = [
     "ThresholdCurve",
     "accuracy_coverage",
     "accuracy_interval",
+    "alike",
     "auc",
     "auc_interval",
     "average_precision",
@@ -53,6 +54,7 @@ __all__ = [
     "curve_tables",
     "det_curve",
     "equal_error_rate",
+    "expanded_tail",
     "expected_calibration_error",
     "holm",
     "inversion",

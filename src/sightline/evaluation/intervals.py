@@ -16,6 +16,10 @@ def _z(confidence: float) -> float:
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
+FEW, HIGH = 30, 0.97
+"""Images of a kind below which, and an area under the ROC curve above which, DeLong's interval is too narrow."""
+
+
 def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval for a share, without continuity correction; (0, 1) where n is 0.
 
@@ -82,7 +86,13 @@ def macro_auc_interval(
 
 
 def auc_intervals(
-    y_true: np.ndarray, scores: np.ndarray, confidence: float = 0.95, unit: np.ndarray | None = None, *, first: int = 0
+    y_true: np.ndarray,
+    scores: np.ndarray,
+    confidence: float = 0.95,
+    unit: np.ndarray | None = None,
+    *,
+    first: int = 0,
+    widened: bool = False,
 ) -> tuple[list[tuple[float, float] | None], tuple[float, float] | None]:
     """The intervals of `auc_interval` for every class against the rest, and of `macro_auc_interval` for their mean.
 
@@ -90,11 +100,13 @@ def auc_intervals(
         y_true: int (n,), class indices.
         scores: float (n, k), higher speaks for the class.
         first: The class of the first column.
+        widened: Where a kind has fewer than `FEW` images or an area lies above `HIGH`, DeLong's interval holds the truth in 75
+            to 90 of 100 draws. There it is widened to Newcombe's, where that reaches farther.
     """
     n, of = len(y_true), range(first, first + scores.shape[1])
     counts = np.bincount(y_true, minlength=of.stop)
     each: list[tuple[float, float] | None] = []
-    areas, fallbacks, total = [], [], np.zeros(n)
+    areas, fallbacks, weak, total = [], [], [], np.zeros(n)
     for c in of:
         if not 0 < counts[c] < n:
             each.append(None)
@@ -105,15 +117,25 @@ def auc_intervals(
         share[y], share[~y] = positive / len(positive), negative / len(negative)
         total += share
         areas.append(area)
-        fallbacks.append(newcombe(area, *_apart(y, unit), confidence))
+        apart = _apart(y, unit)
+        fallbacks.append(newcombe(area, *apart, confidence))
+        weak.append(widened and (min(apart) < FEW or area > HIGH))
         spread = variance(share, y.astype(np.int64), unit)
-        each.append(normal(area, spread, confidence) if spread > 1e-18 else fallbacks[-1])
+        own = normal(area, spread, confidence) if spread > 1e-18 else fallbacks[-1]
+        each.append(_hull(own, fallbacks[-1]) if weak[-1] else own)
     if not areas:
         return each, None
     spread = variance(total, y_true, unit) / len(areas) ** 2
-    if spread > 1e-18:
-        return each, normal(float(np.mean(areas)), spread, confidence)
-    return each, (float(np.mean([low for low, _ in fallbacks])), float(np.mean([high for _, high in fallbacks])))
+    other = float(np.mean([low for low, _ in fallbacks])), float(np.mean([high for _, high in fallbacks]))
+    if spread <= 1e-18:
+        return each, other
+    own = normal(float(np.mean(areas)), spread, confidence)
+    return each, _hull(own, other) if any(weak) else own
+
+
+def _hull(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    """The least interval that holds both."""
+    return min(one[0], other[0]), max(one[1], other[1])
 
 
 def _apart(y: np.ndarray, unit: np.ndarray | None) -> tuple[int, int]:
@@ -193,7 +215,13 @@ def effective(value: float, drawn: np.ndarray, least: float, inflation: float = 
 
 
 def bootstrap(
-    value: float, drawn: np.ndarray, limits: tuple[float, float], least: float, inflation: float = 1.0
+    value: float,
+    drawn: np.ndarray,
+    limits: tuple[float, float],
+    least: float,
+    inflation: float = 1.0,
+    *,
+    capped: bool = False,
 ) -> tuple[float, float] | None:
     """The interval of a number from its spread over drawn sets, laid out so that it stays within the number's limits.
 
@@ -207,6 +235,7 @@ def bootstrap(
         limits: The least and the greatest value that it can take; the latter may be infinite.
         least: As how many images the set counts where no drawn value differs.
         inflation: By what the drawn sets' variance falls short.
+        capped: The set never counts as more than `least`.
 
     Returns:
         (low, high) around the value, or None where it is undefined in most of the drawn sets, or never differs.
@@ -223,6 +252,7 @@ def bootstrap(
         return bottom + (value - bottom) / factor, bottom + (value - bottom) * factor
     share, shares = (value - bottom) / (top - bottom), (known - bottom) / (top - bottom)
     n = effective(share, shares, least, inflation)
+    n = min(n, least) if capped else n
     if n <= 0:
         return None
     low, high = wilson(share * n, n)

@@ -32,7 +32,11 @@ class Metric:
         mean_of: The metric of each class that it is the plain mean of, where it is one.
         two_only: Whether it is defined for two classes only.
         limits: The least and the greatest value that it can take.
+        limits_of_two: The same for two classes, where that differs.
         bias: By how much chance alone is expected to raise it, where that is much.
+        weighs: What weighs the same in it: `classes`, so that small ones make it uncertain, or `images`.
+        capped: Whether its interval is never narrower than that of a share of as many independent images. What drawn sets
+            show of a small class whose images are all right, or all wrong, is nothing, and it is not certain for that.
     """
 
     words: str
@@ -45,7 +49,10 @@ class Metric:
     mean_of: str | None = None
     two_only: bool = False
     limits: tuple[float, float] = (0.0, 1.0)
+    limits_of_two: tuple[float, float] | None = None
     bias: Callable[[Sample], float] | None = None
+    weighs: Literal["classes", "images"] = "classes"
+    capped: bool = False
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -155,6 +162,7 @@ METRICS: dict[str, Metric] = {
         "bootstrap",
         lambda t, s: _mean(_recall(t, s)),
         mean_of="recall",
+        capped=True,
     ),
     "top_5": Metric(
         "top-5 accuracy: the share of images whose label is among the five likeliest classes",
@@ -178,12 +186,14 @@ METRICS: dict[str, Metric] = {
         "bootstrap",
         lambda t, s: _mean(_precision(t, s), t.n),
         "no class that has images was answered",
+        capped=True,
     ),
     "weighted_f1": Metric(
         "weighted F1: the mean F1, each class weighing as many as it has images",
         True,
         "bootstrap",
         lambda t, s: _mean(_f1(t, s), t.n),
+        weighs="images",
     ),
     "mcc": Metric(
         "Matthews correlation coefficient: the correlation of label and answer, 0 for chance",
@@ -207,6 +217,7 @@ METRICS: dict[str, Metric] = {
         "bootstrap",
         _of_loss(lambda t: t.loss),
         limits=(0.0, np.inf),
+        weighs="images",
     ),
     "brier": Metric(
         "Brier score: the mean squared error of the probabilities, summed over the classes where they are more than two",
@@ -214,6 +225,8 @@ METRICS: dict[str, Metric] = {
         "bootstrap",
         _of_loss(lambda t: t.squares),
         limits=(0.0, 2.0),
+        limits_of_two=(0.0, 1.0),
+        weighs="images",
     ),
     "ece": Metric(
         "expected calibration error: the mean distance of claimed certainty and accuracy, in 15 bins",
@@ -221,6 +234,7 @@ METRICS: dict[str, Metric] = {
         "bootstrap",
         _of_loss(lambda t: np.abs(t.gaps).sum(axis=1)),
         bias=_chance_gap,
+        weighs="images",
     ),
     "roc_auc": Metric(
         "area under the ROC curve: of the positive class, for more than two classes the mean of one against the rest",
@@ -237,6 +251,7 @@ METRICS: dict[str, Metric] = {
         _of_curves("precision"),
         _ONE_KIND,
         mean_of="pr_auc",
+        capped=True,
     ),
     "eer": Metric(
         "equal error rate: where as large a share of positives is missed as of negatives is let through",
@@ -245,6 +260,7 @@ METRICS: dict[str, Metric] = {
         lambda t, s: t.eer,
         _ONE_KIND,
         two_only=True,
+        capped=True,
     ),
 }
 """Of all images together. Where another number of answers counts, `top_5` is called after it."""

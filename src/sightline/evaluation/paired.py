@@ -12,6 +12,8 @@ from sightline.store import stream
 SIGNIFICANT = 0.05
 """Differences whose (corrected) p is not below it are not told apart."""
 _ROUNDS = 10_000
+_PRODUCTS = 10_000_000
+"""Above so many products two distributions are convolved by way of Fourier's transform, to about 1e-16 in absolute terms."""
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
@@ -61,7 +63,7 @@ def sign_flip(differences: np.ndarray) -> float:
         >>> sign_flip(np.array([2, 2, 1]))  # of 8 patterns of signs two give |sum| = 5
         0.25
     """
-    from scipy import stats
+    from scipy import signal, stats
 
     values = np.asarray(differences, dtype=np.int64)
     sizes, counts = np.unique(np.abs(values[values != 0]), return_counts=True)
@@ -69,7 +71,9 @@ def sign_flip(differences: np.ndarray) -> float:
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
         own = np.zeros(2 * size * count + 1)
         own[:: 2 * size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
-        chances, low = np.convolve(chances, own), low - size * count
+        plainly = len(chances) * len(own) <= _PRODUCTS
+        chances = np.convolve(chances, own) if plainly else np.maximum(signal.fftconvolve(chances, own), 0)
+        low -= size * count
     sums = np.arange(len(chances)) + low
     return float(min(1.0, chances[np.abs(sums) >= abs(int(values.sum()))].sum()))
 
@@ -86,29 +90,43 @@ def paired_bootstrap(differences: np.ndarray, *, seed: int = 0, confidence: floa
         confidence: The share of such intervals that hold the truth, for many images.
 
     Returns:
-        (low, high). Where none of n images differs, resampling knows of no difference; then it is ± the share of images that
-        may differ all the same: 1 - ((1 - confidence) / 2)^(1 / n), Clopper and Pearson's bound. (0, 0) without images.
+        (low, high). Where all of n images differ by the same, resampling knows of no spread; then up to a share of 1 - ((1 -
+        confidence) / 2)^(1 / n) of the images may differ by anything from -1 to 1 all the same: Clopper and Pearson's bound.
+        (0, 0) without images.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3, 10,000 rounds;
     Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 5.3, for the expansion.
     """
-    from scipy import stats
-
     values, counts = np.unique(np.asarray(differences, dtype=np.float64), return_counts=True)
     total = int(counts.sum())
-    if not total:
-        return 0.0, 0.0
-    if not values.any():
-        most = 1 - ((1 - confidence) / 2) ** (1 / total)
-        return -most, most
+    if len(values) < 2:
+        return alike(float(values[0]), total, confidence) if total else (0.0, 0.0)
     # Images of one difference are alike, so a round is one multinomial draw of how many of each kind there are.
     drawn = stream(seed, "paired bootstrap").multinomial(total, counts / total, size=_ROUNDS)
-    differing = int(counts[values != 0].sum())
-    degrees = max(differing - 1, 1)
-    reach = float(stats.t.ppf((1 + confidence) / 2, degrees)) * (1 + 1 / degrees) ** 0.5
-    tail = float(stats.norm.sf(reach))
+    tail = expanded_tail(int(counts[values != 0].sum()), confidence)
     low, high = np.quantile(drawn @ values / total, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def alike(value: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of a mean difference where all that was seen differs by the same, as `paired_bootstrap` says.
+
+    Example:
+        >>> low, high = alike(1.0, 5)
+        >>> round(low, 3), high
+        (-0.044, 1.0)
+    """
+    most = 1 - ((1 - confidence) / 2) ** (1 / count)
+    return value - most * (value + 1), value + most * (1 - value)
+
+
+def expanded_tail(differing: int, confidence: float = 0.95) -> float:
+    """The quantile of drawn means that bounds an interval, for as many images, or clusters of them, as differ."""
+    from scipy import stats
+
+    degrees = max(differing - 1, 1)
+    reach = float(stats.t.ppf((1 + confidence) / 2, degrees)) * (1 + 1 / degrees) ** 0.5
+    return float(stats.norm.sf(reach))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sightline.evaluation.intervals import auc_intervals, bootstrap, effective, normal, variance, wilson
+from sightline.evaluation.intervals import FEW, HIGH, auc_intervals, bootstrap, effective, normal, variance, wilson
 from sightline.evaluation.metrics import CLASS_METRICS, METRICS, Metric
 from sightline.evaluation.ranking import BINS, MOST_DRAWN, MOST_EXACT, influence, ranking, rankings
 from sightline.evaluation.sample import Sample, sampled
@@ -97,7 +97,7 @@ class _Many:
         self.now = tally(sample, top, exact)
         self.coarse = tally(sample, top, ranked) if self.binned else self.now
         self.drawn = drawn(sample, top, seed=seed, ranked=ranked)
-        self.areas = auc_intervals(sample.y, sample.probs, unit=self.unit) if len(sample) else ([None] * k, None)
+        self.areas = auc_intervals(sample.y, sample.probs, unit=self.unit, widened=True) if len(sample) else ([None] * k, None)
         self.inflation = _inflation(sample)
         self.spreads, self.spread = self._one_by_one() if self.linear else ([], 0.0)
 
@@ -125,6 +125,9 @@ class _Many:
         if metric.interval == "delong":
             single = self.areas[1] if self.sample.column is None else self.areas[0][self.sample.column]
             ends, how = (self.areas[0] if metric.per_class else [single]), "DeLong" + self._together(" with {} (Obuchowski)")
+            few = self.now.n[0][self.now.n[0] > 0].min(initial=FEW) < FEW
+            if few or np.nanmax(values, initial=0.0) > HIGH:
+                how += ", widened to Newcombe's near 1 and where a class has few images"
         elif metric.interval == "wilson":
             ends, how = self._shares(metric, values)
         elif name == "pr_auc" and self.linear:
@@ -154,6 +157,16 @@ class _Many:
             ends.append(wilson(v * n, n) if t and not np.isnan(v) else None)
         return ends, self._together("cluster bootstrap of {}, laid out as Wilson's")
 
+    def _worth(self, metric: Metric, count: int) -> list[float]:
+        """As how many independent images the set counts for each value of a metric, if it were a share."""
+        sizes = self.now.n[0]
+        if metric.per_class:
+            return [_least(float(n), self.unit) for n in sizes.tolist()]
+        whole = float(sizes.sum())
+        known = sizes[sizes > 0]
+        even = len(known) ** 2 / float((1 / known).sum()) if len(known) else 0.0
+        return [_least(whole if metric.weighs == "images" else even, self.unit)] * count
+
     def _linear(self, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
         """From the average precision's derivative by each image, where drawing every class's ranking would take minutes."""
         spreads = self.spreads if metric.per_class else [self.spread]
@@ -163,14 +176,15 @@ class _Many:
     def _bootstrap(self, name: str, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
         """From the spread of the drawn sets."""
         each = metric.value(self.drawn, self.sample).reshape(ROUNDS, -1)
-        sizes = self.now.n[0][self.now.n[0] > 0]
-        least = _least(len(sizes) ** 2 / float((1 / sizes).sum()) if len(sizes) else 0.0, self.unit)
+        limits = metric.limits
+        if len(self.sample.classes) == 2 and metric.limits_of_two is not None:
+            limits = metric.limits_of_two
         ends = [
-            bootstrap(v, column, metric.limits, least, self.inflation)
-            for v, column in zip(values.tolist(), each.T, strict=True)
+            bootstrap(v, column, limits, least, self.inflation, capped=metric.capped)
+            for v, column, least in zip(values.tolist(), each.T, self._worth(metric, len(values)), strict=True)
         ]
         if metric.bias is not None:
-            ends = [e and (max(metric.limits[0], e[0] - metric.bias(self.sample)), e[1]) for e in ends]
+            ends = [e and (max(limits[0], e[0] - metric.bias(self.sample)), e[1]) for e in ends]
         how = self._together("cluster bootstrap of {}") or "stratified bootstrap"
         how += f", {ROUNDS:,} rounds"
         if self.binned and name in ("pr_auc", "eer"):

@@ -47,7 +47,7 @@ class Sample:
 
 
 def rarer_class(predictions: Predictions) -> str:
-    """The class with the fewest labelled images; of equals the last in order.
+    """The class with the fewest labelled images; of equals the last by name, whatever the order of the columns.
 
     Example:
         >>> rarer_class(Predictions(("1.jpg", "2.jpg"), ("cat", "dog"), np.array([0, 0]), np.eye(2)))
@@ -55,7 +55,7 @@ def rarer_class(predictions: Predictions) -> str:
     """
     k, known = len(predictions.classes), predictions.y_true[predictions.y_true >= 0]
     counts = np.bincount(known, minlength=k)
-    return predictions.classes[k - 1 - int(np.argmin(counts[::-1]))]
+    return max(name for name, count in zip(predictions.classes, counts.tolist(), strict=True) if count == counts.min())
 
 
 def sampled(predictions: Predictions, positive: str | None = None, groups: np.ndarray | None = None) -> Sample:

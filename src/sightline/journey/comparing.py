@@ -14,7 +14,7 @@ import numpy as np
 from sightline import __version__, pixels, report
 from sightline import catalog as catalogs
 from sightline.classifier import Classifier
-from sightline.errors import DataError, ImageError, RequestError, SightlineError, unknown
+from sightline.errors import DataError, ImageError, RequestError, unknown
 from sightline.inputs import read_predictions
 from sightline.journey import folder as folders
 from sightline.journey import ledger
@@ -116,7 +116,8 @@ def compare(
     if (folder / "run.json").is_file() or (folder / "study.json").is_file():
         raise RequestError(f"{folder} holds a run", "name another folder with -o")
     folder.mkdir(parents=True, exist_ok=True)
-    data = _describe(sides, aligned, where, kind, opening, [*notes, *(n for s in sides for n in s.notes)])
+    remarks = [*notes, *(n for s in sides for n in s.notes)]
+    data = _describe(sides, aligned, where, kind, opening, remarks, _clusters(sides, aligned, cache, progress))
     _write(folder, data, aligned, next((s.catalog for s in sides if s.catalog is not None), None))
     return Comparison(folder, data)
 
@@ -206,16 +207,8 @@ def _asked(subject: str, name: str, found: Answered) -> _Side:
 
 
 def _catalog_of(run: Run, paths: Sequence[str]) -> Catalog | None:
-    """The catalog of a run, with the root under which it knows these paths; None where it cannot be read or knows them not."""
-    file = run.folder / "catalog.csv"
-    for root in (run.data.get("root"), None):
-        try:
-            found = catalogs.load(file, root=None if root is None else Path(root))
-        except (SightlineError, OSError):
-            return None
-        if set(paths) <= set(found.paths):
-            return found
-    return None
+    """The catalog of a run, where it can be read and knows these paths."""
+    return catalogs.load_beside(run.folder / "catalog.csv", run.data.get("root"), paths)
 
 
 def _with_catalog(sides: list[_Side]) -> list[_Side]:
@@ -292,30 +285,31 @@ def _look(sides: Sequence[_Side], aligned: Aligned) -> ledger.Opening | None:
     return ledger.opened(contents, subjects, verb="compare", by=by, when=folders.now())
 
 
-def _clusters(side: _Side, aligned: Aligned) -> np.ndarray | None:
-    """int64 (n,): images of one group, or with the same bytes, have one number; None where each stands for itself."""
-    if side.catalog is None:
+def _clusters(sides: Sequence[_Side], aligned: Aligned, cache: Cache, progress: Progress) -> np.ndarray | None:
+    """int64 (n,): duplicates and images of one group have one number; None where each image stands for itself."""
+    known = next((s.catalog for s in sides if s.catalog is not None and set(aligned.paths) <= set(s.catalog.paths)), None)
+    if known is None:
         return None
-    names = ("path", "content", "group")
-    known = {row[0]: row[1:] for row in zip(*(side.catalog.column(name) for name in names), strict=True)}
-    number: dict[str, int] = {}
-    found = []
-    for path in aligned.paths:
-        content, group = known.get(path, ("", None))
-        mark = f"group {group}" if group else f"file {content or path}"
-        found.append(number.setdefault(mark, len(number)))
-    return None if len(number) == len(found) else np.array(found, dtype=np.int64)
+    twins = catalogs.duplicates(known, cache=cache, progress=progress)
+    number = dict(zip(known.paths, catalogs.together(known, twins).tolist(), strict=True))
+    found = np.array([number[path] for path in aligned.paths], dtype=np.int64)
+    return None if len(np.unique(found)) == len(found) else found
 
 
 def _describe(
-    sides: Sequence[_Side], aligned: Aligned, where: str, kind: str, opening: ledger.Opening | None, notes: Sequence[str]
+    sides: Sequence[_Side],
+    aligned: Aligned,
+    where: str,
+    kind: str,
+    opening: ledger.Opening | None,
+    notes: Sequence[str],
+    cluster: np.ndarray | None,
 ) -> dict[str, Any]:
     """The content of comparison.json but for the pictures."""
-    cluster = _clusters(sides[0], aligned)
     told = comparison.compare(aligned, kind=kind, cluster=cluster)
     if cluster is not None:
-        count = len(np.unique(cluster))
-        notes = [*notes, f"images of one group, and the same files, count together: {count:,} of them in {told['n']:,} images"]
+        count = told["clusters"]
+        notes = [*notes, f"images of one group, and duplicates, count together: {count:,} clusters in {told['n']:,} images"]
     given = {s.name: s.given for s in sides}
     pairs = [{**p, "a": given[p["a"]], "b": given[p["b"]]} for p in told["pairs"]]
     best = max(s["accuracy"] for s in told["scores"])
@@ -331,6 +325,7 @@ def _describe(
             "split": where,
             "images": kind,
             "n": told["n"],
+            "clusters": told["clusters"],
             "scores": told["scores"],
             "pairs": pairs,
             "patterns": comparison.patterns(aligned),

@@ -50,6 +50,7 @@ def write_comparison(data: Data, out: Path) -> Path:
             date=date(data.get("created")),
             words=_words(data),
             alarms=[a for a in (openings(data),) if a is not None],
+            clusters=None if data.get("clusters") is None else count(data["clusters"]),
             ruler=svg.ruler(start),
             scores=_scores(data, start),
             pairs=[_pair(p, data) for p in data["pairs"][:MOST_PAIRS]],

@@ -62,7 +62,8 @@ def align(sheets: Sequence[Sheet]) -> Aligned:
     """Bring answers to the same images into one order.
 
     Raises:
-        DataError: The images are not the same, an image stands in a sheet twice, has no label in any, or labels differ.
+        DataError: The images are not the same, an image stands in a sheet twice, has no label in any, or one that is no class
+            of all, or labels differ.
     """
     rows = [{key: i for i, key in enumerate(s.keys)} for s in sheets]
     for sheet, index in zip(sheets, rows, strict=True):
@@ -106,7 +107,7 @@ def _labels(sheets: Sequence[Sheet], ordered: Sequence[Predictions]) -> tuple[st
     """The label of every image, from whoever knows it.
 
     Raises:
-        DataError: Two of them say different things, or an image has none.
+        DataError: Two of them say different things, an image has none, or one that is no class of all of them.
     """
     found: list[str | None] = [None] * len(ordered[0])
     source = [""] * len(found)
@@ -123,7 +124,16 @@ def _labels(sheets: Sequence[Sheet], ordered: Sequence[Predictions]) -> tuple[st
     missing = [ordered[0].paths[i] for i, label in enumerate(found) if label is None]
     if missing:
         hint = "name a labelled set with --catalog, or add the column label"
-        raise DataError(f"{len(missing):,} images have no label, such as {missing[0]}", hint)
+        what = f"{len(missing):,} images have no label, or one that is no class of any table, such as {missing[0]}"
+        raise DataError(what, hint)
+    for sheet in sheets:
+        strange = [label for label in found if label not in sheet.answers.classes]
+        if strange:
+            classes = ", ".join(repr(c) for c in sheet.answers.classes[:8])
+            raise DataError(
+                f"{len(strange):,} images are labelled {strange[0]!r} or so, which is no class of {sheet.name}: {classes}",
+                "name its columns p:CLASS as the labels are written, or compare on images of its classes",
+            )
     return tuple(str(label) for label in found)
 
 
@@ -137,7 +147,8 @@ def compare(aligned: Aligned, *, kind: str = "test", cluster: np.ndarray | None 
             evidence: a test flips them together, the bootstrap draws them together. None where each stands for itself.
 
     Returns:
-        `n`; `scores`: each one's accuracy with its interval and how many it had wrong; `pairs`: for each two, `difference`
+        `n`; `clusters`, None where each image stands for itself; `scores`: each one's accuracy with its interval (as
+        `evaluation.score` gives it) and how many it had wrong; `pairs`: for each two, `difference`
         (accuracy of a less that of b), `low` and `high` (paired bootstrap, 95 %), `p` (McNemar's exact test), `p_corrected`
         (Holm's over all pairs), `only_a` and `only_b` (images that one alone had right), `images_needed` (None where they are
         told apart, or where no difference was seen), `told_apart`, and `verdict`, one sentence.
@@ -145,8 +156,9 @@ def compare(aligned: Aligned, *, kind: str = "test", cluster: np.ndarray | None 
     right = aligned.right
     n = right.shape[1]
     scores = []
-    for name, row in zip(aligned.names, right, strict=True):
-        low, high = evaluation.wilson(int(row.sum()), n)
+    for name, row, answers in zip(aligned.names, right, aligned.answers, strict=True):
+        y = np.array([answers.classes.index(label) for label in aligned.labels], dtype=np.int64)
+        low, high = evaluation.accuracy_interval(dataclasses.replace(answers, y_true=y), cluster)
         own = {"accuracy": float(row.mean()), "accuracy_low": low, "accuracy_high": high, "wrong": int((~row).sum())}
         scores.append({"run": name, **own})
     pairs = []
@@ -159,7 +171,8 @@ def compare(aligned: Aligned, *, kind: str = "test", cluster: np.ndarray | None 
         pair = {"a": aligned.names[d.a], "b": aligned.names[d.b], **numbers, "only_a": only_a, "only_b": only_b}
         pair |= {"images_needed": needed, "told_apart": d.told_apart}
         pairs.append(plain({**pair, "verdict": verdict(pair, n, kind, tests)}))
-    return {"n": n, "scores": plain(scores), "pairs": pairs}
+    clusters = None if cluster is None else len(np.unique(cluster))
+    return {"n": n, "clusters": clusters, "scores": plain(scores), "pairs": pairs}
 
 
 def _differences(right: np.ndarray, cluster: np.ndarray | None) -> list[comparing.Difference]:
@@ -192,8 +205,12 @@ def _drawn_together(sums: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
     if count > _MOST_DRAWN:  # the ratio's first-order expansion, which differs by nothing for so many
         low, high = evaluation.paired_bootstrap(whole + (sums - whole * sizes) * count / sizes.sum())
         return max(-1.0, low), min(1.0, high)
+    shares = sums / sizes
+    if np.ptp(shares) == 0:
+        return evaluation.alike(float(shares[0]), count)
     drawn = stream(0, "clusters").multinomial(count, np.full(count, 1 / count), size=2000)
-    low, high = np.quantile((drawn @ sums) / (drawn @ sizes), [0.025, 0.975])
+    tail = evaluation.expanded_tail(int(np.count_nonzero(sums)))
+    low, high = np.quantile((drawn @ sums) / (drawn @ sizes), [tail, 1 - tail])
     return float(low), float(high)
 
 
