@@ -10,6 +10,10 @@ from sightline.errors import DataError, unknown
 from sightline.records import Predictions
 
 
+ROUNDING = 0.01
+"""How far the sum of an image's probabilities may lie from 1."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """Labelled answers, in an order that is a function of the answers and not of the table that they came in.
@@ -73,23 +77,25 @@ def sampled(predictions: Predictions, positive: str | None = None, groups: np.nd
     classes = predictions.classes
     if positive is not None and positive not in classes:
         raise unknown("class", positive, classes)
-    _check_finite(predictions)
+    _check_probabilities(predictions)
     if groups is not None and np.shape(groups) != (len(predictions),):
         raise DataError(f"{np.size(groups)} groups are given for {len(predictions)} images", "give one value per image")
     if positive is None and len(classes) == 2:
         positive = rarer_class(predictions)
     rows = np.flatnonzero(predictions.y_true >= 0)
     y, probs, y_pred = predictions.y_true[rows], predictions.probs[rows], predictions.y_pred[rows]
-    # A row's key is a function of its own numbers alone, so that the resamples do not depend on the order of the table.
-    key = (probs * np.sqrt(np.arange(2.0, 2.0 + len(classes)))).sum(axis=1)
+    # A row's key is a function of its own numbers and of names, so that the resamples depend on the order of neither rows nor
+    # columns.
+    place = np.argsort(np.argsort(np.array(classes, dtype=object)))
+    key = (probs * np.sqrt(2.0 + place)).sum(axis=1)
     unit = np.arange(len(rows)) if groups is None else np.unique(np.asarray(groups)[rows], return_inverse=True)[1].ravel()
     size, first = np.bincount(unit, minlength=1), np.full(max(len(rows), 1), np.inf)
     np.minimum.at(first, unit, key)
-    order = np.lexsort((size[unit], first[unit], key, y))
+    order = np.lexsort((size[unit], first[unit], key, place[y]))
     _, start, unit = np.unique(unit[order], return_index=True, return_inverse=True)
     unit = np.argsort(np.argsort(start))[unit.ravel()]  # numbered by first appearance
     y = y[order]
-    return Sample(classes, positive, y, y_pred[order], probs[order], unit, _strata(unit, y, len(classes)))
+    return Sample(classes, positive, y, y_pred[order], probs[order], unit, _strata(unit, place[y], len(classes)))
 
 
 def _strata(unit: np.ndarray, y: np.ndarray, k: int) -> np.ndarray:
@@ -99,10 +105,15 @@ def _strata(unit: np.ndarray, y: np.ndarray, k: int) -> np.ndarray:
     return np.asarray((pairs % k)[order[np.unique((pairs // k)[order], return_index=True)[1]]], dtype=np.int64)
 
 
-def _check_finite(predictions: Predictions) -> None:
-    """Refuse probabilities that are not numbers, naming the first image."""
+def _check_probabilities(predictions: Predictions) -> None:
+    """Refuse what are no probabilities, naming the first image."""
     bad = np.flatnonzero(~np.isfinite(predictions.probs).all(axis=1))
     if bad.size:
         where = predictions.paths[int(bad[0])]
         hint = "the classifier's weights or its inputs hold values that are not numbers"
         raise DataError(f"{bad.size} images have probabilities that are not numbers, {where} the first", hint)
+    bad = np.flatnonzero((predictions.probs < -ROUNDING).any(axis=1) | (np.abs(predictions.probs.sum(axis=1) - 1) > ROUNDING))
+    if bad.size:
+        where = predictions.paths[int(bad[0])]
+        what = f"{bad.size} images have numbers that are no probabilities (below 0, or not 1 in sum), {where} the first"
+        raise DataError(what, "give a softmax of the scores")
