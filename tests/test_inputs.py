@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from sightline.errors import RequestError
-from sightline.inputs import read_recipe
-from sightline.studies.changing import build
+from sightline.errors import DataError, RequestError
+from sightline.inputs import is_predictions, read_labelled, read_predictions, read_recipe
+from sightline.studies.changing import build, change
 
 
 def recipe(folder: Path, text: str) -> Path:
@@ -23,8 +26,21 @@ def test_augmentation_stands_above_or_among_the_settings(tmp_path: Path) -> None
     assert above == within and above.settings == {"epochs": 12, "augment": "photo"}
     table = read_recipe(recipe(tmp_path, 'method = "scratch"\n[augment]\npolicy = "photo"\nrotation = 30\n'))
     assert table.settings["augment"] == {"policy": "photo", "rotation": 30}
-    changed = read_recipe(recipe(tmp_path, 'method = "finetune"\naugment = "photo"\n'), {"augment": "none"})
+    changed = change(read_recipe(recipe(tmp_path, 'method = "finetune"\naugment = "photo"\n')), {"augment": "none"})
     assert changed.settings == {"augment": "none"}
+
+
+def test_what_a_recipe_cannot_hold_is_named_with_its_place(tmp_path: Path) -> None:
+    for written, words in (
+        ("[settings]\nlearning_rate = nan\n", "learning_rate cannot be nan"),
+        ("[settings]\nlearning_rate = -inf\n", "learning_rate cannot be -inf"),
+        ("[settings]\nweights = [nan, 1.0]\n", "weights cannot be nan"),
+        ("[settings.augment]\nrotation = 1979-05-27\n", "augment.rotation cannot be 1979-05-27"),
+        ("image_size = 100000\n", "image_size cannot be 100000"),
+    ):
+        with pytest.raises(RequestError, match=re.escape(words)) as refused:
+            read_recipe(recipe(tmp_path, written))
+        assert refused.value.hint
 
 
 def test_augmentation_twice_is_refused(tmp_path: Path) -> None:
@@ -36,3 +52,71 @@ def test_augmentation_of_a_method_that_has_none_is_refused(tmp_path: Path) -> No
     odd = read_recipe(recipe(tmp_path, 'method = "baseline"\naugment = "photo"\n'))
     with pytest.raises(RequestError, match="augment"):
         build(odd)
+
+
+TABLE = "path,label,p:chat,p:écureuil\nété/1.png,écureuil,0.25,0.75\nété/2.png,,0.5,0.5\n"
+
+
+def table(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    file = folder / "answers.csv"
+    file.write_bytes(text.encode(encoding))
+    return file
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_a_table_of_predictions_comes_in_any_encoding_with_any_separator(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, separator: str, encoding: str
+) -> None:
+    file = table(tmp_path, TABLE.replace(",", separator).replace("\n", "\r\n"), encoding)
+    with caplog.at_level(logging.WARNING, "sightline"):
+        found, labels = read_labelled(file)
+    assert found.paths == ("été/1.png", "été/2.png") and found.classes == ("chat", "écureuil")
+    assert found.y_true.tolist() == [1, -1] and found.probs.tolist() == [[0.25, 0.75], [0.5, 0.5]]
+    assert labels == ("écureuil", "") and is_predictions(file)
+    assert ("is not UTF-8" in caplog.text) is (not encoding.startswith("utf-8"))
+
+
+def test_what_is_no_table_of_predictions_is_known(tmp_path: Path) -> None:
+    for text, encoding in (("path,label\na.png,cat\n", "utf-8"), ("", "utf-8"), ("path;label\n", "utf-16")):
+        assert not is_predictions(table(tmp_path, text, encoding))
+    file = table(tmp_path, "")
+    file.write_bytes(b"\xff\xfea")  # the mark of UTF-16, then half a character
+    assert not is_predictions(file)
+    with pytest.raises(DataError, match=r"answers\.csv is not a table that can be read"):
+        read_predictions(file)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("", "answers.csv has no rows"),
+        ("a.png,cat,0.5,0.5\n,,,\n", "row 3 of .*answers.csv has no probability of 'cat'"),
+        ("a.png,cat,0.5,0.5\n\nb.png,cat,0.5\n", r"row 4 of .*answers.csv \(b.png\) has no probability of 'dog'"),
+        ("a.png,cat,a half,0.5\n", r"row 2 of .*answers.csv \(a.png\) has 'a half' for 'cat', which is no number"),
+        ("a.png,cat,0.5,0.5\n,cat,0.5,0.5\n", "row 3 of .*answers.csv has no path"),
+        ("a.png,cat,0.5,0.5\n\nb.png,cat,0.9,0.9\n", r"the probabilities in row 4 of .*\(b.png\) sum to 1.8"),
+        ("a.png,cat,0.5,0.5\na.png,cat,0.2,0.8\n", "a.png has more than one row in .*answers.csv"),
+    ],
+)
+def test_the_row_that_is_wrong_is_named(tmp_path: Path, rows: str, said: str) -> None:
+    with pytest.raises(DataError, match=said) as error:
+        read_predictions(table(tmp_path, f"path,label,p:cat,p:dog\n{rows}"))
+    assert error.value.hint
+
+
+def test_two_columns_of_one_class_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="two columns named 'p:cat'"):
+        read_predictions(table(tmp_path, "path,p:cat,p:dog,p:cat\na.png,0.5,0.5,0.9\n"))
+
+
+@pytest.mark.parametrize("bar", ["1.5", "-0.1", "nan", "inf"])
+def test_a_bar_is_a_probability(tmp_path: Path, bar: str) -> None:
+    with pytest.raises(DataError, match=f"the column bar:dog of .* holds {bar}"):
+        read_predictions(table(tmp_path, f"path,p:cat,p:dog,bar:dog\na.png,0.5,0.5,{bar}\n"))
+
+
+def test_a_bar_that_answers_no_image_is_kept(tmp_path: Path) -> None:
+    above = float(np.nextafter(1, 2))  # what `evaluation.threshold` may choose
+    for bar in (0.0, 1.0, above):
+        assert read_predictions(table(tmp_path, f"path,p:cat,p:dog,bar:dog\na.png,0,1,{bar!r}\n")).bar == ("dog", bar)

@@ -1,13 +1,15 @@
-"""What people hand over as files: recipes in TOML, tables of predictions in CSV."""
+"""What people hand over as files: recipes in TOML, tables of predictions in CSV, in whatever encoding they come."""
 
 from __future__ import annotations
 
+import codecs
 import csv
-import dataclasses
+import io
+import logging
 import tomllib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,16 +17,19 @@ from sightline.errors import DataError, RequestError
 from sightline.plain import csv_plain, from_plain
 from sightline.records import Predictions, Recipe
 
+log = logging.getLogger("sightline")
 
-def read_recipe(file: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+_Row = tuple[int, list[str]]
+"""A line of a table: its number, as a spreadsheet counts, and as many cells as there are columns."""
+
+
+def read_recipe(file: Path) -> Recipe:
     """Read a recipe from TOML.
 
     `augment` may stand among the recipe's keys, as people write what is about images; it is a setting of the method.
 
     Args:
         file: The TOML file.
-        changes: Values that go before the file's: a key of the recipe, or else one of its settings, with or without
-            `settings.` before it.
 
     Raises:
         RequestError: The file is missing or is no TOML, or a key or a value is wrong.
@@ -35,71 +40,190 @@ def read_recipe(file: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
         raise RequestError(f"there is no recipe {file}", "name a .toml file") from error
     except ValueError as error:  # not TOML, or not UTF-8
         raise RequestError(f"the recipe {file} cannot be read ({error})", "see the documentation of TOML, toml.io") from error
-    known = {f.name for f in dataclasses.fields(Recipe)} - {"settings"}
     settings = value.get("settings", {})
     if "augment" in value and isinstance(settings, dict):
         if "augment" in settings:
             raise RequestError(f"the recipe {file} has augment twice, above and among the settings", "leave one of them out")
-        value["settings"] = settings = {**settings, "augment": value.pop("augment")}
-    for key, new in (changes or {}).items():
-        if key in known:
-            value[key] = new
-        elif isinstance(settings, dict):
-            value["settings"] = settings = {**settings, key.removeprefix("settings."): new}
+        value["settings"] = {**settings, "augment": value.pop("augment")}
     return from_plain(Recipe, value, f"recipe {file.name}")
+
+
+# ------------------------------------------------------------------------------------------------------ any tool's text
+
+
+def read_text(file: Path) -> tuple[str, str]:
+    """A file as text, and its encoding: by its mark, else UTF-8, else Windows' western one, which nearly everything is.
+
+    Raises:
+        UnicodeError: It is not what its mark says.
+    """
+    data = file.read_bytes()
+    for mark, name in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
+        if data.startswith(mark):
+            return data.decode(name), "utf-8" if name == "utf-8-sig" else name
+    try:
+        return data.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace"), "Windows-1252"
+
+
+def separator_of(text: str) -> str:
+    """The separator that splits the first lines into the same number of cells, more than one; a comma where none does."""
+    sample = text[:65536].splitlines()[:50]
+    if len(text) > 65536:
+        sample = sample[:-1] or sample
+    best = (0.0, 0, ",")
+    for separator in (",", ";", "\t", "|"):
+        widths = [len(cells) for cells in csv.reader(sample, delimiter=separator) if cells]
+        if widths and widths[0] > 1:
+            same = sum(w == widths[0] for w in widths) / len(widths)
+            best = max(best, (same, widths[0], separator), key=lambda found: found[:2])
+    return best[2]
+
+
+# --------------------------------------------------------------------------------------------------------- predictions
+
+
+def is_predictions(file: Path) -> bool:
+    """Whether the first line of a table names a column `p:CLASS`."""
+    try:
+        text, _ = read_text(file)
+        return any(name.startswith("p:") for name in next(_lines(text), []))
+    except (UnicodeError, csv.Error):
+        return False
 
 
 def read_predictions(file: Path) -> Predictions:
     """Read a table of predictions: Sightline's own, or another tool's with the columns `path` and `p:CLASS` per class.
 
     `label` may be absent or empty; a column `bar:CLASS` holds the threshold of two classes. Probabilities are taken as they
-    are, rows rescaled to sum to 1 where they are within 1 % of it.
+    are, rows rescaled to sum to 1 where they are within 1 % of it. Encoding and separator are found out.
 
     Raises:
         RequestError: The file is missing.
-        DataError: A column is missing, a value is not a number, or a row does not sum to 1.
+        DataError: A column is missing, there are no rows, a value is not a number, a row does not sum to 1, or a path stands
+            there twice.
     """
-    if not file.is_file():
-        raise RequestError(f"{file} does not exist", "name a CSV with the columns path and p:CLASS for every class")
-    with open(file, encoding="utf-8-sig", newline="") as text:
-        rows = list(csv.DictReader(text))
-    names = list(rows[0]) if rows else []
-    columns = [n for n in names if n and n.startswith("p:")]
+    return read_labelled(file)[0]
+
+
+def read_labelled(file: Path) -> tuple[Predictions, tuple[str, ...]]:
+    """What `read_predictions` gives, and the label that each row has, "" without one, also where it is none of the classes.
+
+    Raises:
+        RequestError, DataError: As `read_predictions`.
+    """
+    names, rows = _read_rows(file)
+    columns = [i for i, n in enumerate(names) if n.startswith("p:")]
     if "path" not in names or not columns:
         hint = "it needs the columns path, label (may be empty), and p:CLASS for every class"
         raise DataError(f"{file} is not a table of predictions", hint)
-    classes = tuple(c.removeprefix("p:") for c in columns)
+    if not rows:
+        raise DataError(f"{file} has no rows", "its first line names the columns, every further line is one image")
+    classes = tuple(names[i].removeprefix("p:") for i in columns)
     index = {c: i for i, c in enumerate(classes)}
+    place = names.index("path")
+    paths = tuple(csv_plain(cells[place]) for _, cells in rows)
+    where = [
+        f"row {number} of {file} ({path})" if path else f"row {number} of {file}"
+        for (number, _), path in zip(rows, paths, strict=True)
+    ]
+    probs = _probs(rows, columns, classes, where)
+    if "" in paths:
+        raise DataError(f"{where[paths.index('')]} has no path", "every row names its image; take the others out")
+    twice = next((path for path, n in Counter(paths).items() if n > 1), None)
+    if twice is not None:
+        raise DataError(f"{twice} has more than one row in {file}", "keep one row per image")
+    labels = tuple(csv_plain(cells[names.index("label")]) for _, cells in rows) if "label" in names else ("",) * len(rows)
+    true = np.array([index.get(label, -1) for label in labels], dtype=np.int64)
+    return Predictions(paths, classes, true, probs, bar=_bar(file, names, rows, classes)), labels
+
+
+def _lines(text: str) -> Iterator[list[str]]:
+    """The cells of every line, with the separator that the text has."""
+    return csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text))
+
+
+def _read_rows(file: Path) -> tuple[list[str], list[_Row]]:
+    """The names of a table's columns, and its rows; empty lines are passed over.
+
+    Raises:
+        RequestError: The file is missing.
+        DataError: It is no text, or has two columns of one name.
+    """
+    if not file.is_file():
+        raise RequestError(f"{file} does not exist", "name a CSV with the columns path and p:CLASS for every class")
     try:
-        probs = np.array([[float(r[c]) for c in columns] for r in rows], dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{file} holds a probability that is not a number ({error})") from error
+        text, encoding = read_text(file)
+        lines = list(_lines(text))
+    except (UnicodeError, csv.Error) as error:
+        hint = "save it as CSV with the columns path and p:CLASS for every class"
+        raise DataError(f"{file} is not a table that can be read ({error})", hint) from error
+    if encoding != "utf-8":
+        log.warning("%s is not UTF-8; it was read as %s", file, encoding)
+    names = lines[0] if lines else []
+    twice = next((name for name, n in Counter(names).items() if n > 1 and name), None)
+    if twice is not None:
+        raise DataError(f"{file} has two columns named {twice!r}", "give each column a name of its own")
+    rows = enumerate(lines[1:], start=2)
+    return names, [(number, cells + [""] * (len(names) - len(cells))) for number, cells in rows if cells]
+
+
+def _probs(rows: Sequence[_Row], columns: Sequence[int], classes: Sequence[str], where: Sequence[str]) -> np.ndarray:
+    """float64 (n, k), rows that sum to 1: what Sightline wrote bit by bit, what is within 1 % of it rescaled.
+
+    Raises:
+        DataError: A value is not a number, or a row does not sum to 1.
+    """
+    found = []
+    for (_, cells), here in zip(rows, where, strict=True):
+        try:
+            found.append([float(cells[c]) for c in columns])
+        except ValueError as error:
+            name, cell = next((n, cells[c]) for n, c in zip(classes, columns, strict=True) if not _is_number(cells[c]))
+            if not cell.strip():
+                raise DataError(
+                    f"{here} has no probability of {name!r}", "give one for every class, or take the row out"
+                ) from error
+            raise DataError(
+                f"{here} has {cell!r} for {name!r}, which is no number", "write it with a point, as in 0.25"
+            ) from error
+    probs = np.array(found, dtype=np.float64)
     total = probs.sum(axis=1)
     wrong = np.flatnonzero(~(np.abs(total - 1) <= 0.01) | (probs < 0).any(axis=1))
     if wrong.size:
-        where = f"row {wrong[0] + 2} of {file} ({rows[wrong[0]]['path']})"
-        raise DataError(f"the probabilities in {where} sum to {total[wrong[0]]:.4g}", "they must sum to 1, none below 0")
-    exact = np.abs(total - 1) <= 1e-9  # what Sightline wrote comes back bit by bit
-    probs = np.where(exact[:, None], probs, probs / total[:, None])
-    true = [index.get(csv_plain(r.get("label") or ""), -1) for r in rows]
-    paths = tuple(csv_plain(r["path"]) for r in rows)
-    return Predictions(paths, classes, np.array(true, dtype=np.int64), probs, bar=_bar(file, names, rows, classes))
+        said = f"the probabilities in {where[wrong[0]]} sum to {total[wrong[0]]:.4g}"
+        raise DataError(said, "they must sum to 1, none below 0")
+    exact = np.abs(total - 1) <= 1e-9
+    return np.where(exact[:, None], probs, probs / total[:, None])
 
 
-def _bar(file: Path, names: list[str], rows: list[dict[str, str]], classes: tuple[str, ...]) -> tuple[str, float] | None:
+def _is_number(cell: str) -> bool:
+    """Whether a cell can be read as a number."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _bar(file: Path, names: Sequence[str], rows: Sequence[_Row], classes: Sequence[str]) -> tuple[str, float] | None:
     """The threshold in a column `bar:CLASS`, None without one.
 
     Raises:
-        DataError: It is no one number, or not about one of two classes.
+        DataError: It is no one number from 0 to 1, or not about one of two classes.
     """
-    found = [n for n in names if n and n.startswith("bar:")]
-    if not found:
+    place = next((i for i, n in enumerate(names) if n.startswith("bar:")), None)
+    if place is None:
         return None
-    positive, values = found[0].removeprefix("bar:"), {r[found[0]] for r in rows}
+    column = f"the column {names[place]} of {file}"
+    positive, values = names[place].removeprefix("bar:"), {cells[place] for _, cells in rows}
     try:
         (value,) = (float(v) for v in values)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"the column {found[0]} of {file} does not hold one number", "leave the column out") from error
+    except ValueError as error:
+        raise DataError(f"{column} does not hold one number", "leave the column out") from error
     if positive not in classes or len(classes) != 2:
-        raise DataError(f"the column {found[0]} of {file} is not about one of two classes", "leave the column out")
+        raise DataError(f"{column} is not about one of two classes", "leave the column out")
+    if not 0 <= value <= np.nextafter(1, 2):  # just above 1: no image is answered so, which a criterion may well choose
+        raise DataError(f"{column} holds {value:g}", "it is a probability, from 0 to 1")
     return positive, value

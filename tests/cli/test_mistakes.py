@@ -87,6 +87,15 @@ def test_a_classifier_without_mistakes_says_so(place: Path, tmp_path: Path) -> N
     assert shown.exit_code == 0 and shown.stdout == "nothing is answered wrongly\n"
 
 
+def test_too_few_images_for_a_slice_is_no_praise(place: Path, tmp_path: Path) -> None:
+    files = sorted((place / "more").glob("*/*.png"))[:15]
+    wrong = [(f"more/{f.parent.name}/{f.name}", f.parent.name, *("0" if c == f.parent.name else "1" for c in "07")) for f in files]
+    with open(tmp_path / "wrong.csv", "w", newline="", encoding="utf-8") as text:
+        csv.writer(text, lineterminator="\n").writerows([("path", "label", "p:0", "p:7"), *wrong])
+    shown = CliRunner().invoke(app, ["mistakes", str(tmp_path / "wrong.csv"), str(place / "more.csv"), "--by", "slice"])
+    assert shown.exit_code == 0 and shown.stdout.startswith("no slice could be formed: it needs 10 answered images"), shown.output
+
+
 def test_what_gives_no_answer_at_all_is_exit_code_1(place: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.jpg").write_text("no image", encoding="utf-8")
     for more in ([], ["--json"]):
@@ -157,6 +166,24 @@ def test_a_planted_slice_is_found_by_its_column_and_its_brightness(place: Path) 
         assert "shot" not in {row["column"] for row in worse}
     column = asked("mistakes", place / "run", place / "more.csv", "--by", "camera")
     assert [row["value"] for row in column if row["worse"]] == ["phone"] and len(column) == 3
+
+
+def test_slices_count_groups_and_not_their_images(place: Path, tmp_path: Path) -> None:
+    with open(place / "more.csv", newline="", encoding="utf-8") as text:
+        rows = list(csv.DictReader(text))
+    with open(place / "grouped.csv", "w", newline="", encoding="utf-8") as text:
+        out = csv.writer(text, lineterminator="\n")
+        out.writerows(
+            [("path", "label", "camera", "group"), *((r["path"], r["label"], r["camera"], r["camera"]) for r in rows)]
+        )
+    for name, found in (("more", True), ("grouped", False)):  # three groups of images tell nothing of a camera
+        table = place / f"{name}.csv"
+        of_camera = asked("mistakes", place / "run", table, "--by", "camera")
+        assert any(row["worse"] for row in of_camera) == found
+        folder = tmp_path / name
+        assert CliRunner().invoke(app, ["evaluate", str(place / "run"), str(table), "-o", str(folder)]).exit_code == 0
+        kept = [row for row in Run.load(folder).data["slices"] if row["column"] == "camera"]
+        assert kept == of_camera
 
 
 @pytest.mark.parametrize("leaked", [True, False])

@@ -47,6 +47,16 @@ def test_an_evaluation_says_why_a_score_is_null() -> None:
     assert value["reasons"] == {"roc_auc": "one class"}
 
 
+def test_an_evaluation_says_what_did_not_fit() -> None:
+    table = {"not_in_catalog": 2, "other_label": 0, "no_row": 7, "examples": {"not_in_catalog": ["a.png", "b.png"]}}
+    value = values.of_evaluation(Run(Path("r"), {"test": SCORES, "not_among_classes": 3, "table": table}))
+    assert value["not_among_classes"] == 3 and value["table"] == table
+    bare = values.of_evaluation(Run(Path("r"), {"test": SCORES}))
+    assert bare["table"] is None and bare["looks"] == 0  # a classifier's
+    looks = [{"when": "2026-01-01", "by": "a"}, {"when": "2026-01-02", "by": "b"}]
+    assert values.of_evaluation(Run(Path("r"), {"test": SCORES, "test_openings": looks}))["looks"] == 2
+
+
 def test_a_scan_counts_usable_images_by_class_and_problems_by_kind() -> None:
     table = pa.table(
         {

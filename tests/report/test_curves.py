@@ -1,8 +1,14 @@
-"""The course of a training, as figures and in words."""
+"""Calibration and the course of a training, as figures and in words."""
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
+from sightline import evaluation
+from sightline.records import Predictions
 from sightline.report import curves
+from sightline.report.words import percent
 
 ROWS = [{"epoch": float(e), "train_accuracy": 0.5 + e / 10, "val_accuracy": 0.6} for e in (1, 2, 3)]
 
@@ -17,3 +23,62 @@ def test_whose_weights_are_kept_is_said_where_they_are_not_the_last() -> None:
 
 def test_no_epochs_no_figure() -> None:
     assert curves.history([], "from epoch 3", 2) == []
+
+
+def calibration(p: Predictions, groups: np.ndarray | None = None) -> str:
+    (found,) = (f for f in curves.figures(p, evaluation.score(p, groups=groups)) if f["title"].startswith("Calibration"))
+    return str(found["text"])
+
+
+def claims(claimed: np.ndarray, right: np.ndarray, bar: tuple[str, float] | None = None) -> Predictions:
+    """Two classes; image i is answered with probability claimed[i], and rightly where right[i]."""
+    answer = np.arange(len(claimed)) % 2
+    probs = np.where(np.arange(2) == answer[:, None], claimed[:, None], 1 - claimed[:, None])
+    paths = tuple(f"{i}.jpg" for i in range(len(claimed)))
+    return Predictions(paths, ("cat", "dog"), np.where(right, answer, 1 - answer), probs, bar=bar)
+
+
+def test_the_calibration_is_that_of_the_answers_also_where_a_threshold_moves_them() -> None:
+    random = np.random.default_rng(0)
+    claimed = random.uniform(0.5, 1, 300)
+    p = claims(claimed, random.random(300) < claimed, ("dog", 0.2))
+    score = evaluation.score(p)
+    rows = evaluation.curve_tables(p, score)["calibration"]
+    of_table = sum(row["n"] * abs(row["accuracy"] - row["certainty"]) for row in rows) / 300
+    assert of_table == pytest.approx(score["ece"])
+    top = evaluation.expected_calibration_error(p.y_pred == p.y_true, p.probs.max(axis=1))
+    assert percent(top) != percent(score["ece"])
+    assert f"calibration error is {percent(score['ece'])} " in calibration(p)
+
+
+@pytest.mark.parametrize(
+    ("n", "claimed", "wrong", "said"),
+    [
+        (64, 0.977, 3, "no further apart than chance allows"),
+        (64, 0.999, 1, "no further apart than chance allows"),
+        (64, 0.99, 0, "no further apart than chance allows"),
+        (640, 0.977, 30, "too sure of itself"),
+        (400, 0.8, 40, "too modest"),
+        (400, 0.8, 0, "too modest"),
+        (400, 0.8, 400, "too sure of itself"),
+    ],
+)
+def test_what_chance_allows_is_no_verdict(n: int, claimed: float, wrong: int, said: str) -> None:
+    text = calibration(claims(np.full(n, claimed), np.arange(n) >= wrong))
+    assert said in text and text.count("it is") == (said != "no further apart than chance allows")
+
+
+def test_a_calibrated_classifier_is_seldom_blamed_also_on_images_that_belong_together() -> None:
+    random, groups, alone, told = np.random.default_rng(1), np.repeat(np.arange(40), 6), 0, 0
+    for _ in range(100):
+        claimed = np.repeat(random.uniform(0.6, 1, 40), 6)
+        p = claims(claimed, np.repeat(random.random(40), 6) < claimed)
+        told += "chance" not in calibration(p, groups)
+        alone += "chance" not in calibration(p)
+    assert told <= 10 < alone
+
+
+def test_without_intervals_each_image_counts() -> None:
+    p = claims(np.full(64, 0.977), np.arange(64) >= 3)
+    (found,) = (f for f in curves.figures(p, {}) if f["title"].startswith("Calibration"))
+    assert "chance allows" in found["text"]

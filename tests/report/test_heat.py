@@ -49,3 +49,13 @@ def test_a_run_without_checks_has_no_section() -> None:
 def test_classes_without_maps_leave_the_table() -> None:
     page = rendered(data(heat_global=None))
     assert "relies on" not in page and "shaky" in page
+
+
+def test_without_an_alarm_it_says_what_comes_nearest_and_denies_nothing() -> None:
+    overall = data()["heat_global"]
+    highest = {"class": NASTY, "region": "upper right corner", "n": 16, "share": 0.339, "area": 0.0816, "p": 0.07}
+    page = rendered(data(heat_global=overall | {"alarms": [], "highest": highest}))
+    assert re.search(r"is not shown; highest: upper right corner, 34\s?% of the heat on 8\s?% of the area", page)
+    assert "No class puts" not in page and NASTY not in page and "16 images" in page
+    assert "not tested" in rendered(data(heat_global=overall | {"alarms": [], "highest": None}))
+    assert "not shown" not in rendered(data())

@@ -22,7 +22,7 @@ from PIL import Image
 from sightline import evaluation, report
 from sightline.errors import RequestError
 from sightline.records import Predictions, Run
-from sightline.report import page
+from sightline.report import page, sections
 from sightline.store import write_text
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "line", "rect", "circle", "path"}
@@ -221,6 +221,25 @@ def test_many_classes_and_images_stay_bounded_and_readable(tmp_path: Path) -> No
     assert "5 hardest of 100 classes" in elements.text and "80 more classes" in elements.text
     assert 'class="matrix"' in text and 'table class="confusion' not in text
     assert f"{len(data['mistakes']) - 200:,} more are in" in elements.text
+
+
+def test_images_without_splits_have_one_column(tmp_path: Path) -> None:
+    sizes = {"train": 0, "val": 0, "test": 0}
+    data = {"images": 200, "per_class": {"cat": {**sizes, "unsplit": 120}, "dog": {**sizes, "unsplit": 80}}}
+    text = Elements(page.render([Run(tmp_path, {"data": data})])).text
+    assert "Val." not in text and re.search(r"Class\s+Images\s+cat\s+.*120\s+dog\s+.*80", text)
+    divided = {"images": 10, "per_class": {"cat": {"train": 6, "val": 3, "test": 1}}}
+    assert "Val." in Elements(page.render([Run(tmp_path, {"data": divided})])).text
+    assert sections._class_rows({"cat": sizes})["shown"] == []
+
+
+def test_repeats_are_not_mixed_without_a_word(tmp_path: Path) -> None:
+    told = {"folds": 3, "repeats": 2, "by_repeat": [0.9, 0.8], "clusters": 60, "parts": []}
+    note = "The accuracy is the mean over all 2 repeats; every other score is of the first repeat"
+    data = {"kind": "crossvalidate", "crossvalidation": told, "val": {"accuracy": 0.85, "n": 60, "ece": 0.1}}
+    assert note in Elements(page.render([Run(tmp_path, data)])).text
+    once = {**data, "crossvalidation": {**told, "repeats": 1, "by_repeat": [0.9]}}
+    assert "every other score" not in Elements(page.render([Run(tmp_path, once)])).text
 
 
 def test_a_long_table_is_read_as_a_short_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,20 @@ def test_undecodable_images_are_counted_apart_and_against() -> None:
     assert alarm.title == "1 test file could not be decoded" and "94.1 %" in plain(alarm.text)  # 95 of 101
 
 
+def test_a_table_that_does_not_fit_is_said() -> None:
+    paths = [f"x/{i}.jpg" for i in range(20)]
+    labels = [{"path": "x/1.jpg", "table": "cat", "catalog": "dog"}]
+    table = {"no_row": 25, "not_in_catalog": 1, "other_label": 1}
+    table |= {"examples": {"no_row": paths, "not_in_catalog": ["y.jpg"], "other_label": labels}}  # type: ignore[dict-item]
+    missing, lost, other = answer.alarms({"kind": "evaluate", "test": GOOD, "table": table})
+    assert (missing.level, lost.level, other.level) == ("caution", "note", "note")
+    assert missing.title == "The table has no row for 25 labelled images" and "x/4.jpg and 20 more: not in" in missing.text
+    assert "76.0 %" in plain(missing.text)  # 95 of 125
+    assert lost.title == "1 row of the table left out" and lost.text.startswith("y.jpg: ")
+    assert other.title == "1 row has another label in the table than in the labelled set"
+    assert "x/1.jpg is “cat” in the table and “dog” in the set." in other.text
+
+
 def test_sizes_are_put_in_words_and_empty_ends_of_the_histogram_are_cut() -> None:
     block = {
         "images": 10,

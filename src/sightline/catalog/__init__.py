@@ -3,7 +3,7 @@
 from sightline.catalog.scanning import scan
 from sightline.catalog.splitting import leaks, split, straddling, together
 from sightline.catalog.summary import summarise
-from sightline.catalog.tables import load, save
+from sightline.catalog.tables import load, load_beside, save
 from sightline.catalog.twins import Duplicates, duplicates
 from sightline.catalog.walking import image_files
 
@@ -13,6 +13,7 @@ __all__ = [
     "image_files",
     "leaks",
     "load",
+    "load_beside",
     "save",
     "scan",
     "split",

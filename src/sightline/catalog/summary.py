@@ -28,8 +28,8 @@ def summarise(catalog: Catalog, duplicates: Duplicates | None = None) -> dict[st
     for i in good:
         if columns["label"][i] is not None:
             counts = per_class[columns["label"][i]]
-            if columns["split"][i] is not None:
-                counts[columns["split"][i]] += 1
+            part = columns["split"][i] or "unsplit"
+            counts[part] = counts.get(part, 0) + 1
     width, height = (np.array([columns[n][i] or 0 for i in good], dtype=np.int64) for n in ("width", "height"))
     short = np.minimum(width, height)
     counts_px, _ = np.histogram(short, bins=np.array([*_EDGES_PX, 1 << 31]))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline import store
 from sightline.catalog.layout import Entry, matched, pattern, split_name
-from sightline.errors import DataError, RequestError, closest
+from sightline.errors import DataError, RequestError, SightlineError, closest
+from sightline.inputs import read_text, separator_of
 from sightline.plain import csv_plain, csv_safe, relative_posix
 from sightline.records import CATALOG_COLUMNS, Catalog
 
@@ -79,9 +79,8 @@ def _read_csv(file: Path) -> tuple[pa.Table, list[str]]:
     import pyarrow as pa
     import pyarrow.csv
 
-    data = file.read_bytes()
-    text, encoding = _text(data)
-    separator = _separator(text)
+    text, encoding = read_text(file)
+    separator = separator_of(text)
     lines = text.splitlines()
     names = next(csv.reader(lines[:1], delimiter=separator), []) if lines else []
     names = [n.strip() for n in names]
@@ -106,31 +105,6 @@ def _read_csv(file: Path) -> tuple[pa.Table, list[str]]:
             f"{len(skipped)} lines of {file.name} have not {len(names)} cells and are left out: {'; '.join(skipped[:3])}"
         )
     return table, notes
-
-
-def _text(data: bytes) -> tuple[str, str]:
-    """Bytes as text, and the encoding: by its mark, else UTF-8, else Windows' western one, which nearly everything is."""
-    for mark, name in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
-        if data.startswith(mark):
-            return data.decode(name), "utf-8" if name == "utf-8-sig" else name
-    try:
-        return data.decode("utf-8"), "utf-8"
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace"), "Windows-1252"
-
-
-def _separator(text: str) -> str:
-    """The separator that splits the first lines into the same number of cells, more than one; a comma where none does."""
-    sample = text[:65536].splitlines()[:50]
-    if len(text) > 65536:
-        sample = sample[:-1] or sample
-    best = (0.0, 0, ",")
-    for separator in (",", ";", "\t", "|"):
-        widths = [len(cells) for cells in csv.reader(sample, delimiter=separator) if cells]
-        if widths and widths[0] > 1:
-            same = sum(w == widths[0] for w in widths) / len(widths)
-            best = max(best, (same, widths[0], separator), key=lambda found: found[:2])
-    return best[2]
 
 
 # -------------------------------------------------------------------------------------------------- a user's own table
@@ -347,6 +321,28 @@ def load(file: Path, root: Path | None = None) -> Catalog:
     columns |= {csv_plain(n): pa.array(_strings(table, n, own=True), pa.string()) if text else table.column(n) for n in extras}
     ordered = pa.table(columns).take(pa.array(sorted(range(len(files)), key=lambda i: columns["path"][i].as_py())))
     return Catalog(ordered, base)
+
+
+def load_beside(file: Path, root: str | None, paths: Iterable[str]) -> Catalog | None:
+    """The table of a run, with the root under which it knows the paths that were written down beside it.
+
+    Args:
+        file: As of `load`.
+        root: The root that the run had; where its folder and the images have moved together, that is another one now.
+        paths: Of the run's images.
+
+    Returns:
+        None where the table cannot be read or does not know the paths.
+    """
+    asked = set(paths)
+    for base in (root, None):
+        try:
+            found = load(file, None if base is None else Path(base))
+        except (SightlineError, OSError):
+            return None
+        if asked <= set(found.paths):
+            return found
+    return None
 
 
 def _typed(table: pa.Table, name: str, kind: Any, file: Path) -> Any:

@@ -79,15 +79,16 @@ def train(
       sightline train catalog.csv recipes/cats.toml -o runs/cats --find-rate
       sightline train catalog.csv recipes/cats.toml -o runs/turned --sweep augment.rotation=0,15,45 --seeds 3
     """
-    from sightline import inputs, journey, records, store
+    from sightline import journey, records, store
 
+    many = bool(sweeps) or seeds != 1
+    _check_one(find_rate, many, continued)
     before = None if continued is None else records.Run.load(options.output(continued))
     catalog, recipe = _sources(catalog, recipe, before)
-    settled = {**options.assignments(changes), **({} if epochs is None else {"epochs": epochs})}
-    chosen = inputs.read_recipe(options.output(recipe), settled)
+    chosen = recipes.read(recipe, {**options.assignments(changes), **({} if epochs is None else {"epochs": epochs})})
     if find_rate:
         return _find_rate(catalog, chosen, out, device, as_json)
-    if sweeps or seeds != 1:
+    if many:
         return studies.sweep(catalog, chosen, sweeps, seeds, out, device, as_json)
     with console.progress(not as_json) as progress:
         table = data.open_catalog(catalog, progress)
@@ -106,6 +107,23 @@ def train(
         return console.print_json(value)
     console.print_line(f"validation accuracy  {job.interval(value['val'])}  ({value['method']}, {value['seconds']:.1f} s)")
     console.print_line(f"classifier           {value['classifier']}")
+    for note in (said.lost(run.data), run.data["ladder"][0]["note"]):
+        if note and not console.follows():
+            console.warn(note)
+
+
+def _check_one(find_rate: bool, many: bool, continued: str | None) -> None:
+    """Refuse options that ask for two things at once.
+
+    Raises:
+        RequestError: They do.
+    """
+    if find_rate and many:
+        raise RequestError("--find-rate is about one recipe, --sweep and --seeds are about many", "leave one of them out")
+    if continued is not None and (many or find_rate):
+        what = "--find-rate begins" if find_rate else "--sweep and --seeds begin"
+        hint = f'to begin with what {continued} has learnt, set method = "warmstart" and backbone = "{continued}" in a recipe'
+        raise RequestError(f"{what} where the recipe does, and --continue where a run ended", hint)
 
 
 def _sources(catalog: str | None, recipe: str | None, before: Run | None) -> tuple[str, str]:
@@ -210,6 +228,8 @@ def evaluate(
         console.print_line(line)
     if value["inverted"]:
         console.print_line(value["inverted"])
+    if value["looks"] > 1:
+        console.print_line(f"note: these test images have been looked at {value['looks']} times; the report says by what")
     console.print_line(f"{'report':<20}{run.folder / 'report.html'}")
 
 
@@ -294,5 +314,5 @@ def mistakes(
     if as_json:
         return console.print_json(rows)
     if not rows:
-        return console.print_line("nothing is answered wrongly")
+        return console.print_line(said.nothing(by))
     console.print_table(*said.mistakes(rows, by))

@@ -27,6 +27,7 @@ def describe(
     answers: Predictions,
     rows: Catalog,
     training: Catalog | None,
+    groups: np.ndarray,
     *,
     held_out: bool,
     cache: Cache,
@@ -41,12 +42,13 @@ def describe(
         answers: Its answers, labelled.
         rows: The catalog that holds these images.
         training: The images that it was fitted on, where they are known.
+        groups: int (n,), equal for answered images that belong together.
         held_out: Whether these answers were kept from its calibration too, so that its limits can be judged by them.
     """
     wrong = evaluation.mistakes(answers)
     if model is not None and training is not None and wrong:
         nearest.add(folder, model, wrong, rows, training, cache=cache, device=device, progress=progress)
-    told: dict[str, Any] = {"mistakes": wrong, "slices": by_slice(answers, rows, cache, progress)}
+    told: dict[str, Any] = {"mistakes": wrong, "slices": by_slice(answers, rows, groups, cache, progress)}
     if model is not None and held_out:
         told["limits"] = limits(model, answers)
     return told
@@ -66,13 +68,16 @@ def columns_of(rows: Catalog, cache: Cache, progress: Progress = silent) -> dict
     return found | {name: rows.column(name) for name in (*_OWN_COLUMNS, *brought) if name in rows.table.column_names}
 
 
-def by_slice(answers: Predictions, rows: Catalog, cache: Cache, progress: Progress = silent) -> list[dict[str, Any]]:
-    """`evaluation.slices` of labelled answers to images of a catalog."""
-    answers = answers.select(answers.y_true >= 0)
+def by_slice(
+    answers: Predictions, rows: Catalog, groups: np.ndarray, cache: Cache, progress: Progress = silent
+) -> list[dict[str, Any]]:
+    """`evaluation.slices` of labelled answers to images of a catalog; those of one of `groups` belong together."""
+    labelled = answers.y_true >= 0
+    answers, groups = answers.select(labelled), groups[labelled]
     place = {p: i for i, p in enumerate(rows.paths)}
     index = [place[p] for p in answers.paths]
     asked = dataclasses.replace(rows, table=rows.table.take(index))
-    return slices(answers.y_pred == answers.y_true, columns_of(asked, cache, progress))
+    return slices(answers.y_pred == answers.y_true, columns_of(asked, cache, progress), groups)
 
 
 def limits(model: Classifier, answers: Predictions) -> dict[str, Any]:

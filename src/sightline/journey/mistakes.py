@@ -20,6 +20,7 @@ from sightline.records import Catalog, Predictions, Progress, Run, silent
 from sightline.store import Cache
 
 _Own = tuple[Predictions, Catalog | None, Mapping[str, Any]]
+"""Labelled answers, all labelled images and what was written down of them."""
 
 WAYS = ("confidence", "pair", "slice")
 
@@ -55,7 +56,7 @@ def mistakes(
     if catalog is not None:
         found = answers_of(subject, catalog, crops=crops, code=code, device=device, progress=progress, cache=cache)
         _count(found, subject, crops)
-        own: _Own = (found.predictions, found.rows, {})
+        own: _Own = (found.predictions, found.labelled, {})
     else:
         own = _own(Path(subject), by)
     answers, rows, kept = own
@@ -65,10 +66,15 @@ def mistakes(
         return by_pair(answers)
     if rows is None:
         raise RequestError(f"a table of predictions has no images to slice by {by}", "name the labelled CATALOG as well")
-    names = list(columns_of(rows.rows([False] * len(rows)), cache))
+    usable = rows.usable()
+    names = list(columns_of(usable.rows([False] * len(usable)), cache))
     if by not in ("slice", *names):
         raise unknown("way to list mistakes by", by, [*WAYS, *names])
-    found_slices = kept.get("slices") or by_slice(answers, rows, cache, progress)
+    found_slices = kept.get("slices")
+    if not found_slices:
+        twins = catalogs.duplicates(rows, cache=cache, progress=progress)
+        groups = folders.clusters_of(rows, catalogs.together(rows, twins), answers)
+        found_slices = by_slice(answers, usable, groups, cache, progress)
     return [row for row in found_slices if by in ("slice", row["column"])]
 
 
@@ -96,8 +102,8 @@ def _own(subject: Path, by: str) -> _Own:
     answers = read_predictions(file)
     if by == "pair":
         return answers, None, {}
-    rows = catalogs.load(subject / "catalog.csv").usable()
-    return match(answers, rows), rows, {"slices": run.data.get("slices")}
+    rows = catalogs.load(subject / "catalog.csv")
+    return match(answers, rows.usable()), rows, {"slices": run.data.get("slices")}
 
 
 def _count(found: Answered, subject: str, crops: int | None) -> None:

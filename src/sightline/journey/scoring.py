@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import csv
+import logging
 import time
+import unicodedata
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +17,7 @@ from sightline import catalog as catalogs
 from sightline import classifier, engine, evaluation, report
 from sightline.classifier import Classifier, environment
 from sightline.errors import DataError, RequestError, unknown
-from sightline.inputs import read_predictions
+from sightline.inputs import is_predictions, read_labelled
 from sightline.journey import folder as folders
 from sightline.journey import gallery, ledger, mistaken, nearest
 from sightline.journey.gather import open_photos
@@ -23,6 +25,11 @@ from sightline.journey.request import slug
 from sightline.records import Catalog, Predictions, Progress, Run, silent
 from sightline.store import Cache, digest, write_text
 from sightline.training import methods
+
+log = logging.getLogger("sightline")
+
+MOST_EXAMPLES = 20
+"""Rows of a table that are named, of each kind that does not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,7 @@ class Answered:
         scored: The split that was asked about, `all` where the catalog has no test split and none was named.
         unlabelled: How many answered images have no label, or one that the subject does not know.
         model: The classifier; None for a table of predictions.
+        misfits: Of a table, what `_misfits` says of it; None for a classifier.
     """
 
     predictions: Predictions
@@ -44,6 +52,7 @@ class Answered:
     scored: str
     unlabelled: int
     model: Classifier | None
+    misfits: Mapping[str, Any] | None
 
     @property
     def contents(self) -> list[str]:
@@ -84,20 +93,28 @@ def answers_of(
     name = str(labelled.root) if isinstance(catalog, Catalog) else str(catalog)
     if not len(rows):
         raise DataError(f"{name} has no usable {scored} images", "name another --split, or all")
-    table, model = _table_of(Path(subject)), None
+    table, model, misfits = _table_of(Path(subject)), None, None
     if table is not None:
         if crops is not None:
             raise RequestError("crops are for a classifier; a table of predictions holds its answers", "leave out --crops")
-        answers = match(read_predictions(table), rows)
+        given, labels = read_labelled(table)
+        answers, places = _matched(given, rows)
+        misfits = _misfits(given.paths, labels, places, rows, labelled)
+        _say_misfits(misfits, str(subject), name)
     else:
         model = classifier.load(subject, code=code)
         answers = model.predict(rows, crops=crops, cache=cache, device=device, progress=progress)
-    unlabelled = int((answers.y_true < 0).sum())
+    strange = answers.select(answers.y_true < 0).paths
     answers = answers.select(answers.y_true >= 0)
     if not len(answers):
         hint = f"the classes are {', '.join(answers.classes[:8])}"
         raise DataError(f"no image of {name} has a class that {subject} knows", hint)
-    return Answered(answers, rows, labelled, scored, unlabelled, model)
+    if strange:
+        label = rows.column("label")[rows.paths.index(strange[0])]
+        case = f"{strange[0]} is {label!r}" if label else f"{strange[0]} has no label"
+        images = _several(len(strange), "image")
+        log.warning("%s of %s left out, of no class that %s knows (%s)", images, name, subject, case)
+    return Answered(answers, rows, labelled, scored, len(strange), model, misfits)
 
 
 def in_order(first: str, second: str) -> tuple[str, str]:
@@ -109,8 +126,7 @@ def _is_subject(name: str) -> bool:
     """Whether something is a run, a classifier or a table of predictions."""
     path = Path(name)
     if path.suffix.lower() == ".csv" and path.is_file():
-        with open(path, encoding="utf-8-sig", errors="replace", newline="") as text:
-            return any(column.startswith("p:") for column in next(csv.reader(text), []))
+        return is_predictions(path)
     return path.suffix.lower() == ".safetensors" or (path / "run.json").is_file()
 
 
@@ -122,6 +138,18 @@ def _table_of(subject: Path) -> Path | None:
         return None
     files = [subject / "predictions" / f"{name}.csv" for name in ("test", "oof", "val")]
     return next((f for f in files if f.is_file()), None)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse to write an evaluation over something else; an earlier evaluation is replaced.
+
+    Raises:
+        RequestError: A training's run, a study or a comparison lies there.
+    """
+    others = ("study.json", "comparison.json", "classifier.safetensors")
+    kind = Run.load(folder).data.get("kind") if (folder / "run.json").is_file() else "evaluate"
+    if kind != "evaluate" or any((folder / name).is_file() for name in others):
+        raise RequestError(f"{folder} holds something else than an evaluation", "name another folder with -o")
 
 
 def evaluate(
@@ -148,17 +176,22 @@ def evaluate(
 
     Returns:
         A run whose `test` holds the scores, `scored` the split, and `in_training` how many of the images were trained on.
+
+    Raises:
+        RequestError: The folder holds something else than an evaluation; or as `answers_of`.
     """
     started = time.perf_counter()
     cache = Cache() if cache is None else cache
+    name = f"{slug(Path(subject).stem if Path(subject).is_file() else Path(subject).name)}-on-{slug(Path(catalog).stem)}"
+    folder = Path(out) if out is not None else Path("runs") / name
+    _check_folder(folder)
     found = answers_of(subject, catalog, crops=crops, code=code, device=device, progress=progress, cache=cache)
     answers, rows, model = found.predictions, found.rows, found.model
     if positive is not None and positive not in answers.classes:
         raise unknown("class", positive, answers.classes)
     positive = positive or (model.card.positive if model is not None else answers.bar and answers.bar[0])
+    by = model.card.threshold_by if model is not None else "half" if answers.bar is None else "given with the table"
     seen = in_training(model, rows, answers)
-    name = f"{slug(Path(subject).stem if Path(subject).is_file() else Path(subject).name)}-on-{slug(Path(catalog).stem)}"
-    folder = Path(out) if out is not None else Path("runs") / name
     folder.mkdir(parents=True, exist_ok=True)
     clean = answers.select(~seen) if seen.any() and not seen.all() else None
     twins = catalogs.duplicates(found.labelled, cache=cache, progress=progress)
@@ -176,6 +209,8 @@ def evaluate(
         "positive": positive,
         "in_training": int(seen.sum()),
         "not_among_classes": found.unlabelled,
+        "table": found.misfits,
+        "threshold": {"by": by},
         "data": catalogs.summarise(found.labelled, twins),
         "test": evaluation.score(answers, positive=positive, groups=groups),
         "test_without_leaks": None if clean is None else evaluation.score(clean, positive=positive, groups=groups[~seen]),
@@ -185,7 +220,7 @@ def evaluate(
     }
     learnt = nearest.training_of(subject)
     own: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
-    data |= mistaken.describe(folder, model, answers, rows, learnt, held_out=not seen.any(), **own)
+    data |= mistaken.describe(folder, model, answers, rows, learnt, groups, held_out=not seen.any(), **own)
     if model is not None:
         card = model.card
         data |= {"method": card.method, "backbone": card.backbone.name, "head": card.head, "precision": dict(card.precision)}
@@ -198,7 +233,7 @@ def evaluate(
                 folder, model, rows, answers, cache=cache, device=device, seed=0, progress=progress
             )
     write_text(folder / "predictions" / "test.csv", answers.to_csv())
-    folders.write_curves(folder, "test", answers, data["test"], "half" if model is None else model.card.threshold_by)
+    folders.write_curves(folder, "test", answers, data["test"], by)
     catalogs.save(found.labelled, folder / "catalog.csv")
     data |= {"environment": environment(engine.choose_device(device)), "seconds": time.perf_counter() - started}
     done = folders.finish(folder, data)
@@ -229,16 +264,38 @@ def match(answers: Predictions, rows: Catalog) -> Predictions:
     Raises:
         DataError: No row is found, or one is found twice.
     """
+    return _matched(answers, rows)[0]
+
+
+def _matched(answers: Predictions, rows: Catalog) -> tuple[Predictions, list[int | None]]:
+    """What `match` gives, and which row of the catalog each of the predictions is of, None where it is of none."""
     paths = rows.paths
+    places = _places(answers.paths, paths)
+    kept = [row for row, place in enumerate(places) if place is not None]
+    target = [place for place in places if place is not None]
+    if not kept:
+        raise DataError(
+            f"none of the {len(answers)} paths in the predictions is an image of the catalog",
+            f"the predictions say {answers.paths[0]!r}, the catalog {paths[0]!r}" if len(answers) and paths else None,
+        )
+    if len(set(target)) < len(target):
+        twice = paths[Counter(target).most_common(1)[0][0]]
+        raise DataError(f"{twice} has more than one row in the predictions", "keep one row per image")
+    labels = rows.labels(answers.classes)[target]
+    found = Predictions(tuple(paths[t] for t in target), answers.classes, labels, answers.probs[kept], bar=answers.bar)
+    return found, places
+
+
+def _places(names: Sequence[str], paths: Sequence[str]) -> list[int | None]:
+    """The index of the path that each name is, or that alone ends as it does; None where there is none."""
     index = {p: i for i, p in enumerate(paths)}
     ends: dict[str, list[int]] = {}
     for i, path in enumerate(paths):
         parts = PurePosixPath(path).parts
         for start in range(len(parts)):
             ends.setdefault("/".join(parts[start:]), []).append(i)
-    kept: list[int] = []
-    target: list[int] = []
-    for row, name in enumerate(answers.paths):
+    places: list[int | None] = []
+    for name in names:
         found = index.get(name)
         parts = PurePosixPath(name.replace("\\", "/")).parts
         for start in range(len(parts)):
@@ -246,21 +303,61 @@ def match(answers: Predictions, rows: Catalog) -> Predictions:
                 break
             ending = ends.get("/".join(parts[start:]), [])
             found = ending[0] if len(ending) == 1 else None
-        if found is not None:
-            kept.append(row)
-            target.append(found)
-    if not kept:
-        raise DataError(
-            f"none of the {len(answers)} paths in the predictions is an image of the catalog",
-            f"the predictions say {answers.paths[0]!r}, the catalog {paths[0]!r}" if len(answers) and paths else None,
-        )
-    found_rows = set(target)
-    if len(found_rows) < len(target):
-        twice = paths[Counter(target).most_common(1)[0][0]]
-        raise DataError(f"{twice} has more than one row in the predictions", "keep one row per image")
-    labels = rows.labels(answers.classes)[target]
-    missing = {p: "no row in the predictions" for i, p in enumerate(paths) if i not in found_rows}
-    return Predictions(tuple(paths[t] for t in target), answers.classes, labels, answers.probs[kept], missing, answers.bar)
+        places.append(found)
+    return places
+
+
+def _misfits(
+    names: Sequence[str], labels: Sequence[str], places: Sequence[int | None], rows: Catalog, labelled: Catalog
+) -> dict[str, Any]:
+    """Where a table of predictions and a labelled set do not fit together.
+
+    Args:
+        names, labels: Of the table's rows; a label is "" where it gives none.
+        places: The row of `rows` that each is of, None where it is of none.
+        rows: What was asked about.
+        labelled: The whole set; a row for an image of another split is no misfit.
+
+    Returns:
+        The counts `not_in_catalog` (rows left out), `other_label` (rows whose label the set contradicts; the set's counts) and
+        `no_row` (images without an answer); and `examples` of each.
+    """
+    paths, true = rows.paths, rows.column("label")
+    lost = [name for name, place in zip(names, places, strict=True) if place is None]
+    lost = [name for name, place in zip(lost, _places(lost, labelled.paths), strict=True) if place is None] if lost else []
+    found = [(place, label) for place, label in zip(places, labels, strict=True) if place is not None]
+    other = [
+        {"path": paths[place], "table": label, "catalog": true[place]}
+        for place, label in found
+        if label
+        and true[place] is not None
+        and unicodedata.normalize("NFC", label) != unicodedata.normalize("NFC", true[place])
+    ]
+    answered = {place for place, _ in found}
+    missing = [path for i, path in enumerate(paths) if i not in answered]
+    kinds: dict[str, list[Any]] = {"not_in_catalog": lost, "other_label": other, "no_row": missing}
+    examples = {kind: cases[:MOST_EXAMPLES] for kind, cases in kinds.items()}
+    return {**{kind: len(cases) for kind, cases in kinds.items()}, "examples": examples}
+
+
+def _say_misfits(misfits: Mapping[str, Any], table: str, name: str) -> None:
+    """A note for each kind of misfit, with an example."""
+    examples = misfits["examples"]
+    if misfits["not_in_catalog"]:
+        rows, path = _several(misfits["not_in_catalog"], "row"), examples["not_in_catalog"][0]
+        log.warning("%s of %s left out: no image of %s, or more than one, has that path (such as %s)", rows, table, name, path)
+    if misfits["other_label"]:
+        rows, case = _several(misfits["other_label"], "row"), examples["other_label"][0]
+        said = f"{case['path']} is {case['table']!r} there and {case['catalog']!r} here"
+        log.warning("%s of %s with another label than %s, whose labels count (%s)", rows, table, name, said)
+    if misfits["no_row"]:
+        images, path = _several(misfits["no_row"], "image"), examples["no_row"][0]
+        log.warning("%s of %s left out: no row of %s is of that image (such as %s)", images, name, table, path)
+
+
+def _several(n: int, what: str) -> str:
+    """A number of things, in the singular where it is one."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def in_training(model: Classifier | None, rows: Catalog, answers: Predictions) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline import __version__, demo, engine, evaluation, report
+from sightline import __version__, demo, engine, evaluation, report, studies
 from sightline import catalog as catalogs
 from sightline.classifier import environment
 from sightline.errors import RequestError
@@ -56,20 +56,22 @@ def train(
         progress, cache: As everywhere.
 
     Raises:
-        RequestError: The folder holds a run of another recipe or of other images, finished or interrupted, or there is
-            nothing to continue.
+        RequestError: The recipe is wrong, said before any image is looked at; the folder holds a run of another recipe or of
+            other images, finished or interrupted; or there is nothing to continue.
     """
     started = time.perf_counter()
-    evaluation.check_criterion(recipe.threshold)
     cache = Cache() if cache is None else cache
     device = engine.choose_device(device)
+    earlier = reuse(Path(out), write_report=False)
+    if earlier is None:
+        studies.check(recipe, len(catalog.usable().classes), cache)
     divided, twins = _divided(catalog, recipe, cache, progress)
     before = [] if continued is None else [continued.data.get("id")]
     identity = digest([recipe, divided.fingerprint(), __version__, *methods.sources(recipe), *before])
-    earlier = reuse(Path(out), write_report=False)
     if earlier is not None and earlier.data.get("id") == identity:
         return earlier
     if (Path(out) / "run.json").is_file():
+        studies.check(recipe, len(catalog.usable().classes), cache)
         what = "is damaged" if earlier is None else "was made by another recipe or from other images"
         raise RequestError(f"the run in {out} {what}", "name another folder with -o")
     usable = divided.usable()
@@ -102,7 +104,7 @@ def train(
     folders.write_curves(folder, "val", best.val, data["val"], data["threshold"]["by"])
     learnt = nearest.learnt_from(usable)
     own: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
-    data |= mistaken.describe(folder, best.classifier, best.val, usable, learnt, held_out=False, **own)
+    data |= mistaken.describe(folder, best.classifier, best.val, usable, learnt, groups, held_out=False, **own)
     data |= {"environment": environment(device), "seconds": time.perf_counter() - started}
     done = folders.finish(folder, data)
     resuming.finish(kept)
@@ -134,6 +136,7 @@ def find_rate(
     if recipe.method not in methods.FINDERS:
         known = ", ".join(methods.FINDERS)
         raise RequestError(f"the learning rate of {recipe.method} cannot be looked for", f"methods that have one: {known}")
+    studies.check(recipe, len(catalog.usable().classes), cache)
     plots.check(out)
     divided, twins = _divided(catalog, recipe, cache, progress)
     usable = divided.usable()

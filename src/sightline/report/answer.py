@@ -265,6 +265,49 @@ def _undecodable(data: Mapping[str, Any]) -> Alarm | None:
     return Alarm("caution", title, text)
 
 
+def _no_row(data: Mapping[str, Any]) -> Alarm | None:
+    """Images of the labelled set that a table of predictions does not speak of."""
+    n = at(data, "table.no_row", 0)
+    _, score = scored(data)
+    if not n or not score or score.get("accuracy") is None or not score.get("n"):
+        return None
+    them, right = "they" if n > 1 else "it", score["accuracy"] * score["n"]
+    text = (
+        f"{_first(data, 'no_row', n)}: not in the score. If {them} counted as wrong, the score would be "
+        f"{percent(right / (n + score['n']))}."
+    )
+    return Alarm("caution", f"The table has no row for {images(n, kind_of(data))}", text)
+
+
+def _first(data: Mapping[str, Any], kind: str, n: int) -> str:
+    """The first few of n paths, of which not all are known."""
+    shown = [short(path, 40) for path in at(data, f"table.examples.{kind}", [])[:5]]
+    return listing(shown) if n <= len(shown) else f"{', '.join(shown)} and {count(n - len(shown))} more"
+
+
+def _not_in_catalog(data: Mapping[str, Any]) -> Alarm | None:
+    n = at(data, "table.not_in_catalog", 0)
+    if not n:
+        return None
+    text = f"{_first(data, 'not_in_catalog', n)}: no image of the labelled set, or more than one, has such a path."
+    return Alarm("note", f"{count(n)} row{'s' if n > 1 else ''} of the table left out", text)
+
+
+def _other_label(data: Mapping[str, Any]) -> Alarm | None:
+    n = at(data, "table.other_label", 0)
+    if not n:
+        return None
+    cases = [
+        f"{short(c['path'], 40)} is “{short(c['table'], 24)}” in the table and “{short(c['catalog'], 24)}” in the set"
+        for c in at(data, "table.examples.other_label", [])[:3]
+    ]
+    text = (
+        f"The labelled set's labels count. {'; '.join(cases)}{f'; and {count(n - len(cases))} more' if n > len(cases) else ''}."
+    )
+    title = f"{count(n)} row{'s have' if n > 1 else ' has'} another label in the table than in the labelled set"
+    return Alarm("note", title, text)
+
+
 def openings(data: Mapping[str, Any]) -> Alarm | None:
     """Who has looked at the test images before, and what that does to the score."""
     looks, told = data.get("test_openings") or [], data.get("ledger") or {}
@@ -348,9 +391,12 @@ _CHECKS = (
     _no_better,
     _classes,
     _undecodable,
+    _no_row,
     openings,
     _few,
     _conflicts,
     _unknown_labels,
+    _not_in_catalog,
+    _other_label,
     _problems,
 )

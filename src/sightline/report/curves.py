@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -116,18 +117,55 @@ def _roc(answers: Predictions, score: Mapping[str, Any]) -> dict[str, Any] | Non
 
 
 def _calibration(answers: Predictions, score: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether claimed certainties come true."""
-    sure = answers.probs.max(axis=1)
-    curve = evaluation.calibration_curve(answers.y_pred == answers.y_true, sure)
-    error = evaluation.expected_calibration_error(answers.y_pred == answers.y_true, sure)
-    mean, right = float(sure.mean()), float((answers.y_pred == answers.y_true).mean())
-    way = "about as sure as it may be" if abs(mean - right) < 0.02 else "too sure of itself" if mean > right else "too modest"
+    """Whether claimed certainties come true: those of the given answers, which a threshold may have moved."""
+    y_pred = answers.y_pred
+    correct, claimed = y_pred == answers.y_true, answers.probs[np.arange(len(answers)), y_pred]
+    curve = evaluation.calibration_curve(correct, claimed)
+    error = evaluation.expected_calibration_error(correct, claimed)
+    mean, right = float(claimed.mean()), float(correct.mean())
     text = (
-        f"On average it claims {percent(mean)} and is right for {percent(right)}: it is {way}. The expected calibration error "
-        f"is {percent(error)} (15 bins of the top probability; a dot’s area is its share of the images, the number how many)."
+        f"On average it claims {percent(mean)} for its answers, and {percent(right)} of them are right: "
+        f"{_verdict(mean, right, _worth(len(answers), score))}. The expected calibration error is {percent(error)} (15 bins of "
+        f"the answer’s probability; a dot’s area is its share of the images, the number how many)."
     )
     figure = svg.calibration([(b.confidence, b.accuracy, b.n) for b in curve], f"Calibration. {text}")
     return {"title": "Calibration: do its certainties come true?", "figure": figure, "legend": None, "text": text}
+
+
+def _verdict(claimed: float, right: float, n: float) -> str:
+    """What a mean claimed probability says beside the accuracy on as many as n independent images.
+
+    The claim is compared with the ends of Clopper and Pearson's 95 % interval, each a binomial tail of 2.5 %. That is on the
+    safe side: where claims differ, the number of mistakes varies less than a binomial of their mean.
+
+    Example:
+        >>> _verdict(0.977, 61 / 64, 64), _verdict(0.98, 0.9, 200), _verdict(0.8, 0.9, 200)
+        ('no further apart than chance allows', 'it is too sure of itself', 'it is too modest')
+    """
+    images, error = max(1, round(n)), min(max(1 - claimed, 1e-12), 1 - 1e-12)
+    mistakes, k = images * (1 - right), np.arange(images + 1)
+    factorial = np.concatenate([[0.0], np.cumsum(np.log(k[1:]))])
+    ways = factorial[-1] - factorial - factorial[::-1]
+    chances = np.exp(ways + k * math.log(error) + (images - k) * math.log(1 - error))
+    most = float(chances[math.floor(mistakes + 1e-9) :].sum())  # the chance of at least as many mistakes
+    least = float(chances[: math.ceil(mistakes - 1e-9) + 1].sum())  # and of at most as many
+    if min(most, least) >= 0.025:
+        return "no further apart than chance allows"
+    return "it is too sure of itself" if claimed > right else "it is too modest"
+
+
+def _worth(n: int, score: Mapping[str, Any]) -> float:
+    """As how many independent images n count: as many as Wilson's interval of the accuracy is as wide for.
+
+    Where images belong together, the score lays its interval out as Wilson's of fewer images. His ends e solve
+    (e - accuracy)² = z² e (1 - e) / n.
+    """
+    share, ends = score.get("accuracy"), [score.get("accuracy_low"), score.get("accuracy_high")]
+    if share is None or None in ends:
+        return n
+    end = max((float(e) for e in ends if e is not None), key=lambda e: abs(e - share))
+    reach = (end - share) ** 2
+    return min(n, NormalDist().inv_cdf(0.975) ** 2 * end * (1 - end) / reach) if reach else n
 
 
 def read_history(file: Path) -> list[dict[str, float]]:

@@ -48,11 +48,23 @@ def trust(data: Data) -> list[str]:
     if told["repeats"] > 1:
         lines.append(
             f"The number is the mean over {told['repeats']} repeats with other folds "
-            f"({percent_range(min(told['by_repeat']), max(told['by_repeat']))}); tables and curves below show the first."
+            f"({percent_range(min(told['by_repeat']), max(told['by_repeat']))}). "
+            "The other scores and the curves below are of the first."
         )
     if closed:
         lines.append(f"The {images(closed, 'test')} had no part in it and {'is' if closed == 1 else 'are'} still closed.")
     return lines
+
+
+def scores_note(data: Data) -> str | None:
+    """What the table of scores mixes: the accuracy of a repeated cross-validation is over all repeats; None without repeats."""
+    told = data.get("crossvalidation")
+    if not told or told["repeats"] < 2:
+        return None
+    return (
+        f"The accuracy is the mean over all {told['repeats']} repeats; every other score is of the first repeat, "
+        f"whose accuracy is {percent(told['by_repeat'][0])}."
+    )
 
 
 def suggestion(data: Data) -> tuple[str, str] | None:

@@ -21,6 +21,7 @@ _CHECKS = {
     "against edges": "Hot cells against an edge filter",
     "weights": "Other weights, another map?",
     "noise": "The same map under faint noise?",
+    "class": "Another class, another map?",
     "completeness": "Does it add up?",
     "pointing": "Peaks on the object",
 }
@@ -47,6 +48,7 @@ def heat(data: Data) -> dict[str, Any] | None:
         **_maps(views),
         "seen": count(overall.get("n")),
         "alarms": [_alarm(a) for a in overall.get("alarms") or []],
+        "quiet": "" if overall.get("alarms") else _quiet(overall.get("highest")),
     }
 
 
@@ -104,6 +106,17 @@ def _rect(x: float, y: float, width: float, height: float, kind: str) -> Markup:
 def _edge(x1: float, y1: float, x2: float, y2: float) -> Markup:
     text = '<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="axis"/>'
     return Markup(text).format(x1, y1, x2, y2)
+
+
+def _quiet(highest: Data | None) -> str:
+    """What is known of borders and corners where no alarm goes off: that nothing was shown, and what comes nearest."""
+    if highest is None:
+        return "Borders and corners were not tested: there are too few images of each class."
+    return (
+        f"That a class keeps its heat to one border or corner is not shown; highest: {highest.get('region')}, "
+        f"{percent(highest.get('share'), 0)} of the heat on {percent(highest.get('area'), 0)} of the area "
+        f"(class {short(highest.get('class'), 40)}, {count(highest.get('n'))} images)."
+    )
 
 
 def _alarm(alarm: Data) -> dict[str, Any]:

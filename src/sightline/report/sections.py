@@ -7,7 +7,7 @@ from typing import Any
 
 from sightline import evaluation
 from sightline.records import Run
-from sightline.report import svg
+from sightline.report import folds, svg
 from sightline.report.answer import scored
 from sightline.report.pictures import Album
 from sightline.report.words import at, count, decimal, decimal_range, duration, images, percent, percent_range, short, sure
@@ -107,19 +107,21 @@ def _span(name: str, side: Data) -> str:
 
 
 def _class_rows(per_class: Data) -> dict[str, Any]:
-    """Classes by splits with a bar for each, the largest and smallest where there are many."""
-    rows = [{"name": name, **{s: at(sizes, s, 0) for s in ("train", "val", "test")}} for name, sizes in per_class.items()]
-    for row in rows:
-        row["total"] = row["train"] + row["val"] + row["test"]
-    most = max((row["total"] for row in rows), default=1)
+    """Classes with a bar for each, by splits where there are any (`split`), the largest and smallest where there are many."""
+    parts = ("train", "val", "test")
+    counts = {name: {s: at(sizes, s, 0) for s in (*parts, "unsplit")} for name, sizes in per_class.items()}
+    rows: list[dict[str, Any]] = [{"name": name, **sizes, "total": sum(sizes.values())} for name, sizes in counts.items()]
+    split, most = any(row[s] for row in rows for s in parts), max((row["total"] for row in rows), default=0)
+    if not most:
+        return {"shown": [], "rest": [], "left_out": 0, "split": False}
     if len(rows) > MOST_CLASSES:
         ordered = sorted(rows, key=lambda row: -row["total"])
         shown, rest = [*ordered[:15], *ordered[-10:]], ordered[15:-10]
     else:
         shown, rest = rows, []
     for row in shown:
-        row["bar"] = svg.stacked([row["train"], row["val"], row["test"]], most)
-    return {"shown": shown, "rest": rest[:1000], "left_out": len(rest)}
+        row["bar"] = svg.stacked([row[s] for s in parts] if split else [row["total"]], most)
+    return {"shown": shown, "rest": rest[:1000], "left_out": len(rest), "split": split}
 
 
 def _size_histogram(data: Data) -> Any:
@@ -225,7 +227,7 @@ _FIRST = frozenset({"accuracy", "balanced_accuracy", "top_5", "macro_f1", "roc_a
 
 
 def scores(data: Data) -> dict[str, Any] | None:
-    """All numbers of all scored splits side by side: `rows` that are shown, and `more` that are folded."""
+    """All numbers of all scored splits side by side: `rows` that are shown, `more` that are folded, a `note` below."""
     names = (("val", "validation"), ("test", "test"), ("test_without_leaks", "test without leaked images"))
     columns = [(name, data[key]) for key, name in names if data.get(key)]
     if not columns:
@@ -241,7 +243,8 @@ def scores(data: Data) -> dict[str, Any] | None:
         if any(c["value"] != "n/a" or c["why"] for c in cells):
             rows.append({"name": name, "meaning": meaning, "cells": cells, "first": key in _FIRST})
     head = [f"{name} ({count(s.get('n'))})" for name, s in columns]
-    return {"columns": head, "rows": [r for r in rows if r["first"]], "more": [r for r in rows if not r["first"]]}
+    first, more = [r for r in rows if r["first"]], [r for r in rows if not r["first"]]
+    return {"columns": head, "rows": first, "more": more, "note": folds.scores_note(data)}
 
 
 def _cell(score: Data, key: str) -> dict[str, str | None]:
