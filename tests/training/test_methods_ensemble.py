@@ -179,6 +179,21 @@ def test_seeds_of_one_recipe_are_members(work: Work) -> None:
     assert best.note is not None and best.note.startswith("alone its members have")
 
 
+def test_runs_of_a_table_beside_the_photographs_are_members(work: Work, tmp_path: Path) -> None:
+    photos = write_few_digits(tmp_path / "digits", 10)
+    found = catalogs.scan(photos)
+    catalogs.save(catalogs.split(found, clusters=catalogs.duplicates(found, work.cache)), tmp_path / "table.csv")
+    table = catalogs.load(tmp_path / "table.csv")
+    assert table.paths[0].startswith("digits/")
+    names = []
+    for head in ("ridge", "centroid"):
+        names.append(str(tmp_path / "runs" / head))
+        journey.train(table, Recipe(backbone="pixels", head=head), Path(names[-1]), cache=work.cache)
+    beside = Work(table, np.arange(len(table)), table.classes, work.cache)
+    best = fitted(beside, names)
+    assert best.estimate == "held-out images of every member" and len(best.val) == len(beside.split("train", "val"))
+
+
 def test_a_file_without_its_run_is_asked_and_that_is_said(work: Work, runs: list[str], tmp_path: Path) -> None:
     alone = tmp_path / "moved.safetensors"
     alone.write_bytes((Path(runs[0]) / "classifier.safetensors").read_bytes())

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from sightline import catalog as catalogs
 from sightline import classifier, engine, evaluation, heads
 from sightline.errors import DataError, RequestError, SightlineError
 from sightline.records import Recipe
 from sightline.store import Cache
-from sightline.training import finetune, methods, stack, start
+from sightline.training import checkpoint, finetune, methods, stack, start
 from sightline.training.plan import Plan
 from sightline.training.work import Work
 from tests.conftest import write_few_digits
@@ -203,6 +204,48 @@ def test_an_interrupted_fine_tuning_goes_on_to_the_same_bits(work: Work, tmp_pat
     assert [r["val_loss"] for r in resumed.history] == [r["val_loss"] for r in whole.history]
     assert resumed.classifier.card.backbone.weights_hash == whole.classifier.card.backbone.weights_hash
     assert resumed.detail["gain"] == whole.detail["gain"]
+
+
+# ------------------------------------------------------------------------------------------------------------ continued
+
+
+@pytest.fixture(scope="module")
+def inverted(work: Work, tmp_path_factory: pytest.TempPathFactory) -> Work:
+    """The same digits, white on black turned to black on white: features of another mean and length."""
+    folder = tmp_path_factory.mktemp("inverted")
+    for file in write_few_digits(folder / "digits", 12).rglob("*.png"):
+        with Image.open(file) as image:
+            turned = ImageOps.invert(image.convert("L"))
+        turned.save(file)
+    found = catalogs.scan(folder / "digits")
+    divided = catalogs.split(found, clusters=catalogs.duplicates(found, work.cache))
+    return Work(divided, np.arange(len(divided)), divided.classes, work.cache)
+
+
+def continued(first: Work, second: Work, method: str, place: Path, **settings: object) -> methods.Candidate:  # type: ignore[name-defined]
+    """What a method trains on one set, and then goes on with on another."""
+    fitted(dataclasses.replace(first, checkpoint=place / "first"), method, **settings)
+    checkpoint.hand_on(place / "first", place / "second")
+    return fitted(dataclasses.replace(second, checkpoint=place / "second"), method, **settings)
+
+
+@pytest.mark.parametrize("head", [[], [[24, 0.2]]])
+def test_what_goes_on_with_other_images_is_delivered_as_it_was_trained(
+    work: Work, inverted: Work, head: list[list[float]], tmp_path: Path
+) -> None:
+    own = {"epochs": 2, "keep": "last", "augment": "none", "label_smoothing": 0.0, "head": head}
+    best = continued(work, inverted, "frozen", tmp_path, **own)
+    val, temperature = best.val, best.classifier.card.temperature
+    logits = heads.log_probs(val.probs) * temperature
+    assert heads.log_loss(logits, val.y_true) == pytest.approx(best.history[-1]["val_loss"], rel=1e-3)
+
+
+def test_a_continued_run_that_is_given_up_for_the_head_alone_says_so(work: Work, inverted: Work, tmp_path: Path) -> None:
+    best = continued(work, inverted, "finetune", tmp_path, epochs=1, learning_rate=1e-9, augment="none")
+    assert best.detail["gain"]["kept"] == "head alone"
+    assert "nothing of the run that was continued is in this classifier" in (best.note or "")
+    before = fitted(work, "finetune", epochs=1, learning_rate=1e-9, augment="none")
+    assert "continued" not in (before.note or "")
 
 
 # ------------------------------------------------------------------------------------------------------------ warmstart

@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sightline import evaluation
 from sightline.errors import RequestError, SightlineError
 from sightline.records import Progress, silent
 from sightline.store import stream
 from sightline.training import augment, hardware, loop
-from sightline.training.feed import Feed, Pixels, balanced_rows
+from sightline.training.feed import Feed, Pixels, balanced_rows, evaluate
 from sightline.training.gradients import MEASURED, Layers, measured
-from sightline.training.history import best_of, rank
+from sightline.training.history import as_rows, best_of, rank
 from sightline.training.loop import Epoch, Trained
 from sightline.training.pace import Pace
 from sightline.training.plan import Plan
@@ -172,6 +173,30 @@ def test_the_best_epoch_by_every_metric() -> None:
     assert best_of([line(1, math.nan, math.nan), line(2, math.nan, math.nan)], "val_loss") == 2
     assert best_of([], "val_loss") == 0
     assert rank(line(1, 0.5, 0.8), "val_accuracy") == (0.8, -0.5)
+
+
+@pytest.mark.parametrize("keep", ["val_balanced_accuracy", "val_roc_auc", "val_ece", "val_eer"])
+def test_an_epoch_is_kept_by_any_metric(keep: str) -> None:
+    name = keep.removeprefix("val_")
+    network, val = small(), bars(32, 1)
+    noise = Pixels(bars(64).images, np.random.default_rng(0).integers(0, 2, 64))
+    trained = run(network, noise, val, epochs=60, patience=3, keep=keep, learning_rate=0.1)
+    watched = [line.val_watched for line in trained.history]
+    best = (max if evaluation.METRICS[name].higher else min)(watched)
+    assert watched[trained.best_epoch - 1] == best and len(set(watched)) > 1
+    logits = evaluate(network, val, MEAN, STD, torch.device("cpu"))
+    assert evaluation.metric_of(name, val.y, torch.softmax(logits.double(), 1).numpy()) == pytest.approx(best)
+    way = "highest" if evaluation.METRICS[name].higher else "lowest"
+    assert any(name.replace("_", " ") in note and way in note for note in trained.notes)
+    assert [row[keep] for row in as_rows(trained.history, keep)] == watched
+
+
+def test_what_cannot_be_watched_is_refused() -> None:
+    with pytest.raises(RequestError, match="val_f1"):
+        Plan(epochs=1, keep="val_f1")
+    three = Pixels(bars(30).images, np.arange(30) % 3)
+    with pytest.raises(RequestError, match="defined for two classes"):
+        run(small(), three, epochs=1, keep="val_eer")
 
 
 @pytest.mark.parametrize("keep", ["val_accuracy", "train_loss"])

@@ -19,7 +19,7 @@ from sightline.evaluation.paired import SIGNIFICANT, alike, expanded_tail, holm,
 from sightline.evaluation.ranking import average_precision
 from sightline.evaluation.resampling import accuracy_interval
 from sightline.evaluation.sample import rarer_class
-from sightline.evaluation.scores import inversion, score
+from sightline.evaluation.scores import inversion, metric_of, score
 from sightline.evaluation.thresholds import CRITERIA, HALF, check_criterion, costs, threshold
 from sightline.evaluation.tradeoffs import (
     ThresholdCurve,
@@ -60,6 +60,7 @@ __all__ = [
     "inversion",
     "macro_auc_interval",
     "mcnemar",
+    "metric_of",
     "mistakes",
     "paired_bootstrap",
     "precision_recall_curve",

@@ -9,10 +9,31 @@ from typing import Any
 import numpy as np
 
 from sightline.errors import RequestError
-from sightline.evaluation.metrics import TOP, worded
+from sightline.evaluation.metrics import METRICS, TOP, worded
+from sightline.evaluation.ranking import rankings
 from sightline.evaluation.resampling import Estimate, estimates
 from sightline.evaluation.sample import Sample, sampled
+from sightline.evaluation.tallies import tally
 from sightline.records import Predictions
+
+
+def metric_of(name: str, y: np.ndarray, probs: np.ndarray) -> float:
+    """One metric of `METRICS` alone, without its interval; NaN where it is undefined.
+
+    Args:
+        name: Its name.
+        y: int (n,), class indices.
+        probs: float (n, k), probabilities. For two classes curves rank by those of the second.
+
+    Example:
+        >>> metric_of("balanced_accuracy", np.array([0, 0, 0, 1]), np.array([[0.9, 0.1]] * 4))
+        0.5
+    """
+    k = probs.shape[1]
+    classes = tuple(f"{i:06d}" for i in range(k))
+    sample = sampled(Predictions(tuple(map(str, range(len(y)))), classes, y.astype(np.int64), probs), positive=classes[-1])
+    ranked = rankings(sample) if name in ("roc_auc", "pr_auc", "eer") else []
+    return float(METRICS[name].value(tally(sample, TOP, ranked), sample)[0])
 
 
 def score(

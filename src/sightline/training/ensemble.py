@@ -17,7 +17,7 @@ from sightline.classifier import Classifier, versions
 from sightline.errors import DataError, RequestError, SightlineError
 from sightline.inputs import read_predictions
 from sightline.plain import from_plain
-from sightline.records import Backbone, Card, Head, Predictions, Recipe
+from sightline.records import Backbone, Card, Head, Predictions, Recipe, Run
 from sightline.store import stream
 from sightline.training.work import Candidate, Work
 
@@ -272,9 +272,11 @@ def _written_down(folder: Path) -> tuple[Predictions, dict[str, str]] | None:
     if not (folder / "run.json").is_file() or not file.is_file():
         return None
     try:
-        table = catalogs.load(folder / "catalog.csv")
-        answers = read_predictions(file)
+        run, answers = Run.load(folder), read_predictions(file)
     except SightlineError:
+        return None
+    table = catalogs.load_beside(folder / "catalog.csv", run.data.get("root"), answers.paths)
+    if table is None:
         return None
     kept = set(answers.paths)
     return answers, {c: p for c, p in zip(table.column("content"), table.paths, strict=True) if p in kept}

@@ -131,12 +131,12 @@ def train(work: Work, recipe: Recipe, start: Start, settings: FinetuneSettings) 
     trained = _learn(work, stack, material, start, settings, recipe, left - (BEHIND_S if notes else 0.0))
     head = stacks.head_of(stack, (), classes, stacks.mean_features(stack, material.train_images, start.backbone))
     tuned = _tuned(stack, start)
-    fields = _fields(alone, trained, (*start.notes, *notes, *trained.notes))
+    fields = _fields(alone, trained, settings.plan.keep, (*start.notes, *notes, *trained.notes))
     label = f"{start.backbone.name} fine-tuned{'' if settings.unfreeze == 'all' else f' ({settings.unfreeze})'}"
     done = finish(work, Result(recipe, tuned, head, label, settings.crops, fields), material, started)
     label = f"{start.backbone.name} + logistic (fine-tuning did not help)"
     before = Result(recipe, start, alone.head, label, settings.crops, fields)
-    return _compared(done, finish(work, before, material, started))
+    return _compared(done, finish(work, before, material, started), _goes_on(work))
 
 
 def _opened(work: Work, material: Material, start: Start, settings: FinetuneSettings, seed: int, alone: _Alone) -> Stack:
@@ -248,11 +248,11 @@ def _tuned(stack: Stack, start: Start) -> Start:
     return dataclasses.replace(start, backbone=backbone, tensors=tensors)
 
 
-def _fields(alone: _Alone, trained: Trained, notes: tuple[str, ...]) -> dict[str, Any]:
+def _fields(alone: _Alone, trained: Trained, keep: str, notes: tuple[str, ...]) -> dict[str, Any]:
     """What the candidate tells of its training: one history, in which `phase` marks the switch."""
     from sightline.training import loop
 
-    epochs = [{**dataclasses.asdict(epoch), "phase": NETWORK_PHASE} for epoch in trained.history]
+    epochs = [{**row, "phase": NETWORK_PHASE} for row in loop.as_rows(trained.history, keep)]
     first = {**dict.fromkeys(epochs[0], math.nan), **alone.row, "epoch": 0, "phase": HEAD_PHASE}
     return {
         "note": "; ".join(notes) or None,
@@ -264,8 +264,20 @@ def _fields(alone: _Alone, trained: Trained, notes: tuple[str, ...]) -> dict[str
     }
 
 
-def _compared(tuned: Candidate, alone: Candidate) -> Candidate:
-    """The better of the two on the same validation images, with what fine-tuning gained and whether that could be chance."""
+def _goes_on(work: Work) -> bool:
+    """Whether the network learns on from the end of an earlier run."""
+    from sightline.training import checkpoint
+
+    return work.checkpoint is not None and (work.checkpoint / checkpoint.BEFORE).is_file()
+
+
+def _compared(tuned: Candidate, alone: Candidate, goes_on: bool) -> Candidate:
+    """The better of the two on the same validation images, with what fine-tuning gained and whether that could be chance.
+
+    Args:
+        tuned, alone: The two.
+        goes_on: Whether `tuned` learnt on from an earlier run, of which `alone` has nothing.
+    """
     right = [c.val.y_pred == c.val.y_true for c in (tuned, alone)]
     p = evaluation.mcnemar(*right)
     images, gain = len(right[0]), int(right[0].sum()) - int(right[1].sum())
@@ -285,6 +297,7 @@ def _compared(tuned: Candidate, alone: Candidate) -> Candidate:
     )
     if not better:
         told += "; fine-tuning did not help, so the head alone is kept"
+        told += "; nothing of the run that was continued is in this classifier" if goes_on else ""
     elif p > 0.05:
         told += "; that may be chance"
     chosen = tuned if better else alone

@@ -73,7 +73,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
             seconds=time.perf_counter() - started,
             undecodable=lost,
             note="; ".join(fitted.notes) or None,
-            history=[dataclasses.asdict(epoch) for epoch in fitted.history],
+            history=loop.as_rows(fitted.history, settings.plan.keep),
             gradients=[dataclasses.asdict(row) for row in fitted.gradients],
             overfitting=loop.overfitting(fitted.history),
             steps=fitted.steps,
@@ -105,6 +105,9 @@ def _settled(work: Work, recipe: Recipe) -> tuple[ScratchSettings, Preprocess]:
 
     settings = from_plain(scratch.ScratchSettings, {"network": recipe.backbone, **recipe.settings}, "settings of scratch")
     preprocess = adapted(work, scratch.preprocess(recipe.image_size or own_image_size(work, settings.network)))
+    if work.device == "cpu":
+        batch = min(settings.plan.batch_size, len(work.split("train")))
+        scratch.check_memory(settings.network, preprocess.size[0], batch, len(work.classes))
     return settings, preprocess if recipe.fit is None else dataclasses.replace(preprocess, fit=recipe.fit)
 
 
@@ -183,7 +186,12 @@ def room(shape: tuple[int, ...], folder: Path) -> np.ndarray:
     Args:
         shape: Of the array.
         folder: On whose disk the file would be.
+
+    Raises:
+        DataError: It fits nowhere.
     """
+    from sightline.training import hardware
+
     size_bytes = math.prod(shape)
     if size_bytes < LARGE_BYTES:
         return np.empty(shape, dtype=np.uint8)
@@ -194,5 +202,9 @@ def room(shape: tuple[int, ...], folder: Path) -> np.ndarray:
                 os.posix_fallocate(file.fileno(), 0, size_bytes)  # a full disk shows now, and not as a crash later
             return np.memmap(file, dtype=np.uint8, mode="r+" if hasattr(os, "posix_fallocate") else "w+", shape=shape)
     except OSError as error:
+        memory = hardware.memory_bytes()
+        if memory is not None and size_bytes > memory:
+            found = f"{size_bytes / 1e9:,.0f} GB of decoded images fit neither into {folder} ({error.strerror}) nor into memory"
+            raise DataError(found, "take a smaller image_size or fewer images, or make room there") from error
         log.warning("decoded images cannot be laid out in %s (%s); they go to memory", folder, error.strerror)
         return np.empty(shape, dtype=np.uint8)

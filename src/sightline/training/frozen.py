@@ -93,7 +93,7 @@ def train(work: Work, recipe: Recipe, start: Start, settings: FrozenSettings) ->
     head = stacks.head_of(stack, settings.head, classes, material.train_features.mean(axis=0))
     fields = {
         "note": "; ".join((*start.notes, *trained.notes)) or None,
-        "history": [dataclasses.asdict(epoch) for epoch in trained.history],
+        "history": loop.as_rows(trained.history, settings.plan.keep),
         "gradients": [dataclasses.asdict(row) for row in trained.gradients],
         "overfitting": loop.overfitting(trained.history),
         "steps": trained.steps,

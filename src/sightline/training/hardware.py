@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -37,6 +38,14 @@ def fits(size_bytes: int, device: torch.device) -> bool:
     if device.type == "mps":
         return size_bytes <= SHARE * (torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     return True
+
+
+def memory_bytes() -> int | None:
+    """The machine's memory; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def forward_of(network: nn.Module, device: torch.device, steps: int) -> Callable[..., Any]:

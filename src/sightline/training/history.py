@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from sightline.evaluation import METRICS
+from sightline.training.plan import WATCHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,7 @@ class Epoch:
         val_loss, val_accuracy: After the epoch, on unchanged images, in float32; NaN without validation images.
         learning_rate: Of the epoch's last step.
         seconds: Since training began.
+        val_watched: Of the metric that the plan keeps an epoch by, where it is none of these; else NaN.
     """
 
     epoch: int
@@ -27,6 +32,7 @@ class Epoch:
     val_accuracy: float
     learning_rate: float
     seconds: float
+    val_watched: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +80,24 @@ class Trained:
 
 def rank(line: Epoch, keep: str) -> tuple[float, float]:
     """How good an epoch is by what a plan keeps; higher is better. Without validation images the last is the best."""
-    if keep == "last" or math.isnan(getattr(line, keep)):
+    value = float(line.epoch) if keep == "last" else getattr(line, keep if keep in WATCHED else "val_watched")
+    if keep == "last" or math.isnan(value):
         return float(line.epoch), 0.0
     part, _, metric = keep.partition("_")
     loss, accuracy = getattr(line, f"{part}_loss"), getattr(line, f"{part}_accuracy")
-    return (-loss, accuracy) if metric == "loss" else (accuracy, -loss)
+    if metric == "loss":
+        return -loss, accuracy
+    return value if metric == "accuracy" or METRICS[metric].higher else -value, -loss
+
+
+def as_rows(history: Sequence[Epoch], keep: str) -> list[dict[str, float]]:
+    """The history as a table; what else is watched bears its own name there."""
+    told = [dataclasses.asdict(line) for line in history]
+    for row in told:
+        watched = row.pop("val_watched")
+        if keep not in (*WATCHED, "last"):
+            row[keep] = watched
+    return told
 
 
 def best_of(history: Sequence[Epoch], keep: str) -> int:

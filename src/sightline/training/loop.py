@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sightline import store
 from sightline.errors import DataError, RequestError, SightlineError
+from sightline.evaluation import METRICS, metric_of
 from sightline.heads.problem import Watch
 from sightline.networks.together import synchronised
 from sightline.records import Progress, silent
@@ -24,10 +25,10 @@ from sightline.training.checkpoint import Keeper
 from sightline.training.feed import Feed, Pixels, batches, evaluate
 from sightline.training.gradients import measured
 from sightline.training.hardware import forward_of, half_precision, isolated
-from sightline.training.history import Epoch, GradientNorm, Trained, best_of, overfitting, rank
+from sightline.training.history import Epoch, GradientNorm, Trained, as_rows, best_of, overfitting, rank
 from sightline.training.losses import Labels, Loss, balanced_weights, mixed
 from sightline.training.pace import Pace
-from sightline.training.plan import Plan
+from sightline.training.plan import WATCHED, Plan
 from sightline.training.ranks import Ranks
 from sightline.training.state import State, weights_of
 
@@ -38,6 +39,7 @@ __all__ = [
     "Pixels",
     "Plan",
     "Trained",
+    "as_rows",
     "balanced_weights",
     "batches",
     "evaluate",
@@ -45,6 +47,10 @@ __all__ = [
     "overfitting",
     "train",
 ]
+
+
+FAR_OFF = 5.0
+"""A validation loss so many times that of guessing comes of a training that diverged, not of one that learnt by heart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +167,7 @@ def train(
 
     network.load_state_dict(state.best)
     network.eval()
-    return _trained(state, ending, half, seconds)
+    return _trained(state, ending, half, seconds, _far_off(state, plan, train))
 
 
 # ------------------------------------------------------------------------------------------------------------- one step
@@ -231,10 +237,10 @@ def _by_parts(
 # ------------------------------------------------------------------------------------------------------------- one epoch
 
 
-def _score(network: nn.Module, feed: Feed, val: Pixels, loss: Loss, team: Ranks) -> tuple[float, float]:
-    """Loss and accuracy on the validation images, which the processes share out; NaN without any."""
+def _score(network: nn.Module, feed: Feed, val: Pixels, loss: Loss, keep: str, team: Ranks) -> tuple[float, float, float]:
+    """Loss, accuracy and what else is watched on the validation images, which the processes share out; NaN without any."""
     if not len(val):
-        return math.nan, math.nan
+        return math.nan, math.nan, math.nan
     rows = team.share(len(val)) if len(val) >= team.count else slice(None)
     logits = evaluate(network, Pixels(val.images[rows], val.y[rows]), feed.mean, feed.std, feed.device)
     if len(logits) < len(val):
@@ -242,7 +248,10 @@ def _score(network: nn.Module, feed: Feed, val: Pixels, loss: Loss, team: Ranks)
         whole[rows] = logits
         logits = team.add_up(whole)
     y, plain = torch.from_numpy(val.y), Loss(None if loss.weight is None else loss.weight.cpu())
-    return float(plain(logits, Labels(y))), float((logits.argmax(dim=1) == y).double().mean())
+    watched = math.nan
+    if keep not in (*WATCHED, "last") and bool(torch.isfinite(logits).all()):
+        watched = metric_of(keep.removeprefix("val_"), val.y, torch.softmax(logits.double(), dim=1).numpy())
+    return float(plain(logits, Labels(y))), float((logits.argmax(dim=1) == y).double().mean()), watched
 
 
 def _close_epoch(
@@ -254,8 +263,8 @@ def _close_epoch(
         own = weights_of(state.network)
         state.network.load_state_dict(state.average)
     train_loss, train_accuracy = float(state.total) / len(feed.data), float(state.right) / len(feed.data)
-    val_loss, val_accuracy = _score(state.network, feed, val, loss, team)
-    line = Epoch(state.epoch + 1, train_loss, train_accuracy, val_loss, val_accuracy, rate, seconds)
+    val_loss, val_accuracy, watched = _score(state.network, feed, val, loss, plan.keep, team)
+    line = Epoch(state.epoch + 1, train_loss, train_accuracy, val_loss, val_accuracy, rate, seconds, watched)
     good = math.isfinite(train_loss) and state.finite() and (not len(val) or math.isfinite(val_loss))
     if good:
         earlier = {past.epoch: past for past in state.history}.get(state.best_epoch)
@@ -304,6 +313,9 @@ def _checked(train: Pixels, plan: Plan) -> int:
         raise DataError(f"a network cannot be trained on {len(train)} image(s)", "give at least two, of different classes")
     if plan.epochs is None:
         raise RequestError("the plan names no number of epochs", "set epochs, such as epochs = 12")
+    metric = METRICS.get(plan.keep.removeprefix("val_"))
+    if metric is not None and metric.two_only and int(train.y.max()) > 1:
+        raise RequestError(f"keep cannot be {plan.keep!r} here: it is defined for two classes", "keep = 'val_roc_auc', say")
     return plan.epochs
 
 
@@ -367,8 +379,9 @@ def _ending(state: State, plan: Plan, course: Sequence[int], seconds: float, bud
     best = max(best_of(state.history[state.compared_from :], watched), state.first_epoch)
     since = max(best, state.first_epoch + course.index(course[-1]))
     if plan.patience and state.epoch - since >= plan.patience:
-        told = f"the {'validation' if watched.startswith('val') else 'training'} {watched.partition('_')[2]}"
-        way = "lowest" if watched.endswith("loss") else "highest"
+        metric = watched.partition("_")[2]
+        told = f"the {'validation' if watched.startswith('val') else 'training'} {metric.replace('_', ' ')}"
+        way = "lowest" if metric == "loss" or not METRICS[metric].higher else "highest"
         return Ending(f"stopped after epoch {state.epoch}: {told} was {way} in epoch {best}")
     used = seconds - state.first_seconds
     if used * sizes.share_done(course, done + 1) / sizes.share_done(course, done) > budget_s:
@@ -376,10 +389,20 @@ def _ending(state: State, plan: Plan, course: Sequence[int], seconds: float, bud
     return None
 
 
-def _trained(state: State, ending: Ending, half: bool, seconds: float) -> Trained:
+def _far_off(state: State, plan: Plan, train: Pixels) -> str | None:
+    """What to say of kept weights whose validation loss is far above that of guessing; None where it is not."""
+    kept = next(line for line in state.history if line.epoch == state.best_epoch)
+    guessing = math.log(max(2, int(train.y.max()) + 1))
+    if not kept.val_loss > FAR_OFF * guessing:
+        return None
+    told = f"epoch {kept.epoch}, which is kept, has a validation loss of {kept.val_loss:.3g}, and guessing {guessing:.3g}"
+    return f"training diverged: {told}; take a smaller learning rate than {plan.peak:g}, such as {plan.peak / 10:g}"
+
+
+def _trained(state: State, ending: Ending, half: bool, seconds: float, far_off: str | None) -> Trained:
     """What there is to tell."""
     precision: Literal["bf16", "f32"] = "bf16" if half else "f32"
-    notes = (*state.notes, *([] if ending.note is None else [ending.note]))
+    notes = (*state.notes, *(note for note in (ending.note, far_off) if note is not None))
     return Trained(
         tuple(state.history), state.best_epoch, state.step, seconds, precision, ending.cut, notes, state.gradient_norms()
     )

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sightline.errors import RequestError, unknown
+from sightline.evaluation import METRICS
 from sightline.training.optimisers import OPTIMISERS
 from sightline.training.schedules import SCHEDULES
 
-Metric = Literal["val_loss", "val_accuracy", "train_loss", "train_accuracy"]
+WATCHED = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
+"""What is known of every epoch."""
+KEPT = (*WATCHED, *(f"val_{name}" for name in METRICS if name != "accuracy"), "last")
+"""By what an epoch can be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +42,9 @@ class Plan:
             place; 0 takes no average.
         patience: Epochs without a better value of what `keep` names (the validation loss for `last`) after which training
             stops, 0 to 10,000; 0 never stops early.
-        keep: Which epoch's weights are the result: the one with the best validation loss (the best of many accuracies on
-            a few images is mostly luck), or the best of another metric (between equals the loss decides), or the last.
+        keep: Which epoch's weights are the result, a name of `KEPT`: the one with the best validation loss (the best of many
+            accuracies on a few images is mostly luck), or the best of another metric such as `val_balanced_accuracy` (between
+            equals the loss decides), or the last.
 
     Raises:
         RequestError: A value lies outside its range, a name is not known, or a setting would have no effect.
@@ -60,10 +65,10 @@ class Plan:
     clip_norm: float = 1.0
     average: float = 0.0
     patience: int = 0
-    keep: Metric | Literal["last"] = "val_loss"
+    keep: str = "val_loss"
 
     def __post_init__(self) -> None:
-        for kind, known in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):
+        for kind, known in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES), ("keep", KEPT)):
             if getattr(self, kind) not in known:
                 raise unknown(kind, getattr(self, kind), known)
         for name, (low, high) in RANGES.items():

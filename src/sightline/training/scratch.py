@@ -19,6 +19,7 @@ from sightline import networks
 from sightline.errors import DataError, RequestError
 from sightline.heads.problem import Watch
 from sightline.networks import names, user
+from sightline.networks.anatomy import anatomy
 from sightline.networks.classics import CLASSICS
 from sightline.networks.search import channels_of
 from sightline.networks.surface import Network, grey, two_columns
@@ -27,7 +28,7 @@ from sightline.pixels import check_crops
 from sightline.plain import BESIDE
 from sightline.records import Head, Preprocess, Progress, silent
 from sightline.store import stream
-from sightline.training import augment, finder, sizes
+from sightline.training import augment, finder, hardware, sizes
 from sightline.training.finder import Rates
 from sightline.training.loop import Epoch, GradientNorm, Pixels, Plan, train
 
@@ -44,6 +45,8 @@ EFFORT_PIXELS = 80_000 * 64 * 64
 FEWEST_EPOCHS, ENOUGH_EPOCHS, MOST_EPOCHS = 8, 50, 120
 LEAST_SHARE = 0.25
 """Of the side: what progressive resizing may begin with."""
+_DEEP_BYTES = 4_000
+"""More than networks keep of a pixel of its input: what is small by this needs no look at the network."""
 SMALL_SET = 500
 """Smaller sets get more than enough epochs: an epoch of few steps teaches little, and costs little."""
 
@@ -353,6 +356,28 @@ def check_sides(settings: ScratchSettings, image_size: int, classes: int) -> Non
     built, channels = called(settings.network, image_size), _channels(settings.network)
     made = networks.untrained(built, image_size=image_size, classes=classes, channels=channels, meta=True)
     _sides(settings, _Trainee(made.net, 0.0), settings.plan, made)
+
+
+def check_memory(network: str, image_size: int, batch: int, classes: int) -> None:
+    """Refuse what this machine's memory cannot hold, before any image is looked at: the system would end the process.
+
+    Counted are half of all layers' outputs for one batch, which learning keeps at least, and weights, gradients and what the
+    optimiser remembers.
+
+    Raises:
+        RequestError: So it is.
+    """
+    memory = hardware.memory_bytes()
+    if memory is None or batch * image_size**2 * _DEEP_BYTES < memory:
+        return
+    made = networks.untrained(called(network, image_size), image_size=image_size, classes=classes, meta=True)
+    found = anatomy(made.net, made.size, made.channels)
+    needed = batch * found.activation_bytes // 2 + 16 * found.parameters
+    if needed > memory:
+        what = f"to learn from {batch} images of {image_size}×{image_size} px at once {network} needs {needed / 1e9:,.0f} GB"
+        raise RequestError(
+            f"{what} of memory, and here are {memory / 1e9:,.0f} GB", "take a smaller image_size, batch_size, or network"
+        )
 
 
 def _sides(settings: ScratchSettings, learns: nn.Module, plan: Plan, made: Untrained) -> tuple[int, ...] | None:

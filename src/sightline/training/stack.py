@@ -36,7 +36,8 @@ class Stack(nn.Module):
     Args:
         base: Images → features.
         head: Scaled features → logits.
-        scale: What brings the features of the training images to mean 0 and squared length d, about 1 each.
+        scale: What brings the features of the training images to mean 0 and squared length d, about 1 each. Weights that are
+            loaded later bring their own.
 
     Attributes:
         quick: Images → features, faster than the base and to the same effect, where the base learns nothing.
@@ -47,7 +48,7 @@ class Stack(nn.Module):
 
     def __init__(self, base: Network, head: nn.Sequential, scale: Scale) -> None:
         super().__init__()
-        self.base, self.head, self.scale = base, head, scale
+        self.base, self.head = base, head
         self.register_buffer("mean", torch.from_numpy(scale.mean.astype(np.float32)))
         self.register_buffer("factor", torch.tensor(self.unit / scale.length, dtype=torch.float32))
         self.quick: Callable[[Tensor], Tensor] | None = None
@@ -56,6 +57,11 @@ class Stack(nn.Module):
     def unit(self) -> float:
         """The root of the number of features."""
         return float(max(self.base.features, 1) ** 0.5)
+
+    @property
+    def scale(self) -> Scale:
+        """What features are brought to before the head: that of the weights as they are, on the CPU."""
+        return Scale(self.mean.double().numpy(), self.unit / float(self.factor))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised images (n, 3, h, w) → logits (n, k)."""
@@ -75,10 +81,10 @@ class Stack(nn.Module):
 
     def set_linear(self, weights: np.ndarray, bias: np.ndarray) -> None:
         """Begin with a linear head on the features themselves: weights (k, d), bias (k,)."""
-        (layer,) = self.layers()
+        (layer,), scale = self.layers(), self.scale
         with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(weights * (self.scale.length / self.unit)))
-            layer.bias.copy_(torch.from_numpy(bias + weights @ self.scale.mean))
+            layer.weight.copy_(torch.from_numpy(weights * (scale.length / self.unit)))
+            layer.bias.copy_(torch.from_numpy(bias + weights @ scale.mean))
 
 
 def assemble(
