@@ -162,6 +162,10 @@ def test_images_get_their_classes_from_folders_and_catalogs(
     catalog.save(sightline.scan(tmp_path / "set"), table)
     told = explaining.explain(str(tmp_path / "model.safetensors"), [str(table)], target="plain", **own)
     assert {Path(r["path"]).name: (r["label"], r["target"]) for r in told}["c.png"] == ("other", "plain")
+    plain = tmp_path / "plain.csv"  # not ours: path and label alone, and its word on b counts
+    plain.write_text("path,label\nset/plain/deep/b.png,square\nset/square/a.png,plain\n", encoding="utf-8")
+    told = explaining.explain(str(tmp_path / "model.safetensors"), [str(plain)], **own)
+    assert {Path(r["path"]).name: r["label"] for r in told} == {"a.png": "plain", "b.png": "square"}
     (tmp_path / "empty").mkdir()
     with pytest.raises(RequestError, match="no image in"):
         explaining.explain(str(tmp_path / "model.safetensors"), [str(tmp_path / "empty")], **own)

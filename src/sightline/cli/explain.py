@@ -19,7 +19,8 @@ def explain(
     images: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="IMAGE...", help="Images, folders or catalogs (.csv) to explain; none stands for a run's held-out images."
+            metavar="IMAGE...",
+            help="Images, folders or tables (.csv, .parquet) to explain; none stands for a run's held-out images.",
         ),
     ] = None,
     out: Annotated[
@@ -37,6 +38,10 @@ def explain(
         list[str] | None,
         typer.Option(metavar="X,Y,WIDTH,HEIGHT", help="Cover this part of the upright photograph and ask again; repeatable."),
     ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(metavar="[strongest|first]:N", help="Draw N channels of the layer too, the strongest or the first ones."),
+    ] = None,
     seed: options.Seed = 0,
     code: options.Code = None,
     device: options.Device = "auto",
@@ -45,7 +50,7 @@ def explain(
     """Draw where a classifier looked, and check the picture.
 
     Each image gets an overlay (.png) with the verdict of its checks, and its raw heat (.npz). A network's name stands for the
-    network with its own classes. Of images whose class is known, as in a folder per class or a catalog, there are also sheets
+    network with its own classes. Of images whose class is known, as in a folder per class or a table, there are also sheets
     of right and wrong answers for each class, and the classes' average maps.
 
     \b
@@ -53,6 +58,7 @@ def explain(
       sightline explain runs/pets cat.jpg dog.jpg -o explanations
       sightline explain mobilenetv2_100 elephant.jpg --target "African elephant"
       sightline explain runs/pets cat.jpg --hide 40,10,120,80
+      sightline explain runs/pets cat.jpg --channels strongest:16
       sightline explain classifier.safetensors photos/ -o explanations
     """
     from sightline import journey, store
@@ -67,6 +73,7 @@ def explain(
             layer=layer,
             contrast=contrast,
             hide=hide or [],
+            channels=channels,
             seed=seed,
             code=code,
             device=device,
@@ -90,6 +97,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
             print(f"{console.visible(row['path'])}: " + ", ".join(_share(t) for t in row["top"]))
         if "hidden" in row:
             print(_hidden(row))
+        if "channels" in row:
+            print(f"{console.visible(row['path'])}: channels of {row['channels']['layer']} in {row['channels']['sheet']}")
     for why in dict.fromkeys(f"{_word(row)}: {row['check']['why']}" for row in drawn if row["check"]):
         print(console.visible(why))
     for row in rows:

@@ -2,111 +2,48 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import math
-import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sightline.errors import RequestError
+from sightline.explanation.caption import MEANING_LINES, Caption, answer, judgement, meaning, smoothed, two_sided, unit_of
 from sightline.explanation.colours import colours_of
-from sightline.explanation.methods import METHODS
+from sightline.explanation.lettering import (
+    GAP_PX,
+    INK,
+    PAPER,
+    QUIET,
+    SMALL_PX,
+    TEXT_PX,
+    TITLE_PX,
+    font,
+    number,
+    shorten,
+    width,
+    wrap,
+)
 from sightline.records import Explanation
 
 if TYPE_CHECKING:
     from PIL import Image
 
 SIDE_PX = 420
-_BAR_PX = 72
-_CAPTION_PX, _VERDICT_PX = 54, 18
-_INK, _QUIET, _PAPER = (20, 20, 20), (95, 95, 95), (255, 255, 255)
-_CONTOUR_AT = 0.5
+BAR_PX = 76
+CONTOUR_AT = 0.5
+"""The share of the scale where the line runs."""
+SMOOTH = 1 / 40
+"""The Gaussian that heat of single pixels is drawn under: its standard deviation as a share of the shorter side."""
+_LINE_PX, _SMALL_LINE_PX, _FOOT_PX = 22, 16, 8
+_LEAST_WIDTH = 0.8
+"""A narrow picture's page is so much of the side wide, so that its caption has room."""
 _PIXEL_ART_PX = 64
 """An image whose longer side is at most this is enlarged with its pixels to be seen."""
 _LEAST_BAR_PX = 150
-_GAP_PX = 8
-_TEXT_PX, _SMALL_PX, _TITLE_PX = 14, 11, 17
-_TWO_SIDED = ("contribution", "integrated-gradients", "gradient-input", "occlusion")
-"""Methods whose heat below zero is drawn too: theirs is a share of the score, not a sum that a bias shifts."""
-
-
-def title_of(method: str) -> str:
-    """A method's name in the field; those of an ensemble's members one after the other."""
-    return ", ".join(METHODS[m].title if m in METHODS else m for m in method.split(", "))
-
-
-def unit_of(method: str) -> str:
-    """What heat is measured in."""
-    return METHODS[method].unit if method in METHODS else ""
-
-
-def two_sided(explanation: Explanation) -> bool:
-    """Whether heat that speaks against the target is drawn as well: of shares, and of one class against another."""
-    return explanation.method in _TWO_SIDED or bool(explanation.contrast)
-
-
-# ------------------------------------------------------------------------------------------------------------------- text
-
-
-@functools.cache
-def font(size_px: int) -> Any:
-    """A font that is there on every system: the one that matplotlib brings, for its many scripts, else Pillow's own."""
-    from PIL import ImageFont
-
-    found = importlib.util.find_spec("matplotlib")
-    if found is not None and found.origin is not None:
-        file = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-        if file.is_file():
-            return ImageFont.truetype(file, size_px, layout_engine=ImageFont.Layout.BASIC)
-    return ImageFont.load_default(size_px)
-
-
-def clean(text: str) -> str:
-    """Text as one line without control characters, marks of direction or half characters.
-
-    Example:
-        >>> clean("a\\tb\\u202ec\\nd")
-        'a b�c d'
-    """
-    spaced = (" " if c.isspace() else c for c in text)
-    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in spaced)
-
-
-def shorten(text: str, width_px: float, size_px: int) -> str:
-    """Text that fits a width, its middle replaced by an ellipsis where it must: the ends tell names apart."""
-    text = clean(text[:4000])
-    if _width(text, size_px) <= width_px:
-        return text
-    low, high = 0, len(text) - 1
-    while low < high:  # the most characters that fit
-        kept = (low + high + 1) // 2
-        low, high = (kept, high) if _width(_cut(text, kept), size_px) <= width_px else (low, kept - 1)
-    return _cut(text, low)
-
-
-def _cut(text: str, kept: int) -> str:
-    return text[: kept - kept // 2].rstrip() + "…" + (text[-(kept // 2) :].lstrip() if kept // 2 else "")
-
-
-def _width(text: str, size_px: int) -> float:
-    return float(font(size_px).getlength(text))
-
-
-def number(value: float) -> str:
-    """A number for a scale, in two digits that count.
-
-    Example:
-        >>> number(0.0312), number(12.3), number(0), number(-4.5e-7)
-        ('0.031', '12', '0', '-4.5e-07')
-    """
-    if value == 0:
-        return "0"
-    digits = 1 - math.floor(math.log10(abs(value)))
-    return f"{value:.1e}" if not -3 < digits <= 5 else f"{value:.{max(digits, 0)}f}"
+_TITLE_LINES = 3
+_NOTHING = Caption()
 
 
 # ------------------------------------------------------------------------------------------------------------------- heat
@@ -150,16 +87,16 @@ def edges(inside: np.ndarray) -> np.ndarray:
     return np.asarray(grown & ~inside)
 
 
-def blend(picture: np.ndarray, share: np.ndarray) -> np.ndarray:
+def blend(picture: np.ndarray, share: np.ndarray, *, contour: bool = True) -> np.ndarray:
     """Lay heat over a picture.
 
     The photograph is drawn in grey, so that every colour in it is heat, and with less contrast, so that heat shows on black
-    fur too. A line runs
-    where half of the scale is reached. What the network did not see is dimmed.
+    fur too. A line runs where heat for the target reaches half of the scale. What the network did not see is dimmed.
 
     Args:
         picture: uint8 (h, w, 3).
         share: float (h, w), heat as a share of the scale, NaN where nothing was seen.
+        contour: Whether to draw the line.
 
     Returns:
         uint8 (h, w, 3).
@@ -170,7 +107,8 @@ def blend(picture: np.ndarray, share: np.ndarray) -> np.ndarray:
     colours, opacity = colours_of(np.where(unseen, 0, share))
     drawn = base * (1 - opacity[..., None]) + colours * opacity[..., None]
     drawn[unseen] = np.float32(0.35) * base[unseen] + np.float32(0.35)
-    for inside in (np.nan_to_num(share) >= _CONTOUR_AT, np.nan_to_num(share) <= -_CONTOUR_AT):
+    if contour:
+        inside = np.nan_to_num(share) >= CONTOUR_AT
         line = edges(inside)
         drawn[edges(inside | line)] = 0.05
         drawn[line] = 1.0
@@ -182,10 +120,17 @@ def blend(picture: np.ndarray, share: np.ndarray) -> np.ndarray:
 
 
 def evidence(explanation: Explanation) -> np.ndarray:
-    """float32 (h, w): what is drawn. Zero is where a cell is undecided; for all but shares only what speaks for the target."""
+    """float32 (h, w): what is drawn. Zero is where a cell is undecided; for all but shares only what speaks for the target.
+
+    Heat that jumps from pixel to pixel is smoothed: what a place adds up to is seen, where single pixels would not be.
+    """
     if not explanation.heat.any():  # an empty map: the answer comes from the head's bias, which lies nowhere
         return np.zeros_like(explanation.heat)
     heat = explanation.heat - np.float32(explanation.neutral)
+    if smoothed(explanation):
+        from scipy.ndimage import gaussian_filter
+
+        heat = gaussian_filter(heat, SMOOTH * min(heat.shape), mode="nearest")
     return heat if two_sided(explanation) else np.maximum(heat, 0)
 
 
@@ -202,27 +147,11 @@ def shared_scale(explanations: Sequence[Explanation]) -> float:
     return float(np.quantile(every, 0.995, method="higher")) or float(every.max())
 
 
-def answer(label: str | None, predicted: str, probability: float, side_px: int = SIDE_PX) -> str:
-    """A caption: the true label if it is known, what was predicted, and how sure; long names lose their middle.
-
-    Example:
-        >>> answer("cat", "dog", 0.934), answer(None, "dog", 1.0)
-        ('cat → dog (93%)', 'dog (100%)')
-    """
-    share = f" ({probability:.0%})"
-    room = side_px - 2 * _GAP_PX - _width(share, _TEXT_PX)
-    if label is None:
-        return shorten(predicted, room, _TEXT_PX) + share
-    room = (room - _width(" → ", _TEXT_PX)) / 2
-    return f"{shorten(label, room, _TEXT_PX)} → {shorten(predicted, room, _TEXT_PX)}{share}"
-
-
 def overlay(
     image: np.ndarray,
     explanation: Explanation,
+    caption: Caption = _NOTHING,
     *,
-    caption: str = "",
-    verdict: tuple[str, str] | None = None,
     vmax: float | None = None,
     original: tuple[int, int] | None = None,
     side_px: int = SIDE_PX,
@@ -232,37 +161,61 @@ def overlay(
     Args:
         image: uint8 (h, w, 3), upright; the whole photograph, at any size.
         explanation: What to draw.
-        caption: A line in ink below the picture; `answer` makes one. Text of any kind, shortened to fit.
-        verdict: What the checks say, and why; a line of its own below.
+        caption: What is written below it.
         vmax: The evidence that gets the strongest colour; None takes this picture's own largest, and the picture says so.
         original: (height, width) of the upright original that the explanation's box speaks of; None where `image` is it.
-        side_px: Neither side is longer.
+        side_px: Neither side is longer; a file's name and a verdict come below and add to the height.
 
     Returns:
         An RGB picture.
     """
     from PIL import Image, ImageDraw
 
-    foot = _CAPTION_PX + (_VERDICT_PX if verdict else 0)
-    room = (side_px - _BAR_PX, side_px - foot)
-    picture = fit(image, room)
+    foot = _LINE_PX + MEANING_LINES * _SMALL_LINE_PX + _FOOT_PX
+    picture = fit(image, (side_px - BAR_PX, side_px - foot))
     heat = evidence(explanation)
-    own = vmax is None
     scale = float(np.abs(heat).max()) if vmax is None else vmax
     placed = place(heat, explanation.box, original or image.shape[:2], picture.shape[:2])
     share = placed / scale if scale > 0 else placed * 0.0
-    height = max(picture.shape[0], _LEAST_BAR_PX)
-    width = max(picture.shape[1], side_px // 2)
-    page = Image.new("RGB", (width + _BAR_PX, height + foot), _PAPER)
-    page.paste(Image.fromarray(blend(picture, share)), ((width - picture.shape[1]) // 2, (height - picture.shape[0]) // 2))
+    high = max(picture.shape[0], _LEAST_BAR_PX)
+    wide = max(picture.shape[1], round(_LEAST_WIDTH * side_px) - BAR_PX)
+    lines = _lines(explanation, caption, wide + BAR_PX - 2 * GAP_PX)
+    page = Image.new("RGB", (wide + BAR_PX, high + _FOOT_PX + sum(step for _, _, _, step in lines)), PAPER)
+    contour = not smoothed(explanation)
+    drawn = Image.fromarray(blend(picture, share, contour=contour))
+    page.paste(drawn, ((wide - picture.shape[1]) // 2, (high - picture.shape[0]) // 2))
     pen = ImageDraw.Draw(page)
     if explanation.flat or not np.abs(heat).max() > 0:
-        _note(pen, "flat: nothing to see" if explanation.flat else "no evidence anywhere", width / 2, height / 2)
-    _bar(page, pen, explanation, scale, own, width + _GAP_PX, height)
-    _lines(pen, explanation, caption, width + _BAR_PX, height)
-    if verdict is not None:
-        _verdict(pen, verdict, width + _BAR_PX, height + _CAPTION_PX - 4)
+        _note(pen, "flat: nothing to see" if explanation.flat else "no evidence anywhere", wide / 2, high / 2)
+    bar = colour_bar(
+        high,
+        scale,
+        unit=unit_of(explanation.method),
+        whose="own scale" if vmax is None else "one scale",
+        both=two_sided(explanation),
+        passed=float(np.abs(heat).max()) > scale * (1 + 1e-6),
+        contour=contour,
+    )
+    page.paste(bar, (wide, 0))
+    y = high + _FOOT_PX // 2
+    for text, size, ink, step in lines:
+        pen.text((GAP_PX, y + step / 2), text, fill=ink, font=font(size), anchor="lm")
+        y += step
     return page
+
+
+def _lines(explanation: Explanation, caption: Caption, room: int) -> list[tuple[str, int, tuple[int, int, int], int]]:
+    """The lines below a picture: text, size, colour, and height."""
+    found = []
+    if caption.predicted is not None:
+        said = answer(caption.label, caption.predicted, caption.probability, room)
+        found.append((said, TEXT_PX, INK, _LINE_PX))
+    if caption.name:
+        found.append((shorten(caption.name, room, SMALL_PX), SMALL_PX, QUIET, _SMALL_LINE_PX))
+    found += [(t, SMALL_PX, QUIET, _SMALL_LINE_PX) for t in meaning(explanation, caption.target_probability, room)]
+    if caption.verdict is not None:
+        found += [(t, SMALL_PX, INK, _SMALL_LINE_PX) for t in judgement(caption.verdict, room)]
+    return found
 
 
 def fit(image: np.ndarray, room: tuple[int, int]) -> np.ndarray:
@@ -279,80 +232,64 @@ def fit(image: np.ndarray, room: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size, filter_))
 
 
-def _bar(page: Image.Image, pen: Any, explanation: Explanation, scale: float, own: bool, left: int, height: int) -> None:
-    """The colour bar: the colours as they lie over mid-grey, the scale in numbers, its unit, and whose scale it is."""
-    from PIL import Image
+def colour_bar(
+    height: int, scale: float, *, unit: str, whose: str, both: bool = False, passed: bool = False, contour: bool = True
+) -> Image.Image:
+    """The colour bar: the colours as they lie over mid-grey, the scale in numbers, its unit, whose scale it is, and the line.
 
-    signed = two_sided(explanation)
-    top, bottom = 6, height - 34
-    share = np.linspace(1, -1 if signed else 0, bottom - top)
-    colours, opacity = colours_of(share)
+    Args:
+        height: In pixels.
+        scale: What gets the strongest colour.
+        unit: What the numbers measure.
+        whose: Whether the scale is the picture's own.
+        both: Whether it goes down to minus the scale.
+        passed: Whether the picture has values beyond the scale.
+        contour: Whether the picture has a line where half of the scale is reached.
+
+    Returns:
+        `BAR_PX` wide.
+    """
+    from PIL import Image, ImageDraw
+
+    page = Image.new("RGB", (BAR_PX, height), PAPER)
+    pen = ImageDraw.Draw(page)
+    below = wrap(unit, BAR_PX - GAP_PX, SMALL_PX, 3) + [whose] + (["line: half"] if contour else [])
+    top, bottom = 6, height - 13 * len(below) - 8
+    shares = np.linspace(1, -1 if both else 0, bottom - top)
+    colours, opacity = colours_of(shares)
     column = 0.5 * (1 - opacity[:, None]) + colours * opacity[:, None]
     bar = np.repeat(np.rint(column * 255).astype(np.uint8)[:, None], 12, axis=1)
-    page.paste(Image.fromarray(bar), (left, top))
-    pen.rectangle((left - 1, top - 1, left + 12, bottom), outline=_QUIET)
-    values = [scale, 0.0, -scale] if signed else [scale, scale / 2, 0.0]
-    passed = "≥" if float(np.abs(evidence(explanation)).max()) > scale * (1 + 1e-6) else ""
-    for value, y in zip(values, (top + 4, (top + bottom) / 2, bottom - 4), strict=True):
-        if scale > 0 or value == 0:
-            text = f"{passed if value == scale else ''}{number(value)}"
-            pen.text((left + 16, y), text, fill=_INK, font=font(_SMALL_PX), anchor="lm")
-    pen.text((left - 1, bottom + 4), unit_of(explanation.method), fill=_QUIET, font=font(_SMALL_PX), anchor="la")
-    whose = "own scale" if own else "one scale"
-    pen.text((left - 1, bottom + 17), whose, fill=_QUIET, font=font(_SMALL_PX), anchor="la")
-
-
-def _lines(pen: Any, explanation: Explanation, caption: str, width: int, top: int) -> None:
-    """The caption, and below it what the colours mean."""
-    room = width - 2 * _GAP_PX
-    pen.text((_GAP_PX, top + 8), shorten(caption, room, _TEXT_PX), fill=_INK, font=font(_TEXT_PX), anchor="la")
-    before, after = "evidence for ", f" · {title_of(explanation.method)}"
-    if two_sided(explanation):
-        before, after = "for ", f" (blue: against){after}"
-    target = shorten(explanation.target, max(room - _width(before + after, _SMALL_PX), 40), _SMALL_PX)
-    line = before + target + after
-    pen.text((_GAP_PX, top + 30), shorten(line, room, _SMALL_PX), fill=_QUIET, font=font(_SMALL_PX), anchor="la")
-
-
-def _verdict(pen: Any, verdict: tuple[str, str], width: int, top: int) -> None:
-    """What the checks say, with a sign that needs no colour; the reason is shortened to what fits."""
-    word, why = verdict
-    sign = {"passes": "✓", "weak": "≈"}.get(word, "✗")
-    said = f"{sign} {word}: "
-    pen.text((_GAP_PX, top), said, fill=_INK, font=font(_SMALL_PX), anchor="la")
-    pen.text(
-        (_GAP_PX + _width(said, _SMALL_PX), top),
-        _beginning(why, width - 2 * _GAP_PX - _width(said, _SMALL_PX), _SMALL_PX),
-        fill=_QUIET,
-        font=font(_SMALL_PX),
-        anchor="la",
-    )
-
-
-def _beginning(text: str, room_px: float, size_px: int) -> str:
-    """A sentence that fits, its end left out where it must: what it says first counts."""
-    text = clean(text[:4000])
-    if _width(text, size_px) <= room_px:
-        return text
-    while text and _width(text + "…", size_px) > room_px:
-        text = text[: max(len(text) - 1, 0) if len(text) < 80 else len(text) * 3 // 4]
-    return text.rstrip() + "…" if text else ""
+    page.paste(Image.fromarray(bar), (GAP_PX, top))
+    marks = [(1.0, top + 4), (0.0, (top + bottom) // 2 if both else bottom - 4)] + ([(-1.0, bottom - 4)] if both else [])
+    half = top + int(np.argmin(np.abs(shares - CONTOUR_AT)))
+    marks.append((CONTOUR_AT, half))
+    if contour:
+        pen.line((GAP_PX, half, GAP_PX + 11, half), fill=(13, 13, 13), width=3)
+        pen.line((GAP_PX, half, GAP_PX + 11, half), fill=PAPER)
+    pen.rectangle((GAP_PX - 1, top - 1, GAP_PX + 12, bottom), outline=QUIET)
+    for at, y in marks:
+        if scale > 0 or at == 0:
+            text = f"{'≥' if passed and at == 1 else ''}{number(at * scale)}"
+            pen.text((GAP_PX + 17, y), text, fill=INK, font=font(SMALL_PX), anchor="lm")
+    for row, text in enumerate(below):
+        pen.text((GAP_PX - 1, bottom + 4 + 13 * row), text, fill=QUIET, font=font(SMALL_PX), anchor="la")
+    return page
 
 
 def _note(pen: Any, text: str, x: float, y: float) -> None:
     """A note on the picture, on a light ground of its own."""
-    half = _width(text, _TEXT_PX) / 2
-    pen.rectangle((x - half - 6, y - 12, x + half + 6, y + 12), fill=_PAPER)
-    pen.text((x, y), text, fill=_INK, font=font(_TEXT_PX), anchor="mm")
+    half = width(text, TEXT_PX) / 2
+    pen.rectangle((x - half - 6, y - 12, x + half + 6, y + 12), fill=PAPER)
+    pen.text((x, y), text, fill=INK, font=font(TEXT_PX), anchor="mm")
 
 
 def contact_sheet(pictures: Sequence[Image.Image], *, columns: int | None = None, title: str = "") -> Image.Image:
-    """Pictures side by side in rows, each in a cell of the largest one's size.
+    """Pictures side by side, each column as wide as the widest picture, each row as high as its highest.
 
     Args:
         pictures: At least one.
         columns: In a row; None makes the sheet about as wide as it is high.
-        title: A line above them.
+        title: Above them, in at most three lines.
 
     Returns:
         An RGB picture.
@@ -361,15 +298,19 @@ def contact_sheet(pictures: Sequence[Image.Image], *, columns: int | None = None
 
     if not pictures:
         raise RequestError("a contact sheet of no pictures was asked for")
-    width = max(p.width for p in pictures) + _GAP_PX
-    height = max(p.height for p in pictures) + _GAP_PX
-    columns = columns or math.ceil(math.sqrt(len(pictures) * height / width))
+    wide = max(p.width for p in pictures) + GAP_PX
+    columns = columns or math.ceil(math.sqrt(sum(p.height + GAP_PX for p in pictures) / wide))
     columns = min(columns, len(pictures))
-    head = 34 if title else _GAP_PX
-    sheet = Image.new("RGB", (columns * width + _GAP_PX, -(-len(pictures) // columns) * height + head), _PAPER)
-    if title:
-        text = shorten(title, sheet.width - 2 * _GAP_PX, _TITLE_PX)
-        ImageDraw.Draw(sheet).text((_GAP_PX, 9), text, fill=_INK, font=font(_TITLE_PX), anchor="la")
-    for place_, picture in enumerate(pictures):
-        sheet.paste(picture, (_GAP_PX + place_ % columns * width, head + place_ // columns * height))
+    rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
+    heights = [max(p.height for p in row) + GAP_PX for row in rows]
+    across = columns * wide + GAP_PX
+    lines = wrap(title, across - 2 * GAP_PX, TITLE_PX, _TITLE_LINES)
+    top = GAP_PX + (TITLE_PX + 6) * len(lines)
+    sheet = Image.new("RGB", (across, top + sum(heights)), PAPER)
+    for number_, line in enumerate(lines):
+        ImageDraw.Draw(sheet).text((GAP_PX, 6 + (TITLE_PX + 6) * number_), line, fill=INK, font=font(TITLE_PX), anchor="la")
+    for row, height in zip(rows, heights, strict=True):
+        for place_, picture in enumerate(row):
+            sheet.paste(picture, (GAP_PX + place_ * wide, top))
+        top += height
     return sheet

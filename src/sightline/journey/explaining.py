@@ -11,11 +11,14 @@ import numpy as np
 
 from sightline import catalog as catalogs
 from sightline import classifier
+from sightline.catalog.tables import SUFFIXES, read_table
 from sightline.errors import RequestError
-from sightline.explanation import draw, verdict
+from sightline.explanation import verdict
+from sightline.explanation.caption import Caption
 from sightline.explanation.verdict import Finding
+from sightline.journey import channels as channel_sheets
 from sightline.journey import gallery, hiding, sheets
-from sightline.journey.evidence import Evidence, How, gather, sample_size
+from sightline.journey.evidence import Evidence, How, gather, of_run, sample_size, spread, with_pictures
 from sightline.journey.heats import heats_of
 from sightline.journey.request import slug
 from sightline.journey.subject import Subject, aims, catalog_of, find_subject, held_out, top_classes
@@ -52,6 +55,7 @@ def explain(
     layer: str | None = None,
     contrast: str | None = None,
     hide: Sequence[str] = (),
+    channels: str | None = None,
     seed: int = 0,
     code: str | None = None,
     device: str = "auto",
@@ -62,9 +66,10 @@ def explain(
 
     Args:
         subject: A run's folder, a classifier's file, or the name of a network, which answers with its own classes.
-        images: Files, folders, or catalogs (.csv), whose usable images are taken. The class of an image is known from a
-            catalog, the run's too, or from a folder on its way that bears a class's name; images whose class is known also
-            get sheets of right and wrong answers. Of a run, none stands for its held-out images, the classes in turn.
+        images: Files, folders, or tables that `scan` takes (.csv, .parquet), whose usable images are taken. The class of an
+            image is known from a table, from the run's catalog, or from a folder on its way that bears a class's name; images
+            whose class is known also get sheets of right and wrong answers. Of a run, none stands for its held-out images,
+            the classes in turn.
         out: Where the pictures go.
         target: The class to explain; the predicted one if None.
         method: `auto` or a name of `sightline.explanation.METHODS`.
@@ -72,20 +77,24 @@ def explain(
         contrast: The class that the target is set against; where it is itself the answer, the second likeliest class is
             explained.
         hide: Regions `x,y,width,height` of the upright original that are covered to see how the answer changes.
+        channels: `strongest:16`, `first:16` or `16`: so many channels of the layer are drawn for each image; None for none.
 
     Returns:
         One entry per image as `explain --json` prints it; an unreadable image has `error`.
 
     Raises:
-        RequestError: A name, a class, a method or a region is wrong.
+        RequestError: A name, a class, a method, a region or a choice of channels is wrong.
         WeightsError: A named network's weights are absent, or bring no classifier.
     """
     cache = Cache() if cache is None else cache
     regions = [hiding.parse_region(text) for text in hide]
+    choice = None if channels is None else channel_sheets.parse_channels(channels)
     classifier.find_images([name for name in images if not _is_table(name)])
     found = find_subject(subject, cache, code)
+    if choice is not None:
+        channel_sheets.check(found.model)
     against = None if contrast is None else found.class_index(contrast)
-    asked = _asked(found, subject, images)
+    asked = _asked(found, subject, images, progress)
     model = found.model
     for file in asked.files if regions else ():
         hiding.check_regions(regions, file)
@@ -97,32 +106,39 @@ def explain(
         model, kept.files, kept.names, targets, cache=cache, device=device, method=method, layer=layer, contrast=against,
         seed=seed, progress=progress,
     )  # fmt: skip
-    evidence = _check(found, kept, targets, how, _completeness(heats), progress)
+    evidence = _check(found, kept, targets, how, heats, progress)
     job = _Job(found, kept, answers, heats, evidence, Path(out), how)
     entries = [job.write(number, item) for number, item in enumerate(heats, 1)]
     if regions:
         for number, entry in enumerate(entries, 1):
             entry["hidden"] = job.hide(number, entry, regions)
+    if choice is not None:
+        for number, entry in enumerate(entries, 1):
+            entry["channels"] = job.channels(number, entry["path"], choice)
     if any(label is not None for label in kept.labels):
         files = dict(zip(kept.names, kept.files, strict=True))
-        said = {name: model.classes[i] for name, i in zip(kept.names, answers.y_pred, strict=True)}
-        sheets.write(Path(out), found, heats, kept.labels, files, said, cache=cache, device=device, progress=progress)
+        words = {entry["path"]: str(entry["check"]["verdict"]) for entry in entries if entry["check"]}
+        sheets.write(Path(out), found, heats, kept.labels, files, answers, words, cache=cache, device=device, progress=progress)
     failed: Mapping[str, str] = {**asked.unread, **answers.errors, **errors}
     return entries + [{"path": n, "error": why} for n, why in failed.items()]
 
 
-def _asked(subject: Subject, name: str, images: Sequence[str]) -> _Asked:
+def _asked(subject: Subject, name: str, images: Sequence[str], progress: Progress) -> _Asked:
     """The images that are named, or a run's held-out ones with their labels, the classes in turn."""
     catalog = None if subject.run is None else catalog_of(subject.run)
     if images:
         told: dict[Path, str | None] = {}
         unread: dict[str, str] = {}
+        known = {} if catalog is None else dict(zip(map(_real, catalog.files()), catalog.column("label"), strict=True))
         for image in images:
-            told |= _from_table(image) if _is_table(image) else _from_files(image, subject.model.classes, unread)
+            if _is_table(image):
+                told |= _from_table(image, progress)
+            else:
+                guessed = _from_files(image, subject.model.classes, unread)
+                told |= {file: known.get(_real(file)) or label for file, label in guessed.items()}
         if not told:
             raise classifier.no_image(images, unread)
-        known = {} if catalog is None else dict(zip(map(_real, catalog.files()), catalog.column("label"), strict=True))
-        return _Asked(list(told), [str(f) for f in told], [known.get(_real(f)) or label for f, label in told.items()], unread)
+        return _Asked(list(told), [str(f) for f in told], list(told.values()), unread)
     if subject.run is None:
         raise RequestError(f"which images shall {name} explain?", f"name them: sightline explain {name} IMAGE...")
     if catalog is None:
@@ -135,12 +151,14 @@ def _asked(subject: Subject, name: str, images: Sequence[str]) -> _Asked:
 
 
 def _is_table(name: str) -> bool:
-    return Path(name).suffix.lower() == ".csv"
+    return Path(name).suffix.lower() in SUFFIXES
 
 
-def _from_table(name: str) -> dict[Path, str | None]:
-    """The usable images of a catalog with their labels."""
-    rows = catalogs.load(Path(name)).usable()
+def _from_table(name: str, progress: Progress) -> dict[Path, str | None]:
+    """The usable images of a catalog, or of any other table that `scan` takes, with their labels."""
+    file = Path(name)
+    ours = "content" in read_table(file)[0].column_names
+    rows = (catalogs.load(file) if ours else catalogs.scan(file, progress=progress)).usable()
     return dict(zip(rows.files(), rows.column("label"), strict=True))
 
 
@@ -170,24 +188,25 @@ def _kept(asked: _Asked, answers: Predictions) -> _Asked:
 
 
 def _check(
-    subject: Subject, kept: _Asked, targets: list[int], how: How, more: list[Finding], progress: Progress
+    subject: Subject, kept: _Asked, targets: list[int], how: How, heats: Sequence[Explanation], progress: Progress
 ) -> Evidence | None:
-    """The checks, on as many of the images as they are made on at most, spread evenly."""
-    n = len(kept.files)
-    most = min(n, sample_size(subject.model))
-    rows = sorted({round(i * (n - 1) / max(most - 1, 1)) for i in range(most)})
-    stored = None if subject.run is None else subject.run.data.get("heat_checks")
-    return gather(
-        subject.model,
-        [kept.files[i] for i in rows],
-        [kept.names[i] for i in rows],
-        [targets[i] for i in rows],
-        how,
-        skill=subject.skill,
-        more=more,
-        stored=stored,
-        progress=progress,
-    )
+    """The run's checks, or those on as many of the images as they are made on at most; and each picture's own."""
+    evidence = of_run(None if subject.run is None else subject.run.data.get("heat_checks"), how, subject.skill)
+    if evidence is None:
+        rows = spread(len(kept.files), sample_size(subject.model))
+        evidence = gather(
+            subject.model,
+            [kept.files[i] for i in rows],
+            [kept.names[i] for i in rows],
+            [targets[i] for i in rows],
+            how,
+            skill=subject.skill,
+            more=_completeness(heats),
+            given={item.path: item for item in heats},
+            progress=progress,
+        )
+    files = dict(zip(kept.names, kept.files, strict=True))
+    return None if evidence is None else with_pictures(evidence, subject.model, heats, files, how, progress)
 
 
 def _completeness(heats: Sequence[Explanation]) -> list[Finding]:
@@ -216,17 +235,24 @@ class _Job:
         """Draw one image, write its heat, and tell it as JSON."""
         model, row = self.subject.model, self.answers.paths.index(item.path)
         probs = self.answers.probs[row]
-        shown, label = float(probs[model.classes.index(item.target)]), self.kept.labels[row]
-        check = None if self.evidence is None else self.evidence.of(item.path) or self.evidence.unasked()
+        label, predicted, target = self.kept.labels[row], int(self.answers.y_pred[row]), model.classes.index(item.target)
+        shown = float(probs[target])
+        check = None if self.evidence is None else self.evidence.of(item)
         stem = self.stem(number, item.path)
         picture, heat = self.folder / f"{stem}.png", self.folder / f"{stem}.npz"
-        caption = draw.answer(label, item.target, shown)
-        said = None if check is None else (str(check["verdict"]), str(check["why"]))
-        gallery.write_overlay(picture, self.kept.files[row], model.card.backbone.preprocess, item, caption, verdict=said)
+        caption = Caption(
+            label,
+            model.classes[predicted],
+            float(probs[predicted]),
+            None if target == predicted else shown,
+            verdict=None if check is None else (str(check["verdict"]), str(check["why"])),
+        )
+        gallery.write_overlay(picture, self.kept.files[row], model.card.backbone.preprocess, item, caption)
         write_heat(heat, item, model.classes)
         return {
             "path": item.path,
             "label": label,
+            "predicted": model.classes[predicted],
             "target": item.target,
             "probability": shown,
             "top": top_classes(model, probs),
@@ -248,6 +274,12 @@ class _Job:
         target = model.classes.index(entry["target"])
         gallery.write_hidden(picture, done, entry["target"], target)
         return {**done.as_data(model.classes, target, regions), "picture": str(picture)}
+
+    def channels(self, number: int, path: str, choice: channel_sheets.Choice) -> dict[str, Any]:
+        """Draw channels of one image."""
+        file, stem = self.kept.files[self.answers.paths.index(path)], self.folder / self.stem(number, path)
+        how = self.how
+        return channel_sheets.write(stem, self.subject.model, file, path, choice, how.layer, cache=how.cache, device=how.device)
 
 
 def write_heat(file: Path, item: Explanation, classes: Sequence[str]) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from sightline import evaluation, pixels
+from sightline import pixels
 from sightline.classifier import Classifier
 from sightline.errors import ImageError
 from sightline.explanation import draw
-from sightline.journey.evidence import How, skill_of
+from sightline.explanation.caption import Caption
+from sightline.explanation.lettering import INK, PAPER, QUIET, SMALL_PX, TEXT_PX, font, shorten, width
+from sightline.journey.evidence import How, skill_of, with_pictures
 from sightline.journey.heats import heats_of
 from sightline.journey.hiding import Hidden
 from sightline.journey.judged import judge
@@ -95,7 +97,7 @@ def write_explanations(
     if not explainable(classifier) or not len(predictions):
         return {"explanations": []}
     how = How(cache, device, seed)
-    skill = skill_of(classifier, evaluation.score(predictions))
+    skill = skill_of(classifier, answers=predictions)
     judged = judge(classifier, catalog, predictions, how, skill, progress)
     wrong, right = choose_explained(predictions, seed)
     rows = np.concatenate([wrong, right])
@@ -103,17 +105,21 @@ def write_explanations(
     targets = [int(predictions.y_pred[i]) for i in rows]
     files = [catalog.file(p) for p in paths]
     found, _ = heats_of(classifier, files, paths, targets, cache=cache, device=device, seed=seed, progress=progress)
+    evidence = judged.evidence
+    if evidence is not None:
+        evidence = with_pictures(evidence, classifier, found, dict(zip(paths, files, strict=True)), how, progress)
     row_of, scale = dict(zip(paths, rows, strict=True)), draw.shared_scale(found)
     entries: list[dict[str, Any]] = []
     for number, item in enumerate(found, 1):
         row = row_of[item.path]
-        label, probability = predictions.classes[predictions.y_true[row]], float(predictions.probs[row].max())
+        label = predictions.classes[predictions.y_true[row]]
+        probability = float(predictions.probs[row, predictions.y_pred[row]])
         name = f"explanations/{number:03d}.png"
-        caption = draw.answer(label, item.target, probability)
         preprocess = classifier.card.backbone.preprocess
-        check = None if judged.evidence is None else judged.evidence.of(item.path) or judged.evidence.unasked()
+        check = None if evidence is None else evidence.of(item)
         said = None if check is None else (str(check["verdict"]), str(check["why"]))
-        write_overlay(folder / name, catalog.file(item.path), preprocess, item, caption, vmax=scale, verdict=said)
+        caption = Caption(label, item.target, probability, verdict=said)
+        write_overlay(folder / name, catalog.file(item.path), preprocess, item, caption, vmax=scale)
         entries.append(
             {
                 "path": item.path,
@@ -141,15 +147,14 @@ def write_overlay(
     source: Path,
     preprocess: Preprocess,
     item: Explanation,
-    caption: str,
+    caption: Caption,
     *,
     vmax: float | None = None,
-    verdict: tuple[str, str] | None = None,
 ) -> None:
-    """Draw one heatmap over its photograph, reduced to a size that a page can hold; `vmax` and `verdict` as in `draw`."""
+    """Draw one heatmap over its photograph, reduced to a size that a page can hold; `vmax` as in `draw.overlay`."""
     header = pixels.read_header(source.read_bytes(), source.name)
     image = pixels.upright(source, OVERLAY_SIDE_PX, preprocess)
-    picture = draw.overlay(image, item, caption=caption, verdict=verdict, vmax=vmax, original=(header.height, header.width))
+    picture = draw.overlay(image, item, caption, vmax=vmax, original=(header.height, header.width))
     data = io.BytesIO()
     picture.save(data, "PNG")
     write_bytes(target, data.getvalue())
@@ -164,15 +169,14 @@ def write_hidden(target: Path, done: Hidden, name: str, index: int) -> None:
     picture = picture.copy()
     picture[draw.edges(covered)] = 255
     picture[draw.edges(covered | draw.edges(covered))] = 0
-    width = max(picture.shape[1], 260)
-    page = Image.new("RGB", (width, picture.shape[0] + 46), (255, 255, 255))
-    page.paste(Image.fromarray(picture), ((width - picture.shape[1]) // 2, 0))
+    wide = max(picture.shape[1], 260)
+    page = Image.new("RGB", (wide, picture.shape[0] + 46), PAPER)
+    page.paste(Image.fromarray(picture), ((wide - picture.shape[1]) // 2, 0))
     pen = ImageDraw.Draw(page)
     said = f": {done.before[index]:.0%} before, {done.after[index]:.0%} with {done.share:.0%} covered"
-    room = width - 16 - draw.font(14).getlength(said)
-    text = draw.shorten(name, max(room, 40), 14) + said
-    pen.text((8, picture.shape[0] + 6), text, fill=(20, 20, 20), font=draw.font(14))
-    pen.text((8, picture.shape[0] + 27), "covered with the mean colour of the rest", fill=(95, 95, 95), font=draw.font(11))
+    text = shorten(name, max(wide - 16 - width(said, TEXT_PX), 40), TEXT_PX) + said
+    pen.text((8, picture.shape[0] + 6), text, fill=INK, font=font(TEXT_PX))
+    pen.text((8, picture.shape[0] + 27), "covered with the mean colour of the rest", fill=QUIET, font=font(SMALL_PX))
     data = io.BytesIO()
     page.save(data, "PNG")
     write_bytes(target, data.getvalue())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sightline.explanation.draw import clean, font, shorten
+from sightline.explanation.lettering import clean, font, shorten
 from sightline.store import write_bytes
 
 if TYPE_CHECKING:

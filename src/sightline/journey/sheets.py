@@ -11,18 +11,21 @@ import numpy as np
 
 from sightline import pixels
 from sightline.explanation import draw, overall
+from sightline.explanation.caption import Caption
+from sightline.explanation.lettering import GAP_PX, INK, PAPER, QUIET, SMALL_PX, TEXT_PX, font, shorten
 from sightline.journey import nearest
 from sightline.journey.request import slug
 from sightline.journey.subject import Subject
-from sightline.records import Explanation, Progress, silent
+from sightline.records import Explanation, Predictions, Progress, silent
 from sightline.store import Cache, write_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
 
 PER_SHEET = 12
-SIDE_PX = 300
-_THUMB_PX = 92
+SIDE_PX = 340
+_THUMB_PX = 106
+_AVERAGE_PX = 224
 
 
 def in_turn(labels: Sequence[Any]) -> list[int]:
@@ -46,7 +49,8 @@ def write(
     found: Sequence[Explanation],
     labels: Sequence[str | None],
     files: Mapping[str, Path],
-    said: Mapping[str, str],
+    answers: Predictions,
+    verdicts: Mapping[str, str],
     *,
     cache: Cache,
     device: str = "auto",
@@ -60,13 +64,15 @@ def write(
         found: Explanations, of the predicted classes or of one that was asked for.
         labels: The true classes, in the order of `files`.
         files: Names → files, in the order of the labels.
-        said: Names → the predicted classes.
+        answers: What was answered, under the same names.
+        verdicts: Names → the words of the checks, of those that were checked.
         cache, device, progress: For the features of training images.
 
     Returns:
         The files.
     """
     truth = dict(zip(files, labels, strict=True))
+    said = dict(zip(answers.paths, answers.labels, strict=True))
     scale = draw.shared_scale(found)
     groups: dict[tuple[str, bool], list[Explanation]] = {}
     for item in found:
@@ -78,7 +84,14 @@ def write(
     written = []
     for (label, right), items in sorted(groups.items()):
         pictures = [
-            _picture(subject, item, files[item.path], (label, said[item.path]), scale, like.get(files[item.path], ()))
+            _picture(
+                subject,
+                item,
+                files[item.path],
+                caption_of(item, label, answers, verdicts.get(item.path)),
+                scale,
+                like.get(files[item.path], ()),
+            )
             for item in items[:PER_SHEET]
         ]
         title = f"{label}: {'right' if right else 'wrong'} answers, {len(items)}"
@@ -91,6 +104,21 @@ def write(
     if views:
         written.append(_save(draw_average(views), folder / "average.png"))
     return written
+
+
+def caption_of(item: Explanation, label: str, answers: Predictions, word: str | None) -> Caption:
+    """What a picture of a sheet says, so that it can be traced: the answer and how sure, the file, the checks' word."""
+    row = answers.paths.index(item.path)
+    predicted, probs = int(answers.y_pred[row]), answers.probs[row]
+    target = answers.classes.index(item.target)
+    return Caption(
+        label,
+        answers.classes[predicted],
+        float(probs[predicted]),
+        None if target == predicted else float(probs[target]),
+        Path(item.path).name,
+        None if word is None else (word, ""),
+    )
 
 
 def average(found: Sequence[Explanation]) -> list[overall.ClassView]:
@@ -107,18 +135,19 @@ def draw_average(views: Sequence[overall.ClassView]) -> Image.Image:
     from PIL import Image, ImageDraw
 
     most = max(float(v.mean.max() * v.mean.size) for v in views)
+    side = _AVERAGE_PX
+    bar = draw.colour_bar(side, most, unit="× even heat", whose="one scale")
     pictures = []
     for v in views:
-        side = 224
         placed = draw.place(v.mean * v.mean.size / most, (0, 0, 1, 1), (1, 1), (side, side))
-        picture = Image.fromarray(draw.blend(np.full((side, side, 3), 150, np.uint8), placed))
-        page = Image.new("RGB", (side + 16, side + 46), (255, 255, 255))
-        page.paste(picture, (8, 0))
+        page = Image.new("RGB", (side + bar.width, side + 46), PAPER)
+        page.paste(Image.fromarray(draw.blend(np.full((side, side, 3), 150, np.uint8), placed)), (0, 0))
+        page.paste(bar, (side, 0))
         pen = ImageDraw.Draw(page)
         edge = round(side * (1 - overall.CENTRE) / 2)
-        pen.rectangle((8 + edge, edge, 8 + side - edge, side - edge), outline=(20, 20, 20))
-        pen.text((8, side + 6), draw.shorten(f"{v.name} ({v.n})", side, 14), fill=(20, 20, 20), font=draw.font(14))
-        pen.text((8, side + 26), f"{v.outside:.0%} outside the frame", fill=(95, 95, 95), font=draw.font(11))
+        pen.rectangle((edge, edge, side - edge, side - edge), outline=INK)
+        pen.text((0, side + 6), shorten(f"{v.name} ({v.n})", page.width, TEXT_PX), fill=INK, font=font(TEXT_PX))
+        pen.text((0, side + 26), f"{v.outside:.0%} outside the frame", fill=QUIET, font=font(SMALL_PX))
         pictures.append(page)
     title = f"Average maps, one scale: the brightest is {most:.1f} × even heat"
     return draw.contact_sheet(pictures, columns=min(len(pictures), 5), title=title)
@@ -137,33 +166,30 @@ def _like(
 
 
 def _picture(
-    subject: Subject, item: Explanation, file: Path, classes: tuple[str, str], scale: float, near: Sequence[tuple[Path, str]]
+    subject: Subject, item: Explanation, file: Path, caption: Caption, scale: float, near: Sequence[tuple[Path, str]]
 ) -> Image.Image:
-    """One overlay of a sheet with its true and its predicted class; to its right the nearest training images still there."""
+    """One overlay of a sheet; below it the nearest training images that are still there, with their classes."""
     from PIL import Image, ImageDraw
 
     preprocess = subject.model.card.backbone.preprocess
     header = pixels.read_header(file.read_bytes(), file.name)
     image = pixels.upright(file, SIDE_PX, preprocess)
-    caption = " → ".join(dict.fromkeys(classes))
-    size = (header.height, header.width)
-    overlay = draw.overlay(image, item, caption=caption, vmax=scale, original=size, side_px=SIDE_PX)
+    overlay = draw.overlay(image, item, caption, vmax=scale, original=(header.height, header.width), side_px=SIDE_PX)
     near = [(other, name) for other, name in near if other.is_file()]
     if not near:
         return overlay
-    page = Image.new(
-        "RGB", (overlay.width + _THUMB_PX + 8, max(overlay.height, nearest.NEAREST * (_THUMB_PX + 16) + 14)), (255, 255, 255)
-    )
+    thumbs = [draw.fit(pixels.upright(other, 2 * _THUMB_PX, preprocess), (_THUMB_PX, _THUMB_PX)) for other, _ in near]
+    top = overlay.height + 20
+    high = max(thumb.shape[0] for thumb in thumbs)
+    wide = max(overlay.width, len(near) * (_THUMB_PX + GAP_PX))
+    page = Image.new("RGB", (wide, top + high + 24), PAPER)
     page.paste(overlay, (0, 0))
     pen = ImageDraw.Draw(page)
-    pen.text((overlay.width + 4, 0), "like it in training", fill=(95, 95, 95), font=draw.font(9))
-    for row, (other, name) in enumerate(near):
-        top = 14 + row * (_THUMB_PX + 16)
-        thumb = Image.fromarray(draw.fit(pixels.upright(other, 2 * _THUMB_PX, preprocess), (_THUMB_PX, _THUMB_PX)))
-        page.paste(thumb, (overlay.width + 4, top))
-        pen.text(
-            (overlay.width + 4, top + thumb.height), draw.shorten(name, _THUMB_PX, 10), fill=(20, 20, 20), font=draw.font(10)
-        )
+    pen.text((GAP_PX, overlay.height + 1), "most like it in training:", fill=QUIET, font=font(SMALL_PX + 1))
+    for column, (thumb, (_, name)) in enumerate(zip(thumbs, near, strict=True)):
+        left = GAP_PX + column * (_THUMB_PX + GAP_PX // 2)
+        page.paste(Image.fromarray(thumb), (left, top))
+        pen.text((left, top + high + 3), shorten(name, _THUMB_PX, SMALL_PX), fill=INK, font=font(SMALL_PX))
     return page
 
 

@@ -21,6 +21,8 @@ MOST_MISTAKES = 36
 MOST_CORRECT = 12
 TABLE_CLASSES = 14
 MATRIX_CLASSES = 120
+OVERLAY_PX = 500
+"""Overlays are not reduced: their captions have to be read."""
 
 
 def ladder(data: Data) -> dict[str, Any] | None:
@@ -338,5 +340,5 @@ def gallery(run: Run, album: Album) -> dict[str, Any]:
 
 def _cards(run: Run, items: Sequence[Data], album: Album) -> list[dict[str, Any]]:
     """Overlays with their captions."""
-    pictures = album.read(run.folder, [e.get("overlay") for e in items], 420)
+    pictures = album.read(run.folder, [e.get("overlay") for e in items], OVERLAY_PX)
     return [{**e, "sure": sure(e.get("probability")), "picture": p} for e, p in zip(items, pictures, strict=True)]

@@ -1,0 +1,71 @@
+"""What is said on the pictures of `explain`: the answer apart from the class explained, and names to trace them by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sightline.explanation import draw, overall
+from sightline.explanation.caption import Caption
+from sightline.journey import explaining, gallery, sheets
+from sightline.records import Explanation, Predictions
+
+
+def explanation(path: str, target: str) -> Explanation:
+    return Explanation(path, target, "gradcam", "last map", np.eye(3, dtype=np.float32), (0.0, 0.0, 32.0, 32.0))
+
+
+def answers(names: tuple[str, ...]) -> Predictions:
+    probs = np.tile([0.999, 0.001], (len(names), 1))
+    return Predictions(names, ("cat", "dog"), np.zeros(len(names), np.int64), probs)
+
+
+def test_a_sheet_s_picture_has_answer_file_and_verdict() -> None:
+    said = sheets.caption_of(explanation("photos/cat/7.jpg", "cat"), "cat", answers(("photos/cat/7.jpg",)), "weak")
+    assert said == Caption("cat", "cat", 0.999, None, "7.jpg", ("weak", ""))
+    other = sheets.caption_of(explanation("photos/cat/7.jpg", "dog"), "cat", answers(("photos/cat/7.jpg",)), None)
+    assert (other.label, other.predicted, other.probability) == ("cat", "cat", 0.999)
+    assert other.target_probability == pytest.approx(0.001) and other.verdict is None
+
+
+def test_the_answer_is_told_apart_from_the_class_that_was_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn: list[Caption] = []
+    monkeypatch.setattr(gallery, "write_overlay", lambda target, source, preprocess, item, caption: drawn.append(caption))
+
+    class Backbone:
+        preprocess = None
+
+    class Made:
+        class card:  # noqa: N801
+            backbone = Backbone
+
+        classes = ("cat", "dog")
+
+    class Of:
+        model = Made
+
+    kept = explaining._Asked([Path("7.jpg")], ["7.jpg"], ["cat"])
+    for target in ("dog", "cat"):
+        heats = [explanation("7.jpg", target)]
+        job = explaining._Job(Of, kept, answers(("7.jpg",)), heats, None, tmp_path, None)  # type: ignore[arg-type]
+        entry = job.write(1, heats[0])
+        assert (entry["predicted"], entry["target"]) == ("cat", target)
+    told = [(c.label, c.predicted, c.probability) for c in drawn]
+    assert told == [("cat", "cat", 0.999)] * 2, "what was answered, whatever was asked"
+    assert drawn[0].target_probability == pytest.approx(0.001) and drawn[1].target_probability is None
+
+
+def test_average_maps_have_a_bar_with_numbers_and_a_whole_title(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = overall.view("cat", [explanation(str(i), "cat") for i in range(3)])
+    assert view is not None
+    bars: list[float] = []
+    drawn = draw.colour_bar
+    monkeypatch.setattr(draw, "colour_bar", lambda *a, **b: bars.append(a[1]) or drawn(*a, **b))
+    titles: list[list[str]] = []
+    wrapped = draw.wrap
+    monkeypatch.setattr(draw, "wrap", lambda *a: titles.append(wrapped(*a)) or titles[-1])
+    picture = sheets.draw_average([view])
+    assert bars == [pytest.approx(3.0)] and picture.width > 224 + 60
+    assert " ".join(titles[-1]) == "Average maps, one scale: the brightest is 3.0 × even heat"
