@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from sightline import inputs
 from sightline.cli import studies
 from sightline.cli.app import app
 from sightline.errors import RequestError
@@ -66,6 +67,24 @@ def test_a_sweep_from_the_command_line(digits: Path, recipe: str, tmp_path: Path
     assert Path(value["recipe"]).is_file() and Path(value["report"]).is_file()
 
 
+def test_a_key_inside_a_setting_is_set(digits: Path, recipe: str, tmp_path: Path) -> None:
+    ended = invoke("train", str(digits), recipe, "--set", "head.C=0.5", "-o", str(tmp_path / "s"), "--json")
+    assert ended.exit_code == 0, ended.output
+    assert inputs.read_recipe(tmp_path / "s" / "recipe.toml").settings["head"] == {"C": 0.5}
+
+
+def test_images_that_are_lost_while_training_are_counted_and_named(digits: Path, tmp_path: Path) -> None:
+    table, recipe = tmp_path / "table.csv", tmp_path / "recipe.toml"
+    recipe.write_text('method = "scratch"\nbackbone = "cnn(filters=[4])"\nimage_size = 16\n[settings]\nepochs = 1\n')
+    assert invoke("scan", str(digits), "-o", str(table)).exit_code == 0
+    gone = min((digits / "3").glob("*.png"))
+    gone.unlink()
+    ended = invoke("train", str(table), str(recipe), "-o", str(tmp_path / "s"))
+    assert ended.exit_code == 0, ended.output
+    told = " ".join(ended.stderr.split())
+    assert "left out, as no pixels could be had" in told and f"3/{gone.name}" in told
+
+
 def test_seeds_alone_say_how_much_the_seed_moves(digits: Path, recipe: str, tmp_path: Path) -> None:
     ended = invoke("train", str(digits), recipe, "--seeds", "2", "-o", str(tmp_path / "s"), "--json")
     value = json.loads(ended.stdout)
@@ -93,6 +112,12 @@ def test_a_search_from_the_command_line(digits: Path, recipe: str, tmp_path: Pat
         (["train", "--sweep", "foldz=1"], "did you mean 'folds'"),
         (["train", "--sweep", "folds=3,99"], "folds"),
         (["train", "--seeds", "0"], "--seeds cannot be 0"),
+        (["train", "--seeds", "2", "--continue", "runs/x"], "--continue where a run ended"),
+        (["train", "--sweep", "folds=3,4", "--continue", "runs/x"], "--continue where a run ended"),
+        (["train", "--find-rate", "--continue", "runs/x"], "--continue where a run ended"),
+        (["train", "--find-rate", "--sweep", "folds=3,4"], "--find-rate is about one recipe"),
+        (["train", "--set", "head.c=1"], "did you mean"),
+        (["tune", "--set", "head.c=1"], "did you mean"),
         (["tune", "--trials", "0"], "--trials cannot be 0"),
         (["tune", "--budget", "soon"], "--budget 'soon'"),
         (["tune", "--set", "method=baseline"], "nothing to tune in baseline"),

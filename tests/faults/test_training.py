@@ -385,7 +385,7 @@ def test_interrupted_on_the_command_line_and_resumed(number: int, code: int, cat
     place = catalog.parent
     ended = train(place, "-o", "run", wait_for="training", number=number)
     assert ended.returncode == code, ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert "Traceback" not in ended.stderr and "--resume" in ended.stderr
     assert (place / "run" / "checkpoint" / checkpoint.FILE).is_file() and not (place / "run" / "run.json").exists()
     resumed = train(place, "-o", "run", "--resume", "--json")
     assert resumed.returncode == 0, resumed.stderr

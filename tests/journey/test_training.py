@@ -19,7 +19,7 @@ from sightline.inputs import read_recipe
 from sightline.journey import plots, resuming, single
 from sightline.records import Catalog, Recipe, Run
 from sightline.store import Cache
-from sightline.training import checkpoint, from_scratch
+from sightline.training import checkpoint, from_scratch, hardware, scratch
 from sightline.training.work import Work
 from tests.conftest import write_few_digits
 
@@ -240,8 +240,6 @@ def test_gradients_of_two_runs_are_drawn(done: Run, tmp_path: Path) -> None:
 def test_large_sets_are_decoded_into_a_file(table: Catalog, cache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     usable = table.usable()
     work = Work(usable, np.arange(len(usable)), usable.classes, cache)
-    from sightline.training import scratch
-
     rows_, in_memory = from_scratch.decode(work, work.split("train"), scratch.preprocess(16), {})
     monkeypatch.setattr(from_scratch, "LARGE_BYTES", 1000)
     again, mapped = from_scratch.decode(work, work.split("train"), scratch.preprocess(16), {})
@@ -250,8 +248,6 @@ def test_large_sets_are_decoded_into_a_file(table: Catalog, cache: Any, monkeypa
 
 
 def test_images_that_cannot_be_decoded_leave_no_hole(photos: Path, tmp_path: Path, cache: Any) -> None:
-    from sightline.training import scratch
-
     shutil.copytree(photos, tmp_path / "photos")
     table = divided(tmp_path / "photos")
     usable = table.usable()
@@ -276,6 +272,43 @@ def test_without_room_decoded_images_go_to_memory(
     monkeypatch.setattr(from_scratch.os, "posix_fallocate", full, raising=False)
     assert type(from_scratch.room((2, 4, 4, 3), tmp_path)) is np.ndarray
     assert "No space left" in caplog.text
+
+
+def test_what_fits_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(from_scratch, "LARGE_BYTES", 10)
+    monkeypatch.setattr(from_scratch.os, "posix_fallocate", full, raising=False)
+    monkeypatch.setattr(hardware, "memory_bytes", lambda: 50)
+    with pytest.raises(DataError, match="fit neither into"):
+        from_scratch.room((2, 4, 4, 3), tmp_path)
+
+
+def test_what_memory_cannot_hold_is_refused_before_images_are_decoded(
+    table: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(hardware, "memory_bytes", lambda: 10**9)
+    large = Recipe(method="scratch", backbone="cnn(filters=[8, 16])", image_size=2000, settings=SETTINGS)
+    with pytest.raises(RequestError, match=r"images of 2000×2000 px at once .* GB of memory, and here are 1 GB"):
+        journey.train(table, large, tmp_path / "run", device="cpu", progress=lambda stage, *_: told.append(stage))
+    assert not any(stage.startswith("decoding") for stage in told)
+    monkeypatch.setattr(hardware, "memory_bytes", lambda: None)  # as on Windows
+    scratch.check_memory("cnn", 4096, 64, 2)
+
+
+def test_a_wrong_recipe_is_said_before_anything_else(table: Catalog, done: Run, tmp_path: Path) -> None:
+    told: list[str] = []
+    for changes, words in (({"epochs": "abc"}, "'epochs'"), ({"augment": "foto"}, "foto")):
+        for folder in (done.folder, tmp_path / "new"):
+            with pytest.raises(RequestError, match=words):
+                journey.train(table, recipe(**changes), folder, progress=lambda stage, *_: told.append(stage))
+    assert not any(stage.startswith("decoding") for stage in told) and not (tmp_path / "new").exists()
+    with pytest.raises(RequestError, match="resnet19"):
+        journey.train(table, Recipe(method="scratch", backbone="resnet19"), done.folder)
+    with pytest.raises(RequestError, match="was made by another recipe"):
+        journey.train(table, recipe(epochs=7), done.folder)
 
 
 def test_a_folder_without_a_training_is_tidied(tmp_path: Path) -> None:

@@ -191,6 +191,8 @@ def test_wrong_values_are_found_before_the_first_fit(divided: Catalog, tiny: Rec
         ({"augment.rotation": [0, 999]}, "rotation cannot be 999"),
         ({"augment.rotatoin": [0]}, "rotatoin"),
         ({"learning_rate": [1e-3, "fast"]}, "'learning_rate'"),
+        ({"learning_rate": [float("nan"), 0.1]}, "learning_rate cannot be nan"),
+        ({"learning_rate": [0.1, 0.1]}, "names a value twice"),
     ):
         with pytest.raises(RequestError, match=words):
             study.sweep(divided, tiny, sweeps, tmp_path / "s", cache=cache)

@@ -71,6 +71,23 @@ def test_whatever_is_proposed_can_be_carried_out(method: str, seed: int, cache: 
     assert method == "features" or proposed.settings["epochs"] == 3  # what is not searched stays
 
 
+@pytest.mark.parametrize("method", ["features", "frozen", "finetune"])
+def test_networks_that_cannot_see_the_recipe_s_size_are_not_tried(
+    method: str, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = networks.describe  # without weights, which are not on every machine
+    monkeypatch.setattr(spaces.networks, "describe", lambda name, **own: measure(name, weights="random", **own))
+    monkeypatch.setattr(spaces.networks, "download_bytes", lambda *_: None)
+    monkeypatch.setattr(spaces, "BACKBONES", ("inception_v3", "resnet18"))
+    fixed = Recipe(method=method, image_size=64)
+    assert spaces.here(fixed, 64, None, cache).backbones == (fixed.backbone, "resnet18")
+    assert spaces.here(dataclasses.replace(fixed, image_size=None), 64, None, cache).backbones == (
+        fixed.backbone,
+        "inception_v3",
+        "resnet18",
+    )
+
+
 def test_every_method_that_is_searched_exists() -> None:
     assert set(spaces.SPACES) <= set(methods.METHODS)
     from sightline import heads

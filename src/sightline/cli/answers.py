@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sightline.records import Limits
+
+MOST_NAMED = 3
+"""Images that were left out are named on the terminal up to here."""
 
 Rows = Sequence[Mapping[str, Any]]
 Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
@@ -70,6 +74,27 @@ def mistakes(rows: Rows, by: str) -> Table:
         )
         for r in rows
     ]
+
+
+def nothing(by: str) -> str:
+    """What to say where `mistakes --by` found nothing."""
+    if by in ("confidence", "pair"):
+        return "nothing is answered wrongly"
+    from sightline.evaluation.slices import LEAST
+
+    return f"no slice could be formed: it needs {LEAST} answered images inside, and as many outside"
+
+
+def lost(data: Mapping[str, Any]) -> str | None:
+    """How many images a run had to do without, and the first of them; None where it had all."""
+    rows = [row for split in (data.get("undecodable") or {}).values() for row in split]
+    if not rows:
+        return None
+    told = (row["problem"] if row["path"] in row["problem"] else f"{row['path']}: {row['problem']}" for row in rows)
+    named = "; ".join(itertools.islice(told, MOST_NAMED))
+    more = "; ..." if len(rows) > MOST_NAMED else ""
+    count = "1 image was" if len(rows) == 1 else f"{len(rows):,} images were"
+    return f"{count} left out, as no pixels could be had ({named}{more}); report.html names all"
 
 
 _CONFIDENCE = ("path", "label", "predicted", "probability")

@@ -35,6 +35,7 @@ QUIET_S = 5.0
 """Between two lines about epochs, where there is no terminal."""
 INTERRUPTED = 130
 TERMINATED = 143
+_GOES_ON = "the same command goes on from there; where it has --resume, a training needs that, or it begins anew"
 
 _SYSTEM = {
     errno.ENOSPC: "make room on that disk, or name another folder with -o",
@@ -166,8 +167,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except SightlineError as error:
             _fail(error.message, error.hint, error.exit_code)
         except KeyboardInterrupt:
-            hint = "the same command goes on from there; where it has --resume, a training needs that, or it begins anew"
-            _fail("interrupted", hint, INTERRUPTED)
+            _fail("interrupted", _GOES_ON, INTERRUPTED)
+        except SystemExit as error:
+            if error.code != TERMINATED:
+                raise
+            _fail("terminated", _GOES_ON, TERMINATED)
         except OSError as error:
             if error.errno not in _SYSTEM or (error.errno == errno.ENOENT and error.filename is None):
                 raise

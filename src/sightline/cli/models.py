@@ -49,7 +49,8 @@ def train(
     recipe: Annotated[str | None, typer.Argument(metavar="RECIPE", help="What to do, in TOML.")] = None,
     out: Annotated[str, typer.Option("-o", "--out", metavar="RUN", help="The run's folder.")] = "runs/train",
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe or of its settings.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe or its settings; dots reach inside."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Short for --set epochs=N.")] = None,
     sweeps: studies.Sweeps = None,

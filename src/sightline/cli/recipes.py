@@ -1,14 +1,18 @@
-"""What `evaluate` does with a recipe in place of a classifier: cross-validation."""
+"""Recipes on the command line: read and changed, and what `evaluate` does with one in place of a classifier."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sightline.cli import console, data, job, options, values
 from sightline.errors import RequestError
+
+if TYPE_CHECKING:
+    from sightline.records import Recipe
 
 FOLDS = 5
 
@@ -21,6 +25,18 @@ Goal = Annotated[
     typer.Option(metavar="ACCURACY", help="With --learning-curve: the wish, such as 0.95; else half of today's errors."),
 ]
 Repeats = Annotated[int, typer.Option(help="With --folds: so often, with other folds each time.")]
+
+
+def read(file: str, changes: Mapping[str, Any]) -> Recipe:
+    """A recipe with the keys of `--set` changed, which reach inside by dots as those of `--sweep` do.
+
+    Raises:
+        RequestError: The file is missing or is no recipe, or a key is not known.
+    """
+    from sightline import inputs
+    from sightline.studies import change
+
+    return change(inputs.read_recipe(options.output(file)), changes)
 
 
 def sort(first: str, second: str) -> tuple[str | None, str, str]:

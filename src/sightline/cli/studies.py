@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sightline.cli import console, data, options
+from sightline.cli import console, data, options, recipes
 from sightline.errors import RequestError
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def tune(
         float | None, typer.Option(metavar="NUMBER", help="Leave out what has more parameters, such as 2e6.")
     ] = None,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe or of its settings.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one key of the recipe or its settings; dots reach inside."),
     ] = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
@@ -50,10 +51,10 @@ def tune(
     Example:
       sightline tune catalog.csv recipes/cats.toml --trials 40 --budget 10m -o runs/tuned
     """
-    from sightline import inputs, store
+    from sightline import store
     from sightline.journey import study
 
-    chosen = inputs.read_recipe(options.output(recipe), options.assignments(changes))
+    chosen = recipes.read(recipe, options.assignments(changes))
     with console.progress(not as_json) as progress:
         table = data.open_catalog(catalog, progress)
         found = study.tune(

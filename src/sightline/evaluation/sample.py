@@ -9,7 +9,6 @@ import numpy as np
 from sightline.errors import DataError, unknown
 from sightline.records import Predictions
 
-
 ROUNDING = 0.01
 """How far the sum of an image's probabilities may lie from 1."""
 

@@ -14,8 +14,8 @@ from sightline import classifier, networks
 from sightline.classifier import Classifier
 from sightline.errors import RequestError, SightlineError, unknown
 from sightline.explanation import verdict
-from sightline.explanation.verdict import Finding
-from sightline.journey.evidence import skill_of
+from sightline.inputs import read_predictions
+from sightline.journey.evidence import Skill, skill_of
 from sightline.records import Card, Catalog, Head, Predictions, Recipe, Run
 from sightline.store import Cache
 
@@ -34,7 +34,7 @@ class Subject:
     """
 
     model: Classifier
-    skill: Finding
+    skill: Skill
     run: Run | None = None
     aliases: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -91,7 +91,7 @@ def _written(path: Path, code: str | None) -> Subject:
     if run is not None and run.data.get("kind") == "evaluation":
         run = None
     test = None if run is None else run.data.get("test_without_leaks") or run.data.get("test") or run.data.get("val")
-    return Subject(model, skill_of(model, test), run)
+    return Subject(model, skill_of(model, test, None if run is None else answers_of(run)), run)
 
 
 def _pretrained(name: str, cache: Cache) -> Subject:
@@ -108,7 +108,7 @@ def _pretrained(name: str, cache: Cache) -> Subject:
     head = Head("logistic", len(own.classes), {}, {"weights": own.weights, "bias": own.bias})
     plain = dataclasses.replace(Recipe(), backbone=name)
     card = Card(own.classes, backbone, head.kind, {}, "pretrained", plain)
-    return Subject(Classifier(card, head), verdict.published_classifier(name), None, own.aliases)
+    return Subject(Classifier(card, head), Skill(verdict.published_classifier(name)), None, own.aliases)
 
 
 def catalog_of(run: Run) -> Catalog | None:
@@ -119,6 +119,16 @@ def catalog_of(run: Run) -> Catalog | None:
         return catalogs.load(run.folder / "catalog.csv")
     except (SightlineError, OSError):
         return None
+
+
+def answers_of(run: Run) -> Predictions | None:
+    """What a run said of the images that it was judged on, where its table is still there."""
+    for split in ("test", "val"):
+        try:
+            return read_predictions(run.folder / "predictions" / f"{split}.csv")
+        except SightlineError:
+            continue
+    return None
 
 
 def held_out(run: Run, catalog: Catalog) -> Catalog:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sightline import store
+from sightline.errors import RequestError
 
 Progress = Callable[[str, int, int], None]
 """How long work tells how far it is: (stage in words, done, total); total 0 where it is not known yet."""
@@ -52,6 +53,10 @@ def silent(stage: str, done: int, total: int) -> None:
     """A `Progress` that says nothing."""
 
 
+MOST_IMAGE_PX = 2048
+"""The largest side of the square that a network sees."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """What to do. People write it as TOML; its identity is the hash of its canonical JSON.
@@ -61,14 +66,19 @@ class Recipe:
         backbone: A network's name, `pixels`, or `file.py:function` for a network of the user's own.
         weights: `pretrained`, `random`, or a file.
         head: A name of `sightline.heads.HEADS`; `auto` compares the quick ones on validation.
-        image_size: Side of the square that the network sees, in pixels; None takes the one its weights were trained at.
+        image_size: Side of the square that the network sees, in pixels, at most 2,048; None takes the one its weights were
+            trained at.
         fit: How an image that is not square becomes one; None takes the weights' own.
         pool: What becomes of the last map: its mean, or all of it.
         positive: For two classes: the one that curves and threshold are about; None takes the rarer one.
         threshold: For two classes: how the probability is chosen from which on the answer is `positive`, on held-out images;
             a criterion of `sightline.evaluation.thresholds.CRITERIA`.
         seed: Every random draw is a function of it.
-        settings: The method's own, checked against the method's dataclass.
+        settings: The method's own, checked against the method's dataclass: texts, finite numbers, true or false, lists and
+            tables of these.
+
+    Raises:
+        RequestError: `image_size` is too large, or a setting is none of what settings hold.
     """
 
     method: str = "features"
@@ -83,7 +93,33 @@ class Recipe:
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.image_size is not None and self.image_size > MOST_IMAGE_PX:
+            raise RequestError(f"image_size cannot be {self.image_size}", f"it is at most {MOST_IMAGE_PX:,} pixels")
+        for key, value in self.settings.items():
+            _check_value(str(key), value)
+
     @property
     def id(self) -> str:
         """The recipe's identity."""
         return store.digest(self)
+
+
+def _check_value(key: str, value: Any) -> None:
+    """Refuse what a recipe cannot hold, however deep it lies.
+
+    Raises:
+        RequestError: It is a date, or a number that is none.
+    """
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _check_value(f"{key}.{name}", inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_value(key, inner)
+    else:
+        try:
+            store.plain(value)
+        except TypeError as error:
+            hint = "a recipe holds texts, finite numbers, true or false, lists and tables of these"
+            raise RequestError(f"{key} cannot be {value}", hint) from error

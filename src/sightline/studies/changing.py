@@ -39,16 +39,17 @@ def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     own = {f.name for f in dataclasses.fields(Recipe)} - {"settings"}
     first = {key: value for key, value in changes.items() if key in own}
     recipe = from_plain(Recipe, {**plain(recipe), **first}, "recipe")
-    known = {key: value for kind in settings_of(recipe) for key, value in defaults(kind).items()}
-    settings: dict[str, Any] = dict(recipe.settings)
     for key, value in changes.items():
         if key in first:
             continue
+        settings = dict(recipe.settings)
+        known = {name: own for kind in settings_of(recipe) for name, own in defaults(kind).items()}
         name, *inner = key.removeprefix(_SETTINGS).split(".")
         if name not in known:
             raise unknown(f"key in a recipe of {recipe.method}", name, [*sorted(own), *known])
         settings[name] = _reached(key, settings.get(name, known[name]), inner, value) if inner else value
-    return dataclasses.replace(recipe, settings=settings)
+        recipe = dataclasses.replace(recipe, settings=settings)
+    return recipe
 
 
 def defaults(kind: type) -> dict[str, Any]:

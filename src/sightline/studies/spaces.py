@@ -69,8 +69,19 @@ def here(recipe: Recipe, image_size: int, largest: float | None, cache: Cache) -
     found = [recipe.backbone]
     if recipe.weights == "pretrained" and recipe.method in _NAMED and recipe.backbone not in ("pixels", "file", "none"):
         known = [n for n in BACKBONES if n != recipe.backbone and networks.download_bytes(n, "pretrained", cache) is None]
-        found += [n for n in known if largest is None or networks.describe(n, cache=cache).parameters <= largest]
+        found += [n for n in known if _eligible(n, recipe, largest, cache)]
     return Here(tuple(found), image_size)
+
+
+def _eligible(name: str, recipe: Recipe, largest: float | None, cache: Cache) -> bool:
+    """Whether a network sees images as the recipe has them, and is not too large."""
+    if recipe.image_size is None and largest is None:
+        return True
+    try:
+        described = networks.describe(name, image_size=recipe.image_size, fit=recipe.fit, pool=recipe.pool, cache=cache)
+    except RequestError:
+        return False
+    return largest is None or described.parameters <= largest
 
 
 def propose(recipe: Recipe, suggest: Suggest, found: Here) -> Recipe:

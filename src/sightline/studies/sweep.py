@@ -69,8 +69,6 @@ def plan(recipe: Recipe, sweeps: Mapping[str, Sequence[Any]], seeds: int) -> lis
     for key, values in sweeps.items():
         if not values:
             raise RequestError(f"--sweep {key} names no value", f"write --sweep {key}=A,B,C")
-        if len({digest(v) for v in values}) < len(values):
-            raise RequestError(f"--sweep {key} names a value twice", "name each once")
     count = int(np.prod([len(v) for v in sweeps.values()])) * seeds
     if count > MOST_FITS:
         raise RequestError(f"this sweep has {count:,} fits", f"{MOST_FITS:,} are the most; sweep fewer keys or values")
@@ -81,6 +79,9 @@ def plan(recipe: Recipe, sweeps: Mapping[str, Sequence[Any]], seeds: int) -> lis
         for seed in range(recipe.seed, recipe.seed + seeds):
             own = replace(changed, seed=seed)
             fits.append(Fit(setting, seed, own, _folder_name(setting, seed, own)))
+    for key, values in sweeps.items():
+        if len({digest(v) for v in values}) < len(values):
+            raise RequestError(f"--sweep {key} names a value twice", "name each once")
     return fits
 
 
