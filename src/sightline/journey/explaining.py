@@ -12,8 +12,8 @@ import numpy as np
 from sightline import catalog as catalogs
 from sightline import classifier
 from sightline.catalog.tables import SUFFIXES, read_table
-from sightline.errors import RequestError
-from sightline.explanation import verdict
+from sightline.errors import RequestError, unknown
+from sightline.explanation import METHODS, verdict
 from sightline.explanation.caption import Caption
 from sightline.explanation.verdict import Finding
 from sightline.journey import channels as channel_sheets
@@ -94,6 +94,8 @@ def explain(
     if choice is not None:
         channel_sheets.check(found.model)
     against = None if contrast is None else found.class_index(contrast)
+    aimed = None if target is None else found.class_index(target)
+    _check_words(method, aimed, against, target)
     asked = _asked(found, subject, images, progress)
     model = found.model
     for file in asked.files if regions else ():
@@ -101,7 +103,7 @@ def explain(
     answers = model.predict(list(asked.files), cache=cache, device=device, progress=progress)
     kept = _kept(asked, answers)
     how = How(cache, device, seed, method, layer, against)
-    targets = aims(answers, against) if target is None else [found.class_index(target)] * len(kept.files)
+    targets = aims(answers, against) if aimed is None else [aimed] * len(kept.files)
     heats, errors = heats_of(
         model, kept.files, kept.names, targets, cache=cache, device=device, method=method, layer=layer, contrast=against,
         seed=seed, progress=progress,
@@ -121,6 +123,18 @@ def explain(
         sheets.write(Path(out), found, heats, kept.labels, files, answers, words, cache=cache, device=device, progress=progress)
     failed: Mapping[str, str] = {**asked.unread, **answers.errors, **errors}
     return entries + [{"path": n, "error": why} for n, why in failed.items()]
+
+
+def _check_words(method: str, aimed: int | None, against: int | None, target: str | None) -> None:
+    """Refuse what is wrong whatever the images are, before any is looked at.
+
+    Raises:
+        RequestError: An unknown method, or a class that is set against itself.
+    """
+    if method not in ("auto", *METHODS):
+        raise unknown("method", method, ["auto", *METHODS])
+    if aimed is not None and aimed == against:
+        raise RequestError(f"{target!r} cannot be set against itself", "name another class as --contrast")
 
 
 def _asked(subject: Subject, name: str, images: Sequence[str], progress: Progress) -> _Asked:
