@@ -125,7 +125,7 @@ def test_a_picture_whose_own_heat_fails_is_no_better_than_weak() -> None:
     heats[3] = -heats[3]
     found = checks.faithfulness(sees_checkers, images, np.ones(12, dtype=np.int64), heats, 0)
     shared = {**verdict.summary([verdict.judge_noise(np.ones(3))]), "images": 12}
-    each = [verdict.of_image(shared, found, i)["verdict"] for i in range(12)]
+    each = [verdict.of_image(shared, found.heat.row(i), found.chance)["verdict"] for i in range(12)]
     assert each[3] != "passes" and each.count("passes") >= 9
 
 
@@ -134,3 +134,48 @@ def test_pointing_is_held_against_the_area_of_the_boxes() -> None:
     assert verdict.judge_pointing(np.ones(20, dtype=bool), np.full(20, 0.99)).word == "weak"
     assert verdict.judge_pointing(np.zeros(20, dtype=bool), np.full(20, 0.5)).word == "don't rely on this"
     assert verdict.judge_completeness(0.004).word == "passes" and verdict.judge_completeness(0.2).word == "don't rely on this"
+
+
+def test_a_map_of_no_class_is_refused_and_one_without_a_sign_is_for_either() -> None:
+    heat = [np.random.default_rng(i).normal(size=(CELLS, CELLS)) for i in range(6)]
+    same, opposite = checks.likeness(heat, heat), checks.likeness(heat, [-h for h in heat])
+    assert verdict.judge_class(same, same).word == "don't rely on this"
+    assert verdict.judge_class(opposite, opposite).word == "passes"
+    relative = verdict.judge_class(same, opposite)  # a close relative's evidence lies at the same place
+    assert relative.word == "passes" and "--contrast" in relative.text
+    found = verdict.judge_class(same, same, either=True)
+    assert found.word == "weak" and "either class" in found.text
+
+
+def test_an_images_own_order_gains_the_same_alone_and_in_a_sample() -> None:
+    images, at = photographs(4)
+    heats, targets = hot_at(at), np.ones(4, dtype=np.int64)
+    whole = checks.faithfulness(sees_checkers, images, targets, heats, 0)
+    own = checks.own_orders(sees_checkers, images, targets, heats)
+    assert [own.row(i) for i in range(4)] == [pytest.approx(whole.heat.row(i)) for i in range(4)]
+
+
+def test_the_texts_lead_with_the_verdict_and_tell_what_was_tested() -> None:
+    images, at = photographs(8)
+    found = checks.faithfulness(sees_checkers, images, np.ones(8, dtype=np.int64), hot_at(at), 0)
+    random, edges = verdict.judge_faithfulness(found)
+    assert random.text.startswith("hot cells move the answer more than random cells: +") and "log odds" in random.text
+    assert edges.text.startswith("hot cells ") and "an edge filter's" in edges.text
+    assert f"{found.heat.gain.mean():+.2f}" in random.text and "probability" not in random.text
+
+
+def test_no_number_is_rounded_across_its_bar() -> None:
+    assert verdict.judge_noise(np.array([0.796])).text.endswith("0.796")
+    assert verdict.judge_noise(np.array([0.7999])).text.endswith("0.7999")
+    assert "0.699" in verdict.judge_weights({"all weights": np.array([0.6994])}).text
+    assert "1.004 %" in verdict.judge_completeness(0.01004).text
+
+
+def test_a_picture_takes_the_finding_on_its_class_and_says_where_it_was_not_checked() -> None:
+    good, bad = verdict.judge_classifier(90, 100, 0.5), verdict.judge_classifier(5, 10, 0.5)
+    shared = verdict.summary([good, verdict.judge_noise(np.ones(3))])
+    method = verdict.of_class(shared, bad)
+    assert method["verdict"] == "don't rely on this" and "guessing" in method["why"] and shared["verdict"] == "passes"
+    assert verdict.of_class(shared, good) == {k: shared[k] for k in ("verdict", "why", "findings")}
+    told = verdict.unchecked(verdict.of_class(shared, good))
+    assert told["why"] == "the method passes; this picture itself was not checked" and told["p"] is None

@@ -12,11 +12,14 @@ from sightline.classifier import Classifier
 from sightline.errors import RequestError
 from sightline.explanation import verdict
 from sightline.heads import fit
+from sightline.journey import evidence
+from sightline.journey.evidence import How, Skill, gather, of_run, skill_of, with_pictures
 from sightline.journey.explaining import write_heat
+from sightline.journey.heats import heats_of
 from sightline.journey.hiding import hide, mask_of, parse_region
 from sightline.journey.subject import Subject
 from sightline.networks import describe
-from sightline.records import Card, Explanation, Recipe
+from sightline.records import Card, Explanation, Predictions, Recipe
 from sightline.store import Cache
 
 
@@ -65,7 +68,7 @@ def test_what_cannot_be_hidden_is_refused(bright: Classifier, cache: Cache) -> N
 
 
 def test_a_class_is_found_by_its_other_names(bright: Classifier) -> None:
-    found = Subject(bright, verdict.unknown_classifier(), None, {"shiny": (1,), "both": (0, 1)})
+    found = Subject(bright, Skill(verdict.unknown_classifier()), None, {"shiny": (1,), "both": (0, 1)})
     assert found.class_index("bright") == found.class_index("BRIGHT") == found.class_index("Shiny") == 1
     with pytest.raises(RequestError, match="may be 2 classes"):
         found.class_index("both")
@@ -80,3 +83,95 @@ def test_raw_heat_reads_back_without_pickle(tmp_path: Path) -> None:
         np.testing.assert_array_equal(file["heat"], item.heat)
         assert str(file["target"]) == "cat" and file["classes"].tolist() == ["cat", "dög"] and float(file["neutral"]) == 0.5
         assert file["box"].tolist() == [1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.fixture
+def halves(tmp_path: Path) -> list[Path]:
+    """Eight pictures, white on the left in turn, noise elsewhere."""
+    from PIL import Image
+
+    files = []
+    for i in range(8):
+        image = np.random.default_rng(i).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+        image[:, :8] = 255 * (i % 2)
+        files.append(tmp_path / f"{i}.png")
+        Image.fromarray(image).save(files[-1])
+    return files
+
+
+def _answers(files: list[Path], right: bool) -> Predictions:
+    """Answers to three times these pictures, all right or at chance."""
+    true = np.tile(np.arange(len(files)) % 2, 3)
+    said = true if right else np.arange(len(true)) // 2 % 2
+    return Predictions(tuple(map(str, range(len(true)))), ("dark", "bright"), true, np.eye(2)[said])
+
+
+def test_an_image_has_one_verdict_in_its_run_and_by_itself(bright: Classifier, cache: Cache, halves: list[Path]) -> None:
+    names, targets, how = [str(f) for f in halves], [i % 2 for i in range(8)], How(cache)
+    skill = skill_of(bright, answers=_answers(halves, right=True))
+    first = gather(bright, halves[:6], names[:6], targets[:6], how, skill=skill)
+    heats, _ = heats_of(bright, halves, names, targets, cache=cache)
+    assert first is not None and first.of(heats[7])["why"].endswith("this picture itself was not checked")
+    files = dict(zip(names, halves, strict=True))
+    whole = with_pictures(first, bright, heats, files, how)
+    stored = of_run({**first.shared, "method": heats[0].method}, how, skill)
+    assert stored is not None
+    again = with_pictures(stored, bright, heats, files, how)
+    for item in heats:
+        one, other = whole.of(item), again.of(item)
+        assert (one["verdict"], one["why"]) == (other["verdict"], other["why"]) and one["heat"] == pytest.approx(other["heat"])
+        assert "not checked" not in one["why"]
+
+
+def test_a_run_whose_checks_are_of_something_else_is_not_taken_for_it(bright: Classifier, cache: Cache) -> None:
+    stored = {"method": "occlusion", "verdict": "passes", "why": "", "findings": [], "chance": [0.1]}
+    skill = skill_of(bright)
+    assert of_run(stored, How(cache), skill) is not None and of_run(None, How(cache), skill) is None
+    for other in (How(cache, method="masks"), How(cache, layer="x"), How(cache, contrast=1)):
+        assert of_run(stored, other, skill) is None
+
+
+def test_the_distinction_that_is_asked_about_decides(bright: Classifier, cache: Cache, halves: list[Path]) -> None:
+    names, targets = [str(f) for f in halves], [i % 2 for i in range(8)]
+    item = Explanation(names[0], "dark", "occlusion", "", np.zeros((2, 2), np.float32), (0, 0, 16, 16))
+    for right, word in ((True, "passes"), (False, "don't rely on this")):
+        skill = skill_of(bright, answers=_answers(halves, right))
+        told = gather(bright, halves, names, targets, How(cache), skill=skill)
+        assert told is not None
+        found = {f["check"]: f for f in told.of(item)["method"]["findings"]}
+        assert found["classifier"]["verdict"] == word and found["class"]["verdict"] == "passes"
+
+
+def test_a_map_that_knows_no_class_is_found_out(bright: Classifier, cache: Cache, halves: list[Path]) -> None:
+    names, targets = [str(f) for f in halves], [i % 2 for i in range(8)]
+    skill = skill_of(bright, answers=_answers(halves, right=True))
+    for method, word in (("activation", "don't rely on this"), ("saliency", "weak"), ("occlusion", "passes")):
+        told = gather(bright, halves, names, targets, How(cache, method=method), skill=skill)
+        assert told is not None
+        assert next(f for f in told.shared["findings"] if f["check"] == "class")["verdict"] == word, method
+
+
+def test_slow_maps_are_compared_coarse_on_few_images_and_not_made_twice(
+    bright: Classifier, cache: Cache, halves: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, targets = [str(f) for f in halves], [i % 2 for i in range(8)]
+    asked: list[tuple[bool, int]] = []
+    made = evidence._heat_of
+
+    def counted(how: How) -> evidence.Made:
+        def heat(model: Classifier, images: np.ndarray, aims: np.ndarray) -> list[np.ndarray]:
+            asked.append((how.coarse, len(images)))
+            return made(how)(model, images, aims)
+
+        return heat
+
+    monkeypatch.setattr(evidence, "_heat_of", counted)
+    method, steps = "integrated-gradients", []
+    heats, _ = heats_of(bright, halves, names, targets, cache=cache, method=method)
+    given = {item.path: item for item in heats}
+    how = How(cache, method=method)
+    told = gather(
+        bright, halves, names, targets, how, skill=skill_of(bright), given=given, progress=lambda *step: steps.append(step)
+    )
+    assert told is not None and set(asked) == {(True, evidence.ALIKE_SLOW)}
+    assert [done for _, done, _ in steps] == list(range(len(steps))) and steps[-1][1] == steps[-1][2]

@@ -102,13 +102,13 @@ def test_a_caption_at_the_bottom_raises_the_alarm_and_plain_photographs_do_not(
 ) -> None:
     from PIL import Image, ImageDraw
 
-    from sightline.explanation import draw
+    from sightline.explanation.lettering import font
 
     def captioned(image: np.ndarray) -> np.ndarray:
         picture = Image.fromarray(image)
         pen = ImageDraw.Draw(picture)
         pen.rectangle((0, SIDE - 26, SIDE, SIDE), fill=(255, 255, 255))
-        pen.text((6, SIDE - 22), "www.photographs.example", fill=(0, 0, 0), font=draw.font(15))
+        pen.text((6, SIDE - 22), "www.photographs.example", fill=(0, 0, 0), font=font(15))
         return np.asarray(picture)
 
     cats, dogs = photographs_of(shared, "cats", 200), photographs_of(shared, "dogs", 100)
@@ -123,7 +123,7 @@ def test_a_caption_at_the_bottom_raises_the_alarm_and_plain_photographs_do_not(
                 made, tested, [str(i) for i in range(30)], [target] * 30, cache=cache, method="gradcam", seen=True
             )
             views.append(overall.view(made.classes[target], found))
-        alarms = overall.alarms([v for v in views if v is not None])
+        alarms = [r for r in overall.regions([v for v in views if v is not None]) if overall.alarming(r)]
         regions = {(a["class"], a["region"]) for a in alarms}
         assert (("one", "lower border") in regions) == caption, alarms
         assert caption or not alarms
@@ -146,7 +146,7 @@ def test_an_edge_filter_in_place_of_a_method_is_found_out(shared: Path, weights:
     def edges(_: Classifier, images: np.ndarray, targets: np.ndarray) -> list[np.ndarray]:
         return list(checks.edge_heat(images, (7, 7)))
 
-    skill = verdict.judge_classifier(95, 100, 0.5)
+    skill = evidence.Skill(verdict.judge_classifier(95, 100, 0.5))
     names = [str(f) for f in files]
     told = evidence.gather(made, files, names, [0] * 10, evidence.How(cache, made=edges), skill=skill)
     assert told is not None and told.shared["verdict"] == "don't rely on this"
@@ -156,5 +156,6 @@ def test_an_edge_filter_in_place_of_a_method_is_found_out(shared: Path, weights:
     true = evidence.gather(made, files, names, [0] * 10, evidence.How(cache, method="gradcam"), skill=skill)
     assert true is not None
     assert next(f for f in true.shared["findings"] if f["check"] == "weights")["verdict"] == "passes"
-    chance = evidence.gather(made, files, names, [0] * 10, evidence.How(cache), skill=verdict.judge_classifier(52, 100, 0.5))
+    guesses = evidence.Skill(verdict.judge_classifier(52, 100, 0.5))
+    chance = evidence.gather(made, files, names, [0] * 10, evidence.How(cache), skill=guesses)
     assert chance is not None and chance.shared["verdict"] == "don't rely on this"

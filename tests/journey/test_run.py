@@ -174,7 +174,10 @@ def test_a_run_keeps_the_checks_of_its_heat(workplace: dict[str, Any]) -> None:
     kept = data["heat_checks"]
     assert kept["verdict"] in ("passes", "weak", "don't rely on this") and kept["images"] == 24
     assert {f["check"] for f in kept["findings"]} >= {"classifier", "against random", "against edges", "noise"}
-    assert all(e["verdict"] for e in data["explanations"])
+    assert all(e["verdict"] for e in data["explanations"]) and len(kept["chance"]) >= 20
+    held_out = {c["class"]: c["n"] for c in data["heat_global"]["classes"]}
+    highest = data["heat_global"]["highest"]
+    assert highest["n"] > held_out[highest["class"]]  # filled up with training images
     assert data["heat_global"]["classes"] and all(0 <= c["outside"] <= 1 for c in data["heat_global"]["classes"])
 
 

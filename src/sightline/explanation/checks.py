@@ -45,6 +45,10 @@ class Areas:
     insertion: np.ndarray
     gain: np.ndarray
 
+    def row(self, i: int) -> dict[str, float]:
+        """One image's, as JSON."""
+        return {name: float(getattr(self, name)[i]) for name in ("deletion", "insertion", "gain")}
+
 
 @dataclass(frozen=True, slots=True)
 class Faithfulness:
@@ -145,6 +149,16 @@ def faithfulness(
         by_chance.append((middle, middle, 0.0))
         gains.append([gain for _, _, gain in both])
     return Faithfulness(_stack(by_heat), _stack(by_chance), _stack(by_edges), np.array(gains))
+
+
+def own_orders(answer: Answer, images: np.ndarray, targets: np.ndarray, heats: Sequence[np.ndarray]) -> Areas:
+    """What each image's own order does, as `faithfulness` has it in `heat`, and nothing else; the arguments as there."""
+    found = []
+    for image, target, heat in zip(images, targets, heats, strict=True):
+        cells, neutral = blocks(heat), covered(image[None])[0]
+        size = (cells.shape[0], cells.shape[1])
+        found += _areas(answer, image, neutral, int(target), [_descending(cells)], size)
+    return _stack(found)
 
 
 def _descending(cells: np.ndarray) -> np.ndarray:

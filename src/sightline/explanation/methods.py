@@ -79,6 +79,7 @@ def explain(
     maps: np.ndarray | None = None,
     layer: str | None = None,
     contrast: Sequence[int] | None = None,
+    coarse: bool = False,
     progress: Progress = silent,
 ) -> list[Explanation]:
     """Where the classifier looked, for each image and the class that is asked about.
@@ -97,6 +98,7 @@ def explain(
         maps: The last maps of these images, float32 (n, …), where they are at hand: then nothing goes through the network.
         layer: The module whose output is the map; None or `auto` for the last map, which the network declares.
         contrast: n class indices that the targets are set against; None for all other classes together.
+        coarse: As in `Subject`.
         progress: Told after each image.
 
     Returns:
@@ -106,7 +108,7 @@ def explain(
         RequestError: An unknown method or layer, a head or backbone that it does not fit, or a target that is no class.
         SightlineError: The network's answer is not finite, so there is nothing to draw.
     """
-    asked = _Request.checked(session, head, classes, method, seed, None if layer == "auto" else layer)
+    asked = _Request.checked(session, head, classes, method, seed, None if layer == "auto" else layer, coarse)
     found: list[Explanation] = []
     for start in range(0, len(paths), _BATCH):
         part = range(start, min(start + _BATCH, len(paths)))
@@ -127,7 +129,7 @@ class _Request:
     """What is asked about every image.
 
     Args:
-        session, head, classes, method, seed, layer: As in `explain`; the method's name is one of METHODS.
+        session, head, classes, method, seed, layer, coarse: As in `explain`; the method's name is one of METHODS.
     """
 
     session: MapSession
@@ -136,12 +138,20 @@ class _Request:
     method: str
     seed: int
     layer: str | None
+    coarse: bool
     _place: Place | None = None
     _planes: dict[tuple[int, int | None], tuple[np.ndarray, float]] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def checked(
-        cls, session: MapSession, head: Head, classes: Sequence[str], method: str, seed: int, layer: str | None
+        cls,
+        session: MapSession,
+        head: Head,
+        classes: Sequence[str],
+        method: str,
+        seed: int,
+        layer: str | None,
+        coarse: bool,
     ) -> _Request:
         """It, if it can be done.
 
@@ -161,7 +171,7 @@ class _Request:
             grid_size(session.backbone)
         if record.heads == "gradient":
             Subject(session, head, 0).layers()
-        return cls(session, head, classes, name, seed, layer)
+        return cls(session, head, classes, name, seed, layer, coarse)
 
     @property
     def on_last_map(self) -> bool:
@@ -183,7 +193,7 @@ class _Request:
                 raise RequestError(f"class {number} of {path} is not one of the {len(self.classes)} classes")
         if target == contrast:
             raise RequestError(f"{self.classes[target]!r} cannot be set against itself", "name another class as --contrast")
-        subject = Subject(self.session, self.head, target, self.seed, contrast, image, self._planes)
+        subject = Subject(self.session, self.head, target, self.seed, contrast, image, self.coarse, self._planes)
         where, last = self._where(subject, last)
         heat = METHODS[self.method].explain(where, last)
         if not np.isfinite(heat.values).all():

@@ -121,14 +121,13 @@ def channels_of(head: Head, target: int, features: np.ndarray) -> tuple[tuple[in
     return tuple((int(i), float(speaks[i] / total)) for i in order if speaks[i] > 0)
 
 
-def alarms(views: Sequence[ClassView]) -> list[dict[str, Any]]:
-    """Classes whose heat sits on a border (a caption, a frame) or in a corner (a watermark, a date).
+def regions(views: Sequence[ClassView]) -> list[dict[str, Any]]:
+    """How much of each class's heat sits on each border (a caption, a frame) and in each corner (a watermark, a date).
 
-    Objects are photographed in the middle, so heat that keeps to one edge over many images is seldom the object. The alarm
-    is about heat alone; what covering the place does to the answer is put beside it by who has the classifier.
+    Objects are photographed in the middle, so heat that keeps to one edge over many images is seldom the object.
 
     Returns:
-        One record per class and region, the strongest first: class, region, n, share (median), area, p.
+        A record per region and class of `FEWEST` images or more, the highest first: class, region, n, share (median), area, p.
     """
     from scipy.stats import wilcoxon
 
@@ -137,12 +136,19 @@ def alarms(views: Sequence[ClassView]) -> list[dict[str, Any]]:
     for v, region in asked:
         over = v.shares[region] - _OVER * area(region)
         tests.append(float(wilcoxon(over, alternative="greater").pvalue) if over.any() else 1.0)
-    found = []
-    for (v, region), p in zip(asked, holm(tests), strict=True):
-        share = float(np.median(v.shares[region]))
-        if p < LEVEL and share >= TIMES * area(region):
-            found.append({"class": v.name, "region": region, "n": v.n, "share": share, "area": area(region), "p": p})
+    found = [
+        {"class": v.name, "region": r, "n": v.n, "share": float(np.median(v.shares[r])), "area": area(r), "p": p}
+        for (v, r), p in zip(asked, holm(tests), strict=True)
+    ]
     return sorted(found, key=lambda a: -a["share"] / a["area"])
+
+
+def alarming(region: Mapping[str, Any]) -> bool:
+    """Whether a record of `regions` raises the alarm.
+
+    It is about heat alone; what covering the place does to the answer is put beside it by who has the classifier.
+    """
+    return bool(region["p"] < LEVEL and region["share"] >= TIMES * region["area"])
 
 
 def area(region: str) -> float:

@@ -26,6 +26,7 @@ class Subject:
         seed: Of whatever the method draws.
         contrast: The class that the target is set against ("why dumpling and not chicken?"); None for all others together.
         image: uint8 (height, width, 3), what the network sees; None where only its map is at hand.
+        coarse: The heat is only to be compared with another: a method that takes minutes may stop sooner.
         planes: Directions of this head if it is linear, by target and contrast: subjects that share it compute each once.
     """
 
@@ -35,6 +36,7 @@ class Subject:
     seed: int = 0
     contrast: int | None = None
     image: np.ndarray | None = None
+    coarse: bool = False
     planes: dict[tuple[int, int | None], tuple[np.ndarray, float]] = field(default_factory=dict)
 
     @property

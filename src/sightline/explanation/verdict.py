@@ -25,6 +25,8 @@ DEPENDS, HARDLY = 0.5, 0.7
 """Rank correlation with the heat of other weights: below the first the map depends on the weights, above the second not."""
 STEADY, SHAKY = 0.8, 0.5
 """Rank correlation with the heat under noise: from the first on steady, below the second not to be relied on."""
+APART, BLIND = 0.8, 0.97
+"""Rank correlation with the heat for another class: below the first the map depends on the class, from the second on not."""
 COMPLETE, INCOMPLETE = 0.01, 0.05
 """Relative error of the sum of a complete attribution."""
 FEW = 6
@@ -89,34 +91,49 @@ def published_classifier(name: str) -> Finding:
 def judge_faithfulness(found: Faithfulness) -> list[Finding]:
     """Whether covering hot cells moves the answer more than random cells do, and more than the photograph's edges do.
 
-    Gains in log odds are tested, mean probabilities told. With at least `FEW` images a one-sided Wilcoxon test over the images;
-    with fewer the gain is held against random orders of the same images in a permutation test, whose silence says little, and
-    edges are compared without a test.
+    Gains in log odds are tested, and told; random cells gain 0. With at least `FEW` images a one-sided Wilcoxon test over the
+    images; with fewer the gain is held against random orders of the same images in a permutation test, whose silence says
+    little, and edges are compared without a test.
     """
     n, gain = len(found.heat.gain), found.heat.gain
     numbers: dict[str, Any] = {"n": n}
     for name in ("heat", "random", "edges"):
         areas = getattr(found, name)
-        numbers[name] = {"deletion": float(areas.deletion.mean()), "insertion": float(areas.insertion.mean())}
-    d, i = numbers["heat"], numbers["random"]
+        means = {key: float(getattr(areas, key).mean()) for key in ("deletion", "insertion", "gain")}
+        numbers[name] = means
     p = p_better(gain) if n >= FEW else p_of_orders(found.chance, float(gain.sum()))
     word = PASSES if p < LEVEL else REFUSED if n >= FEW or p > 1 - LEVEL else WEAK
-    text = (
-        f"covering hot cells first leaves {d['deletion']:.2f} of the probability on average, random cells {i['deletion']:.2f}; "
-        f"showing them first gives {d['insertion']:.2f} against {i['insertion']:.2f} (p = {p:.2g})"
-    )
+    told = f"random cells: {gain.mean():+.2f} log odds on average, random 0 (p = {p:.2g})"
+    text = f"hot cells move the answer {_than(word, p)} {told}"
     first = Finding("against random", word, text, {**numbers, "p": p})
-    edges, difference = numbers["edges"], gain - found.edges.gain
-    told = f"an edge filter's order leaves {edges['deletion']:.2f} and gives {edges['insertion']:.2f}"
+    difference = gain - found.edges.gain
+    told = f"an edge filter's: {gain.mean():+.2f} log odds on average, the filter's {found.edges.gain.mean():+.2f}"
     if n < FEW:
-        ahead = bool(difference.mean() > 0)
-        text = f"{told}: the heat is {'ahead' if ahead else 'not ahead'} (too few images for a test)"
-        return [first, Finding("against edges", PASSES if ahead else WEAK, text, {**numbers, "p": None})]
+        word = PASSES if difference.mean() > 0 else WEAK
+        move = "move the answer more than" if word == PASSES else "do not move the answer more than"
+        text = f"hot cells {move} {told} (too few images for a test)"
+        return [first, Finding("against edges", word, text, {**numbers, "p": None})]
     better, worse = p_better(difference), p_better(-difference)
     word = PASSES if better < LEVEL else REFUSED if worse < LEVEL else WEAK
-    against = {PASSES: "the heat is better", WEAK: "the heat is not shown to be better", REFUSED: "the heat is worse"}[word]
-    text = f"{told}: {against} (p = {worse if word == REFUSED else better:.2g})"
+    answer = {PASSES: "move the answer more", WEAK: "are not shown to move the answer more", REFUSED: "move the answer less"}
+    text = f"hot cells {answer[word]} than {told} (p = {worse if word == REFUSED else better:.2g})"
     return [first, Finding("against edges", word, text, {**numbers, "p": better})]
+
+
+def _than(word: Word, p: float) -> str:
+    """How much hot cells move the answer, set against random ones."""
+    return "more than" if word == PASSES else "less than" if p > 1 - LEVEL else "no more than"
+
+
+def exact(value: float, *bars: float) -> str:
+    """A number with two digits, or with as many as it takes to see on which side of a bar it lies.
+
+    Example:
+        >>> exact(0.796, 0.8), exact(0.796, 0.5), exact(0.8, 0.8)
+        ('0.796', '0.80', '0.80')
+    """
+    texts = (f"{value:.{digits}f}" for digits in range(2, 9))
+    return next((t for t in texts if all(np.sign(float(t) - bar) == np.sign(value - bar) for bar in bars)), repr(value))
 
 
 def p_better(differences: np.ndarray) -> float:
@@ -159,7 +176,7 @@ def judge_weights(stages: Mapping[str, np.ndarray]) -> Finding:
     medians = {name: float(np.median(values)) for name, values in stages.items()}
     highest = max(medians.values())
     word = PASSES if highest < DEPENDS else WEAK if highest < HARDLY else REFUSED
-    told = ", ".join(f"{value:.2f} with {name}" for name, value in medians.items())
+    told = ", ".join(f"{exact(value, DEPENDS, HARDLY)} with {name}" for name, value in medians.items())
     does = {PASSES: "depends on the weights", WEAK: "depends little on the weights", REFUSED: "hardly depends on the weights"}[
         word
     ]
@@ -172,14 +189,45 @@ def judge_noise(likeness: np.ndarray) -> Finding:
     word = PASSES if median >= STEADY else WEAK if median >= SHAKY else REFUSED
     does = {PASSES: "steady", WEAK: "shaky", REFUSED: "not steady"}[word]
     return Finding(
-        "noise", word, f"the map is {does} under faint noise: rank correlation {median:.2f}", {"correlation": median}
+        "noise",
+        word,
+        f"the map is {does} under faint noise: rank correlation {exact(median, STEADY, SHAKY)}",
+        {"correlation": median},
     )
+
+
+def judge_class(likeliest: np.ndarray, unlikeliest: np.ndarray, *, either: bool = False) -> Finding:
+    """Whether the map changes with the class that it is said to explain.
+
+    The likeliest other class may be a close relative, whose evidence lies at the same place, so the smaller of both counts.
+
+    Args:
+        likeliest, unlikeliest: float64 (n,), rank correlations, signs and all, with the heat for these other classes.
+        either: The map is of how much the difference of two classes' scores can be moved, whichever way: it must be the same
+            for both, and says nothing for one of them.
+    """
+    near, far = float(np.median(likeliest)), float(np.median(unlikeliest))
+    numbers = {"correlation": {"likeliest": near, "unlikeliest": far}}
+    if either:
+        text = (
+            "the map is for either class alike: it has no sign, and says where the score of one against the other can be moved"
+        )
+        return Finding("class", WEAK, text, numbers)
+    value = min(near, far)
+    word = PASSES if value < APART else WEAK if value < BLIND else REFUSED
+    does = {PASSES: "depends", WEAK: "depends little", REFUSED: "does not depend"}[word]
+    one, other = exact(near, APART, BLIND), exact(far, APART, BLIND)
+    told = f"rank correlation {one} with that for the likeliest other class"
+    told += f", {other} for the unlikeliest" if far != near else ""
+    hint = "; --contrast asks what tells it from the likeliest" if word == PASSES and near >= APART else ""
+    return Finding("class", word, f"the map {does} on the class: {told}{hint}", numbers)
 
 
 def judge_completeness(error: float) -> Finding:
     """Whether an attribution that promises to add up to a difference of scores does."""
     word = PASSES if error <= COMPLETE else WEAK if error <= INCOMPLETE else REFUSED
-    return Finding("completeness", word, f"its sum misses the difference of scores by {error:.1%}", {"error": error})
+    text = f"its sum misses the difference of scores by {exact(100 * error, 100 * COMPLETE, 100 * INCOMPLETE)} %"
+    return Finding("completeness", word, text, {"error": error})
 
 
 def judge_pointing(hits: np.ndarray, area_shares: np.ndarray) -> Finding:
@@ -187,37 +235,56 @@ def judge_pointing(hits: np.ndarray, area_shares: np.ndarray) -> Finding:
     n, share, chance = len(hits), float(hits.mean()), float(area_shares.mean())
     low, high = wilson(int(hits.sum()), n)
     word = PASSES if low > chance else REFUSED if high < chance else WEAK
-    text = f"the peak lies in the box for {share:.0%} of {n} images; a random place would for {chance:.0%}"
+    than = {PASSES: "more often than", WEAK: "not shown to lie there more often than", REFUSED: "less often than"}[word]
+    text = f"the peak lies in the box {than} a random place: for {share:.0%} of {n} images, a random place for {chance:.0%}"
     return Finding("pointing", word, text, {"hits": share, "n": n, "chance": chance, "low": low, "high": high})
 
 
 def summary(findings: Sequence[Finding]) -> dict[str, Any]:
     """Findings as JSON: `verdict`, `why` (what decided, in a sentence), and all of them."""
-    word = worst([f.word for f in findings])
-    deciding = [f.text for f in findings if f.word == word] if word != PASSES else []
-    why = "; ".join(deciding) or f"all {len(findings)} checks pass"
-    listed = [{"check": f.check, "verdict": f.word, "text": f.text, **f.numbers} for f in findings]
-    return {"verdict": word, "why": why, "findings": listed}
+    return _told([_listed(f) for f in findings])
 
 
-def of_image(shared: Mapping[str, Any], found: Faithfulness, row: int) -> dict[str, Any]:
-    """What one picture's caption says: the method's verdict on this classifier, less where this image's own order fails.
+def _listed(finding: Finding) -> dict[str, Any]:
+    return {"check": finding.check, "verdict": finding.word, "text": finding.text, **finding.numbers}
+
+
+def _told(listed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    word = worst([f["verdict"] for f in listed])
+    deciding = [f["text"] for f in listed if f["verdict"] == word] if word != PASSES else []
+    why = "; ".join(deciding) or f"all {len(listed)} checks pass"
+    return {"verdict": word, "why": why, "findings": list(listed)}
+
+
+def of_class(shared: Mapping[str, Any], skill: Finding) -> dict[str, Any]:
+    """A method's verdict for pictures of one class: the finding on the classifier as a whole gives way to that on the class."""
+    return _told([_listed(skill) if f["check"] == skill.check else f for f in shared["findings"]])
+
+
+def of_image(method: Mapping[str, Any], own: Mapping[str, float], chance: np.ndarray) -> dict[str, Any]:
+    """What one picture's caption says: the method's verdict for its class, less where this image's own order fails.
 
     Its gain is held against those of random orders of all images of the sample. An image whose hot cells move the answer no
     more than random ones makes at best a weak picture; one whose hot cells move it the wrong way, beyond chance, is not to be
     relied on.
+
+    Args:
+        method: As `of_class` gives it.
+        own: What this image's order does, as `Areas.row` gives it.
+        chance: float64 (…), the gains of random orders.
     """
-    gain = float(found.heat.gain[row])
-    p = p_of_orders(found.chance.reshape(1, -1), gain)
-    own: Word = PASSES if p < LEVEL else REFUSED if p > 1 - LEVEL else WEAK
-    word = worst([shared["verdict"], own])
-    numbers = {
-        name: {"deletion": float(getattr(found, name).deletion[row]), "insertion": float(getattr(found, name).insertion[row])}
-        for name in ("heat", "random", "edges")
-    }
-    why = shared["why"]
-    if own != PASSES:
-        mine = "here hot cells move the answer " + ("no more than random ones" if own == WEAK else "less than random ones")
-        mine += f" (p = {p:.2g})"
-        why = mine if word == own and shared["verdict"] != own else f"{why}; {mine}"
-    return {"verdict": word, "why": why, "p": p, **numbers, "method": {k: shared[k] for k in ("verdict", "why", "findings")}}
+    p = p_of_orders(chance.reshape(1, -1), own["gain"])
+    here: Word = PASSES if p < LEVEL else REFUSED if p > 1 - LEVEL else WEAK
+    word = worst([method["verdict"], here])
+    why = method["why"]
+    if here != PASSES:
+        mine = f"here hot cells move the answer {_than(here, p)} random ones: {own['gain']:+.2f} log odds (p = {p:.2g})"
+        why = mine if word == here and method["verdict"] != here else f"{why}; {mine}"
+    return {"verdict": word, "why": why, "p": p, "heat": dict(own), "method": dict(method)}
+
+
+def unchecked(method: Mapping[str, Any]) -> dict[str, Any]:
+    """What the caption of a picture says that was not checked: the method's verdict for its class, and that it is no more."""
+    passes = method["verdict"] == PASSES
+    why = f"{'the method passes' if passes else method['why']}; this picture itself was not checked"
+    return {"verdict": method["verdict"], "why": why, "p": None, "heat": None, "method": dict(method)}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,11 +16,12 @@ from sightline import pixels
 from sightline.classifier import Classifier
 from sightline.errors import ImageError
 from sightline.explanation import checks, draw, verdict
-from sightline.explanation.checks import Faithfulness
+from sightline.explanation.distinction import judge_classes, judge_distinction
+from sightline.explanation.methods import METHODS
 from sightline.explanation.randomised import randomised
 from sightline.explanation.verdict import Finding
 from sightline.journey.heats import heats_of
-from sightline.records import Explanation, Preprocess, Progress, silent
+from sightline.records import Explanation, Predictions, Preprocess, Progress, silent
 from sightline.store import Cache
 
 SAMPLE, SAMPLE_OF_LARGE = 24, 12
@@ -25,11 +29,36 @@ SAMPLE, SAMPLE_OF_LARGE = 24, 12
 LARGE = 10_000_000
 ALIKE = 8
 """Images whose heat is made again under noise and other weights; its likeness varies far less than answers do."""
+SLOW, ALIKE_SLOW = "integrated-gradients", 4
+"""The method that takes many seconds an image, and how many of its images these are; coarser ones are compared, with coarse."""
 ENSEMBLE_PX = 288
 """The side of the square that an ensemble's checks cover parts of: its members see different sizes, and crops."""
+PICTURES = 4
+"""How many times as many pictures have their own order checked at most, the others say that they were not; once as many
+where an answer takes several networks or looks."""
 Made = Callable[[Classifier, np.ndarray, np.ndarray], list[np.ndarray]]
 _CELLS = checks.MOST_CELLS_A_SIDE
 _BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Skill:
+    """What is known of how good a classifier is.
+
+    Args:
+        whole: Of all its classes together.
+        answers: What it says of held-out images whose class is known; None where nobody kept them.
+    """
+
+    whole: Finding
+    answers: Predictions | None = None
+
+    def of(self, target: str, contrast: str = "") -> Finding:
+        """Whether it tells a class from the one that it is set against, or from all others."""
+        if self.answers is None:
+            return self.whole
+        classes = self.answers.classes
+        return judge_distinction(self.answers, classes.index(target), classes.index(contrast) if contrast else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +67,22 @@ class Evidence:
 
     Args:
         shared: The method's verdict on this classifier, as `verdict.summary` gives it.
-        found: Deletion and insertion of each image.
-        names: The images, in the order of `found`.
+        skill: How good the classifier is.
+        chance: float64 (r,), the gains of random orders of cells.
+        own: Image → what its own order does, as `Areas.row` gives it.
     """
 
     shared: Mapping[str, Any]
-    found: Faithfulness
-    names: tuple[str, ...]
+    skill: Skill
+    chance: np.ndarray
+    own: Mapping[str, Mapping[str, float]]
 
-    def of(self, name: str) -> dict[str, Any] | None:
-        """The verdict on one image's picture; None where it was not checked."""
-        return verdict.of_image(self.shared, self.found, self.names.index(name)) if name in self.names else None
-
-    def unasked(self) -> dict[str, Any]:
-        """The verdict on a picture that was not in the sample: the method's on this classifier."""
-        return {"verdict": self.shared["verdict"], "why": self.shared["why"], "p": None, "method": dict(self.shared)}
+    def of(self, item: Explanation) -> dict[str, Any]:
+        """The verdict on one picture, which says so where that picture itself was not checked."""
+        method = verdict.of_class(self.shared, self.skill.of(item.target, item.contrast))
+        if item.path not in self.own:
+            return verdict.unchecked(method)
+        return verdict.of_image(method, self.own[item.path], self.chance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +91,7 @@ class How:
 
     Args:
         cache, device, seed: Its means.
-        method, layer, contrast: As in `heats_of`.
+        method, layer, contrast, coarse: As in `heats_of`.
         made: A map of one's own in place of a method: classifier, images uint8 (n, h, w, 3), targets (n,) → n heats.
     """
 
@@ -71,6 +101,7 @@ class How:
     method: str = "auto"
     layer: str | None = None
     contrast: int | None = None
+    coarse: bool = False
     made: Made | None = None
 
 
@@ -87,9 +118,9 @@ def gather(
     targets: Sequence[int],
     how: How,
     *,
-    skill: Finding,
+    skill: Skill,
     more: Sequence[Finding] = (),
-    stored: Mapping[str, Any] | None = None,
+    given: Mapping[str, Explanation] = MappingProxyType({}),
     progress: Progress = silent,
 ) -> Evidence | None:
     """Run all checks on images.
@@ -98,10 +129,9 @@ def gather(
         classifier: What answers; one without a network is checked without drawing its weights anew.
         files, names, targets: n images and the classes that are explained.
         how: The method and its means.
-        skill: What is known of how good the classifier is.
+        skill: How good the classifier is known to be.
         more: Findings of other kinds that count as well.
-        stored: What a run keeps of the checks of its own sample; where they are of the same method and layer they stand for
-            the shared verdict, and only each image's own deletion and insertion are measured.
+        given: Name → its heat, where that is at hand.
         progress: Told after each check.
 
     Returns:
@@ -111,36 +141,127 @@ def gather(
     if not len(images):
         return None
     aims = np.array([targets[i] for i in kept], dtype=np.int64)
-    heat = how.made or _heat_of(how)
-    steps = 5
-    progress("checks of the heat", 0, steps)
-    own = heat(classifier, images, aims)
+    steps, step = 4, itertools.count()
+
+    def done() -> None:
+        progress("checks of the heat", next(step), steps)
+
+    done()
+    own = _own(classifier, images, aims, [names[i] for i in kept], how, given)
     found = checks.faithfulness(_answer_of(classifier, how), images, aims, own, how.seed)
-    if stored is not None and how.contrast is None and how.layer is None and how.method in ("auto", stored.get("method")):
-        return Evidence(stored, found, tuple(names[i] for i in kept))
-    findings = [skill, *verdict.judge_faithfulness(found)]
-    progress("checks of the heat", 2, steps)
-    few, some = images[:ALIKE], aims[:ALIKE]
-    findings.append(verdict.judge_noise(checks.likeness(own[:ALIKE], heat(classifier, checks.noisy(few, how.seed), some))))
-    progress("checks of the heat", 3, steps)
+    findings = [skill.whole, *verdict.judge_faithfulness(found)]
+    done()
+    findings += _comparisons(classifier, images, aims, own, how, done)
+    shared = {**verdict.summary([*findings, *more]), "images": len(images), "chance": found.chance.ravel().tolist()}
+    rows = {names[i]: found.heat.row(row) for row, i in enumerate(kept)}
+    return Evidence(shared, skill, found.chance.ravel(), rows)
+
+
+def _own(
+    classifier: Classifier,
+    images: np.ndarray,
+    targets: np.ndarray,
+    names: Sequence[str],
+    how: How,
+    given: Mapping[str, Explanation],
+) -> list[np.ndarray]:
+    """The heat of each image, made where it is not at hand."""
+    if how.made is None and _one_look(classifier) and all(name in given for name in names):
+        return [_given(given[name]) for name in names]
+    return (how.made or _heat_of(how))(classifier, images, targets)
+
+
+def _comparisons(
+    classifier: Classifier, images: np.ndarray, targets: np.ndarray, own: list[np.ndarray], how: How, done: Callable[[], None]
+) -> list[Finding]:
+    """What the first images' heat is like under noise, with other weights, and for another class."""
+    slow = how.method == SLOW
+    n = ALIKE_SLOW if slow else ALIKE
+    how = dataclasses.replace(how, coarse=slow)
+    heat = how.made or _heat_of(how)
+    few, some = images[:n], targets[:n]
+    first = heat(classifier, few, some) if slow else own[:n]
+    found = [verdict.judge_noise(checks.likeness(first, heat(classifier, checks.noisy(few, how.seed), some)))]
+    done()
     drawn = {
-        words: checks.likeness(own[:ALIKE], heat(other, few, some))
-        for words, other in randomised(classifier, how.cache, how.seed)
+        words: checks.likeness(first, heat(other, few, some)) for words, other in randomised(classifier, how.cache, how.seed)
     }
-    if drawn:
-        findings.append(verdict.judge_weights(drawn))
-    progress("checks of the heat", steps, steps)
-    shared = {**verdict.summary([*findings, *more]), "images": len(images)}
-    return Evidence(shared, found, tuple(names[i] for i in kept))
+    found += [verdict.judge_weights(drawn)] if drawn else []
+    done()
+    if len(classifier.classes) > 1:
+        near, far = (checks.likeness(first, other) for other in _of_others(classifier, few, some, how))
+        found.append(verdict.judge_class(near, far, either=_for_either(classifier, how)))
+    done()
+    return found
 
 
-def skill_of(classifier: Classifier, test: Mapping[str, Any] | None = None) -> Finding:
-    """How good a classifier is known to be: on a run's test split, else by what its card says of validation."""
+def of_run(stored: Mapping[str, Any] | None, how: How, skill: Skill) -> Evidence | None:
+    """What a run keeps of the checks of its own sample; None where they are of another method, layer or contrast, or of none.
+
+    Random orders are kept with it: an image has the same verdict in the run's report and where it is explained by itself.
+    """
+    if not stored or "chance" not in stored or how.contrast is not None or how.layer is not None:
+        return None
+    if how.method not in ("auto", stored.get("method")):
+        return None
+    return Evidence(stored, skill, np.array(stored["chance"], dtype=np.float64), {})
+
+
+def with_pictures(
+    evidence: Evidence,
+    classifier: Classifier,
+    found: Sequence[Explanation],
+    files: Mapping[str, Path],
+    how: How,
+    progress: Progress = silent,
+) -> Evidence:
+    """The same with the own orders of further pictures: of those that are drawn, spread evenly where there are too many.
+
+    Args:
+        evidence: Of a sample, or of a run.
+        classifier: What answers.
+        found: The pictures' heats.
+        files: Name → file.
+        how: The method and its means.
+        progress: Told after each picture.
+    """
+    left = [item for item in found if item.path not in evidence.own]
+    most = sample_size(classifier) * (PICTURES if _one_look(classifier) else 1)
+    asked = [left[i] for i in spread(len(left), most)]
+    own = dict(evidence.own)
+    answer = _answer_of(classifier, how)
+    for number, item in enumerate(asked, 1):
+        images, _ = read_seen(classifier, [files[item.path]])
+        if len(images):
+            aim = np.array([classifier.classes.index(item.target)])
+            heats = [_given(item)] if _one_look(classifier) else _heat_of(how)(classifier, images, aim)
+            own[item.path] = checks.own_orders(answer, images, aim, heats).row(0)
+        progress("checking each picture", number, len(asked))
+    return dataclasses.replace(evidence, own=own)
+
+
+def spread(n: int, most: int) -> list[int]:
+    """Rows of n, at most so many of them, the first and the last among them, at even distances.
+
+    Example:
+        >>> spread(5, 3)
+        [0, 2, 4]
+    """
+    most = min(n, most)
+    return sorted({round(i * (n - 1) / max(most - 1, 1)) for i in range(most)})
+
+
+def skill_of(classifier: Classifier, test: Mapping[str, Any] | None = None, answers: Predictions | None = None) -> Skill:
+    """How good a classifier is known to be: by its answers to held-out images, else by its scores or what its card says."""
+    if answers is not None and answers.classes == classifier.classes:
+        known = answers.select(answers.y_true >= 0)
+        if len(known):
+            return Skill(judge_classes(known), known)
     score = test or classifier.card.scores.get("val") or {}
     n, accuracy = int(score.get("n") or 0), score.get("accuracy")
     if not n or accuracy is None:
-        return verdict.unknown_classifier()
-    return verdict.judge_classifier(round(accuracy * n), n, _guessing(classifier, score))
+        return Skill(verdict.unknown_classifier())
+    return Skill(verdict.judge_classifier(round(accuracy * n), n, _guessing(classifier, score)))
 
 
 def _guessing(classifier: Classifier, score: Mapping[str, Any]) -> float:
@@ -215,19 +336,58 @@ def _heat_of(how: How) -> Made:
             cache=how.cache,
             device=how.device,
             seed=how.seed,
-            seen=not classifier.members and classifier.card.crops == 1,
+            seen=_one_look(classifier),
             method=how.method,
             layer=how.layer,
             contrast=how.contrast,
+            coarse=how.coarse,
         )
         return [_over(item, images.shape[1:3]) for item in found]
 
     return heat
 
 
+def _of_others(
+    classifier: Classifier, images: np.ndarray, targets: np.ndarray, how: How
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Heat for the likeliest and the unlikeliest class beside each target; where it is set against a class, for that one."""
+    heat = how.made or _heat_of(how)
+    if how.contrast is None:
+        order = np.argsort(-probs_of(classifier, how)(images), axis=1, kind="stable")
+        others = np.array([[c for c in row if c != target] for row, target in zip(order, targets, strict=True)])
+        near = heat(classifier, images, others[:, 0])
+        return near, near if others.shape[1] == 1 else heat(classifier, images, others[:, -1])
+    found: dict[int, np.ndarray] = {}
+    for target in np.unique(targets).tolist():
+        rows = np.flatnonzero(targets == target)
+        turned = how.made or _heat_of(dataclasses.replace(how, contrast=target))
+        found |= zip(rows.tolist(), turned(classifier, images[rows], np.full(len(rows), how.contrast)), strict=True)
+    opposite = [found[i] for i in range(len(images))]
+    return opposite, opposite
+
+
+def _for_either(classifier: Classifier, how: How) -> bool:
+    """Whether the heat is that of one difference of two scores, without its sign: then it is the same for either class."""
+    if how.made is not None or how.method == "auto":
+        return False
+    method = METHODS[how.method]
+    two = len(classifier.classes) == 2 or how.contrast is not None
+    return two and not method.signed and method.heads == "gradient"
+
+
+def _given(item: Explanation) -> np.ndarray:
+    """Heat that is at hand, of what the network sees, undecided where no network looked."""
+    return np.asarray(item.heat - np.float32(item.neutral), dtype=np.float32)
+
+
+def _one_look(classifier: Classifier) -> bool:
+    """Whether heat of a file lies over just what `read_seen` gives of it."""
+    return not classifier.members and classifier.card.crops == 1
+
+
 def _over(item: Explanation, size: tuple[int, int]) -> np.ndarray:
     """Heat as it lies over an array that it was made for; a coarse one where part of the array was not seen."""
-    heat = np.asarray(item.heat - np.float32(item.neutral), dtype=np.float32)
+    heat = _given(item)
     if tuple(item.box) == (0.0, 0.0, float(size[0]), float(size[1])):
         return heat
     return np.asarray(np.nan_to_num(draw.place(heat, item.box, size, (_CELLS, _CELLS)), nan=0.0))

@@ -29,6 +29,7 @@ def heats_of(
     layer: str | None = None,
     contrast: int | None = None,
     seen: bool = False,
+    coarse: bool = False,
     progress: Progress = silent,
 ) -> tuple[list[Explanation], dict[str, str]]:
     """Heatmaps of images.
@@ -45,6 +46,7 @@ def heats_of(
         method, seed, layer: As in `explanation.explain`.
         contrast: The class index that all targets are set against; None for all other classes together.
         seen: The arrays are what the network sees, of its own size; they are not resized and cut again, and are one look.
+        coarse: As in `explanation.explain`.
         progress: Told after each image.
 
     Returns:
@@ -53,7 +55,7 @@ def heats_of(
     Raises:
         RequestError: No member looks at images, or a method does not fit a member.
     """
-    own: dict[str, Any] = {"method": method, "seed": seed, "layer": layer, "progress": progress}
+    own: dict[str, Any] = {"method": method, "seed": seed, "layer": layer, "coarse": coarse, "progress": progress}
     if classifier.members:
         return _of_members(classifier, sources, names, targets, contrast, cache=cache, device=device, seen=seen, **own)
     drawn_anew = classifier.card.backbone.weights == DRAWN_ANEW  # asked once, so that converting it would be a waste

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from sightline.classifier import Classifier
 from sightline.errors import ImageError, RequestError
 from sightline.explanation import checks, overall, verdict
 from sightline.explanation.verdict import Finding
-from sightline.journey.evidence import Evidence, How, gather, probs_of, read_seen, sample_size
+from sightline.journey.evidence import Evidence, How, Skill, gather, probs_of, read_seen, sample_size
 from sightline.journey.heats import heats_of
 from sightline.journey.hiding import parse_region
 from sightline.records import Catalog, Explanation, Predictions, Progress, silent
@@ -22,6 +22,10 @@ from sightline.store import stream
 
 MOST_VIEWED = 160
 """Images that the view of the classes is made from."""
+LEARNT_VIEWED = 40
+"""Images of a class that the alarm is tested on, where there are so many: what held-out ones lack is taken from the training.
+
+Sixteen held-out images do not show a watermark that most of them are told by."""
 MOST_CLASSES = 20
 MOST_COVERED = 8
 
@@ -40,7 +44,7 @@ class Judged:
 
 
 def judge(
-    classifier: Classifier, catalog: Catalog, predictions: Predictions, how: How, skill: Finding, progress: Progress = silent
+    classifier: Classifier, catalog: Catalog, predictions: Predictions, how: How, skill: Skill, progress: Progress = silent
 ) -> Judged:
     """Check a method's heat on a sample of answered images, and look at what each class relies on.
 
@@ -63,10 +67,15 @@ def judge(
     pointed = pointing(catalog, found)
     n = sample_size(classifier)
     more = [] if pointed is None else [pointed]
-    evidence = gather(classifier, files[:n], paths[:n], targets[:n], how, skill=skill, more=more, progress=progress)
+    given = {item.path: item for item in found}
+    evidence = gather(
+        classifier, files[:n], paths[:n], targets[:n], how, skill=skill, more=more, given=given, progress=progress
+    )
     kept = {"method": found[0].method, "layer": found[0].layer}
     facts = None if evidence is None else {**evidence.shared, **kept}
-    return Judged(evidence, {"heat_checks": facts, "heat_global": {**kept, **_views(classifier, found, catalog, how)}})
+    return Judged(
+        evidence, {"heat_checks": facts, "heat_global": {**kept, **_views(classifier, found, catalog, how, progress)}}
+    )
 
 
 def _turns(order: np.ndarray, classes: np.ndarray) -> list[int]:
@@ -80,21 +89,52 @@ def _turns(order: np.ndarray, classes: np.ndarray) -> list[int]:
     return [row for _, _, row in sorted(ranked)]
 
 
-def _views(classifier: Classifier, found: Sequence[Explanation], catalog: Catalog, how: How) -> dict[str, Any]:
+def _views(
+    classifier: Classifier, found: Sequence[Explanation], catalog: Catalog, how: How, progress: Progress
+) -> dict[str, Any]:
     """What each class relies on, and the alarms with what covering their places does."""
     by_class: dict[str, list[Explanation]] = {}
     for item in found:
         by_class.setdefault(item.target, []).append(item)
-    views = []
+    learnt: dict[str, list[Explanation]] = {}
+    for item in _learnt(classifier, {name: len(items) for name, items in by_class.items()}, catalog, how, progress):
+        learnt.setdefault(item.target, []).append(item)
+    views, tested = [], []
     for name, items in sorted(by_class.items())[:MOST_CLASSES]:
         view = overall.view(name, items, _channels(classifier, items, catalog, how))
-        if view is not None:
-            views.append(view)
-    alarms = overall.alarms(views)
+        more = overall.view(name, [*items, *learnt.get(name, [])])
+        views += [] if view is None else [view]
+        tested += [] if more is None else [more]
+    regions = overall.regions(tested)
+    alarms = [region for region in regions if overall.alarming(region)]
     for alarm in alarms:
         files = [catalog.file(item.path) for item in by_class[alarm["class"]][:MOST_COVERED]]
         alarm |= covered(classifier, files, classifier.classes.index(alarm["class"]), alarm["region"], how)
-    return {"n": len(found), "centre": overall.CENTRE, "classes": overall.as_data(views), "alarms": alarms}
+    told: dict[str, Any] = {"n": len(found), "centre": overall.CENTRE, "classes": overall.as_data(views), "alarms": alarms}
+    return {**told, "highest": regions[0] if regions else None}
+
+
+def _learnt(
+    classifier: Classifier, counts: Mapping[str, int], catalog: Catalog, how: How, progress: Progress
+) -> list[Explanation]:
+    """Heat of training images for the answer that they are given, as many as bring each class to `LEARNT_VIEWED`."""
+    rows = catalog.usable().where(split="train") if "split" in catalog.table.column_names else None
+    if rows is None or not len(rows):
+        return []
+    order = stream(how.seed, "heat of training images").permutation(len(rows))
+    labels = rows.column("label")
+    left = {name: LEARNT_VIEWED - n for name, n in sorted(counts.items())[:MOST_CLASSES]}
+    paths: list[str] = []
+    for i in order:
+        if left.get(labels[i], 0) > 0 and len(paths) < MOST_VIEWED:
+            left[labels[i]] -= 1
+            paths.append(rows.paths[i])
+    if not paths:
+        return []
+    answers = classifier.predict([rows.file(p) for p in paths], cache=how.cache, device=how.device)
+    files, aims = [Path(p) for p in answers.paths], [int(t) for t in answers.y_pred]
+    means: dict[str, Any] = {"cache": how.cache, "device": how.device, "method": how.method, "seed": how.seed}
+    return heats_of(classifier, files, list(answers.paths), aims, progress=progress, **means)[0]
 
 
 def _channels(

@@ -14,6 +14,7 @@ import numpy as np
 from sightline import engine, evaluation, heads, networks
 from sightline.errors import RequestError, WeightsError, unknown
 from sightline.records import Backbone, Catalog, Recipe
+from sightline.records.recipe import MOST_IMAGE_PX
 from sightline.store import Cache, digest
 from sightline.training.finetune import FinetuneSettings
 from sightline.training.methods import LADDER, METHODS, PRETRAINED, sources
@@ -120,8 +121,8 @@ def check(request: Request) -> None:
         evaluation.check_criterion(request.threshold)
     if request.budget_s <= 0:
         raise RequestError(f"a budget of {request.budget_s:g} s leaves no time", "name one such as --budget 10m")
-    if request.image_size is not None and not 8 <= request.image_size <= 2048:
-        raise RequestError(f"an image size of {request.image_size} px is not usable", "it lies between 8 and 2048")
+    if request.image_size is not None and not 8 <= request.image_size <= MOST_IMAGE_PX:
+        raise RequestError(f"an image size of {request.image_size} px is not usable", f"it lies between 8 and {MOST_IMAGE_PX}")
 
 
 def make_plan(request: Request, catalog: Catalog, cache: Cache, device: str, say: Callable[[str], None]) -> Plan:

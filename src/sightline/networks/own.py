@@ -13,6 +13,7 @@ from torch import nn
 
 from sightline.errors import RequestError, WeightsError
 from sightline.networks.description import build
+from sightline.networks.surface import Network
 from sightline.records import Backbone
 from sightline.store import Cache
 
@@ -60,11 +61,23 @@ def own_classifier(backbone: Backbone, cache: Cache) -> OwnClassifier:
     module = network.net.get_submodule(network.classifier) if network.classifier else None
     linear = next((m for m in _behind(module) if isinstance(m, nn.Linear)), None)
     if linear is None or not _agrees(network, linear, backbone):
-        raise RequestError(f"the own classifier of {backbone.name} is no linear function of its features", hint)
+        what = (
+            f"the own classifier of {backbone.name}{_kinds(network)} is no linear layer on its features, and heatmaps need one"
+        )
+        raise RequestError(what, hint)
     weights = linear.weight.detach().float().numpy().copy()
     bias = np.zeros(len(weights), np.float32) if linear.bias is None else linear.bias.detach().float().numpy().copy()
     classes, aliases = class_names(len(weights))
     return OwnClassifier(weights, bias, classes, aliases)
+
+
+def _kinds(network: Network) -> str:
+    """What a classifier is made of, in brackets: SqueezeNet's answers at every place of the map, and takes the mean of that."""
+    if not network.classifier:
+        return ""
+    whole = network.net.get_submodule(network.classifier.partition(".")[0])
+    kinds = [type(m).__name__ for m in whole.modules() if not any(m.children())]
+    return f" ({', '.join(kinds)})"
 
 
 def _behind(module: nn.Module | None) -> Sequence[nn.Module]:

@@ -122,8 +122,9 @@ def _quiet(highest: Data | None) -> str:
 def _alarm(alarm: Data) -> dict[str, Any]:
     """An alarm in words, with what covering the place does to the answer."""
     text = (
-        f"Half of its {count(alarm.get('n'))} images put {percent(alarm.get('share'), 0)} of their heat or more on the "
-        f"{alarm.get('region')}, which is {percent(alarm.get('area'), 0)} of the picture."
+        f"Half of {count(alarm.get('n'))} images, training's among them where others are few, put "
+        f"{percent(alarm.get('share'), 0)} of their heat or more on the {alarm.get('region')}, which is "
+        f"{percent(alarm.get('area'), 0)} of the picture."
     )
     if alarm.get("before") is not None:
         text += (
