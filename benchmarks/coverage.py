@@ -193,9 +193,7 @@ def inverted(draws: int) -> bool:
 
 def groups(draws: int) -> bool:
     """Slices of images that come in groups: how often chance is called worse, and how often what is worse is found."""
-    print(
-        f"Slices by a column that groups share, {draws:,} sets each: false alarms in % (at most 5.5), 30 points more found"
-    )
+    print(f"Slices by a column that groups share, {draws:,} sets each: false alarms in % (at most 5.5), 30 points more found")
     rng, good = np.random.default_rng(2), True
     for count, size in ((60, 8), (20, 10), (300, 2)):
         unit, told = np.repeat(np.arange(count), size), []
