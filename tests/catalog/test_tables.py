@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sightline import catalog
@@ -141,6 +141,7 @@ NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
     suffix=st.sampled_from([".csv", ".parquet"]),
     below=st.booleans(),
 )
+@example(rows=[("0", "'@", None)], suffix=".parquet", below=False)
 def test_a_catalog_comes_back_as_it_was(
     tmp_path: Path, rows: list[tuple[str, str, str | None]], suffix: str, below: bool
 ) -> None:

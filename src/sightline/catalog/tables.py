@@ -129,8 +129,8 @@ def of_table(
     rule = None if label_from is None else pattern(label_from, "--label-from")
     path_name = _column(table, path_column, _PATH_NAMES, "path", file)
     label_name = None if rule and label_column is None else _column(table, label_column, _LABEL_NAMES, "label", file)
-    paths = _strings(table, path_name)
-    labels = [None] * len(paths) if label_name is None else _strings(table, label_name)
+    paths = _strings(table, path_name, file)
+    labels = [None] * len(paths) if label_name is None else _strings(table, label_name, file)
     if rule is not None:
         labels = [label or (matched(rule, p.replace("\\", "/")) if p else None) for p, label in zip(paths, labels, strict=True)]
     splits, split_notes = _splits(table, file)
@@ -160,7 +160,12 @@ def _column(table: pa.Table, asked: str | None, usual: Sequence[str], what: str,
     )
 
 
-def _strings(table: pa.Table, name: str, *, own: bool = False) -> list[str | None]:
+def _escaped(file: Path) -> bool:
+    """Whether cells may bear a spreadsheet's apostrophe: Parquet's are what they are."""
+    return file.suffix.lower() not in (".parquet", ".pq")
+
+
+def _strings(table: pa.Table, name: str, file: Path, *, own: bool = False) -> list[str | None]:
     """A column as text, a spreadsheet's apostrophe and (but in `own` tables) spaces at the ends taken off, empty as None."""
     import pyarrow as pa
 
@@ -168,7 +173,8 @@ def _strings(table: pa.Table, name: str, *, own: bool = False) -> list[str | Non
         values = table.column(name).cast(pa.string()).to_pylist()
     except pa.ArrowException as error:
         raise DataError(f"the column {name!r} holds no text ({table.column(name).type})") from error
-    return [None if v is None else csv_plain(v if own else v.strip()) or None for v in values]
+    cells = [v if own or v is None else v.strip() for v in values]
+    return [(v and (csv_plain(v) if _escaped(file) else v)) or None for v in cells]
 
 
 def _splits(table: pa.Table, file: Path) -> tuple[list[str | None], list[str]]:
@@ -176,7 +182,7 @@ def _splits(table: pa.Table, file: Path) -> tuple[list[str | None], list[str]]:
     name = next((n for n in table.column_names if n.lower() == "split"), None)
     if name is None:
         return [None] * table.num_rows, []
-    values = _strings(table, name)
+    values = _strings(table, name, file)
     odd = sorted({v for v in values if v is not None and split_name(v) is None})
     notes = [f"the column {name!r} of {file.name} holds {v!r}, which is no split; those rows are split anew" for v in odd[:3]]
     return [split_name(v) for v in values], notes
@@ -306,7 +312,7 @@ def load(file: Path, root: Path | None = None) -> Catalog:
         raise DataError(
             f"{file} is no catalog: it has no column {missing[0]!r}", "make one with `sightline scan`, which reads other tables"
         )
-    paths = _strings(table, "path", own=True)
+    paths = _strings(table, "path", file, own=True)
     if None in paths or len(set(paths)) < len(paths):
         raise DataError(f"{file} is no catalog: a path is empty or stands there twice", "make one with `sightline scan`")
     folder = file.absolute().parent
@@ -317,8 +323,10 @@ def load(file: Path, root: Path | None = None) -> Catalog:
         if name != "path":
             columns[name] = _typed(table, name, pa.type_for_alias(kind), file)
     extras = [n for n in table.column_names if n not in CATALOG_COLUMNS]
-    text = file.suffix.lower() not in (".parquet", ".pq")
-    columns |= {csv_plain(n): pa.array(_strings(table, n, own=True), pa.string()) if text else table.column(n) for n in extras}
+    if _escaped(file):
+        columns |= {csv_plain(n): pa.array(_strings(table, n, file, own=True), pa.string()) for n in extras}
+    else:
+        columns |= {n: table.column(n) for n in extras}
     ordered = pa.table(columns).take(pa.array(sorted(range(len(files)), key=lambda i: columns["path"][i].as_py())))
     return Catalog(ordered, base)
 
@@ -352,7 +360,7 @@ def _typed(table: pa.Table, name: str, kind: Any, file: Path) -> Any:
     if name not in table.column_names:
         return pa.nulls(table.num_rows, kind)
     if kind == pa.string():
-        values: list[str | None] = _strings(table, name, own=True)
+        values: list[str | None] = _strings(table, name, file, own=True)
         return pa.array([v or "" for v in values] if name == "content" else values, kind)
     try:
         return table.column(name).cast(kind)

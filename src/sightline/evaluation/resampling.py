@@ -63,7 +63,7 @@ def accuracy_interval(
     sample = sampled(predictions, positive, groups)
     n, right = len(sample), (sample.y == sample.y_pred).astype(np.float64)
     if not sample.clustered:
-        return wilson(right.sum(), n)
+        return wilson(float(right.sum()), n)
     shares = np.concatenate([weights @ right / weights.sum(axis=1) for weights in draws(sample, seed)])
     share = float(right.mean())
     counts = min(n, effective(share, shares, _least(n, sample.unit), _inflation(sample)))
@@ -170,7 +170,10 @@ class _Many:
     def _linear(self, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
         """From the average precision's derivative by each image, where drawing every class's ranking would take minutes."""
         spreads = self.spreads if metric.per_class else [self.spread]
-        ends: list[Ends] = [normal(v, spread) for v, spread in zip(values.tolist(), spreads, strict=True)]
+        ends: list[Ends] = []
+        for v, spread, least in zip(values.tolist(), spreads, self._worth(metric, len(values)), strict=True):
+            surer = metric.capped and v * (1 - v) > least * spread
+            ends.append(wilson(v * least, least) if surer else normal(v, spread))
         return ends, "infinitesimal jackknife" + self._together(" over {}")
 
     def _bootstrap(self, name: str, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
