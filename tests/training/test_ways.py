@@ -197,6 +197,8 @@ def test_what_cannot_be_watched_is_refused() -> None:
     three = Pixels(bars(30).images, np.arange(30) % 3)
     with pytest.raises(RequestError, match="defined for two classes"):
         run(small(), three, epochs=1, keep="val_eer")
+    with pytest.raises(RequestError, match="only 3 classes"):
+        run(small(), three, epochs=1, keep="val_top_5")
 
 
 @pytest.mark.parametrize("keep", ["val_accuracy", "train_loss"])

@@ -13,7 +13,7 @@ from sightline.evaluation.curves import (
     roc_curve,
 )
 from sightline.evaluation.intervals import auc_interval, macro_auc_interval, wilson
-from sightline.evaluation.metrics import CLASS_METRICS, METRICS, Metric
+from sightline.evaluation.metrics import CLASS_METRICS, METRICS, TOP, Metric
 from sightline.evaluation.mistakes import confused_pairs, mistakes
 from sightline.evaluation.paired import SIGNIFICANT, alike, expanded_tail, holm, mcnemar, paired_bootstrap, sign_flip
 from sightline.evaluation.ranking import average_precision
@@ -38,6 +38,7 @@ __all__ = [
     "HALF",
     "METRICS",
     "SIGNIFICANT",
+    "TOP",
     "CalibrationBin",
     "Metric",
     "ThresholdCurve",

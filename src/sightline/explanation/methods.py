@@ -53,6 +53,26 @@ def choose_method(session: MapSession, head: Head) -> str:
     return "contribution" if session.backbone.pool == "flatten" else "gradcam"
 
 
+def check_method(name: str) -> None:
+    """Refuse a name that is neither a method's nor `auto`.
+
+    Raises:
+        RequestError: It is.
+    """
+    if name not in ("auto", *METHODS):
+        raise unknown("method", name, ["auto", *METHODS])
+
+
+def check_contrast(name: str, target: int | None, contrast: int | None) -> None:
+    """Refuse a class, called `name`, that is set against itself.
+
+    Raises:
+        RequestError: It is.
+    """
+    if target is not None and target == contrast:
+        raise RequestError(f"{name!r} cannot be set against itself", "name another class as --contrast")
+
+
 def layer(session: MapSession) -> str:
     """Where the map is taken, in words."""
     channels, height, width = grid_size(session.backbone)
@@ -158,9 +178,8 @@ class _Request:
         Raises:
             RequestError: It cannot.
         """
+        check_method(method)
         name = choose_method(session, head) if method == "auto" else method
-        if name not in METHODS:
-            raise unknown("method", name, ["auto", *METHODS])
         record = METHODS[name]
         if layer is not None and method == "auto" and name in ("contribution", "occlusion"):
             name = "gradcam" if heads.layers(head) is not None else "masks"
@@ -191,8 +210,7 @@ class _Request:
         for number in (target, contrast):
             if number is not None and not 0 <= number < len(self.classes):
                 raise RequestError(f"class {number} of {path} is not one of the {len(self.classes)} classes")
-        if target == contrast:
-            raise RequestError(f"{self.classes[target]!r} cannot be set against itself", "name another class as --contrast")
+        check_contrast(self.classes[target], target, contrast)
         subject = Subject(self.session, self.head, target, self.seed, contrast, image, self.coarse, self._planes)
         where, last = self._where(subject, last)
         heat = METHODS[self.method].explain(where, last)

@@ -12,9 +12,10 @@ import numpy as np
 from sightline import catalog as catalogs
 from sightline import classifier
 from sightline.catalog.tables import SUFFIXES, read_table
-from sightline.errors import RequestError, unknown
-from sightline.explanation import METHODS, verdict
+from sightline.errors import RequestError
+from sightline.explanation import verdict
 from sightline.explanation.caption import Caption
+from sightline.explanation.methods import check_contrast, check_method
 from sightline.explanation.verdict import Finding
 from sightline.journey import channels as channel_sheets
 from sightline.journey import gallery, hiding, sheets
@@ -95,7 +96,8 @@ def explain(
         channel_sheets.check(found.model)
     against = None if contrast is None else found.class_index(contrast)
     aimed = None if target is None else found.class_index(target)
-    _check_words(method, aimed, against, target)
+    check_method(method)
+    check_contrast(str(target), aimed, against)
     asked = _asked(found, subject, images, progress)
     model = found.model
     for file in asked.files if regions else ():
@@ -123,18 +125,6 @@ def explain(
         sheets.write(Path(out), found, heats, kept.labels, files, answers, words, cache=cache, device=device, progress=progress)
     failed: Mapping[str, str] = {**asked.unread, **answers.errors, **errors}
     return entries + [{"path": n, "error": why} for n, why in failed.items()]
-
-
-def _check_words(method: str, aimed: int | None, against: int | None, target: str | None) -> None:
-    """Refuse what is wrong whatever the images are, before any is looked at.
-
-    Raises:
-        RequestError: An unknown method, or a class that is set against itself.
-    """
-    if method not in ("auto", *METHODS):
-        raise unknown("method", method, ["auto", *METHODS])
-    if aimed is not None and aimed == against:
-        raise RequestError(f"{target!r} cannot be set against itself", "name another class as --contrast")
 
 
 def _asked(subject: Subject, name: str, images: Sequence[str], progress: Progress) -> _Asked:

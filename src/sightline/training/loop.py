@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sightline import store
 from sightline.errors import DataError, RequestError, SightlineError
-from sightline.evaluation import METRICS, metric_of
+from sightline.evaluation import METRICS, TOP, metric_of
 from sightline.heads.problem import Watch
 from sightline.networks.together import synchronised
 from sightline.records import Progress, silent
@@ -313,9 +313,11 @@ def _checked(train: Pixels, plan: Plan) -> int:
         raise DataError(f"a network cannot be trained on {len(train)} image(s)", "give at least two, of different classes")
     if plan.epochs is None:
         raise RequestError("the plan names no number of epochs", "set epochs, such as epochs = 12")
-    metric = METRICS.get(plan.keep.removeprefix("val_"))
-    if metric is not None and metric.two_only and int(train.y.max()) > 1:
-        raise RequestError(f"keep cannot be {plan.keep!r} here: it is defined for two classes", "keep = 'val_roc_auc', say")
+    name, classes = plan.keep.removeprefix("val_"), int(train.y.max()) + 1
+    if name in METRICS and METRICS[name].two_only and classes > 2:
+        raise RequestError(f"keep cannot be {plan.keep!r} here: it is defined for two classes", "set keep = 'val_roc_auc', say")
+    if name == "top_5" and classes <= TOP:
+        raise RequestError(f"keep cannot be {plan.keep!r} here: there are only {classes} classes", "set keep = 'val_accuracy'")
     return plan.epochs
 
 
