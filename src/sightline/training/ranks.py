@@ -174,6 +174,10 @@ def joined(device: str) -> Iterator[Ranks]:
         if number >= there:
             raise RequestError(f"{there} GPUs are here, and process {number} is one more", f"take --nproc_per_node {there}")
         torch.cuda.set_device(number)
+    # Imported after the group was made, its functions keep the group for good as a default argument: gloo's threads then
+    # outlive the interpreter, which now and then ends the process with SIGABRT.
+    import torch.distributed.nn
+
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield found
