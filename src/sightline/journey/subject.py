@@ -107,7 +107,7 @@ def _pretrained(name: str, cache: Cache) -> Subject:
     own = networks.own_classifier(backbone, cache)
     head = Head("logistic", len(own.classes), {}, {"weights": own.weights, "bias": own.bias})
     plain = dataclasses.replace(Recipe(), backbone=name)
-    card = Card(own.classes, backbone, head.kind, {}, "pretrained", plain)
+    card = Card(own.classes, own.backbone, head.kind, {}, "pretrained", plain)
     return Subject(Classifier(card, head), Skill(verdict.published_classifier(name)), None, own.aliases)
 
 

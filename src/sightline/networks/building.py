@@ -65,7 +65,11 @@ def published(wish: Wish) -> Network:
     try:
         if wish.entry.source == "timm":
             net = backbones.create(
-                wish.entry, _size(wish), classifier=wish.classifier, file=str(file or ""), download=file is None
+                wish.entry,
+                _size(wish),
+                classifier=wish.classifier or wish.pool == "scores",
+                file=str(file or ""),
+                download=file is None,
             )
         else:
             net = backbones.create(wish.entry, _size(wish), download=True)

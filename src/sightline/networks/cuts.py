@@ -60,7 +60,13 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Headed:
-    """timm's two halves: `forward_features`, and `forward_head` up to the classifier."""
+    """timm's two halves: `forward_features`, and `forward_head` up to the classifier.
+
+    Args:
+        scores: Whether the classifier belongs to the tail.
+    """
+
+    scores: bool = False
 
     def map(self, net: nn.Module, x: Tensor) -> Tensor:
         """See `Cut`."""
@@ -68,7 +74,7 @@ class Headed:
 
     def tail(self, net: nn.Module, last: Tensor) -> Tensor:
         """See `Cut`."""
-        return net.forward_head(last, pre_logits=True).flatten(1)  # type: ignore[no-any-return, operator]
+        return net.forward_head(last, pre_logits=not self.scores).flatten(1)  # type: ignore[no-any-return, operator]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +83,12 @@ class LastBlock:
 
     Args:
         arguments: What the last block gets beside the tokens, such as rotary positions; constants at one image size.
+        scores: Whether the classifier belongs to the tail.
     """
 
     arguments: tuple[Any, ...] = ()
     named: Mapping[str, Any] = field(default_factory=dict)
+    scores: bool = False
 
     def map(self, net: nn.Module, x: Tensor) -> Tensor:
         """See `Cut`."""
@@ -95,7 +103,7 @@ class LastBlock:
         """See `Cut`."""
         arguments = [_on(a, last) for a in self.arguments]
         x = net.blocks[-1](last, *arguments, **{k: _on(v, last) for k, v in self.named.items()})  # type: ignore[index, operator]
-        return net.forward_head(net.norm(x), pre_logits=True)  # type: ignore[no-any-return, operator]
+        return net.forward_head(net.norm(x), pre_logits=not self.scores)  # type: ignore[no-any-return, operator]
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,10 +99,7 @@ def describe(
     else:
         backbone = from_plain(Backbone, found, "description of a network")
     if file is not None:
-        _files[backbone.weights_hash] = file
-        place = f"networks/places/{backbone.weights_hash}"
-        if cache.read_json(place) != str(file.resolve()):
-            cache.write_json(place, str(file.resolve()))
+        _noted(backbone, file, cache)
     return _fitted(backbone, fit)
 
 
@@ -297,6 +294,43 @@ def build(
     if weights_file is not None:
         return building.from_file(wish, Path(weights_file))[0]
     return _found_again(wish, backbone, cache)
+
+
+def whole(backbone: Backbone, *, cache: Cache | None = None) -> tuple[Backbone, Network]:
+    """The same network with its own classifier as a part of its tail: its features are its scores.
+
+    Args:
+        backbone: As `describe` gave it.
+        cache: Where it is noted where files lie; the user's own cache if None.
+
+    Raises:
+        WeightsError: The weights are absent, do not fit, or bring no classifier.
+    """
+    from sightline.networks.surface import tensors
+
+    cache = Cache() if cache is None else cache
+    network = build(replace(backbone, pool="scores"), classifier=True, cache=cache)
+    described = replace(
+        backbone,
+        pool="scores",
+        features=network.features,
+        weights_hash=weights.weights_hash(tensors(network)),
+        map_shape=network.map_shape,
+        layout=network.layout,
+        prefix=network.prefix,
+        parameters=network.own_parameters(),
+    )
+    if backbone.weights_hash in _files:
+        _noted(described, _files[backbone.weights_hash], cache)
+    return described, network
+
+
+def _noted(backbone: Backbone, file: Path, cache: Cache) -> None:
+    """Note where the file of a network's weights lies."""
+    _files[backbone.weights_hash] = file
+    place = f"networks/places/{backbone.weights_hash}"
+    if cache.read_json(place) != str(file.resolve()):
+        cache.write_json(place, str(file.resolve()))
 
 
 def _found_again(wish: Wish, backbone: Backbone, cache: Cache) -> Network:

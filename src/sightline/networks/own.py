@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from sightline.errors import RequestError, WeightsError
-from sightline.networks.description import build
-from sightline.networks.surface import Network
+from sightline.networks.description import build, whole
 from sightline.records import Backbone
 from sightline.store import Cache
 
@@ -27,12 +26,15 @@ class OwnClassifier:
     """What a network answers with itself: logits = weights · features + bias.
 
     Args:
+        backbone: What gives the features: the network as it was asked for, or with `pool` "scores" where its answer is no
+            linear function of its features; then the features are its scores, and the weights the identity.
         weights: float32 (k, d).
         bias: float32 (k,).
         classes: k names, each once.
         aliases: Other names of theirs → all class indices that they may mean.
     """
 
+    backbone: Backbone
     weights: np.ndarray
     bias: np.ndarray
     classes: tuple[str, ...]
@@ -48,7 +50,7 @@ def own_classifier(backbone: Backbone, cache: Cache) -> OwnClassifier:
 
     Raises:
         WeightsError: The weights bring no classifier.
-        RequestError: Its answer is no linear function of its features.
+        RequestError: The weights are random, or it gives one score alone.
     """
     if backbone.weights.startswith("random:"):
         raise RequestError(f"{backbone.name} has random weights: it answers at random", "name weights that were trained")
@@ -60,24 +62,16 @@ def own_classifier(backbone: Backbone, cache: Cache) -> OwnClassifier:
         raise WeightsError(what, error.hint if "not on this machine" in error.message else hint) from error
     module = network.net.get_submodule(network.classifier) if network.classifier else None
     linear = next((m for m in _behind(module) if isinstance(m, nn.Linear)), None)
-    if linear is None or not _agrees(network, linear, backbone):
-        what = (
-            f"the own classifier of {backbone.name}{_kinds(network)} is no linear layer on its features, and heatmaps need one"
-        )
-        raise RequestError(what, hint)
-    weights = linear.weight.detach().float().numpy().copy()
-    bias = np.zeros(len(weights), np.float32) if linear.bias is None else linear.bias.detach().float().numpy().copy()
+    if linear is not None and _agrees(network, linear, backbone):
+        weights = linear.weight.detach().float().numpy().copy()
+        bias = np.zeros(len(weights), np.float32) if linear.bias is None else linear.bias.detach().float().numpy().copy()
+    else:
+        backbone, network = whole(backbone, cache=cache)
+        weights, bias = np.eye(backbone.features, dtype=np.float32), np.zeros(backbone.features, np.float32)
+    if len(weights) < 2:
+        raise RequestError(f"{backbone.name} gives one score alone: it tells no classes apart", hint)
     classes, aliases = class_names(len(weights))
-    return OwnClassifier(weights, bias, classes, aliases)
-
-
-def _kinds(network: Network) -> str:
-    """What a classifier is made of, in brackets: SqueezeNet's answers at every place of the map, and takes the mean of that."""
-    if not network.classifier:
-        return ""
-    whole = network.net.get_submodule(network.classifier.partition(".")[0])
-    kinds = [type(m).__name__ for m in whole.modules() if not any(m.children())]
-    return f" ({', '.join(kinds)})"
+    return OwnClassifier(backbone, weights, bias, classes, aliases)
 
 
 def _behind(module: nn.Module | None) -> Sequence[nn.Module]:

@@ -86,16 +86,14 @@ def find(net: nn.Module, size: tuple[int, int], *, scores: bool = False) -> Foun
     x = torch.randn((1, channels_of(net), *size), generator=torch.Generator().manual_seed(0))
     x = x.to(next((p.device for p in net.parameters()), torch.device("cpu")))
     with quiet(net):
-        if scores:
-            return _searched(net, x, scores=True)
-        if callable(getattr(net, "map", None)) and callable(getattr(net, "tail", None)):
+        if not scores and callable(getattr(net, "map", None)) and callable(getattr(net, "tail", None)):
             return _declared(net, x)
         found = None
         if hasattr(net, "forward_features") and hasattr(net, "forward_head"):
-            found = _headed(net, x)
-        if found is None and all(hasattr(net, n) for n in ("_process_input", "class_token", "encoder", "heads")):
+            found = _headed(net, x, scores)
+        if found is None and not scores and all(hasattr(net, n) for n in ("_process_input", "class_token", "encoder", "heads")):
             found = _measured(net, x, EncoderBlock(), value_at(net.get_submodule("heads"), net, x), "tokens", 1, "heads")
-        return found or _searched(net, x)
+        return found or _searched(net, x, scores)
 
 
 def channels_of(net: nn.Module) -> int:
@@ -121,19 +119,19 @@ def _declared(net: nn.Module, x: Tensor) -> Found:
     return found
 
 
-def _headed(net: nn.Module, x: Tensor) -> Found | None:
+def _headed(net: nn.Module, x: Tensor, scores: bool) -> Found | None:
     """timm's kind; None where its halves give something else than one map and one row."""
     last: Any = net.forward_features(x)  # type: ignore[operator]
     if not isinstance(last, Tensor) or last.ndim not in (3, 4):
         return None
-    features = net.forward_head(last, pre_logits=True)  # type: ignore[operator]
+    features = net(x) if scores else net.forward_head(last, pre_logits=True)  # type: ignore[operator]
     if not isinstance(features, Tensor):
         return None
-    features, behind = features.flatten(1), _own_classifier(net)
+    features, behind = features.flatten(1), "" if scores else _own_classifier(net)
     if last.ndim == 4:
         width = getattr(net, "num_features", last.shape[1])
         layout: Layout = "nhwc" if last.shape[-1] == width != last.shape[1] else "nchw"
-        return _measured(net, x, Headed(), features, layout, 0, behind, last)
+        return _measured(net, x, Headed(scores), features, layout, 0, behind, last)
     prefix = int(getattr(net, "num_prefix_tokens", last.shape[1] - math.isqrt(last.shape[1]) ** 2))
     blocks = getattr(net, "blocks", None)
     if (
@@ -141,11 +139,11 @@ def _headed(net: nn.Module, x: Tensor) -> Found | None:
         and len(blocks) > 1
         and isinstance(getattr(net, "norm", None), nn.Module)
     ):
-        cut = _last_block(net, x, blocks[-1])
+        cut = _last_block(net, x, blocks[-1], scores)
         found = cut and _measured(net, x, cut, features, "tokens", prefix, behind)
         if found:
             return found
-    return _measured(net, x, Headed(), features, "tokens", prefix, behind, last)
+    return _measured(net, x, Headed(scores), features, "tokens", prefix, behind, last)
 
 
 def _own_classifier(net: nn.Module) -> str:
@@ -161,7 +159,7 @@ def _own_classifier(net: nn.Module) -> str:
     return next((n for n, m in net.named_modules() if m is module), "")
 
 
-def _last_block(net: nn.Module, x: Tensor, block: nn.Module) -> LastBlock | None:
+def _last_block(net: nn.Module, x: Tensor, block: nn.Module, scores: bool) -> LastBlock | None:
     """The cut before the last block, with what it gets beside the tokens; None where that is learned."""
     seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
@@ -181,7 +179,7 @@ def _last_block(net: nn.Module, x: Tensor, block: nn.Module) -> LastBlock | None
         return None
     arguments, named = seen[0]
     tensors = [v for v in (*arguments, *named.values()) if isinstance(v, Tensor)]
-    return None if any(t.requires_grad for t in tensors) else LastBlock(arguments, named)
+    return None if any(t.requires_grad for t in tensors) else LastBlock(arguments, named, scores)
 
 
 def _measured(
