@@ -2,8 +2,9 @@
 
 Wilson's interval: the coverage is a sum over the binomial distribution, for every accuracy from 0.60 to 0.99. McNemar's test
 and its false alarms: a sum over two binomials. The rest is simulated: answers are drawn anew from one known population, class
-by class, and the intervals that hold the population's value are counted. The last line says whether all that is
-promised is kept.
+by class, and the intervals that hold the population's value are counted; beside it stands how wide they are, in widths of
+3.92 standard deviations of the drawn values, which is what an interval that knows them would have. The last line says
+whether all that is promised is kept.
 
     python benchmarks/coverage.py
     python benchmarks/coverage.py --draws 2000
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -28,7 +30,11 @@ from sightline.records import Predictions
 
 SIZES = (30, 50, 100, 200, 500, 1000)
 POPULATION = 200_000
-EVEN = (((25,) * 2, 1.5), ((100,) * 2, 1.5), ((100,) * 2, 3.0), ((20,) * 5, 2.0), ((100,) * 5, 3.0), ((500,) * 2, 3.0))
+NAMES = "abcdefghij"
+EVEN = (
+    *(((25,) * 2, 1.5), ((100,) * 2, 1.5), ((100,) * 2, 3.0), ((20,) * 5, 2.0), ((100,) * 5, 3.0), ((500,) * 2, 3.0)),
+    ((100,) * 10, 3.0),
+)
 UNEVEN = (((190, 10), 1.5), ((100, 20), 1.5), ((200, 200, 10), 2.0), ((100, 100, 100, 3), 2.0), ((490, 10), 1.0))
 """Images of each class, skill."""
 
@@ -40,7 +46,7 @@ def drawn(rng: np.random.Generator, sizes: Sequence[int], skill: float) -> Predi
     scores = rng.normal(size=(n, k))
     scores[np.arange(n), y] += skill
     probs = np.exp(skill * scores)
-    return Predictions(("",) * n, tuple("abcdefgh"[:k]), y, probs / probs.sum(axis=1, keepdims=True))
+    return Predictions(("",) * n, tuple(NAMES[:k]), y, probs / probs.sum(axis=1, keepdims=True))
 
 
 def even(n: int, k: int) -> list[int]:
@@ -65,27 +71,34 @@ def wilson() -> bool:
 
 
 def simulated(draws: int, settings: Sequence[tuple[tuple[int, ...], float]]) -> None:
-    """Coverage of every metric's interval."""
+    """Coverage and width of every metric's interval."""
     names = list(evaluation.METRICS)
-    print(f"All metrics, simulated with {draws:,} draws (± {196 * (0.0475 / draws) ** 0.5:.1f}): coverage in %")
-    print(f"  {'':<20}" + "".join(f"{_shape(sizes):>14}" for sizes, _ in settings))
+    print(
+        f"All metrics, simulated with {draws:,} draws (± {196 * (0.0475 / draws) ** 0.5:.1f}): coverage in %, width / 3.92 sd"
+    )
+    print(f"  {'':<20}" + "".join(f"{_shape(sizes):>16}" for sizes, _ in settings))
     table: dict[str, list[str]] = {name: [] for name in [*names, "accuracy of it"]}
     for sizes, skill in settings:
         rng = np.random.default_rng(0)
-        whole = sampled(drawn(rng, [s * (POPULATION // sum(sizes)) for s in sizes], skill), positive="abcdefgh"[len(sizes) - 1])
+        whole = sampled(drawn(rng, [s * (POPULATION // sum(sizes)) for s in sizes], skill), positive=NAMES[len(sizes) - 1])
         sums = tally(whole, 5, rankings(whole))
         truth = {name: float(metric.value(sums, whole)[0]) for name, metric in evaluation.METRICS.items()}
-        held = dict.fromkeys(names, 0)
-        for _ in range(draws):
-            s = evaluation.score(drawn(rng, sizes, skill), positive="abcdefgh"[len(sizes) - 1])
-            for name in names:
-                low, high = s[f"{name}_low"], s[f"{name}_high"]
-                held[name] += low is not None and low <= truth[name] <= high
+        found = [evaluation.score(drawn(rng, sizes, skill), positive=NAMES[len(sizes) - 1]) for _ in range(draws)]
         for name in names:
-            table[name].append("–" if np.isnan(truth[name]) else f"{100 * held[name] / draws:.1f}")
+            table[name].append(_held(found, name, truth[name]))
         table["accuracy of it"].append(f"{truth['accuracy']:.3f}")
     for name, cells in table.items():
-        print(f"  {name:<20}" + "".join(f"{c:>14}" for c in cells))
+        print(f"  {name:<20}" + "".join(f"{c:>16}" for c in cells))
+
+
+def _held(found: Sequence[dict[str, Any]], name: str, truth: float) -> str:
+    """Such as `95.2 1.04`: in how many % of the sets the interval holds the truth, and how wide it is."""
+    if np.isnan(truth):
+        return "–"
+    rows = np.array([(s[name], s[f"{name}_low"], s[f"{name}_high"]) for s in found], dtype=np.float64)
+    value, low, high = rows.T
+    held = (low <= truth) & (truth <= high)  # NaN, of an interval that is not there, holds nothing
+    return f"{100 * held.mean():.1f} {np.nanmean(high - low) / (3.92 * np.nanstd(value)):.2f}"
 
 
 def _shape(sizes: tuple[int, ...]) -> str:
@@ -94,23 +107,24 @@ def _shape(sizes: tuple[int, ...]) -> str:
 
 
 def clusters(draws: int) -> None:
-    """Four answers of each scene that are right or wrong together, with and without saying that they belong together."""
-    print("100 scenes of 4 nearly equal images each: coverage in % without and with `groups`")
+    """Answers that are right or wrong together, with and without saying so; and groups whose images have nothing in common."""
+    print(
+        "100 scenes of 4 equal images, without and with `groups`; 30 groups of 10 unlike ones: coverage in %, width / 3.92 sd"
+    )
     rng = np.random.default_rng(1)
     whole = sampled(drawn(rng, [POPULATION // 2] * 2, 1.5), positive="a")
     sums = tally(whole, 5, rankings(whole))
-    names = ("accuracy", "balanced_accuracy", "mcc", "log_loss", "roc_auc", "pr_auc", "eer")
+    names = ("accuracy", "balanced_accuracy", "weighted_precision", "mcc", "log_loss", "roc_auc", "pr_auc", "eer")
     truth = {name: float(evaluation.METRICS[name].value(sums, whole)[0]) for name in names}
-    held = {name: [0, 0] for name in names}
-    scenes = np.repeat(np.arange(100), 4)
+    scenes, tens = np.repeat(np.arange(100), 4), np.arange(300) % 30
+    found: list[list[dict[str, Any]]] = [[], [], []]
     for _ in range(draws):
         p = drawn(rng, (50, 50), 1.5).select(scenes)
-        for i, groups in enumerate((None, scenes)):
-            s = evaluation.score(p, positive="a", groups=groups)
-            for name in names:
-                held[name][i] += s[f"{name}_low"] <= truth[name] <= s[f"{name}_high"]
+        found[0].append(evaluation.score(p, positive="a"))
+        found[1].append(evaluation.score(p, positive="a", groups=scenes))
+        found[2].append(evaluation.score(drawn(rng, (150, 150), 1.5), positive="a", groups=tens))
     for name in names:
-        print(f"  {name:<20}{100 * held[name][0] / draws:>8.1f}{100 * held[name][1] / draws:>8.1f}")
+        print(f"  {name:<20}" + "".join(f"{_held(some, name, truth[name]):>14}" for some in found))
 
 
 def mcnemar() -> bool:

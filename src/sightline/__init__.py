@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sightline.evaluation import score
     from sightline.journey.study import sweep, tune
     from sightline.journey.summary import summary
-    from sightline.journey.window import explain, fit, split
+    from sightline.journey.window import explain, fit, hide, split
     from sightline.records import Catalog, Predictions, Recipe, Run
     from sightline.report import write_report
 
@@ -32,6 +32,7 @@ _HOMES = {
     "SightlineError": "errors",
     "explain": "journey.window",
     "fit": "journey.window",
+    "hide": "journey.window",
     "load": "classifier",
     "load_catalog": "catalog:load",
     "save_catalog": "catalog:save",
@@ -55,6 +56,7 @@ __all__ = [
     "__version__",
     "explain",
     "fit",
+    "hide",
     "load",
     "load_catalog",
     "save_catalog",

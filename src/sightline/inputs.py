@@ -96,8 +96,9 @@ def is_predictions(file: Path) -> bool:
 def read_predictions(file: Path) -> Predictions:
     """Read a table of predictions: Sightline's own, or another tool's with the columns `path` and `p:CLASS` per class.
 
-    `label` may be absent or empty; a column `bar:CLASS` holds the threshold of two classes. Probabilities are taken as they
-    are, rows rescaled to sum to 1 where they are within 1 % of it. Encoding and separator are found out.
+    `label` may be absent or empty; a column `bar:CLASS` holds the threshold of two classes, of all rows or each its own.
+    Probabilities are taken as they are, rows rescaled to sum to 1 where they are within 1 % of it. Encoding and separator are
+    found out.
 
     Raises:
         RequestError: The file is missing.
@@ -207,23 +208,26 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _bar(file: Path, names: Sequence[str], rows: Sequence[_Row], classes: Sequence[str]) -> tuple[str, float] | None:
-    """The threshold in a column `bar:CLASS`, None without one.
+def _bar(
+    file: Path, names: Sequence[str], rows: Sequence[_Row], classes: Sequence[str]
+) -> tuple[str, float | np.ndarray] | None:
+    """The threshold in a column `bar:CLASS`, one number or each row's own; None without such a column.
 
     Raises:
-        DataError: It is no one number from 0 to 1, or not about one of two classes.
+        DataError: It holds other things than numbers from 0 to 1, or is not about one of two classes.
     """
     place = next((i for i, n in enumerate(names) if n.startswith("bar:")), None)
     if place is None:
         return None
     column = f"the column {names[place]} of {file}"
-    positive, values = names[place].removeprefix("bar:"), {cells[place] for _, cells in rows}
+    positive = names[place].removeprefix("bar:")
     try:
-        (value,) = (float(v) for v in values)
+        values = np.array([float(cells[place]) for _, cells in rows])
     except ValueError as error:
-        raise DataError(f"{column} does not hold one number", "leave the column out") from error
+        raise DataError(f"{column} does not hold a number in each row", "leave the column out") from error
     if positive not in classes or len(classes) != 2:
         raise DataError(f"{column} is not about one of two classes", "leave the column out")
-    if not 0 <= value <= np.nextafter(1, 2):  # just above 1: no image is answered so, which a criterion may well choose
-        raise DataError(f"{column} holds {value:g}", "it is a probability, from 0 to 1")
-    return positive, value
+    wrong = values[~((values >= 0) & (values <= np.nextafter(1, 2)))]  # just above 1: no image is answered so
+    if wrong.size:
+        raise DataError(f"{column} holds {wrong[0]:g}", "it is a probability, from 0 to 1")
+    return positive, float(values[0]) if (values == values[0]).all() else values

@@ -92,6 +92,47 @@ def test_any_shape_gives_a_picture_of_at_most_420_px(shape: tuple[int, int]) -> 
     assert page.mode == "RGB" and max(page.size) <= draw.SIDE_PX and min(page.size) >= 100
 
 
+EXTREME = [
+    # size of the photograph, what the network saw of it: a strip across, one upright, a panorama, a squashed and a padded one
+    ((60, 1200), (4, 574, 52, 52)),
+    ((1500, 90), (710, 5, 80, 80)),
+    ((500, 6000), (30, 2780, 440, 440)),
+    ((60, 1200), (0, 0, 60, 1200)),
+    ((1500, 90), (0, -705, 1500, 1500)),
+]
+
+
+@pytest.mark.parametrize(("shape", "box"), EXTREME)
+def test_what_was_seen_of_a_long_photograph_is_drawn_large(
+    shape: tuple[int, int], box: tuple[float, float, float, float]
+) -> None:
+    for side_px in (draw.SIDE_PX, 340):
+        page = draw.overlay(grey(*shape), explanation([[1, 1], [0, 0]], box), Caption("cat", "dog", 0.5), side_px=side_px)
+        assert max(page.size) <= side_px
+        warm = saturation(np.asarray(page)[:, : page.width - draw.BAR_PX]) > 40
+        rows, columns = np.flatnonzero(warm.any(axis=1)), np.flatnonzero(warm.any(axis=0))
+        # The upper half of what was seen is hot: half as high as it is wide, and no line takes most of it.
+        assert rows[-1] - rows[0] > 0.12 * side_px and columns[-1] - columns[0] > 0.25 * side_px
+        assert warm[rows[0] : rows[-1], columns[0] : columns[-1]].mean() > 0.8
+
+
+def test_an_ordinary_photograph_is_drawn_as_a_whole() -> None:
+    for shape, box in (((120, 160), (0, 20, 120, 120)), ((160, 120), (20, 0, 120, 120)), ((90, 160), (6, 41, 78, 78))):
+        assert not draw.too_small(box, shape, (344, 342)) and draw.longest_px(box, shape) == draw.SIDE_PX
+    plain, strip = (draw.overlay(grey(300, w), explanation([[0, 1]], (0, w / 2 - 150, 300, 300))) for w in (400, 4000))
+    assert ink(strip, slice(strip.height - 60, None)) > ink(plain, slice(plain.height - 60, None)) > 0, "a note more"
+
+
+def test_the_part_that_was_seen_and_where_the_box_lies_in_it() -> None:
+    image = np.arange(40 * 10 * 3, dtype=np.uint8).reshape(10, 40, 3)  # a quarter of an original of 40×160
+    part, inside, size = draw.seen_part(image, (0, 62, 40, 40), (40, 160))
+    np.testing.assert_array_equal(part, image[:, 16:25])
+    assert inside == (0, -2, 40, 40) and size == (40, 36)
+    beyond, inside, size = draw.seen_part(image, (-60, 0, 160, 160), (40, 160))
+    assert beyond.shape == image.shape and inside == (-60, 0, 160, 160) and size == (40, 160)
+    assert draw.seen_part(image, (20.1, 80.1, 0.2, 0.2), (40, 160))[0].shape == (1, 1, 3)
+
+
 HOSTILE = [
     "",
     "n" * 5000,

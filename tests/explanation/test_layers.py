@@ -155,6 +155,15 @@ def test_containers_of_a_traced_network_are_heard(tmp_path: Path) -> None:
         case.ask("saliency", "body")
 
 
+def test_an_unknown_layer_says_where_they_are_listed(tmp_path: Path) -> None:
+    case = opened("resnet10t", 64, tmp_path)
+    for layer in ("nope", "layer3.0.conv7"):
+        with pytest.raises(RequestError, match=f"no layer '{layer}'") as told:
+            case.ask(layer=layer)
+        hint = told.value.hint or ""
+        assert hint.endswith(" `sightline summary resnet10t` lists its layers") and (layer == "nope" or "did you mean" in hint)
+
+
 def test_what_goes_around_a_layer_stays(tmp_path: Path) -> None:
     """Putting a layer's own output back changes nothing, though a skip connection goes around it."""
     case = awake(opened("resnet10t", 64, tmp_path))

@@ -7,12 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sightline import heads
+from sightline import engine, heads, networks
 from sightline.errors import RequestError, SightlineError
 from sightline.explanation import explain
+from sightline.explanation.masks import cell_masks
 from sightline.explanation.methods import choose_method
 from sightline.explanation.subject import log_odds
 from sightline.records import Backbone, Explanation, Head
+from sightline.store import Cache
 from tests.explanation.fake import FakeSession, numbered
 
 BOX = (0.0, 0.0, 40.0, 60.0)
@@ -153,3 +155,31 @@ def test_pixels_are_not_to_be_had_from_a_map() -> None:
         explain(
             FakeSession(maps()), linear_head(4), numbered(0), ["a"], [0], CLASSES, [BOX], method="saliency", maps=maps()[:1]
         )
+
+
+def test_masks_that_move_no_answer_leave_nothing_to_see() -> None:
+    """Rounding of 1e-16 would be drawn as vivid as evidence, on its own scale."""
+    session = FakeSession(maps(1))
+    found = cell_masks(session, maps(1)[:1], lambda features: 0.7 + 1e-9 * np.arange(len(features)) / len(features))
+    assert not found.any()
+    assert cell_masks(session, maps(1)[:1], lambda features: 0.7 + 1e-3 * features[:, 0]).any()
+
+
+def test_hirescam_of_patches_is_taken_behind_what_makes_them_one_size(cache: Cache) -> None:
+    """The slope along a patch that only a LayerNorm reads is 0 but for rounding, and so is gradient × patch summed up."""
+    backbone = networks.describe("vit_tiny_patch16_224", weights="random", image_size=64, cache=cache)
+    session = engine.open_session(backbone, cache=cache, expected=1)
+    random = np.random.default_rng(0)
+    head = Head(
+        "logistic", 2, {}, {"weights": random.normal(size=(2, 192)).astype(np.float32), "bias": np.zeros(2, np.float32)}
+    )
+    images = np.kron(random.integers(0, 256, (2, 4, 4, 3)), np.ones((1, 16, 16, 1))).astype(np.uint8)
+    boxes = [(0.0, 0.0, 64.0, 64.0)] * 2
+    found = explain(session, head, images, ["a", "b"], [1, 1], CLASSES, boxes, method="hirescam")
+    named = explain(session, head, images, ["a", "b"], [1, 1], CLASSES, boxes, method="hirescam", layer="blocks.11.norm1")
+    whole = explain(session, head, images, ["a", "b"], [1, 1], CLASSES, boxes, method="gradcam")
+    for ours, other, cam in zip(found, named, whole, strict=True):
+        assert ours.layer == "blocks.11.norm1, 192 channels of 4×4" and np.array_equal(ours.heat, other.heat)
+        assert np.abs(ours.heat).max() > 0.05 * np.abs(cam.heat).max()
+    alone = explain(session, head, images[1:], ["b"], [1], CLASSES, boxes[:1], method="hirescam")[0]
+    np.testing.assert_allclose(alone.heat, found[1].heat, atol=1e-5 * np.abs(alone.heat).max())

@@ -71,6 +71,21 @@ def test_channels_are_those_that_speak_for_the_class() -> None:
     assert overall.channels_of(Head("knn", 2, {}, {}), 0, features) == ()
 
 
+def test_of_two_classes_one_shows_itself_by_a_channel_and_the_other_by_its_absence() -> None:
+    weights = np.array([[-2.0, 1.0], [2.0, -1.0]], dtype=np.float32)
+    arrays = {"weights": weights, "bias": np.zeros(2, np.float32), "feature_mean": np.ones(2, np.float32)}
+    head = Head("logistic", 2, {}, arrays)
+    cats = overall.channels_of(head, 0, np.array([[0.5, 1.5]], dtype=np.float32))
+    dogs = overall.channels_of(head, 1, np.array([[1.5, 0.5]], dtype=np.float32))
+    assert [c for c, _ in cats] == [c for c, _ in dogs] == [0, 1], "the same list for both"
+    assert [s for _, s in cats] == pytest.approx([-2 / 3, 1 / 3]) and [s for _, s in dogs] == pytest.approx([2 / 3, -1 / 3])
+    seen = overall.view("cat", explanations(blobs(2, (3, 3), 1.0)), cats)
+    assert seen is not None
+    told = overall.as_data([seen])[0]["channels"]
+    assert [(c["channel"], c["by"]) for c in told] == [(0, "absence"), (1, "presence")]
+    assert [c["share"] for c in told] == pytest.approx([2 / 3, 1 / 3])
+
+
 def test_more_images_of_a_class_show_what_few_do_not() -> None:
     """A watermark that two thirds of the images go by: sixteen do not show it, four times as many do, and it is the highest."""
 

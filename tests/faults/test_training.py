@@ -77,6 +77,17 @@ def test_resumed_is_bitwise_the_same(name: str, tmp_path: Path) -> None:
     assert len(told.history) < 9 or "stop" not in name
 
 
+def test_what_goes_on_is_watched_from_its_first_epoch(tmp_path: Path) -> None:
+    """Who may give a training up is told again of the epochs before the interruption, and decides as without it."""
+    whole: list[tuple[float, float]] = []
+    learn(None, watch=lambda *told: whole.append(told))
+    with pytest.raises(StopError):
+        learn(tmp_path, progress=stop_at(14), watch=lambda *told: None)
+    again: list[tuple[float, float]] = []
+    learn(tmp_path, watch=lambda *told: again.append(told))
+    assert len(whole) == 5 and again == whole
+
+
 def test_resumed_while_images_grow(tmp_path: Path) -> None:
     """Within a size, and on the border between two."""
     whole, told = learn(None, sides=(8, 8, 16, 16, 16))

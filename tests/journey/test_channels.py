@@ -14,6 +14,7 @@ from sightline import classifier, networks
 from sightline.classifier import Classifier
 from sightline.cli.app import app
 from sightline.errors import RequestError
+from sightline.explanation import draw
 from sightline.journey import channels, explaining
 from sightline.journey.channels import Choice
 from sightline.records import Card, Head, Recipe
@@ -76,6 +77,17 @@ def test_the_command_writes_a_sheet_and_the_raw_maps_of_each_image(
             assert (sheet.max(axis=2) - sheet.min(axis=2) > 40).mean() > 0.02, "colour over the grey photograph"
     assert [row["numbers"] for row in told["first:5"]] == [list(range(5))] * 2
     assert [row["numbers"] for row in told["strongest:5"]] != [list(range(5))] * 2
+
+
+def test_of_a_strip_the_part_that_was_seen_is_shown(model: Classifier, cache: Cache, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 1200, 3), dtype=np.uint8)).save(tmp_path / "strip.png")
+    stem = tmp_path / "a"
+    channels.write(stem, model, tmp_path / "strip.png", "strip.png", Choice("first", 4), None, cache=cache, device="cpu")
+    sheet = np.asarray(Image.open(tmp_path / "a-channels.png").convert("RGB")).astype(int)
+    coloured = (sheet.max(axis=2) - sheet.min(axis=2) > 40)[:, : sheet.shape[1] - draw.BAR_PX - 20]  # without the bar
+    assert coloured.sum() > 10_000, "maps, and not lines"
 
 
 def test_what_has_no_channels_is_refused(model: Classifier, cache: Cache, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ from sightline import catalog as catalogs
 from sightline import networks
 from sightline.errors import DataError, RequestError
 from sightline.journey import climbing
-from sightline.journey.request import BEST, Plan, Request, Step, check, make_plan
+from sightline.journey.request import BEST, BUDGET_S, Plan, Request, Step, check, make_plan
 from sightline.records import Backbone, Catalog, Predictions, Preprocess, Recipe
 from sightline.store import Cache
 from sightline.training import methods
@@ -43,6 +44,7 @@ def climb(
         return [given[key]]
 
     monkeypatch.setattr(methods, "fit", fit)
+    monkeypatch.setattr(Work, "split", lambda self, *names: np.arange(40))
     said: list[str] = []
     work = Work(Catalog.__new__(Catalog), np.zeros(0), (), Cache(tmp_path))
     return climbing.climb(Plan(tuple(steps)), work, budget_s, said.append), said, tried
@@ -84,6 +86,78 @@ def test_a_spent_budget_and_a_failure_are_told(monkeypatch: pytest.MonkeyPatch, 
     assert [s[2] for s in found.skipped] == ["no network gave features", "about 900 s"]
     with pytest.raises(DataError, match="no method was tried"):
         climb(monkeypatch, tmp_path, [step("scratch", why="too long")], given)
+
+
+# --------------------------------------------------------------------------------------------------- what is given up
+
+
+def course(leader: int, accuracies: list[float], images: int = 40) -> str | None:
+    """How a training of ten epochs is given up against a leader of so many right answers in 100; None where it is not."""
+    hope = climbing.Hope(fake("features", leader, 100), images)
+    try:
+        for epoch, accuracy in enumerate(accuracies, 1):
+            hope(epoch / 10, accuracy)
+    except climbing._GivenUp as reason:
+        return str(reason)
+    return None
+
+
+def test_a_training_that_falls_too_far_behind_is_given_up() -> None:
+    told = "given up after 40% of its epochs: 0.50 against 0.85 of net + features"
+    assert course(85, [0.4, 0.48, 0.5, 0.5, 0.9]) == told, "not before, and no later"
+    assert course(85, [0.2, 0.3, 0.5, 0.6, 0.8]) is None, "it grows quickly enough"
+    assert course(85, [0.7, 0.7, 0.7, 0.75, 0.74]) is None, "40 images cannot tell these apart"
+    late = course(85, [0.3, 0.4, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6])
+    assert late is not None and late.startswith("given up after 60%"), "the doubling before 0.6 may be repeated in part"
+    assert course(100, [0.5] * 10) is not None and course(100, [0.9] * 10) is None
+    assert course(85, [0.5, 0.5, 0.5, 0.5], images=4) is None, "four images say nothing"
+    assert course(85, [math.nan, math.nan, math.nan, math.nan]) is None
+
+
+def test_the_clock_counts_only_where_it_shall(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(climbing.time, "perf_counter", lambda: now[0])
+    for time_s, expected in ((100.0, "given up after 45% of its time: 0.40 against 0.85 of net + features"), (math.inf, None)):
+        now[0] = 0.0
+        hope, found = climbing.Hope(fake("features", 85, 100), 40, time_s), None
+        try:
+            for epoch in (1, 2, 3):
+                now[0] += 15.0
+                hope(epoch / 100, 0.4)
+        except climbing._GivenUp as reason:
+            found = str(reason)
+        assert found == expected
+
+
+@pytest.mark.parametrize(("budget_s", "expected"), [(100.0, 0.9 * 100 / 2), (BUDGET_S, BUDGET_S)])
+def test_a_hopeless_step_is_said_and_leaves_time_for_fine_tuning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, budget_s: float, expected: float
+) -> None:
+    """Under a budget that somebody set half of the time stays for fine-tuning; where nobody set one, it is as it was."""
+    given: dict[str, Work] = {}
+
+    def fit(work: Work, recipe: Recipe) -> list[Candidate]:
+        given[recipe.method] = work
+        if recipe.method == "scratch":
+            for epoch in range(1, 11) if work.watch is not None else ():
+                work.watch(epoch / 10, 0.5)
+        return [fake(recipe.method, 34 if recipe.method == "features" else 35, 40)]
+
+    monkeypatch.setattr(methods, "fit", fit)
+    monkeypatch.setattr(Work, "split", lambda self, *names: np.arange(40))
+    said: list[str] = []
+    work = Work(Catalog.__new__(Catalog), np.zeros(0), (), Cache(tmp_path))
+    steps = (step("baseline"), step("features"), step("scratch"), step("finetune"))
+    found = climbing.climb(Plan(steps), work, budget_s, said.append)
+    why = "given up after 40% of its epochs: 0.50 against 0.85 of net + features"
+    assert found.skipped == [("scratch", "net", why)] and f"scratch: {why}" in said
+    assert [c.classifier.card.method for c in found.candidates] == ["baseline", "features", "finetune"]
+    assert given["scratch"].budget_s == pytest.approx(expected, abs=1)
+    assert given["finetune"].budget_s == pytest.approx(0.9 * budget_s, abs=1)
+    assert given["baseline"].watch is None and given["features"].watch is None
+    climbing.climb(Plan((step("baseline"), step("scratch"))), work, budget_s, said.append)
+    alone = 0.9 * budget_s if budget_s != BUDGET_S else budget_s
+    assert given["scratch"].budget_s == pytest.approx(alone, abs=1), "nothing is planned behind it"
 
 
 # ------------------------------------------------------------------------------------------------------------------ plan

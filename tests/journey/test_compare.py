@@ -203,3 +203,43 @@ def test_labels_that_are_no_class_are_refused(place: dict[str, Any], tmp_path: P
         (tmp_path / f"{name}.csv").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match="no class of b: 'Cat', 'dog'"):
         compare(place, str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), out=tmp_path / "c")
+
+
+def bare(folder: Path) -> list[str]:
+    """Two tables of answers to images that nobody has."""
+    for name, wrong in (("a", 2), ("b", 5)):
+        rows = [
+            (f"{i}.jpg", "cat" if i % 2 else "dog", *((0.9, 0.1) if (i < wrong) != (i % 2) else (0.2, 0.8))) for i in range(40)
+        ]
+        with open(folder / f"{name}.csv", "w", encoding="utf-8", newline="") as text:
+            csv.writer(text).writerows([("path", "label", "p:cat", "p:dog"), *rows])
+    return [str(folder / "a.csv"), str(folder / "b.csv")]
+
+
+def test_tables_without_pictures_are_listed_as_a_table(place: dict[str, Any], tmp_path: Path) -> None:
+    done = compare(place, *bare(tmp_path), out=tmp_path / "c")
+    page = (tmp_path / "c" / "report.html").read_text(encoding="utf-8")
+    assert "no picture" not in page and "more, by name" not in page and 'class="list scroll"' not in page
+    assert len(done.data["disagreements"]) == 3 and all(row["path"] in page for row in done.data["disagreements"])
+
+
+def test_tables_alone_have_no_splits(place: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="tables of answers by themselves") as caught:
+        compare(place, *bare(tmp_path), out=tmp_path / "c", split="val")
+    assert "--catalog" in str(caught.value.hint)
+
+
+def test_a_catalog_without_usable_images_is_named(place: dict[str, Any], tmp_path: Path) -> None:
+    lost = tmp_path / "lost.csv"
+    lost.write_text("path,label,split\ngone/1.png,0,test\ngone/2.png,1,test\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"test images of .*lost\.csv can be used: 2 missing"):
+        compare(place, "one", "two", out=tmp_path / "c", catalog=str(lost))
+
+
+def test_code_is_for_the_networks_among_those_compared(place: dict[str, Any], tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_bytes((place["folder"] / "two" / "predictions" / "val.csv").read_bytes())
+    own: dict[str, Any] = {"catalog": str(place["folder"] / "digits.csv"), "split": "val", "code": "net.py:build"}
+    with pytest.raises((DataError, RequestError)) as caught:
+        compare(place, str(table), "one", out=tmp_path / "c", **own)
+    assert "table of predictions" not in caught.value.message

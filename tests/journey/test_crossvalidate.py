@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,19 +84,45 @@ def test_labels_of_held_out_images_have_no_part_in_their_answers(place: dict[str
     after = folding.fit_part(turned, recipe, part)
     np.testing.assert_array_equal(before.answers.probs, after.answers.probs)
     assert before.facts["head"] == after.facts["head"] and (before.answers.y_true != after.answers.y_true).all()
-    assert before.answers.bar is None
+    assert before.answers.bar == after.answers.bar and before.answers.bar is not None
 
 
-def test_a_threshold_inside_the_folds_is_kept_in_the_answers(place: dict[str, Any]) -> None:
-    from sightline.records import Predictions
+def test_a_bar_turns_the_answers_and_leaves_the_probabilities(place: dict[str, Any], tmp_path: Path) -> None:
+    """With another criterion only what depends on the answers changes; the page says whose bars they are."""
+    catalog = place["found"].rows(p[0] in "03" for p in place["found"].paths)
+    catalog = catalog.rows(bool(i % 3) or p[0] == "0" for i, p in enumerate(catalog.paths))
+    recipe = dataclasses.replace(RECIPE, positive="3", head="ridge", image_size=8)
+    own: dict[str, Any] = {"folds": 3, "cache": place["cache"]}
+    half = crossvalidating.cross_validate(catalog, recipe, tmp_path / "half", **own)
+    dear = dataclasses.replace(recipe, threshold="cost=1000:1")
+    cost = crossvalidating.cross_validate(catalog, dear, tmp_path / "cost", **own)
+    for name in ("log_loss", "brier", "roc_auc", "pr_auc", "eer"):
+        assert cost.data["val"][name] == half.data["val"][name], name
+    one, two = (read_predictions(d.folder / "predictions" / "oof.csv") for d in (half, cost))
+    np.testing.assert_array_equal(one.probs, two.probs)
+    assert one.bar is None and two.bar is not None and two.bar[0] == "3"
+    bars = cost.data["threshold"]["bars"]
+    assert cost.data["threshold"]["by"] == "cost=1000:1" and half.data["threshold"]["bars"] == []
+    assert len(bars) == 3 and set(bars) == set(np.unique(two.bars).tolist())
+    k = two.classes.index("3")
+    np.testing.assert_array_equal(two.y_pred == k, two.probs[:, k] >= two.bars)
+    assert cost.data["val"]["accuracy"] == pytest.approx(float((two.y_pred == two.y_true).mean()))
+    page = (cost.folder / "report.html").read_text(encoding="utf-8")
+    assert "each fold’s own bar (criterion: cost=1000:1)" in page and "a missed one costs 1000, a false alarm 1" in page
+    assert "criterion: half" not in page and "Answers are turned at each fold" in page
+    costs = (cost.folder / "curves" / "oof_thresholds.csv").read_text(encoding="utf-8").splitlines()
+    assert max(float(line.split(",")[-1]) for line in costs[1:]) > 100
 
-    answers = Predictions(
-        ("a", "b", "c"), ("x", "y"), np.zeros(3), np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]]), bar=("x", 0.8)
-    )
-    moved = folding._at_half(answers)
-    np.testing.assert_array_equal(moved.y_pred, answers.y_pred)
-    assert moved.bar is None and moved.probs.sum(axis=1) == pytest.approx([1, 1, 1])
-    assert moved.probs[0, 0] == pytest.approx(0.9 * 0.2 / (0.9 * 0.2 + 0.1 * 0.8))
+
+def test_the_folds_bars_are_about_one_class(place: dict[str, Any], tmp_path: Path) -> None:
+    """Of as many images each, the rarer class would differ from fold to fold."""
+    catalog = place["found"].rows(p[0] in "03" for p in place["found"].paths)
+    labels = ["a" if p[0] == "0" else "b" for p in catalog.paths]
+    recipe = dataclasses.replace(RECIPE, threshold="youden")
+    turned = catalog.with_column("label", labels)
+    done = crossvalidating.cross_validate(turned, recipe, tmp_path / "cv", folds=4, cache=place["cache"])
+    answers = read_predictions(done.folder / "predictions" / "oof.csv")
+    assert answers.bar is not None and answers.bar[0] == done.data["positive"] == done.data["threshold"]["positive"]
 
 
 def test_a_run_of_out_of_fold_answers(place: dict[str, Any], tmp_path: Path) -> None:
@@ -112,7 +139,8 @@ def test_a_run_of_out_of_fold_answers(place: dict[str, Any], tmp_path: Path) -> 
     weighted = sum(p["n"] * p["accuracy"] for p in told["parts"]) / sum(p["n"] for p in told["parts"])
     assert weighted == pytest.approx(told["accuracy"]) and len(told["parts"]) == 6
     page = (done.folder / "report.html").read_text(encoding="utf-8")
-    assert "held-out images" in page and "Fold by fold" in page and "still closed" in page
+    assert "held-out images" in page and "Fold by fold" in page
+    assert "test images stay out of it" in page and "still closed" not in page
     assert not (done.folder / "folds").exists() and (done.folder / "folds.csv").is_file()
     assert (
         crossvalidating.cross_validate(
@@ -179,6 +207,7 @@ def test_intervals_widen_with_clusters_and_not_with_repeats() -> None:
         ({"method": "featres"}, {}, "did you mean 'features'"),
         ({"method": "ensemble"}, {}, "may have learnt from the very images"),
         ({"head": "logistc"}, {}, "did you mean 'logistic'"),
+        ({"positive": "9"}, {}, "there is no class '9'"),
     ],
 )
 def test_wrong_requests(
@@ -189,6 +218,33 @@ def test_wrong_requests(
             place["divided"], dataclasses.replace(RECIPE, **change), tmp_path / "x", cache=place["cache"], **options
         )
     assert said in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_the_positive_class_is_checked_before_any_image_is_looked_at(
+    place: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sightline import journey
+    from sightline.journey.request import Request
+    from sightline.training import methods
+
+    def never(*_: Any) -> None:
+        raise AssertionError("features were asked for")
+
+    monkeypatch.setattr(methods, "fit", never)
+    recipe = dataclasses.replace(RECIPE, positive="nine")
+    own: dict[str, Any] = {"cache": place["cache"]}
+    request = Request(photos=str(place["photos"]), out=str(tmp_path), recipe=recipe)
+    calls: list[Callable[[], Any]] = [
+        lambda: crossvalidating.cross_validate(place["divided"], recipe, tmp_path / "a", **own),
+        lambda: journey.train(place["divided"], recipe, tmp_path / "b", **own),
+        lambda: journey.run(request, **own),
+    ]
+    for call in calls:
+        with pytest.raises(RequestError, match="there is no class 'nine'"):
+            call()
+    four = dataclasses.replace(RECIPE, threshold="youden")
+    with pytest.raises(DataError, match="a threshold needs two classes, here are 4"):
+        journey.train(place["divided"], four, tmp_path / "c", **own)
 
 
 def test_a_class_that_is_too_small_is_named(place: dict[str, Any], tmp_path: Path) -> None:

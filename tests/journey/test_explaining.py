@@ -11,15 +11,17 @@ import pytest
 from sightline.classifier import Classifier
 from sightline.errors import RequestError
 from sightline.explanation import verdict
+from sightline.explanation.caption import Caption
 from sightline.heads import fit
-from sightline.journey import evidence
+from sightline.journey import evidence, explaining
 from sightline.journey.evidence import How, Skill, gather, of_run, skill_of, with_pictures
 from sightline.journey.explaining import write_heat
+from sightline.journey.gallery import write_overlay
 from sightline.journey.heats import heats_of
-from sightline.journey.hiding import hide, mask_of, parse_region
+from sightline.journey.hiding import check_regions, hide, mask_of, parse_region
 from sightline.journey.subject import Subject
 from sightline.networks import describe
-from sightline.records import Card, Explanation, Predictions, Recipe
+from sightline.records import Card, Explanation, Predictions, Preprocess, Recipe
 from sightline.store import Cache
 
 
@@ -65,6 +67,32 @@ def test_what_cannot_be_hidden_is_refused(bright: Classifier, cache: Cache) -> N
         hide(bright, image, cache=cache)
     with pytest.raises(RequestError, match="mask is"):
         hide(bright, image, mask=np.ones((3, 3), dtype=bool), cache=cache)
+
+
+def test_covering_all_is_refused_before_any_work(
+    bright: Classifier, halves: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bright.save(tmp_path / "model.safetensors")
+    monkeypatch.setattr(Classifier, "predict", lambda *a, **b: pytest.fail("it was asked before the regions were checked"))
+    for regions in (["0,0,9999,9999"], ["0,0,8,16", "8,0,8,16"]):
+        with pytest.raises(RequestError, match=r"all of .*0\.png would be covered"):
+            explaining.explain(str(tmp_path / "model.safetensors"), [str(halves[0])], hide=regions, out=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    check_regions([(0, 0, 8, 16)], halves[0])
+
+
+def test_a_strip_s_overlay_is_drawn_from_its_own_pixels(tmp_path: Path) -> None:
+    """Made small as a whole, a strip of fine stripes would have nothing left to enlarge."""
+    from PIL import Image
+
+    stripes = np.zeros((60, 2400, 3), dtype=np.uint8)
+    stripes[:, ::4] = stripes[:, 1::4] = 255
+    Image.fromarray(stripes).save(tmp_path / "strip.png")
+    item = Explanation("strip.png", "cat", "gradcam", "", np.zeros((2, 2), np.float32), (0.0, 1170.0, 60.0, 60.0))
+    write_overlay(tmp_path / "overlay.png", tmp_path / "strip.png", Preprocess(), item, Caption())
+    drawn = np.asarray(Image.open(tmp_path / "overlay.png").convert("L")).astype(int)
+    bare = drawn[30:100, 120:220]  # of the part that was seen, beside the note that there is no evidence
+    assert np.ptp(bare.mean(axis=0)) > 100, "light and dark stripes"
 
 
 def test_a_class_is_found_by_its_other_names(bright: Classifier) -> None:

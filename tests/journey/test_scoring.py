@@ -159,3 +159,109 @@ def test_an_evaluation_is_not_written_over_anything_else(photos: Path, tmp_path:
     ended = CliRunner().invoke(app, ["evaluate", str(table), str(photos), "-o", str(out)])
     assert ended.exit_code == 2 and "something else than an evaluation" in ended.output
     assert (out / "run.json").read_bytes() == before
+
+
+def test_labels_do_where_the_pictures_are_not_here(photos: Path, tmp_path: Path) -> None:
+    rows = rows_of(photos, "0", "1")
+    table = write(tmp_path / "t.csv", rows)
+    known, _, _, _ = evaluate(table, photos, tmp_path / "known")
+    labels = tmp_path / "labels.csv"
+    cells = [[f"gone/{row[0]}", row[1], "ab"[i % 2]] for i, row in enumerate(rows)]
+    labels.write_text("\n".join(",".join(row) for row in [["path", "label", "camera"], *cells]) + "\n", encoding="utf-8")
+    value, notes, run, page = evaluate(table, labels, tmp_path / "e")
+    assert {k: value[k] for k in ("n", "accuracy", "roc_auc", "log_loss")} == {
+        k: known[k] for k in ("n", "accuracy", "roc_auc", "log_loss")
+    }
+    said = "none of the 24 images is there (such as gone/0/"
+    assert said in notes and said in page and "labels alone are used" in page
+    assert run.data["ledger"]["counted"] is False and "width" not in run.data["data"]
+    assert {row["column"] for row in run.data["slices"]} == {"camera"}
+    listed = CliRunner().invoke(app, ["mistakes", str(table), str(labels), "--json"])
+    assert listed.exit_code == 0 and len(json.loads(listed.stdout)) == len(run.data["mistakes"])
+
+
+def test_what_is_wrong_with_all_files_is_said(photos: Path, tmp_path: Path) -> None:
+    """A classifier has to see them, and so has a run."""
+    lost = "path,label,split\ngone/1.png,0,test\ngone/2.png,1,test\n"
+    (tmp_path / "lost.csv").write_text(lost, encoding="utf-8")
+    first = next((photos / "0").iterdir()).as_posix()
+    (tmp_path / "half.csv").write_text(f"{lost}{first},0,train\n", encoding="utf-8")
+    ended = CliRunner().invoke(app, ["run", str(tmp_path / "lost.csv")])
+    words = " ".join(ended.output.split())
+    assert ended.exit_code == 1 and "none of the 2 labelled images of" in words
+    assert "2 missing, the first " in words and "gone/1.png (missing: there is no such file)" in words
+    assert "folder per class" not in words
+    (photos.parent / "recipe.toml").write_text('backbone = "pixels"\nhead = "centroid"\n', encoding="utf-8")
+    train = ["train", str(photos), str(photos.parent / "recipe.toml"), "-o", str(tmp_path / "run")]
+    assert CliRunner().invoke(app, train).exit_code == 0
+    for name in ("lost", "half"):
+        ended = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), str(tmp_path / f"{name}.csv")])
+        words = " ".join(ended.output.split())
+        assert ended.exit_code == 1 and "none of the 2 labelled test images of" in words and "2 missing" in words, words
+
+
+def test_another_split_is_scored_where_it_is_named(photos: Path, tmp_path: Path) -> None:
+    found = catalogs.scan(photos)
+    split = ["test" if i % 3 else "val" for i in range(len(found))]
+    catalogs.save(found.with_column("split", split), photos.parent / "parts.csv")
+    table = write(tmp_path / "t.csv", [[f"digits/{path}", *rest] for path, *rest in rows_of(photos, "0", "1")])
+    counts = {}
+    for name in ("val", "test", "all"):
+        words = ["evaluate", str(table), str(photos.parent / "parts.csv"), "--split", name]
+        ended = CliRunner().invoke(app, [*words, "-o", str(tmp_path / name), "--json"])
+        assert ended.exit_code == 0, ended.output
+        counts[name] = json.loads(ended.stdout)["n"]
+        assert ("test_openings" in Run.load(tmp_path / name).data) == (name != "val")
+    assert counts == {"val": 8, "test": 16, "all": 24}
+    listed = CliRunner().invoke(app, ["mistakes", str(table), str(photos.parent / "parts.csv"), "--split", "val", "--json"])
+    wrong = Run.load(tmp_path / "val").data["mistakes"]
+    assert [row["path"] for row in json.loads(listed.stdout)] == [row["path"] for row in wrong]
+    ended = CliRunner().invoke(app, ["evaluate", str(table), str(photos), "--split", "tset"])
+    assert ended.exit_code == 2 and "did you mean 'test'" in " ".join(ended.output.split())
+    ended = CliRunner().invoke(app, ["mistakes", str(table), "--split", "val"])
+    assert ended.exit_code == 2 and "--split is about a CATALOG" in " ".join(ended.output.split())
+
+
+def test_classes_may_stand_in_names_or_in_another_column(photos: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    rows = []
+    for path, label, *probs in rows_of(photos, "0", "1"):
+        (flat / f"{label}_{Path(path).name}").write_bytes((photos / path).read_bytes())
+        rows.append([f"{label}_{Path(path).name}", "", *probs])
+    table = write(tmp_path / "t.csv", rows)
+    other = tmp_path / "other.csv"
+    other.write_text("path,digit\n" + "".join(f"flat/{row[0]},{row[0][0]}\n" for row in rows), encoding="utf-8")
+    for words in ([str(flat), "--label-from", "^[0-9]"], [str(other), "--label-column", "digit"]):
+        ended = CliRunner().invoke(app, ["evaluate", str(table), *words, "-o", str(tmp_path / "e"), "--json"])
+        assert ended.exit_code == 0 and json.loads(ended.stdout)["n"] == 24, ended.output
+        assert CliRunner().invoke(app, ["mistakes", str(table), *words]).exit_code == 0
+        ended = CliRunner().invoke(app, ["evaluate", str(table), words[0]])
+        assert ended.exit_code in (1, 2) and words[1] in ended.output  # what the hint names, the command has
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "hint"),
+    [
+        ("--crops", "10", "write crops = 10 under [settings] in"),
+        ("--code", "net.py:build", 'write backbone = "net.py:build" in'),
+        ("--positive", "0", 'write positive = "0" in'),
+        ("--split", "val", "the test split stays out"),
+        ("--label-from", "^.", "sightline scan"),
+    ],
+)
+def test_a_recipe_takes_no_options_of_a_classifier(photos: Path, tmp_path: Path, option: str, value: str, hint: str) -> None:
+    (tmp_path / "r.toml").write_text('backbone = "pixels"\nhead = "centroid"\n', encoding="utf-8")
+    for more in ([], ["--learning-curve"]):
+        ended = CliRunner().invoke(app, ["evaluate", str(photos), str(tmp_path / "r.toml"), option, value, *more])
+        words = " ".join(ended.output.split())
+        assert ended.exit_code == 2 and f"{option} has no effect on a recipe" in words and hint in words
+
+
+@pytest.mark.parametrize(("option", "value"), [("--crops", "10"), ("--code", "net.py:build")])
+def test_a_table_takes_no_options_of_a_network(photos: Path, tmp_path: Path, option: str, value: str) -> None:
+    table = write(tmp_path / "t.csv", rows_of(photos, "0", "1"))
+    for verb in ("evaluate", "mistakes"):
+        ended = CliRunner().invoke(app, [verb, str(table), str(photos), option, value])
+        words = " ".join(ended.output.split())
+        assert ended.exit_code == 2 and "for a classifier" in words and f"leave out {option}" in words

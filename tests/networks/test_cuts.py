@@ -96,7 +96,7 @@ def test_body_without_classifier() -> None:
 def test_no_map_at_all() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 7), nn.ReLU(), nn.Linear(7, 2))
     network, x, last, features = look(net, 8)
-    assert torch.equal(last, x) and network.map_shape == (3, 8, 8)
+    assert torch.equal(last, x) and network.map_shape is None  # an image is no map of features
     assert features.shape == (3, 7)
 
 

@@ -88,3 +88,10 @@ def test_a_size_that_does_not_fit() -> None:
 @pytest.mark.parametrize("text", ["cnn", "cnn(filters=[32, 64], dense=[(512, 0.3)])", "lenet5(activation='relu')", "a.py:b"])
 def test_names_are_spelled_as_they_are_read(text: str) -> None:
     assert names.spell(*names.parse(text)) == text
+
+
+def test_true_and_false_may_be_written_as_in_toml() -> None:
+    assert names.parse("cnn(batch_norm=true, pool=[1, false])") == ("cnn", {"batch_norm": True, "pool": [1, False]})
+    with pytest.raises(RequestError, match="pool holds the bare word maximum") as raised:
+        names.parse("cnn(pool=maximum)")
+    assert "0x" not in str(raised.value) and "true" in str(raised.value.hint)

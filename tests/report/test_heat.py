@@ -59,3 +59,18 @@ def test_without_an_alarm_it_says_what_comes_nearest_and_denies_nothing() -> Non
     assert "No class puts" not in page and NASTY not in page and "16 images" in page
     assert "not tested" in rendered(data(heat_global=overall | {"alarms": [], "highest": None}))
     assert "not shown" not in rendered(data())
+
+
+def test_it_says_whether_a_channel_speaks_by_its_presence_or_its_absence() -> None:
+    overall = data()["heat_global"]
+    ways = ("presence", "absence", "presence", "absence")
+    channels = [{"channel": 10 + i, "share": 0.4 - i / 10, "by": way} for i, way in enumerate(ways)]
+    views = [overall["classes"][0] | {"channels": channels}]
+    page = " ".join(rendered(data(classes=["a", "b"], heat_global=overall | {"classes": views})).split())
+    said = r"by the presence of channels 10 \(40\s?%\), 12 \(20\s?%\); absence of channel 11 \(30\s?%\)<"
+    assert re.search(said, page), page
+    assert "answers more on its images than on average" in page and "present in one is absent in the other" in page
+    three = rendered(data(classes=["a", "b", "c"], heat_global=overall | {"classes": views}))
+    assert "answers less" in three and "present in one" not in three and "answers less" not in rendered(data())
+    older = [{"channel": 3, "share": 0.5}]
+    assert "by the channel 3" in rendered(data(heat_global=overall | {"classes": [views[0] | {"channels": older}]}))

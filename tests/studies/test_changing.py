@@ -117,3 +117,24 @@ def test_a_head_s_settings_are_checked(cache: Cache) -> None:
 def test_every_setting_has_its_value() -> None:
     made = build(SCRATCH)
     assert (made["network"], made["epochs"], made["batch_size"]) == ("cnn", 3, 64)
+
+
+@pytest.mark.parametrize(("network", "classes"), [("cnn(classes=7)", 5), ("cnn(classes=1)", 30), ("lenet5(classes=2)", 10)])
+def test_a_network_for_another_number_of_classes_is_refused(network: str, classes: int, cache: Cache) -> None:
+    with pytest.raises(RequestError, match=f"and the images have {classes}") as raised:
+        check(Recipe(method="scratch", backbone=network), classes, cache)
+    assert "leave classes out" in str(raised.value.hint)
+
+
+@pytest.mark.parametrize(("network", "classes"), [("cnn(classes=7)", 7), ("cnn(classes=1)", 2), ("cnn", 5)])
+def test_a_network_for_as_many_classes_or_one_unit_for_two_is_fine(network: str, classes: int, cache: Cache) -> None:
+    check(Recipe(method="scratch", backbone=network), classes, cache)
+
+
+def test_the_weights_of_an_ensemble_are_those_of_its_members() -> None:
+    recipe = Recipe(method="ensemble", settings={"members": ["runs/a", "runs/b"]})
+    for key in ("weights", "settings.weights"):
+        changed = change(recipe, {key: [0.9, 0.1]})
+        assert changed.settings["weights"] == [0.9, 0.1] and changed.weights == recipe.weights
+        assert build(changed)["weights"] == (0.9, 0.1)
+    assert change(Recipe(), {"weights": "random"}).weights == "random"

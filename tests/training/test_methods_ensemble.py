@@ -176,7 +176,34 @@ def test_seeds_of_one_recipe_are_members(work: Work) -> None:
     best = methods.fit(work, Recipe(method="ensemble", seed=4, settings={"recipe": inner, "seeds": 2}))[0]
     assert [c.recipe.seed for c in best.classifier.card.members] == [4, 5]
     assert best.estimate == "validation"
-    assert best.note is not None and best.note.startswith("alone its members have")
+    assert best.note is not None and best.note.endswith("of the same images right") and "alone its members have" in best.note
+
+
+def test_seeds_tell_what_their_trainings_said(work: Work, tmp_path: Path) -> None:
+    """The first one's epochs, all steps, and every note; what goes on from there appends to them."""
+    inner = {"method": "scratch", "backbone": "cnn(filters=[4])", "settings": {"epochs": 2}}
+    recipe = Recipe(method="ensemble", seed=4, settings={"recipe": inner, "seeds": 2})
+    first = journey.train(work.catalog, recipe, tmp_path / "first", cache=work.cache)
+    alone = methods.fit(work, Recipe(seed=4, **inner))[0]  # type: ignore[arg-type]
+    assert (first.data["epochs"], first.data["steps"], first.data["history"]) == (2, 2 * alone.steps, "history.csv")
+    assert first.data["best_epoch"] == alone.detail["best_epoch"]
+    note = first.data["ladder"][0]["note"]
+    assert "every seed: augmentation: light" in note and "those of seed 4, the steps those of all" in note
+    assert (first.folder / "gradients.csv").is_file()
+    more = journey.train(work.catalog, recipe, tmp_path / "more", continued=first, cache=work.cache)
+    lines = [(run.folder / "history.csv").read_text().splitlines() for run in (first, more)]
+    assert len(lines[1]) == 5 and lines[1][:3] == lines[0], "appended"
+    assert "goes on after epoch 2" in more.data["ladder"][0]["note"]
+    assert (more.data["epochs"], more.data["steps"]) == (4, 4 * alone.steps)
+
+
+def test_a_seed_that_diverges_says_so(work: Work) -> None:
+    settings = {"epochs": 2, "optimiser": "sgd", "learning_rate": 10, "clip_norm": 0, "momentum": 0.99}
+    inner = {"method": "scratch", "backbone": "cnn(filters=[4, 8])", "image_size": 32, "settings": settings}
+    best = methods.fit(work, Recipe(method="ensemble", settings={"recipe": inner, "seeds": 2}))[0]
+    alone = [methods.fit(work, Recipe(seed=s, **inner))[0].note for s in (0, 1)]  # type: ignore[arg-type]
+    assert "diverged" in f"{alone[0]}{alone[1]}" and best.note is not None
+    assert all(f"seed {seed}: {note}" in best.note for seed, note in enumerate(alone))
 
 
 def test_runs_of_a_table_beside_the_photographs_are_members(work: Work, tmp_path: Path) -> None:

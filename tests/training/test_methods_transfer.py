@@ -269,6 +269,40 @@ def test_a_warm_start_takes_the_earlier_network_for_other_classes(work: Work, fr
     assert methods.sources(recipe) != [] and methods.sources(SMALL) == []
 
 
+def stripes(folder: Path, low: int, high: int, images: int = 24) -> Work:
+    """Stripes across and along in values from `low` to `high`; of 16 bits where 8 do not hold them."""
+    deep, random = high > 255, np.random.default_rng(0)
+    for i in range(images):
+        pattern = np.indices((32, 32))[i % 2] // 4 % 2
+        values = low + (high - low) * (0.2 + 0.6 * pattern + random.uniform(-0.2, 0.2, (32, 32)))
+        place = folder / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values.astype(np.uint16 if deep else np.uint8)).save(place / f"{i}.png")
+    found = catalogs.scan(folder)
+    cache = Cache(folder.parent / "cache")
+    divided = found.with_column("split", ["val" if int(Path(path).stem) % 8 < 2 else "train" for path in found.paths])
+    return Work(divided, np.arange(len(divided)), divided.classes, cache)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("before", [(0, 255), (0, 1000)])
+def test_a_warm_start_scales_deep_images_by_their_own_range(before: tuple[int, int], frozen: bool, tmp_path: Path) -> None:
+    """Learnt on 8 bits or on 12, gone on with on 16: by the earlier range all would be white, or nearly black."""
+    first, now = stripes(tmp_path / "first", *before), stripes(tmp_path / "now", 29_000, 31_000)
+    scratch = Recipe(method="scratch", backbone="cnn(filters=[8, 8])", image_size=32, settings={"epochs": 10, "batch_size": 4})
+    earlier = methods.fit(first, scratch)[0].classifier
+    file = earlier.save(tmp_path / "earlier.safetensors")
+    settings = {"frozen": frozen, "epochs": 8, "batch_size": 4, "augment": "none", "learning_rate": 0.01}
+    best = methods.fit(now, Recipe(method="warmstart", backbone=str(file), settings=settings))[0]
+    asked, old = best.classifier.card.backbone.preprocess.value_range, earlier.card.backbone.preprocess.value_range
+    assert asked is not None and 28_500 < asked[0] < asked[1] < 31_500
+    assert (old is None) == (before[1] == 255)
+    assert best.note is not None and "scaled by the range of these training images" in best.note
+    assert best.val_accuracy > 0.9, "stripes stay stripes"
+    back = methods.fit(first, Recipe(method="warmstart", backbone=str(file), settings=settings))[0]
+    assert back.classifier.card.backbone.preprocess.value_range == old and "range" not in (back.note or "")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -321,8 +355,21 @@ def test_what_is_no_network_cannot_be_trained_on(work: Work) -> None:
 def test_validation_images_are_needed(work: Work) -> None:
     splits = ["train" if s == "val" else s for s in work.catalog.column("split")]
     without = dataclasses.replace(work, catalog=work.catalog.with_column("split", splits))
-    with pytest.raises(DataError, match="val split"):
-        fitted(without, "finetune")
+    for method in ("finetune", "frozen", "scratch"):
+        looked: list[str] = []
+        asked = dataclasses.replace(without, progress=lambda stage, done, total, looked=looked: looked.append(stage))
+        with pytest.raises(DataError, match="needs validation images, and the table has none") as raised:
+            methods.fit(asked, dataclasses.replace(SMALL, method=method))
+        assert "sightline split CATALOG --val 0.15 -o new.csv" in (raised.value.hint or "")
+        assert not looked, "before anything is decoded"
+
+
+def test_what_is_advised_where_validation_is_missing_gives_validation_images(work: Work) -> None:
+    """`split --val` takes them out of train, though every image has its split already."""
+    splits = ["train" if s == "val" else s for s in work.catalog.column("split")]
+    table, twins = work.catalog.with_column("split", splits), catalogs.duplicates(work.catalog, work.cache)
+    again = catalogs.split(table, val=0.15, test=0.2, clusters=twins).column("split")
+    assert "val" in again and [s for s in again if s == "test"] == [s for s in splits if s == "test"]
 
 
 @pytest.mark.slow

@@ -56,6 +56,9 @@ def print_run(run: Run) -> None:
         rows.append(("*" if step.get("chosen") else "", name, interval(step.get("val")), took))
     if rows:
         console.print_table(("", "method", "validation accuracy", "time"), rows)
+        for there in (step["at_bar"] for step in ladder if step.get("at_bar")):
+            bar = f"{there['positive']} from {there['threshold']:.3g} on, criterion {there['by']}"
+            console.print_line(f"*  with its bar  {interval(there)}  ({bar}); the others answer at one half")
         console.print_line()
     if value["test"] is not None:
         console.print_line(f"test accuracy   {interval(value['test'])}")

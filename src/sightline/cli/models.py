@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -171,6 +171,9 @@ def evaluate(
     learning_curve: recipes.Curve = False,
     goal: recipes.Goal = None,
     seed: Annotated[int | None, typer.Option(help="With a RECIPE: of the folds; else the recipe's.")] = None,
+    split: options.Split = None,
+    label_from: options.LabelFrom = None,
+    label_column: options.LabelColumn = None,
     positive: options.Positive = None,
     crops: options.Crops = None,
     code: options.Code = None,
@@ -194,6 +197,9 @@ def evaluate(
     from sightline import journey, store
 
     recipe, subject, catalog = recipes.sort(subject, catalog)
+    which: dict[str, Any] = {"split": split, "label_from": label_from, "label_column": label_column, "positive": positive}
+    if recipe is not None:
+        recipes.check_recipe(recipe, catalog, **which, crops=crops, code=code)
     if recipe is not None and (learning_curve or goal is not None):
         recipes.check_curve(folds, repeats)
         return recipes.learning_curve(catalog, recipe, out, goal, seed, device, as_json)
@@ -208,7 +214,7 @@ def evaluate(
             subject,
             catalog,
             out=out,
-            positive=positive,
+            **which,
             crops=crops,
             code=code,
             device=device,
@@ -289,6 +295,9 @@ def mistakes(
         str | None, typer.Argument(metavar="CATALOG", help="A labelled set; a run has its own, a table may have labels.")
     ] = None,
     by: Annotated[str, typer.Option(metavar="confidence|pair|slice|COLUMN", help="In which order, or where.")] = "confidence",
+    split: options.Split = None,
+    label_from: options.LabelFrom = None,
+    label_column: options.LabelColumn = None,
     crops: options.Crops = None,
     code: options.Code = None,
     device: options.Device = "auto",
@@ -308,10 +317,20 @@ def mistakes(
     from sightline import store
     from sightline.journey import mistakes as verb
 
-    with console.progress() as progress:
-        rows = verb.mistakes(
-            subject, catalog, by=by, crops=crops, code=code, device=device, progress=progress, cache=store.Cache()
+    which: dict[str, Any] = {
+        "split": split,
+        "label_from": label_from,
+        "label_column": label_column,
+        "crops": crops,
+        "code": code,
+    }
+    named = [f"--{name.replace('_', '-')}" for name, value in which.items() if value is not None]
+    if catalog is None and named:
+        raise RequestError(
+            f"{named[0]} is about a CATALOG, and none is named", f"sightline mistakes {subject} CATALOG {named[0]} ..."
         )
+    with console.progress() as progress:
+        rows = verb.mistakes(subject, catalog, by=by, **which, device=device, progress=progress, cache=store.Cache())
     if as_json:
         return console.print_json(rows)
     if not rows:

@@ -37,6 +37,10 @@ LabelFrom = Annotated[
 ]
 PathColumn = Annotated[str | None, typer.Option(help="The column of a table that names the file.")]
 LabelColumn = Annotated[str | None, typer.Option(help="The column of a table that names the class.")]
+Split = Annotated[
+    str | None,
+    typer.Option(metavar="train|val|test|all", help="Whose images of CATALOG are asked about; else its test split, or all."),
+]
 Classes = Annotated[
     list[str] | None,
     typer.Option(metavar="[NEW=]OLD,...", help='Take these classes only, and rename them: chicken="hong kong chicken",salmon.'),

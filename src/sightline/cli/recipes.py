@@ -69,6 +69,26 @@ def check_alone(subject: str, catalog: str, **given: Any) -> None:
     raise RequestError(f"{named[0]} needs a recipe, not a classifier", f"sightline evaluate {catalog} {recipe} {named[0]} ...")
 
 
+def check_recipe(recipe: str, catalog: str, **given: Any) -> None:
+    """Refuse options of classifiers where a recipe is named: what it says of them stands in it, or in the table.
+
+    Raises:
+        RequestError: So it is, with where that belongs.
+    """
+    name = next((name for name, value in given.items() if value is not None), None)
+    if name is None:
+        return
+    option, value = f"--{name.replace('_', '-')}", given[name]
+    hints = {
+        "crops": f"write crops = {value} under [settings] in {recipe}",
+        "code": f'write backbone = "{value}" in {recipe}',
+        "positive": f'write positive = "{value}" in {recipe}',
+        "split": "train and val are divided, or all where there are no splits; the test split stays out",
+    }
+    scan = f"sightline scan {catalog} {option} ... -o catalog.csv, and then that table with the recipe"
+    raise RequestError(f"{option} has no effect on a recipe", hints.get(name, scan))
+
+
 def check_curve(folds: int | None, repeats: int) -> None:
     """Refuse what a learning curve has no use for.
 
@@ -112,6 +132,10 @@ def cross_validate(
         console.print_line(f"{'over repeats':<20}{low:.3f} to {high:.3f}")
     parts = [p["accuracy"] for p in value["parts"] if p["accuracy"] is not None]
     console.print_line(f"{'over folds':<20}{min(parts):.3f} to {max(parts):.3f}")
+    bars = (value["threshold"] or {}).get("bars")
+    if bars:
+        by, positive = value["threshold"]["by"], value["threshold"]["positive"]
+        console.print_line(f"{'bar':<20}each fold's own, criterion {by}: {positive} from {min(bars):.3g} to {max(bars):.3g} on")
     if len(value["by_repeat"]) > 1:
         console.print_line(f"{'of the first repeat':<20}{value['by_repeat'][0]:.3f}, and so these:")
     for line in job.metrics(value):

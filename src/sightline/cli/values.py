@@ -70,6 +70,7 @@ def of_crossvalidation(run: Run) -> dict[str, Any]:
         **_pick(data["val"], _SCORES),
         "estimate": data["val_estimate"],
         **{key: told[key] for key in ("folds", "repeats", "by_repeat", "parts", "closed")},
+        "threshold": data.get("threshold"),
         "report": str(run.folder / "report.html"),
     }
 

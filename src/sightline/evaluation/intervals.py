@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
+from sightline.evaluation.clusters import likeness, worth
 from sightline.evaluation.curves import placements
 
 
@@ -16,8 +18,8 @@ def _z(confidence: float) -> float:
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
-FEW, HIGH = 30, 0.97
-"""Images of a kind below which, and an area under the ROC curve above which, DeLong's interval is too narrow."""
+FEW, ENOUGH = 3.0, 9.0
+"""Of so many images' worth of misordering at most, DeLong's interval is too narrow; of so many it is not."""
 
 
 def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -63,7 +65,7 @@ def auc_interval(
     belongs together Obuchowski 1997, "Nonparametric analysis of clustered ROC curve data"; Newcombe 2006, part 2, method 5.
     """
     y = np.asarray(y, dtype=bool)
-    return auc_intervals(y.astype(np.int64), np.asarray(score, dtype=np.float64)[:, None], confidence, unit, first=1)[0][0]
+    return auc_intervals(y.astype(np.int64), np.asarray(score, dtype=np.float64)[:, None], confidence, unit, first=1).each[0]
 
 
 def macro_auc_interval(
@@ -72,7 +74,8 @@ def macro_auc_interval(
     """The interval of the mean one-versus-rest area, over the classes that have both kinds of images.
 
     DeLong's argument for the mean of several areas: every image adds its placements to one sum, and the variance is taken
-    within each class. For two classes it is DeLong's own interval. Where it degenerates: the mean of Newcombe's.
+    within each class. For two classes it is DeLong's own interval. Where it degenerates: Newcombe's of the classes, whose
+    errors average out in the mean.
 
     Args:
         y_true: int (n,), class indices.
@@ -82,7 +85,24 @@ def macro_auc_interval(
     Returns:
         (low, high) in 0–1, or None where no class has both kinds.
     """
-    return auc_intervals(y_true, scores, confidence, unit)[1]
+    return auc_intervals(y_true, scores, confidence, unit).mean
+
+
+@dataclass(frozen=True, slots=True)
+class Areas:
+    """Intervals of areas under ROC curves.
+
+    Args:
+        each: Of every class against the rest; None where one of the two kinds is absent.
+        mean: Of the mean over the classes that have one.
+        widened: How far each interval is widened from DeLong's to Newcombe's, 0–1.
+        mean_widened: The same of the mean's.
+    """
+
+    each: list[tuple[float, float] | None]
+    mean: tuple[float, float] | None
+    widened: list[float]
+    mean_widened: float
 
 
 def auc_intervals(
@@ -93,56 +113,84 @@ def auc_intervals(
     *,
     first: int = 0,
     widened: bool = False,
-) -> tuple[list[tuple[float, float] | None], tuple[float, float] | None]:
+) -> Areas:
     """The intervals of `auc_interval` for every class against the rest, and of `macro_auc_interval` for their mean.
+
+    Where few images are misordered, DeLong's interval knows their spread from those few and holds the truth in 65 to 90 of
+    100 draws. How many they are is counted in images of the rarer kind: those there are times the distance of the area from
+    1 (or from 0). In the mean over classes they add up, and what widens it is what each class's Newcombe interval has beyond
+    its DeLong interval, added up as variances are.
 
     Args:
         y_true: int (n,), class indices.
         scores: float (n, k), higher speaks for the class.
         first: The class of the first column.
-        widened: Where a kind has fewer than `FEW` images or an area lies above `HIGH`, DeLong's interval holds the truth in 75
-            to 90 of 100 draws. There it is widened to Newcombe's, where that reaches farther.
+        widened: Up to `FEW` misordered images DeLong's interval is widened to Newcombe's, where that reaches farther; from
+            there to `ENOUGH` ever less.
     """
-    n, of = len(y_true), range(first, first + scores.shape[1])
+    n, of, z = len(y_true), range(first, first + scores.shape[1]), _z(confidence)
     counts = np.bincount(y_true, minlength=of.stop)
-    each: list[tuple[float, float] | None] = []
-    areas, fallbacks, weak, total = [], [], [], np.zeros(n)
-    for c in of:
+    each: list[tuple[float, float] | None] = [None] * len(of)
+    far, total, rows = [0.0] * len(of), np.zeros(n), []
+    for i, c in enumerate(of):
         if not 0 < counts[c] < n:
-            each.append(None)
             continue
         y = y_true == c
-        positive, negative = placements(y, scores[:, c - first])
+        positive, negative = placements(y, scores[:, i])
         area, share = float(positive.mean()), np.empty(n)
         share[y], share[~y] = positive / len(positive), negative / len(negative)
         total += share
-        areas.append(area)
-        apart = _apart(y, unit)
-        fallbacks.append(newcombe(area, *apart, confidence))
-        weak.append(widened and (min(apart) < FEW or area > HIGH))
-        spread = variance(share, y.astype(np.int64), unit)
-        own = normal(area, spread, confidence) if spread > 1e-18 else fallbacks[-1]
-        each.append(_hull(own, fallbacks[-1]) if weak[-1] else own)
-    if not areas:
-        return each, None
-    spread = variance(total, y_true, unit) / len(areas) ** 2
-    other = float(np.mean([low for low, _ in fallbacks])), float(np.mean([high for _, high in fallbacks]))
-    if spread <= 1e-18:
-        return each, other
-    own = normal(float(np.mean(areas)), spread, confidence)
-    return each, _hull(own, other) if any(weak) else own
+        apart = _apart(y, positive, negative, unit)
+        low, high = newcombe(area, *apart, confidence)
+        spread, misordered = variance(share, y.astype(np.int64), unit), min(apart) * min(area, 1 - area)
+        far[i] = 1.0 if spread <= 1e-18 else _fading(misordered) if widened else 0.0
+        own = z * math.sqrt(spread)
+        each[i] = _between(area, own, max(own, area - low), max(own, high - area), far[i])
+        rows.append((area, own, area - low, high - area, misordered))
+    if not rows:
+        return Areas(each, None, far, 0.0)
+    area, below, above, misordered = _averaged(np.array(rows))
+    spread = variance(total, y_true, unit) / len(rows) ** 2
+    own, mean_far = z * math.sqrt(spread), 1.0 if spread <= 1e-18 else _fading(misordered) if widened else 0.0
+    return Areas(each, _between(area, own, math.hypot(own, below), math.hypot(own, above), mean_far), far, mean_far)
 
 
-def _hull(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
-    """The least interval that holds both."""
-    return min(one[0], other[0]), max(one[1], other[1])
+def _fading(misordered: float) -> float:
+    """How far DeLong's interval is widened, 0–1."""
+    return min(1.0, max(0.0, (ENOUGH - misordered) / (ENOUGH - FEW)))
 
 
-def _apart(y: np.ndarray, unit: np.ndarray | None) -> tuple[int, int]:
-    """How many positives and negatives there are, each of what belongs together once."""
+def _between(area: float, own: float, below: float, above: float, far: float) -> tuple[float, float]:
+    """From DeLong's interval, `own` to either side, `far` of the way to one that reaches `below` and `above`; cut to 0–1."""
+    return max(0.0, area - own - far * (below - own)), min(1.0, area + own + far * (above - own))
+
+
+def _averaged(rows: np.ndarray) -> tuple[float, float, float, float]:
+    """The mean area, what each side's variance lacks (as a distance), and of how many misordered images the mean knows.
+
+    Two classes have one curve between them, so that nothing averages out; of many classes each has nearly its own: hence
+    k / (k - 1). A class counts among the misordered by what it adds to the variance.
+
+    Args:
+        rows: float (k, 5): area, DeLong's reach, Newcombe's below and above, misordered images.
+    """
+    k = len(rows)
+    area, own, below, above, misordered = rows.T
+    shared = k / (k - 1) if k > 1 else 1.0
+    lacking = [math.sqrt(shared * np.maximum(side**2 - own**2, 0.0).sum()) / k for side in (below, above)]
+    weight = (below + above) ** 2
+    known = float((weight * misordered).sum() * weight.sum() / (weight**2).sum()) / shared
+    return float(area.mean()), lacking[0], lacking[1], known
+
+
+def _apart(y: np.ndarray, positive: np.ndarray, negative: np.ndarray, unit: np.ndarray | None) -> tuple[float, float]:
+    """As how many independent images either kind counts, by how alike placements are of what belongs together."""
     if unit is None:
-        return int(y.sum()), int((~y).sum())
-    return len(np.unique(unit[y])), len(np.unique(unit[~y]))
+        return len(positive), len(negative)
+    counts = []
+    for some, placed in ((unit[y], positive), (unit[~y], negative)):
+        counts.append(worth(np.ones(len(placed)), some, likeness(placed, some)))
+    return counts[0], counts[1]
 
 
 def variance(influence: np.ndarray, stratum: np.ndarray, unit: np.ndarray | None = None) -> float:
@@ -164,7 +212,7 @@ def variance(influence: np.ndarray, stratum: np.ndarray, unit: np.ndarray | None
     return float((sums**2).sum()) * units / max(units - 1, 1)
 
 
-def newcombe(area: float, positives: int, negatives: int, confidence: float = 0.95) -> tuple[float, float]:
+def newcombe(area: float, positives: float, negatives: float, confidence: float = 0.95) -> tuple[float, float]:
     """An interval for an area under a ROC curve from the area and the counts alone, never empty and never beyond 0–1.
 
     The ends are the areas that would put the observed one `z` standard errors away (as Wilson's interval does for shares).
@@ -221,7 +269,7 @@ def bootstrap(
     least: float,
     inflation: float = 1.0,
     *,
-    capped: bool = False,
+    most: float = math.inf,
 ) -> tuple[float, float] | None:
     """The interval of a number from its spread over drawn sets, laid out so that it stays within the number's limits.
 
@@ -235,7 +283,7 @@ def bootstrap(
         limits: The least and the greatest value that it can take; the latter may be infinite.
         least: As how many images the set counts where no drawn value differs.
         inflation: By what the drawn sets' variance falls short.
-        capped: The set never counts as more than `least`.
+        most: As how many images the set counts at most where drawn values differ.
 
     Returns:
         (low, high) around the value, or None where it is undefined in most of the drawn sets, or never differs.
@@ -251,8 +299,8 @@ def bootstrap(
         factor = math.exp(min(_z(0.95) * error / (value - bottom), 700.0))
         return bottom + (value - bottom) / factor, bottom + (value - bottom) * factor
     share, shares = (value - bottom) / (top - bottom), (known - bottom) / (top - bottom)
-    n = effective(share, shares, least, inflation)
-    n = min(n, least) if capped else n
+    n = effective(share, shares, math.nan, inflation)
+    n = least if math.isnan(n) else min(n, most)
     if n <= 0:
         return None
     low, high = wilson(share * n, n)

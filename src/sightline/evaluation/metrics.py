@@ -34,7 +34,9 @@ class Metric:
         limits: The least and the greatest value that it can take.
         limits_of_two: The same for two classes, where that differs.
         bias: By how much chance alone is expected to raise it, where that is much.
-        weighs: What weighs the same in it: `classes`, so that small ones make it uncertain, or `images`.
+        weighs: What weighs the same in it: `classes`, so that small ones make it uncertain, `images`, or `positives`: for two
+            classes the images of the positive one, where they are more than the classes are worth, else as `classes`; then
+            the cap is lifted as DeLong's widening is.
         capped: Whether its interval is never narrower than that of a share of as many independent images. What drawn sets
             show of a small class whose images are all right, or all wrong, is nothing, and it is not certain for that.
     """
@@ -51,7 +53,7 @@ class Metric:
     limits: tuple[float, float] = (0.0, 1.0)
     limits_of_two: tuple[float, float] | None = None
     bias: Callable[[Sample], float] | None = None
-    weighs: Literal["classes", "images"] = "classes"
+    weighs: Literal["classes", "images", "positives"] = "classes"
     capped: bool = False
 
 
@@ -186,6 +188,7 @@ METRICS: dict[str, Metric] = {
         "bootstrap",
         lambda t, s: _mean(_precision(t, s), t.n),
         "no class that has images was answered",
+        weighs="images",
         capped=True,
     ),
     "weighted_f1": Metric(
@@ -251,6 +254,7 @@ METRICS: dict[str, Metric] = {
         _of_curves("precision"),
         _ONE_KIND,
         mean_of="pr_auc",
+        weighs="positives",
         capped=True,
     ),
     "eer": Metric(

@@ -11,7 +11,7 @@ from sightline.evaluation.sample import Sample
 MOST_EXACT = 20_000
 """Sets of more images are resampled by bins of the score."""
 BINS = 2_000
-"""Of about equally many images."""
+"""Of equal weight, all positives weighing as much as all others, so that rare ones keep their order."""
 MOST_DRAWN = 200_000
 """Images times classes above which the average precisions of more than two classes are linearised, not drawn."""
 
@@ -79,16 +79,22 @@ def ranking(positive: np.ndarray, score: np.ndarray, bins: int | None = None) ->
     Args:
         positive: bool (n,).
         score: float (n,), higher speaks for the positive class.
-        bins: Levels of about equally many images; None for one level per distinct score.
+        bins: About so many levels at most, of equal weight, all positives weighing as much as all others. Of positives
+            that are no more than half as many as bins each ends a level, so that their precision is exact. None for one
+            level per distinct score.
     """
     order = np.argsort(-score, kind="stable")
     laid = score[order]
     new = np.r_[True, laid[1:] != laid[:-1]] if len(laid) else np.zeros(0, dtype=bool)
     start = np.flatnonzero(new)
+    positive = np.asarray(positive, dtype=bool)
     if bins is not None and len(start) > bins:  # equal scores stay together
-        wanted = np.linspace(0, len(laid), bins, endpoint=False).astype(np.int64)
-        start = start[np.unique(np.searchsorted(start, wanted, "right") - 1)]
-    return Ranking(order, start, np.asarray(positive, dtype=bool))
+        kind = positive[order]
+        weight = np.where(kind, 0.5 / max(int(kind.sum()), 1), 0.5 / max(int((~kind).sum()), 1))
+        before = np.r_[0.0, np.cumsum(weight)][start]
+        cell = (before * bins + 1e-6).astype(np.int64)
+        start = start[np.diff(cell, prepend=-1) > 0]
+    return Ranking(order, start, positive)
 
 
 def rankings(sample: Sample, bins: int | None = None) -> list[Ranking]:

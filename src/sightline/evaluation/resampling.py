@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from sightline.evaluation.intervals import FEW, HIGH, auc_intervals, bootstrap, effective, normal, variance, wilson
+from sightline.evaluation.clusters import cautious, likeness, worth
+from sightline.evaluation.curves import placements
+from sightline.evaluation.intervals import Areas, auc_intervals, bootstrap, effective, normal, variance, wilson
 from sightline.evaluation.metrics import CLASS_METRICS, METRICS, Metric
 from sightline.evaluation.ranking import BINS, MOST_DRAWN, MOST_EXACT, influence, ranking, rankings
 from sightline.evaluation.sample import Sample, sampled
@@ -66,16 +69,8 @@ def accuracy_interval(
         return wilson(float(right.sum()), n)
     shares = np.concatenate([weights @ right / weights.sum(axis=1) for weights in draws(sample, seed)])
     share = float(right.mean())
-    counts = min(n, effective(share, shares, _least(n, sample.unit), _inflation(sample)))
+    counts = min(n, effective(share, shares, worth(np.ones(n), sample.unit), _inflation(sample)))
     return wilson(share * counts, counts)
-
-
-def _least(n: float, unit: np.ndarray | None) -> float:
-    """As how many independent images n count if all that belong together are right or wrong together."""
-    if unit is None:
-        return n
-    sizes = np.bincount(unit).astype(np.float64)
-    return n * float(sizes.sum() / (sizes**2).sum())
 
 
 def _inflation(sample: Sample) -> float:
@@ -97,7 +92,10 @@ class _Many:
         self.now = tally(sample, top, exact)
         self.coarse = tally(sample, top, ranked) if self.binned else self.now
         self.drawn = drawn(sample, top, seed=seed, ranked=ranked)
-        self.areas = auc_intervals(sample.y, sample.probs, unit=self.unit, widened=True) if len(sample) else ([None] * k, None)
+        self.areas = Areas([None] * k, None, [0.0] * k, 0.0)
+        if len(sample):
+            self.areas = auc_intervals(sample.y, sample.probs, unit=self.unit, widened=True)
+        self.alike, self.alike_positives = self._alike()
         self.inflation = _inflation(sample)
         self.spreads, self.spread = self._one_by_one() if self.linear else ([], 0.0)
 
@@ -123,11 +121,12 @@ class _Many:
         """One metric with its interval."""
         values = metric.value(self.now, self.sample)[0] if metric.per_class else metric.value(self.now, self.sample)
         if metric.interval == "delong":
-            single = self.areas[1] if self.sample.column is None else self.areas[0][self.sample.column]
-            ends, how = (self.areas[0] if metric.per_class else [single]), "DeLong" + self._together(" with {} (Obuchowski)")
-            few = self.now.n[0][self.now.n[0] > 0].min(initial=FEW) < FEW
-            if few or np.nanmax(values, initial=0.0) > HIGH:
-                how += ", widened to Newcombe's near 1 and where a class has few images"
+            column, areas = self.sample.column, self.areas
+            single = (areas.mean, areas.mean_widened) if column is None else (areas.each[column], areas.widened[column])
+            ends, far = (areas.each, areas.widened) if metric.per_class else ([single[0]], [single[1]])
+            how = "DeLong" + self._together(" with {} (Obuchowski)")
+            if max(far):
+                how += ", widened towards Newcombe's where few images are misordered"
         elif metric.interval == "wilson":
             ends, how = self._shares(metric, values)
         elif name == "pr_auc" and self.linear:
@@ -150,30 +149,51 @@ class _Many:
         if self.unit is None:
             return [wilson(v * t, t) if t else None for v, t in zip(values.tolist(), trials.tolist(), strict=True)], "Wilson"
         each = metric.value(self.drawn, self.sample).reshape(ROUNDS, -1)
-        least = _least(1.0, self.unit)
+        least = worth(np.ones(len(self.sample)), self.unit) / max(len(self.sample), 1)
         ends: list[Ends] = []
         for v, t, column in zip(values.tolist(), trials.tolist(), each.T, strict=True):
             n = min(t, effective(v, column, least * t, self.inflation))
             ends.append(wilson(v * n, n) if t and not np.isnan(v) else None)
         return ends, self._together("cluster bootstrap of {}, laid out as Wilson's")
 
-    def _worth(self, metric: Metric, count: int) -> list[float]:
-        """As how many independent images the set counts for each value of a metric, if it were a share."""
-        sizes = self.now.n[0]
+    def _alike(self) -> tuple[float, float]:
+        """How alike mistakes are that belong together, beyond what their classes share, and of two classes the positives."""
+        sample = self.sample
+        if self.unit is None:
+            return 0.0, 0.0
+        wrong = (sample.y != sample.y_pred).astype(np.float64)
+        rate = np.bincount(sample.y, wrong) / np.maximum(np.bincount(sample.y), 1)
+        alike, y = likeness(wrong - rate[sample.y], self.unit), sample.y == sample.column
+        placed = placements(y, sample.probs[:, sample.column or 0])[0]
+        return alike, max(alike, cautious(placed, self.unit[y]) if y.any() else 0.0)
+
+    def _worth(self, metric: Metric, count: int) -> list[tuple[float, float]]:
+        """As how many independent images the set counts for each value of a metric, if it were a share.
+
+        Returns:
+            For each value two numbers: where drawn sets tell nothing, so that all that belongs together may be alike, and
+            else, by how alike mistakes are that do; the latter is infinite unless the metric is `capped`.
+        """
+        y, sizes, column = self.sample.y, self.now.n[0], self.sample.column
         if metric.per_class:
-            return [_least(float(n), self.unit) for n in sizes.tolist()]
-        whole = float(sizes.sum())
-        known = sizes[sizes > 0]
-        even = len(known) ** 2 / float((1 / known).sum()) if len(known) else 0.0
-        return [_least(whole if metric.weighs == "images" else even, self.unit)] * count
+            return [(worth((y == c).astype(np.float64), self.unit), math.inf) for c in range(count)]
+        ways = [np.ones(len(y)) if metric.weighs == "images" else 1 / sizes[y]]
+        if metric.weighs == "positives" and column is not None:
+            ways.append((y == column).astype(np.float64))
+        alike, far = self.alike, 1.0
+        if metric.weighs == "positives":  # enough misordered images show the spread of an order by themselves
+            alike, far = self.alike_positives, self.areas.mean_widened if column is None else self.areas.widened[column]
+        most = max(worth(w, self.unit, alike) for w in ways) / far if metric.capped and far else math.inf
+        return [(max(worth(w, self.unit) for w in ways), most)] * count
 
     def _linear(self, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
         """From the average precision's derivative by each image, where drawing every class's ranking would take minutes."""
         spreads = self.spreads if metric.per_class else [self.spread]
         ends: list[Ends] = []
-        for v, spread, least in zip(values.tolist(), spreads, self._worth(metric, len(values)), strict=True):
-            surer = metric.capped and v * (1 - v) > least * spread
-            ends.append(wilson(v * least, least) if surer else normal(v, spread))
+        for v, spread, (least, most) in zip(values.tolist(), spreads, self._worth(metric, len(values)), strict=True):
+            n = most if spread > 1e-18 else least
+            surer = metric.capped and v * (1 - v) > n * spread
+            ends.append(wilson(v * n, n) if surer else normal(v, spread))
         return ends, "infinitesimal jackknife" + self._together(" over {}")
 
     def _bootstrap(self, name: str, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
@@ -183,8 +203,8 @@ class _Many:
         if len(self.sample.classes) == 2 and metric.limits_of_two is not None:
             limits = metric.limits_of_two
         ends = [
-            bootstrap(v, column, limits, least, self.inflation, capped=metric.capped)
-            for v, column, least in zip(values.tolist(), each.T, self._worth(metric, len(values)), strict=True)
+            bootstrap(v, column, limits, least, self.inflation, most=most)
+            for v, column, (least, most) in zip(values.tolist(), each.T, self._worth(metric, len(values)), strict=True)
         ]
         if metric.bias is not None:
             ends = [e and (max(limits[0], e[0] - metric.bias(self.sample)), e[1]) for e in ends]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sightline.evaluation.clusters import cautious
 from sightline.evaluation.intervals import wilson
 from sightline.evaluation.paired import SIGNIFICANT, holm
 
@@ -58,7 +59,7 @@ def slices(
     """
     right = np.asarray(right, dtype=bool)
     unit = np.arange(len(right)) if groups is None else np.unique(groups, return_inverse=True)[1].ravel()
-    rho = _likeness(~right, unit)
+    rho = 0.0 if right.all() or not right.any() else cautious(~right, unit)
     found: list[dict[str, Any]] = []
     for name, values in columns.items():
         for described, inside in _cut(name, values, least):
@@ -67,24 +68,6 @@ def slices(
     corrected = holm([row["p"] for row in found])
     rows = [{**row, "p_corrected": p, "worse": p < SIGNIFICANT} for row, p in zip(found, corrected, strict=True)]
     return sorted(rows, key=lambda row: (row["p"], row["slice"]))
-
-
-def _likeness(wrong: np.ndarray, unit: np.ndarray) -> float:
-    """The correlation of two mistakes in one group, 0–1: from all pairs, corrected for the mean being estimated too.
-
-    Few groups hardly tell it (three may all be right by chance), so one more is counted in that is all alike.
-    """
-    n, sizes = len(wrong), np.bincount(unit, minlength=1).astype(np.float64)
-    pairs, apart = sizes * (sizes - 1), wrong - wrong.mean() if n else np.zeros(0)
-    squares = float((apart**2).sum())
-    if not pairs.any() or not squares:
-        return 0.0
-    found = (float((np.bincount(unit, apart) ** 2).sum()) - squares) / float(pairs.sum()) / (squares / n)
-    left = (1 - found) / n
-    below = 1 - left * (float((sizes**2).sum()) / n - 1)
-    rho = min(1.0, max(0.0, (found + left) / below)) if below > 1e-9 else 1.0  # of one group nobody can know
-    many = float(pairs.sum() ** 2 / (pairs**2).sum())  # as many groups of one size
-    return (many * rho + 1) / (many + 1)
 
 
 def _against_rest(right: np.ndarray, inside: np.ndarray, unit: np.ndarray, rho: float) -> dict[str, Any]:

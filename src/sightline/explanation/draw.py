@@ -30,6 +30,9 @@ from sightline.records import Explanation
 if TYPE_CHECKING:
     from PIL import Image
 
+Box = tuple[float, float, float, float]
+"""(top, left, height, width) in pixels of the upright original."""
+
 SIDE_PX = 420
 BAR_PX = 76
 CONTOUR_AT = 0.5
@@ -39,6 +42,10 @@ SMOOTH = 1 / 40
 _LINE_PX, _SMALL_LINE_PX, _FOOT_PX = 22, 16, 8
 _LEAST_WIDTH = 0.8
 """A narrow picture's page is so much of the side wide, so that its caption has room."""
+_LEAST_SEEN = 0.35
+"""Where what the network saw would have a side shorter than this share of the room, 120 px of an overlay, it is enlarged."""
+_WHOLE = 0.22
+"""The share of the room that the whole photograph takes beside it at most."""
 _PIXEL_ART_PX = 64
 """An image whose longer side is at most this is enlarged with its pixels to be seen."""
 _LEAST_BAR_PX = 150
@@ -49,9 +56,7 @@ _NOTHING = Caption()
 # ------------------------------------------------------------------------------------------------------------------- heat
 
 
-def place(
-    heat: np.ndarray, box: tuple[float, float, float, float], original: tuple[int, int], size: tuple[int, int]
-) -> np.ndarray:
+def place(heat: np.ndarray, box: Box, original: tuple[float, float], size: tuple[int, int]) -> np.ndarray:
     """Heat enlarged bilinearly to where it lies in the upright image.
 
     Args:
@@ -171,19 +176,19 @@ def overlay(
     """
     from PIL import Image, ImageDraw
 
-    foot = _LINE_PX + MEANING_LINES * _SMALL_LINE_PX + _FOOT_PX
-    picture = fit(image, (side_px - BAR_PX, side_px - foot))
     heat = evidence(explanation)
     scale = float(np.abs(heat).max()) if vmax is None else vmax
-    placed = place(heat, explanation.box, original or image.shape[:2], picture.shape[:2])
-    share = placed / scale if scale > 0 else placed * 0.0
-    high = max(picture.shape[0], _LEAST_BAR_PX)
-    wide = max(picture.shape[1], round(_LEAST_WIDTH * side_px) - BAR_PX)
-    lines = _lines(explanation, caption, wide + BAR_PX - 2 * GAP_PX)
-    page = Image.new("RGB", (wide + BAR_PX, high + _FOOT_PX + sum(step for _, _, _, step in lines)), PAPER)
+    shown = heat / scale if scale > 0 else heat * 0.0
+    foot = _LINE_PX + MEANING_LINES * _SMALL_LINE_PX + _FOOT_PX
     contour = not smoothed(explanation)
-    drawn = Image.fromarray(blend(picture, share, contour=contour))
-    page.paste(drawn, ((wide - picture.shape[1]) // 2, (high - picture.shape[0]) // 2))
+    drawn, note = _drawn(
+        image, shown, explanation.box, original or image.shape[:2], (side_px - BAR_PX, side_px - foot), contour=contour
+    )
+    high = max(drawn.shape[0], _LEAST_BAR_PX)
+    wide = max(drawn.shape[1], round(_LEAST_WIDTH * side_px) - BAR_PX)
+    lines = _lines(explanation, caption, wide + BAR_PX - 2 * GAP_PX, note)
+    page = Image.new("RGB", (wide + BAR_PX, high + _FOOT_PX + sum(step for _, _, _, step in lines)), PAPER)
+    page.paste(Image.fromarray(drawn), ((wide - drawn.shape[1]) // 2, (high - drawn.shape[0]) // 2))
     pen = ImageDraw.Draw(page)
     if explanation.flat or not np.abs(heat).max() > 0:
         _note(pen, "flat: nothing to see" if explanation.flat else "no evidence anywhere", wide / 2, high / 2)
@@ -204,7 +209,104 @@ def overlay(
     return page
 
 
-def _lines(explanation: Explanation, caption: Caption, room: int) -> list[tuple[str, int, tuple[int, int, int], int]]:
+def _drawn(
+    image: np.ndarray, share: np.ndarray, box: Box, original: tuple[int, int], room: tuple[int, int], *, contour: bool
+) -> tuple[np.ndarray, str]:
+    """Heat over its photograph in (width, height) pixels, uint8 (h, w, 3), and a note for the caption.
+
+    Where that would show what the network saw too small, it is drawn large, beside the whole photograph with it framed.
+    """
+    if not too_small(box, original, room):
+        picture = fit(image, room)
+        return blend(picture, place(share, box, original, picture.shape[:2]), contour=contour), ""
+    across = image.shape[1] >= image.shape[0]
+    wide, high = room[0], room[1] - _SMALL_LINE_PX  # the caption has a line more
+    whole = fit(image, (wide, round(_WHOLE * high)) if across else (round(_WHOLE * wide), high))
+    seen = place(np.zeros_like(share), box, original, whole.shape[:2])
+    whole = blend(whole, seen, contour=False)
+    whole[edges(edges(np.isnan(seen)))] = 0  # a frame that shows on white too
+    part, inside, size = seen_part(image, box, original)
+    left = (wide, high - whole.shape[0] - GAP_PX) if across else (wide - whole.shape[1] - GAP_PX, high)
+    large = fit(part, left, least_px=round(_LEAST_SEEN * max(room)))
+    stretched = abs(math.log(large.shape[0] * part.shape[1] / (large.shape[1] * part.shape[0]))) > 0.1
+    large = blend(large, place(share, inside, size, large.shape[:2]), contour=contour)
+    note = f"large: what the network saw{', stretched' if stretched else ''}"
+    return _beside(whole, large, across), note
+
+
+def _beside(first: np.ndarray, second: np.ndarray, above: bool) -> np.ndarray:
+    """Two pictures, the first above the second or to its left, with a gap, their middles on one line."""
+    axis = 1 if above else 0
+    most = max(first.shape[axis], second.shape[axis])
+    parts = []
+    for picture in (first, second):
+        spare = most - picture.shape[axis]
+        margin = [(0, 0), (0, 0), (0, 0)]
+        margin[axis] = (spare // 2, spare - spare // 2)
+        parts.append(np.pad(picture, margin, constant_values=255))
+    gap = np.full((GAP_PX, most, 3) if above else (most, GAP_PX, 3), 255, dtype=np.uint8)
+    return np.concatenate([parts[0], gap, parts[1]], axis=1 - axis)
+
+
+def too_small(box: Box, original: tuple[int, int], room: tuple[int, int]) -> bool:
+    """Whether what the network saw cannot be read where the whole photograph is drawn in (width, height) pixels.
+
+    Args:
+        box, original: As in `place`.
+
+    Example:
+        >>> too_small((4, 574, 52, 52), (60, 1200), (344, 342)), too_small((0, 50, 300, 300), (300, 400), (344, 342))
+        (True, False)
+    """
+    seen = min(_within(box[axis], box[axis + 2], original[axis]) for axis in (0, 1))
+    return seen * min(room[0] / original[1], room[1] / original[0]) < _LEAST_SEEN * max(room)
+
+
+def _within(start: float, length: float, side: float) -> float:
+    """How much of a stretch lies on a side."""
+    return max(min(start + length, side) - max(start, 0), 0)
+
+
+def longest_px(box: Box, original: tuple[int, int], side_px: int = SIDE_PX) -> int:
+    """How long the longer side of a photograph has to be read for `overlay`: more where only a small part of it was seen.
+
+    Example:
+        >>> longest_px((0, 50, 300, 300), (300, 400)), longest_px((0, 570, 60, 60), (60, 1200))
+        (420, 8400)
+    """
+    if not too_small(box, original, (side_px, side_px)):
+        return side_px
+    seen = min(_within(box[axis], box[axis + 2], original[axis]) for axis in (0, 1))
+    return math.ceil(side_px * max(original) / max(seen, 1))
+
+
+def seen_part(image: np.ndarray, box: Box, original: tuple[int, int]) -> tuple[np.ndarray, Box, tuple[float, float]]:
+    """The part of a photograph that the network saw.
+
+    Args:
+        image: uint8 (h, w, 3), upright, at any size.
+        box, original: As in `place`.
+
+    Returns:
+        uint8 (height, width, 3), a pixel at least; where the box lies in it, and its own (height, width), both in pixels of the
+        upright original.
+    """
+    rows, columns = (_pixels(box[axis], box[axis + 2], original[axis], image.shape[axis]) for axis in (0, 1))
+    part = image[rows, columns]
+    down, right = original[0] / image.shape[0], original[1] / image.shape[1]
+    inside = (box[0] - rows.start * down, box[1] - columns.start * right, box[2], box[3])
+    return part, inside, (part.shape[0] * down, part.shape[1] * right)
+
+
+def _pixels(start: float, length: float, side: float, count: int) -> slice:
+    """Those of `count` pixels of a side that lie in a stretch of it, one at least."""
+    first = min(max(math.ceil(start * count / side - 1e-6), 0), count - 1)
+    return slice(first, min(max(math.floor((start + length) * count / side + 1e-6), first + 1), count))
+
+
+def _lines(
+    explanation: Explanation, caption: Caption, room: int, note: str
+) -> list[tuple[str, int, tuple[int, int, int], int]]:
     """The lines below a picture: text, size, colour, and height."""
     found = []
     if caption.predicted is not None:
@@ -212,14 +314,19 @@ def _lines(explanation: Explanation, caption: Caption, room: int) -> list[tuple[
         found.append((said, TEXT_PX, INK, _LINE_PX))
     if caption.name:
         found.append((shorten(caption.name, room, SMALL_PX), SMALL_PX, QUIET, _SMALL_LINE_PX))
+    if note:
+        found.append((shorten(note, room, SMALL_PX), SMALL_PX, QUIET, _SMALL_LINE_PX))
     found += [(t, SMALL_PX, QUIET, _SMALL_LINE_PX) for t in meaning(explanation, caption.target_probability, room)]
     if caption.verdict is not None:
         found += [(t, SMALL_PX, INK, _SMALL_LINE_PX) for t in judgement(caption.verdict, room)]
     return found
 
 
-def fit(image: np.ndarray, room: tuple[int, int]) -> np.ndarray:
-    """An image enlarged or reduced to fit into (width, height); a tiny one keeps its pixels to be seen."""
+def fit(image: np.ndarray, room: tuple[int, int], least_px: int = 1) -> np.ndarray:
+    """An image enlarged or reduced to fit into (width, height); a tiny one keeps its pixels to be seen.
+
+    A side that would be shorter than `least_px` is stretched to it.
+    """
     from PIL import Image
 
     height, width = image.shape[:2]
@@ -227,7 +334,7 @@ def fit(image: np.ndarray, room: tuple[int, int]) -> np.ndarray:
     tiny = max(height, width) <= _PIXEL_ART_PX
     if tiny:
         factor = max(math.floor(factor), 1)
-    size = (max(round(width * factor), 1), max(round(height * factor), 1))
+    size = (max(round(width * factor), least_px), max(round(height * factor), least_px))
     filter_ = Image.Resampling.NEAREST if tiny else Image.Resampling.BICUBIC
     return np.asarray(Image.fromarray(image).resize(size, filter_))
 

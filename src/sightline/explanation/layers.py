@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -193,12 +194,15 @@ def find_layer(session: MapSession, name: str, image: np.ndarray) -> Place:
     backbone = session.backbone
     if not backbone.is_network:
         raise RequestError(f"the backbone {backbone.name!r} has no layers to choose from", "leave out --layer")
-    network = session.network()
-    if name not in {n for n, _ in network.net.named_modules() if n}:
-        raise unknown("layer", name, [n for n, _ in network.net.named_modules() if n])
+    known = [n for n, _ in session.network().net.named_modules() if n]
+    listed = f"`sightline summary {shlex.quote(backbone.name)}` lists its layers"
+    if name not in known:
+        error = unknown("layer", name, known)
+        close = error.hint or ""
+        raise RequestError(error.message, f"{close}{'' if close.endswith('?') else ';'} {listed}")
     run, outputs = _heard(session, name, image)
     if not outputs:
-        hint = f"sightline summary {backbone.name} lists its layers; or leave out --layer"
+        hint = f"{listed}; or leave out --layer"
         raise RequestError(f"the layer {name!r} of {backbone.name} does not run on the way to the features", hint)
     shape = tuple(outputs[-1].shape)
     found = _lying(shape, (image.shape[0], image.shape[1]), backbone)
@@ -214,6 +218,35 @@ def open_layer(session: MapSession, place: Place, image: np.ndarray) -> AtLayer:
     outputs, features = _outputs(session, place.run, place.name, image)
     last = outputs[-1]
     return AtLayer(session, place, image, last, is_mean(last, features, place.backbone))
+
+
+def behind_norm(session: MapSession, image: np.ndarray) -> str | None:
+    """The first normalisation that the map's tokens go through on their way to the features; None where there is none.
+
+    Args:
+        session: The network.
+        image: uint8 (h, w, 3), to try it on.
+    """
+    import torch
+
+    heard: list[str] = []
+    with borrowed(session.network()) as network, torch.no_grad():
+        x = as_seen(image[None], session.backbone, network)
+        last = network.map(x)
+        handles = [
+            module.register_forward_hook(lambda _, __, ___, name=name: heard.append(name))
+            for name, module in network.net.named_modules()
+            if name
+        ]
+        try:
+            network.tail(last)
+        finally:
+            for handle in handles:
+                handle.remove()
+        cut = getattr(network.cut, "module", "")  # a replayed tail runs what lies before the map too
+        after = heard[heard.index(cut) + 1 :] if cut in heard else heard
+        norms = [n for n in after if "norm" in type(_module(network, n)).__name__.lower()]
+    return norms[0] if norms else None
 
 
 def _heard(session: MapSession, name: str, image: np.ndarray) -> tuple[Callable[[Any, Tensor], Tensor], list[np.ndarray]]:

@@ -16,6 +16,8 @@ MOST_SIDE = 10
 PENALTY = 10.0
 """Of the ridge. A cell's own sum of squares is 100; anything from 1 to 30 gives the same deletion score."""
 _BATCH = 32
+_SAME = 1e-6
+"""Answers that differ by less than this share are the same one in float32: nothing that was hidden counted."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -117,7 +119,10 @@ def cell_masks(
                 for i in range(0, len(shown), _BATCH)
             ]
         )
-    slopes = solver @ np.asarray(answers, dtype=np.float64)  # the solver's rows sum to 0: the answers need no centring
+    answers = np.asarray(answers, dtype=np.float64)
+    if np.ptp(answers) <= _SAME * max(1.0, float(np.abs(answers).max())):
+        return np.zeros((len(down), len(across)), dtype=np.float32)  # rounding is no evidence
+    slopes = solver @ answers  # the solver's rows sum to 0: the answers need no centring
     return np.asarray(slopes.reshape(len(down), len(across)), dtype=np.float32)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from sightline import heads
 from sightline.errors import RequestError, SightlineError, unknown
 from sightline.explanation import gradients, on_map
-from sightline.explanation.layers import Place, find_layer, open_layer
+from sightline.explanation.layers import Place, behind_norm, find_layer, open_layer
 from sightline.explanation.maps import MapSession, grid_size
 from sightline.explanation.on_map import Heat
 from sightline.explanation.subject import Subject
@@ -78,7 +78,7 @@ def layer(session: MapSession) -> str:
     channels, height, width = grid_size(session.backbone)
     if session.backbone.source == "pixels":
         return f"the image itself, {height}×{width}"
-    where = "input of the last block" if session.backbone.layout == "tokens" else "last map"
+    where = "last patches that are read" if session.backbone.layout == "tokens" else "last map"
     return f"{where}, {channels} channels of {height}×{width}"
 
 
@@ -224,7 +224,17 @@ class _Request:
         )
 
     def _where(self, subject: Subject, last: np.ndarray | None) -> tuple[Subject, np.ndarray]:
-        """The subject with its map, at the layer that was asked for."""
+        """The subject with its map, at the layer that was asked for.
+
+        Raises:
+            RequestError: HiResCAM would add up to nothing at every place.
+        """
+        tokens = self.session.backbone.layout == "tokens" and subject.image is not None
+        if self.layer is None and self.method == "hirescam" and tokens and last is not None and on_map.cancels(subject, last):
+            self.layer = behind_norm(self.session, subject.pixels)
+            if self.layer is None:
+                what = f"HiResCAM is 0 at every patch of {self.session.backbone.name}: their size does not change its score"
+                raise RequestError(what, "use --method patches or gradcam")
         if self.layer is None:
             return subject, np.zeros((1, 0), dtype=np.float32) if last is None else last
         if self._place is None:

@@ -15,6 +15,9 @@ from sightline.explanation.maps import IMAGE_SIDE, grid_size, sum_blocks, to_gri
 from sightline.explanation.masks import cell_masks
 from sightline.explanation.subject import Subject
 
+_CANCELLED = 1e-3
+"""Up to this share of what is added up, a sum is taken for rounding and for LayerNorm's epsilon."""
+
 
 @dataclass(frozen=True, slots=True)
 class Heat:
@@ -71,14 +74,24 @@ def gradcam_plus_plus(subject: Subject, last: np.ndarray) -> Heat:
     return Heat(form.gradcam_plus_plus(grid, _gradient(subject, last)[0]))
 
 
+def cancels(subject: Subject, last: np.ndarray) -> bool:
+    """Whether gradient × map adds up to nothing over the channels of each place, but for rounding.
+
+    So it is of a transformer's patches where all that reads them is a LayerNorm: it gives the same for patches of any size, and
+    then the slope along a patch is 0 (Euler's theorem on homogeneous functions).
+    """
+    shares = to_grid(last, subject.session.backbone)[0] * _gradient(subject, last)[0]
+    return bool(np.abs(shares.sum(axis=0)).max() <= _CANCELLED * np.abs(shares).sum(axis=0).max())
+
+
 def hirescam(subject: Subject, last: np.ndarray) -> Heat:
-    """HiResCAM on the same map and gradient."""
+    """HiResCAM on the same map and gradient; a transformer's patches are taken behind their LayerNorm, see `cancels`."""
     gradient, neutral = _gradient(subject, last)
     return Heat(form.hirescam(to_grid(last, subject.session.backbone)[0], gradient), neutral)
 
 
 def patches(subject: Subject, last: np.ndarray) -> Heat:
-    """A transformer's patches at the input of its last block, against their mean.
+    """A transformer's last patches that are read (at the input of its last block), against their mean.
 
     Raises:
         RequestError: The map does not consist of tokens.

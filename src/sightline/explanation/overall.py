@@ -49,7 +49,7 @@ class ClassView:
         mean: float64 (a, b), the mean of the maps, each of sum 1; at most 14 cells a side.
         outside: The mean share of heat outside the central 60 % of either side.
         shares: Region → float64 (n,), the share of each image's heat in it.
-        channels: (channel, share of all that speaks for the class), the strongest first; empty where the head is not linear.
+        channels: As `channels_of` gives them; empty where the head is not linear.
     """
 
     name: str
@@ -106,19 +106,28 @@ def _inside(cells: int, start: float, end: float) -> np.ndarray:
 def channels_of(head: Head, target: int, features: np.ndarray) -> tuple[tuple[int, float], ...]:
     """The channels that speak for a class on its images: weight × (mean feature − that of the training images), above 0.
 
+    A channel speaks for a class by its presence (its weight is above 0, and it answers more than on average) or by its absence
+    (its weight is below 0, and it answers less). Of two classes one's presence is the other's absence, so that both hang on
+    much the same channels.
+
     Args:
         head: Of one linear layer; any other gives nothing.
         target: The class index.
         features: float32 (n, d), of images that were given this answer.
+
+    Returns:
+        (channel, share of all that speaks for the class), the strongest first; the share of one that speaks by its absence is
+        below 0.
     """
     found, mean = heads.linear(head), head.arrays.get("feature_mean")
     if found is None or mean is None or not len(features):
         return ()
     direction = coefficients(head.classes, target) @ found[0].astype(np.float64)
-    speaks = np.maximum(direction * (features.mean(axis=0, dtype=np.float64) - mean), 0)
+    more = features.mean(axis=0, dtype=np.float64) - mean
+    speaks = np.maximum(direction * more, 0)
     order = np.argsort(-speaks, kind="stable")[:MOST_CHANNELS]
     total = float(speaks.sum())
-    return tuple((int(i), float(speaks[i] / total)) for i in order if speaks[i] > 0)
+    return tuple((int(i), float(np.copysign(speaks[i] / total, more[i]))) for i in order if speaks[i] > 0)
 
 
 def regions(views: Sequence[ClassView]) -> list[dict[str, Any]]:
@@ -166,7 +175,7 @@ def as_data(views: Sequence[ClassView]) -> list[dict[str, Any]]:
             "map": np.round(v.mean, 5).tolist(),
             "outside": v.outside,
             "regions": {region: float(np.median(shares)) for region, shares in v.shares.items()},
-            "channels": [{"channel": c, "share": s} for c, s in v.channels],
+            "channels": [{"channel": c, "share": abs(s), "by": "presence" if s > 0 else "absence"} for c, s in v.channels],
         }
         for v in views
     ]

@@ -235,8 +235,8 @@ def judge_pointing(hits: np.ndarray, area_shares: np.ndarray) -> Finding:
     n, share, chance = len(hits), float(hits.mean()), float(area_shares.mean())
     low, high = wilson(int(hits.sum()), n)
     word = PASSES if low > chance else REFUSED if high < chance else WEAK
-    than = {PASSES: "more often than", WEAK: "not shown to lie there more often than", REFUSED: "less often than"}[word]
-    text = f"the peak lies in the box {than} a random place: for {share:.0%} of {n} images, a random place for {chance:.0%}"
+    than = {PASSES: "more often than", WEAK: "not surely more often than", REFUSED: "less often than"}[word]
+    text = f"the peak lies on the marked object {than} a random place: for {share:.0%} of {n} images, against {chance:.0%}"
     return Finding("pointing", word, text, {"hits": share, "n": n, "chance": chance, "low": low, "high": high})
 
 

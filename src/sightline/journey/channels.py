@@ -89,7 +89,9 @@ def write(
     box = box_of(file, name, preprocess)
     sheet, maps = (stem.with_name(f"{stem.name}-channels{suffix}") for suffix in (".png", ".npz"))
     header = pixels.read_header(file.read_bytes(), file.name)
-    picture = _sheet(pixels.upright(file, _SIDE_PX, preprocess), found, choice, box, (header.height, header.width), file.name)
+    size = (header.height, header.width)
+    image = pixels.upright(file, draw.longest_px(box, size, _SIDE_PX), preprocess)
+    picture = _sheet(image, found, choice, box, size, file.name)
     data = io.BytesIO()
     picture.save(data, "PNG")
     write_bytes(sheet, data.getvalue())
@@ -114,15 +116,22 @@ def _sheet(
     original: tuple[int, int],
     name: str,
 ) -> Any:
-    """The channels of one image over it in grey, on one scale, each with its number and its largest activation."""
+    """The channels of one image over it in grey, on one scale, each with its number and its largest activation.
+
+    Where the network saw but a small part of the image, that part is drawn.
+    """
     from PIL import Image, ImageDraw
 
-    base = draw.fit(image, (_SIDE_PX, _SIDE_PX))
+    room, part = (_SIDE_PX, _SIDE_PX), draw.too_small(box, original, (_SIDE_PX, _SIDE_PX))
+    area: tuple[float, float] = original
+    if part:
+        image, box, area = draw.seen_part(image, box, original)
+    base = draw.fit(image, room, least_px=_SIDE_PX // 3 if part else 1)
     height, width = base.shape[:2]
     scale = float(np.abs(found.maps[0]).max())
     pages = []
     for channel, heat in zip(found.numbers[0], found.maps[0], strict=True):
-        placed = draw.place(heat, box, original, (height, width))
+        placed = draw.place(heat, box, area, (height, width))
         page = Image.new("RGB", (max(width, _SIDE_PX), height + 22), PAPER)
         page.paste(Image.fromarray(draw.blend(base, placed / scale if scale else placed, contour=False)), (0, 0))
         text = f"{channel} (up to {number(float(heat.max()))})"
@@ -130,7 +139,8 @@ def _sheet(
         pages.append(page)
     both = bool((found.maps[0] < 0).any())
     bar = draw.colour_bar(max(height, 150), scale, unit="activation", whose="one scale", both=both, contour=False)
-    title = f"{len(pages)} {choice.which} channels, {found.layer}, {name}"
+    seen = ", the part that was seen" if part else ""
+    title = f"{len(pages)} {choice.which} channels, {found.layer}, {name}{seen}"
     sheet = draw.contact_sheet(pages, title=title)
     page = Image.new("RGB", (sheet.width + bar.width + GAP_PX, max(sheet.height, bar.height)), PAPER)
     page.paste(sheet, (0, 0))

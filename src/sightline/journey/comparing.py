@@ -101,7 +101,7 @@ def compare(
     if catalog is not None:
         labelled = open_labelled(catalog, progress)
         own: dict[str, Any] = {"code": code, "device": device, "progress": progress, "cache": cache}
-        found = [answers_of(s, labelled, split=split, **own) for s in subjects]
+        found = [answers_of(s, labelled, split=split, called=catalog, **_for(s, own)) for s in subjects]
         sides = [_asked(s, name, f) for s, name, f in zip(subjects, names, found, strict=True)]
         where = found[0].scored
     else:
@@ -122,6 +122,11 @@ def compare(
     return Comparison(folder, data)
 
 
+def _for(subject: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The means of asking a subject: a table has no network that code could build."""
+    return {**own, "code": None} if Path(subject).suffix.lower() == ".csv" else own
+
+
 def _check(subjects: Sequence[str], split: str | None, catalog: str | None) -> None:
     """Refuse what cannot be compared.
 
@@ -133,6 +138,10 @@ def _check(subjects: Sequence[str], split: str | None, catalog: str | None) -> N
     twice = [s for s, count in Counter(str(Path(s)) for s in subjects).items() if count > 1]
     if twice:
         raise RequestError(f"{twice[0]} is named twice", "a classifier is no better than itself")
+    bare = all(Path(s).suffix.lower() == ".csv" and not Path(s).is_dir() for s in subjects)
+    if split is not None and catalog is None and bare:
+        hint = "leave out --split, or name the labelled set with --catalog"
+        raise RequestError("--split chooses among the answers of runs, and these are tables of answers by themselves", hint)
     known = SPLITS if catalog is None else ("train", "val", "test", "all")
     if split is not None and split not in known:
         raise unknown("split", split, known)

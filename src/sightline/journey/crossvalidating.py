@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from sightline import __version__, engine, evaluation, report, studies
 from sightline import catalog as catalogs
@@ -72,6 +75,7 @@ def cross_validate(
     twins = catalogs.duplicates(kept, cache=cache, progress=progress)
     work = Work(kept, catalogs.together(kept, twins), kept.classes, cache, device, progress=progress)
     studies.check(recipe, len(kept.classes), cache)
+    studies.check_threshold(recipe, kept.classes)
     asked = folding.parts(work, folds, repeats, seed)
     identity = digest(["crossvalidate", recipe, kept.fingerprint(), folds, repeats, seed, __version__])
     folder = Path(out) if out is not None else Path("runs") / f"{photos_name(str(catalog.root))}-folds-{identity[:8]}"
@@ -82,17 +86,26 @@ def cross_validate(
     if made < folds:
         say(f"note: {made} folds instead of {folds}, since a class has no more images (duplicates count once)")
     if closed:
-        say(f"note: train and val are divided; the {closed:,} test images stay closed")
-    found = [(part, _carry_out(work, recipe, part, folder, len(asked), say, progress)) for part in asked]
+        say(f"note: train and val are divided; the {closed:,} test images stay out of it")
+    exact = _with_positive(recipe, work)
+    found = [(part, _carry_out(work, exact, part, folder, len(asked), say, progress)) for part in asked]
     tables = folding.gathered(kept, found)
-    data = _describe(kept, recipe, found, tables, work, (twins, closed, identity, seed))
+    data = _describe(kept, exact, found, tables, work, (twins, closed, identity, seed))
     _write(folder, kept, recipe, tables, found)
-    folders.write_curves(folder, "oof", tables[0], data["val"])
+    folders.write_curves(folder, "oof", tables[0], data["val"], recipe.threshold)
     data |= {"environment": environment(device), "seconds": time.perf_counter() - started}
     done = folders.finish(folder, data)
     shutil.rmtree(folder / KEPT, ignore_errors=True)
     report.write_report([done], folder / "report.html")
     return done
+
+
+def _with_positive(recipe: Recipe, work: Work) -> Recipe:
+    """The recipe with its positive class, the rarer of all images where it names none: all folds' bars are about one class."""
+    if recipe.positive is not None or len(work.classes) != 2:
+        return recipe
+    known = Predictions(tuple(work.catalog.paths), work.classes, work.labels, np.zeros((len(work.labels), 2)))
+    return dataclasses.replace(recipe, positive=evaluation.rarer_class(known))
 
 
 def _claim(folder: Path, identity: str) -> Run | None:
@@ -159,8 +172,6 @@ def _carry_out(
 
 
 def _with_errors(answers: Predictions, errors: dict[str, str]) -> Predictions:
-    import dataclasses
-
     return dataclasses.replace(answers, errors=errors)
 
 
@@ -188,6 +199,11 @@ def _describe(
         "seed": seed,
         "classes": list(first.classes),
         "positive": score["positive"],
+        "threshold": {
+            "by": recipe.threshold,
+            "positive": score["positive"],
+            "bars": [f.facts["threshold"] for _, f in found] if first.bar is not None else [],
+        },
         "method": recipe.method,
         "backbone": recipe.backbone,
         "head": heads,

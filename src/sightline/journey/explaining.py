@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from sightline import catalog as catalogs
 from sightline import classifier
 from sightline.catalog.tables import SUFFIXES, read_table
+from sightline.classifier import Classifier
 from sightline.errors import RequestError
 from sightline.explanation import verdict
 from sightline.explanation.caption import Caption
@@ -21,9 +23,10 @@ from sightline.journey import channels as channel_sheets
 from sightline.journey import gallery, hiding, sheets
 from sightline.journey.evidence import Evidence, How, gather, of_run, sample_size, spread, with_pictures
 from sightline.journey.heats import heats_of
+from sightline.journey.pointing import Place, play, read_places
 from sightline.journey.request import slug
 from sightline.journey.subject import Subject, aims, catalog_of, find_subject, held_out, top_classes
-from sightline.records import Explanation, Predictions, Progress, silent
+from sightline.records import Catalog, Explanation, Predictions, Progress, silent
 from sightline.store import Cache, atomic_file
 
 MOST_OF_A_RUN = 200
@@ -38,12 +41,14 @@ class _Asked:
         files, names: n each.
         labels: The true class of each, None where it is not known.
         unread: Why what stands beside them in a folder cannot be opened, by path.
+        places: Where the object is, by the image's file, for those of which a table says it.
     """
 
     files: list[Path]
     names: list[str]
     labels: list[str | None]
     unread: dict[str, str] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
 
 
 def explain(
@@ -110,7 +115,8 @@ def explain(
         model, kept.files, kept.names, targets, cache=cache, device=device, method=method, layer=layer, contrast=against,
         seed=seed, progress=progress,
     )  # fmt: skip
-    evidence = _check(found, kept, targets, how, heats, progress)
+    pointed = _pointing(model, kept, answers, heats)
+    evidence = _check(found, kept, targets, how, heats, pointed, progress)
     job = _Job(found, kept, answers, heats, evidence, Path(out), how)
     entries = [job.write(number, item) for number, item in enumerate(heats, 1)]
     if regions:
@@ -133,16 +139,19 @@ def _asked(subject: Subject, name: str, images: Sequence[str], progress: Progres
     if images:
         told: dict[Path, str | None] = {}
         unread: dict[str, str] = {}
+        places: dict[str, Place] = {}
         known = {} if catalog is None else dict(zip(map(_real, catalog.files()), catalog.column("label"), strict=True))
         for image in images:
             if _is_table(image):
-                told |= _from_table(image, progress)
+                rows = _from_table(image, progress)
+                told |= dict(zip(rows.files(), rows.column("label"), strict=True))
+                places |= _places(rows)
             else:
                 guessed = _from_files(image, subject.model.classes, unread)
                 told |= {file: known.get(_real(file)) or label for file, label in guessed.items()}
         if not told:
             raise classifier.no_image(images, unread)
-        return _Asked(list(told), [str(f) for f in told], list(told.values()), unread)
+        return _Asked(list(told), [str(f) for f in told], list(told.values()), unread, places)
     if subject.run is None:
         raise RequestError(f"which images shall {name} explain?", f"name them: sightline explain {name} IMAGE...")
     if catalog is None:
@@ -151,19 +160,24 @@ def _asked(subject: Subject, name: str, images: Sequence[str], progress: Progres
     labels = rows.column("label")
     order = sheets.in_turn(labels)[:MOST_OF_A_RUN]
     files, names = rows.files(), rows.paths
-    return _Asked([files[i] for i in order], [names[i] for i in order], [labels[i] for i in order])
+    chosen = [files[i] for i in order], [names[i] for i in order], [labels[i] for i in order]
+    return _Asked(*chosen, places=_places(catalog.usable()))
 
 
 def _is_table(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES
 
 
-def _from_table(name: str, progress: Progress) -> dict[Path, str | None]:
-    """The usable images of a catalog, or of any other table that `scan` takes, with their labels."""
+def _from_table(name: str, progress: Progress) -> Catalog:
+    """The usable images of a catalog, or of any other table that `scan` takes."""
     file = Path(name)
     ours = "content" in read_table(file)[0].column_names
-    rows = (catalogs.load(file) if ours else catalogs.scan(file, progress=progress)).usable()
-    return dict(zip(rows.files(), rows.column("label"), strict=True))
+    return (catalogs.load(file) if ours else catalogs.scan(file, progress=progress)).usable()
+
+
+def _places(rows: Catalog) -> dict[str, Place]:
+    """Where a table says that the object is, by the image's file."""
+    return {str(rows.file(path)): place for path, place in read_places(rows)[0].items()}
 
 
 def _from_files(name: str, classes: Sequence[str], unread: dict[str, str]) -> dict[Path, str | None]:
@@ -188,15 +202,24 @@ def _kept(asked: _Asked, answers: Predictions) -> _Asked:
     """The images that were answered, under the names that the answers use."""
     rows = {str(f): i for i, f in enumerate(asked.files)}
     index = [rows[p] for p in answers.paths]
-    return _Asked([asked.files[i] for i in index], [str(asked.files[i]) for i in index], [asked.labels[i] for i in index])
+    files = [asked.files[i] for i in index]
+    return _Asked(files, [str(f) for f in files], [asked.labels[i] for i in index], places=asked.places)
 
 
 def _check(
-    subject: Subject, kept: _Asked, targets: list[int], how: How, heats: Sequence[Explanation], progress: Progress
+    subject: Subject,
+    kept: _Asked,
+    targets: list[int],
+    how: How,
+    heats: Sequence[Explanation],
+    pointed: Sequence[Finding],
+    progress: Progress,
 ) -> Evidence | None:
     """The run's checks, or those on as many of the images as they are made on at most; and each picture's own."""
     evidence = of_run(None if subject.run is None else subject.run.data.get("heat_checks"), how, subject.skill)
-    if evidence is None:
+    if evidence is not None:
+        evidence = _with(evidence, pointed)
+    else:
         rows = spread(len(kept.files), sample_size(subject.model))
         evidence = gather(
             subject.model,
@@ -205,7 +228,7 @@ def _check(
             [targets[i] for i in rows],
             how,
             skill=subject.skill,
-            more=_completeness(heats),
+            more=[*_completeness(heats), *pointed],
             given={item.path: item for item in heats},
             progress=progress,
         )
@@ -217,6 +240,25 @@ def _completeness(heats: Sequence[Explanation]) -> list[Finding]:
     """Of methods that promise to add up to the score's difference: whether they do."""
     missed = [item.missed for item in heats if item.missed is not None]
     return [verdict.judge_completeness(float(np.median(missed)))] if missed else []
+
+
+def _pointing(model: Classifier, kept: _Asked, answers: Predictions, heats: Sequence[Explanation]) -> list[Finding]:
+    """The pointing game as a run plays it: with heat for the answer that each image was given."""
+    files = dict(zip(kept.names, kept.files, strict=True))
+    said = {name: model.classes[int(p)] for name, p in zip(answers.paths, answers.y_pred, strict=True)}
+    own = [item for item in heats if item.target == said[item.path]]
+    finding = play(own, kept.places, files)
+    return [] if finding is None else [finding]
+
+
+def _with(evidence: Evidence, more: Sequence[Finding]) -> Evidence:
+    """A run's checks, and findings of the images at hand on what the run did not look at."""
+    listed = [dict(f) for f in evidence.shared["findings"]]
+    new = [finding for finding in more if all(f["check"] != finding.check for f in listed)]
+    if not new:
+        return evidence
+    old = [Finding(f.pop("check"), f.pop("verdict"), f.pop("text"), f) for f in listed]
+    return dataclasses.replace(evidence, shared={**evidence.shared, **verdict.summary([*old, *new])})
 
 
 @dataclass(frozen=True, slots=True)

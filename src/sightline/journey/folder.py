@@ -149,24 +149,33 @@ def network_facts(candidate: Candidate) -> dict[str, Any]:
     return {**facts, **origin, "preprocess": plain(b.preprocess)}
 
 
-def rung(candidate: Candidate, chosen: bool, groups: np.ndarray) -> dict[str, Any]:
+def rung(candidate: Candidate, chosen: bool, groups: np.ndarray, decided: Candidate | None = None) -> dict[str, Any]:
     """One row of the ladder.
 
     Args:
         candidate: What was trained.
         chosen: Whether it was chosen.
         groups: What `clusters_of` gives for its answers to the validation images.
+        decided: The chosen one with its threshold: the row has the accuracy that it was chosen by, and `at_bar` the one there.
     """
     card, val = candidate.classifier.card, candidate.val
-    right = int((val.y_pred == val.y_true).sum())
-    low, high = evaluation.accuracy_interval(val, groups, positive=card.positive)
-    accuracy = {"accuracy": right / len(val), "accuracy_low": low, "accuracy_high": high}
+    at_bar = None
+    if decided is not None and decided.val.bar is not None:
+        own = decided.classifier.card
+        there = _accuracy(decided.val, groups, own.positive)
+        at_bar = {"n": len(val), "threshold": own.threshold, "by": own.threshold_by, "positive": own.positive, **there}
     return {
         "method": card.method,
         "backbone": card.backbone.name,
         "head": card.head,
         "label": candidate.label,
-        "val": {"n": len(val), **accuracy, "log_loss": candidate.val_log_loss, "estimate": candidate.estimate},
+        "val": {
+            "n": len(val),
+            **_accuracy(val, groups, card.positive),
+            "log_loss": candidate.val_log_loss,
+            "estimate": candidate.estimate,
+        },
+        "at_bar": at_bar,
         "seconds": candidate.seconds,
         "chosen": chosen,
         "note": candidate.note,
@@ -175,17 +184,29 @@ def rung(candidate: Candidate, chosen: bool, groups: np.ndarray) -> dict[str, An
     }
 
 
-def crossvalidate(catalog: Path | str, folder: Path, test: Predictions | None) -> str | None:
+def _accuracy(val: Predictions, groups: np.ndarray, positive: str | None) -> dict[str, float]:
+    """The share of right answers with its interval."""
+    right = int((val.y_pred == val.y_true).sum())
+    low, high = evaluation.accuracy_interval(val, groups, positive=positive)
+    return {"accuracy": right / len(val), "accuracy_low": low, "accuracy_high": high}
+
+
+def crossvalidate(catalog: Path | str, folder: Path, test: Predictions | None, *, again: Recipe | None = None) -> str | None:
     """The command that says more than so few test images do; None where they are enough, or were not opened.
 
     Args:
         catalog: Of the images that would be divided.
         folder: The run's, which holds the recipe.
         test: What was scored.
+        again: What shall be cross-validated in place of the run's recipe, whose head was chosen on these very images; it is
+            written into the folder.
     """
     if test is None or not 0 < len(test) < FEW:
         return None
-    return f'sightline evaluate "{catalog}" "{folder / "recipe.toml"}" --folds 5 --repeats 2'
+    file = folder / ("recipe.toml" if again is None else "crossvalidate.toml")
+    if again is not None:
+        write_text(file, toml(again))
+    return f'sightline evaluate "{catalog}" "{file}" --folds 5 --repeats 2'
 
 
 def finish(folder: Path, data: Mapping[str, Any]) -> Run:

@@ -153,8 +153,9 @@ def write_overlay(
 ) -> None:
     """Draw one heatmap over its photograph, reduced to a size that a page can hold; `vmax` as in `draw.overlay`."""
     header = pixels.read_header(source.read_bytes(), source.name)
-    image = pixels.upright(source, OVERLAY_SIDE_PX, preprocess)
-    picture = draw.overlay(image, item, caption, vmax=vmax, original=(header.height, header.width))
+    size = (header.height, header.width)
+    image = pixels.upright(source, draw.longest_px(item.box, size, OVERLAY_SIDE_PX), preprocess)
+    picture = draw.overlay(image, item, caption, vmax=vmax, original=size)
     data = io.BytesIO()
     picture.save(data, "PNG")
     write_bytes(target, data.getvalue())

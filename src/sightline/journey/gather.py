@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,11 +75,34 @@ def gather(request: Request, cache: Cache, progress: Progress) -> Gathered:
 def open_photos(photos: str, *, progress: Progress, **options: Any) -> Catalog:
     """Scan a folder or read a table, and refuse what no classifier can be made of."""
     found = catalogs.scan(photos, progress=progress, **options)
-    usable = [c for c, p in zip(found.column("label"), found.column("problem"), strict=True) if p is None and c is not None]
-    if not usable:
-        hint = "a folder per class is expected; for class names in file names use --label-from"
-        raise DataError(f"{photos} holds no usable image with a class", hint)
+    check_usable(found, photos)
     return found
+
+
+def check_usable(found: Catalog, name: str, kind: str = "") -> None:
+    """Refuse a set without a usable image that has a class, with what is wrong with its files.
+
+    Args:
+        found: The images.
+        name: Of the set, for people.
+        kind: What it holds of that, such as "test ".
+
+    Raises:
+        DataError: It is one.
+    """
+    rows = list(zip(found.paths, found.column("label"), found.column("problem"), strict=True))
+    if any(problem is None and label is not None for _, label, problem in rows):
+        return
+    wrong = [(path, problem) for path, label, problem in rows if label is not None and problem is not None]
+    if not wrong:
+        hint = "name another --split, or all" if kind else "a folder per class is expected"
+        hint += "" if kind else "; for class names in file names use --label-from"
+        raise DataError(f"{name} holds no usable {kind}image with a class", hint)
+    kinds = Counter(problem.partition(":")[0].strip() for _, problem in wrong)
+    told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+    first = f"the first {wrong[0][0]} ({wrong[0][1]})"
+    hint = f"paths are looked for below {found.root}" if "missing" in kinds else "`sightline scan` says what is wrong with each"
+    raise DataError(f"none of the {len(wrong):,} labelled {kind}images of {name} can be used: {told}, {first}", hint)
 
 
 def taking_part(catalog: Catalog) -> tuple[Catalog, int]:

@@ -11,12 +11,10 @@ import numpy as np
 
 from sightline import pixels
 from sightline.classifier import Classifier
-from sightline.errors import ImageError, RequestError
-from sightline.explanation import checks, overall, verdict
-from sightline.explanation.verdict import Finding
+from sightline.explanation import checks, overall
 from sightline.journey.evidence import Evidence, How, Skill, gather, probs_of, read_seen, sample_size
 from sightline.journey.heats import heats_of
-from sightline.journey.hiding import parse_region
+from sightline.journey.pointing import play, read_places
 from sightline.records import Catalog, Explanation, Predictions, Progress, silent
 from sightline.store import stream
 
@@ -50,8 +48,8 @@ def judge(
 
     Args:
         classifier: What answered.
-        catalog: Holds the images of the predictions; its column `box` (x,y,width,height in pixels of the upright original) or
-            `mask` (a picture beside the image, light where the object is) is played the pointing game with.
+        catalog: Holds the images of the predictions; with its column `box` (x,y,width,height in pixels of the upright original)
+            or `mask` (a picture beside the image, light where the object is) the pointing game is played.
         predictions: The answers; the predicted class of each image is explained.
         how: The method and its means.
         skill: How good the classifier is known to be.
@@ -64,7 +62,8 @@ def judge(
     found, _ = heats_of(classifier, files, paths, targets, progress=progress, **means)
     if not found:
         return Judged(None, {"heat_checks": None, "heat_global": None})
-    pointed = pointing(catalog, found)
+    places, _ = read_places(catalog)
+    pointed = play(found, places, dict(zip(paths, files, strict=True)))
     n = sample_size(classifier)
     more = [] if pointed is None else [pointed]
     given = {item.path: item for item in found}
@@ -163,43 +162,3 @@ def covered(classifier: Classifier, files: Sequence[Path], target: int, region: 
     changed[:, rows, columns] = checks.covered(images)[:, rows, columns]
     ask = probs_of(classifier, how)
     return {"before": float(ask(images)[:, target].mean()), "after": float(ask(changed)[:, target].mean())}
-
-
-def pointing(catalog: Catalog, found: Sequence[Explanation]) -> Finding | None:
-    """The pointing game, where the catalog says for at least some images where the object is."""
-    names = catalog.table.column_names
-    column = next((c for c in ("box", "mask") if c in names), None)
-    if column is None:
-        return None
-    told = dict(zip(catalog.paths, catalog.column(column), strict=True))
-    hits, shares = [], []
-    for item in found:
-        value = told.get(item.path)
-        if value in (None, ""):
-            continue
-        hit, share = _hit(catalog.file(item.path), item.peak(), str(value), column)
-        hits.append(hit and not item.flat)
-        shares.append(share)
-    return verdict.judge_pointing(np.array(hits, dtype=bool), np.array(shares)) if hits else None
-
-
-def _hit(file: Path, peak: tuple[int, int], value: str, column: str) -> tuple[bool, float]:
-    """Whether a peak lies on the object, and the share of the image that the object takes.
-
-    Raises:
-        RequestError: A box is no box, or a mask is missing or has another size.
-    """
-    header = pixels.read_header(file.read_bytes(), file.name)
-    if column == "box":
-        x, y, width, height = parse_region(value)
-        inside = max(min(x + width, header.width) - x, 0) * max(min(y + height, header.height) - y, 0)
-        return bool(checks.pointing([peak], [(x, y, width, height)])[0]), inside / (header.width * header.height)
-    other = file.parent / value
-    try:
-        mask = pixels.upright(other)[..., 0] >= 128
-    except (ImageError, OSError) as error:
-        raise RequestError(f"the mask {other} of {file.name} cannot be read ({error})", "mend the column `mask`") from error
-    if mask.shape != (header.height, header.width):
-        what = f"the mask {other} is {mask.shape[1]}×{mask.shape[0]} px, its image {header.width}×{header.height}"
-        raise RequestError(what, "a mask has the size of the upright image")
-    return bool(mask[min(peak[0], mask.shape[0] - 1), min(peak[1], mask.shape[1] - 1)]), float(mask.mean())

@@ -87,6 +87,7 @@ def learning_curve(
     whole = kept.with_column("split", ["train"] * len(kept))
     work = Work(whole, catalogs.together(kept, twins), kept.classes, cache, device, progress=progress)
     studies.check(recipe, len(kept.classes), cache)
+    studies.check_threshold(recipe, kept.classes)
     best = methods.fit(work, recipe)[0]
     data = curve_of(work, best, goal=goal, orders=ORDERS, seed=seed)
     identity = digest(["learning curve", recipe, kept.fingerprint(), goal, seed, __version__])

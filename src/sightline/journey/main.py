@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline import __version__, evaluation, report
+from sightline import __version__, evaluation, report, studies
 from sightline import catalog as catalogs
 from sightline.classifier import environment
 from sightline.errors import DataError, RequestError, SightlineError, unknown
@@ -18,8 +18,9 @@ from sightline.journey import folder as folders
 from sightline.journey import gallery, learning, ledger, mistaken, nearest, resuming
 from sightline.journey.climbing import Climbed, climb, finalists
 from sightline.journey.gather import Gathered, gather
+from sightline.journey.pointing import read_places
 from sightline.journey.request import Plan, Request, check, device_of, make_plan, photos_name
-from sightline.records import Catalog, Predictions, Progress, Run, silent
+from sightline.records import Catalog, Predictions, Progress, Recipe, Run, silent
 from sightline.store import Cache
 from sightline.training import ranks
 from sightline.training.limits import limited
@@ -49,7 +50,7 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     ranks.check_alone("a run")
     cache = Cache() if cache is None else cache
     clock = _Clock()
-    found = gather(request, cache, progress)
+    found = _noted(gather(request, cache, progress))
     clock.lap("reading, duplicates, split")
     usable = found.catalog.usable()
     _say_data(found, say)
@@ -80,12 +81,12 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     )
     climbed = climb(plan, work, request.budget_s, say, clock.total())
     clock.lap("methods")
-    chosen = choose(climbed.candidates)
-    say(f"chosen on validation: {chosen.label}")
-    chosen = limited(work, _decided(chosen, request))
+    picked = choose(climbed.candidates)
+    say(f"chosen on validation: {picked.label}")
+    chosen = limited(work, _decided(picked, request))
     test = _open_test(chosen, work)
     clock.lap("test")
-    data = _describe(request, found, plan, climbed, chosen, test)
+    data = _describe(request, found, plan, climbed, (picked, chosen), test)
     data |= _look(chosen, test, usable, folder, say)
     data |= folders.write_candidate(folder, chosen, found.catalog, test)
     data |= _fill(folder, request, work, climbed, chosen, test, data, clock, say)
@@ -129,8 +130,23 @@ def _fill(
     clock.lap("mistakes")
     found |= learning.of_run(folder, work, climbed.candidates, chosen, clock.total(), say)
     clock.lap("learning curve")
-    found["crossvalidate"] = folders.crossvalidate(folder / "catalog.csv", folder, test)
+    again = _open_choice(climbed, chosen)
+    found["crossvalidate"] = folders.crossvalidate(folder / "catalog.csv", folder, test, again=again)
     return found
+
+
+def _open_choice(climbed: Climbed, chosen: Candidate) -> Recipe | None:
+    """The chosen recipe with its head left open, where the run has chosen among heads; None where it has not."""
+    card = chosen.classifier.card
+    beside = [
+        c
+        for c in climbed.candidates
+        if (c.classifier.card.method, c.classifier.card.backbone.name) == (card.method, card.backbone.name)
+    ]
+    if card.method != "features" or len({c.classifier.card.head for c in beside}) < 2:
+        return None
+    settings = {key: value for key, value in card.recipe.settings.items() if key != "head"}
+    return dataclasses.replace(card.recipe, head="auto", settings=settings)
 
 
 def _refuse(request: Request, usable: Catalog) -> None:
@@ -146,6 +162,8 @@ def _refuse(request: Request, usable: Catalog) -> None:
         )
     if request.positive is not None and request.positive not in usable.classes:
         raise unknown("class", request.positive, usable.classes)
+    if request.recipe is not None:
+        studies.check_threshold(_asked(request.recipe, request), usable.classes)
     if request.threshold not in (None, evaluation.HALF) and len(usable.classes) != 2:
         raise DataError(f"a threshold needs two classes, here are {len(usable.classes)}", "leave out --threshold")
 
@@ -213,6 +231,12 @@ def _usable_rows(found: Gathered) -> np.ndarray:
     return np.array([p is None for p in found.catalog.column("problem")], dtype=bool)
 
 
+def _noted(found: Gathered) -> Gathered:
+    """The same with a note on columns that no pointing game can be played with, before anything is trained."""
+    _, notes = read_places(found.catalog.usable())
+    return dataclasses.replace(found, catalog=found.catalog.with_notes(*notes))
+
+
 def _say_data(found: Gathered, say: Say) -> None:
     """What was found, before anything is computed."""
     for note in found.catalog.notes:
@@ -226,11 +250,20 @@ def _say_data(found: Gathered, say: Say) -> None:
 
 
 def _decided(chosen: Candidate, request: Request) -> Candidate:
-    """The chosen classifier with its positive class, its threshold and its validation scores in the card."""
-    recipe = chosen.classifier.card.recipe
-    chosen = decided(chosen, request.positive or recipe.positive, request.threshold or recipe.threshold)
+    """The chosen classifier with its positive class, its threshold and its validation scores in the card.
+
+    The recipe in the card says what was asked for, so that it gives this very classifier again.
+    """
+    recipe = _asked(chosen.classifier.card.recipe, request)
+    chosen = decided(chosen, recipe.positive, recipe.threshold)
     scores = {"val": {"n": len(chosen.val), "accuracy": chosen.val_accuracy, "estimate": chosen.estimate}}
-    return dataclasses.replace(chosen, classifier=with_card(chosen.classifier, scores=scores))
+    return dataclasses.replace(chosen, classifier=with_card(chosen.classifier, scores=scores, recipe=recipe))
+
+
+def _asked(recipe: Recipe, request: Request) -> Recipe:
+    """A recipe with the positive class and the threshold that the run was asked for."""
+    positive, threshold = request.positive or recipe.positive, request.threshold or recipe.threshold
+    return dataclasses.replace(recipe, positive=positive, threshold=threshold)
 
 
 def _open_test(chosen: Candidate, work: Work) -> Predictions | None:
@@ -261,11 +294,15 @@ def _describe(
     found: Gathered,
     plan: Plan,
     climbed: Climbed,
-    chosen: Candidate,
+    best: tuple[Candidate, Candidate],
     test: Predictions | None,
 ) -> dict[str, Any]:
-    """The parts of run.json that are known once the test was opened."""
-    candidates = climbed.candidates
+    """The parts of run.json that are known once the test was opened.
+
+    Args:
+        best: What was chosen, as it was compared, and with its threshold.
+    """
+    candidates, (picked, chosen) = climbed.candidates, best
     usable, positive = found.catalog.usable(), chosen.classifier.card.positive
     shortcut = next((c.detail for c in candidates if c.classifier.card.method == "shortcut"), None)
     leaked = {t for t, _ in found.leaks}
@@ -284,8 +321,8 @@ def _describe(
         return evaluation.score(answers, positive=positive, groups=groups(answers))
 
     def rung(candidate: Candidate) -> dict[str, Any]:
-        this = _same(candidate, chosen)
-        return folders.rung(chosen if this else candidate, this, groups(candidate.val))
+        this = _same(candidate, picked)
+        return folders.rung(picked if this else candidate, this, groups(candidate.val), chosen if this else None)
 
     return {
         "version": 1,

@@ -30,6 +30,9 @@ def mistakes(
     catalog: str | None = None,
     *,
     by: str = "confidence",
+    split: str | None = None,
+    label_from: str | None = None,
+    label_column: str | None = None,
     crops: int | None = None,
     code: str | None = None,
     device: str = "auto",
@@ -43,7 +46,7 @@ def mistakes(
         catalog: A labelled set; None takes what the run has scored, or the labels in the table.
         by: `confidence`: every mistake, the most confident first. `pair`: what is taken for what. `slice`: every slice of every
             column, the worst first; or a column's name: those of that column.
-        crops, code, device, progress, cache: As of `evaluate`.
+        split, label_from, label_column, crops, code, device, progress, cache: As of `evaluate`.
 
     Returns:
         As `evaluation.mistakes` (those of a run with `nearest`), {"label", "predicted", "n", "share", "paths"} for each pair,
@@ -54,8 +57,10 @@ def mistakes(
     """
     cache = Cache() if cache is None else cache
     if catalog is not None:
-        found = answers_of(subject, catalog, crops=crops, code=code, device=device, progress=progress, cache=cache)
-        _count(found, subject, crops)
+        which = {"split": split, "label_from": label_from, "label_column": label_column, "crops": crops, "code": code}
+        found = answers_of(subject, catalog, **which, device=device, progress=progress, cache=cache)  # type: ignore[arg-type]
+        if found.scored not in ("train", "val"):
+            _count(found, subject, crops)
         own: _Own = (found.predictions, found.labelled, {})
     else:
         own = _own(Path(subject), by)

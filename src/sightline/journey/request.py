@@ -19,6 +19,8 @@ from sightline.store import Cache, digest
 from sightline.training.finetune import FinetuneSettings
 from sightline.training.methods import LADDER, METHODS, PRETRAINED, sources
 
+BUDGET_S = 600.0
+"""How long a run may take where nobody says."""
 SMALL_IMAGE_PX = 64
 """Where half the images are smaller than this, the image itself is tried as features too."""
 BEST = "the best network"
@@ -41,7 +43,7 @@ class Request:
     weights: str = "pretrained"
     methods: tuple[str, ...] = ()
     head: str = "auto"
-    budget_s: float = 600.0
+    budget_s: float = BUDGET_S
     seed: int = 0
     val: float | int = 0.15
     test: float | int = 0.2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 import unicodedata
@@ -20,7 +21,7 @@ from sightline.errors import DataError, RequestError, unknown
 from sightline.inputs import is_predictions, read_labelled
 from sightline.journey import folder as folders
 from sightline.journey import gallery, ledger, mistaken, nearest
-from sightline.journey.gather import open_photos
+from sightline.journey.gather import check_usable
 from sightline.journey.request import slug
 from sightline.records import Catalog, Predictions, Progress, Run, silent
 from sightline.store import Cache, digest, write_text
@@ -66,11 +67,14 @@ def answers_of(
     catalog: str | Path | Catalog,
     *,
     split: str | None = None,
+    label_from: str | None = None,
+    label_column: str | None = None,
     crops: int | None = None,
     code: str | None = None,
     device: str = "auto",
     progress: Progress = silent,
     cache: Cache | None = None,
+    called: str | None = None,
 ) -> Answered:
     """What a run, a classifier or any tool's table of probabilities says of a labelled set.
 
@@ -79,24 +83,35 @@ def answers_of(
             (of an evaluation or a cross-validation) stands for the table of its predictions.
         catalog: A folder of photographs, a table, or a catalog.
         split: `train`, `val`, `test` or `all`; None takes the test split where there is one, else all.
+        label_from, label_column: Where the classes stand, as of `catalog.scan`.
         crops: Looks at each image, as in `Classifier.predict`.
         code: For a network of the user's own, `file.py:function`.
         device, progress, cache: As everywhere.
+        called: The catalog's name for people, where it is not the one given.
 
     Raises:
-        RequestError: There is no such subject, catalog or split; or crops are asked of a table.
+        RequestError: There is no such subject, catalog or split; or crops or code are given for a table.
         DataError: No image has a class that the subject knows, or none of a table's rows is among the images.
     """
-    labelled = catalog if isinstance(catalog, Catalog) else open_labelled(str(catalog), progress)
-    scored = split or ("test" if any(s == "test" for s in labelled.column("split")) else "all")
-    rows = labelled.usable() if scored == "all" else labelled.usable().where(split=scored)
-    name = str(labelled.root) if isinstance(catalog, Catalog) else str(catalog)
-    if not len(rows):
-        raise DataError(f"{name} has no usable {scored} images", "name another --split, or all")
     table, model, misfits = _table_of(Path(subject)), None, None
+    if table is not None and (crops is not None or code is not None):
+        what = "crops are" if crops is not None else "code is"
+        hint = f"leave out --{'crops' if crops is not None else 'code'}"
+        raise RequestError(f"{what} for a classifier; a table of predictions holds its answers", hint)
+    if split not in (None, "train", "val", "test", "all"):
+        raise unknown("split", str(split), ("train", "val", "test", "all"))
+    if isinstance(catalog, Catalog):
+        labelled = catalog
+    else:
+        labelled = open_labelled(str(catalog), progress, label_from=label_from, label_column=label_column)
+    name = called or str(labelled.root if isinstance(catalog, Catalog) else catalog)
+    scored = split or ("test" if any(s == "test" for s in labelled.column("split")) else "all")
+    labelled = labelled if table is None else _labels_alone(labelled, scored)
+    check_usable(labelled if scored == "all" else labelled.where(split=scored), name, "" if scored == "all" else f"{scored} ")
+    rows = labelled.usable() if scored == "all" else labelled.usable().where(split=scored)
+    if without_pictures(rows):
+        log.warning("%s: %s", name, labelled.notes[-1])
     if table is not None:
-        if crops is not None:
-            raise RequestError("crops are for a classifier; a table of predictions holds its answers", "leave out --crops")
         given, labels = read_labelled(table)
         answers, places = _matched(given, rows)
         misfits = _misfits(given.paths, labels, places, rows, labelled)
@@ -157,6 +172,9 @@ def evaluate(
     catalog: str,
     *,
     out: str | None = None,
+    split: str | None = None,
+    label_from: str | None = None,
+    label_column: str | None = None,
     positive: str | None = None,
     crops: int | None = None,
     code: str | None = None,
@@ -170,6 +188,8 @@ def evaluate(
         subject: A run's folder, a classifier's file, or a CSV with `path` and `p:CLASS` columns.
         catalog: A folder of photographs or a table. Where it has a test split, that is scored; else all of it.
         out: The folder of the result; a name is made where it is None.
+        split: Another split, or `all`.
+        label_from, label_column: Where the classes stand, as of `catalog.scan`.
         positive: For two classes, whose score the curves are drawn for.
         crops: Looks at each image, as in `Classifier.predict`.
         code: For a network of the user's own, `file.py:function`.
@@ -183,9 +203,11 @@ def evaluate(
     started = time.perf_counter()
     cache = Cache() if cache is None else cache
     name = f"{slug(Path(subject).stem if Path(subject).is_file() else Path(subject).name)}-on-{slug(Path(catalog).stem)}"
+    name += f"-{split}" if split is not None else ""
     folder = Path(out) if out is not None else Path("runs") / name
     _check_folder(folder)
-    found = answers_of(subject, catalog, crops=crops, code=code, device=device, progress=progress, cache=cache)
+    which = {"split": split, "label_from": label_from, "label_column": label_column, "crops": crops, "code": code}
+    found = answers_of(subject, catalog, **which, device=device, progress=progress, cache=cache)  # type: ignore[arg-type]
     answers, rows, model = found.predictions, found.rows, found.model
     if positive is not None and positive not in answers.classes:
         raise unknown("class", positive, answers.classes)
@@ -196,7 +218,7 @@ def evaluate(
     clean = answers.select(~seen) if seen.any() and not seen.all() else None
     twins = catalogs.duplicates(found.labelled, cache=cache, progress=progress)
     groups = folders.clusters_of(found.labelled, catalogs.together(found.labelled, twins), answers)
-    opening = _look(found, subject, seen, crops)
+    opening = None if found.scored in ("train", "val") else _look(found, subject, seen, crops)
     quoted = answers if clean is None else clean
     data: dict[str, Any] = {
         **folders.head("evaluate", name, digest([subject, rows.fingerprint(), *([crops] if crops is not None else [])])),
@@ -211,7 +233,7 @@ def evaluate(
         "not_among_classes": found.unlabelled,
         "table": found.misfits,
         "threshold": {"by": by},
-        "data": catalogs.summarise(found.labelled, twins),
+        "data": _facts(found, twins),
         "test": evaluation.score(answers, positive=positive, groups=groups),
         "test_without_leaks": None if clean is None else evaluation.score(clean, positive=positive, groups=groups[~seen]),
         **({} if opening is None else opening.as_data(float((quoted.y_pred == quoted.y_true).mean()), len(quoted))),
@@ -251,9 +273,41 @@ def _look(found: Answered, subject: str, seen: np.ndarray, crops: int | None) ->
     return ledger.opened(contents, [asked], verb="evaluate", by=subject, when=folders.now())
 
 
-def open_labelled(catalog: str, progress: Progress = silent) -> Catalog:
+def open_labelled(
+    catalog: str, progress: Progress = silent, *, label_from: str | None = None, label_column: str | None = None
+) -> Catalog:
     """A labelled set: a table that Sightline or the user wrote, or a folder that is scanned."""
-    return open_photos(catalog, progress=progress)
+    return catalogs.scan(catalog, label_from=label_from, label_column=label_column, progress=progress)
+
+
+def _labels_alone(labelled: Catalog, scored: str) -> Catalog:
+    """The set as it serves answers that are there already: where none of the files that are asked about exists, labels will do.
+
+    Their rows count as they are, without bytes or pixels, and a note says so.
+    """
+    columns = (labelled.column(name) for name in ("problem", "label", "split"))
+    rows = [(p, label is not None and scored in ("all", s)) for p, label, s in zip(*columns, strict=True)]
+    missing = [asked and p is not None and p.startswith("missing:") for p, asked in rows]
+    if not any(missing) or any(asked and p is None for p, asked in rows):
+        return labelled
+    note = (
+        f"none of the {sum(missing):,} images is there (such as {labelled.paths[missing.index(True)]}), so labels alone are "
+        "used: duplicates, slices by what images look like, and the count of looks are left out"
+    )
+    known = [None if gone else p for gone, (p, _) in zip(missing, rows, strict=True)]
+    return labelled.with_column("problem", known).with_notes(note)
+
+
+def without_pictures(catalog: Catalog) -> bool:
+    """Whether labels are all that is known of a set's images."""
+    return not any(catalog.column("content"))
+
+
+def _facts(found: Answered, twins: catalogs.Duplicates) -> dict[str, Any]:
+    """The `data` block of run.json; of labels alone nothing is said of sizes and formats."""
+    told = catalogs.summarise(found.labelled, twins)
+    seen = ("width", "height", "size_histogram", "enlarged", "formats", "modes", "duplicates")
+    return {key: value for key, value in told.items() if not (without_pictures(found.rows) and key in seen)}
 
 
 def match(answers: Predictions, rows: Catalog) -> Predictions:
@@ -282,8 +336,8 @@ def _matched(answers: Predictions, rows: Catalog) -> tuple[Predictions, list[int
         twice = paths[Counter(target).most_common(1)[0][0]]
         raise DataError(f"{twice} has more than one row in the predictions", "keep one row per image")
     labels = rows.labels(answers.classes)[target]
-    found = Predictions(tuple(paths[t] for t in target), answers.classes, labels, answers.probs[kept], bar=answers.bar)
-    return found, places
+    found = answers.select(np.array(kept, dtype=np.int64))
+    return dataclasses.replace(found, paths=tuple(paths[t] for t in target), y_true=labels, errors={}), places
 
 
 def _places(names: Sequence[str], paths: Sequence[str]) -> list[int | None]:

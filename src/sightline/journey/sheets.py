@@ -173,8 +173,9 @@ def _picture(
 
     preprocess = subject.model.card.backbone.preprocess
     header = pixels.read_header(file.read_bytes(), file.name)
-    image = pixels.upright(file, SIDE_PX, preprocess)
-    overlay = draw.overlay(image, item, caption, vmax=scale, original=(header.height, header.width), side_px=SIDE_PX)
+    size = (header.height, header.width)
+    image = pixels.upright(file, draw.longest_px(item.box, size, SIDE_PX), preprocess)
+    overlay = draw.overlay(image, item, caption, vmax=scale, original=size, side_px=SIDE_PX)
     near = [(other, name) for other, name in near if other.is_file()]
     if not near:
         return overlay

@@ -65,6 +65,7 @@ def train(
     earlier = reuse(Path(out), write_report=False)
     if earlier is None:
         studies.check(recipe, len(catalog.usable().classes), cache)
+        studies.check_threshold(recipe, catalog.usable().classes)
     divided, twins = _divided(catalog, recipe, cache, progress)
     before = [] if continued is None else [continued.data.get("id")]
     identity = digest([recipe, divided.fingerprint(), __version__, *methods.sources(recipe), *before])
@@ -72,6 +73,7 @@ def train(
         return earlier
     if (Path(out) / "run.json").is_file():
         studies.check(recipe, len(catalog.usable().classes), cache)
+        studies.check_threshold(recipe, catalog.usable().classes)
         what = "is damaged" if earlier is None else "was made by another recipe or from other images"
         raise RequestError(f"the run in {out} {what}", "name another folder with -o")
     usable = divided.usable()
@@ -137,6 +139,7 @@ def find_rate(
         known = ", ".join(methods.FINDERS)
         raise RequestError(f"the learning rate of {recipe.method} cannot be looked for", f"methods that have one: {known}")
     studies.check(recipe, len(catalog.usable().classes), cache)
+    studies.check_threshold(recipe, catalog.usable().classes)
     plots.check(out)
     divided, twins = _divided(catalog, recipe, cache, progress)
     usable = divided.usable()

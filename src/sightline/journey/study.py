@@ -88,6 +88,7 @@ def sweep(
     for fit in fits:
         if fit.seed == recipe.seed:
             studies.check(fit.recipe, len(divided.usable().classes), cache)
+            studies.check_threshold(fit.recipe, divided.usable().classes)
     asked = {"recipe": recipe, "data": _fingerprint(divided), "version": __version__}
     identity = digest([asked, [f.recipe for f in fits]])
     folder = _claim(out, "sweep", divided, asked)
@@ -157,6 +158,7 @@ def tune(
     clusters = catalogs.together(kept, catalogs.duplicates(kept, cache=cache, progress=progress))
     work = Work(kept, clusters, kept.classes, cache, device, progress=progress)
     studies.check(recipe, len(kept.classes), cache)
+    studies.check_threshold(recipe, kept.classes)
     asked = tuning.Asked(trials, budget_s, max_parameters, tuning.image_size(work, recipe))
     claim = {"recipe": recipe, "data": kept.fingerprint(), "max_parameters": max_parameters, "version": __version__}
     folder = _claim(out, "tune", divided, claim)

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from sightline import __version__, classifier
 from sightline import catalog as catalogs
 from sightline.classifier import Classifier
-from sightline.errors import ImageError, RequestError, unknown
+from sightline.errors import ImageError, RequestError
+from sightline.explanation.methods import check_contrast, check_method
+from sightline.journey import hiding
+from sightline.journey.evidence import skill_of
 from sightline.journey.heats import heats_of
 from sightline.journey.request import photos_name
 from sightline.journey.single import train
-from sightline.journey.subject import aims, explainable
+from sightline.journey.subject import Subject, aims, explainable, find_subject
 from sightline.records import Catalog, Explanation, Progress, Recipe, Run, silent
 from sightline.store import Cache, digest
+
+Model = Classifier | Run | str | Path
+"""What answers: itself, a run, a path, or the name of a network."""
+Images = str | Path | Catalog | np.ndarray | Sequence[str | Path | np.ndarray]
+Class = str | int
+Covered = str | hiding.Region | Sequence[str | hiding.Region] | np.ndarray | Sequence[Sequence[bool]]
+_CHANNELS = (1, 3, 4)
+_IMAGE_HINT = "give files, folders, or arrays (height, width, 3) of uint8, such as np.asarray(image) of a Pillow image"
 
 
 def split(
@@ -80,14 +96,15 @@ def fit(
 
 
 def explain(
-    model: Classifier,
-    images: str | Path | Sequence[str | Path],
+    model: Model,
+    images: Images,
     *,
-    target: str | None = None,
+    target: Class | Sequence[Class | None] | None = None,
     method: str = "auto",
     layer: str | None = None,
-    contrast: str | None = None,
+    contrast: Class | None = None,
     seed: int = 0,
+    code: str | None = None,
     device: str = "auto",
     cache: Cache | None = None,
     progress: Progress = silent,
@@ -95,44 +112,45 @@ def explain(
     """Where a classifier looked.
 
     Args:
-        model: What `fit` made or `load` read.
-        images: One image file, a folder, or several of either.
-        target: The class to explain; for each image the predicted one if None.
+        model: What `fit` made or `load` read; a run, the path of a run's folder or of a classifier's file; or the name of a
+            network, which answers with its own classes.
+        images: One image file, a folder, or several of either; a catalog; or one array (h, w[, c]), several in a list, or a
+            batch (n, h, w[, c]), each uint8, or float in 0 to 1.
+        target: The class to explain, by its name in any case or by its number in `classes`; one for all images, or one for each
+            in order. Where it is None, the predicted one.
         method: `auto`, or a name of `sightline.explanation.METHODS`.
         layer: The module of the network whose output is the map; its last map if None.
         contrast: The class that the target is set against; all others together if None. Where it is itself the answer, the
             second likeliest class is explained.
         seed: Of random masks and noise.
+        code: `file.py:function` that builds the network, for one of the user's own that is named by its path.
         device, cache, progress: As everywhere.
 
     Returns:
-        One explanation per image, in order.
+        One explanation per image, in order; the path of an array is `array 0` and so on.
 
     Raises:
         ImageError: An image cannot be decoded.
-        RequestError: A class, a method or a layer is not known, does not fit the classifier, or a class is to be set against
-            itself; or the classifier never looks at the photograph.
+        RequestError: What is explained, an image, a class, a method or a layer is not known, does not fit, or a class is to be
+            set against itself; or the classifier never looks at the photograph.
     """
-    if not explainable(model):
-        raise RequestError(f"{model.card.method} never looks at the photograph: there is nothing to explain")
-    for name in (target, contrast):
-        if name is not None and name not in model.classes:
-            raise unknown("class", name, model.classes)
     cache = Cache() if cache is None else cache
-    files, unread = classifier.find_images([images] if isinstance(images, str | Path) else list(images))
-    _refuse(unread)
-    against = None if contrast is None else model.classes.index(contrast)
-    if target is not None:
-        targets = [model.classes.index(target)] * len(files)
-    else:
-        answers = model.predict(list(files), cache=cache, device=device, progress=progress)
+    check_method(method)
+    sources, names = _sources(images)
+    subject = _subject(model, cache, code)
+    against = None if contrast is None else _class(subject, contrast)
+    wanted = _targets(subject, target, len(sources))
+    for one in {w for w in wanted if w is not None}:
+        check_contrast(subject.model.classes[one], one, against)
+    if None in wanted:
+        answers = subject.model.predict(list(sources), cache=cache, device=device, progress=progress)
         _refuse(answers.errors)
-        targets = aims(answers, against)
+        wanted = [p if w is None else w for w, p in zip(wanted, aims(answers, against), strict=True)]
     found, errors = heats_of(
-        model,
-        files,
-        [str(f) for f in files],
-        targets,
+        subject.model,
+        sources,
+        names,
+        [w for w in wanted if w is not None],
         cache=cache,
         device=device,
         method=method,
@@ -143,6 +161,152 @@ def explain(
     )
     _refuse(errors)
     return found
+
+
+def hide(
+    model: Model,
+    image: str | Path | np.ndarray,
+    covered: Covered = (),
+    *,
+    mask: Any = None,
+    code: str | None = None,
+    device: str = "auto",
+    cache: Cache | None = None,
+) -> hiding.Hidden:
+    """Cover a part of an image with the mean colour of the rest, and ask again: was it the ears?
+
+    Args:
+        model, code, device, cache: As in `explain`.
+        image: A file, or an upright array (h, w[, c]), uint8 or float in 0 to 1.
+        covered: One region (x, y, width, height) in pixels of the upright original, or several; or a mask.
+        mask: bool (h, w) of the upright original's size, an array or nested lists, besides regions.
+
+    Returns:
+        The probabilities before and after, in the order of `classes`; the colour, the share, and the image with it covered.
+
+    Raises:
+        ImageError: The image cannot be decoded.
+        RequestError: What is asked or the image is not known; a region or a mask is none, or lies outside the image; nothing or
+            all would be covered; or the classifier never looks at the photograph.
+    """
+    cache = Cache() if cache is None else cache
+    if not isinstance(image, str | Path | np.ndarray):
+        raise RequestError(f"the image cannot be of type {type(image).__name__}", _IMAGE_HINT)
+    if isinstance(image, np.ndarray):
+        _check_array(image, "the array")
+    elif not Path(image).is_file():
+        raise RequestError(f"{image} is no file" if Path(image).exists() else f"{image} does not exist", "name one image file")
+    regions, other = hiding.as_wish(covered)
+    if mask is not None and other is not None:
+        raise RequestError("two masks are given", "give one, as `covered` or as `mask`")
+    subject = _subject(model, cache, code)
+    whole = other if mask is None else mask
+    return hiding.hide(subject.model, image, regions, mask=whole, cache=cache, device=device)
+
+
+# ------------------------------------------------------------------------------------------------------- what was handed over
+
+
+def _subject(model: object, cache: Cache, code: str | None) -> Subject:
+    """What is explained, from whatever stands for it.
+
+    Raises:
+        RequestError: It is nothing that can be explained.
+    """
+    if isinstance(model, str | Path):
+        return find_subject(str(model), cache, code)
+    if isinstance(model, Run):
+        model = classifier.load(model.classifier_file, code=code) if model.classifier is None else model.classifier
+    if not isinstance(model, Classifier):
+        hint = "give what `load` or `fit` gave, a run, a path, or the name of a network"
+        raise RequestError(f"a classifier cannot be of type {type(model).__name__}", hint)
+    if not explainable(model):
+        what = f"{model.card.method} never looks at the photograph: there is nothing to explain"
+        raise RequestError(what, "explain a classifier that has a network, or looks at `pixels`")
+    return Subject(model, skill_of(model))
+
+
+def _sources(images: object) -> tuple[list[Path] | list[np.ndarray], list[str]]:
+    """Files or arrays, and their names.
+
+    Raises:
+        RequestError: They are something else, or there are none.
+    """
+    if isinstance(images, Catalog):
+        files, names = images.files(), images.paths
+        if not files:
+            raise RequestError("the catalog holds no image", "give one with images")
+        return files, names
+    if isinstance(images, str | Path):
+        images = [images]
+    if isinstance(images, np.ndarray) and images.dtype.kind in "UO":
+        images = images.ravel().tolist()
+    if isinstance(images, np.ndarray):
+        several = images.ndim == 4 or (images.ndim == 3 and images.shape[2] not in _CHANNELS)
+        images = list(images) if several else [images]
+    if not isinstance(images, Iterable) or isinstance(images, Mapping | bytes):
+        raise RequestError(f"images cannot be of type {type(images).__name__}", _IMAGE_HINT)
+    each = list(images)
+    if not each:
+        raise RequestError("there is no image to explain", _IMAGE_HINT)
+    odd = [e for e in each if not isinstance(e, str | Path | np.ndarray)]
+    if odd:
+        raise RequestError(f"an image cannot be of type {type(odd[0]).__name__}", _IMAGE_HINT)
+    arrays = [e for e in each if isinstance(e, np.ndarray)]
+    if arrays and len(arrays) < len(each):
+        raise RequestError("the images are files and arrays at once", "give files in one call, and arrays in another")
+    if arrays:
+        for number, array in enumerate(arrays):
+            _check_array(array, f"array {number}")
+        return arrays, [f"array {number}" for number in range(len(arrays))]
+    files, unread = classifier.find_images(each)
+    _refuse(unread)
+    if not files:
+        raise classifier.no_image(each, unread)
+    return files, [str(f) for f in files]
+
+
+def _check_array(array: np.ndarray, name: str) -> None:
+    """Refuse an array that is no image.
+
+    Raises:
+        RequestError: It has another shape or type.
+    """
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in _CHANNELS) or not array.size:
+        raise RequestError(f"{name} has the shape {array.shape}, which is no image's", _IMAGE_HINT)
+    if array.dtype.kind not in "buif":
+        raise RequestError(f"{name} holds {array.dtype}, which no image does", _IMAGE_HINT)
+
+
+def _targets(subject: Subject, target: object, n: int) -> list[int | None]:
+    """The class to explain for each of n images, None for the predicted one."""
+    if target is None:
+        return [None] * n
+    several = isinstance(target, Sequence) and not isinstance(target, str)
+    if not several and not (isinstance(target, np.ndarray) and target.ndim == 1):
+        return [_class(subject, target)] * n
+    each = list(target)  # type: ignore[call-overload]
+    if len(each) != n:
+        counted = f"{len(each):,} class{'es' if len(each) != 1 else ''} for {n:,} image{'s' if n != 1 else ''}"
+        raise RequestError(f"target has {counted}", "name one class for all images, or one for each in order")
+    return [None if one is None else _class(subject, one) for one in each]
+
+
+def _class(subject: Subject, name: object) -> int:
+    """The index of a class that is meant by its name or by its number.
+
+    Raises:
+        RequestError: There is none.
+    """
+    classes = subject.model.classes
+    if isinstance(name, str):
+        return subject.class_index(name)
+    hint = f"write a class's name, or its number from 0 to {len(classes) - 1}"
+    if not isinstance(name, Integral) or isinstance(name, bool):
+        raise RequestError(f"{reprlib.repr(name)} is no class", hint)
+    if not 0 <= int(name) < len(classes):
+        raise RequestError(f"class {int(name)} is not one of the {len(classes):,} classes", hint)
+    return int(name)
 
 
 def _refuse(errors: Mapping[str, str]) -> None:

@@ -185,6 +185,22 @@ class Replay:
                 value = value_at(net.get_submodule(self.classifier), net, x) if self.classifier else net(x)
             finally:
                 handle.remove()
+        return self._features(value)
+
+    def both(self, net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The map and the features in one pass over the network."""
+        if not self.module:
+            return x, self.tail(net, x)
+        seen: list[Tensor] = []
+        # A copy: what follows may work in place.
+        handle = net.get_submodule(self.module).register_forward_hook(lambda _, __, output: seen.append(output.clone()))
+        try:
+            value = value_at(net.get_submodule(self.classifier), net, x) if self.classifier else net(x)
+        finally:
+            handle.remove()
+        return seen[-1], self._features(value)
+
+    def _features(self, value: Tensor) -> Tensor:
         return value.mean(dim=(2, 3)) if self.mean or value.ndim == 4 else value.flatten(1)
 
 

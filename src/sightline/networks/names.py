@@ -26,12 +26,14 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     Example:
         >>> parse("cnn(filters=[32, 64], dense=[(512, 0)])")
         ('cnn', {'filters': [32, 64], 'dense': [(512, 0)]})
+        >>> parse("cnn(batch_norm=true)")
+        ('cnn', {'batch_norm': True})
         >>> parse("my_net.py:build")
         ('my_net.py:build', {})
     """
     if not _CALL.match(text):
         return text, {}
-    hint = "write it as cnn(filters=[32, 64], kernel=3): names, equals signs, numbers, texts and lists"
+    hint = "write it as cnn(filters=[32, 64], batch_norm=true): names, equals signs, numbers, true, false, texts and lists"
     try:
         call = ast.parse(text, mode="eval").body
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
@@ -40,11 +42,23 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
         for keyword in call.keywords:
             if keyword.arg is None or keyword.arg in found:
                 raise ValueError("an argument is given twice")
-            found[keyword.arg] = ast.literal_eval(keyword.value)
+            found[keyword.arg] = ast.literal_eval(_Words(keyword.arg).visit(keyword.value))
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise RequestError(f"the network {text!r} cannot be read ({reason})", hint) from error
     return call.func.id, found
+
+
+class _Words(ast.NodeTransformer):
+    """`true` and `false`, as TOML writes them, are what Python calls True and False; any other bare word is refused."""
+
+    def __init__(self, argument: str) -> None:
+        self.argument = argument
+
+    def visit_Name(self, node: ast.Name) -> ast.Constant:
+        if node.id not in ("true", "false"):
+            raise ValueError(f"{self.argument} holds the bare word {node.id}; texts stand in quotes: '{node.id}'")
+        return ast.copy_location(ast.Constant(node.id == "true"), node)
 
 
 def spell(name: str, arguments: Mapping[str, Any]) -> str:

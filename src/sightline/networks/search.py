@@ -5,12 +5,13 @@ The rule, in this order:
 1. A network with methods `map` and `tail` says it itself; its module `classifier`, where it has one, follows the tail.
 2. One with `forward_features` and `forward_head`, as all of timm's: the map is what the first gives, the tail is the second
    without the classifier. Where the map is tokens, it is the *input* of the last block, since behind it no token but the
-   class token gets a gradient.
+   class token gets a gradient; where that does not give the features and nothing reads the patches that the first gives,
+   the output of the last module whose patches are read.
 3. Any other: the classifier is the last linear layer whose output has the shape of the network's, or, in a network without
    one, the last 1×1 convolution of that width. Features are what goes into it (the mean over positions for a convolution).
    The map is the last tensor (n, c, h, w) with more than one position on which alone the features depend, adaptive
    pooling aside. It is looked for in the network's graph, and where that cannot be traced, by one forward pass under hooks.
-4. Where nothing of the kind exists, the map is the image itself.
+4. Where nothing of the kind exists, the map is the image itself, which counts as none.
 
 Every cut is measured before it is used: on a noise image, tail(map(x)) must be the network's own features.
 """
@@ -19,13 +20,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from sightline.errors import RequestError
+from sightline.networks.attended import outlooks, patches_are_read
 from sightline.networks.cuts import (
     Cut,
     Declared,
@@ -143,7 +145,22 @@ def _headed(net: nn.Module, x: Tensor, scores: bool) -> Found | None:
         found = cut and _measured(net, x, cut, features, "tokens", prefix, behind)
         if found:
             return found
-    return _measured(net, x, Headed(scores), features, "tokens", prefix, behind, last)
+    found = _measured(net, x, Headed(scores), features, "tokens", prefix, behind, last)
+    if found is None or patches_are_read(net, x, found.cut, prefix):
+        return found
+    return _attended(net, x, features, behind) or replace(found, map_shape=None)
+
+
+def _attended(net: nn.Module, x: Tensor, features: Tensor, behind: str) -> Found | None:
+    """The last module whose patches the features still read, such as what class attention looks at (CaiT, XCiT, VOLO), or the
+    block before the last one; None where no module's output decides them alone."""
+    size = (int(x.shape[2]), int(x.shape[3]))
+    for place in outlooks(net, x, behind)[:_TRIES]:
+        cut = Replay(place.module, behind, size)
+        found = _measured(net, x, cut, features, place.layout, place.prefix, behind)
+        if found is not None:
+            return found
+    return None
 
 
 def _own_classifier(net: nn.Module) -> str:
@@ -356,7 +373,7 @@ def under_hooks(net: nn.Module, x: Tensor, scores: bool = False) -> Found:
         # The map must decide the features: another map, other features.
         if found is not None and not _same(cut.tail(net, -cut.map(net, x) - 1), features):
             return found
-    return Found(whole, "nchw", 0, _grid(net, x, x, "nchw", 0), x[0].numel(), int(features.shape[1]), classifier)
+    return Found(whole, "nchw", 0, None, x[0].numel(), int(features.shape[1]), classifier)  # an image is no map of features
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

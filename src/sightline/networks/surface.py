@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sightline.errors import RequestError, unknown
 from sightline.networks import search
+from sightline.networks.cuts import Replay
 from sightline.networks.stages import Stage, find_stages
 
 GREY = (0.299, 0.587, 0.114)
@@ -69,6 +70,8 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The last map and the features."""
+        if isinstance(self.cut, Replay) and self.pool != "flatten":
+            return self.cut.both(self.net, self._seen(x))  # its tail would run the whole network once more
         last = self.map(x)
         return last, self.tail(last)
 

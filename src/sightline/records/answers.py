@@ -27,7 +27,8 @@ class Predictions:
         y_true: int64 (n,), the class index, -1 where it is not known.
         probs: float64 (n, k), rows that sum to 1.
         errors: Files that gave no answer, and why: path → reason. They are not among `paths`.
-        bar: For two classes: (positive class, the probability from which on it is the answer); None for one half.
+        bar: For two classes: (positive class, the probability from which on it is the answer); None for one half. Where not
+            all answers have one bar, as after a cross-validation, float64 (n,) of each row's own.
         unlike: float64 (n,), how far each image lies from those of the training, as `sightline.evaluation.unlike` measures it;
             None where the classifier cannot tell.
         unlike_bar: The distance beyond which an image is unlike anything in training.
@@ -38,7 +39,7 @@ class Predictions:
     y_true: np.ndarray
     probs: np.ndarray
     errors: Mapping[str, str] = field(default_factory=dict)
-    bar: tuple[str, float] | None = None
+    bar: tuple[str, float | np.ndarray] | None = None
     unlike: np.ndarray | None = None
     unlike_bar: float | None = None
 
@@ -54,6 +55,11 @@ class Predictions:
         return np.where(self.probs[:, positive] >= self.bar[1], positive, 1 - positive).astype(np.int64)
 
     @property
+    def bars(self) -> np.ndarray:
+        """float64 (n,): each answer's bar, of the class that `bar` names; one half where there is none."""
+        return np.broadcast_to(np.asarray(0.5 if self.bar is None else self.bar[1], dtype=np.float64), len(self))
+
+    @property
     def labels(self) -> list[str]:
         """The predicted class names."""
         return [self.classes[i] for i in self.y_pred]
@@ -66,6 +72,7 @@ class Predictions:
             paths=tuple(self.paths[i] for i in index),
             y_true=self.y_true[index],
             probs=self.probs[index],
+            bar=(self.bar[0], self.bar[1][index]) if self.bar is not None and isinstance(self.bar[1], np.ndarray) else self.bar,
             unlike=None if self.unlike is None else self.unlike[index],
         )
 
@@ -77,12 +84,14 @@ class Predictions:
         """
         text, more = io.StringIO(), more or {}
         rows = csv.writer(text, lineterminator="\n")
-        head, end = ([], []) if self.bar is None else ([f"bar:{self.bar[0]}"], [repr(self.bar[1])])
+        head = [] if self.bar is None else [f"bar:{self.bar[0]}"]
+        bars = self.bars.tolist()
         rows.writerow(["path", "label", "predicted", "probability", *(f"p:{c}" for c in self.classes), *head, *more])
         for i, (path, true, pred, probs) in enumerate(zip(self.paths, self.y_true, self.y_pred, self.probs, strict=True)):
             label = self.classes[true] if true >= 0 else ""
             cells = [csv_safe(path), csv_safe(label), csv_safe(self.classes[pred])]
             further = (csv_safe(column[i]) for column in more.values())
+            end = [repr(bars[i])] if head else []
             rows.writerow([*cells, repr(float(probs[pred])), *(repr(float(p)) for p in probs), *end, *further])
         return text.getvalue()
 

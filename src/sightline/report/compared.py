@@ -39,6 +39,7 @@ def write_comparison(data: Data, out: Path) -> Path:
     album, names = Album(), [short(n, 40) for n in data["names"]]
     start = svg.floor_of([s["accuracy_low"] for s in data["scores"]])
     rows = data["disagreements"]
+    cards = _cards(Path(out).parent, rows, album)
     page = (
         templates()
         .get_template("compare.html.j2")
@@ -55,8 +56,8 @@ def write_comparison(data: Data, out: Path) -> Path:
             scores=_scores(data, start),
             pairs=[_pair(p, data) for p in data["pairs"][:MOST_PAIRS]],
             patterns=_patterns(data),
-            cards=_cards(Path(out).parent, rows, album),
-            lines=[_line(r) for r in rows[MOST_CARDS : MOST_CARDS + MOST_LINES]],
+            cards=cards,
+            lines=[_line(r) for r in rows[len(cards) : MOST_CARDS + MOST_LINES]],
             names=names,
             total=len(rows),
             left_out=max(0, len(rows) - MOST_CARDS - MOST_LINES),
@@ -148,9 +149,11 @@ def _patterns(data: Data) -> list[tuple[str, str]]:
 
 
 def _cards(folder: Path, rows: Sequence[Data], album: Album) -> list[dict[str, Any]]:
-    """The images that are shown, with everybody's answer."""
+    """The images that are shown, with everybody's answer; none where there is no picture of any, as of tables alone."""
     shown = rows[:MOST_CARDS]
     pictures = album.read(folder, [r.get("file") for r in shown], 240)
+    if not any(pictures):
+        return []
     return [{**_line(r), "picture": p} for r, p in zip(shown, pictures, strict=True)]
 
 

@@ -52,7 +52,10 @@ def _read_large(file: Path) -> Predictions:
     coded = table.column("label").combine_chunks().dictionary_encode()
     codes = np.array([index.get(csv_plain(v), -1) for v in coded.dictionary.to_pylist()], dtype=np.int64)
     y_true = codes[coded.indices.to_numpy()]
-    bar = (bars[0].removeprefix("bar:"), float(table.column(bars[0])[0].as_py())) if bars and len(y_true) else None
+    if not bars or not len(y_true):
+        return Predictions(("",) * len(y_true), tuple(index), y_true, probs)
+    each = table.column(bars[0]).to_numpy()
+    bar = (bars[0].removeprefix("bar:"), float(each[0]) if (each == each[0]).all() else each)
     return Predictions(("",) * len(y_true), tuple(index), y_true, probs, bar=bar)
 
 

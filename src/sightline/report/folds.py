@@ -34,7 +34,7 @@ def folds(data: Data) -> dict[str, Any] | None:
         }
         for p in parts
     ]
-    return {"words": _words(told), "rows": rows[:MOST_PARTS], "rest": rows[MOST_PARTS:], "ruler": svg.ruler(start)}
+    return {"words": _words(data, told), "rows": rows[:MOST_PARTS], "rest": rows[MOST_PARTS:], "ruler": svg.ruler(start)}
 
 
 def trust(data: Data) -> list[str]:
@@ -52,7 +52,7 @@ def trust(data: Data) -> list[str]:
             "The other scores and the curves below are of the first."
         )
     if closed:
-        lines.append(f"The {images(closed, 'test')} had no part in it and {'is' if closed == 1 else 'are'} still closed.")
+        lines.append(f"The {images(closed, 'test')} {'stays' if closed == 1 else 'stay'} out of it.")
     return lines
 
 
@@ -76,12 +76,24 @@ def suggestion(data: Data) -> tuple[str, str] | None:
     width = f" The interval is {100 * (high - low):.0f} points wide." if low is not None and high is not None else ""
     text = (
         f"{width} Cross-validation has every image outside the test split answered by classifiers that have not seen it, and "
-        f"so says more of the recipe: {clean(command)}"
+        f"so says more of the recipe: {clean(command)}{_chosen_before(data)}"
     )
     return f"Only {images(n, 'test')}", text.strip()
 
 
-def _words(told: Data) -> list[str]:
+def _chosen_before(data: Data) -> str:
+    """A sentence on what no fold chooses anew, because the run had chosen it on these very images."""
+    tried = {(r.get("method"), r.get("backbone")) for r in data.get("ladder") or []}
+    tried = {pair for pair in tried if pair[0] not in ("baseline", "shortcut")}
+    if len(tried) < 2:
+        return ""
+    return (
+        f" (The method and its network were chosen among {len(tried)} on these very images, which the folds do not do anew: "
+        "that flatters a little.)"
+    )
+
+
+def _words(data: Data, told: Data) -> list[str]:
     """What the ranges are, and what they are not."""
     by_repeat = told["by_repeat"]
     lines = [f"{told['folds']} folds, stratified; duplicates and groups on one side ({count(told['clusters'])} of them)."]
@@ -90,6 +102,11 @@ def _words(told: Data) -> list[str]:
     if len(told.get("heads") or {}) > 1:
         chosen = ", ".join(f"{short(k, 30)} in {count(v)}" for k, v in told["heads"].items())
         lines.append(f"The head was chosen anew in each fold: {chosen}.")
+    by, bars = at(data, "threshold.by"), at(data, "threshold.bars", [])
+    if bars:
+        lines.append(
+            f"Answers are turned at each fold's own bar (criterion: {clean(by)}); probabilities are as they were given."
+        )
     lines.append(
         "Folds share most of their training images, so their spread is not the uncertainty of the result; the interval above "
         "is over images, each counting once however often it was answered."

@@ -14,6 +14,7 @@ from sightline.report.words import count, percent, short
 Data = Mapping[str, Any]
 
 MOST_CLASSES = 20
+_MOST_CHANNELS = 3
 _SIDE_PX = 132
 _CHECKS = {
     "classifier": "Is there anything to explain?",
@@ -47,6 +48,7 @@ def heat(data: Data) -> dict[str, Any] | None:
         "rows": rows,
         **_maps(views),
         "seen": count(overall.get("n")),
+        "two": len(data.get("classes") or []) == 2,
         "alarms": [_alarm(a) for a in overall.get("alarms") or []],
         "quiet": "" if overall.get("alarms") else _quiet(overall.get("highest")),
     }
@@ -56,11 +58,10 @@ def _maps(views: Sequence[Data]) -> dict[str, Any]:
     """The average maps on one scale, which is told in words."""
     peaks = [_peak(v["map"]) for v in views if v.get("map")]
     if not peaks:
-        return {"maps": [], "most": None}
+        return {"maps": [], "most": None, "channels": False}
     most = max(peaks)
     shown = []
     for v in views:
-        channels = ", ".join(f"{c['channel']} ({percent(c['share'], 0)})" for c in (v.get("channels") or [])[:3])
         outside = percent(v.get("outside"), 0)
         shown.append(
             {
@@ -68,10 +69,20 @@ def _maps(views: Sequence[Data]) -> dict[str, Any]:
                 "n": count(v.get("n")),
                 "figure": average_map(v.get("map") or [], most, f"Average map of {short(v.get('class'), 40)}"),
                 "outside": outside,
-                "channels": channels,
+                "channels": _channels((v.get("channels") or [])[:_MOST_CHANNELS]),
             }
         )
-    return {"maps": shown, "most": f"{most:.1f}"}
+    return {"maps": shown, "most": f"{most:.1f}", "channels": any(m["channels"] for m in shown)}
+
+
+def _channels(channels: Sequence[Data]) -> str:
+    """The channels of a class, those that it shows itself by when they answer apart from those when they do not."""
+    groups = []
+    for way, words in (("presence", "presence of channel"), ("absence", "absence of channel"), (None, "channel")):
+        own = [f"{c.get('channel')} ({percent(c.get('share'), 0)})" for c in channels if c.get("by") == way]
+        if own:
+            groups.append(f"{words}{'s' if len(own) > 1 else ''} {', '.join(own)}")
+    return "; ".join(groups)
 
 
 def _peak(table: Sequence[Sequence[float]]) -> float:

@@ -118,7 +118,11 @@ def _calibration(data: Data) -> list[Fact]:
 
 def _threshold(data: Data) -> list[Fact]:
     """From which probability on the answer is the positive class, where that is not one half."""
-    value = at(data, "threshold.value")
+    value, bars = at(data, "threshold.value"), [b for b in at(data, "threshold.bars", []) if b is not None]
+    if bars:
+        told = f"the answer is {clean(at(data, 'threshold.positive'))} from each fold's own bar on"
+        span = f"a probability of {min(bars):.3f} to {max(bars):.3f}"
+        return [("Threshold", f"{told}, {span}, chosen by {clean(at(data, 'threshold.by'))} without the fold's images")]
     if value is None:
         return []
     fitted = at(data, "threshold.fitted_on")

@@ -81,13 +81,13 @@ def coverage(points: Sequence[tuple[float, float]], accuracy: float, title: str)
     return svg(WIDTH, HEIGHT, body, title)
 
 
-def thresholds(series: Sequence[Series], bar: float, by: str, name: str, title: str) -> Markup:
-    """Shares over the bar from which on the positive class is answered; the chosen bar is marked.
+def thresholds(series: Sequence[Series], bars: Sequence[float], by: str, name: str, title: str) -> Markup:
+    """Shares over the bar from which on the positive class is answered; the chosen bar is marked, or the range of several.
 
     Args:
         series: (bar, share) of each point.
-        bar: The one that was chosen, and
-        by: its criterion.
+        bars: The one that was chosen, or several, rising, and
+        by: their criterion.
         name: Of the x axis.
         title: The same in words.
     """
@@ -95,9 +95,10 @@ def thresholds(series: Sequence[Series], bar: float, by: str, name: str, title: 
     body = axes.frame()
     for s in series:
         body += axes.path(s.points, f"line s{s.style}")
-    shown = min(bar, 1.0)
-    body += axes.rule(shown, 0, shown, 1, "mark")
+    for bar in sorted({bars[0], bars[-1]}):
+        body += axes.rule(min(bar, 1.0), 0, min(bar, 1.0), 1, "mark")
+    shown = min(bars[-1], 1.0)
     left = axes.x(shown) > (LEFT + WIDTH - RIGHT) / 2
-    words = f"bar {bar:.3g} ({by})"
+    words = f"bar {bars[0]:.3g} ({by})" if len(bars) == 1 else f"bars {bars[0]:.3g} to {bars[-1]:.3g} ({by})"
     body += axes.text(shown, 1, words, (-6 if left else 6, -8), "end" if left else "start")
     return svg(WIDTH, HEIGHT, body, title)

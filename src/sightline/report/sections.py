@@ -44,6 +44,7 @@ def ladder(data: Data) -> dict[str, Any] | None:
                 "n": count(at(r, "val.n")),
                 "seconds": duration(r.get("seconds")),
                 "note": r.get("note"),
+                "at_bar": _at_bar(r.get("at_bar")),
             }
         )
     estimates = sorted({at(r, "val.estimate", "validation") for r in rungs})
@@ -52,6 +53,15 @@ def ladder(data: Data) -> dict[str, Any] | None:
         for s in data.get("skipped") or []
     ]
     return {"rows": rows, "ruler": svg.ruler(start), "estimates": " and ".join(estimates), "skipped": skipped}
+
+
+def _at_bar(told: Data | None) -> str | None:
+    """What the chosen bar made of the accuracy that a classifier was chosen by."""
+    if not told:
+        return None
+    name, bar = short(told.get("positive"), 24), f"{told['threshold']:.3g}"
+    span = percent_range(told.get("accuracy_low"), told.get("accuracy_high"))
+    return f"{percent(told['accuracy'])} ({span}) at its bar: “{name}” from {bar} on (criterion: {short(told.get('by'), 24)})"
 
 
 def dataset(run: Run, album: Album) -> dict[str, Any] | None:

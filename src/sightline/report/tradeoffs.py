@@ -152,27 +152,55 @@ def _thresholds(answers: Predictions, score: Mapping[str, Any], threshold: Mappi
     if _other(answers, score) is None or score.get("roc_auc") is None:
         return None
     name, by = str(score["positive"]), str(threshold.get("by") or "half")
-    bar = answers.bar[1] if answers.bar is not None and answers.bar[0] == name else 0.5
+    bars = np.unique(answers.bars)
     if answers.bar is not None and answers.bar[0] != name:
-        bar = 1 - answers.bar[1]
+        bars = 1 - bars[::-1]
     missed, alarm = evaluation.costs(by)
-    curve = evaluation.threshold_curve(answers.y_true == answers.classes.index(name), _column(answers, name), missed, alarm)
+    positive = answers.y_true == answers.classes.index(name)
+    curve = evaluation.threshold_curve(positive, _column(answers, name), missed, alarm)
     dearest = float(curve.cost.max()) or 1.0
-    chosen = int(np.argmin(np.abs(curve.threshold - bar)))
-    priced = f"a missed one costs {missed:g}, a false alarm {alarm:g}"
     lines = [
         svg.Series(f"precision of “{short(name, 24)}”", points(curve.threshold, curve.precision), 0),
         svg.Series(f"recall of “{short(name, 24)}”", points(curve.threshold, curve.recall), 1),
         svg.Series("cost, as a share of the dearest bar’s", points(curve.threshold, curve.cost / dearest), 2),
     ]
-    text = (
+    if len(bars) == 1:
+        text = _one_bar(curve, float(bars[0]), name, by)
+    else:
+        text = _own_bars(answers, positive, bars, name, by, bool(threshold.get("bars")))
+    axis = f"probability of “{short(name, 24)}” from which on it is the answer"
+    figure = plots.thresholds(lines, bars.tolist(), short(by, 20), axis, f"Threshold. {text}")
+    return {"title": "Threshold: what another bar would give", "figure": figure, "legend": svg.legend(lines), "text": text}
+
+
+def _one_bar(curve: evaluation.ThresholdCurve, bar: float, name: str, by: str) -> str:
+    """What the bar of all answers gives."""
+    chosen = int(np.argmin(np.abs(curve.threshold - bar)))
+    return (
         f"An image is answered “{short(name, 40)}” from a probability of {bar:.3g} on (criterion: {short(by, 24)}). There "
         f"precision is {percent(_number(curve.precision, chosen))}, recall {percent(_number(curve.recall, chosen))}, and an "
-        f"image costs {decimal(float(curve.cost[chosen]))} on average ({priced}). Choose a bar on held-out images, not here."
+        f"image costs {decimal(float(curve.cost[chosen]))} on average ({_priced(by)}). Choose a bar on held-out images, not "
+        "here."
     )
-    axis = f"probability of “{short(name, 24)}” from which on it is the answer"
-    figure = plots.thresholds(lines, bar, short(by, 20), axis, f"Threshold. {text}")
-    return {"title": "Threshold: what another bar would give", "figure": figure, "legend": svg.legend(lines), "text": text}
+
+
+def _own_bars(answers: Predictions, positive: np.ndarray, bars: np.ndarray, name: str, by: str, folds: bool) -> str:
+    """What bars that are not the same for all answers give together."""
+    said = np.asarray(answers.y_pred == answers.classes.index(name))
+    hits, (missed, alarm) = float((said & positive).sum()), evaluation.costs(by)
+    cost = (missed * (positive.sum() - hits) + alarm * (said.sum() - hits)) / len(answers)
+    whose = "each fold’s own bar" if folds else "each image’s own bar"
+    return (
+        f"An image is answered “{short(name, 40)}” by {whose} (criterion: {short(by, 24)}), from a probability of "
+        f"{bars[0]:.3g} to {bars[-1]:.3g} on. So precision is {percent(hits / said.sum() if said.any() else None)}, recall "
+        f"{percent(hits / positive.sum() if positive.any() else None)}, and an image costs {decimal(float(cost))} on average "
+        f"({_priced(by)}). The curves are those of one bar for all."
+    )
+
+
+def _priced(by: str) -> str:
+    missed, alarm = evaluation.costs(by)
+    return f"a missed one costs {missed:g}, a false alarm {alarm:g}"
 
 
 def _number(values: Sequence[float] | np.ndarray, i: int) -> float | None:

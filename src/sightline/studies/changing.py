@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sightline import evaluation, heads, networks
-from sightline.errors import RequestError, unknown
+from sightline.errors import DataError, RequestError, unknown
+from sightline.networks import names
 from sightline.plain import BESIDE, from_plain
 from sightline.records import Recipe
 from sightline.store import Cache, plain
@@ -37,6 +38,8 @@ def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         {'augment': {'policy': 'photo', 'rotation': 30}}
     """
     own = {f.name for f in dataclasses.fields(Recipe)} - {"settings"}
+    if changes.get("method", recipe.method) == "ensemble":
+        own -= {"weights"}  # it names no network, so they are those of its members
     first = {key: value for key, value in changes.items() if key in own}
     recipe = from_plain(Recipe, {**plain(recipe), **first}, "recipe")
     for key, value in changes.items():
@@ -130,6 +133,7 @@ def check(recipe: Recipe, classes: int, cache: Cache) -> None:
     if recipe.method == "scratch":
         from sightline.training import scratch
 
+        _check_classes(network_of(recipe), classes)
         called = scratch.called(network_of(recipe), recipe.image_size or scratch.IMAGE_SIZE)
         made = networks.untrained(called, image_size=recipe.image_size, classes=classes, meta=True, cache=cache)
         if settings["resize_from"] != 1:
@@ -151,6 +155,28 @@ def check(recipe: Recipe, classes: int, cache: Cache) -> None:
             seed=recipe.seed,
             cache=cache,
         )
+
+
+def _check_classes(network: str, classes: int) -> None:
+    """Refuse a network that is written with another number of classes than the images have; one sigmoid unit tells two."""
+    given = names.parse(network)[1].get("classes", classes)
+    if given != classes and not (given == 1 and classes == 2):
+        hint = "leave classes out" + (", or set classes=1 for one sigmoid unit" if classes == 2 else "")
+        raise RequestError(f"the network {network} is for {given} classes, and the images have {classes}", hint)
+
+
+def check_threshold(recipe: Recipe, classes: Sequence[str]) -> None:
+    """Whether these classes allow the recipe's threshold and its positive class.
+
+    Raises:
+        RequestError: The criterion or the class is not known.
+        DataError: A threshold needs two classes.
+    """
+    evaluation.check_criterion(recipe.threshold)
+    if recipe.positive is not None and recipe.positive not in classes:
+        raise unknown("class", recipe.positive, classes)
+    if recipe.threshold != evaluation.HALF and len(classes) != 2:
+        raise DataError(f"a threshold needs two classes, here are {len(classes)}", 'leave out threshold, or write "half"')
 
 
 def _check_head(recipe: Recipe, own: Mapping[str, Any]) -> None:

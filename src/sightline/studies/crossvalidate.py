@@ -140,28 +140,14 @@ def fit_part(work: Work, recipe: Recipe, part: Part) -> Fitted:
     held[part.held] = True
     answers = best.classifier.predict(work.catalog.rows(held), cache=work.cache, device=work.device, progress=work.progress)
     facts = {"head": card.head, "settings": plain(dict(card.head_settings)), "label": best.label, "inner": best.val_accuracy}
-    # The bar is each fold's own; one table of all folds has none, so its answers are turned at one half.
-    return Fitted(_at_half(answers), {**facts, "threshold": card.threshold, "seconds": time.perf_counter() - started})
-
-
-def _at_half(answers: Predictions) -> Predictions:
-    """Answers whose threshold is one half: for two classes p is moved so that what was answered stays the likelier class.
-
-    Odds are multiplied by those of one half over those of the threshold, as a shift of the logit that keeps every ranking
-    within the fold.
-    """
-    if answers.bar is None:
-        return answers
-    positive, bar = answers.classes.index(answers.bar[0]), min(max(answers.bar[1], 1e-12), 1 - 1e-12)
-    p = answers.probs[:, positive] * (1 - bar)
-    q = (1 - answers.probs[:, positive]) * bar
-    probs = np.empty_like(answers.probs)
-    probs[:, positive], probs[:, 1 - positive] = p / (p + q), q / (p + q)
-    return dataclasses.replace(answers, probs=probs, bar=None)
+    return Fitted(answers, {**facts, "threshold": card.threshold, "seconds": time.perf_counter() - started})
 
 
 def gathered(catalog: Catalog, found: Sequence[tuple[Part, Fitted]]) -> list[Predictions]:
-    """Out-of-fold answers of each repeat, in the catalog's order."""
+    """Out-of-fold answers of each repeat, in the catalog's order, each with the bar of its fold where folds have one.
+
+    Bars turn the answers alone: probabilities stay what each fold's classifier gave.
+    """
     order = {path: i for i, path in enumerate(catalog.paths)}
     tables = []
     for repeat in sorted({p.repeat for p, _ in found}):
@@ -173,9 +159,19 @@ def gathered(catalog: Catalog, found: Sequence[tuple[Part, Fitted]]) -> list[Pre
             np.concatenate([piece.y_true for piece in pieces]),
             np.concatenate([piece.probs for piece in pieces]),
             {path: why for piece in pieces for path, why in piece.errors.items()},
+            _bars(pieces),
         )
         tables.append(whole.select(np.argsort([order[p] for p in paths], kind="stable")))
     return tables
+
+
+def _bars(pieces: Sequence[Predictions]) -> tuple[str, np.ndarray] | None:
+    """The bars of the folds, row by row; None where none has one."""
+    named = {piece.bar[0] for piece in pieces if piece.bar is not None}
+    if not named:
+        return None
+    assert len(named) == 1, "each fold has the same positive class"
+    return named.pop(), np.concatenate([piece.bars for piece in pieces])
 
 
 def summarise(

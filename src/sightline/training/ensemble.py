@@ -65,11 +65,13 @@ class Member:
         classifier: It.
         answers: float64 (n, k) for the catalog's rows, in the ensemble's order of classes; NaN where there is none.
         note: What a reader should know of these answers.
+        training: What was trained here to make it; None of what was there already.
     """
 
     classifier: Classifier
     answers: np.ndarray
     note: str | None = None
+    training: Candidate | None = None
 
 
 def fit(work: Work, recipe: Recipe) -> list[Candidate]:
@@ -114,7 +116,7 @@ def _average(
     logits = heads.log_probs(mean)
     temperature = heads.temperature(logits, labels)
     made = combine([m.classifier for m in members], weights.tolist(), work, recipe, temperature)
-    notes = [*dict.fromkeys(m.note for m in members if m.note)]
+    notes = [*dict.fromkeys(m.note for m in members if m.note), *_course(members)]
     if asked == "validation":
         shares = ", ".join(f"{w:.2f}" for w in weights)
         notes.append(f"weights {shares} by the log loss on held-out images, judged crosswise")
@@ -129,8 +131,38 @@ def _average(
         estimate="validation" if only_val else "held-out images of every member",
         seconds=time.perf_counter() - started,
         note="; ".join(notes),
-        detail={"weights": [float(w) for w in weights], "members": singles},
+        **_told(members, {"weights": [float(w) for w in weights], "members": singles}),
     )
+
+
+def _told(members: Sequence[Member], detail: Mapping[str, Any]) -> dict[str, Any]:
+    """What the ensemble tells of its members' training: the first one's course, and all optimiser steps."""
+    made = [m.training for m in members if m.training is not None]
+    if not made:
+        return {"detail": detail}
+    first = made[0]
+    return {
+        "undecodable": first.undecodable,
+        "detail": {"best_epoch": first.detail.get("best_epoch"), **detail},
+        "history": first.history,
+        "gradients": first.gradients,
+        "overfitting": first.overfitting,
+        "steps": sum(c.steps for c in made),
+    }
+
+
+def _course(members: Sequence[Member]) -> list[str]:
+    """What was said of each training by its seed, and whose epochs the history is of."""
+    made = [m.training for m in members if m.training is not None]
+    seeds = [c.classifier.card.recipe.seed for c in made]
+    if len({c.note for c in made}) == 1:
+        notes = [f"every seed: {note}" for note in [made[0].note] if note]
+    else:
+        notes = [f"seed {seed}: {c.note}" for seed, c in zip(seeds, made, strict=True) if c.note]
+    notes += [f"seed {s}: overfitting {c.overfitting}" for s, c in zip(seeds[1:], made[1:], strict=True) if c.overfitting]
+    if any(c.history for c in made):
+        notes.append(f"the history, its gradients and its overfitting are those of seed {seeds[0]}, the steps those of all")
+    return notes
 
 
 def combine(
@@ -222,7 +254,7 @@ def _seeds(work: Work, recipe: Recipe, settings: EnsembleSettings) -> list[Membe
         own = dataclasses.replace(inner, seed=inner.seed + number)
         kept = None if work.checkpoint is None else work.checkpoint / f"seed-{own.seed}"
         best = methods.fit(dataclasses.replace(work, budget_s=max(left, 1.0), checkpoint=kept), own)[0]
-        found.append(Member(best.classifier, _placed(work, best.val, dict(enumerate(work.catalog.paths)))))
+        found.append(Member(best.classifier, _placed(work, best.val, dict(enumerate(work.catalog.paths))), training=best))
     return found
 
 

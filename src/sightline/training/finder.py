@@ -33,6 +33,10 @@ LEAST = 1e-3
 """By which share of itself the smoothed loss must fall, so that a rate can be told from noise."""
 BELOW = 10.0
 """The suggestion is the rate of the lowest smoothed loss divided by this: learning is quick there, and far from too much."""
+LEARNT = 0.8
+"""A network whose loss is below this share of that of guessing before any step has learnt its task already."""
+MOVED = 0.05
+"""By which share of itself such a network's loss must move to be no noise of the batches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ def find_rate(
         network.train(mode)
     rates = LOWEST * (HIGHEST / LOWEST) ** (np.arange(len(losses)) / (STEPS - 1))
     smoothed = smooth(losses)
-    return Rates(rates, losses, smoothed, _suggestion(rates, smoothed))
+    return Rates(rates, losses, smoothed, _suggestion(rates, smoothed, math.log(max(2, int(train.y.max()) + 1))))
 
 
 def _losses(
@@ -149,12 +153,24 @@ def smooth(losses: np.ndarray) -> np.ndarray:
     return out
 
 
-def _suggestion(rates: np.ndarray, smoothed: np.ndarray) -> float:
-    """A good highest rate.
+def _suggestion(rates: np.ndarray, smoothed: np.ndarray, guessing: float) -> float:
+    """A good highest rate: `BELOW` times less than where the loss is lowest; where the network and its head have learnt before,
+    so that hardly anything can fall, `BELOW` times less than where it begins to rise.
+
+    Args:
+        rates, smoothed: As in `Rates`.
+        guessing: The loss of who gives every class the same probability.
 
     Raises:
-        SightlineError: The loss never fell.
+        SightlineError: The loss never fell, and its rise tells nothing either.
     """
+    begins = float(np.median(smoothed[: max(1, len(smoothed) // 4)])) if len(smoothed) else math.inf
+    if begins < LEARNT * guessing and smoothed.min() > (1 - MOVED) * begins:
+        (low,) = np.nonzero(smoothed <= (1 + MOVED) * begins)
+        if low[-1] == len(rates) - 1:
+            told = f"the network has learnt already, and the loss moves at no learning rate up to {rates[-1]:.2g}"
+            raise SightlineError(told, "train without --find-rate, or set learning_rate by hand")
+        return float(f"{rates[low[-1]] / BELOW:.2g}")
     if len(rates) < 2 or smoothed.min() > (1 - LEAST) * smoothed[0]:
         raise SightlineError(
             "the loss fell at no learning rate", "look at the images and their labels, or take another network"

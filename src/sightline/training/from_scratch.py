@@ -20,7 +20,7 @@ from sightline.networks import names
 from sightline.plain import from_plain
 from sightline.records import Backbone, Predictions, Preprocess, Recipe
 from sightline.store import plain
-from sightline.training.work import Candidate, Work, adapted, calibrated, make_classifier, with_card
+from sightline.training.work import Candidate, Work, adapted, calibrated, check_validation, make_classifier, with_card
 
 if TYPE_CHECKING:
     from sightline.training.finder import Rates
@@ -39,12 +39,13 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     from sightline.training import loop, scratch
 
     started = time.perf_counter()
+    check_validation(work, "training from scratch")
     settings, preprocess = _settled(work, recipe)
     lost: dict[str, list[dict[str, str]]] = {}
     train, images = decode(work, work.split("train"), preprocess, lost)
     val, val_images = decode(work, work.split("val"), preprocess, lost)
     if not len(val):
-        raise DataError("training from scratch needs validation images", "give them a share, such as --val 0.15")
+        raise DataError("no image of the validation split can be decoded", "see `sightline scan`")
     fitted = scratch.fit(
         images,
         work.labels[train],
@@ -54,7 +55,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
         settings=settings,
         seed=recipe.seed,
         device=work.device,
-        budget_s=work.budget_s,
+        budget_s=work.budget_s - (time.perf_counter() - started),
         progress=work.progress,
         watch=work.watch,
         checkpoint=work.checkpoint,

@@ -137,6 +137,7 @@ def train(
         share = team.share if team.count > 1 and not plan.mixup else None  # what is mixed in may be another one's
         course = _course(state, sides, epochs, int(train.images.shape[1]))
         pace = Pace(state, course, len(train), epoch_steps, keeper.elapsed)
+        _tell_again(state, epochs, watch if len(val) else None)
         while (ending := _ending(state, plan, course, team.of_first(keeper.seconds), budget_s)) is None:
             network.train()
             side = course[state.epoch - state.first_epoch]
@@ -301,6 +302,13 @@ def _retreat(state: State, plan: Plan) -> None:
 
 
 # ------------------------------------------------------------------------------------------------- beginning and end
+
+
+def _tell_again(state: State, epochs: int, watch: Watch | None) -> None:
+    """Tell the watch of the epochs that a training which goes on had finished before: it decides as it would have then."""
+    for line in state.history if watch is not None else ():
+        if watch is not None and line.epoch > state.first_epoch:
+            watch((line.epoch - state.first_epoch) / epochs, line.val_accuracy)
 
 
 def _checked(train: Pixels, plan: Plan) -> int:

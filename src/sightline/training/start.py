@@ -15,7 +15,17 @@ from sightline.classifier import check_crops
 from sightline.errors import DataError, RequestError
 from sightline.records import Backbone, Head, Recipe
 from sightline.training import from_scratch, precision
-from sightline.training.work import UNBALANCED, Candidate, Work, adapted, calibrated, extract, make_classifier, with_card
+from sightline.training.work import (
+    UNBALANCED,
+    Candidate,
+    Work,
+    adapted,
+    calibrated,
+    check_validation,
+    extract,
+    make_classifier,
+    with_card,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,7 @@ def gather(work: Work, start: Start) -> Material:
     Raises:
         DataError: A split has no image that can be used.
     """
+    check_validation(work, "training on a network")
     lost: dict[str, list[dict[str, str]]] = {}
     fast = engine.fast_precision(work.device)
     parts = []
@@ -99,8 +110,7 @@ def gather(work: Work, start: Start) -> Material:
         found = extract(work, start.backbone, fast, rows, start.tensors)
         kept = found.ok
         if not kept.any():
-            hint = "give validation a share, such as --val 0.15" if split == "val" else "see `sightline scan`"
-            raise DataError(f"a network cannot be trained here without images in the {split} split", hint)
+            raise DataError(f"no image of the {split} split can be decoded", "see `sightline scan`")
         # a copy only where an image is left out: sets of pixels are large
         parts.append((rows[kept], images if kept.all() else images[kept], found.values[kept]))
     (train, train_images, train_features), (val, val_images, val_features) = parts

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from sightline import classifier
 from sightline.errors import RequestError, unknown
 from sightline.plain import BESIDE, from_plain
-from sightline.records import Recipe
+from sightline.records import Preprocess, Recipe
 from sightline.training import finetune, frozen
 from sightline.training.finetune import FinetuneSettings
 from sightline.training.frozen import FrozenSettings
 from sightline.training.plan import Plan
 from sightline.training.start import Start
-from sightline.training.work import Candidate, Work
+from sightline.training.work import Candidate, Work, adapted
 
 if TYPE_CHECKING:
     from sightline.training.finder import Rates
@@ -84,10 +84,21 @@ def earlier(work: Work, recipe: Recipe) -> Start:
     if recipe.image_size not in (None, *backbone.preprocess.size):
         hint = "leave image_size out"
         raise RequestError(f"{recipe.backbone} sees images of {backbone.preprocess.size[0]} px, not {recipe.image_size}", hint)
-    preprocess = dataclasses.replace(backbone.preprocess, allow_truncated=work.allow_truncated)
+    preprocess = adapted(work, backbone.preprocess)
+    notes = (*_seen(work, loaded, recipe), *_ranges(backbone.preprocess, preprocess))
     if recipe.fit is not None:
         preprocess = dataclasses.replace(preprocess, fit=recipe.fit)
-    return Start(dataclasses.replace(backbone, preprocess=preprocess), loaded.tensors, loaded.seen, _seen(work, loaded, recipe))
+    return Start(dataclasses.replace(backbone, preprocess=preprocess), loaded.tensors, loaded.seen, notes)
+
+
+def _ranges(before: Preprocess, now: Preprocess) -> tuple[str, ...]:
+    """What to say where images of more than 8 bits are not scaled as the earlier classifier scaled its own."""
+    if before.value_range == now.value_range:
+        return ()
+    old, new = ("no such" if r is None else f"{r[0]:g} to {r[1]:g}" for r in (before.value_range, now.value_range))
+    if now.value_range is None:
+        return (f"its images of more than 8 bits had the range {old}; here the training images hold none of them",)
+    return (f"images of more than 8 bits are scaled by the range of these training images, {new}; before it was {old}",)
 
 
 def _seen(work: Work, loaded: classifier.Classifier, recipe: Recipe) -> tuple[str, ...]:

@@ -107,6 +107,21 @@ class Candidate:
         return float(-np.log(np.clip(picked, 1e-15, 1)).mean())
 
 
+def check_validation(work: Work, what: str) -> None:
+    """Refuse a training that has nothing to be judged on, before anything is decoded.
+
+    Args:
+        work: With its splits.
+        what: What would be trained, such as `training from scratch`.
+
+    Raises:
+        DataError: No image of the validation split has a class.
+    """
+    if not len(work.split("val")):
+        hint = "`sightline split CATALOG --val 0.15 -o new.csv` takes some out of train; or write val into column split"
+        raise DataError(f"{what} needs validation images, and the table has none", hint)
+
+
 def folds_for(work: Work, rows: np.ndarray, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Stratified folds over `rows` (positions within them) in which no cluster is torn apart.
 
