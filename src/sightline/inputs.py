@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import logging
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,7 @@ import numpy as np
 from sightline.errors import DataError, RequestError
 from sightline.plain import csv_plain, from_plain
 from sightline.records import Predictions, Recipe
-
-log = logging.getLogger("sightline")
+from sightline.store import log
 
 _Row = tuple[int, list[str]]
 """A line of a table: its number, as a spreadsheet counts, and as many cells as there are columns."""

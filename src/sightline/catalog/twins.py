@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,9 +16,7 @@ from sightline import pixels, store
 from sightline.catalog import alignment, hamming, looks
 from sightline.errors import ImageError
 from sightline.records import Catalog, Progress, silent
-from sightline.store import Cache
-
-log = logging.getLogger("sightline")
+from sightline.store import Cache, log
 
 _VERSION = 1
 _SIDE_PX = 64

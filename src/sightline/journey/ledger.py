@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +22,7 @@ import numpy as np
 
 from sightline.classifier import Classifier, content_keys
 from sightline.records import Predictions
-from sightline.store import canonical_json, digest, plain, write_bytes
-
-log = logging.getLogger("sightline")
+from sightline.store import canonical_json, digest, log, plain, write_bytes
 
 LOCK_S = 20.0
 _FILE = "openings.jsonl"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,8 @@ from typing import Any
 from sightline import __version__
 from sightline.errors import RequestError
 from sightline.records import Catalog, Recipe, Run
-from sightline.store import plain, write_json
+from sightline.store import log, plain, write_json
 from sightline.training import ranks
-
-log = logging.getLogger("sightline")
 
 FOLDER = "checkpoint"
 """Inside a run's folder: its training as it stands; after the end what a later run may go on from."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import time
 import unicodedata
 from collections import Counter
@@ -24,10 +23,8 @@ from sightline.journey import gallery, ledger, mistaken, nearest
 from sightline.journey.gather import check_usable
 from sightline.journey.request import slug
 from sightline.records import Catalog, Predictions, Progress, Run, silent
-from sightline.store import Cache, digest, write_text
+from sightline.store import Cache, digest, log, write_text
 from sightline.training import methods
-
-log = logging.getLogger("sightline")
 
 MOST_EXAMPLES = 20
 """Rows of a table that are named, of each kind that does not fit."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,8 +18,7 @@ from sightline.plain import csv_plain
 from sightline.records import Predictions
 from sightline.report import svg, tradeoffs
 from sightline.report.words import count, decimal, percent, short
-
-log = logging.getLogger("sightline")
+from sightline.store import log
 
 LARGE_BYTES = 4_000_000
 

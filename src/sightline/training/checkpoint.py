@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import shutil
 import signal
@@ -25,12 +24,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sightline.errors import DataError, RequestError
-from sightline.store import atomic_file, plain, write_bytes
+from sightline.store import atomic_file, log, plain, write_bytes
 from sightline.training.hardware import machine
 from sightline.training.ranks import ALONE, Ranks
 from sightline.training.state import State, packed, unpack
-
-log = logging.getLogger("sightline")
 
 FILE, BEFORE = "state.safetensors", "before.safetensors"
 """In a checkpoint's folder: the training as it stands, and the end of an earlier one that it goes on from."""

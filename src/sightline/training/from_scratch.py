@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 import os
 import tempfile
@@ -19,14 +18,13 @@ from sightline.errors import DataError
 from sightline.networks import names
 from sightline.plain import from_plain
 from sightline.records import Backbone, Predictions, Preprocess, Recipe
-from sightline.store import plain
+from sightline.store import log, plain
 from sightline.training.work import Candidate, Work, adapted, calibrated, check_validation, make_classifier, with_card
 
 if TYPE_CHECKING:
     from sightline.training.finder import Rates
     from sightline.training.scratch import ScratchFit, ScratchSettings
 
-log = logging.getLogger("sightline")
 
 LARGE_BYTES = 1_000_000_000
 """From this size on decoded images lie in a memory-mapped file and not in memory."""
