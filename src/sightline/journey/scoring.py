@@ -241,16 +241,7 @@ def evaluate(
     own: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
     data |= mistaken.describe(folder, model, answers, rows, learnt, groups, held_out=not seen.any(), **own)
     if model is not None:
-        card = model.card
-        data |= {"method": card.method, "backbone": card.backbone.name, "head": card.head, "precision": dict(card.precision)}
-        data["crops"] = card.crops if crops is None else crops
-        if card.method in methods.METHODS and not card.members and not methods.sources(card.recipe):
-            write_text(folder / "recipe.toml", folders.toml(card.recipe))
-            data["crossvalidate"] = folders.crossvalidate(folder / "catalog.csv", folder, answers)
-        if not (card.backbone.source == "user" and code is None):
-            data |= gallery.write_explanations(
-                folder, model, rows, answers, cache=cache, device=device, seed=0, progress=progress
-            )
+        data |= _of_model(folder, model, rows, answers, crops, code, own)
     write_text(folder / "predictions" / "test.csv", answers.to_csv())
     folders.write_curves(folder, "test", answers, data["test"], by)
     catalogs.save(found.labelled, folder / "catalog.csv")
@@ -258,6 +249,27 @@ def evaluate(
     done = folders.finish(folder, data)
     report.write_report([done], folder / "report.html")
     return done
+
+
+def _of_model(
+    folder: Path,
+    model: Classifier,
+    rows: Catalog,
+    answers: Predictions,
+    crops: int | None,
+    code: str | None,
+    own: dict[str, Any],
+) -> dict[str, Any]:
+    """What is told of a classifier, and not of a table: what it is, its recipe, where it looked."""
+    card = model.card
+    data: dict[str, Any] = {"method": card.method, "backbone": card.backbone.name, "head": card.head}
+    data |= {"precision": dict(card.precision), "crops": card.crops if crops is None else crops}
+    if card.method in methods.METHODS and not card.members and not methods.sources(card.recipe):
+        write_text(folder / "recipe.toml", folders.toml(card.recipe))
+        data["crossvalidate"] = folders.crossvalidate(folder / "catalog.csv", folder, answers)
+    if not (card.backbone.source == "user" and code is None):
+        data |= gallery.write_explanations(folder, model, rows, answers, seed=0, **own)
+    return data
 
 
 def _look(found: Answered, subject: str, seen: np.ndarray, crops: int | None) -> ledger.Opening | None:
