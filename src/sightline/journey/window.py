@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline import __version__, classifier
+from sightline import __version__, classifier, pixels
 from sightline import catalog as catalogs
 from sightline.classifier import Classifier
 from sightline.errors import ImageError, RequestError
@@ -30,7 +30,6 @@ Model = Classifier | Run | str | Path
 Images = str | Path | Catalog | np.ndarray | Sequence[str | Path | np.ndarray]
 Class = str | int
 Covered = str | hiding.Region | Sequence[str | hiding.Region] | np.ndarray | Sequence[Sequence[bool]]
-_CHANNELS = (1, 3, 4)
 _IMAGE_HINT = "give files, folders, or arrays (height, width, 3) of uint8, such as np.asarray(image) of a Pillow image"
 
 
@@ -242,7 +241,7 @@ def _sources(images: object) -> tuple[list[Path] | list[np.ndarray], list[str]]:
     if isinstance(images, np.ndarray) and images.dtype.kind in "UO":
         images = images.ravel().tolist()
     if isinstance(images, np.ndarray):
-        several = images.ndim == 4 or (images.ndim == 3 and images.shape[2] not in _CHANNELS)
+        several = images.ndim == 4 or (images.ndim == 3 and images.shape[2] not in pixels.CHANNELS)
         images = list(images) if several else [images]
     if not isinstance(images, Iterable) or isinstance(images, Mapping | bytes):
         raise RequestError(f"images cannot be of type {type(images).__name__}", _IMAGE_HINT)
@@ -272,10 +271,9 @@ def _check_array(array: np.ndarray, name: str) -> None:
     Raises:
         RequestError: It has another shape or type.
     """
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in _CHANNELS) or not array.size:
-        raise RequestError(f"{name} has the shape {array.shape}, which is no image's", _IMAGE_HINT)
-    if array.dtype.kind not in "buif":
-        raise RequestError(f"{name} holds {array.dtype}, which no image does", _IMAGE_HINT)
+    fault = pixels.array_fault(array)
+    if fault is not None:
+        raise RequestError(f"{name} {fault}: it is no image", _IMAGE_HINT)
 
 
 def _targets(subject: Subject, target: object, n: int) -> list[int | None]:

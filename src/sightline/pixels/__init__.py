@@ -5,10 +5,12 @@ from sightline.pixels.crops import CROPS, check_crops, cut, uncut
 from sightline.pixels.decoding import Look, decode, decode_array, look, upright
 from sightline.pixels.geometry import seen_box
 from sightline.pixels.header import PASSING_PROBLEMS, Header, read_header
+from sightline.pixels.modes import CHANNELS, array_fault
 from sightline.pixels.opening import DEEP_MODES
 from sightline.records import Preprocess
 
 __all__ = [
+    "CHANNELS",
     "CROPS",
     "DEEP_MODES",
     "PASSING_PROBLEMS",
@@ -16,6 +18,7 @@ __all__ = [
     "Header",
     "Look",
     "Preprocess",
+    "array_fault",
     "batches",
     "check_crops",
     "cut",

@@ -15,6 +15,8 @@ from sightline.pixels.opening import DEEP_MODES
 
 OUTSIDE_SHARE = 0.002
 """The share of an image's values that may lie outside its range; `value_range` leaves as many out of it."""
+CHANNELS = (1, 3, 4)
+"""Of an array (height, width, channels) that is an image: grey, RGB, RGB with alpha."""
 
 
 def eight_bits(image: ImageFile.ImageFile, data: bytes, form: str, value_range: tuple[float, float] | None) -> Image.Image:
@@ -174,16 +176,25 @@ def array_image(array: np.ndarray, value_range: tuple[float, float] | None) -> I
     Raises:
         ImageError: Another shape or type, or no pixels.
     """
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or 0 in array.shape:
-        hint = "an image is (height, width) or (height, width, 1, 3 or 4)"
-        raise ImageError("not an image", f"the array has the shape {array.shape}", hint)
+    fault = array_fault(array)
+    if fault is not None:
+        hint = "an image is (height, width) or (height, width, 1, 3 or 4), of uint8, uint16 or floats"
+        raise ImageError("not an image", f"the array {fault}", hint)
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
-    if array.dtype == np.uint8:
-        return _image(array)
-    if array.dtype.kind not in "uif":
-        raise ImageError("not an image", f"the array holds {array.dtype}", "an image holds uint8, uint16 or floats")
-    return _image(scaled(array, value_range))
+    return _image(array if array.dtype == np.uint8 else scaled(array, value_range))
+
+
+def array_fault(array: np.ndarray) -> str | None:
+    """Why an array is no image, such as "has the shape (3, 5, 5)"; None where it is one.
+
+    Example:
+        >>> array_fault(np.zeros((3, 5, 5))), array_fault(np.zeros((5, 5, 3), dtype=bool))
+        ('has the shape (3, 5, 5)', None)
+    """
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in CHANNELS) or 0 in array.shape:
+        return f"has the shape {array.shape}"
+    return None if array.dtype.kind in "buif" else f"holds {array.dtype}"
 
 
 def image_range(data: bytes, form: str) -> tuple[float, float]:

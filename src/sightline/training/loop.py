@@ -306,8 +306,10 @@ def _retreat(state: State, plan: Plan) -> None:
 
 def _tell_again(state: State, epochs: int, watch: Watch | None) -> None:
     """Tell the watch of the epochs that a training which goes on had finished before: it decides as it would have then."""
-    for line in state.history if watch is not None else ():
-        if watch is not None and line.epoch > state.first_epoch:
+    if watch is None:
+        return
+    for line in state.history:
+        if line.epoch > state.first_epoch:
             watch((line.epoch - state.first_epoch) / epochs, line.val_accuracy)
 
 
