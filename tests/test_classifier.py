@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sightline import classifier, networks
+from sightline import classifier, heads, networks
 from sightline.classifier import Classifier
 from sightline.errors import ModelFileError, RequestError
-from sightline.records import Backbone, Card, Head, Preprocess, Recipe
+from sightline.records import Backbone, Card, Head, Limits, Preprocess, Recipe
 from sightline.store import Cache
 
 
@@ -128,3 +130,153 @@ def test_folders_are_searched_and_missing_paths_named(tmp_path: Path, cache: Cac
         classifier.load(tmp_path / "bare")
     with pytest.raises(RequestError, match="there is no image in"):
         make(cache).predict([tmp_path / "bare"], cache=cache)
+
+
+CLASSES = ("a", "b", "c")
+
+
+def fitted(cache: Cache, kind: str = "logistic", network: str = "pixels") -> Classifier:
+    """A classifier of three classes with a fitted head, calibration answers, a bank, and its network's weights."""
+    random = np.random.default_rng(3)
+    backbone = networks.describe(network, weights="random", image_size=16, cache=cache)
+    tensors = networks.tensors(networks.build(backbone)) if backbone.is_network else {}
+    y = np.arange(30) % 3
+    values = random.normal(size=(30, backbone.features)).astype(np.float32) + y[:, None].astype(np.float32)
+    rows = np.arange(30)
+    settings = (
+        {"trees": 4, "fold_trees": 4} if kind == "forest" else {"units": [[4, 0.0]], "epochs": 1} if kind == "mlp" else {}
+    )
+    head = heads.fit(kind, values, y, 3, folds=[(rows[:20], rows[20:])], settings=settings).head
+    limits = {
+        "scores": random.random(9),
+        "labels": (np.arange(9) % 3).astype(np.int32),
+        "answers": random.random(9),
+        "right": np.ones(9, np.uint8),
+        "bank": random.normal(size=(5, min(backbone.features, 1024))).astype(np.float16),
+    }
+    facts = Limits(9, "validation", unlike_bar=0.5, unlike_rate=0.05, unlike_images=9)
+    card = Card(CLASSES, backbone, kind, dict(head.settings), "features", Recipe(), temperature=1.3, limits=facts)
+    return Classifier(card, head, tensors, seen=np.array([3, 5], dtype=np.uint64), limits=limits)
+
+
+def ensemble(cache: Cache) -> Classifier:
+    """Two classifiers as one."""
+    members = tuple(dataclasses.replace(fitted(cache, kind), limits={}) for kind in ("logistic", "ridge"))
+    members = tuple(dataclasses.replace(m, card=dataclasses.replace(m.card, limits=Limits())) for m in members)
+    backbone = dataclasses.replace(members[0].card.backbone, name="ensemble", source="ensemble", features=0)
+    cards = tuple(m.card for m in members)
+    card = Card(CLASSES, backbone, "ensemble", {}, "ensemble", Recipe(), members=cards, weights=(0.5, 0.5))
+    return Classifier(card, Head("ensemble", 3), members=members)
+
+
+MADE: dict[str, Callable[[Cache], Classifier]] = {
+    **{kind: lambda cache, kind=kind: fitted(cache, kind) for kind in heads.HEADS},  # type: ignore[misc]
+    "cnn": lambda cache: fitted(cache, "logistic", "cnn(filters=[4, 8])"),
+    "ensemble": ensemble,
+}
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_every_flipped_bit_is_refused(kind: str, tmp_path: Path, cache: Cache) -> None:
+    file = MADE[kind](cache).save(tmp_path / "m.safetensors")
+    classifier.load(file)
+    whole = bytearray(file.read_bytes())
+    (length,) = struct.unpack("<Q", whole[:8])
+    start = 8 + length
+    spans = {"length": (0, 8), "header": (8, start), "data": (start, len(whole))}
+    for name, entry in json.loads(whole[8:start]).items():  # each tensor has its own share of the flips
+        if name != "__metadata__" and entry["data_offsets"][0] < entry["data_offsets"][1]:
+            spans[name] = (start + entry["data_offsets"][0], start + entry["data_offsets"][1])
+    random = np.random.default_rng(11)
+    for place, (low, high) in spans.items():
+        for _ in range(40 if place == "header" else 4):
+            at, bit = int(random.integers(low, high)), int(random.integers(8))
+            whole[at] ^= 1 << bit
+            file.write_bytes(whole)
+            with pytest.raises(ModelFileError):
+                classifier.load(file)
+            whole[at] ^= 1 << bit
+
+
+def damaged(model: Classifier, part: str, name: str, value: np.ndarray | None) -> Classifier:
+    """A classifier with one tensor replaced, or left out."""
+    old = dict(model.head.arrays if part == "head" else model.limits)
+    old = {n: a for n, a in old.items() if n != name} | ({} if value is None else {name: value})
+    if part == "limits":
+        return dataclasses.replace(model, limits=old)
+    return dataclasses.replace(model, head=dataclasses.replace(model.head, arrays=old))
+
+
+@pytest.mark.parametrize("kind", heads.HEADS)
+def test_a_head_with_a_missing_misshapen_or_infinite_tensor_is_refused_and_named(
+    kind: str, tmp_path: Path, cache: Cache
+) -> None:
+    model = fitted(cache, kind)
+    for name, array in model.head.arrays.items():
+        wrong = {"flat": array.ravel() if array.ndim > 1 else array[None], "short": array[:-1], "missing": None}
+        if array.dtype.kind == "f":
+            wrong["infinite"] = np.full_like(array, np.inf)
+        for what, value in wrong.items():
+            if name == "feature_mean" and value is None:
+                continue  # explanations do without
+            file = damaged(model, "head", name, value).save(tmp_path / "m.safetensors")
+            with pytest.raises(ModelFileError, match=r"m\.safetensors is damaged.*head\.") as raised:
+                classifier.load(file)
+            assert what and raised.value.hint
+
+
+@pytest.mark.parametrize("name", ["scores", "labels", "answers", "right", "bank"])
+def test_limits_that_do_not_fit_the_card_are_refused_and_named(name: str, tmp_path: Path, cache: Cache) -> None:
+    model = fitted(cache)
+    array = model.limits[name]
+    narrow = array[:, :-1] if array.ndim == 2 else array[:-1]
+    for value in (None, array.ravel()[None, None], narrow, array - array.dtype.type(7) if name != "bank" else array * np.inf):
+        with pytest.raises(ModelFileError, match=rf"limits\.{name}"), np.errstate(all="ignore"):
+            classifier.load(damaged(model, "limits", name, value).save(tmp_path / "m.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"classes": ("a", "b")}, r"head\."),
+        ({"classes": ("a", "b", "c", "d")}, r"head\."),
+        ({"classes": ()}, "no classes"),
+        ({"classes": ("a", "b", "b")}, "'b' twice"),
+        ({"classes": ("a", "", "b")}, "empty"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"threshold": 7.0}, "threshold"),
+        ({"positive": "z"}, "'z'"),
+        ({"crops": 3}, "crops"),
+        ({"head": "logistc"}, "logistc"),
+        ({"size": (0, 16)}, "size"),
+        ({"size": (10**6, 10**6)}, "size"),
+        ({"std": (0.0, 1.0, 1.0)}, "std"),
+        ({"value_range": (5.0, 5.0)}, "value_range"),
+    ],
+)
+def test_a_card_with_an_impossible_field_is_refused_and_the_field_named(
+    changes: dict[str, object], words: str, tmp_path: Path, cache: Cache
+) -> None:
+    model = fitted(cache)
+    if next(iter(changes)) in ("size", "std", "value_range"):
+        preprocess = dataclasses.replace(model.card.backbone.preprocess, **changes)  # type: ignore[arg-type]
+        changes = {"backbone": dataclasses.replace(model.card.backbone, preprocess=preprocess)}
+    broken = dataclasses.replace(model, card=dataclasses.replace(model.card, **changes))  # type: ignore[arg-type]
+    with pytest.raises(ModelFileError, match=words):
+        classifier.load(broken.save(tmp_path / "m.safetensors"))
+
+
+def test_json_nested_without_end_is_refused(tmp_path: Path, cache: Cache) -> None:
+    file = fitted(cache).save(tmp_path / "m.safetensors")
+    for depth in (100, 900, 200_000):
+        rewrite(file, {"data": {"x": "DEEP"}})
+        whole = file.read_bytes().replace(b'\\"DEEP\\"', b"[" * depth + b"]" * depth)
+        (length,) = struct.unpack("<Q", whole[:8])
+        file.write_bytes(struct.pack("<Q", length + 2 * depth - 8) + whole[8:])
+        with pytest.raises(ModelFileError):
+            classifier.load(file)
+        file.write_bytes(struct.pack("<Q", depth) + b"[" * depth)
+        with pytest.raises(ModelFileError, match="not a Sightline classifier"):
+            classifier.load(file)
+        fitted(cache).save(file)

@@ -1,24 +1,36 @@
-"""A classifier read from its file."""
+"""A classifier as a file: written with a digest of every byte, and checked when it is read."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sightline import networks
-from sightline.classifier.model import Classifier, prefixes
+from sightline.classifier import checking
+from sightline.classifier.model import BLANK_DIGEST, Classifier, digest_field, prefixes
 from sightline.errors import ModelFileError, RequestError
 from sightline.plain import from_plain
 from sightline.records import Card, Head
 
+_MOST_HEADER_BYTES = 100 << 20
+_MOST_DEPTH = 64
+"""Lists and objects inside one another in a header or a card."""
+_CHUNK_BYTES = 4 << 20
+_AGAIN = "copy the file again, or train the classifier again"
+
 
 def load(file: str | Path, *, code: str | None = None) -> Classifier:
     """Read a classifier; no code is ever run from the file.
+
+    The digest of the file, every tensor's shape and numbers, and every field of the card that an answer depends on are
+    checked.
 
     Args:
         file: What `Classifier.save` wrote, or a run's folder.
@@ -26,7 +38,7 @@ def load(file: str | Path, *, code: str | None = None) -> Classifier:
 
     Raises:
         RequestError: There is no such file.
-        ModelFileError: It is damaged, foreign, or of another version.
+        ModelFileError: It is damaged, foreign, or of another version; the message names the tensor or the field.
     """
     path = Path(file)
     if path.is_dir():
@@ -36,59 +48,118 @@ def load(file: str | Path, *, code: str | None = None) -> Classifier:
         raise RequestError(f"{path.parent} keeps scores and no classifier", hint)
     if not path.is_file():
         raise RequestError(f"{path} does not exist", "name a classifier.safetensors, or the folder of a run")
-    card = _read_card(path)
+    card, digest, header_bytes = _read_card(path)
+    try:
+        found = _checked(card, _arrays(path), code)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path} is damaged: {error.message}", error.hint or _AGAIN) from error
+    if _digest(path, header_bytes, digest) != digest:
+        raise ModelFileError(f"{path} is damaged: its bytes are not the ones that were written", _AGAIN)
+    return found
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read all tensors of a file."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
-        arrays = load_file(path)
-    except (SafetensorError, ValueError, OSError) as error:
-        raise ModelFileError(f"{path} is damaged ({error})", "copy it again, or train it again") from error
-    for name, values in arrays.items():
-        if values.dtype.kind == "f" and np.isnan(values).any():
-            raise ModelFileError(f"{path} holds a weight that is not a number (tensor {name})", "train it again")
-    members = tuple(_part(path, c, arrays, i, code) for i, c in enumerate(card.members))
-    if members and len(card.weights) != len(members):
-        raise ModelFileError(f"{path} is damaged: {len(members)} members with {len(card.weights)} weights", "copy it again")
-    whole = _part(path, card, {} if members else arrays, None, code)
+        return dict(load_file(path))
+    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, OSError) as error:
+        raise ModelFileError(f"its tensors cannot be read ({error})") from error
+
+
+def _checked(card: Card, arrays: Mapping[str, np.ndarray], code: str | None) -> Classifier:
+    """Return the classifier that a card and tensors make, if they can.
+
+    Raises:
+        ModelFileError: They cannot; the message names the tensor or the field.
+    """
+    checking.check_card(card)
+    checking.check_finite(arrays)
+    members = tuple(_part(c, arrays, i, code) for i, c in enumerate(card.members))
+    whole = _part(card, {} if members else arrays, None, code)
     limits = {n.removeprefix("limits."): a for n, a in arrays.items() if n.startswith("limits.")}
-    torn = any(len(limits.get(n, ())) != card.limits.images for n in ("scores", "labels", "answers", "right"))
-    if torn or ("bank" in limits) != (card.limits.unlike_bar is not None):
-        raise ModelFileError(f"{path} is damaged: what it measures its limits by is not what its card names", "copy it again")
     seen = arrays.get("data.seen", np.zeros(0, dtype=np.uint64))
-    return dataclasses.replace(whole, seen=seen, members=members, limits=limits)
+    if seen.ndim != 1 or seen.dtype != np.uint64:
+        raise ModelFileError(f"the tensor data.seen has the shape {seen.shape} of {seen.dtype}, expected (any) of uint64")
+    found = dataclasses.replace(whole, seen=seen, members=members, limits=limits)
+    checking.check_limits(limits, card.limits, len(card.classes), found.seer.card.backbone)
+    return found
 
 
-def _part(path: Path, card: Card, arrays: Mapping[str, np.ndarray], number: int | None, code: str | None) -> Classifier:
-    """A classifier or a member of one, from the arrays of a file."""
+def _part(card: Card, arrays: Mapping[str, np.ndarray], number: int | None, code: str | None) -> Classifier:
+    """Return a classifier or a member of one, from the arrays of a file."""
     weights, head = prefixes(card, number)
     tensors = {n.removeprefix(weights): a for n, a in arrays.items() if n.startswith(weights)}
     own = {n.removeprefix(head): a for n, a in arrays.items() if n.startswith(head)}
     if tensors and card.backbone.weights_hash != networks.weights_hash(tensors):
-        raise ModelFileError(f"{path} is damaged: its weights are not the ones that its card names", "copy it again")
+        raise ModelFileError("the weights of its network are not the ones that its card names")
     found = Head(card.head, len(card.classes), card.head_settings, own)
+    if not card.members:
+        try:
+            checking.check_part(card, found, tensors)
+        except ModelFileError as error:
+            raise ModelFileError(f"{'' if number is None else f'member {number}: '}{error.message}", error.hint) from error
     return Classifier(card, found, tensors, code=code if card.backbone.source == "user" or number is None else None)
 
 
-def _read_card(path: Path) -> Card:
-    """The card in a file's metadata, without reading its tensors."""
+def _read_card(path: Path) -> tuple[Card, str, int]:
+    """Read the card in a file's metadata, the digest beside it, and the length of the header, without reading tensors."""
     foreign = ModelFileError(f"{path} is not a Sightline classifier", "name a file that `sightline run` or `train` wrote")
     with open(path, "rb") as stream:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= length <= min(path.stat().st_size, 100 << 20):
+        if not 2 <= length <= min(path.stat().st_size, _MOST_HEADER_BYTES):
             raise foreign
         try:
-            text = json.loads(stream.read(length))["__metadata__"]["sightline"]
-            value = json.loads(text)
+            value = _parsed(_parsed(stream.read(length))["__metadata__"]["sightline"])
             version = int(value["format"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise foreign from error
     if version != Card.FORMAT:
         newer = "a newer Sightline" if version > Card.FORMAT else "an older Sightline"
         hint = "pip install --upgrade sightline" if version > Card.FORMAT else "train it again"
         raise ModelFileError(f"{path} was written by {newer} (file format {version}, this one reads {Card.FORMAT})", hint)
+    digest = value.pop("digest", None)
+    if not isinstance(digest, str) or len(digest) != len(BLANK_DIGEST):
+        raise ModelFileError(f"{path} is damaged: it has no digest", _AGAIN)
     try:
-        return from_plain(Card, value, "card")
-    except RequestError as error:
-        raise ModelFileError(f"{path} has a card that cannot be read ({error.message})", "train it again") from error
+        return from_plain(Card, value, "card"), digest, 8 + length
+    except (RequestError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
+        reason = error.message if isinstance(error, RequestError) else str(error)
+        raise ModelFileError(f"{path} has a card that cannot be read ({reason})", _AGAIN) from error
+
+
+def _parsed(text: str | bytes) -> Any:
+    """Parse JSON that is not nested deeper than any card is.
+
+    Raises:
+        ValueError: It is no JSON, holds NaN or infinity, or is nested too deep.
+        RecursionError: It is nested far too deep.
+    """
+
+    def refuse(name: str) -> float:
+        raise ValueError(f"{name} is no number of a card")
+
+    value = json.loads(text, parse_constant=refuse)
+    level = [value]
+    for _ in range(_MOST_DEPTH):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    if level:
+        raise ValueError(f"it is nested more than {_MOST_DEPTH} deep")
+    return value
+
+
+def _digest(path: Path, header_bytes: int, digest: str) -> str:
+    """Return the SHA-256 of a file's bytes with zeros in place of its digest, in bounded memory."""
+    with open(path, "rb") as stream:
+        found = hashlib.sha256(stream.read(header_bytes).replace(digest_field(digest), digest_field(BLANK_DIGEST), 1))
+        while chunk := stream.read(_CHUNK_BYTES):
+            found.update(chunk)
+    return found.hexdigest()

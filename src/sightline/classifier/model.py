@@ -15,7 +15,10 @@ from sightline import catalog, engine, features, heads, networks, pixels
 from sightline.errors import ModelFileError, RequestError
 from sightline.evaluation import conformal, unlike
 from sightline.records import Backbone, Card, Catalog, Head, Predictions, Progress, silent
-from sightline.store import Cache, canonical_json, digest, file_digest, write_bytes
+from sightline.store import Cache, atomic_file, bytes_digest, canonical_json, digest, file_digest, plain
+
+BLANK_DIGEST = "0" * 64
+"""Stands in place of a file's digest while that is computed."""
 
 
 @dataclass(slots=True)
@@ -279,7 +282,10 @@ class Classifier:
         return np.isin(content_keys(contents), self.seen)
 
     def save(self, file: str | Path) -> Path:
-        """Write it as one `.safetensors` file, atomically. The same classifier gives the same bytes."""
+        """Write it as one `.safetensors` file, atomically. The same classifier gives the same bytes.
+
+        Beside the card stands the SHA-256 of the whole file, computed with 64 zeros in its own place.
+        """
         from safetensors.numpy import save
 
         parts = self.members or (self,)
@@ -290,8 +296,19 @@ class Classifier:
             arrays |= {f"{head}{n}": np.ascontiguousarray(a) for n, a in sorted(part.head.arrays.items())}
         arrays |= {f"limits.{n}": np.ascontiguousarray(a) for n, a in sorted(self.limits.items())}
         arrays["data.seen"] = np.ascontiguousarray(self.seen)
-        write_bytes(Path(file), save(arrays, metadata={"sightline": canonical_json(self.card).decode("utf-8")}))
+        card = canonical_json({**plain(self.card), "digest": BLANK_DIGEST}).decode("utf-8")
+        data = save(arrays, metadata={"sightline": card})
+        start = data.index(digest_field(BLANK_DIGEST))
+        field = digest_field(bytes_digest(data))
+        with atomic_file(Path(file)) as stream:
+            stream.write(data[:start] + field)
+            stream.write(memoryview(data)[start + len(field) :])
         return Path(file)
+
+
+def digest_field(digest: str) -> bytes:
+    """Return how a digest stands in a file's header: as a field of JSON that is a string of JSON."""
+    return f'\\"digest\\":\\"{digest}\\"'.encode()
 
 
 def prefixes(card: Card, number: int | None) -> tuple[str, str]:

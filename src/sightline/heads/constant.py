@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sightline.heads.choosing import cross_validate
-from sightline.heads.problem import Arrays, Outcome, Problem, Setting
+from sightline.heads.problem import Arrays, Outcome, Problem, Setting, expect
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,15 @@ def fit(problem: Problem, settings: ConstantSettings) -> Outcome:
         return [arrays], logits(arrays, problem.features[held])[None]
 
     return cross_validate(problem, [{}], train)
+
+
+def check(arrays: Arrays, classes: int, width: int) -> None:
+    """Check that the array has one number per class.
+
+    Raises:
+        ModelFileError: It does not.
+    """
+    expect(arrays, "bias", (classes,))
 
 
 def logits(arrays: Arrays, features: np.ndarray) -> np.ndarray:

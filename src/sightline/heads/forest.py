@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from sightline import store
+from sightline.errors import ModelFileError
 from sightline.heads.choosing import cross_validate
-from sightline.heads.problem import Arrays, Outcome, Problem, Setting, check_settings
+from sightline.heads.problem import Arrays, Outcome, Problem, Setting, check_settings, expect, expect_range
 
 _CHUNK_WALKS = 60_000
 """Walks (rows × trees) that are held at once; their arrays stay in the processor's cache."""
@@ -166,6 +167,36 @@ def _walk(arrays: Arrays, features: np.ndarray) -> np.ndarray:
             open_ = left.take(here) != here
             active, here, base = active[open_], here[open_], base[open_]
     return np.asarray(node)
+
+
+def check(arrays: Arrays, classes: int, width: int) -> None:
+    """Check that every tree can be walked to a leaf, and that the leaves speak of known classes.
+
+    Raises:
+        ModelFileError: An array is missing, has another shape, or leads nowhere.
+    """
+    for name, value in (("classes", classes), ("width", width)):
+        expect_range(expect(arrays, name, (1,), "iu"), name, value, value)
+    nodes = len(expect(arrays, "feature", (None,), "iu"))
+    left = expect(arrays, "left", (nodes,), "iu")
+    threshold = expect(arrays, "threshold", (nodes,))
+    start = expect(arrays, "leaf_start", (nodes + 1,), "iu")
+    entries = len(expect(arrays, "leaf_class", (None,), "iu"))
+    expect_range(arrays["feature"], "feature", 0, width - 1)
+    expect_range(expect(arrays, "root", (None,), "iu"), "root", 0, nodes - 1)
+    expect_range(arrays["leaf_class"], "leaf_class", 0, classes - 1)
+    expect_range(expect(arrays, "leaf_value", (entries,)), "leaf_value", 0, np.inf)
+    here = np.arange(nodes)
+    leaf = left == here
+    if np.isnan(threshold).any() or not np.array_equal(np.isposinf(threshold), leaf):
+        raise ModelFileError("the tensor head.threshold is not finite in an inner node, or finite in a leaf")
+    if not (leaf | ((left > here) & (left < nodes - 1))).all():  # children follow their parent: no walk is endless
+        raise ModelFileError("the tensor head.left leads out of a tree")
+    children = np.concatenate([left[~leaf], left[~leaf] + 1])
+    if not np.array_equal(np.sort(arrays["root"]), np.setdiff1d(here, children)):
+        raise ModelFileError("the tensor head.root does not begin every tree once")
+    if start[0] != 0 or start[-1] != entries or not (np.diff(start) >= leaf).all():
+        raise ModelFileError("the tensor head.leaf_start does not divide the entries of the leaves")
 
 
 def logits(arrays: Arrays, features: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from sightline.heads.choosing import cross_validate
-from sightline.heads.problem import Arrays, Outcome, Problem, Setting, as_tuple, check_settings
+from sightline.heads.problem import Arrays, Outcome, Problem, Setting, as_tuple, check_settings, expect, expect_range
 
 _METRICS = ("cosine", "euclidean")
 _CHUNK_NUMBERS = 8_000_000
@@ -50,6 +50,19 @@ def fit(problem: Problem, settings: KnnSettings) -> Outcome:
 
     tries = [{"neighbours": n, "metric": settings.metric} for n in sorted(as_tuple(settings.neighbours))]
     return cross_validate(problem, tries, train)
+
+
+def check(arrays: Arrays, classes: int, width: int) -> None:
+    """Check the shapes of the arrays and that every label, weight and setting can be used.
+
+    Raises:
+        ModelFileError: One cannot.
+    """
+    rows = len(expect(arrays, "features", (None, width)))
+    expect_range(expect(arrays, "labels", (rows,), "iu"), "labels", 0, classes - 1)
+    expect_range(expect(arrays, "class_weights", (classes,)), "class_weights", 0, np.inf)
+    expect_range(expect(arrays, "metric", (1,), "iu"), "metric", 0, len(_METRICS) - 1)
+    expect_range(expect(arrays, "neighbours", (1,), "iu"), "neighbours", 1, 2**31)
 
 
 def logits(arrays: Arrays, features: np.ndarray) -> np.ndarray:

@@ -14,7 +14,17 @@ import numpy as np
 from sightline import store
 from sightline.errors import SightlineError
 from sightline.heads.choosing import gather
-from sightline.heads.problem import Arrays, Outcome, Problem, Scale, check_settings, scale_of, side_by_side, with_absent
+from sightline.heads.problem import (
+    Arrays,
+    Outcome,
+    Problem,
+    Scale,
+    check_settings,
+    expect,
+    scale_of,
+    side_by_side,
+    with_absent,
+)
 from sightline.heads.softmax import log_loss
 
 if TYPE_CHECKING:
@@ -167,6 +177,19 @@ def fit(problem: Problem, settings: MlpSettings) -> Outcome:
         entry["chosen"] = entry["epoch"] == best_epoch
     chosen = {**store.plain(settings), "epochs": best_epoch}
     return Outcome(best, chosen, best_logits, path)
+
+
+def check(arrays: Arrays, classes: int, width: int) -> None:
+    """Check that the layers follow one another, from the features to the classes.
+
+    Raises:
+        ModelFileError: A layer is missing or has another shape.
+    """
+    depth = max(sum(name.startswith("weights.") for name in arrays), 1)
+    for i in range(depth):
+        weights = expect(arrays, f"weights.{i}", (classes if i == depth - 1 else None, width))
+        width = len(weights)
+        expect(arrays, f"bias.{i}", (width,))
 
 
 def logits(arrays: Arrays, features: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from sightline.errors import DataError, RequestError
+from sightline.errors import DataError, ModelFileError, RequestError
 
 Arrays = Mapping[str, np.ndarray]
 Setting = Mapping[str, Any]
@@ -134,6 +134,50 @@ def linear_logits(arrays: Arrays, features: np.ndarray) -> np.ndarray:
     for start in range(0, len(features), 4096):
         out[start : start + 4096] = features[start : start + 4096].astype(np.float64) @ weights.T + bias
     return out
+
+
+def expect(arrays: Arrays, name: str, shape: tuple[int | None, ...], kinds: str = "f") -> np.ndarray:
+    """Return one array of a head, checked.
+
+    Args:
+        arrays: Of the head.
+        name: Which.
+        shape: The expected shape; None stands for any length of at least 1.
+        kinds: The expected kinds of numpy dtype, such as `f` or `iu`.
+
+    Raises:
+        ModelFileError: It is missing, has another shape, or holds another type of number.
+    """
+    if name not in arrays:
+        raise ModelFileError(f"the tensor head.{name} is missing")
+    array = np.asarray(arrays[name])
+    if array.dtype.kind not in kinds:
+        raise ModelFileError(f"the tensor head.{name} cannot hold {array.dtype} values")
+    fits = array.ndim == len(shape) and all(n >= 1 if s is None else n == s for n, s in zip(array.shape, shape, strict=True))
+    if not fits:
+        expected = ", ".join("any" if s is None else str(s) for s in shape)
+        raise ModelFileError(f"the tensor head.{name} has the shape {array.shape}, expected ({expected})")
+    return array
+
+
+def expect_range(array: np.ndarray, name: str, low: float, high: float) -> None:
+    """Check that all values of a head's array lie between two numbers, both included.
+
+    Raises:
+        ModelFileError: One does not.
+    """
+    if array.size and not (array.min() >= low and array.max() <= high):
+        raise ModelFileError(f"the tensor head.{name} holds values outside {low:g} to {high:g}")
+
+
+def check_linear(arrays: Arrays, classes: int, width: int) -> None:
+    """Check the arrays of a linear head: `weights` (classes, width) and `bias` (classes,).
+
+    Raises:
+        ModelFileError: One is missing or has another shape.
+    """
+    expect(arrays, "weights", (classes, width))
+    expect(arrays, "bias", (classes,))
 
 
 def with_absent(weights: np.ndarray, bias: np.ndarray, present: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -10,9 +10,20 @@ from typing import Any, Literal
 import numpy as np
 
 from sightline import store
-from sightline.errors import DataError, unknown
+from sightline.errors import DataError, ModelFileError, unknown
 from sightline.heads import centroid, constant, forest, knn, logistic, mlp, ridge
-from sightline.heads.problem import Arrays, Outcome, Problem, Watch, check_features, checked, linear_logits, one_blas_thread
+from sightline.heads.problem import (
+    Arrays,
+    Outcome,
+    Problem,
+    Watch,
+    check_features,
+    check_linear,
+    checked,
+    expect,
+    linear_logits,
+    one_blas_thread,
+)
 from sightline.heads.softmax import softmax
 from sightline.plain import from_plain
 from sightline.records import Head
@@ -26,6 +37,7 @@ class Kind:
         settings: Its settings' dataclass.
         fit: Fits it, given a problem and settings.
         logits: (arrays, features float32 (n, d)) → float64 (n, k); numpy alone.
+        check: (arrays, k, d) → None; raises ModelFileError where the arrays cannot be used.
         linear: Its arrays are `weights` (k, d) and `bias` (k,).
         layered: Its arrays are `weights.0`, `bias.0`, … of linear layers with a ReLU between them.
     """
@@ -33,6 +45,7 @@ class Kind:
     settings: type
     fit: Callable[[Problem, Any], Outcome]
     logits: Callable[[Arrays, np.ndarray], np.ndarray]
+    check: Callable[[Arrays, int, int], None]
     linear: bool = False
     layered: bool = False
 
@@ -130,6 +143,23 @@ def logits(head: Head, features: np.ndarray) -> np.ndarray:
     return HEADS[head.kind].logits(head.arrays, values)
 
 
+def check(head: Head, features: int) -> None:
+    """Check that a head which was read from a file can be used.
+
+    Args:
+        head: Any.
+        features: d, the number of features that its backbone gives.
+
+    Raises:
+        ModelFileError: Its kind is unknown, or one of its arrays is missing, is not finite, or has another shape.
+    """
+    if head.kind not in HEADS:
+        raise ModelFileError(f"there is no head {head.kind!r}", unknown("head", head.kind, HEADS).hint)
+    HEADS[head.kind].check(head.arrays, head.classes, features)
+    if "feature_mean" in head.arrays:
+        expect(head.arrays, "feature_mean", (features,))
+
+
 def width(head: Head) -> int | None:
     """d, the number of features that a head takes; None where it takes any number or does not know."""
     for name in ("weights", "weights.0", "features"):
@@ -162,11 +192,11 @@ def layers(head: Head) -> list[tuple[np.ndarray, np.ndarray]] | None:
 
 
 HEADS: dict[str, Kind] = {
-    "constant": Kind(constant.ConstantSettings, constant.fit, constant.logits),
-    "logistic": Kind(logistic.LogisticSettings, logistic.fit, linear_logits, linear=True),
-    "ridge": Kind(ridge.RidgeSettings, ridge.fit, linear_logits, linear=True),
-    "knn": Kind(knn.KnnSettings, knn.fit, knn.logits),
-    "centroid": Kind(centroid.CentroidSettings, centroid.fit, linear_logits, linear=True),
-    "forest": Kind(forest.ForestSettings, forest.fit, forest.logits),
-    "mlp": Kind(mlp.MlpSettings, mlp.fit, mlp.logits, layered=True),
+    "constant": Kind(constant.ConstantSettings, constant.fit, constant.logits, constant.check),
+    "logistic": Kind(logistic.LogisticSettings, logistic.fit, linear_logits, check_linear, linear=True),
+    "ridge": Kind(ridge.RidgeSettings, ridge.fit, linear_logits, check_linear, linear=True),
+    "knn": Kind(knn.KnnSettings, knn.fit, knn.logits, knn.check),
+    "centroid": Kind(centroid.CentroidSettings, centroid.fit, linear_logits, check_linear, linear=True),
+    "forest": Kind(forest.ForestSettings, forest.fit, forest.logits, forest.check),
+    "mlp": Kind(mlp.MlpSettings, mlp.fit, mlp.logits, mlp.check, layered=True),
 }

@@ -165,7 +165,7 @@ class Card:
         format: The version of this file format.
     """
 
-    FORMAT: ClassVar[int] = 1
+    FORMAT: ClassVar[int] = 2
 
     classes: tuple[str, ...]
     backbone: Backbone
@@ -185,7 +185,7 @@ class Card:
     members: tuple[Card, ...] = ()
     weights: tuple[float, ...] = ()
     limits: Limits = field(default_factory=Limits)
-    format: int = 1
+    format: int = 2
 
     @property
     def bar(self) -> tuple[str, float] | None:

@@ -1,0 +1,135 @@
+"""Checks that a classifier which was read from a file can answer: every tensor and every field that an answer depends on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from sightline import heads
+from sightline.errors import ModelFileError
+from sightline.evaluation import unlike
+from sightline.records import Backbone, Card, Head, Preprocess
+from sightline.records.model import Limits
+
+MOST_SIDE_PX = 65_536
+_CROPS = (1, 5, 10)
+
+
+def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse tensors that hold NaN or infinity; a forest's leaves have an infinite threshold, which its own check looks at.
+
+    Raises:
+        ModelFileError: One does; it is named.
+    """
+    for name, values in arrays.items():
+        forest = name.startswith("head.") and name.endswith(".threshold")
+        if values.dtype.kind == "f" and not forest and not np.isfinite(values).all():
+            kind = "NaN" if np.isnan(values).any() else "infinity"
+            raise ModelFileError(f"the tensor {name} holds {kind}")
+
+
+def check_card(card: Card) -> None:
+    """Check the fields of a card that an answer depends on, those of an ensemble's members too.
+
+    Raises:
+        ModelFileError: A field has an impossible value; it is named.
+    """
+    if not card.classes or not all(name.strip() for name in card.classes):
+        raise ModelFileError("the card has no classes" if not card.classes else "the card has a class with an empty name")
+    if len(set(card.classes)) < len(card.classes):
+        twice = next(name for name in card.classes if card.classes.count(name) > 1)
+        raise ModelFileError(f"the card names the class {twice!r} twice")
+    _range("temperature", [card.temperature], 1e-12, 1e12)
+    if card.positive is not None and card.positive not in card.classes:
+        raise ModelFileError(f"the card's positive class {card.positive!r} is none of its classes")
+    if card.threshold is not None:
+        _range("threshold", [card.threshold], 0, 2)
+    if card.crops not in _CROPS:
+        raise ModelFileError(f"the card's crops cannot be {card.crops}")
+    _check_backbone(card.backbone)
+    if len(card.weights) != len(card.members):
+        raise ModelFileError(f"the card has {len(card.members)} members and {len(card.weights)} weights")
+    if card.members:
+        _range("weights", card.weights, 0, 1)
+        if abs(math.fsum(card.weights) - 1) > 1e-6:
+            raise ModelFileError(f"the card's weights sum to {math.fsum(card.weights):g}, not to 1")
+    elif card.head == "ensemble" or card.backbone.source == "ensemble":
+        raise ModelFileError("the card of an ensemble has no members")
+    for member in card.members:
+        if member.members or set(member.classes) != set(card.classes):
+            raise ModelFileError("a member of the ensemble has other classes" if not member.members else "a member has members")
+        check_card(member)
+
+
+def _check_backbone(backbone: Backbone) -> None:
+    """Check the sizes of a backbone and of what it is given."""
+    _range("backbone.features", [backbone.features], 0, 2**31)
+    _range("backbone.prefix", [backbone.prefix], 0, 2**31)
+    if backbone.map_shape is not None:
+        _range("backbone.map_shape", backbone.map_shape, 1, 2**31)
+    p: Preprocess = backbone.preprocess
+    _range("preprocess.size", p.size, 1, MOST_SIDE_PX)
+    _range("preprocess.size (height × width)", [math.prod(p.size)], 1, 2**28)
+    _range("preprocess.crop_fraction", [p.crop_fraction], 1e-3, 1)
+    _range("preprocess.mean", p.mean, -1e6, 1e6)
+    _range("preprocess.std", p.std, 1e-12, 1e12)
+    _range("preprocess.background", [p.background], 0, 255)
+    _range("preprocess.max_pixels", [p.max_pixels], 1, 2**53)
+    if p.value_range is not None:
+        low, high = p.value_range
+        _range("preprocess.value_range", [low, high], -1e300, 1e300)
+        if not low < high:
+            raise ModelFileError(f"the card's preprocess.value_range cannot be {low:g} to {high:g}")
+
+
+def _range(field: str, values: Iterable[float], low: float, high: float) -> None:
+    """Refuse numbers of a card that are not finite or lie outside a range."""
+    for value in values:
+        if not low <= value <= high:  # NaN too
+            raise ModelFileError(f"the card's {field} cannot be {value:g}; it lies between {low:g} and {high:g}")
+
+
+def check_part(card: Card, head: Head, tensors: Mapping[str, np.ndarray]) -> None:
+    """Check a classifier's head against its classes and features, and that a network's weights are there.
+
+    Raises:
+        ModelFileError: A tensor is missing or has another shape; it is named.
+    """
+    if card.backbone.weights_hash and not tensors:
+        raise ModelFileError(f"the weights of its network {card.backbone.name} are missing")
+    heads.check(head, card.backbone.features)
+
+
+def check_limits(limits: Mapping[str, np.ndarray], facts: Limits, classes: int, seer: Backbone) -> None:
+    """Check what prediction sets and distances are measured by.
+
+    Args:
+        limits: The tensors `limits.*` by name, without that prefix.
+        facts: What the card says of them.
+        classes: k.
+        seer: In whose features distances are measured.
+
+    Raises:
+        ModelFileError: A tensor is missing, has another shape or holds an impossible value; it is named.
+    """
+    expected = {"scores": ("f", 0, np.inf), "labels": ("iu", 0, classes - 1), "answers": ("f", 0, 1), "right": ("iu", 0, 1)}
+    for name, (kinds, low, high) in expected.items():
+        if name not in limits and not facts.images:
+            continue
+        values = limits.get(name)
+        if values is None or values.shape != (facts.images,) or values.dtype.kind not in kinds:
+            found = "is missing" if values is None else f"has the shape {values.shape} of {values.dtype}"
+            raise ModelFileError(f"the tensor limits.{name} {found}, expected ({facts.images},)")
+        if values.size and not (values.min() >= low and values.max() <= high + 1e-9):
+            raise ModelFileError(f"the tensor limits.{name} holds values outside {low:g} to {high:g}")
+    bank, bar = limits.get("bank"), facts.unlike_bar
+    if (bank is None) != (bar is None):
+        raise ModelFileError(f"the tensor limits.bank is {'missing' if bank is None else 'there, and the card has no bar'}")
+    if bank is None or bar is None:
+        return
+    width = min(seer.features, unlike.WIDTH)
+    if bank.ndim != 2 or not len(bank) or bank.shape[1] != width or bank.dtype.kind != "f":
+        raise ModelFileError(f"the tensor limits.bank has the shape {bank.shape}, expected (any, {width})")
+    _range("limits.unlike_bar", [bar], 0, 2)
