@@ -32,7 +32,15 @@ class RequestError(SightlineError):
 
 
 class DataError(SightlineError):
-    """The photographs or the table cannot be used as they are: no images, one class only, a missing column."""
+    """The photographs or the table that were named cannot be used as they are: no images, one class only, a missing column."""
+
+    exit_code = 2
+
+
+class CheckpointError(DataError):
+    """The checkpoint of an interrupted training is damaged or was written by another version."""
+
+    exit_code = 1
 
 
 class ImageError(SightlineError):
@@ -54,6 +62,12 @@ class WeightsError(SightlineError):
 
 class ModelFileError(SightlineError):
     """A classifier file is damaged, foreign, or of another version."""
+
+
+class ForeignFileError(ModelFileError):
+    """The file that was named is something else than a classifier of Sightline."""
+
+    exit_code = 2
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:

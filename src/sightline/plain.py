@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
+import subprocess
 import types
 import typing
 from collections.abc import Mapping
@@ -109,6 +111,18 @@ def csv_safe(cell: str) -> str:
 def csv_plain(cell: str) -> str:
     """What `csv_safe` was given."""
     return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
+
+
+def command_line(*words: str) -> str:
+    """Return words as one line that this system's shell splits into them again.
+
+    Example:
+        >>> command_line("sightline", "scan", "photos")
+        'sightline scan photos'
+    """
+    if os.name == "nt":
+        return subprocess.list2cmdline(words)
+    return shlex.join(words)
 
 
 def relative_posix(file: Path, folder: Path) -> str:

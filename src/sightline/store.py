@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
 import math
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -133,7 +135,7 @@ def atomic_file(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.filename == str(temporary):
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):  # a full disk names no file
             error.filename = str(path)  # the name that the user knows
         raise
 
@@ -152,6 +154,80 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented UTF-8 JSON with sorted keys, atomically."""
     write_text(path, json.dumps(plain(value), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+# ---------------------------------------------------------------------------------------------------------- output folders
+
+LOCK = ".sightline.lock"
+"""Stays in an output folder; the process that writes there holds it."""
+_OWNER = ".sightline.pid"
+_TEMPORARY = re.compile(r"\..{1,80}\.[0-9a-f]{12}\.tmp", re.DOTALL)
+_UNLOCKABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path, *, depth: int = 3) -> Iterator[None]:
+    """Keep other processes from writing into a folder for the block, and remove what a killed one has left half written.
+
+    The folder is made if it is missing, and removed again if nothing was written into it. The system releases the lock when
+    the process ends, however it ends. A folder that cannot be written is not locked: its first write says so.
+
+    Args:
+        folder: The output folder of one command.
+        depth: How many levels of it are searched for temporary files; other output folders in it are left alone.
+
+    Raises:
+        RequestError: Another process writes into the folder.
+        OSError: The folder cannot be made.
+    """
+    import filelock
+
+    made = not folder.is_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        with contextlib.suppress(OSError):
+            owner = (folder / _OWNER).read_text(encoding="utf-8")
+            raise _written_elsewhere(folder, f" (process {owner})") from error
+        raise _written_elsewhere(folder, "") from error
+    except OSError as error:
+        if error.errno not in _UNLOCKABLE:
+            error.filename = str(folder)
+            raise
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            (folder / _OWNER).write_text(str(os.getpid()), encoding="utf-8")
+        _remove_temporary(folder, depth)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            (folder / _OWNER).unlink()
+        with contextlib.suppress(OSError):
+            if made and os.listdir(folder) == [LOCK]:
+                (folder / LOCK).unlink()
+                folder.rmdir()
+        lock.release()
+
+
+def _written_elsewhere(folder: Path, owner: str) -> RequestError:
+    """Return the error for a folder that another process writes into."""
+    hint = "wait until it has finished, or name another folder with -o"
+    return RequestError(f"{folder} is being written by another sightline{owner}", hint)
+
+
+def _remove_temporary(folder: Path, depth: int) -> None:
+    """Remove the temporary files of `atomic_file` in a folder that this process has locked."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                    os.unlink(entry)
+                elif depth > 1 and entry.is_dir(follow_symlinks=False) and not os.path.exists(Path(entry) / LOCK):
+                    _remove_temporary(Path(entry), depth - 1)
 
 
 # ------------------------------------------------------------------------------------------------------------------ cache

@@ -3,12 +3,13 @@
 from sightline.catalog.scanning import scan
 from sightline.catalog.splitting import leaks, split, straddling, together
 from sightline.catalog.summary import summarise
-from sightline.catalog.tables import load, load_beside, save
+from sightline.catalog.tables import check_name, load, load_beside, save
 from sightline.catalog.twins import Duplicates, duplicates
 from sightline.catalog.walking import image_files
 
 __all__ = [
     "Duplicates",
+    "check_name",
     "duplicates",
     "image_files",
     "leaks",

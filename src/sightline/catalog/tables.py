@@ -249,6 +249,16 @@ def _entries(
 # ------------------------------------------------------------------------------------------------------ our own tables
 
 
+def check_name(file: Path) -> None:
+    """Refuse a name under which no catalog can be written.
+
+    Raises:
+        RequestError: Its suffix is neither of CSV nor of Parquet.
+    """
+    if file.suffix.lower() not in (".csv", ".parquet", ".pq"):
+        raise RequestError(f"a catalog cannot be written as {file.name!r}", "end the name with .csv or .parquet")
+
+
 def save(catalog: Catalog, file: Path) -> None:
     """Write a catalog as CSV, or Parquet by its suffix. Paths become relative to the table's own folder.
 
@@ -258,10 +268,8 @@ def save(catalog: Catalog, file: Path) -> None:
         RequestError: Another suffix.
     """
     file = Path(file)
-    suffix = file.suffix.lower()
-    if suffix not in (".csv", ".parquet", ".pq"):
-        raise RequestError(f"a catalog cannot be written as {file.name!r}", "end the name with .csv or .parquet")
-    folder = file.absolute().parent
+    check_name(file)
+    suffix, folder = file.suffix.lower(), file.absolute().parent
     prefix = relative_posix(catalog.root, folder)
     paths = [p if prefix == "." else _joined(prefix, p) for p in catalog.paths]
     table = catalog.with_column("path", paths).table

@@ -15,7 +15,7 @@ import numpy as np
 from sightline import networks
 from sightline.classifier import checking
 from sightline.classifier.model import BLANK_DIGEST, Classifier, digest_field, prefixes
-from sightline.errors import ModelFileError, RequestError
+from sightline.errors import ForeignFileError, ModelFileError, RequestError
 from sightline.plain import from_plain
 from sightline.records import Card, Head
 
@@ -106,7 +106,7 @@ def _part(card: Card, arrays: Mapping[str, np.ndarray], number: int | None, code
 
 def _read_card(path: Path) -> tuple[Card, str, int]:
     """Read the card in a file's metadata, the digest beside it, and the length of the header, without reading tensors."""
-    foreign = ModelFileError(f"{path} is not a Sightline classifier", "name a file that `sightline run` or `train` wrote")
+    foreign = ForeignFileError(f"{path} is not a Sightline classifier", "name a file that `sightline run` or `train` wrote")
     with open(path, "rb") as stream:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0

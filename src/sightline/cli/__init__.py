@@ -11,8 +11,11 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):  # Windows gives a pipe its own code page otherwise
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
+        from sightline.cli import console
         from sightline.cli.app import app
 
-        app(prog_name="sightline")
+        with console.plain_usage_errors():
+            code = app(prog_name="sightline", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except KeyboardInterrupt:  # before a command had begun
         sys.exit(130)

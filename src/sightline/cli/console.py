@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -201,6 +202,52 @@ def _fail(message: str, hint: str | None, code: int) -> None:
     if hint is not None:
         _say("hint", "cyan", hint)
     raise typer.Exit(code)
+
+
+_USAGE_WORDS = (
+    (r"Input should be greater than or equal to (\S+)", r"it must be at least \1"),
+    (r"Input should be less than or equal to (\S+)", r"it must be at most \1"),
+    (r"Input should be a valid integer.*", "it must be a whole number"),
+    (r"Input should be a valid number.*", "it must be a number"),
+    (r"^No such (option|command):? '?([^'\s]+?)'?\.?(?: .*)?$", r"there is no \1 \2"),
+    (r"^Missing (argument|option|parameter) '([^']+)'\.?.*", r"the \1 \2 is missing"),
+)
+"""What Typer says of a wrong command line, and what it says here."""
+
+
+@contextlib.contextmanager
+def plain_usage_errors() -> Iterator[None]:
+    """End with exit code 2 and an error line with a hint where Typer refuses the command line inside the block."""
+    usage_error = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+    try:
+        yield
+    except usage_error as error:
+        said: Any = error  # Typer brings its own click, or uses the one that is installed
+        if type(error).__name__ == "NoArgsIsHelpError":
+            said.show()
+            sys.exit(said.exit_code)
+        context = getattr(error, "ctx", None)
+        command = "sightline" if context is None else context.command_path
+        likely = getattr(error, "possibilities", None) or []
+        hint = f"did you mean {likely[0]}?" if likely else f"`{command} --help` lists its arguments and options"
+        if not follows():
+            _say("error", "bold red", usage_message(said.format_message()))
+            _say("hint", "cyan", hint)
+        sys.exit(said.exit_code)
+
+
+def usage_message(text: str) -> str:
+    """Return what Typer says of a wrong command line in the words of all other errors.
+
+    Example:
+        >>> usage_message("Invalid value for '--limit': Input should be greater than or equal to 1")
+        '--limit: it must be at least 1'
+    """
+    invalid = re.match(r"Invalid value for '?([^':]+)'?(?: / '[^']*')*: (.+)", text, re.DOTALL)
+    message = f"{invalid[1]}: {invalid[2]}" if invalid else text
+    for pattern, words in _USAGE_WORDS:
+        message = re.sub(pattern, words, message)
+    return message.strip().rstrip(".")
 
 
 class Bars:

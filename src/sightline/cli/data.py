@@ -39,6 +39,7 @@ def scan(
     """
     from sightline import catalog
 
+    catalog.check_name(options.output(out))
     with console.progress() as progress:
         table = catalog.scan(
             options.output(photos),
@@ -91,6 +92,7 @@ def split(
     target = options.output(out) if out is not None else source
     if target.is_dir():
         target = target.parent / "catalog.csv" if out is None else target / "catalog.csv"
+    catalogs.check_name(target)
     sizes = options.share("--val", val), options.share("--test", test)
     with console.progress() as progress:
         before = open_catalog(catalog, progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sightline.cli import console, options, values
+from sightline.plain import command_line
 
 if TYPE_CHECKING:
     from sightline.records import Run
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 Out = Annotated[
     str, typer.Option("-o", "--out", metavar="FOLDER", help="The folder in which each run gets a folder of its own.")
 ]
-
-
-def command_line() -> str:
-    """What the user typed, as it can be typed again."""
-    words = ["sightline", *sys.argv[1:]]
-    return " ".join(f'"{w}"' if " " in w and '"' not in w else w if sys.platform == "win32" else shlex.quote(w) for w in words)
 
 
 def interval(scores: dict[str, Any] | None) -> str:
@@ -145,7 +139,7 @@ def run(
         pool=options.choice("--pool", pool, options.POOLS),
         device=device,
         allow_truncated=allow_truncated,
-        command=command_line(),
+        command=command_line("sightline", *sys.argv[1:]),
         resume=resume,
     )
     with console.progress() as progress:

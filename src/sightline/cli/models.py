@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -91,6 +92,7 @@ def train(
         return _find_rate(catalog, chosen, out, device, as_json)
     if many:
         return studies.sweep(catalog, chosen, sweeps, seeds, out, device, as_json)
+    before_s = _finished_at(options.output(out))
     with console.progress(not as_json) as progress:
         table = data.open_catalog(catalog, progress)
         run = journey.train(
@@ -103,14 +105,23 @@ def train(
             progress=progress,
             cache=store.Cache(),
         )
-    value = values.of_training(run)
+    reused = before_s is not None and _finished_at(run.folder) == before_s
+    value = {**values.of_training(run), "reused": reused}
     if as_json:
         return console.print_json(value)
+    if reused:
+        console.print_line(f"{run.folder} was already finished with this recipe and these images; nothing was trained")
     console.print_line(f"validation accuracy  {job.interval(value['val'])}  ({value['method']}, {value['seconds']:.1f} s)")
     console.print_line(f"classifier           {value['classifier']}")
     for note in (said.lost(run.data), run.data["ladder"][0]["note"]):
         if note and not console.follows():
             console.warn(note)
+
+
+def _finished_at(folder: Path) -> int | None:
+    """Return when the run in a folder was finished, in nanoseconds; None where there is none."""
+    file = folder / "run.json"
+    return file.stat().st_mtime_ns if file.is_file() else None
 
 
 def _check_one(find_rate: bool, many: bool, continued: str | None) -> None:

@@ -33,10 +33,13 @@ def read(file: str, changes: Mapping[str, Any]) -> Recipe:
     Raises:
         RequestError: The file is missing or is no recipe, or a key is not known.
     """
-    from sightline import inputs
+    from sightline import inputs, networks, store
     from sightline.studies import change
 
-    return change(inputs.read_recipe(options.output(file)), changes)
+    recipe = change(inputs.read_recipe(options.output(file)), changes)
+    if recipe.method != "warmstart":  # whose backbone is a run
+        networks.check_name(recipe.backbone, store.Cache())
+    return recipe
 
 
 def sort(first: str, second: str) -> tuple[str | None, str, str]:

@@ -67,6 +67,7 @@ class _Side:
     notes: tuple[str, ...] = ()
 
 
+@folders.releasing
 def compare(
     subjects: Sequence[str],
     *,
@@ -112,10 +113,11 @@ def compare(
     aligned = comparison.align([Sheet(s.name, s.answers, _keys(s, sides)) for s in sides])
     opening = None if where in ("val", "train") else _look(sides, aligned)
     kind = {"val": "validation", "train": "training", "all": "labelled"}.get(where, "test")
-    folder = Path(out) if out is not None else Path("runs") / _folder_name(names)
+    asked_for = {"runs": list(subjects)}
+    folder = Path(out) if out is not None else folders.default(_folder_name(names), "comparison.json", asked_for)
+    folders.lock(folder)
     if (folder / "run.json").is_file() or (folder / "study.json").is_file():
         raise RequestError(f"{folder} holds a run", "name another folder with -o")
-    folder.mkdir(parents=True, exist_ok=True)
     remarks = [*notes, *(n for s in sides for n in s.notes)]
     data = _describe(sides, aligned, where, kind, opening, remarks, _clusters(sides, aligned, cache, progress))
     _write(folder, data, aligned, next((s.catalog for s in sides if s.catalog is not None), None))

@@ -31,6 +31,7 @@ KEPT = "folds"
 """Inside the folder: the folds that are finished, until all are."""
 
 
+@folders.releasing
 def cross_validate(
     catalog: Catalog,
     recipe: Recipe,
@@ -114,6 +115,7 @@ def _claim(folder: Path, identity: str) -> Run | None:
     Raises:
         RequestError: The folder holds something else.
     """
+    folders.lock(folder)
     earlier = reuse_without_classifier(folder)
     if earlier is not None and earlier.data.get("id") == identity:
         return earlier

@@ -20,6 +20,7 @@ from sightline.explanation.caption import Caption
 from sightline.explanation.methods import check_contrast, check_method
 from sightline.explanation.verdict import Finding
 from sightline.journey import channels as channel_sheets
+from sightline.journey import folder as folders
 from sightline.journey import gallery, hiding, sheets
 from sightline.journey.evidence import Evidence, How, gather, of_run, sample_size, spread, with_pictures
 from sightline.journey.heats import heats_of
@@ -51,6 +52,7 @@ class _Asked:
     places: dict[str, Place] = field(default_factory=dict)
 
 
+@folders.releasing
 def explain(
     subject: str,
     images: Sequence[str] = (),
@@ -117,6 +119,7 @@ def explain(
     )  # fmt: skip
     pointed = _pointing(model, kept, answers, heats)
     evidence = _check(found, kept, targets, how, heats, pointed, progress)
+    folders.lock(Path(out), depth=1)
     job = _Job(found, kept, answers, heats, evidence, Path(out), how)
     entries = [job.write(number, item) for number, item in enumerate(heats, 1)]
     if regions:

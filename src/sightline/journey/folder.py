@@ -2,28 +2,82 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
+import functools
 import io
+import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from sightline import __version__, evaluation
 from sightline import catalog as catalogs
-from sightline.plain import csv_safe
+from sightline.plain import command_line, csv_safe
 from sightline.records import Catalog, Predictions, Recipe, Run
-from sightline.store import plain, write_bytes, write_json, write_text
+from sightline.store import digest, lock_folder, plain, write_bytes, write_json, write_text
 from sightline.training import events
 from sightline.training.work import Candidate
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 FEW = 200
 """Test images below which a cross-validation is suggested."""
 MOST_LISTED = 200
 """Lists in run.json are cut here; the tables beside it are whole."""
+
+
+_locks: ContextVar[contextlib.ExitStack] = ContextVar("_locks")
+
+
+def releasing(verb: Callable[P, T]) -> Callable[P, T]:
+    """Let a verb lock its output folder with `lock`; the lock is released when the verb ends."""
+
+    @functools.wraps(verb)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        with contextlib.ExitStack() as stack:
+            token = _locks.set(stack)
+            try:
+                return verb(*args, **kwargs)
+            finally:
+                _locks.reset(token)
+
+    return run
+
+
+def lock(folder: Path, *, depth: int = 3) -> None:
+    """Lock an output folder until the `releasing` verb ends; see `store.lock_folder`.
+
+    Raises:
+        RequestError: Another process writes into it.
+    """
+    _locks.get().enter_context(lock_folder(folder, depth=depth))
+
+
+def default(name: str, record: str, asked: Mapping[str, Any]) -> Path:
+    """Return a folder below `runs` for a result that was given no name: `runs/NAME`, and where that holds the result of
+    another request, the same with six digits that stand for this one.
+
+    Args:
+        name: What the result is called.
+        record: The JSON file in the folder that says what was asked for, such as `run.json`.
+        asked: Its keys that tell requests apart, and their values.
+    """
+    folder = Path("runs") / name
+    try:
+        held = json.loads((folder / record).read_text(encoding="utf-8"))
+        same = all(held.get(key) == value for key, value in plain(asked).items())
+    except FileNotFoundError:
+        same = True
+    except (OSError, ValueError, AttributeError):
+        same = False
+    return folder if same else Path("runs") / f"{name}-{digest(asked)[:6]}"
 
 
 def now() -> str:
@@ -43,8 +97,6 @@ def toml(recipe: Recipe) -> str:
 
 def _toml_value(value: Any) -> str:
     """One value as TOML: JSON's text but for objects, which become inline tables."""
-    import json
-
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{json.dumps(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
@@ -206,13 +258,29 @@ def crossvalidate(catalog: Path | str, folder: Path, test: Predictions | None, *
     file = folder / ("recipe.toml" if again is None else "crossvalidate.toml")
     if again is not None:
         write_text(file, toml(again))
-    return f'sightline evaluate "{catalog}" "{file}" --folds 5 --repeats 2'
+    return command_line("sightline", "evaluate", str(catalog), str(file), "--folds", "5", "--repeats", "2")
 
 
 def finish(folder: Path, data: Mapping[str, Any]) -> Run:
-    """Write `run.json`: from now on the run is finished."""
+    """Write `mistakes.csv`, then `run.json`: from now on the run is finished."""
+    if "mistakes" in data:
+        write_mistakes(folder, data["mistakes"], data.get("explanations") or [])
     write_json(folder / "run.json", data)
     return Run.load(folder)
+
+
+def write_mistakes(folder: Path, mistakes: Sequence[Mapping[str, Any]], explained: Sequence[Mapping[str, Any]]) -> None:
+    """Write `mistakes.csv`: every wrongly answered image, the most confident first, with its heatmap's file where it has one.
+
+    Args:
+        folder: The run's.
+        mistakes: As `evaluation.mistakes`.
+        explained: As the `explanations` of run.json.
+    """
+    heatmaps = {entry["path"]: entry["overlay"] for entry in explained}
+    columns = ("path", "label", "predicted", "probability")
+    rows = [{**{name: m[name] for name in columns}, "heatmap": heatmaps.get(m["path"], "")} for m in mistakes]
+    write_text(folder / "mistakes.csv", table(rows) if rows else ",".join([*columns, "heatmap"]) + "\n")
 
 
 def head(kind: str, name: str, identity: str) -> dict[str, Any]:

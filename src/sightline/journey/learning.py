@@ -47,6 +47,7 @@ class LearningCurve:
     data: dict[str, Any]
 
 
+@folders.releasing
 def learning_curve(
     catalog: Catalog,
     recipe: Recipe,
@@ -92,6 +93,7 @@ def learning_curve(
     data = curve_of(work, best, goal=goal, orders=ORDERS, seed=seed)
     identity = digest(["learning curve", recipe, kept.fingerprint(), goal, seed, __version__])
     folder = Path(out) if out is not None else Path("runs") / f"{photos_name(str(catalog.root))}-curve-{identity[:8]}"
+    folders.lock(folder)
     if (folder / "run.json").is_file() or (folder / "study.json").is_file():
         raise RequestError(f"{folder} holds a run", "name another folder with -o")
     told: dict[str, Any] = plain({"version": 1, "sightline": __version__, "kind": "learning curve", **data})

@@ -27,8 +27,11 @@ from sightline.training.limits import limited
 from sightline.training.work import Candidate, Work, decided, with_card
 
 Say = Callable[[str], None]
+MOST_NAMED = 5
+"""Files with a problem that the console names; the report and catalog.csv name more."""
 
 
+@folders.releasing
 def run(request: Request, *, progress: Progress = silent, say: Say = lambda line: None, cache: Cache | None = None) -> Run:
     """From photographs to a finished run with its report.
 
@@ -46,28 +49,28 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
         DataError: The photographs do not allow it.
         WeightsError: A named network's weights cannot be had.
     """
-    check(request)
-    ranks.check_alone("a run")
     cache = Cache() if cache is None else cache
+    check(request, cache)
+    ranks.check_alone("a run")
     clock = _Clock()
     found = _noted(gather(request, cache, progress))
     clock.lap("reading, duplicates, split")
     usable = found.catalog.usable()
-    _say_data(found, say)
     _refuse(request, usable)
+    _say_data(found, say)
     device = device_of(request)
     plan = make_plan(request, usable, cache, device, say)
     identity = plan.id(request, found.catalog)
     folder = Path(request.out) / f"{photos_name(request.photos)}-{identity[:8]}"
+    if request.resume and not folder.is_dir():
+        raise RequestError(f"there is no interrupted run of this request in {request.out}", "leave out --resume")
+    folders.lock(folder)
     earlier = reuse(folder)
     if earlier is not None:
         say(f"nothing has changed since {earlier.data['created']}: that run is given back, the test is not opened again")
         return earlier
-    if request.resume and not folder.is_dir():
-        raise RequestError(f"there is no interrupted run of this request in {request.out}", "leave out --resume")
     for line in plan.lines:
         say(line)
-    folder.mkdir(parents=True, exist_ok=True)
     kept = resuming.begin_run(folder, resume=request.resume)
     work = Work(
         usable,
@@ -168,7 +171,7 @@ def _refuse(request: Request, usable: Catalog) -> None:
         raise DataError(f"a threshold needs two classes, here are {len(usable.classes)}", "leave out --threshold")
 
 
-def reuse(folder: Path, *, write_report: bool = True) -> Run | None:
+def reuse(folder: Path) -> Run | None:
     """The finished run in a folder, its report written again where it is missing; None where it is not whole."""
     if not (folder / "run.json").is_file():
         return None
@@ -178,7 +181,7 @@ def reuse(folder: Path, *, write_report: bool = True) -> Run | None:
         return None
     if not done.classifier_file.is_file():
         return None
-    if write_report and not (folder / "report.html").is_file():
+    if not (folder / "report.html").is_file():
         report.write_report([done], folder / "report.html")
     return done
 
@@ -241,9 +244,17 @@ def _say_data(found: Gathered, say: Say) -> None:
     """What was found, before anything is computed."""
     for note in found.catalog.notes:
         say(f"note: {note}")
-    problems = sum(p is not None for p in found.catalog.column("problem"))
-    if problems:
-        say(f"note: {problems:,} files are left out; the report names them")
+    wrong = [
+        (path, why) for path, why in zip(found.catalog.paths, found.catalog.column("problem"), strict=True) if why is not None
+    ]
+    if wrong:
+        where = "the report names them" if len(wrong) <= folders.MOST_LISTED else "catalog.csv in the run's folder names them"
+        first = "; ".join(f"{path} ({why})" for path, why in wrong[:MOST_NAMED])
+        say(
+            f"note: {len(wrong):,} files are left out, such as {first}; {where}"
+            if len(wrong) > MOST_NAMED
+            else f"note: left out: {first}"
+        )
     if found.leaks:
         tests = len({t for t, _ in found.leaks})
         say(f"note: {tests:,} test images are also in train; the score is given with and without them")
@@ -339,6 +350,7 @@ def _describe(
         "plan": list(plan.lines),
         "ladder": [rung(c) for c in ordered],
         "skipped": skipped,
+        "not_at_hand": list(plan.missing),
         "shortcut": shortcut,
         "val": score(chosen.val),
         "val_estimate": chosen.estimate,

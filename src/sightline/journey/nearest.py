@@ -15,6 +15,7 @@ from sightline import pixels
 from sightline.classifier import Classifier
 from sightline.errors import ImageError, SightlineError
 from sightline.evaluation import unlike
+from sightline.journey.request import slug
 from sightline.records import Catalog, Progress
 from sightline.store import Cache, stream, write_bytes
 
@@ -116,7 +117,7 @@ def _thumbnail(folder: Path, catalog: Catalog, path: str, model: Classifier) -> 
     from PIL import Image
 
     row = catalog.paths.index(path)
-    name = f"mistakes/{catalog.column('content')[row][:16]}.jpg"
+    name = f"mistakes/{slug(Path(path).stem)}-{catalog.column('content')[row][:8]}.jpg"
     if not (folder / name).is_file():
         try:
             array = pixels.upright(catalog.file(path), THUMBNAIL_PX, model.seer.card.backbone.preprocess)

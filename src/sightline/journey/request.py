@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,11 +90,13 @@ class Plan:
         steps: The rungs, cheap ones first.
         backbones: The networks by name, as far as they were found.
         lines: The plan for people.
+        missing: Networks of the short list whose weights cannot be had.
     """
 
     steps: tuple[Step, ...]
     backbones: Mapping[str, Backbone] = field(default_factory=dict)
     lines: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def id(self, request: Request, catalog: Catalog) -> str:
         """What the result depends on: the images, their splits, the recipes, the very weights, this version."""
@@ -106,7 +110,7 @@ class Plan:
         return digest([asked, catalog.fingerprint(), weights, steps, __version__, *files])
 
 
-def check(request: Request) -> None:
+def check(request: Request, cache: Cache | None = None) -> None:
     """Refuse names and numbers that cannot be right, before anything is read.
 
     Raises:
@@ -115,6 +119,8 @@ def check(request: Request) -> None:
     for method in (*request.methods, *([request.recipe.method] if request.recipe is not None else [])):
         if method not in METHODS:
             raise unknown("method", method, METHODS)
+    for backbone in request.backbones if "warmstart" not in request.methods else ():  # which begins with a run
+        networks.check_name(backbone, Cache() if cache is None else cache)
     if request.head != "auto" and request.head not in heads.HEADS:
         raise unknown("head", request.head, [*heads.HEADS, "auto"])
     if request.device not in ("auto", "cpu", "cuda", "mps"):
@@ -167,8 +173,8 @@ def make_plan(request: Request, catalog: Catalog, cache: Cache, device: str, say
         reason = f"about {step.seconds:.0f} s, more than the budget has left" if over else None
         total += 0 if over or step.why_not else step.seconds
         kept.append(dataclasses.replace(step, why_not=step.why_not or reason))
-    lines = _lines(catalog, kept, missing, total, request)
-    return Plan(tuple(kept), backbones, tuple(lines))
+    lines = _lines(catalog, kept, backbones, missing, total, request)
+    return Plan(tuple(kept), backbones, tuple(lines), tuple(missing))
 
 
 def _backbones(
@@ -270,6 +276,7 @@ def _median_side(catalog: Catalog) -> float:
 def _lines(
     catalog: Catalog,
     steps: list[Step],
+    backbones: Mapping[str, Backbone],
     missing: Mapping[str, str],
     total: float,
     request: Request,
@@ -281,7 +288,13 @@ def _lines(
         what = f"{recipe.method} on {recipe.backbone}" if recipe.method in PRETRAINED and recipe.backbone else recipe.method
         lines.append(f"  {what}: " + (f"left out, {step.why_not}" if step.why_not else _time(step.seconds)))
     if missing:
-        lines.append(f"  not at hand: {', '.join(missing)} ({next(iter(missing.values()))})")
+        first = next(iter(missing))
+        lines.append(f"  not at hand: {', '.join(missing)} ({missing[first]})")
+        lines.append(
+            f"    to use them, put files such as {first}.safetensors in a folder and set SIGHTLINE_WEIGHTS to that folder"
+        )
+        if not any(b.pretrained_on != "nothing" for b in backbones.values()):
+            lines.append("    without pretrained weights, expect a much lower accuracy")
     if not any(s.recipe.method == "features" for s in steps) and "features" in (request.methods or LADDER):
         lines.append("  no pretrained network can be had here")
     return lines
@@ -292,15 +305,31 @@ def _time(seconds: float) -> str:
 
 
 def slug(text: str) -> str:
-    """A portable folder name: letters, digits, `-`; never a name that Windows keeps for itself.
+    """Return a portable name for a file or a folder: lower-case letters and digits of any script, and `-`.
+
+    It has at most 40 characters and 80 bytes, and is never a name that Windows reserves.
 
     Example:
-        >>> slug("My photos (2024)!")
-        'my-photos-2024'
+        >>> slug("My photos (2024)!"), slug("赤い花")
+        ('my-photos-2024', '赤い花')
     """
-    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-")
-    reserved = {"con", "prn", "aux", "nul", *(f"com{i}" for i in range(10)), *(f"lpt{i}" for i in range(10))}
+    letters = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
+    name = re.sub("-+", "-", "".join(c if unicodedata.category(c)[0] in "LMN" else "-" for c in letters)).strip("-")[:40]
+    name = name.encode("utf-8", errors="replace")[:80].decode("utf-8", errors="ignore").strip("-")
+    reserved = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in "0123456789¹²³")}
     return name if name and name not in reserved else f"photos-{name}".strip("-")
+
+
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """Return each name's slug; names whose slugs differ in nothing but case get six digits of their hash behind them.
+
+    Example:
+        >>> slugs(["cat", "C++", "C#"])
+        {'cat': 'cat', 'C++': 'c-f3c665', 'C#': 'c-58a165'}
+    """
+    found = {name: slug(name) for name in names}
+    count = Counter(short.casefold() for short in found.values())
+    return {name: short if count[short.casefold()] == 1 else f"{short}-{digest(name)[:6]}" for name, short in found.items()}
 
 
 def device_of(request: Request) -> str:

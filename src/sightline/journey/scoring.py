@@ -115,18 +115,24 @@ def answers_of(
         _say_misfits(misfits, str(subject), name)
     else:
         model = classifier.load(subject, code=code)
+        if not set(rows.column("label")) & set(model.classes):
+            raise _no_known_class(name, subject, model.classes)
         answers = model.predict(rows, crops=crops, cache=cache, device=device, progress=progress)
     strange = answers.select(answers.y_true < 0).paths
     answers = answers.select(answers.y_true >= 0)
     if not len(answers):
-        hint = f"the classes are {', '.join(answers.classes[:8])}"
-        raise DataError(f"no image of {name} has a class that {subject} knows", hint)
+        raise _no_known_class(name, subject, answers.classes)
     if strange:
         label = rows.column("label")[rows.paths.index(strange[0])]
         case = f"{strange[0]} is {label!r}" if label else f"{strange[0]} has no label"
         images = _several(len(strange), "image")
         log.warning("%s of %s left out, of no class that %s knows (%s)", images, name, subject, case)
     return Answered(answers, rows, labelled, scored, len(strange), model, misfits)
+
+
+def _no_known_class(name: str, subject: str | Path, classes: Sequence[str]) -> DataError:
+    """Return the error for a labelled set none of whose classes a classifier or a table knows."""
+    return DataError(f"no image of {name} has a class that {subject} knows", f"the classes are {', '.join(classes[:8])}")
 
 
 def in_order(first: str, second: str) -> tuple[str, str]:
@@ -164,6 +170,7 @@ def _check_folder(folder: Path) -> None:
         raise RequestError(f"{folder} holds something else than an evaluation", "name another folder with -o")
 
 
+@folders.releasing
 def evaluate(
     subject: str,
     catalog: str,
@@ -201,7 +208,9 @@ def evaluate(
     cache = Cache() if cache is None else cache
     name = f"{slug(Path(subject).stem if Path(subject).is_file() else Path(subject).name)}-on-{slug(Path(catalog).stem)}"
     name += f"-{split}" if split is not None else ""
-    folder = Path(out) if out is not None else Path("runs") / name
+    asked = {"subject": subject, "photos": catalog}
+    folder = Path(out) if out is not None else folders.default(name, "run.json", asked)
+    folders.lock(folder)
     _check_folder(folder)
     which = {"split": split, "label_from": label_from, "label_column": label_column, "crops": crops, "code": code}
     found = answers_of(subject, catalog, **which, device=device, progress=progress, cache=cache)  # type: ignore[arg-type]
@@ -211,7 +220,6 @@ def evaluate(
     positive = positive or (model.card.positive if model is not None else answers.bar and answers.bar[0])
     by = model.card.threshold_by if model is not None else "half" if answers.bar is None else "given with the table"
     seen = in_training(model, rows, answers)
-    folder.mkdir(parents=True, exist_ok=True)
     clean = answers.select(~seen) if seen.any() and not seen.all() else None
     twins = catalogs.duplicates(found.labelled, cache=cache, progress=progress)
     groups = folders.clusters_of(found.labelled, catalogs.together(found.labelled, twins), answers)

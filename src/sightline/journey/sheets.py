@@ -14,7 +14,7 @@ from sightline.explanation import draw, overall
 from sightline.explanation.caption import Caption
 from sightline.explanation.lettering import GAP_PX, INK, PAPER, QUIET, SMALL_PX, TEXT_PX, font, shorten
 from sightline.journey import nearest
-from sightline.journey.request import slug
+from sightline.journey.request import slugs
 from sightline.journey.subject import Subject
 from sightline.records import Explanation, Predictions, Progress, silent
 from sightline.store import Cache, write_bytes
@@ -81,6 +81,7 @@ def write(
             groups.setdefault((label, label == said[item.path]), []).append(item)
     shown = [files[item.path] for items in groups.values() for item in items[:PER_SHEET]]
     like = _like(subject, shown, cache, device, progress)
+    names = slugs([*subject.model.classes, *(label for label, _ in sorted(groups))])
     written = []
     for (label, right), items in sorted(groups.items()):
         pictures = [
@@ -97,9 +98,8 @@ def write(
         title = f"{label}: {'right' if right else 'wrong'} answers, {len(items)}"
         if len(items) > PER_SHEET:
             title += f", of which {PER_SHEET} are shown"
-        written.append(
-            _save(draw.contact_sheet(pictures, title=title), folder / f"{'right' if right else 'wrong'}-{slug(label)}.png")
-        )
+        file = folder / f"{'right' if right else 'wrong'}-{names[label]}.png"
+        written.append(_save(draw.contact_sheet(pictures, title=title), file))
     views = average(found)
     if views:
         written.append(_save(draw_average(views), folder / "average.png"))

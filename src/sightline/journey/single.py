@@ -16,6 +16,7 @@ from sightline.journey import folder as folders
 from sightline.journey import mistaken, nearest, plots, resuming, together
 from sightline.journey.main import Say, reuse, run
 from sightline.journey.request import Request
+from sightline.plain import command_line
 from sightline.records import Catalog, Progress, Recipe, Run, silent
 from sightline.store import Cache, digest
 from sightline.training import methods, ranks
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 
 @together.shared
+@folders.releasing
 def train(
     catalog: Catalog,
     recipe: Recipe,
@@ -62,7 +64,9 @@ def train(
     started = time.perf_counter()
     cache = Cache() if cache is None else cache
     device = engine.choose_device(device)
-    earlier = reuse(Path(out), write_report=False)
+    if ranks.here().first:
+        folders.lock(Path(out))
+    earlier = reuse(Path(out))
     if earlier is None:
         studies.check(recipe, len(catalog.usable().classes), cache)
         studies.check_threshold(recipe, catalog.usable().classes)
@@ -169,6 +173,6 @@ def run_demo(
     """The whole journey on the 1,797 handwritten digits that scikit-learn ships, as PNG files in class folders."""
     photos = demo.write_digits(Path(out) / "digits")
     say(f"1,797 real handwritten digits are in {photos}")
-    command = f'sightline run "{photos}" -o "{Path(out) / "runs"}" --seed {seed}'
+    command = command_line("sightline", "run", str(photos), "-o", str(Path(out) / "runs"), "--seed", str(seed))
     request = Request(photos=str(photos), out=os.fspath(Path(out) / "runs"), seed=seed, budget_s=110, command=command)
     return run(request, progress=progress, say=say, cache=cache)

@@ -47,6 +47,7 @@ class Study:
         return self.folder / "best.toml"
 
 
+@folders.releasing
 def sweep(
     catalog: Catalog,
     recipe: Recipe,
@@ -110,6 +111,7 @@ def sweep(
     return _finish(folder, "sweep", identity, recipe, divided, found, started)
 
 
+@folders.releasing
 def tune(
     catalog: Catalog,
     recipe: Recipe | None = None,
@@ -229,6 +231,7 @@ def _claim(out: str | Path | None, kind: str, divided: Catalog, asked: Mapping[s
     """
     identity = digest([kind, asked])
     folder = Path(out) if out is not None else Path("runs") / f"{photos_name(str(divided.root))}-{kind}-{identity[:8]}"
+    folders.lock(folder)
     file = folder / "plan.json"
     if file.is_file():
         try:
@@ -240,7 +243,6 @@ def _claim(out: str | Path | None, kind: str, divided: Catalog, asked: Mapping[s
         return folder
     if (folder / "run.json").is_file():
         raise RequestError(f"{folder} holds a run", "name another folder with -o")
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(file, {"kind": kind, "id": identity, **plain(asked)})
     return folder
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.networks.description import DEFAULTS, build, describe
 from sightline.networks.downloads import download_bytes
 from sightline.networks.known import table
+from sightline.networks.names import check_name
 from sightline.networks.user import register
 from sightline.networks.weights import weights_hash
 
@@ -24,6 +25,7 @@ __all__ = [
     "OwnClassifier",
     "Untrained",
     "build",
+    "check_name",
     "describe",
     "download_bytes",
     "own_classifier",

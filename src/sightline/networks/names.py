@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from sightline.errors import RequestError, unknown
@@ -96,3 +97,18 @@ def source_of(name: str, arguments: Mapping[str, Any], cache: Cache) -> tuple[So
     if arguments and known.find(name, cache) is not None:
         raise RequestError(f"{name} takes no arguments", f"those that do: {', '.join(sorted(CLASSICS))}")
     raise unknown("network", name, [*known.library(cache), *CLASSICS, "pixels"])
+
+
+def check_name(text: str, cache: Cache) -> None:
+    """Refuse the name of a network that nobody builds, without building it.
+
+    Args:
+        text: As `describe` takes it; the path of a run or a file is left to whoever opens it.
+        cache: Where the names of the libraries are kept.
+
+    Raises:
+        RequestError: The name is not known; the closest one is its hint.
+    """
+    name, arguments = parse(text)
+    if name not in known.SPECIAL and not Path(text).exists():
+        source_of(name, arguments, cache)

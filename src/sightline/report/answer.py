@@ -381,7 +381,21 @@ def _problems(data: Mapping[str, Any]) -> Alarm | None:
     if not n:
         return None
     text = ", ".join(f"{short(kind)}: {count(k)}" for kind, k in sorted(kinds.items(), key=lambda item: -item[1])[:6])
-    return Alarm("note", f"{count(n)} file{'s were' if n > 1 else ' was'} left out", f"{text}. Each is named below.")
+    shown = len(at(data, "data.problem_files", []))
+    where = "Each is named below" if shown >= n else f"{count(shown)} of them are named below, all of them in catalog.csv"
+    return Alarm("note", f"{count(n)} file{'s were' if n > 1 else ' was'} left out", f"{text}. {where}.")
+
+
+def _no_pretrained(data: Mapping[str, Any]) -> Alarm | None:
+    """No pretrained weights were at hand, and the chosen classifier has none."""
+    missing = data.get("not_at_hand") or []
+    if not missing or at(data, "network.pretrained_on", "nothing") != "nothing":
+        return None
+    text = (
+        f"The weights of {listing(missing)} were not on this machine and could not be fetched. With them, accuracy is usually "
+        f"much higher: put files such as {missing[0]}.safetensors in a folder, set SIGHTLINE_WEIGHTS to it, and run again."
+    )
+    return Alarm("caution", "Made without pretrained weights", text)
 
 
 _CHECKS = (
@@ -390,6 +404,7 @@ _CHECKS = (
     _shortcut,
     _no_better,
     _classes,
+    _no_pretrained,
     _undecodable,
     _no_row,
     openings,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sightline.plain import command_line
 from sightline.records import Run
 from sightline.report.answer import method_name
 from sightline.report.words import at, clean, count, date, decimal, duration, percent, short
@@ -148,20 +149,14 @@ def again(run: Run) -> list[tuple[str, str]]:
     commands = [("The same run again", clean(line)) for line in run.data.get("rerun") or []]
     if not commands and run.data.get("command"):
         commands.append(("The same run again", clean(run.data["command"])))
-    name = clean(run.folder.name)
     if run.classifier_file.is_file():
-        file = _argument(f"{name}/classifier.safetensors")
+        folder, file = str(run.folder), str(run.classifier_file)
         commands += [
-            ("Ask its classifier about other images", f"sightline predict {file} NEW_PHOTOS"),
-            ("Score it on another labelled set", f"sightline evaluate {_argument(name)} OTHER_PHOTOS"),
-            ("See where it looked", f"sightline explain {_argument(name)} IMAGE.jpg"),
+            ("Classify other images", f"{clean(command_line('sightline', 'predict', file))} NEW_PHOTOS"),
+            ("Score it on another labelled set", f"{clean(command_line('sightline', 'evaluate', folder))} OTHER_PHOTOS"),
+            ("Draw heatmaps of other images", f"{clean(command_line('sightline', 'explain', folder))} IMAGE.jpg"),
         ]
     return commands
-
-
-def _argument(text: str) -> str:
-    """A name as one word of a command line."""
-    return text if all(c.isalnum() or c in "-_./" for c in text) else f'"{text}"'
 
 
 def comparison_row(run: Run, score: Data | None, kind: str) -> dict[str, Any]:

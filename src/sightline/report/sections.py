@@ -88,6 +88,7 @@ def dataset(run: Run, album: Album) -> dict[str, Any] | None:
             for split, items in (run.data.get("undecodable") or {}).items()
             for item in (items or [])[:MOST_LISTED]
         ],
+        "undecodable_n": sum(len(items or []) for items in (run.data.get("undecodable") or {}).values()),
         "samples": _samples(run, data.get("samples") or [], album),
     }
 
@@ -202,6 +203,7 @@ def splitting(data: Data) -> dict[str, Any] | None:
     return {
         "lines": lines,
         "leaks": at(data, "split.leaks", [])[:MOST_LISTED],
+        "leaked": at(data, "split.leaked", 0),
         "largest": (twins.get("largest") or [])[:20],
         "conflicts": (twins.get("conflicts") or [])[:MOST_LISTED],
     }
