@@ -175,3 +175,30 @@ def test_signals_end_a_command_in_order(tmp_path: Path, sent: signal.Signals, co
     assert out == "put away\n"
     assert "Traceback" not in err
     assert f"error: {'interrupted' if sent == signal.SIGINT else 'terminated'}\nhint: " in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message", "hint"),
+    [
+        (["scan", "photos", "--limit", "0"], "error: --limit: it must be at least 1", "`sightline scan --help`"),
+        (
+            ["train", "c.csv", "r.toml", "--epochs", "no"],
+            "error: --epochs: it must be a whole number",
+            "`sightline train --help`",
+        ),
+        (["scan", "photos", "--label-frm", "x"], "error: there is no option --label-frm", "did you mean --label-from?"),
+        (["scna"], "error: there is no command scna", "did you mean scan?"),
+        (["predict"], "error: the argument RUN|MODEL is missing", "`sightline predict --help`"),
+    ],
+)
+def test_a_wrong_command_line_is_told_like_any_other_error(
+    argv: list[str], message: str, hint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sightline import cli
+
+    monkeypatch.setattr("sys.argv", ["sightline", *argv])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    lines = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and len(lines) == 2
+    assert lines[0] == message and lines[1].startswith("hint: ") and hint in lines[1]

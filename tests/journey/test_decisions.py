@@ -11,10 +11,12 @@ import pyarrow as pa
 import pytest
 
 from sightline.errors import DataError
+from sightline.journey import folder as folders
 from sightline.journey import main, scoring
 from sightline.journey.folder import toml
-from sightline.journey.request import slug
+from sightline.journey.request import slug, slugs
 from sightline.records import CATALOG_COLUMNS, Catalog, Predictions, Recipe
+from sightline.store import write_json
 
 
 def make_catalog(paths: list[str], **columns: list[object]) -> Catalog:
@@ -74,7 +76,61 @@ def test_a_recipe_reads_back_from_its_toml() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("My photos (2024)!", "my-photos-2024"), ("CON", "photos-con"), ("…", "photos")]
+    ("name", "expected"), [("My photos (2024)!", "my-photos-2024"), ("CON", "photos-con"), ("…", "photos"), ("Käfer.", "käfer")]
 )
 def test_folder_names_are_portable(name: str, expected: str) -> None:
     assert slug(name) == expected
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("C", "C++", "C#", "c"),
+        ("赤い花", "青い花", "हिन्दी", "हन्द"),
+        ("Cat", "cat", "CAT "),
+        ("a b", "a_b", "a-b"),
+        ("+", "-", "…"),
+        ("caf\u00e9", "cafe\u0301", "CAFE\u0301"),
+        ("long " * 30 + "A", "long " * 30 + "B"),
+        ("\U0001f98a", "\U0001f43a"),
+        ("con", "CON", "com¹", "x.", "x"),
+        ("straße", "strasse"),
+    ],
+)
+def test_every_class_has_a_file_name_of_its_own_on_every_system(names: tuple[str, ...]) -> None:
+    import unicodedata
+
+    found = list(slugs(names).values())
+    for form in ("NFC", "NFD"):
+        assert len({unicodedata.normalize(form, name).casefold() for name in found}) == len(names)
+    for name in found:
+        assert 0 < len(f"wrong-{name}.png".encode()) < 100 and name[-1] not in " ."
+        assert not set(name) & set('<>:"/\\|?*') and name.lower() not in ("con", "com¹")
+
+
+def test_a_result_without_a_name_never_takes_the_folder_of_another_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = {"subject": "a/val.csv", "photos": "c"}, {"subject": "b/val.csv", "photos": "c"}
+    folder = folders.default("val-on-c", "run.json", first)
+    assert folder == Path("runs") / "val-on-c"
+    write_json(folder / "run.json", {**first, "kind": "evaluate"})
+    assert folders.default("val-on-c", "run.json", first) == folder
+    other = folders.default("val-on-c", "run.json", second)
+    assert other.name.startswith("val-on-c-") and other == folders.default("val-on-c", "run.json", second)
+
+
+def test_mistakes_are_a_table_whose_cells_are_no_formulas(tmp_path: Path) -> None:
+    wrong = [
+        {"path": "=cmd().png", "label": "a", "predicted": "b", "probability": 0.9, "nearest": []},
+        {"path": "b/1.png", "label": "b", "predicted": "a", "probability": 0.6},
+    ]
+    folders.write_mistakes(tmp_path, wrong, [{"path": "b/1.png", "overlay": "explanations/002.png"}])
+    assert (tmp_path / "mistakes.csv").read_text(encoding="utf-8").splitlines() == [
+        "path,label,predicted,probability,heatmap",
+        "'=cmd().png,a,b,0.9,",
+        "b/1.png,b,a,0.6,explanations/002.png",
+    ]
+    folders.write_mistakes(tmp_path, [], [])
+    assert (tmp_path / "mistakes.csv").read_text(encoding="utf-8") == "path,label,predicted,probability,heatmap\n"

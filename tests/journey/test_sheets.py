@@ -11,6 +11,7 @@ from sightline.explanation import draw, overall
 from sightline.explanation.caption import Caption
 from sightline.journey import explaining, gallery, sheets
 from sightline.records import Explanation, Predictions
+from sightline.store import Cache
 
 
 def explanation(path: str, target: str) -> Explanation:
@@ -69,3 +70,24 @@ def test_average_maps_have_a_bar_with_numbers_and_a_whole_title(monkeypatch: pyt
     picture = sheets.draw_average([view])
     assert bars == [pytest.approx(3.0)] and picture.width > 224 + 60
     assert " ".join(titles[-1]) == "Average maps, one scale: the brightest is 3.0 × even heat"
+
+
+def test_every_class_has_a_sheet_of_its_own_whatever_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from PIL import Image
+
+    classes = ("C++", "C#", "赤い花", "青い花", "Cat", "cat")
+    names = tuple(f"{i}.png" for i in range(len(classes)))
+    monkeypatch.setattr(sheets, "_picture", lambda *given: Image.new("RGB", (8, 8)))
+    monkeypatch.setattr(sheets, "_like", lambda *given: {})
+
+    class Subject:
+        class model:  # noqa: N801
+            classes = ("C++", "C#", "赤い花", "青い花", "Cat", "cat")
+
+    found = [explanation(name, label) for name, label in zip(names, classes, strict=True)]
+    given = Predictions(names, classes, np.arange(6), np.eye(6))
+    cache = Cache(tmp_path / "cache")
+    files = {name: Path(name) for name in names}
+    sheets.write(tmp_path / "out", Subject, found, classes, files, given, {}, cache=cache)  # type: ignore[arg-type]
+    written = [f.name for f in (tmp_path / "out").iterdir() if f.name.startswith("right-")]
+    assert len({name.casefold() for name in written}) == len(classes)

@@ -10,7 +10,7 @@ import pytest
 
 from sightline import evaluation
 from sightline.records import Predictions, Run
-from sightline.report import answer, sections, svg, words
+from sightline.report import answer, made, sections, svg, words
 from sightline.report.pictures import Album
 
 
@@ -172,3 +172,32 @@ def test_marks_on_the_ruler_do_not_cover_each_other() -> None:
 def test_ticks_lie_within_and_are_few(low: float, high: float) -> None:
     found = svg.ticks(low, high)
     assert found == sorted(found) and low - 1e-9 <= found[0] and found[-1] <= high + 1e-9 and len(found) <= 8
+
+
+def test_a_cut_list_of_files_says_how_many_it_shows_and_where_all_are() -> None:
+    for n, ending in ((200, "Each is named below."), (201, "200 of them are named below, all of them in catalog.csv.")):
+        listed = [{"path": f"{i}.jpg", "problem": "empty"} for i in range(min(n, 200))]
+        found = answer._problems({"data": {"problems": {"empty": n}, "problem_files": listed}})
+        assert found is not None and found.text.endswith(ending)
+
+
+def test_a_report_without_pretrained_weights_says_so_and_what_to_do() -> None:
+    missing = {"not_at_hand": ["mobilenetv2_100", "resnet18"], "network": {"pretrained_on": "nothing"}}
+    found = answer._no_pretrained(missing)
+    assert found is not None and "SIGHTLINE_WEIGHTS" in found.text and "mobilenetv2_100.safetensors" in found.text
+    assert answer._no_pretrained({**missing, "network": {"pretrained_on": "ImageNet-1k"}}) is None
+    assert answer._no_pretrained({**missing, "not_at_hand": []}) is None
+
+
+def test_commands_name_paths_as_they_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shlex
+
+    monkeypatch.chdir(tmp_path)
+    folder = Path("my runs") / "it's $HOME"
+    folder.mkdir(parents=True)
+    (folder / "classifier.safetensors").write_bytes(b"")
+    lines = [line for _, line in made.again(Run(folder, {}))]
+    assert len(lines) == 3
+    for line in lines:
+        named = shlex.split(line)[2]
+        assert Path(named).exists(), line

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
-from sightline.errors import RequestError, SightlineError
+from sightline.errors import RequestError, SightlineError, closest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -218,7 +218,7 @@ _USAGE_WORDS = (
 @contextlib.contextmanager
 def plain_usage_errors() -> Iterator[None]:
     """End with exit code 2 and an error line with a hint where Typer refuses the command line inside the block."""
-    usage_error = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+    usage_error: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
     try:
         yield
     except usage_error as error:
@@ -228,11 +228,13 @@ def plain_usage_errors() -> Iterator[None]:
             sys.exit(said.exit_code)
         context = getattr(error, "ctx", None)
         command = "sightline" if context is None else context.command_path
-        likely = getattr(error, "possibilities", None) or []
-        hint = f"did you mean {likely[0]}?" if likely else f"`{command} --help` lists its arguments and options"
+        message = usage_message(said.format_message())
+        known = getattr(error, "possibilities", None) or getattr(getattr(context, "command", None), "commands", {})
+        unknown = re.match(r"there is no (?:option|command) (\S+)", message)
+        likely = closest(unknown[1], known) if unknown else None
         if not follows():
-            _say("error", "bold red", usage_message(said.format_message()))
-            _say("hint", "cyan", hint)
+            _say("error", "bold red", message)
+            _say("hint", "cyan", f"did you mean {likely}?" if likely else f"`{command} --help` lists what there is")
         sys.exit(said.exit_code)
 
 
