@@ -37,8 +37,8 @@ class DataError(SightlineError):
     exit_code = 2
 
 
-class CheckpointError(DataError):
-    """The checkpoint of an interrupted training is damaged or was written by another version."""
+class FailedWorkError(DataError):
+    """The photographs can be used, and the work on them failed: every fit, for want of room, or by a damaged checkpoint."""
 
     exit_code = 1
 

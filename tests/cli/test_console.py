@@ -44,7 +44,7 @@ def failing(error: BaseException) -> Callable[[], None]:
     [
         (
             DataError("photos holds no images", "name another folder"),
-            1,
+            2,
             "error: photos holds no images\nhint: name another folder",
         ),
         (RequestError("there is no head 'x'"), 2, "error: there is no head 'x'\n"),

@@ -14,7 +14,7 @@ import pytest
 
 from sightline import catalog as catalogs
 from sightline import journey
-from sightline.errors import RequestError
+from sightline.errors import RequestError, SightlineError
 from sightline.journey import crossvalidating, learning, study
 from sightline.records import Catalog, Recipe
 from sightline.store import LOCK, Cache, atomic_file, lock_folder
@@ -123,3 +123,10 @@ def test_of_two_trainings_at_once_one_is_carried_out_and_the_other_refused(table
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert subprocess.run([*command, "1.toml", "-o", "killed"], cwd=tmp_path, check=False).returncode == 0
+
+
+def test_a_database_of_a_search_that_cannot_be_used_is_named(table: Catalog, tmp_path: Path) -> None:
+    study.tune(table, PIXELS, tmp_path / "tuned", trials=1)
+    (tmp_path / "tuned" / "optuna.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(SightlineError, match=r"tuned.optuna\.db cannot be read or written \(file is not a database\)"):
+        study.tune(table, PIXELS, tmp_path / "tuned", trials=2)

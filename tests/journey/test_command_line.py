@@ -100,4 +100,4 @@ def test_a_threshold_is_kept_and_obeyed(sightline: Callable[..., Any], digits: P
 
     assert sightline("run", "digits", *common, "--threshold", "youdn", "-o", "r").err.count("did you mean 'youden'?") == 1
     wrong = sightline("run", "digits", "--methods", "baseline", "--threshold", "f1", "-o", "r")
-    assert wrong.code == 1 and "two classes" in wrong.err
+    assert wrong.code == 2 and "two classes" in wrong.err

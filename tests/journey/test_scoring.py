@@ -136,7 +136,7 @@ def test_a_path_that_stands_twice_is_refused_by_every_command(photos: Path, tmp_
     table = write(tmp_path / "t.csv", [*rows, rows[0]])
     for words in (("evaluate", table, photos), ("mistakes", table), ("mistakes", table, photos)):
         ended = CliRunner().invoke(app, [str(word) for word in words])
-        assert ended.exit_code == 1 and f"{rows[0][0]} has more than one row" in " ".join(ended.output.split())
+        assert ended.exit_code == 2 and f"{rows[0][0]} has more than one row" in " ".join(ended.output.split())
 
 
 def test_a_bar_is_said_to_come_with_the_table(photos: Path, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_what_is_wrong_with_all_files_is_said(photos: Path, tmp_path: Path) -> N
     (tmp_path / "half.csv").write_text(f"{lost}{first},0,train\n", encoding="utf-8")
     ended = CliRunner().invoke(app, ["run", str(tmp_path / "lost.csv")])
     words = " ".join(ended.output.split())
-    assert ended.exit_code == 1 and "none of the 2 labelled images of" in words
+    assert ended.exit_code == 2 and "none of the 2 labelled images of" in words
     assert "2 missing, the first " in words and "gone/1.png (missing: there is no such file)" in words
     assert "folder per class" not in words
     (photos.parent / "recipe.toml").write_text('backbone = "pixels"\nhead = "centroid"\n', encoding="utf-8")
@@ -197,7 +197,7 @@ def test_what_is_wrong_with_all_files_is_said(photos: Path, tmp_path: Path) -> N
     for name in ("lost", "half"):
         ended = CliRunner().invoke(app, ["evaluate", str(tmp_path / "run"), str(tmp_path / f"{name}.csv")])
         words = " ".join(ended.output.split())
-        assert ended.exit_code == 1 and "none of the 2 labelled test images of" in words and "2 missing" in words, words
+        assert ended.exit_code == 2 and "none of the 2 labelled test images of" in words and "2 missing" in words, words
 
 
 def test_another_split_is_scored_where_it_is_named(photos: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline.errors import RequestError, SightlineError
+from sightline.errors import FailedWorkError, RequestError
 from sightline.records import Predictions, Recipe
 from sightline.store import digest, plain
 from sightline.studies import comparing
@@ -108,13 +108,13 @@ def summarise(recipe: Recipe, fits: Sequence[Fit], outcomes: Sequence[Outcome]) 
     """The table of a sweep, its paired tests and its verdict in words, as plain data.
 
     Raises:
-        SightlineError: Every setting failed.
+        FailedWorkError: Every setting failed.
     """
     keys, groups = list(fits[0].setting), _groups(fits)
     rows = [_row([fits[i] for i in g], [outcomes[i] for i in g], keys, recipe) for g in groups]
     whole = [i for i, row in enumerate(rows) if row["failed"] is None]
     if not whole:
-        raise SightlineError(f"every fit of the sweep failed: {rows[0]['failed']}", "see the first one's reason")
+        raise FailedWorkError(f"every fit of the sweep failed: {rows[0]['failed']}", "see the first one's reason")
     answers = [o.val for i in whole for o in (outcomes[j] for j in groups[i]) if o.val is not None]
     right, paths = comparing.paired(answers)
     right = right.reshape(len(whole), -1, len(paths))

@@ -119,9 +119,12 @@ def search(
 
     Returns:
         All trials in order.
+
+    Raises:
+        SightlineError: The file is damaged, or cannot be written.
     """
     started = time.perf_counter()
-    with quiet() as optuna:
+    with quiet() as optuna, _named(optuna, storage):
         study = _open(optuna, storage, recipe.method)
         done = _finished(optuna, study)
         for trial in done:
@@ -137,6 +140,19 @@ def search(
             done.append(trial)
             told(trial)
     return done
+
+
+@contextlib.contextmanager
+def _named(optuna: Any, storage: Path) -> Iterator[None]:
+    """Turn what the database raises, of a full disk or a damaged file, into an error that names the file."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        reason = str(getattr(error.__cause__ or error, "orig", None) or error.__cause__ or error)
+        hint = "make room on its disk, or name another folder with -o"
+        raise SightlineError(f"the search's database {storage} cannot be read or written ({reason})", hint) from error
 
 
 def image_size(work: Work, recipe: Recipe) -> int:

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sightline.errors import CheckpointError, RequestError
+from sightline.errors import FailedWorkError, RequestError
 from sightline.store import atomic_file, log, plain, write_bytes
 from sightline.training.hardware import machine
 from sightline.training.ranks import ALONE, Ranks
@@ -63,7 +63,7 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """A training's tensors and facts.
 
     Raises:
-        CheckpointError: The file is damaged, or of another version.
+        FailedWorkError: The file is damaged, or of another version.
     """
     hint = "begin anew in another folder, or without --resume"
     try:
@@ -71,11 +71,11 @@ def read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             facts: dict[str, Any] = json.loads((opened.metadata() or {})[_KEY])
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise CheckpointError(f"the checkpoint {file} cannot be read ({error})", hint) from error
+        raise FailedWorkError(f"the checkpoint {file} cannot be read ({error})", hint) from error
     if facts.get("version") != VERSION:
-        raise CheckpointError(f"the checkpoint {file} is of version {facts.get('version')}, not {VERSION}", hint)
+        raise FailedWorkError(f"the checkpoint {file} is of version {facts.get('version')}, not {VERSION}", hint)
     if facts["checksum"] != _checksum(tensors):
-        raise CheckpointError(f"the checkpoint {file} is damaged: its checksum is another one", hint)
+        raise FailedWorkError(f"the checkpoint {file} is damaged: its checksum is another one", hint)
     return tensors, facts
 
 
@@ -83,7 +83,7 @@ def planned_epochs(folder: Path) -> int | None:
     """For how many epochs the training that a folder holds was laid out; None where it holds none.
 
     Raises:
-        CheckpointError: Its file is damaged.
+        FailedWorkError: Its file is damaged.
     """
     file = folder / FILE
     return int(read(file)[1]["identity"]["plan"]["epochs"]) if file.is_file() else None

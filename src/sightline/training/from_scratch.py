@@ -14,7 +14,7 @@ import numpy as np
 
 from sightline import heads, networks, pixels
 from sightline.classifier import Classifier
-from sightline.errors import DataError
+from sightline.errors import DataError, FailedWorkError
 from sightline.networks import names
 from sightline.plain import from_plain
 from sightline.records import Backbone, Predictions, Preprocess, Recipe
@@ -187,7 +187,7 @@ def room(shape: tuple[int, ...], folder: Path) -> np.ndarray:
         folder: On whose disk the file would be.
 
     Raises:
-        DataError: It fits nowhere.
+        FailedWorkError: It fits nowhere.
     """
     from sightline.training import hardware
 
@@ -204,6 +204,6 @@ def room(shape: tuple[int, ...], folder: Path) -> np.ndarray:
         memory = hardware.memory_bytes()
         if memory is not None and size_bytes > memory:
             found = f"{size_bytes / 1e9:,.0f} GB of decoded images fit neither into {folder} ({error.strerror}) nor into memory"
-            raise DataError(found, "take a smaller image_size or fewer images, or make room there") from error
+            raise FailedWorkError(found, "take a smaller image_size or fewer images, or make room there") from error
         log.warning("decoded images cannot be laid out in %s (%s); they go to memory", folder, error.strerror)
         return np.empty(shape, dtype=np.uint8)
