@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from sightline.catalog import scan
     from sightline.classifier import Classifier, load
     from sightline.errors import SightlineError
-    from sightline.evaluation import score
     from sightline.journey.study import sweep, tune
     from sightline.journey.summary import summary
-    from sightline.journey.window import explain, fit, hide, split
+    from sightline.journey.window import explain, fit, hide, score, split
     from sightline.records import Catalog, Predictions, Recipe, Run
     from sightline.report import write_report
 
@@ -37,7 +36,7 @@ _HOMES = {
     "load_catalog": "catalog:load",
     "save_catalog": "catalog:save",
     "scan": "catalog",
-    "score": "evaluation",
+    "score": "journey.window",
     "split": "journey.window",
     "summary": "journey.summary",
     "sweep": "journey.study",

@@ -143,11 +143,15 @@ class Classifier:
         """
         cache = Cache() if cache is None else cache
         unread: dict[str, str] = {}
+        contents: list[str] = []
+        counts = np.zeros(0, dtype=bool)
         if isinstance(sources, str | Path):
             sources = [sources]
         if isinstance(sources, Catalog):
             names, files = sources.paths, sources.files()
-            true = sources.labels(self.classes)
+            true, contents = sources.labels(self.classes), [c or "" for c in sources.column("content")]
+            splits = sources.column("split") if "split" in sources.table.column_names else [None] * len(names)
+            counts = (true >= 0) & self.counts_as_test(contents, splits)
             asked = _Asked(files, sources.column("content"), cache, device, progress, crops)
         elif len(sources) and isinstance(sources[0], np.ndarray):
             names, true = [f"array {i}" for i in range(len(sources))], np.full(len(sources), -1, dtype=np.int64)
@@ -162,11 +166,12 @@ class Classifier:
         kept = np.array([i for i in range(len(names)) if i not in problems], dtype=np.int64)
         errors = {names[i]: why for i, why in sorted(problems.items())} | unread
         told = tuple(names[i] for i in kept)
+        tests = tuple(contents[i] if counts[i] else "" for i in kept) if counts.any() else ()
         if "bank" not in self.limits:
-            return Predictions(told, self.classes, true[kept], probs[kept], errors, self.card.bar)
+            return Predictions(told, self.classes, true[kept], probs[kept], errors, self.card.bar, test_contents=tests)
         away = unlike.distances(self.limits["bank"], unlike.directions(_plain_look(self.seer._features(asked))[kept]))
         bar = self.card.limits.unlike_bar
-        return Predictions(told, self.classes, true[kept], probs[kept], errors, self.card.bar, away, bar)
+        return Predictions(told, self.classes, true[kept], probs[kept], errors, self.card.bar, away, bar, tests)
 
     @property
     def seer(self) -> Classifier:
@@ -280,6 +285,16 @@ class Classifier:
     def was_trained_on(self, contents: Sequence[str]) -> np.ndarray:
         """bool (n,): which of these contents (SHA-256 of files) it was fitted on."""
         return np.isin(content_keys(contents), self.seen)
+
+    def counts_as_test(self, contents: Sequence[str], splits: Sequence[str | None]) -> np.ndarray:
+        """bool (n,): which labelled images are test images: in no train or val split, and not what it was fitted on.
+
+        Args:
+            contents: SHA-256 of each file; "" where it is not known.
+            splits: The split of each image; None where it has none.
+        """
+        outside = np.array([split not in ("train", "val") for split in splits], dtype=bool)
+        return outside & ~self.was_trained_on(contents)
 
     def save(self, file: str | Path) -> Path:
         """Write it as one `.safetensors` file, atomically. The same classifier gives the same bytes.

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from sightline.classifier import Classifier, content_keys
+from sightline.journey.folder import now
 from sightline.records import Predictions
 from sightline.store import canonical_json, digest, log, plain, write_bytes
 
@@ -160,6 +161,37 @@ def opened(contents: Sequence[str], subjects: Sequence[Subject], *, verb: str, b
         with contextlib.suppress(OSError):
             found = list(_overlapping(folder, keys))
         return _opening(found, here, subjects, len(keys), f"the ledger cannot be written ({error})")
+
+
+def look(
+    answers: Predictions,
+    contents: Sequence[str],
+    counts: np.ndarray,
+    model: Classifier | None,
+    *,
+    verb: str,
+    by: str,
+    crops: int | None = None,
+) -> Opening | None:
+    """Record that a classifier's answers to labelled test images are shown; every command that shows some calls this.
+
+    Args:
+        answers: To n images.
+        contents: SHA-256 of each image; "" where it is not known.
+        counts: bool (n,), which images count: see `Classifier.counts_as_test`.
+        model: The classifier; None for a table of predictions.
+        verb: The command.
+        by: What looks, in words.
+        crops: Looks at each image, where they are not those of the classifier's card.
+
+    Returns:
+        None where no image counts.
+    """
+    rows = np.flatnonzero(counts)
+    if not len(rows):
+        return None
+    known = [contents[i] for i in rows]
+    return opened(known, [subject(by, answers.select(rows), known, model, crops)], verb=verb, by=by, when=now())
 
 
 def flattery(classifiers: int, accuracy: float, n: int) -> float:

@@ -113,11 +113,8 @@ def _own(subject: Path, by: str) -> _Own:
 
 def _count(found: Answered, subject: str, crops: int | None) -> None:
     """Write this look at images that the classifier was not trained on into the ledger."""
-    rows = np.flatnonzero(~in_training(found.model, found.rows, found.predictions))
-    if len(rows):
-        contents = [found.contents[i] for i in rows]
-        asked = ledger.subject(subject, found.predictions.select(rows), contents, found.model, crops)
-        ledger.opened(contents, [asked], verb="mistakes", by=subject, when=folders.now())
+    unseen = ~in_training(found.model, found.rows, found.predictions)
+    ledger.look(found.predictions, found.contents, unseen, found.model, verb="mistakes", by=subject, crops=crops)
 
 
 def by_pair(answers: Predictions) -> list[dict[str, Any]]:

@@ -282,12 +282,7 @@ def _of_model(
 
 def _look(found: Answered, subject: str, seen: np.ndarray, crops: int | None) -> ledger.Opening | None:
     """Count this look at the images that the classifier was not trained on; None where it was trained on all."""
-    rows = np.flatnonzero(~seen)
-    if not len(rows):
-        return None
-    contents = [found.contents[i] for i in rows]
-    asked = ledger.subject(subject, found.predictions.select(rows), contents, found.model, crops)
-    return ledger.opened(contents, [asked], verb="evaluate", by=subject, when=folders.now())
+    return ledger.look(found.predictions, found.contents, ~seen, found.model, verb="evaluate", by=subject, crops=crops)
 
 
 def open_labelled(

@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from sightline import __version__, classifier, pixels
+from sightline import __version__, classifier, evaluation, pixels
 from sightline import catalog as catalogs
 from sightline.classifier import Classifier
 from sightline.errors import ImageError, RequestError
 from sightline.explanation.methods import check_contrast, check_method
-from sightline.journey import hiding
+from sightline.journey import hiding, ledger
 from sightline.journey.evidence import skill_of
 from sightline.journey.heats import heats_of
 from sightline.journey.request import photos_name
 from sightline.journey.single import train
 from sightline.journey.subject import Subject, aims, explainable, find_subject
-from sightline.records import Catalog, Explanation, Progress, Recipe, Run, silent
+from sightline.records import Catalog, Explanation, Predictions, Progress, Recipe, Run, silent
 from sightline.store import Cache, digest
 
 Model = Classifier | Run | str | Path
@@ -94,6 +94,32 @@ def fit(
     return dataclasses.replace(run, classifier=classifier.load(run.classifier_file))
 
 
+def score(
+    predictions: Predictions,
+    *,
+    positive: str | None = None,
+    groups: np.ndarray | None = None,
+    top: int = evaluation.TOP,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return every metric of one set of predictions, as `sightline.evaluation.score` does.
+
+    Where the predictions are of a catalog's labelled test images, this is a look at them, which the test-set log records.
+
+    Args:
+        predictions: What `Classifier.predict` gave.
+        positive, groups, top, seed: As in `sightline.evaluation.score`.
+
+    Raises:
+        RequestError: `positive` is no class, or `top` is below 1.
+        DataError: A probability is not a number, or `groups` does not hold one value per image.
+    """
+    scores = evaluation.score(predictions, positive=positive, groups=groups, top=top, seed=seed)
+    counts = np.array([bool(content) for content in predictions.test_contents], dtype=bool)
+    ledger.look(predictions, predictions.test_contents, counts, None, verb="score", by="sightline.score in Python")
+    return scores
+
+
 def explain(
     model: Model,
     images: Images,
@@ -113,8 +139,8 @@ def explain(
     Args:
         model: What `fit` made or `load` read; a run, the path of a run's folder or of a classifier's file; or the name of a
             network, which answers with its own classes.
-        images: One image file, a folder, or several of either; a catalog; or one array (h, w[, c]), several in a list, or a
-            batch (n, h, w[, c]), each uint8, or float in 0 to 1.
+        images: One image file, a folder, or several of either; a catalog, whose labelled test images count as looked at in the
+            test-set log; or one array (h, w[, c]), several in a list, or a batch (n, h, w[, c]), each uint8, or float in 0 to 1.
         target: The class to explain, by its name in any case or by its number in `classes`; one for all images, or one for each
             in order. Where it is None, the predicted one.
         method: `auto`, or a name of `sightline.explanation.METHODS`.
@@ -141,9 +167,12 @@ def explain(
     wanted = _targets(subject, target, len(sources))
     for one in {w for w in wanted if w is not None}:
         check_contrast(subject.model.classes[one], one, against)
-    if None in wanted:
-        answers = subject.model.predict(list(sources), cache=cache, device=device, progress=progress)
+    if None in wanted or isinstance(images, Catalog):
+        asked = images if isinstance(images, Catalog) else list(sources)
+        answers = subject.model.predict(asked, cache=cache, device=device, progress=progress)
         _refuse(answers.errors)
+        counts = np.array([bool(content) for content in answers.test_contents], dtype=bool)
+        ledger.look(answers, answers.test_contents, counts, subject.model, verb="explain", by="sightline.explain in Python")
         wanted = [p if w is None else w for w, p in zip(wanted, aims(answers, against), strict=True)]
     found, errors = heats_of(
         subject.model,

@@ -32,6 +32,8 @@ class Predictions:
         unlike: float64 (n,), how far each image lies from those of the training, as `sightline.evaluation.unlike` measures it;
             None where the classifier cannot tell.
         unlike_bar: The distance beyond which an image is unlike anything in training.
+        test_contents: SHA-256 of each image that is a labelled test image of a catalog, "" for each other; empty where none
+            is. `sightline.score` counts a look at them.
     """
 
     paths: tuple[str, ...]
@@ -42,6 +44,7 @@ class Predictions:
     bar: tuple[str, float | np.ndarray] | None = None
     unlike: np.ndarray | None = None
     unlike_bar: float | None = None
+    test_contents: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -74,6 +77,7 @@ class Predictions:
             probs=self.probs[index],
             bar=(self.bar[0], self.bar[1][index]) if self.bar is not None and isinstance(self.bar[1], np.ndarray) else self.bar,
             unlike=None if self.unlike is None else self.unlike[index],
+            test_contents=tuple(self.test_contents[i] for i in index) if self.test_contents else (),
         )
 
     def to_csv(self, more: Mapping[str, Sequence[str]] | None = None) -> str:

@@ -163,7 +163,7 @@ def _trust_lines(data: Mapping[str, Any]) -> list[str]:
         return ["No test image was used for training or for any choice in this run."]
     estimate = data.get("val_estimate")
     by = f" The estimate is by {estimate}." if estimate and estimate != "validation" else ""
-    return [f"The test split has not been opened.{by} Choices were made on these images, so the score may flatter a little."]
+    return [f"This run did not use the test split.{by} Choices were made on these images, so the score may flatter a little."]
 
 
 # ---------------------------------------------------------------------------------------------------------- alarms
