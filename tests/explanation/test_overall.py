@@ -25,7 +25,7 @@ def blobs(n: int, centre: tuple[float, float], spread: float, seed: int = 0) -> 
 
 
 def alarms(views: list[overall.ClassView]) -> list[dict[str, Any]]:
-    return [r for r in overall.regions(views) if overall.alarming(r)]
+    return [r for r in overall.regions(views) if overall.concentrated(r)]
 
 
 def test_objects_in_the_middle_raise_no_alarm() -> None:
@@ -50,6 +50,14 @@ def test_heat_on_a_border_or_in_a_corner_raises_the_alarm(centre: tuple[float, f
     found = alarms([v for v in views if v is not None])
     assert region in {a["region"] for a in found} and {a["class"] for a in found} == {"cat"}
     assert all(a["share"] >= 2 * a["area"] and a["p"] < 0.01 for a in found)
+
+
+def test_a_region_counts_where_blurring_it_clearly_lowers_the_probability() -> None:
+    before = np.linspace(0.6, 0.9, 12)
+    assert overall.lowers(before, before - 0.3)["lowers"]
+    assert not overall.lowers(before, before + 0.05)["lowers"], "the probability rises"
+    assert not overall.lowers(before, before - 0.01)["lowers"], "by next to nothing"
+    assert not overall.lowers(before, np.where(np.arange(12) % 2, 0.01, 0.99))["lowers"], "for some down, for others up"
 
 
 def test_few_images_raise_no_alarm() -> None:

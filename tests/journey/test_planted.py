@@ -123,7 +123,7 @@ def test_a_caption_at_the_bottom_raises_the_alarm_and_plain_photographs_do_not(
                 made, tested, [str(i) for i in range(30)], [target] * 30, cache=cache, method="gradcam", seen=True
             )
             views.append(overall.view(made.classes[target], found))
-        alarms = [r for r in overall.regions([v for v in views if v is not None]) if overall.alarming(r)]
+        alarms = [r for r in overall.regions([v for v in views if v is not None]) if overall.concentrated(r)]
         regions = {(a["class"], a["region"]) for a in alarms}
         assert (("one", "lower border") in regions) == caption, alarms
         assert caption or not alarms

@@ -67,9 +67,25 @@ def test_average_maps_have_a_bar_with_numbers_and_a_whole_title(monkeypatch: pyt
     titles: list[list[str]] = []
     wrapped = draw.wrap
     monkeypatch.setattr(draw, "wrap", lambda *a: titles.append(wrapped(*a)) or titles[-1])
-    picture = sheets.draw_average([view])
+    picture = sheets.draw_average([view], "label")
     assert bars == [pytest.approx(3.0)] and picture.width > 224 + 60
-    assert " ".join(titles[-1]) == "Average maps, one scale: the brightest is 3.0 × even heat"
+    assert " ".join(titles[-1]) == "Average maps by label (true class). One scale: maximum 3.0 × even heat"
+
+
+def test_average_maps_are_grouped_as_asked_and_none_is_of_one_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn: list[tuple[str, dict[str, int]]] = []
+    real = sheets.draw_average
+    monkeypatch.setattr(
+        sheets,
+        "draw_average",
+        lambda views, by, target: drawn.append((by, {v.name: v.n for v in views})) or real(views, by, target),
+    )
+    found = [explanation(str(i), "cat" if i < 3 else "dog") for i in range(4)]
+    file = sheets.write_average(tmp_path, found, {"0": "cat", "1": "cat", "2": "dog", "3": "dog"}, "label")
+    assert file == tmp_path / "average.png" and file.is_file()
+    sheets.write_average(tmp_path, found, {item.path: item.target for item in found}, "predicted")
+    assert drawn == [("label", {"cat": 2, "dog": 2}), ("predicted", {"cat": 3})]
+    assert sheets.write_average(tmp_path / "one", found[:1], {"0": "cat"}, "label") is None and not (tmp_path / "one").exists()
 
 
 def test_every_class_has_a_sheet_of_its_own_whatever_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

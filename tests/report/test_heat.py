@@ -51,6 +51,20 @@ def test_classes_without_maps_leave_the_table() -> None:
     assert "relies on" not in page and "shaky" in page
 
 
+def test_the_section_s_verdict_is_the_worse_of_the_checks_and_the_alarm() -> None:
+    passing = data()["heat_checks"] | {"verdict": "passes", "why": "all 5 checks pass"}
+    alarmed = heat.heat(data(heat_checks=passing))
+    assert alarmed is not None and (alarmed["verdict"], alarmed["kind"]) == ("alarm", "alarm")
+    assert "lower border" in alarmed["why"] and "passes" in alarmed["why"]
+    overall = data()["heat_global"]
+    harmless = overall["alarms"][0] | {"before": 0.66, "after": 0.70}
+    quiet = heat.heat(
+        data(heat_checks=passing, heat_global=overall | {"alarms": [], "harmless": [harmless], "highest": harmless})
+    )
+    assert quiet is not None and quiet["verdict"] == "passes" and not quiet["alarms"]
+    assert "does not clearly lower" in quiet["quiet"] and "lower border" in quiet["quiet"]
+
+
 def test_without_an_alarm_it_says_what_comes_nearest_and_denies_nothing() -> None:
     overall = data()["heat_global"]
     highest = {"class": NASTY, "region": "upper right corner", "n": 16, "share": 0.339, "area": 0.0816, "p": 0.07}

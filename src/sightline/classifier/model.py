@@ -294,7 +294,7 @@ class Classifier:
             splits: The split of each image; None where it has none.
         """
         outside = np.array([split not in ("train", "val") for split in splits], dtype=bool)
-        return outside & ~self.was_trained_on(contents)
+        return np.asarray(outside & ~self.was_trained_on(contents), dtype=bool)
 
     def save(self, file: str | Path) -> Path:
         """Write it as one `.safetensors` file, atomically. The same classifier gives the same bytes.

@@ -20,7 +20,8 @@ def explain(
         list[str] | None,
         typer.Argument(
             metavar="IMAGE...",
-            help="Images, folders or tables (.csv, .parquet) to explain; none stands for a run's held-out images.",
+            help="Images, folders or tables (.csv, .parquet) to explain; none: a run's test images if it was tested on them, "
+            "else its validation images.",
         ),
     ] = None,
     out: Annotated[
@@ -42,6 +43,19 @@ def explain(
         str | None,
         typer.Option(metavar="[strongest|first]:N", help="Draw N channels of the layer too, the strongest or the first ones."),
     ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="train|val|test|all", help="Without IMAGE: explain this split of the run; test images count as looked at."
+        ),
+    ] = None,
+    no_checks: Annotated[
+        bool, typer.Option("--no-checks", help="Don't check the heatmaps: faster, but without a verdict.")
+    ] = False,
+    average_by: Annotated[
+        str,
+        typer.Option(metavar="label|predicted", help="Average the maps of a class over its images by label or by prediction."),
+    ] = "label",
     seed: options.Seed = 0,
     code: options.Code = None,
     device: options.Device = "auto",
@@ -51,7 +65,8 @@ def explain(
 
     Each image gets an overlay (.png) with the verdict of its checks, and its raw heat (.npz). A network's name stands for the
     network with its own classes. Of images whose class is known, as in a folder per class or a table, there are also sheets
-    of right and wrong answers for each class, and the classes' average maps.
+    of right and wrong answers for each class (right-CLASS.png, wrong-CLASS.png), and the average map of each class
+    (average.png). Test images whose class is known count as looked at, as with evaluate.
 
     \b
     Examples:
@@ -60,6 +75,7 @@ def explain(
       sightline explain runs/pets cat.jpg --hide 40,10,120,80
       sightline explain runs/pets cat.jpg --channels strongest:16
       sightline explain classifier.safetensors photos/ -o explanations
+      sightline explain runs/pets --split test --no-checks
     """
     from sightline import journey, store
 
@@ -74,6 +90,9 @@ def explain(
             contrast=contrast,
             hide=hide or [],
             channels=channels,
+            split=split,
+            checks=not no_checks,
+            average_by=options.choice("--average-by", average_by, ("label", "predicted")),
             seed=seed,
             code=code,
             device=device,
@@ -99,11 +118,31 @@ def _print(rows: list[dict[str, Any]]) -> None:
             print(_hidden(row))
         if "channels" in row:
             print(f"{console.visible(row['path'])}: channels of {row['channels']['layer']} in {row['channels']['sheet']}")
-    for why in dict.fromkeys(f"{_word(row)}: {row['check']['why']}" for row in drawn if row["check"]):
-        print(console.visible(why))
+    for line in _verdicts(drawn):
+        print(console.visible(line))
+    sheets = sorted({str(row["sheet"]) for row in drawn if row.get("sheet")})
+    if sheets:
+        print(f"sheets: {', '.join(sheets)}")
+    averages = {(a["file"], a["by"]) for row in drawn if (a := row.get("average"))}
+    for file, by in averages:
+        print(f"average maps by {'label' if by == 'label' else 'predicted class'}: {file}")
     for row in rows:
         if "error" in row:
             console.warn_of(row["path"], row["error"])
+
+
+def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the verdict that most images share in one line, and a line with the reason for each image that differs."""
+    checked = [row for row in rows if row["check"]]
+    if not checked:
+        return []
+    said = [(str(row["check"]["verdict"]), str(row["check"]["why"])) for row in checked]
+    common = max(dict.fromkeys(said), key=said.count)
+    lines = [f"{row['path']}: {word}: {why}" for row, (word, why) in zip(checked, said, strict=True) if (word, why) != common]
+    if said.count(common) == 1 and lines:
+        return [f"{row['path']}: {word}: {why}" for row, (word, why) in zip(checked, said, strict=True)]
+    images = "" if len(checked) == 1 else f" ({said.count(common):,} of {len(checked):,} images)"
+    return [f"{common[0]}: {common[1]}{images}", *lines]
 
 
 def _word(row: dict[str, Any]) -> str:

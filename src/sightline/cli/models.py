@@ -187,6 +187,7 @@ def evaluate(
     label_column: options.LabelColumn = None,
     positive: options.Positive = None,
     crops: options.Crops = None,
+    heatmaps: options.Heatmaps = "all",
     code: options.Code = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
@@ -207,6 +208,7 @@ def evaluate(
     """
     from sightline import journey, store
 
+    shown = options.choice("--heatmaps", heatmaps, options.HEATMAPS)
     recipe, subject, catalog = recipes.sort(subject, catalog)
     which: dict[str, Any] = {"split": split, "label_from": label_from, "label_column": label_column, "positive": positive}
     if recipe is not None:
@@ -227,6 +229,7 @@ def evaluate(
             out=out,
             **which,
             crops=crops,
+            heatmaps=shown,
             code=code,
             device=device,
             progress=progress,

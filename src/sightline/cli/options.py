@@ -12,6 +12,7 @@ from sightline.errors import RequestError, unknown
 
 FITS = ("crop", "pad", "squash")
 POOLS = ("avg", "flatten")
+HEATMAPS = ("none", "few", "all")
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 Photos = Annotated[
@@ -83,6 +84,9 @@ Sets = Annotated[
     typer.Option(metavar="SHARE", help="The classes among which the right one is with this chance, such as 0.9."),
 ]
 Budget = Annotated[str, typer.Option(metavar="TIME", help="How long the methods may take together: 90s, 10m, 1h.")]
+Heatmaps = Annotated[
+    str, typer.Option(metavar="|".join(HEATMAPS), help="Heatmaps to draw and check: all mistakes, a few of them, or none.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run of the same request.")]
 
 

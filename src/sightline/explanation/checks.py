@@ -5,11 +5,13 @@ Everything here is arrays and a callable that asks the real classifier. `verdict
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from sightline.evaluation import wilson
 from sightline.explanation.maps import overlap
 from sightline.store import stream
 
@@ -22,10 +24,18 @@ SHARES = (0.02, 0.1, 0.3, 0.7, 0.9, 0.98)
 """Shares of cells covered at which the classifier is asked: dense where one hot cell decides, the same from either end."""
 CERTAIN = 1e-4
 """Log odds are cut at this probability and at 1 less it: beyond, certainty has no degrees that mean anything."""
-RANDOM_ORDERS = 20
+LEVEL = 0.05
+"""One-sided p below which an order of cells is called better than another."""
+RANDOM_ORDERS = 48
 """Random orders in all, shared among the images: how far chance reaches is estimated from them."""
+ORDERS_AT_ONCE, MOST_ORDERS = 18, 72
+"""Random orders of one image, or of few images, are drawn so many at once, until p is clearly on one side of `LEVEL`."""
 NOISE = 4.0
 """Standard deviation of the noise that heat must survive, in grey levels of 255: what a camera adds in a dim room."""
+FEW = 6
+"""With fewer images a rank test cannot reach the level: the order is then held against random orders, one by one."""
+_MOST_COMBINED = 4_000_000
+"""Combinations of the random orders of several images that are held in memory at once."""
 BLUR = 0.12
 """Standard deviation of the blur that covers a cell, as a share of the image's shorter side."""
 
@@ -117,7 +127,12 @@ def covered(images: np.ndarray) -> np.ndarray:
 
 
 def faithfulness(
-    answer: Answer, images: np.ndarray, targets: np.ndarray, heats: Sequence[np.ndarray], seed: int
+    answer: Answer,
+    images: np.ndarray,
+    targets: np.ndarray,
+    heats: Sequence[np.ndarray],
+    seed: int,
+    proceed: Callable[[], bool] = lambda: True,
 ) -> Faithfulness:
     """Deletion and insertion through the classifier itself, against chance and against the photograph's own edges.
 
@@ -132,12 +147,15 @@ def faithfulness(
         targets: int64 (n,).
         heats: n heats over the whole image; of any size.
         seed: Of the random orders.
+        proceed: Asked before each image but the first; where it returns False, the result is of the images before.
     """
     cells = [blocks(h) for h in heats]
     neutral = covered(images)
-    per_image = max(1, -(-RANDOM_ORDERS // len(images)))
+    per_image = max(1, -(-(RANDOM_ORDERS if len(images) >= FEW else ORDERS_AT_ONCE) // len(images)))
     by_heat, by_edges, by_chance, gains = [], [], [], []
     for i, heat in enumerate(cells):
+        if i and not proceed():
+            break
         edges = edge_heat(images[i : i + 1], (heat.shape[0], heat.shape[1]))[0]
         draws = [stream(seed, "order of cells", i, r).permutation(heat.size) for r in range(per_image)]
         orders = [_descending(heat), _descending(edges), *draws]
@@ -148,7 +166,65 @@ def faithfulness(
         middle = float(np.mean([(d + a) / 2 for d, a, _ in both]))
         by_chance.append((middle, middle, 0.0))
         gains.append([gain for _, _, gain in both])
+    n, total = len(gains), float(sum(gain for _, _, gain in by_heat))
+    while (
+        n < FEW
+        and n * len(gains[0]) < MOST_ORDERS
+        and (2 * (len(gains[0]) + per_image)) ** n < _MOST_COMBINED
+        and unclear(np.array(gains).sum(axis=0), total)
+        and proceed()
+    ):
+        for i, heat in enumerate(cells[:n]):
+            drawn = range(len(gains[i]), len(gains[i]) + per_image)
+            draws = [stream(seed, "order of cells", i, r).permutation(heat.size) for r in drawn]
+            found = _areas(answer, images[i], neutral[i], int(targets[i]), draws, (heat.shape[0], heat.shape[1]))
+            gains[i] += [gain for _, _, gain in found]
     return Faithfulness(_stack(by_heat), _stack(by_chance), _stack(by_edges), np.array(gains))
+
+
+def unclear(chance: np.ndarray, gain: float) -> bool:
+    """Return whether so many random orders leave open on which side of `LEVEL` the p of a gain lies, 95 % interval.
+
+    Args:
+        chance: float64 (r,), gains of random orders; those of the reversed orders are the same with the sign turned.
+        gain: The gain in question.
+    """
+    low, high = _interval(chance, gain)
+    return low <= 2 * LEVEL <= high
+
+
+def beats(chance: np.ndarray, gain: float) -> bool:
+    """Return whether a gain is clearly above those of random orders; the arguments as of `unclear`."""
+    return gain > 0 and _interval(chance, gain)[1] < 2 * LEVEL
+
+
+def _interval(chance: np.ndarray, gain: float) -> tuple[float, float]:
+    """95 % interval of the share of random orders whose gain is at least as far from 0: twice the one-sided p."""
+    return wilson(int((np.abs(chance) >= abs(gain)).sum()), chance.size)
+
+
+def random_gains(
+    answer: Answer, image: np.ndarray, target: int, heat: np.ndarray, gain: float, seed: int, most: int = MOST_ORDERS
+) -> np.ndarray:
+    """Return the gains of random orders of one image's cells, float64 (r,), until the p of its own order is clear.
+
+    Args:
+        answer: The classifier.
+        image: uint8 (h, w, 3).
+        target: The class index.
+        heat: float (a, b), whose cells are ordered.
+        gain: Of the order of the heat.
+        seed: Of the orders, which are a function of it and of the image.
+        most: No more orders than this are drawn, rounded up to a multiple of `ORDERS_AT_ONCE`.
+    """
+    cells, neutral = blocks(heat), covered(image[None])[0]
+    key = hashlib.sha256(image.tobytes()).hexdigest()
+    gains: list[float] = []
+    while not gains or (len(gains) < most and unclear(np.array(gains), gain)):
+        drawn = range(len(gains), len(gains) + ORDERS_AT_ONCE)
+        draws = [stream(seed, "orders of a picture", key, r).permutation(cells.size) for r in drawn]
+        gains += [g for _, _, g in _areas(answer, image, neutral, target, draws, (cells.shape[0], cells.shape[1]))]
+    return np.array(gains)
 
 
 def own_orders(answer: Answer, images: np.ndarray, targets: np.ndarray, heats: Sequence[np.ndarray]) -> Areas:
@@ -191,12 +267,13 @@ def _areas(
     found = []
     for deleted, inserted in rest:
         down, up = np.concatenate([[whole], deleted, [none]]), np.concatenate([[none], inserted, [whole]])
-        gain = float(np.trapezoid(_log_odds(up) - _log_odds(down), at_share))
+        gain = float(np.trapezoid(log_odds(up) - log_odds(down), at_share))
         found.append((float(np.trapezoid(down, at_share)), float(np.trapezoid(up, at_share)), gain))
     return found
 
 
-def _log_odds(probs: np.ndarray) -> np.ndarray:
+def log_odds(probs: np.ndarray) -> np.ndarray:
+    """Return log odds of probabilities, which are cut at `CERTAIN` and 1 less it."""
     cut = np.clip(probs, CERTAIN, 1 - CERTAIN)
     return np.asarray(np.log(cut) - np.log1p(-cut))
 

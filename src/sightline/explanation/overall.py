@@ -10,8 +10,9 @@ import numpy as np
 
 from sightline import heads
 from sightline.evaluation import holm
-from sightline.explanation.checks import blocks
+from sightline.explanation.checks import blocks, log_odds
 from sightline.explanation.subject import coefficients
+from sightline.explanation.verdict import p_better
 from sightline.records import Explanation, Head
 
 CENTRE = 0.6
@@ -32,7 +33,9 @@ REGIONS: Mapping[str, tuple[float, float, float, float]] = {
 TIMES = 2.0
 """The alarm: half of the images put at least so many times the region's share of the area into it, and"""
 LEVEL = 0.01
-"""the p (Holm's, over regions and classes) that they put more than 1.5 times it there is below this."""
+"""the p (Holm's, over regions and classes) that they put more than 1.5 times it there is below this; and"""
+DROP, DROP_LEVEL = 0.5, 0.05
+"""blurring the region lowers the log odds of the class by so much on average, one-sided p below the level."""
 _OVER = 1.5
 FEWEST = 8
 """With fewer images of a class there is no alarm, and it is said."""
@@ -152,12 +155,24 @@ def regions(views: Sequence[ClassView]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda a: -a["share"] / a["area"])
 
 
-def alarming(region: Mapping[str, Any]) -> bool:
-    """Whether a record of `regions` raises the alarm.
-
-    It is about heat alone; what covering the place does to the answer is put beside it by who has the classifier.
-    """
+def concentrated(region: Mapping[str, Any]) -> bool:
+    """Return whether a record of `regions` says that the class keeps its heat to that region."""
     return bool(region["p"] < LEVEL and region["share"] >= TIMES * region["area"])
+
+
+def lowers(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+    """Return what blurring a region does to the probability of the class, and whether it clearly lowers it.
+
+    Args:
+        before, after: float64 (n,), the probability of each image as it is, and with the region blurred.
+
+    Returns:
+        `before` and `after` (means), `drop` (mean fall of the log odds), `drop_p` (one-sided) and `lowers`.
+    """
+    falls = log_odds(before) - log_odds(after)
+    drop, p = float(falls.mean()), p_better(falls)
+    found = {"before": float(before.mean()), "after": float(after.mean()), "drop": drop, "drop_p": p, "blurred": len(falls)}
+    return {**found, "lowers": drop >= DROP and p < DROP_LEVEL}
 
 
 def area(region: str) -> float:

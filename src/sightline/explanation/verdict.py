@@ -9,16 +9,15 @@ from typing import Any, Literal
 import numpy as np
 
 from sightline.evaluation import wilson
-from sightline.explanation.checks import Faithfulness
+from sightline.explanation.checks import FEW, LEVEL, Faithfulness
 
-Word = Literal["passes", "weak", "don't rely on this"]
+Word = Literal["n/a", "passes", "weak", "don't rely on this"]
+NOT_APPLICABLE: Word = "n/a"
 PASSES: Word = "passes"
 WEAK: Word = "weak"
 REFUSED: Word = "don't rely on this"
 _RANK: tuple[Word, ...] = (PASSES, WEAK, REFUSED)
 
-LEVEL = 0.05
-"""One-sided p below which an order of cells is called better than another."""
 SURE = 0.99
 """Confidence of the interval that an accuracy must clear chance with: the best of several classifiers is a flattered one."""
 DEPENDS, HARDLY = 0.5, 0.7
@@ -29,8 +28,6 @@ APART, BLIND = 0.8, 0.97
 """Rank correlation with the heat for another class: below the first the map depends on the class, from the second on not."""
 COMPLETE, INCOMPLETE = 0.01, 0.05
 """Relative error of the sum of a complete attribution."""
-FEW = 6
-"""With fewer images a rank test cannot reach the level: the order is then held against random orders, one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +48,14 @@ class Finding:
 
 
 def worst(words: Sequence[Word]) -> Word:
-    """The least favourable of verdicts; "weak" where there is none, since nothing was shown.
+    """Return the least favourable of verdicts, without those that are not applicable; "weak" where none is left.
 
     Example:
-        >>> worst(["passes", "weak"]), worst([])
-        ('weak', 'weak')
+        >>> worst(["passes", "weak"]), worst(["n/a", "passes"]), worst([])
+        ('weak', 'passes', 'weak')
     """
-    return max(words, key=_RANK.index) if words else WEAK
+    judged = [word for word in words if word != NOT_APPLICABLE]
+    return max(judged, key=_RANK.index) if judged else WEAK
 
 
 def judge_classifier(right: int, n: int, majority: float) -> Finding:
@@ -103,8 +101,9 @@ def judge_faithfulness(found: Faithfulness) -> list[Finding]:
         numbers[name] = means
     p = p_better(gain) if n >= FEW else p_of_orders(found.chance, float(gain.sum()))
     word = PASSES if p < LEVEL else REFUSED if n >= FEW or p > 1 - LEVEL else WEAK
-    told = f"random cells: {gain.mean():+.2f} log odds on average, random 0 (p = {p:.2g})"
-    text = f"hot cells move the answer {_than(word, p)} {told}"
+    orders = "" if n >= FEW else f", {found.chance.size:,} random orders"
+    text = f"hot cells move the answer {_than(word, p)} random cells ({gain.mean():+.2f} log odds"
+    text += f"{'' if n == 1 else ' on average'}, random 0, p = {p:.2g}{orders})"
     first = Finding("against random", word, text, {**numbers, "p": p})
     difference = gain - found.edges.gain
     told = f"an edge filter's: {gain.mean():+.2f} log odds on average, the filter's {found.edges.gain.mean():+.2f}"
@@ -121,8 +120,8 @@ def judge_faithfulness(found: Faithfulness) -> list[Finding]:
 
 
 def _than(word: Word, p: float) -> str:
-    """How much hot cells move the answer, set against random ones."""
-    return "more than" if word == PASSES else "less than" if p > 1 - LEVEL else "no more than"
+    """Return how much hot cells move the answer compared with random ones."""
+    return "more than" if word == PASSES else "less than" if p > 1 - LEVEL else "not clearly more than"
 
 
 def exact(value: float, *bars: float) -> str:
@@ -196,7 +195,13 @@ def judge_noise(likeness: np.ndarray) -> Finding:
     )
 
 
-def judge_class(likeliest: np.ndarray, unlikeliest: np.ndarray, *, either: bool = False) -> Finding:
+def class_not_applicable() -> Finding:
+    """Return the finding on the class where there are but two: there is no other class that could have another map."""
+    text = "not applicable to two classes: what speaks for one speaks against the other, so the maps differ by construction"
+    return Finding("class", NOT_APPLICABLE, text, {"correlation": None})
+
+
+def judge_class(likeliest: np.ndarray, unlikeliest: np.ndarray, *, either: bool = False, two: bool = False) -> Finding:
     """Whether the map changes with the class that it is said to explain.
 
     The likeliest other class may be a close relative, whose evidence lies at the same place, so the smaller of both counts.
@@ -205,6 +210,7 @@ def judge_class(likeliest: np.ndarray, unlikeliest: np.ndarray, *, either: bool 
         likeliest, unlikeliest: float64 (n,), rank correlations, signs and all, with the heat for these other classes.
         either: The map is of how much the difference of two classes' scores can be moved, whichever way: it must be the same
             for both, and says nothing for one of them.
+        two: There are but two classes, so that maps that differ show nothing; maps that are the same still fail.
     """
     near, far = float(np.median(likeliest)), float(np.median(unlikeliest))
     numbers = {"correlation": {"likeliest": near, "unlikeliest": far}}
@@ -215,12 +221,19 @@ def judge_class(likeliest: np.ndarray, unlikeliest: np.ndarray, *, either: bool 
         return Finding("class", WEAK, text, numbers)
     value = min(near, far)
     word = PASSES if value < APART else WEAK if value < BLIND else REFUSED
+    if two and word == PASSES:
+        return class_not_applicable()
     does = {PASSES: "depends", WEAK: "depends little", REFUSED: "does not depend"}[word]
     one, other = exact(near, APART, BLIND), exact(far, APART, BLIND)
     told = f"rank correlation {one} with that for the likeliest other class"
     told += f", {other} for the unlikeliest" if far != near else ""
     hint = "; --contrast asks what tells it from the likeliest" if word == PASSES and near >= APART else ""
     return Finding("class", word, f"the map {does} on the class: {told}{hint}", numbers)
+
+
+def not_made(check: str) -> Finding:
+    """Return the finding of a check that was left out because the time for checks was used up."""
+    return Finding(check, WEAK, f'the check "{check}" was left out: its time was used up', {"skipped": True})
 
 
 def judge_completeness(error: float) -> Finding:
@@ -252,7 +265,7 @@ def _listed(finding: Finding) -> dict[str, Any]:
 def _told(listed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     word = worst([f["verdict"] for f in listed])
     deciding = [f["text"] for f in listed if f["verdict"] == word] if word != PASSES else []
-    why = "; ".join(deciding) or f"all {len(listed)} checks pass"
+    why = "; ".join(deciding) or f"all {sum(f['verdict'] != NOT_APPLICABLE for f in listed)} checks pass"
     return {"verdict": word, "why": why, "findings": list(listed)}
 
 
@@ -264,27 +277,27 @@ def of_class(shared: Mapping[str, Any], skill: Finding) -> dict[str, Any]:
 def of_image(method: Mapping[str, Any], own: Mapping[str, float], chance: np.ndarray) -> dict[str, Any]:
     """What one picture's caption says: the method's verdict for its class, less where this image's own order fails.
 
-    Its gain is held against those of random orders of all images of the sample. An image whose hot cells move the answer no
-    more than random ones makes at best a weak picture; one whose hot cells move it the wrong way, beyond chance, is not to be
-    relied on.
+    Its gain is held against those of random orders. A picture whose hot cells do not move the answer clearly more than random
+    cells is at best weak; one whose hot cells move it the wrong way, beyond chance, is not to be relied on.
 
     Args:
         method: As `of_class` gives it.
         own: What this image's order does, as `Areas.row` gives it.
-        chance: float64 (…), the gains of random orders.
+        chance: float64 (…), the gains of random orders, of this image or of all images of the sample.
     """
     p = p_of_orders(chance.reshape(1, -1), own["gain"])
     here: Word = PASSES if p < LEVEL else REFUSED if p > 1 - LEVEL else WEAK
     word = worst([method["verdict"], here])
     why = method["why"]
     if here != PASSES:
-        mine = f"here hot cells move the answer {_than(here, p)} random ones: {own['gain']:+.2f} log odds (p = {p:.2g})"
+        mine = f"here hot cells move the answer {_than(here, p)} random cells "
+        mine += f"({own['gain']:+.2f} log odds, p = {p:.2g}, {chance.size:,} random orders)"
         why = mine if word == here and method["verdict"] != here else f"{why}; {mine}"
-    return {"verdict": word, "why": why, "p": p, "heat": dict(own), "method": dict(method)}
+    return {"verdict": word, "why": why, "p": p, "orders": chance.size, "heat": dict(own), "method": dict(method)}
 
 
 def unchecked(method: Mapping[str, Any]) -> dict[str, Any]:
     """What the caption of a picture says that was not checked: the method's verdict for its class, and that it is no more."""
     passes = method["verdict"] == PASSES
     why = f"{'the method passes' if passes else method['why']}; this picture itself was not checked"
-    return {"verdict": method["verdict"], "why": why, "p": None, "heat": None, "method": dict(method)}
+    return {"verdict": method["verdict"], "why": why, "p": None, "orders": 0, "heat": None, "method": dict(method)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +20,7 @@ from sightline.explanation.distinction import judge_classes, judge_distinction
 from sightline.explanation.methods import METHODS
 from sightline.explanation.randomised import randomised
 from sightline.explanation.verdict import Finding
+from sightline.journey.deadline import Deadline
 from sightline.journey.heats import heats_of
 from sightline.records import Explanation, Predictions, Preprocess, Progress, silent
 from sightline.store import Cache
@@ -36,6 +37,11 @@ ENSEMBLE_PX = 288
 PICTURES = 4
 """How many times as many pictures have their own order checked at most, the others say that they were not; once as many
 where an answer takes several networks or looks."""
+FAITHFUL = 0.5
+"""The share of a limited time in which hot cells are covered; the other checks have the rest."""
+DRAWN_ANEW_TIMES = 6.0
+"""How many times as long as once more the same heat the heat of two networks with other weights takes, which run in torch."""
+NO_LIMIT = Deadline()
 Made = Callable[[Classifier, np.ndarray, np.ndarray], list[np.ndarray]]
 _CELLS = checks.MOST_CELLS_A_SIDE
 _BATCH = 32
@@ -70,19 +76,21 @@ class Evidence:
         skill: How good the classifier is.
         chance: float64 (r,), the gains of random orders of cells.
         own: Image → what its own order does, as `Areas.row` gives it.
+        orders: Image → float64 (r,), gains of random orders of its own cells, where those of the sample did not settle it.
     """
 
     shared: Mapping[str, Any]
     skill: Skill
     chance: np.ndarray
     own: Mapping[str, Mapping[str, float]]
+    orders: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def of(self, item: Explanation) -> dict[str, Any]:
         """The verdict on one picture, which says so where that picture itself was not checked."""
         method = verdict.of_class(self.shared, self.skill.of(item.target, item.contrast))
         if item.path not in self.own:
             return verdict.unchecked(method)
-        return verdict.of_image(method, self.own[item.path], self.chance)
+        return verdict.of_image(method, self.own[item.path], self.orders.get(item.path, self.chance))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,11 @@ def sample_size(classifier: Classifier) -> int:
     return SAMPLE if sum(p.card.backbone.parameters * p.card.crops for p in parts) <= LARGE else SAMPLE_OF_LARGE
 
 
+def most_pictures(classifier: Classifier) -> int:
+    """Return how many pictures have their own order checked at most."""
+    return sample_size(classifier) * (PICTURES if _one_look(classifier) else 1)
+
+
 def gather(
     classifier: Classifier,
     files: Sequence[Path],
@@ -122,6 +135,8 @@ def gather(
     more: Sequence[Finding] = (),
     given: Mapping[str, Explanation] = MappingProxyType({}),
     progress: Progress = silent,
+    deadline: Deadline = NO_LIMIT,
+    heat_s: float = 0.0,
 ) -> Evidence | None:
     """Run all checks on images.
 
@@ -133,6 +148,8 @@ def gather(
         more: Findings of other kinds that count as well.
         given: Name → its heat, where that is at hand.
         progress: Told after each check.
+        deadline: Images and checks for which no time is left are left out, and the findings say so.
+        heat_s: Seconds that the heat of one image takes, by which the time of a check is estimated.
 
     Returns:
         None where no image could be read.
@@ -148,13 +165,26 @@ def gather(
 
     done()
     own = _own(classifier, images, aims, [names[i] for i in kept], how, given)
-    found = checks.faithfulness(_answer_of(classifier, how), images, aims, own, how.seed)
+    pace = _Pace(deadline.part(FAITHFUL))
+    found = checks.faithfulness(answer_of(classifier, how), images, aims, own, how.seed, pace)
     findings = [skill.whole, *verdict.judge_faithfulness(found)]
     done()
-    findings += _comparisons(classifier, images, aims, own, how, done)
-    shared = {**verdict.summary([*findings, *more]), "images": len(images), "chance": found.chance.ravel().tolist()}
-    rows = {names[i]: found.heat.row(row) for row, i in enumerate(kept)}
+    findings += _comparisons(classifier, images, aims, own, how, done, deadline, heat_s)
+    n = len(found.heat.gain)
+    shared = {**verdict.summary([*findings, *more]), "images": n, "chance": found.chance.ravel().tolist()}
+    rows = {names[i]: found.heat.row(row) for row, i in enumerate(kept[:n])}
     return Evidence(shared, skill, found.chance.ravel(), rows)
+
+
+class _Pace:
+    """Whether another piece of work as long as those before still ends in time; pieces are counted by its calls."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self.deadline, self.started, self.pieces = deadline, deadline.clock(), 0
+
+    def __call__(self) -> bool:
+        self.pieces += 1
+        return self.deadline.fits((self.deadline.clock() - self.started) / self.pieces)
 
 
 def _own(
@@ -172,7 +202,14 @@ def _own(
 
 
 def _comparisons(
-    classifier: Classifier, images: np.ndarray, targets: np.ndarray, own: list[np.ndarray], how: How, done: Callable[[], None]
+    classifier: Classifier,
+    images: np.ndarray,
+    targets: np.ndarray,
+    own: list[np.ndarray],
+    how: How,
+    done: Callable[[], None],
+    deadline: Deadline,
+    heat_s: float,
 ) -> list[Finding]:
     """What the first images' heat is like under noise, with other weights, and for another class."""
     slow = how.method == SLOW
@@ -180,17 +217,30 @@ def _comparisons(
     how = dataclasses.replace(how, coarse=slow)
     heat = how.made or _heat_of(how)
     few, some = images[:n], targets[:n]
+    step_s = heat_s * len(few)
     first = heat(classifier, few, some) if slow else own[:n]
-    found = [verdict.judge_noise(checks.likeness(first, heat(classifier, checks.noisy(few, how.seed), some)))]
+    if deadline.fits(step_s):
+        found = [verdict.judge_noise(checks.likeness(first, heat(classifier, checks.noisy(few, how.seed), some)))]
+    else:
+        found = [verdict.not_made("noise")]
     done()
-    drawn = {
-        words: checks.likeness(first, heat(other, few, some)) for words, other in randomised(classifier, how.cache, how.seed)
-    }
-    found += [verdict.judge_weights(drawn)] if drawn else []
+    if deadline.fits(DRAWN_ANEW_TIMES * step_s):
+        drawn = {
+            words: checks.likeness(first, heat(other, few, some))
+            for words, other in randomised(classifier, how.cache, how.seed)
+        }
+        found += [verdict.judge_weights(drawn)] if drawn else []
+    else:
+        found.append(verdict.not_made("weights"))
     done()
-    if len(classifier.classes) > 1:
+    two = len(classifier.classes) == 2 or how.contrast is not None
+    if two and how.made is None and how.method == "auto":  # all methods that `auto` chooses have a sign
+        found.append(verdict.class_not_applicable())
+    elif not deadline.fits(2 * step_s):
+        found.append(verdict.not_made("class"))
+    elif len(classifier.classes) > 1:
         near, far = (checks.likeness(first, other) for other in _of_others(classifier, few, some, how))
-        found.append(verdict.judge_class(near, far, either=_for_either(classifier, how)))
+        found.append(verdict.judge_class(near, far, either=_for_either(classifier, how), two=two))
     done()
     return found
 
@@ -215,7 +265,7 @@ def with_pictures(
     how: How,
     progress: Progress = silent,
 ) -> Evidence:
-    """The same with the own orders of further pictures: of those that are drawn, spread evenly where there are too many.
+    """Return the evidence with the checks of the pictures' own orders, spread evenly over them where there are too many.
 
     Args:
         evidence: Of a sample, or of a run.
@@ -226,18 +276,46 @@ def with_pictures(
         progress: Told after each picture.
     """
     left = [item for item in found if item.path not in evidence.own]
-    most = sample_size(classifier) * (PICTURES if _one_look(classifier) else 1)
-    asked = [left[i] for i in spread(len(left), most)]
-    own = dict(evidence.own)
-    answer = _answer_of(classifier, how)
+    chosen = {left[i].path for i in spread(len(left), most_pictures(classifier))}
+    asked = [item for item in found if item.path in evidence.own or item.path in chosen]
+    answer = answer_of(classifier, how)
     for number, item in enumerate(asked, 1):
-        images, _ = read_seen(classifier, [files[item.path]])
-        if len(images):
-            aim = np.array([classifier.classes.index(item.target)])
-            heats = [_given(item)] if _one_look(classifier) else _heat_of(how)(classifier, images, aim)
-            own[item.path] = checks.own_orders(answer, images, aim, heats).row(0)
-        progress("checking each picture", number, len(asked))
-    return dataclasses.replace(evidence, own=own)
+        evidence = with_picture(evidence, classifier, answer, item, files[item.path], how)
+        progress("checking heatmaps", number, len(asked))
+    return evidence
+
+
+def with_picture(
+    evidence: Evidence, classifier: Classifier, answer: checks.Answer, item: Explanation, file: Path, how: How
+) -> Evidence:
+    """Return the evidence with the check of one picture's own order of cells.
+
+    Its gain is held against the random orders of the sample. Unless it is clearly above those, random orders of the picture's
+    own cells are drawn, so that no picture is called weak because of the scatter of others, or of too few orders.
+
+    Args:
+        evidence: Of a sample, or of a run.
+        classifier: What answers.
+        answer: Its probabilities, as `answer_of` gives them.
+        item: The picture's heat.
+        file: The picture.
+        how: The method and its means.
+    """
+    own = evidence.own.get(item.path)
+    if item.path in evidence.orders or (own is not None and checks.beats(evidence.chance, own["gain"])):
+        return evidence
+    images, _ = read_seen(classifier, [file])
+    if not len(images):
+        return evidence
+    one = _one_look(classifier)
+    aim = np.array([classifier.classes.index(item.target)])
+    heat = _given(item) if one else _heat_of(how)(classifier, images, aim)[0]
+    row = checks.own_orders(answer, images, aim, [heat]).row(0) if own is None else own
+    orders = dict(evidence.orders)
+    if not checks.beats(evidence.chance, row["gain"]):
+        most = checks.MOST_ORDERS if one else checks.ORDERS_AT_ONCE
+        orders[item.path] = checks.random_gains(answer, images[0], int(aim[0]), heat, row["gain"], how.seed, most)
+    return dataclasses.replace(evidence, own={**evidence.own, item.path: row}, orders=orders)
 
 
 def spread(n: int, most: int) -> list[int]:
@@ -298,7 +376,7 @@ def _square(file: Path) -> np.ndarray:
     return pixels.decode(file, Preprocess(size=(ENSEMBLE_PX, ENSEMBLE_PX), crop_fraction=1.0))
 
 
-def _answer_of(classifier: Classifier, how: How) -> checks.Answer:
+def answer_of(classifier: Classifier, how: How) -> checks.Answer:
     """The classifier itself as arrays in, probability of the target out; against one class, the probability among the two."""
 
     def answer(images: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -21,14 +21,15 @@ from sightline.explanation.methods import check_contrast, check_method
 from sightline.explanation.verdict import Finding
 from sightline.journey import channels as channel_sheets
 from sightline.journey import folder as folders
-from sightline.journey import gallery, hiding, sheets
+from sightline.journey import gallery, hiding, ledger, sheets
 from sightline.journey.evidence import Evidence, How, gather, of_run, sample_size, spread, with_pictures
 from sightline.journey.heats import heats_of
 from sightline.journey.pointing import Place, play, read_places
 from sightline.journey.request import slug
-from sightline.journey.subject import Subject, aims, catalog_of, find_subject, held_out, top_classes
+from sightline.journey.sheets import By
+from sightline.journey.subject import Subject, aims, catalog_of, find_subject, rows_of, top_classes
 from sightline.records import Catalog, Explanation, Predictions, Progress, silent
-from sightline.store import Cache, atomic_file
+from sightline.store import Cache, atomic_file, file_digest, log
 
 MOST_OF_A_RUN = 200
 """Images that are explained where a run is named without images."""
@@ -43,6 +44,8 @@ class _Asked:
         labels: The true class of each, None where it is not known.
         unread: Why what stands beside them in a folder cannot be opened, by path.
         places: Where the object is, by the image's file, for those of which a table says it.
+        splits: The split of each, None where it has none; empty where no catalog is known.
+        contents: SHA-256 of each; "" where it is not known.
     """
 
     files: list[Path]
@@ -50,6 +53,12 @@ class _Asked:
     labels: list[str | None]
     unread: dict[str, str] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
+    splits: list[str | None] = field(default_factory=list)
+    contents: list[str] = field(default_factory=list)
+
+    def label_of(self) -> dict[str, str]:
+        """Return name → label of the images whose class is known."""
+        return {name: label for name, label in zip(self.names, self.labels, strict=True) if label is not None}
 
 
 @folders.releasing
@@ -64,13 +73,18 @@ def explain(
     contrast: str | None = None,
     hide: Sequence[str] = (),
     channels: str | None = None,
+    split: str | None = None,
+    checks: bool = True,
+    average_by: By = "label",
     seed: int = 0,
     code: str | None = None,
     device: str = "auto",
     progress: Progress = silent,
     cache: Cache | None = None,
 ) -> list[dict[str, Any]]:
-    """Heatmaps of images: an overlay, the raw heat, and what the checks say of each.
+    """Write heatmaps of images: an overlay, the raw heat, and what the checks say of each.
+
+    Test images whose class is known count as looked at: the test-set log records them, as it does for `evaluate`.
 
     Args:
         subject: A run's folder, a classifier's file, or the name of a network, which answers with its own classes.
@@ -86,6 +100,11 @@ def explain(
             explained.
         hide: Regions `x,y,width,height` of the upright original that are covered to see how the answer changes.
         channels: `strongest:16`, `first:16` or `16`: so many channels of the layer are drawn for each image; None for none.
+        split: `train`, `val`, `test` or `all`: which images of a run, where no image is named. None takes the test images if
+            the run itself was tested on them, else the validation images.
+        checks: Whether the heatmaps are checked; without checks there is no verdict.
+        average_by: Whether the average map of a class is over the images that are labelled with it, or over those that were
+            predicted as it.
 
     Returns:
         One entry per image as `explain --json` prints it; an unreadable image has `error`.
@@ -105,20 +124,24 @@ def explain(
     aimed = None if target is None else found.class_index(target)
     check_method(method)
     check_contrast(str(target), aimed, against)
-    asked = _asked(found, subject, images, progress)
+    if split is not None and images:
+        raise RequestError(f"--split {split} chooses among a run's own images, and images are named", "leave out one of them")
+    asked = _asked(found, subject, images, split, progress)
     model = found.model
     for file in asked.files if regions else ():
         hiding.check_regions(regions, file)
     answers = model.predict(list(asked.files), cache=cache, device=device, progress=progress)
-    kept = _kept(asked, answers)
+    kept = _kept(found, asked, answers)
+    _count(model, kept, answers, subject)
+    _say_earlier(Path(out))
     how = How(cache, device, seed, method, layer, against)
     targets = aims(answers, against) if aimed is None else [aimed] * len(kept.files)
     heats, errors = heats_of(
         model, kept.files, kept.names, targets, cache=cache, device=device, method=method, layer=layer, contrast=against,
         seed=seed, progress=progress,
     )  # fmt: skip
-    pointed = _pointing(model, kept, answers, heats)
-    evidence = _check(found, kept, targets, how, heats, pointed, progress)
+    pointed = _pointing(model, kept, answers, heats) if checks else []
+    evidence = _check(found, kept, targets, how, heats, pointed, progress) if checks else None
     folders.lock(Path(out), depth=1)
     job = _Job(found, kept, answers, heats, evidence, Path(out), how)
     entries = [job.write(number, item) for number, item in enumerate(heats, 1)]
@@ -131,16 +154,25 @@ def explain(
     if any(label is not None for label in kept.labels):
         files = dict(zip(kept.names, kept.files, strict=True))
         words = {entry["path"]: str(entry["check"]["verdict"]) for entry in entries if entry["check"]}
-        sheets.write(Path(out), found, heats, kept.labels, files, answers, words, cache=cache, device=device, progress=progress)
+        where = sheets.write(
+            Path(out), found, heats, kept.labels, files, answers, words, cache=cache, device=device, progress=progress
+        )
+        maps = _of_labels(model, kept, heats, target, how, progress) if average_by == "label" else list(heats)
+        class_of = kept.label_of() if average_by == "label" else dict(zip(answers.paths, answers.labels, strict=True))
+        average = sheets.write_average(Path(out), maps, class_of, average_by)
+        for entry in entries:
+            entry["sheet"] = where.get(entry["path"])
+            entry["average"] = None if average is None else {"file": str(average), "by": average_by}
     failed: Mapping[str, str] = {**asked.unread, **answers.errors, **errors}
     return entries + [{"path": n, "error": why} for n, why in failed.items()]
 
 
-def _asked(subject: Subject, name: str, images: Sequence[str], progress: Progress) -> _Asked:
-    """The images that are named, or a run's held-out ones with their labels, the classes in turn."""
+def _asked(subject: Subject, name: str, images: Sequence[str], split: str | None, progress: Progress) -> _Asked:
+    """Return the images that are named, or those of a split of the run, the classes in turn."""
     catalog = None if subject.run is None else catalog_of(subject.run)
     if images:
         told: dict[Path, str | None] = {}
+        splits: dict[Path, str | None] = {}
         unread: dict[str, str] = {}
         places: dict[str, Place] = {}
         known = {} if catalog is None else dict(zip(map(_real, catalog.files()), catalog.column("label"), strict=True))
@@ -148,23 +180,26 @@ def _asked(subject: Subject, name: str, images: Sequence[str], progress: Progres
             if _is_table(image):
                 rows = _from_table(image, progress)
                 told |= dict(zip(rows.files(), rows.column("label"), strict=True))
+                splits |= dict(zip(rows.files(), rows.column("split"), strict=True))
                 places |= _places(rows)
             else:
                 guessed = _from_files(image, subject.model.classes, unread)
                 told |= {file: known.get(_real(file)) or label for file, label in guessed.items()}
         if not told:
             raise classifier.no_image(images, unread)
-        return _Asked(list(told), [str(f) for f in told], list(told.values()), unread, places)
+        return _Asked(
+            list(told), [str(f) for f in told], list(told.values()), unread, places, [splits.get(file) for file in told]
+        )
     if subject.run is None:
         raise RequestError(f"which images shall {name} explain?", f"name them: sightline explain {name} IMAGE...")
     if catalog is None:
         raise RequestError(f"the catalog of {name} cannot be read", "name the images to explain")
-    rows = held_out(subject.run, catalog)
+    rows = rows_of(subject.run, catalog, split)
     labels = rows.column("label")
     order = sheets.in_turn(labels)[:MOST_OF_A_RUN]
-    files, names = rows.files(), rows.paths
+    files, names, own = rows.files(), rows.paths, rows.column("split")
     chosen = [files[i] for i in order], [names[i] for i in order], [labels[i] for i in order]
-    return _Asked(*chosen, places=_places(catalog.usable()))
+    return _Asked(*chosen, places=_places(catalog.usable()), splits=[own[i] for i in order])
 
 
 def _is_table(name: str) -> bool:
@@ -201,12 +236,69 @@ def _real(file: Path) -> str:
     return str(Path(file).resolve())
 
 
-def _kept(asked: _Asked, answers: Predictions) -> _Asked:
-    """The images that were answered, under the names that the answers use."""
+def _kept(subject: Subject, asked: _Asked, answers: Predictions) -> _Asked:
+    """Return the images that were answered, under the names that the answers use.
+
+    The split of an image is that of its bytes in the run's catalog, else that of the table that names it.
+    """
     rows = {str(f): i for i, f in enumerate(asked.files)}
     index = [rows[p] for p in answers.paths]
     files = [asked.files[i] for i in index]
-    return _Asked(files, [str(f) for f in files], [asked.labels[i] for i in index], places=asked.places)
+    contents = [file_digest(file) for file in files]
+    catalog = None if subject.run is None else catalog_of(subject.run)
+    known = {} if catalog is None else dict(zip(catalog.column("content"), catalog.column("split"), strict=True))
+    splits = [known.get(content) or asked.splits[i] for content, i in zip(contents, index, strict=True)]
+    labels = [asked.labels[i] for i in index]
+    return _Asked(files, [str(f) for f in files], labels, places=asked.places, splits=splits, contents=contents)
+
+
+def _count(model: Classifier, kept: _Asked, answers: Predictions, name: str) -> None:
+    """Record a look at labelled test images in the test-set log, and warn of images that the classifier was fitted on."""
+    labelled = np.array([label is not None for label in kept.labels], dtype=bool)
+    counts = labelled & model.counts_as_test(kept.contents, kept.splits)
+    opening = ledger.look(answers, kept.contents, counts, model, verb="explain", by=name)
+    if opening is not None and opening.new:
+        images = "1 test image" if counts.sum() == 1 else f"{counts.sum():,} test images"
+        log.warning("%s of known class: the test-set log %s", images, "counts this look" if opening.counted else opening.note)
+    fitted = int(model.was_trained_on(kept.contents).sum())
+    if fitted:
+        log.warning(
+            "%d of the %d images were used to fit the classifier, so its answers to them are better than to new images",
+            fitted, len(kept.files),
+        )  # fmt: skip
+
+
+def _say_earlier(folder: Path) -> None:
+    """Warn that a folder holds the heatmaps of an earlier call, which may be overwritten."""
+    earlier = len(list(folder.glob("[0-9][0-9][0-9]*-*.npz"))) if folder.is_dir() else 0
+    if earlier:
+        log.warning(
+            "%s holds %d heatmaps of an earlier call; files of the same name are overwritten, others stay (-o names another)",
+            folder, earlier,
+        )  # fmt: skip
+
+
+def _of_labels(
+    model: Classifier, kept: _Asked, heats: Sequence[Explanation], target: str | None, how: How, progress: Progress
+) -> list[Explanation]:
+    """Return heat of each labelled image for its own label, or for the target that was asked for.
+
+    Heat that is for another class, as of a wrong answer, is computed for the label.
+    """
+    label_of, files = kept.label_of(), dict(zip(kept.names, kept.files, strict=True))
+    labelled = [item for item in heats if item.path in label_of]
+    if target is not None:
+        return labelled
+    own = [item for item in labelled if item.target == label_of[item.path]]
+    others = [p for p in (i.path for i in labelled if i.target != label_of[i.path]) if label_of[p] in model.classes]
+    if not others or how.contrast is not None:
+        return own
+    targets = [model.classes.index(label_of[p]) for p in others]
+    found, _ = heats_of(
+        model, [files[p] for p in others], others, targets, cache=how.cache, device=how.device, method=how.method,
+        layer=how.layer, seed=how.seed, progress=progress,
+    )  # fmt: skip
+    return [*own, *found]
 
 
 def _check(
@@ -301,6 +393,8 @@ class _Job:
         return {
             "path": item.path,
             "label": label,
+            "split": self.kept.splits[row] if self.kept.splits else None,
+            "in_training": self.in_training(row),
             "predicted": model.classes[predicted],
             "target": item.target,
             "probability": shown,
@@ -314,6 +408,10 @@ class _Job:
             "completeness_error": item.missed,
             "check": check,
         }
+
+    def in_training(self, row: int) -> bool:
+        """Return whether the classifier was fitted on an image."""
+        return bool(self.kept.contents and self.subject.model.was_trained_on([self.kept.contents[row]])[0])
 
     def hide(self, number: int, entry: Mapping[str, Any], regions: Sequence[hiding.Region]) -> dict[str, Any]:
         """Cover the regions of one image, ask again, and draw what was covered."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,10 +16,10 @@ from sightline.errors import ImageError
 from sightline.explanation import draw
 from sightline.explanation.caption import Caption
 from sightline.explanation.lettering import INK, PAPER, QUIET, SMALL_PX, TEXT_PX, font, shorten, width
-from sightline.journey.evidence import How, skill_of, with_pictures
-from sightline.journey.heats import heats_of
+from sightline.journey.deadline import Clock, Deadline
+from sightline.journey.evidence import Evidence, How, answer_of, most_pictures, skill_of, spread, with_picture
 from sightline.journey.hiding import Hidden
-from sightline.journey.judged import judge
+from sightline.journey.judged import MOST_VIEWED, PORTION, Judged, Timed, judge
 from sightline.journey.subject import explainable
 from sightline.records import Catalog, Explanation, Predictions, Preprocess, Progress
 from sightline.store import Cache, atomic_file, stream, write_bytes
@@ -27,6 +29,11 @@ SAMPLE_SIDE_PX = 320
 OVERLAY_SIDE_PX = 420
 MOST_EXPLAINED = 400
 CORRECT_EXPLAINED = 12
+FEW_WRONG, FEW_RIGHT, FEW_VIEWED = 12, 4, 12
+"""With `few`: mistakes and right answers that are drawn, and images that the checks are made on at most."""
+CHECKED_SHARE = 0.5
+"""The share of a budget for the checks of the method, at most."""
+Heatmaps = Literal["none", "few", "all"]
 
 
 def write_samples(folder: Path, catalog: Catalog, preprocess: Preprocess, seed: int) -> list[dict[str, Any]]:
@@ -63,10 +70,17 @@ def write_samples(folder: Path, catalog: Catalog, preprocess: Preprocess, seed: 
     return written
 
 
-def choose_explained(predictions: Predictions, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to explain: every mistake, the most confident first, and some right answers of every class."""
+def choose_explained(predictions: Predictions, seed: int, heatmaps: Heatmaps = "all") -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows to explain: mistakes, the most confident first, and some right answers of every class.
+
+    Args:
+        predictions: With labels.
+        seed: Of the choice among right answers.
+        heatmaps: `all` for every mistake up to `MOST_EXPLAINED`, `few` for the first ones.
+    """
+    most_wrong, most_right = (MOST_EXPLAINED, CORRECT_EXPLAINED) if heatmaps == "all" else (FEW_WRONG, FEW_RIGHT)
     wrong = np.flatnonzero((predictions.y_pred != predictions.y_true) & (predictions.y_true >= 0))
-    wrong = wrong[np.argsort(-predictions.probs[wrong].max(axis=1), kind="stable")][:MOST_EXPLAINED]
+    wrong = wrong[np.argsort(-predictions.probs[wrong].max(axis=1), kind="stable")][:most_wrong]
     right = np.flatnonzero(predictions.y_pred == predictions.y_true)
     right = right[stream(seed, "explained").permutation(len(right))]
     turn: dict[int, int] = {}
@@ -75,7 +89,7 @@ def choose_explained(predictions: Predictions, seed: int) -> tuple[np.ndarray, n
         label = int(predictions.y_true[row])
         ranks.append(turn.get(label, 0))
         turn[label] = ranks[-1] + 1
-    return wrong, right[np.argsort(ranks, kind="stable")][:CORRECT_EXPLAINED]
+    return wrong, right[np.argsort(ranks, kind="stable")][:most_right]
 
 
 def write_explanations(
@@ -88,58 +102,127 @@ def write_explanations(
     device: str,
     seed: int,
     progress: Progress,
+    heatmaps: Heatmaps = "all",
+    budget_s: float | None = None,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, Any]:
     """Explain mistakes and some right answers; write overlays and raw maps, and say how far they can be believed.
 
+    With a budget at most `CHECKED_SHARE` of it goes to the checks of the method; the rest to pictures, one after the other in
+    the order of their importance, each checked and drawn before the next. A piece of work starts only if it ends in time by
+    what those before it took.
+
+    Args:
+        folder: The run's; an earlier result there is replaced file by file.
+        classifier: What answered.
+        catalog: Holds the images of the predictions.
+        predictions: The answers, labelled.
+        cache, device, seed, progress: As everywhere.
+        heatmaps: `none` does nothing, `few` draws the most important ones and checks fewer images, `all` every mistake.
+        budget_s: Seconds for all of it, checks included; None for no limit.
+        clock: Returns the time in seconds.
+
     Returns:
-        For run.json: `explanations`, mistakes first, the most confident first; `heat_checks` and `heat_global` as in `judge`.
+        For run.json: `explanations`, mistakes first, the most confident first; `heat_checks` and `heat_global` as in `judge`;
+        and `heatmaps`: `asked` (the choice), `drawn` of `of` pictures, `seconds` and `budget_s`.
     """
-    if not explainable(classifier) or not len(predictions):
-        return {"explanations": []}
+    started = clock()
+    deadline = Deadline.after(budget_s, clock)
+    wrong, right = choose_explained(predictions, seed, heatmaps)
+    rows = np.concatenate([wrong, right])
+    told: dict[str, Any] = {"asked": heatmaps, "drawn": 0, "of": len(rows), "seconds": 0.0, "budget_s": budget_s}
+    possible = explainable(classifier) and len(predictions) > 0
+    if not possible or heatmaps == "none" or (budget_s is not None and budget_s <= 0):
+        return {"explanations": [], "heatmaps": told}
     how = How(cache, device, seed)
     skill = skill_of(classifier, answers=predictions)
-    judged = judge(classifier, catalog, predictions, how, skill, progress)
-    wrong, right = choose_explained(predictions, seed)
-    rows = np.concatenate([wrong, right])
-    paths = [predictions.paths[i] for i in rows]
-    targets = [int(predictions.y_pred[i]) for i in rows]
-    files = [catalog.file(p) for p in paths]
-    found, _ = heats_of(classifier, files, paths, targets, cache=cache, device=device, seed=seed, progress=progress)
-    evidence = judged.evidence
-    if evidence is not None:
-        evidence = with_pictures(evidence, classifier, found, dict(zip(paths, files, strict=True)), how, progress)
-    row_of, scale = dict(zip(paths, rows, strict=True)), draw.shared_scale(found)
-    entries: list[dict[str, Any]] = []
-    for number, item in enumerate(found, 1):
-        row = row_of[item.path]
+    most = MOST_VIEWED if heatmaps == "all" else FEW_VIEWED
+    judged = judge(
+        classifier, catalog, predictions, how, skill, progress, deadline=deadline.part(CHECKED_SHARE), most=most
+    )  # fmt: skip
+    entries = _Drawing(folder, classifier, catalog, predictions, how, progress).draw(rows, judged, deadline)
+    told |= {"drawn": len(entries), "seconds": clock() - started}
+    return {"explanations": entries, "heatmaps": told, **judged.data}
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """Heatmaps of answered images, drawn into a run's folder."""
+
+    folder: Path
+    classifier: Classifier
+    catalog: Catalog
+    predictions: Predictions
+    how: How
+    progress: Progress
+
+    def draw(self, rows: np.ndarray, judged: Judged, deadline: Deadline) -> list[dict[str, Any]]:
+        """Make, check and draw the heat of the images in these rows, as many as there is time for; return their entries."""
+        answer = answer_of(self.classifier, self.how)
+        evidence, unchecked = judged.evidence, self._unchecked(rows, judged)
+        timed = Timed(deadline)
+        heats: dict[str, np.ndarray] = {}
+        entries: list[dict[str, Any]] = []
+        scale: float | None = None
+        picture_s, size = 0.0, PORTION if deadline.limited else max(len(rows), 1)
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            paths = [self.predictions.paths[i] for i in part]
+            targets = [int(self.predictions.y_pred[i]) for i in part]
+            found = timed.heats(
+                self.classifier, [self.catalog.file(p) for p in paths], paths, targets, self.how, deadline, self.progress
+            )
+            row_of = dict(zip(paths, part.tolist(), strict=True))
+            if scale is None:
+                scale = draw.shared_scale([*judged.found, *found] if deadline.limited else found)
+            for item in found:
+                begun = deadline.clock()
+                if deadline.limited and not deadline.fits(picture_s):
+                    break
+                if evidence is not None and item.path not in unchecked:
+                    file = self.catalog.file(item.path)
+                    evidence = with_picture(evidence, self.classifier, answer, item, file, self.how)
+                name = f"explanations/{len(entries) + 1:03d}.png"
+                entries.append(self._write(name, item, row_of[item.path], evidence, scale))
+                heats[f"{len(entries):03d}"] = item.heat
+                picture_s += (deadline.clock() - begun - picture_s) / len(entries)
+                self.progress("heatmaps", len(entries), len(rows))
+            if deadline.limited and not deadline.fits(picture_s + timed.heat_s):
+                break
+        if heats:
+            with atomic_file(self.folder / "explanations" / "heat.npz") as stream_of:
+                np.savez_compressed(stream_of, **heats)  # type: ignore[arg-type]
+        return entries
+
+    def _unchecked(self, rows: np.ndarray, judged: Judged) -> set[str]:
+        """Return the pictures whose own order is not checked because there are too many, spread evenly."""
+        own = {} if judged.evidence is None else judged.evidence.own
+        left = [path for path in (self.predictions.paths[i] for i in rows) if path not in own]
+        return set(left) - {left[i] for i in spread(len(left), most_pictures(self.classifier))}
+
+    def _write(self, name: str, item: Explanation, row: int, evidence: Evidence | None, scale: float) -> dict[str, Any]:
+        """Draw one picture and return its entry."""
+        predictions = self.predictions
         label = predictions.classes[predictions.y_true[row]]
         probability = float(predictions.probs[row, predictions.y_pred[row]])
-        name = f"explanations/{number:03d}.png"
-        preprocess = classifier.card.backbone.preprocess
         check = None if evidence is None else evidence.of(item)
         said = None if check is None else (str(check["verdict"]), str(check["why"]))
         caption = Caption(label, item.target, probability, verdict=said)
-        write_overlay(folder / name, catalog.file(item.path), preprocess, item, caption, vmax=scale)
-        entries.append(
-            {
-                "path": item.path,
-                "label": label,
-                "predicted": item.target,
-                "probability": probability,
-                "target": item.target,
-                "method": item.method,
-                "layer": item.layer,
-                "correct": bool(predictions.y_pred[row] == predictions.y_true[row]),
-                "overlay": name,
-                "peak": None if item.flat else list(item.peak()),
-                "verdict": None if check is None else check["verdict"],
-            }
-        )
-        progress("heatmaps", number, len(found))
-    if found:
-        with atomic_file(folder / "explanations" / "heat.npz") as file:
-            np.savez_compressed(file, **{f"{i:03d}": item.heat for i, item in enumerate(found, 1)})  # type: ignore[arg-type]
-    return {"explanations": entries, **judged.data}
+        preprocess = self.classifier.card.backbone.preprocess
+        write_overlay(self.folder / name, self.catalog.file(item.path), preprocess, item, caption, vmax=scale)
+        return {
+            "path": item.path,
+            "label": label,
+            "predicted": item.target,
+            "probability": probability,
+            "target": item.target,
+            "method": item.method,
+            "layer": item.layer,
+            "correct": bool(predictions.y_pred[row] == predictions.y_true[row]),
+            "overlay": name,
+            "peak": None if item.flat else list(item.peak()),
+            "verdict": None if check is None else check["verdict"],
+        }
 
 
 def write_overlay(

@@ -12,7 +12,8 @@ import numpy as np
 from sightline import pixels
 from sightline.classifier import Classifier
 from sightline.explanation import checks, overall
-from sightline.journey.evidence import Evidence, How, Skill, gather, probs_of, read_seen, sample_size
+from sightline.journey.deadline import Deadline
+from sightline.journey.evidence import NO_LIMIT, Evidence, How, Skill, gather, probs_of, read_seen, sample_size
 from sightline.journey.heats import heats_of
 from sightline.journey.pointing import play, read_places
 from sightline.records import Catalog, Explanation, Predictions, Progress, silent
@@ -24,8 +25,13 @@ LEARNT_VIEWED = 40
 """Images of a class that the alarm is tested on, where there are so many: what held-out ones lack is taken from the training.
 
 Sixteen held-out images do not show a watermark that most of them are told by."""
-MOST_CLASSES = 20
-MOST_COVERED = 8
+PORTION = 8
+"""Images whose heat is made at once where the time is limited."""
+SAMPLE_SHARE, CHECKS_SHARE = 0.2, 0.7
+"""The share of a limited time for the heat of the sample, and the share of what is then left for its checks."""
+MOST_CLASSES, MOST_FOR_CHANNELS = 20, 8
+MOST_COVERED = 16
+"""Images of a class in which a region is blurred, to see whether the class needs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +41,24 @@ class Judged:
     Args:
         evidence: The checks; None where no image could be read.
         data: `heat_checks` and `heat_global` of run.json.
+        found: The heat that was made for it.
     """
 
     evidence: Evidence | None
     data: dict[str, Any]
+    found: tuple[Explanation, ...] = ()
 
 
 def judge(
-    classifier: Classifier, catalog: Catalog, predictions: Predictions, how: How, skill: Skill, progress: Progress = silent
+    classifier: Classifier,
+    catalog: Catalog,
+    predictions: Predictions,
+    how: How,
+    skill: Skill,
+    progress: Progress = silent,
+    *,
+    deadline: Deadline = NO_LIMIT,
+    most: int = MOST_VIEWED,
 ) -> Judged:
     """Check a method's heat on a sample of answered images, and look at what each class relies on.
 
@@ -53,28 +69,72 @@ def judge(
         predictions: The answers; the predicted class of each image is explained.
         how: The method and its means.
         skill: How good the classifier is known to be.
+        deadline: By when to end; images and checks for which there is no time are left out.
+        most: Images at most.
     """
     order = stream(how.seed, "heat checks").permutation(len(predictions))
-    viewed = _turns(order, predictions.y_pred)[:MOST_VIEWED]
+    viewed = _turns(order, predictions.y_pred)[:most]
     paths = [predictions.paths[i] for i in viewed]
     files, targets = [catalog.file(p) for p in paths], [int(predictions.y_pred[i]) for i in viewed]
-    means: dict[str, Any] = {"cache": how.cache, "device": how.device, "method": how.method, "seed": how.seed}
-    found, _ = heats_of(classifier, files, paths, targets, progress=progress, **means)
+    n = min(sample_size(classifier), most)
+    timed, asked = Timed(deadline), n if deadline.limited else len(files)
+    found = timed.heats(classifier, files[:asked], paths[:asked], targets[:asked], how, deadline.part(SAMPLE_SHARE), progress)
     if not found:
         return Judged(None, {"heat_checks": None, "heat_global": None})
+    n = min(n, timed.tried)
     places, _ = read_places(catalog)
     pointed = play(found, places, dict(zip(paths, files, strict=True)))
-    n = sample_size(classifier)
     more = [] if pointed is None else [pointed]
     given = {item.path: item for item in found}
     evidence = gather(
-        classifier, files[:n], paths[:n], targets[:n], how, skill=skill, more=more, given=given, progress=progress
-    )
+        classifier, files[:n], paths[:n], targets[:n], how, skill=skill, more=more, given=given, progress=progress,
+        deadline=deadline.part(CHECKS_SHARE), heat_s=timed.heat_s,
+    )  # fmt: skip
+    if deadline.limited:
+        found += timed.heats(classifier, files[n:], paths[n:], targets[n:], how, deadline.part(0.5), progress)
     kept = {"method": found[0].method, "layer": found[0].layer}
     facts = None if evidence is None else {**evidence.shared, **kept}
-    return Judged(
-        evidence, {"heat_checks": facts, "heat_global": {**kept, **_views(classifier, found, catalog, how, progress)}}
-    )
+    views = _views(classifier, found, catalog, how, progress, timed, deadline)
+    return Judged(evidence, {"heat_checks": facts, "heat_global": {**kept, **views}}, tuple(found))
+
+
+class Timed:
+    """Heat of images in portions, as many as there is time for."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self.clock, self.heat_s, self.tried = deadline.clock, 0.0, 0
+
+    def heats(
+        self,
+        classifier: Classifier,
+        files: Sequence[Path],
+        names: Sequence[str],
+        targets: Sequence[int],
+        how: How,
+        deadline: Deadline,
+        progress: Progress = silent,
+    ) -> list[Explanation]:
+        """Return the heat of the first images, of all where there is no limit; the arguments as of `heats_of`.
+
+        The first image alone measures how long one takes; a portion starts only if it ends in time by that.
+        """
+        found: list[Explanation] = []
+        start = 0
+        while start < len(files):
+            size = PORTION if deadline.limited else len(files)
+            if deadline.limited and not self.heat_s:
+                size = 1
+            elif deadline.limited:
+                size = min(size, int(deadline.left() / self.heat_s))
+            if size < 1:
+                break
+            rows, begun = slice(start, start + size), self.clock()
+            means: dict[str, Any] = {"cache": how.cache, "device": how.device, "method": how.method, "seed": how.seed}
+            found += heats_of(classifier, files[rows], names[rows], targets[rows], progress=progress, **means)[0]
+            self.heat_s = max((self.clock() - begun) / len(files[rows]), 1e-9)
+            start += size
+        self.tried = min(start, len(files))
+        return found
 
 
 def _turns(order: np.ndarray, classes: np.ndarray) -> list[int]:
@@ -89,32 +149,50 @@ def _turns(order: np.ndarray, classes: np.ndarray) -> list[int]:
 
 
 def _views(
-    classifier: Classifier, found: Sequence[Explanation], catalog: Catalog, how: How, progress: Progress
+    classifier: Classifier,
+    found: Sequence[Explanation],
+    catalog: Catalog,
+    how: How,
+    progress: Progress,
+    timed: Timed,
+    deadline: Deadline,
 ) -> dict[str, Any]:
     """What each class relies on, and the alarms with what covering their places does."""
     by_class: dict[str, list[Explanation]] = {}
     for item in found:
         by_class.setdefault(item.target, []).append(item)
     learnt: dict[str, list[Explanation]] = {}
-    for item in _learnt(classifier, {name: len(items) for name, items in by_class.items()}, catalog, how, progress):
+    for item in _learnt(
+        classifier, {name: len(items) for name, items in by_class.items()}, catalog, how, progress, timed, deadline
+    ):
         learnt.setdefault(item.target, []).append(item)
     views, tested = [], []
     for name, items in sorted(by_class.items())[:MOST_CLASSES]:
-        view = overall.view(name, items, _channels(classifier, items, catalog, how))
+        channels = _channels(classifier, items, catalog, how) if deadline.left() > 0 else ()
+        view = overall.view(name, items, channels)
         more = overall.view(name, [*items, *learnt.get(name, [])])
         views += [] if view is None else [view]
         tested += [] if more is None else [more]
     regions = overall.regions(tested)
-    alarms = [region for region in regions if overall.alarming(region)]
-    for alarm in alarms:
-        files = [catalog.file(item.path) for item in by_class[alarm["class"]][:MOST_COVERED]]
-        alarm |= covered(classifier, files, classifier.classes.index(alarm["class"]), alarm["region"], how)
-    told: dict[str, Any] = {"n": len(found), "centre": overall.CENTRE, "classes": overall.as_data(views), "alarms": alarms}
+    suspects = [region for region in regions if overall.concentrated(region)]
+    for region in suspects:
+        name = region["class"]
+        files = [catalog.file(item.path) for item in [*by_class[name], *learnt.get(name, [])][:MOST_COVERED]]
+        files = files if deadline.left() > 0 else []
+        region |= covered(classifier, files, classifier.classes.index(name), region["region"], how)
+    told: dict[str, Any] = {"n": len(found), "by": "predicted", "centre": overall.CENTRE, "classes": overall.as_data(views)}
+    told |= {"alarms": [r for r in suspects if r["lowers"]], "harmless": [r for r in suspects if not r["lowers"]]}
     return {**told, "highest": regions[0] if regions else None}
 
 
 def _learnt(
-    classifier: Classifier, counts: Mapping[str, int], catalog: Catalog, how: How, progress: Progress
+    classifier: Classifier,
+    counts: Mapping[str, int],
+    catalog: Catalog,
+    how: How,
+    progress: Progress,
+    timed: Timed,
+    deadline: Deadline,
 ) -> list[Explanation]:
     """Heat of training images for the answer that they are given, as many as bring each class to `LEARNT_VIEWED`."""
     rows = catalog.usable().where(split="train") if "split" in catalog.table.column_names else None
@@ -128,12 +206,13 @@ def _learnt(
         if left.get(labels[i], 0) > 0 and len(paths) < MOST_VIEWED:
             left[labels[i]] -= 1
             paths.append(rows.paths[i])
+    if deadline.limited:
+        paths = paths[: max(int(deadline.left() / (2 * timed.heat_s)), 0)]
     if not paths:
         return []
     answers = classifier.predict([rows.file(p) for p in paths], cache=how.cache, device=how.device)
     files, aims = [Path(p) for p in answers.paths], [int(t) for t in answers.y_pred]
-    means: dict[str, Any] = {"cache": how.cache, "device": how.device, "method": how.method, "seed": how.seed}
-    return heats_of(classifier, files, list(answers.paths), aims, progress=progress, **means)[0]
+    return timed.heats(classifier, files, list(answers.paths), aims, how, deadline, progress)
 
 
 def _channels(
@@ -142,7 +221,7 @@ def _channels(
     """The channels that a class relies on, where the head is one linear layer on a network's features."""
     if classifier.members or classifier.head.kind not in ("logistic", "ridge", "centroid"):
         return ()
-    images, _ = read_seen(classifier, [catalog.file(item.path) for item in items[:MOST_COVERED]])
+    images, _ = read_seen(classifier, [catalog.file(item.path) for item in items[:MOST_FOR_CHANNELS]])
     if not len(images):
         return ()
     centre = pixels.cut(images, classifier.card.backbone.preprocess.size, 0) if classifier.card.crops > 1 else images
@@ -151,14 +230,14 @@ def _channels(
 
 
 def covered(classifier: Classifier, files: Sequence[Path], target: int, region: str, how: How) -> dict[str, Any]:
-    """The mean probability of a class before and after a region of its images is blurred away."""
+    """Return what blurring a region of images does to the probability of a class, as `overall.lowers` gives it."""
     images, _ = read_seen(classifier, files)
     if not len(images):
-        return {"before": None, "after": None}
+        return {"before": None, "after": None, "lowers": False}
     top, left, bottom, right = overall.REGIONS[region]
     height, width = images.shape[1:3]
     rows, columns = slice(round(top * height), round(bottom * height)), slice(round(left * width), round(right * width))
     changed = images.copy()
     changed[:, rows, columns] = checks.covered(images)[:, rows, columns]
     ask = probs_of(classifier, how)
-    return {"before": float(ask(images)[:, target].mean()), "after": float(ask(changed)[:, target].mean())}
+    return overall.lowers(ask(images)[:, target], ask(changed)[:, target])

@@ -190,7 +190,7 @@ def look(
     rows = np.flatnonzero(counts)
     if not len(rows):
         return None
-    known = [contents[i] for i in rows]
+    known = [contents[i] for i in rows.tolist()]
     return opened(known, [subject(by, answers.select(rows), known, model, crops)], verb=verb, by=by, when=now())
 
 

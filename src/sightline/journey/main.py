@@ -125,7 +125,7 @@ def _fill(
     shown = test if test is not None and len(test) else chosen.val
     own: dict[str, Any] = {"cache": work.cache, "device": work.device, "progress": work.progress}
     data["data"]["samples"] = gallery.write_samples(folder, catalog, model.card.backbone.preprocess, seed)
-    found = gallery.write_explanations(folder, model, catalog, shown, seed=seed, **own)
+    found = gallery.write_explanations(folder, model, catalog, shown, seed=seed, heatmaps=request.heatmaps, **own)
     clock.lap("heatmaps and samples")
     learnt = nearest.learnt_from(catalog)
     groups = folders.clusters_of(catalog, work.cluster, shown)

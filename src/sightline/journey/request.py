@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -65,6 +66,7 @@ class Request:
     command: str = ""
     resume: bool = False
     recipe: Recipe | None = None
+    heatmaps: Literal["none", "few", "all"] = "all"
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,7 @@ def evaluate(
     label_column: str | None = None,
     positive: str | None = None,
     crops: int | None = None,
+    heatmaps: gallery.Heatmaps = "all",
     code: str | None = None,
     device: str = "auto",
     progress: Progress = silent,
@@ -196,6 +197,7 @@ def evaluate(
         label_from, label_column: Where the classes stand, as of `catalog.scan`.
         positive: For two classes, whose score the curves are drawn for.
         crops: Looks at each image, as in `Classifier.predict`.
+        heatmaps: `none`, `few` or `all`, as in `gallery.write_explanations`.
         code: For a network of the user's own, `file.py:function`.
 
     Returns:
@@ -249,7 +251,7 @@ def evaluate(
     own: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
     data |= mistaken.describe(folder, model, answers, rows, learnt, groups, held_out=not seen.any(), **own)
     if model is not None:
-        data |= _of_model(folder, model, rows, answers, crops, code, own)
+        data |= _of_model(folder, model, rows, answers, crops, code, heatmaps, own)
     write_text(folder / "predictions" / "test.csv", answers.to_csv())
     folders.write_curves(folder, "test", answers, data["test"], by)
     catalogs.save(found.labelled, folder / "catalog.csv")
@@ -266,6 +268,7 @@ def _of_model(
     answers: Predictions,
     crops: int | None,
     code: str | None,
+    heatmaps: gallery.Heatmaps,
     own: dict[str, Any],
 ) -> dict[str, Any]:
     """What is told of a classifier, and not of a table: what it is, its recipe, where it looked."""
@@ -276,7 +279,7 @@ def _of_model(
         write_text(folder / "recipe.toml", folders.toml(card.recipe))
         data["crossvalidate"] = folders.crossvalidate(folder / "catalog.csv", folder, answers)
     if not (card.backbone.source == "user" and code is None):
-        data |= gallery.write_explanations(folder, model, rows, answers, seed=0, **own)
+        data |= gallery.write_explanations(folder, model, rows, answers, seed=0, heatmaps=heatmaps, **own)
     return data
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from sightline.store import Cache, write_bytes
 if TYPE_CHECKING:
     from PIL import Image
 
+By = Literal["label", "predicted"]
 PER_SHEET = 12
 SIDE_PX = 340
 _THUMB_PX = 106
@@ -55,8 +56,8 @@ def write(
     cache: Cache,
     device: str = "auto",
     progress: Progress = silent,
-) -> list[Path]:
-    """Write a sheet of right and one of wrong answers for each class, one scale for all, and the classes' average maps.
+) -> dict[str, str]:
+    """Write a sheet of right and one of wrong answers for each class, on one scale.
 
     Args:
         folder: Where.
@@ -69,7 +70,7 @@ def write(
         cache, device, progress: For the features of training images.
 
     Returns:
-        The files.
+        Name of an image → the file of its sheet.
     """
     truth = dict(zip(files, labels, strict=True))
     said = dict(zip(answers.paths, answers.labels, strict=True))
@@ -82,7 +83,7 @@ def write(
     shown = [files[item.path] for items in groups.values() for item in items[:PER_SHEET]]
     like = _like(subject, shown, cache, device, progress)
     names = slugs([*subject.model.classes, *(label for label, _ in sorted(groups))])
-    written = []
+    sheet_of: dict[str, str] = {}
     for (label, right), items in sorted(groups.items()):
         pictures = [
             _picture(
@@ -99,11 +100,9 @@ def write(
         if len(items) > PER_SHEET:
             title += f", of which {PER_SHEET} are shown"
         file = folder / f"{'right' if right else 'wrong'}-{names[label]}.png"
-        written.append(_save(draw.contact_sheet(pictures, title=title), file))
-    views = average(found)
-    if views:
-        written.append(_save(draw_average(views), folder / "average.png"))
-    return written
+        _save(draw.contact_sheet(pictures, title=title), file)
+        sheet_of |= {item.path: str(file) for item in items}
+    return sheet_of
 
 
 def caption_of(item: Explanation, label: str, answers: Predictions, word: str | None) -> Caption:
@@ -121,17 +120,38 @@ def caption_of(item: Explanation, label: str, answers: Predictions, word: str | 
     )
 
 
-def average(found: Sequence[Explanation]) -> list[overall.ClassView]:
-    """The classes' views, of all images that were given each as the answer."""
+def write_average(folder: Path, found: Sequence[Explanation], class_of: Mapping[str, str], by: By) -> Path | None:
+    """Write the average map of each class of two images or more as `average.png`.
+
+    Args:
+        folder: Where.
+        found: Heat of the images.
+        class_of: Name → the class that the image counts for.
+        by: Whether that is its label or its predicted class.
+
+    Returns:
+        The file; None where no class has two images with heat, and nothing is written.
+    """
     by_class: dict[str, list[Explanation]] = {}
     for item in found:
-        by_class.setdefault(item.target, []).append(item)
+        by_class.setdefault(class_of[item.path], []).append(item)
     views = [overall.view(name, items) for name, items in sorted(by_class.items())]
-    return [v for v in views if v is not None]
+    several = [v for v in views if v is not None and v.n > 1]
+    if not several:
+        return None
+    targets = {item.target for item in found}
+    target = targets.pop() if len(targets) == 1 and len(by_class) > 1 else None
+    return _save(draw_average(several, by, target), folder / "average.png")
 
 
-def draw_average(views: Sequence[overall.ClassView]) -> Image.Image:
-    """The average map of each class on one scale; the frame marks the central 60 % of either side."""
+def draw_average(views: Sequence[overall.ClassView], by: By, target: str | None = None) -> Image.Image:
+    """Draw the average map of each class on one scale; the frame marks the central 60 % of either side.
+
+    Args:
+        views: The classes.
+        by: Whether the images of a class are those labelled with it, or those predicted as it.
+        target: The class that the heat is for, where that is one for all; None where it is each view's own class.
+    """
     from PIL import Image, ImageDraw
 
     most = max(float(v.mean.max() * v.mean.size) for v in views)
@@ -146,10 +166,13 @@ def draw_average(views: Sequence[overall.ClassView]) -> Image.Image:
         pen = ImageDraw.Draw(page)
         edge = round(side * (1 - overall.CENTRE) / 2)
         pen.rectangle((edge, edge, side - edge, side - edge), outline=INK)
-        pen.text((0, side + 6), shorten(f"{v.name} ({v.n})", page.width, TEXT_PX), fill=INK, font=font(TEXT_PX))
+        pen.text((0, side + 6), shorten(f"{by} {v.name} ({v.n} images)", page.width, TEXT_PX), fill=INK, font=font(TEXT_PX))
         pen.text((0, side + 26), f"{v.outside:.0%} outside the frame", fill=QUIET, font=font(SMALL_PX))
         pictures.append(page)
-    title = f"Average maps, one scale: the brightest is {most:.1f} × even heat"
+    grouped = "by label (true class)" if by == "label" else "by predicted class"
+    title = (
+        f"Average maps {grouped}{'' if target is None else f', heat for {target}'}. One scale: maximum {most:.1f} × even heat"
+    )
     return draw.contact_sheet(pictures, columns=min(len(pictures), 5), title=title)
 
 

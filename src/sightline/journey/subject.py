@@ -131,11 +131,27 @@ def answers_of(run: Run) -> Predictions | None:
     return None
 
 
-def held_out(run: Run, catalog: Catalog) -> Catalog:
-    """The images of the split that the run was judged on: test, else validation."""
+def rows_of(run: Run, catalog: Catalog, split: str | None = None) -> Catalog:
+    """Return a run's usable images of one split.
+
+    Args:
+        run: Finished.
+        catalog: Its images.
+        split: `train`, `val`, `test` or `all`; None takes the test images if the run itself was tested on them, else the
+            validation images.
+
+    Raises:
+        RequestError: There is no such split, or no image in it.
+    """
+    if split not in (None, "train", "val", "test", "all"):
+        raise unknown("split", str(split), ("train", "val", "test", "all"))
+    chosen = split or ("test" if run.data.get("test") else "val")
     usable = catalog.usable()
-    test = usable.where(split="test")
-    return test if len(test) else usable.where(split="val")
+    rows = usable if chosen == "all" else usable.where(split=chosen)
+    if not len(rows):
+        held = ", ".join(f"{name} {usable.column('split').count(name):,}" for name in ("train", "val", "test"))
+        raise RequestError(f"{run.folder} has no image in its {chosen} split ({held})", "choose another with --split")
+    return rows
 
 
 def aims(answers: Predictions, against: int | None) -> list[int]:

@@ -139,8 +139,9 @@ def explain(
     Args:
         model: What `fit` made or `load` read; a run, the path of a run's folder or of a classifier's file; or the name of a
             network, which answers with its own classes.
-        images: One image file, a folder, or several of either; a catalog, whose labelled test images count as looked at in the
-            test-set log; or one array (h, w[, c]), several in a list, or a batch (n, h, w[, c]), each uint8, or float in 0 to 1.
+        images: One image file, a folder, or several of either; a catalog, whose labelled test images then count as looked at in
+            the test-set log; or one array (h, w[, c]), several in a list, or a batch (n, h, w[, c]), each uint8, or
+            float in 0 to 1.
         target: The class to explain, by its name in any case or by its number in `classes`; one for all images, or one for each
             in order. Where it is None, the predicted one.
         method: `auto`, or a name of `sightline.explanation.METHODS`.
@@ -168,7 +169,7 @@ def explain(
     for one in {w for w in wanted if w is not None}:
         check_contrast(subject.model.classes[one], one, against)
     if None in wanted or isinstance(images, Catalog):
-        asked = images if isinstance(images, Catalog) else list(sources)
+        asked: Any = images if isinstance(images, Catalog) else list(sources)
         answers = subject.model.predict(asked, cache=cache, device=device, progress=progress)
         _refuse(answers.errors)
         counts = np.array([bool(content) for content in answers.test_contents], dtype=bool)

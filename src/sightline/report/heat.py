@@ -26,7 +26,7 @@ _CHECKS = {
     "completeness": "Does it add up?",
     "pointing": "Peaks on the object",
 }
-_KINDS = {"passes": "", "weak": "caution", "don't rely on this": "alarm"}
+_KINDS = {"passes": "", "weak": "caution", "don't rely on this": "alarm", "alarm": "alarm"}
 
 
 def heat(data: Data) -> dict[str, Any] | None:
@@ -39,19 +39,29 @@ def heat(data: Data) -> dict[str, Any] | None:
         for f in checks.get("findings") or []
     ]
     views = (overall.get("classes") or [])[:MOST_CLASSES]
+    alarms = overall.get("alarms") or []
+    word, why = _section(str(checks["verdict"]), str(checks.get("why") or ""), alarms)
     return {
-        "verdict": checks["verdict"],
-        "kind": _KINDS.get(checks["verdict"], "caution"),
-        "why": checks.get("why"),
+        "verdict": word,
+        "kind": _KINDS.get(word, "caution"),
+        "why": why,
         "images": count(checks.get("images")),
         "layer": checks.get("layer"),
         "rows": rows,
         **_maps(views),
         "seen": count(overall.get("n")),
         "two": len(data.get("classes") or []) == 2,
-        "alarms": [_alarm(a) for a in overall.get("alarms") or []],
-        "quiet": "" if overall.get("alarms") else _quiet(overall.get("highest")),
+        "alarms": [_alarm(a) for a in alarms],
+        "quiet": "" if alarms else _quiet(overall.get("highest"), overall.get("harmless") or []),
     }
+
+
+def _section(verdict: str, why: str, alarms: Sequence[Data]) -> tuple[str, str]:
+    """Return the verdict of the section, the worse of the checks and the alarms, and the reason."""
+    if not alarms or verdict == "don't rely on this":
+        return verdict, why
+    places = ", ".join(f"{short(a.get('class'), 40)}: {a.get('region')}" for a in alarms)
+    return "alarm", f"a border or corner decides ({places}); the checks of the heatmaps: {verdict}, {why}"
 
 
 def _maps(views: Sequence[Data]) -> dict[str, Any]:
@@ -119,15 +129,23 @@ def _edge(x1: float, y1: float, x2: float, y2: float) -> Markup:
     return Markup(text).format(x1, y1, x2, y2)
 
 
-def _quiet(highest: Data | None) -> str:
-    """What is known of borders and corners where no alarm goes off: that nothing was shown, and what comes nearest."""
+def _quiet(highest: Data | None, harmless: Sequence[Data]) -> str:
+    """Return what is known of borders and corners without an alarm: the nearest region, and what blurring it does."""
     if highest is None:
         return "Borders and corners were not tested: there are too few images of each class."
-    return (
-        f"That a class keeps its heat to one border or corner is not shown; highest: {highest.get('region')}, "
-        f"{percent(highest.get('share'), 0)} of the heat on {percent(highest.get('area'), 0)} of the area "
-        f"(class {short(highest.get('class'), 40)}, {count(highest.get('n'))} images)."
+    region = harmless[0] if harmless else highest
+    where = (
+        f"{region.get('region')}, {percent(region.get('share'), 0)} of the heat on "
+        f"{percent(region.get('area'), 0)} of the area "
+        f"(class {short(region.get('class'), 40)}, {count(region.get('n'))} images)"
     )
+    if harmless:
+        return (
+            "Heat is concentrated at one border or corner, but blurring it does not clearly lower the probability, so there "
+            f"is no alarm: {where}; mean probability {percent(region.get('before'), 0)} before, "
+            f"{percent(region.get('after'), 0)} after."
+        )
+    return f"That a class keeps its heat to one border or corner is not shown; highest: {where}."
 
 
 def _alarm(alarm: Data) -> dict[str, Any]:

@@ -347,7 +347,20 @@ def gallery(run: Run, album: Album) -> dict[str, Any]:
         "rest": [{**m, "sure": sure(m.get("probability"))} for m in rest[:MOST_LISTED]],
         "left_out": max(0, len(rest) - MOST_LISTED),
         "methods": "; ".join(methods),
+        "partial": _partial(run.data.get("heatmaps") or {}),
     }
+
+
+def _partial(heatmaps: Data) -> str:
+    """Return why not all heatmaps are here, or nothing."""
+    drawn, of = heatmaps.get("drawn"), heatmaps.get("of")
+    if not of or drawn is None:
+        return ""
+    if heatmaps.get("asked") == "none":
+        return "No heatmaps were asked for (--heatmaps none)."
+    if drawn < of:
+        return f"{count(drawn)} of {count(of)} heatmaps were drawn in the time for them; the most important came first."
+    return "Only a few heatmaps were asked for (--heatmaps few)." if heatmaps.get("asked") == "few" else ""
 
 
 def _cards(run: Run, items: Sequence[Data], album: Album) -> list[dict[str, Any]]:
