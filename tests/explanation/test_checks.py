@@ -171,7 +171,9 @@ def test_random_orders_are_drawn_until_p_is_clearly_on_one_side_of_the_limit() -
     heat = hot_at(at)[0]
     gain = float(checks.own_orders(sees_checkers, images, np.ones(1, np.int64), [heat]).gain[0])
     true = checks.random_gains(sees_checkers, images[0], 1, heat, gain, 0)
-    assert len(true) >= 2 * checks.ORDERS_AT_ONCE and checks.beats(true, gain) and not checks.unclear(true, gain)
+    assert len(true) == checks.MOST_ORDERS and verdict.p_of_orders(true[None], gain) < checks.LEVEL, "a close call"
+    high = checks.random_gains(sees_checkers, images[0], 1, heat, 100.0, 0)
+    assert len(high) == 2 * checks.ORDERS_AT_ONCE and checks.beats(high, 100.0) and not checks.unclear(high, 100.0)
     none = checks.random_gains(sees_checkers, images[0], 1, heat, 0.0, 0)
     assert len(none) == checks.ORDERS_AT_ONCE, "that nothing is there is clear at once"
     np.testing.assert_array_equal(none, true[: len(none)])
