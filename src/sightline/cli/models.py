@@ -212,7 +212,8 @@ def evaluate(
     recipe, subject, catalog = recipes.sort(subject, catalog)
     which: dict[str, Any] = {"split": split, "label_from": label_from, "label_column": label_column, "positive": positive}
     if recipe is not None:
-        recipes.check_recipe(recipe, catalog, **which, crops=crops, code=code)
+        asked = heatmaps if heatmaps != "all" else None
+        recipes.check_recipe(recipe, catalog, **which, crops=crops, code=code, heatmaps=asked)
     if recipe is not None and (learning_curve or goal is not None):
         recipes.check_curve(folds, repeats)
         return recipes.learning_curve(catalog, recipe, out, goal, seed, device, as_json)

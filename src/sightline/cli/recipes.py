@@ -86,6 +86,7 @@ def check_recipe(recipe: str, catalog: str, **given: Any) -> None:
         "crops": f"write crops = {value} under [settings] in {recipe}",
         "code": f'write backbone = "{value}" in {recipe}',
         "positive": f'write positive = "{value}" in {recipe}',
+        "heatmaps": "no heatmaps are drawn for a recipe: leave it out",
         "split": "train and val are divided, or all where there are no splits; the test split stays out",
     }
     scan = f"sightline scan {catalog} {option} ... -o catalog.csv, and then that table with the recipe"
