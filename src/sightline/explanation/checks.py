@@ -204,7 +204,14 @@ def _interval(chance: np.ndarray, gain: float) -> tuple[float, float]:
 
 
 def random_gains(
-    answer: Answer, image: np.ndarray, target: int, heat: np.ndarray, gain: float, seed: int, most: int = MOST_ORDERS
+    answer: Answer,
+    image: np.ndarray,
+    target: int,
+    heat: np.ndarray,
+    gain: float,
+    seed: int,
+    most: int = MOST_ORDERS,
+    proceed: Callable[[], bool] = lambda: True,
 ) -> np.ndarray:
     """Return the gains of random orders of one image's cells, float64 (r,), until the p of its own order is clear.
 
@@ -216,11 +223,12 @@ def random_gains(
         gain: Of the order of the heat.
         seed: Of the orders, which are a function of it and of the image.
         most: No more orders than this are drawn, rounded up to a multiple of `ORDERS_AT_ONCE`.
+        proceed: Asked before further orders are drawn; where it returns False, those so far have to do.
     """
     cells, neutral = blocks(heat), covered(image[None])[0]
     key = hashlib.sha256(image.tobytes()).hexdigest()
     gains: list[float] = []
-    while not gains or (len(gains) < most and unclear(np.array(gains), gain)):
+    while not gains or (len(gains) < most and unclear(np.array(gains), gain) and proceed()):
         drawn = range(len(gains), len(gains) + ORDERS_AT_ONCE)
         draws = [stream(seed, "orders of a picture", key, r).permutation(cells.size) for r in drawn]
         gains += [g for _, _, g in _areas(answer, image, neutral, target, draws, (cells.shape[0], cells.shape[1]))]

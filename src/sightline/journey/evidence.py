@@ -37,6 +37,8 @@ ENSEMBLE_PX = 288
 PICTURES = 4
 """How many times as many pictures have their own order checked at most, the others say that they were not; once as many
 where an answer takes several networks or looks."""
+OWN_ORDERS = 0.1
+"""The share of a limited time that one picture's own random orders have at most."""
 FAITHFUL = 0.5
 """The share of a limited time in which hot cells are covered; the other checks have the rest."""
 DRAWN_ANEW_TIMES = 6.0
@@ -137,6 +139,7 @@ def gather(
     progress: Progress = silent,
     deadline: Deadline = NO_LIMIT,
     heat_s: float = 0.0,
+    open_s: float = 0.0,
 ) -> Evidence | None:
     """Run all checks on images.
 
@@ -150,6 +153,7 @@ def gather(
         progress: Told after each check.
         deadline: Images and checks for which no time is left are left out, and the findings say so.
         heat_s: Seconds that the heat of one image takes, by which the time of a check is estimated.
+        open_s: Seconds that the first heat took, with loading the network.
 
     Returns:
         None where no image could be read.
@@ -169,7 +173,7 @@ def gather(
     found = checks.faithfulness(answer_of(classifier, how), images, aims, own, how.seed, pace)
     findings = [skill.whole, *verdict.judge_faithfulness(found)]
     done()
-    findings += _comparisons(classifier, images, aims, own, how, done, deadline, heat_s)
+    findings += _comparisons(classifier, images, aims, own, how, done, deadline, heat_s, open_s)
     n = len(found.heat.gain)
     shared = {**verdict.summary([*findings, *more]), "images": n, "chance": found.chance.ravel().tolist()}
     rows = {names[i]: found.heat.row(row) for row, i in enumerate(kept[:n])}
@@ -210,6 +214,7 @@ def _comparisons(
     done: Callable[[], None],
     deadline: Deadline,
     heat_s: float,
+    open_s: float,
 ) -> list[Finding]:
     """What the first images' heat is like under noise, with other weights, and for another class."""
     slow = how.method == SLOW
@@ -224,7 +229,7 @@ def _comparisons(
     else:
         found = [verdict.not_made("noise")]
     done()
-    if deadline.fits(DRAWN_ANEW_TIMES * step_s):
+    if deadline.fits(DRAWN_ANEW_TIMES * step_s + 2 * open_s):
         drawn = {
             words: checks.likeness(first, heat(other, few, some))
             for words, other in randomised(classifier, how.cache, how.seed)
@@ -286,7 +291,13 @@ def with_pictures(
 
 
 def with_picture(
-    evidence: Evidence, classifier: Classifier, answer: checks.Answer, item: Explanation, file: Path, how: How
+    evidence: Evidence,
+    classifier: Classifier,
+    answer: checks.Answer,
+    item: Explanation,
+    file: Path,
+    how: How,
+    deadline: Deadline = NO_LIMIT,
 ) -> Evidence:
     """Return the evidence with the check of one picture's own order of cells.
 
@@ -300,6 +311,7 @@ def with_picture(
         item: The picture's heat.
         file: The picture.
         how: The method and its means.
+        deadline: Where there is one, random orders of the picture's own are drawn for a tenth of the time that is left.
     """
     own = evidence.own.get(item.path)
     if item.path in evidence.orders or (own is not None and checks.beats(evidence.chance, own["gain"])):
@@ -310,11 +322,15 @@ def with_picture(
     one = _one_look(classifier)
     aim = np.array([classifier.classes.index(item.target)])
     heat = _given(item) if one else _heat_of(how)(classifier, images, aim)[0]
-    row = checks.own_orders(answer, images, aim, [heat]).row(0) if own is None else own
-    orders = dict(evidence.orders)
-    if not checks.beats(evidence.chance, row["gain"]):
+    begun = deadline.clock()
+    row = checks.own_orders(answer, images, aim, [heat]).row(0) if own is None or deadline.limited else own
+    draws_s = checks.ORDERS_AT_ONCE * (deadline.clock() - begun)  # another order costs about as much as the picture's own
+    orders, pace = dict(evidence.orders), deadline.part(OWN_ORDERS)
+    if not checks.beats(evidence.chance, row["gain"]) and pace.fits(draws_s):
         most = checks.MOST_ORDERS if one else checks.ORDERS_AT_ONCE
-        orders[item.path] = checks.random_gains(answer, images[0], int(aim[0]), heat, row["gain"], how.seed, most)
+        orders[item.path] = checks.random_gains(
+            answer, images[0], int(aim[0]), heat, row["gain"], how.seed, most, lambda: pace.fits(draws_s)
+        )
     return dataclasses.replace(evidence, own={**evidence.own, item.path: row}, orders=orders)
 
 

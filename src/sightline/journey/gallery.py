@@ -160,39 +160,44 @@ class _Drawing:
         """Make, check and draw the heat of the images in these rows, as many as there is time for; return their entries."""
         answer = answer_of(self.classifier, self.how)
         evidence, unchecked = judged.evidence, self._unchecked(rows, judged)
-        timed = Timed(deadline)
+        timed = Timed(Deadline(clock=deadline.clock))
         heats: dict[str, np.ndarray] = {}
         entries: list[dict[str, Any]] = []
         scale: float | None = None
-        picture_s, size = 0.0, PORTION if deadline.limited else max(len(rows), 1)
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
+        start, picture_s = 0, 0.0
+        while start < len(rows) and deadline.fits(timed.heat_s + picture_s):
+            part = rows[start : start + self._portion(deadline, timed.heat_s + picture_s, len(rows))]
+            start += len(part)
             paths = [self.predictions.paths[i] for i in part]
+            files = [self.catalog.file(p) for p in paths]
             targets = [int(self.predictions.y_pred[i]) for i in part]
-            found = timed.heats(
-                self.classifier, [self.catalog.file(p) for p in paths], paths, targets, self.how, deadline, self.progress
-            )
+            found = timed.heats(self.classifier, files, paths, targets, self.how, timed.deadline, self.progress)
             row_of = dict(zip(paths, part.tolist(), strict=True))
             if scale is None:
                 scale = draw.shared_scale([*judged.found, *found] if deadline.limited else found)
             for item in found:
                 begun = deadline.clock()
-                if deadline.limited and not deadline.fits(picture_s):
+                if not deadline.fits(picture_s):
                     break
                 if evidence is not None and item.path not in unchecked:
                     file = self.catalog.file(item.path)
-                    evidence = with_picture(evidence, self.classifier, answer, item, file, self.how)
+                    evidence = with_picture(evidence, self.classifier, answer, item, file, self.how, deadline)
                 name = f"explanations/{len(entries) + 1:03d}.png"
                 entries.append(self._write(name, item, row_of[item.path], evidence, scale))
                 heats[f"{len(entries):03d}"] = item.heat
                 picture_s += (deadline.clock() - begun - picture_s) / len(entries)
                 self.progress("heatmaps", len(entries), len(rows))
-            if deadline.limited and not deadline.fits(picture_s + timed.heat_s):
-                break
         if heats:
             with atomic_file(self.folder / "explanations" / "heat.npz") as stream_of:
                 np.savez_compressed(stream_of, **heats)  # type: ignore[arg-type]
         return entries
+
+    @staticmethod
+    def _portion(deadline: Deadline, seconds: float, most: int) -> int:
+        """Return of how many pictures the heat is made at once, where one takes so many seconds; 0 s is not known yet."""
+        if not deadline.limited:
+            return most
+        return max(1, min(PORTION, int(deadline.left() / seconds))) if seconds else 1
 
     def _unchecked(self, rows: np.ndarray, judged: Judged) -> set[str]:
         """Return the pictures whose own order is not checked because there are too many, spread evenly."""

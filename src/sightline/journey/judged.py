@@ -88,7 +88,7 @@ def judge(
     given = {item.path: item for item in found}
     evidence = gather(
         classifier, files[:n], paths[:n], targets[:n], how, skill=skill, more=more, given=given, progress=progress,
-        deadline=deadline.part(CHECKS_SHARE), heat_s=timed.heat_s,
+        deadline=deadline.part(CHECKS_SHARE), heat_s=timed.heat_s, open_s=timed.first_s,
     )  # fmt: skip
     if deadline.limited:
         found += timed.heats(classifier, files[n:], paths[n:], targets[n:], how, deadline.part(0.5), progress)
@@ -102,7 +102,7 @@ class Timed:
     """Heat of images in portions, as many as there is time for."""
 
     def __init__(self, deadline: Deadline) -> None:
-        self.clock, self.heat_s, self.tried = deadline.clock, 0.0, 0
+        self.deadline, self.heat_s, self.first_s, self.tried = deadline, 0.0, 0.0, 0
 
     def heats(
         self,
@@ -128,10 +128,11 @@ class Timed:
                 size = min(size, int(deadline.left() / self.heat_s))
             if size < 1:
                 break
-            rows, begun = slice(start, start + size), self.clock()
+            rows, begun = slice(start, start + size), self.deadline.clock()
             means: dict[str, Any] = {"cache": how.cache, "device": how.device, "method": how.method, "seed": how.seed}
             found += heats_of(classifier, files[rows], names[rows], targets[rows], progress=progress, **means)[0]
-            self.heat_s = max((self.clock() - begun) / len(files[rows]), 1e-9)
+            self.first_s = self.first_s or self.deadline.clock() - begun
+            self.heat_s = max((self.deadline.clock() - begun) / len(files[rows]), 1e-9)
             start += size
         self.tried = min(start, len(files))
         return found
