@@ -50,14 +50,15 @@ def explained(run: Run, tmp_path: Path, cache: Cache, *images: str, **more: Any)
 
 
 def test_explain_of_a_run_that_was_not_tested_shows_validation_images(
-    trained: tuple[Run, Catalog, Cache], tmp_path: Path
+    trained: tuple[Run, Catalog, Cache], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run, _, cache = trained
     rows = explained(run, tmp_path, cache)
-    assert {row["split"] for row in rows} == {"val"} and not lines()
+    assert {row["split"] for row in rows} == {"val"} and not lines() and "earlier call" not in caplog.text
+    assert all(row["sheet"].endswith(f"-{row['label']}.png") and row["average"]["by"] == "label" for row in rows)
     assert "did not use the test split" in (run.folder / "report.html").read_text(encoding="utf-8")
     rows = explained(run, tmp_path, cache, split="test")
-    assert {row["split"] for row in rows} == {"test"}
+    assert {row["split"] for row in rows} == {"test"} and "heatmaps of an earlier call" in caplog.text
     assert [(line["verb"], line["n"]) for line in lines()] == [("explain", len(rows))]
     explained(run, tmp_path, cache, split="test")
     assert len(lines()) == 1, "the same answers again are no new look"

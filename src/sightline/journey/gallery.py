@@ -130,8 +130,9 @@ def write_explanations(
     deadline = Deadline.after(budget_s, clock)
     wrong, right = choose_explained(predictions, seed, heatmaps)
     rows = np.concatenate([wrong, right])
-    told: dict[str, Any] = {"asked": heatmaps, "drawn": 0, "of": len(rows), "seconds": 0.0, "budget_s": budget_s}
-    possible = explainable(classifier) and len(predictions) > 0
+    possible = explainable(classifier) and len(rows) > 0
+    of = len(rows) if possible else 0
+    told: dict[str, Any] = {"asked": heatmaps, "drawn": 0, "of": of, "seconds": 0.0, "budget_s": budget_s}
     if not possible or heatmaps == "none" or (budget_s is not None and budget_s <= 0):
         return {"explanations": [], "heatmaps": told}
     how = How(cache, device, seed)

@@ -94,7 +94,7 @@ def judge(
         found += timed.heats(classifier, files[n:], paths[n:], targets[n:], how, deadline.part(0.5), progress)
     kept = {"method": found[0].method, "layer": found[0].layer}
     facts = None if evidence is None else {**evidence.shared, **kept}
-    views = _views(classifier, found, catalog, how, progress, timed, deadline)
+    views = _views(classifier, found, catalog, how, progress, timed, deadline, most)
     return Judged(evidence, {"heat_checks": facts, "heat_global": {**kept, **views}}, tuple(found))
 
 
@@ -157,6 +157,7 @@ def _views(
     progress: Progress,
     timed: Timed,
     deadline: Deadline,
+    most: int,
 ) -> dict[str, Any]:
     """What each class relies on, and the alarms with what covering their places does."""
     by_class: dict[str, list[Explanation]] = {}
@@ -164,7 +165,7 @@ def _views(
         by_class.setdefault(item.target, []).append(item)
     learnt: dict[str, list[Explanation]] = {}
     for item in _learnt(
-        classifier, {name: len(items) for name, items in by_class.items()}, catalog, how, progress, timed, deadline
+        classifier, {name: len(items) for name, items in by_class.items()}, catalog, how, progress, timed, deadline, most
     ):
         learnt.setdefault(item.target, []).append(item)
     views, tested = [], []
@@ -194,6 +195,7 @@ def _learnt(
     progress: Progress,
     timed: Timed,
     deadline: Deadline,
+    most: int,
 ) -> list[Explanation]:
     """Heat of training images for the answer that they are given, as many as bring each class to `LEARNT_VIEWED`."""
     rows = catalog.usable().where(split="train") if "split" in catalog.table.column_names else None
@@ -204,7 +206,7 @@ def _learnt(
     left = {name: LEARNT_VIEWED - n for name, n in sorted(counts.items())[:MOST_CLASSES]}
     paths: list[str] = []
     for i in order:
-        if left.get(labels[i], 0) > 0 and len(paths) < MOST_VIEWED:
+        if left.get(labels[i], 0) > 0 and len(paths) < most:
             left[labels[i]] -= 1
             paths.append(rows.paths[i])
     if deadline.limited:
