@@ -7,6 +7,8 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores; before anything reads it
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import dataclasses
+import functools
 import json
 import secrets
 import subprocess
@@ -15,11 +17,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from sightline.store import Cache
 
+os.environ["SIGHTLINE_PRECISION"] = "f32"  # exact assertions hold on every processor; subprocesses inherit it
 os.environ["SIGHTLINE_LEDGER"] = tempfile.mkdtemp(prefix="sightline-ledger-")  # no test ever writes the user's own
 
 
@@ -129,3 +134,47 @@ def _module_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _own_ledger(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test counts its looks at test images by itself."""
     monkeypatch.setenv("SIGHTLINE_LEDGER", str(tmp_path_factory.getbasetemp() / f"ledger-{secrets.token_hex(8)}"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests marked `precision` once in float32, and once in bf16 where this processor has it."""
+    if metafunc.definition.get_closest_marker("precision"):
+        metafunc.parametrize("_precision", _precisions(), indirect=True)
+
+
+@functools.cache
+def _precisions() -> list[str]:
+    from sightline import engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIGHTLINE_PRECISION", "auto")
+        has_bf16 = "bf16" in {engine.fast_precision(training=training) for training in (False, True)}
+    return ["f32", "bf16"] if has_bf16 else ["f32"]
+
+
+@pytest.fixture(autouse=True)
+def _precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute in float32, or in what the test's marker `precision` runs it in."""
+    monkeypatch.setenv("SIGHTLINE_PRECISION", "auto" if getattr(request, "param", "f32") == "bf16" else "f32")
+
+
+@pytest.fixture
+def emulated_bf16(_precision: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor with bf16, whatever this one has: torch trains in it, if slowly, and OpenVINO's outputs are rounded to it."""
+    import torch
+
+    from sightline.engine import augmented, runtime, session
+
+    def rounded(outputs: Any) -> list[np.ndarray]:
+        return [torch.from_numpy(np.array(value)).to(torch.bfloat16).float().numpy() for value in outputs.values()]
+
+    def compiled(payload: bytes, precision: str) -> runtime.Compiled:
+        made = runtime.compile_packed(payload, "f32")
+        if precision == "f32":
+            return made
+        return dataclasses.replace(made, run=lambda values, **_: rounded(made.run(values)), precision="bf16")
+
+    monkeypatch.setenv("SIGHTLINE_PRECISION", "auto")
+    monkeypatch.setattr(runtime, "_has_bf16", lambda device, training: True)
+    for module in (session, augmented):
+        monkeypatch.setattr(module, "compile_packed", compiled)

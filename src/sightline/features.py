@@ -1,4 +1,8 @@
-"""Cached features: one forward pass per image, ever. The key is the file's content × preprocess × network × precision."""
+"""Cached features: one forward pass per image, ever. The key is the file's content × preprocess × network × precision.
+
+The precision in the key is what the features were computed in, which the session knows. Where bf16 is asked for, float32
+features in the cache serve as well: float32 is what bf16 approximates.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from sightline import pixels
-from sightline.engine import Session
+from sightline.engine import Precision, Session
 from sightline.errors import ImageError
 from sightline.records import Backbone, Preprocess, Progress, silent
 from sightline.store import Cache, bytes_digest, digest
@@ -35,12 +39,14 @@ class Features:
         problems: Row → (kind, sentence) for the files that gave no pixels.
         computed: How many forward passes this took; the rest came from the cache.
         seconds: How long it took.
+        fast: bool (n,): which rows were computed in bf16; None where none was.
     """
 
     values: np.ndarray
     problems: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     computed: int = 0
     seconds: float = 0.0
+    fast: np.ndarray | None = None
 
     @property
     def ok(self) -> np.ndarray:
@@ -48,6 +54,11 @@ class Features:
         mask = np.ones(len(self.values), dtype=bool)
         mask[list(self.problems)] = False
         return mask
+
+    @property
+    def precision(self) -> Precision:
+        """bf16 if any row was computed in it, else float32."""
+        return "f32" if self.fast is None or not self.fast.any() else "bf16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +92,7 @@ def extract(
     backbone: Backbone,
     *,
     session: Callable[[int], Session],
-    precision: str,
+    precision: Precision,
     cache: Cache,
     progress: Progress = silent,
 ) -> Features:
@@ -93,8 +104,8 @@ def extract(
             and not cached.
         backbone: What to compute.
         session: Opens the network when it is needed, given how many images are to be run.
-        precision: Part of the key: what the session computes in.
-        cache: Where features are kept.
+        precision: What the session was asked to compute in. For bf16, cached float32 features are used too.
+        cache: Where features are kept, by what the session really computed in.
         progress: Told after each batch.
 
     Returns:
@@ -103,36 +114,30 @@ def extract(
     started = time.perf_counter()
     if backbone.source == "none":
         return Features(np.zeros((len(files), 0), dtype=np.float32))
-    folder = f"features/{digest([backbone.id, backbone.preprocess.id, precision])}"
-    known = _Known.load(cache, folder, set(contents))
+    shelf = _Shelf(cache, (backbone.id, backbone.preprocess.id), precision, contents)
     order: dict[str, int] = {}
     for row, content in enumerate(contents):
-        if not content or content not in known:
+        if not content or content not in shelf:
             order.setdefault(content or f"?{row}", row)
     todo = list(order.values())
-    writer = _Writer(cache, folder)
-    fresh: dict[int, np.ndarray] = {}
-    failed: dict[int, tuple[str, str]] = {}
+    fresh: dict[int, _Result] = {}
     source = _file_rows(files, backbone) if backbone.source == "file" else _network_rows(files, contents, backbone, session)
     for row, result in source(todo, lambda done: progress("features", done, len(todo))):
-        if isinstance(result, tuple):
-            failed[row] = result
-        else:
-            fresh[row] = result
-        # What happens to a file may pass (it was locked, or is being written): only what its bytes decide is kept.
-        if contents[row] and not (isinstance(result, tuple) and result[0] in pixels.PASSING_PROBLEMS):
-            writer.add(contents[row], result)
-    writer.flush()
-    values = np.zeros((len(files), backbone.features), dtype=np.float32)
+        fresh[row] = result
+        shelf.add(contents[row], result)
+    shelf.flush()
+    values, fast = np.zeros((len(files), backbone.features), dtype=np.float32), np.zeros(len(files), dtype=bool)
     problems: dict[int, tuple[str, str]] = {}
     for row, content in enumerate(contents):
         first = order.get(content or f"?{row}")
-        found = known.get(content) if first is None else failed.get(first, fresh.get(first))
-        if isinstance(found, tuple):
-            problems[row] = found
-        elif found is not None:
-            values[row] = found
-    return Features(values, problems, len(todo), time.perf_counter() - started)
+        found = shelf.get(content) if first is None else fresh.get(first)
+        if found is None:
+            continue
+        if isinstance(found.value, tuple):
+            problems[row] = found.value
+        else:
+            values[row], fast[row] = found.value, found.precision == "bf16"
+    return Features(values, problems, len(todo), time.perf_counter() - started, fast)
 
 
 def extract_looks(
@@ -142,7 +147,7 @@ def extract_looks(
     looks: Looks,
     *,
     session: Callable[[int], Session],
-    precision: str,
+    precision: Precision,
     cache: Cache,
     progress: Progress = silent,
 ) -> Features:
@@ -152,35 +157,35 @@ def extract_looks(
         As `extract`, but `values` are float32 (n, looks, d), and `computed` counts forward passes.
     """
     started = time.perf_counter()
-    folders = [f"features/{digest([backbone.id, looks.preprocess.id, precision, name])}" for name in looks.names]
-    known = [_Known.load(cache, folder, set(contents)) for folder in folders]
-    writers = [_Writer(cache, folder) for folder in folders]
+    shelves = [_Shelf(cache, (backbone.id, looks.preprocess.id), precision, contents, name) for name in looks.names]
     order: dict[str, int] = {}
     for row, content in enumerate(contents):
-        if not content or not all(content in k for k in known):
+        if not content or not all(content in shelf for shelf in shelves):
             order.setdefault(content or f"?{row}", row)
     todo = list(order.values())
-    fresh: list[dict[int, np.ndarray | tuple[str, str]]] = [{} for _ in folders]
+    fresh: list[dict[int, _Result]] = [{} for _ in shelves]
     computed = 0
-    for number, row, result in _look_rows(files, contents, backbone, looks, known, session, todo, progress):
+    for number, row, result in _look_rows(files, contents, backbone, looks, shelves, session, todo, progress):
         fresh[number][row] = result
-        computed += not isinstance(result, tuple)
-        if contents[row] and not (isinstance(result, tuple) and result[0] in pixels.PASSING_PROBLEMS):
-            writers[number].add(contents[row], result)
-    for writer in writers:
-        writer.flush()
-    values = np.zeros((len(files), len(folders), backbone.features), dtype=np.float32)
-    problems: dict[int, tuple[str, str]] = {}
+        computed += not isinstance(result.value, tuple)
+        shelves[number].add(contents[row], result)
+    for shelf in shelves:
+        shelf.flush()
+    values = np.zeros((len(files), len(shelves), backbone.features), dtype=np.float32)
+    fast, problems = np.zeros(len(files), dtype=bool), dict[int, tuple[str, str]]()
     for row, content in enumerate(contents):
         first = order.get(content or f"?{row}", row)
-        for number, (have, made) in enumerate(zip(known, fresh, strict=True)):
-            found = made[first] if first in made else have.get(content)
-            if isinstance(found, tuple):
-                problems[row] = found
-            elif found is not None:
-                values[row, number] = found
+        for number, (shelf, made) in enumerate(zip(shelves, fresh, strict=True)):
+            found = made[first] if first in made else shelf.get(content)
+            if found is None:
+                continue
+            if isinstance(found.value, tuple):
+                problems[row] = found.value
+            else:
+                values[row, number] = found.value
+                fast[row] |= found.precision == "bf16"
     values[list(problems)] = 0
-    return Features(values, problems, computed, time.perf_counter() - started)
+    return Features(values, problems, computed, time.perf_counter() - started, fast)
 
 
 def compute(
@@ -234,7 +239,21 @@ def compute_looks(
 
 # ------------------------------------------------------------------------------------------------------------ producers
 
-_Rows = Callable[[list[int], Callable[[int], None]], Any]
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """Features float32 (d,) of one image, or (kind, sentence) why there are none; and what they were computed in."""
+
+    value: np.ndarray | tuple[str, str]
+    precision: Precision = "f32"
+
+
+_Rows = Callable[[list[int], Callable[[int], None]], Iterator[tuple[int, _Result]]]
+
+
+def _checked(row: np.ndarray, precision: Precision) -> _Result:
+    """A network's answer to one image, a problem where it is not finite."""
+    return _Result(row if np.isfinite(row).all() else ("not finite", "the network's answer is not a number"), precision)
 
 
 def _network_rows(
@@ -242,7 +261,7 @@ def _network_rows(
 ) -> _Rows:
     """Rows of features by a forward pass."""
 
-    def rows(todo: list[int], tell: Callable[[int], None]) -> Any:
+    def rows(todo: list[int], tell: Callable[[int], None]) -> Iterator[tuple[int, _Result]]:
         if not todo:
             return
         run = session(len(todo))
@@ -251,12 +270,11 @@ def _network_rows(
         batches = pixels.batches([files[i] for i in todo], backbone.preprocess, batch_size=run.batch_size, contents=expected)
         for batch in batches:
             for index, error in batch.errors.items():
-                yield todo[index], (error.kind, error.message)
+                yield todo[index], _Result((error.kind, error.message), run.precision)
             if len(batch.index):
                 features, _ = run.run(batch.images)
                 for index, row in zip(batch.index, features, strict=True):
-                    good = np.isfinite(row).all()
-                    yield todo[int(index)], row if good else ("not finite", "the network's answer is not a number")
+                    yield todo[int(index)], _checked(row, run.precision)
             done += len(batch.index) + len(batch.errors)
             tell(done)
 
@@ -268,11 +286,11 @@ def _look_rows(
     contents: Sequence[str],
     backbone: Backbone,
     looks: Looks,
-    known: Sequence[_Known],
+    shelves: Sequence[_Shelf],
     session: Callable[[int], Session],
     todo: list[int],
     progress: Progress,
-) -> Iterator[tuple[int, int, np.ndarray | tuple[str, str]]]:
+) -> Iterator[tuple[int, int, _Result]]:
     """(number of the look, row, its features or why there are none) of what the cache does not have."""
     if not todo:
         return
@@ -281,18 +299,17 @@ def _look_rows(
     sources = [files[i] for i in todo]
     expected = [contents[i] for i in todo]
     for batch in pixels.batches(sources, looks.preprocess, batch_size=run.batch_size, contents=expected):
-        missing = {number: [i for i in batch.index if expected[i] not in have] for number, have in enumerate(known)}
+        missing = {number: [i for i in batch.index if expected[i] not in have] for number, have in enumerate(shelves)}
         place = {int(i): k for k, i in enumerate(batch.index)}
         for number, items in missing.items():
             for i, error in batch.errors.items():
-                if expected[i] not in known[number]:
-                    yield number, todo[i], (error.kind, error.message)
+                if expected[i] not in shelves[number]:
+                    yield number, todo[i], _Result((error.kind, error.message), run.precision)
             if items:
                 images = batch.images[[place[int(i)] for i in items]]
                 features, _ = run.run(looks.make(number, images, [expected[i] for i in items]))
                 for i, row in zip(items, features, strict=True):
-                    good = np.isfinite(row).all()
-                    yield number, todo[int(i)], row if good else ("not finite", "the network's answer is not a number")
+                    yield number, todo[int(i)], _checked(row, run.precision)
         done += len(batch.index) + len(batch.errors)
         progress("features", done, len(todo))
 
@@ -312,12 +329,12 @@ def _file_rows(files: Sequence[Path], backbone: Backbone) -> _Rows:
         values = (math.log(len(data)), header.width, header.height, look.brightness, quality)
         return np.array(values, dtype=np.float32)
 
-    def rows(todo: list[int], tell: Callable[[int], None]) -> Any:
+    def rows(todo: list[int], tell: Callable[[int], None]) -> Iterator[tuple[int, _Result]]:
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
             for done, (row, result) in enumerate(zip(todo, pool.map(one, [files[i] for i in todo]), strict=True), 1):
-                yield row, result
+                yield row, _Result(result)
                 if done % 64 == 0:
                     tell(done)
 
@@ -362,6 +379,55 @@ class _Known:
             shard, row = self.where[content]
             return np.asarray(self.shards[shard][row])
         return self.problems.get(content)
+
+
+class _Shelf:
+    """The cached features of one look at each image: read in the precision asked for, or else in float32.
+
+    Args:
+        cache: Where they are kept.
+        identity: What tells apart networks and preprocessing.
+        precision: What is asked for.
+        contents: The images that are asked about.
+        name: The look; none is the image as it is.
+    """
+
+    def __init__(
+        self, cache: Cache, identity: tuple[str, ...], precision: Precision, contents: Sequence[str], *name: Any
+    ) -> None:
+        self._cache, self._identity, self._name = cache, identity, name
+        self._writers: dict[Precision, _Writer] = {}
+        self._known: dict[Precision, _Known] = {}
+        wanted = set(contents) - {""}
+        asked: tuple[Precision, ...] = (precision,) if precision == "f32" else (precision, "f32")
+        for one in asked:
+            if wanted:
+                self._known[one] = _Known.load(cache, self._folder(one), wanted)
+                wanted = {content for content in wanted if content not in self._known[one]}
+
+    def _folder(self, precision: Precision) -> str:
+        return f"features/{digest([*self._identity, precision, *self._name])}"
+
+    def __contains__(self, content: str) -> bool:
+        return any(content in known for known in self._known.values())
+
+    def get(self, content: str) -> _Result | None:
+        for precision, known in self._known.items():
+            found = known.get(content)
+            if found is not None:
+                return _Result(found, precision)
+        return None
+
+    def add(self, content: str, result: _Result) -> None:
+        """Keep what was computed, in the precision that it was computed in."""
+        # What happens to a file may pass (it was locked, or is being written): only what its bytes decide is kept.
+        if content and not (isinstance(result.value, tuple) and result.value[0] in pixels.PASSING_PROBLEMS):
+            folder = self._folder(result.precision)
+            self._writers.setdefault(result.precision, _Writer(self._cache, folder)).add(content, result.value)
+
+    def flush(self) -> None:
+        for writer in self._writers.values():
+            writer.flush()
 
 
 class _Writer:

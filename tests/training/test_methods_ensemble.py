@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from sightline import catalog as catalogs
-from sightline import classifier, heads, journey
+from sightline import classifier, engine, heads, journey
 from sightline.errors import ModelFileError, RequestError
 from sightline.journey.heats import heats_of
 from sightline.records import Recipe
 from sightline.store import Cache
 from sightline.training import ensemble, methods
-from sightline.training.work import Work
+from sightline.training.work import Work, with_card
 from tests.conftest import write_few_digits
 
 NETWORK = Recipe(backbone="resnet10t", weights="random", image_size=32, head="ridge")
@@ -260,3 +260,24 @@ def test_members_have_the_same_classes_and_are_no_ensembles(work: Work, runs: li
         fitted(work, [str(whole), runs[0]])
     with pytest.raises(RequestError, match="is an ensemble"):
         methods.fit(work, Recipe(method="warmstart", backbone=str(whole)))
+
+
+def test_members_in_two_precisions_run_their_network_once(
+    work: Work, runs: list[str], emulated_bf16: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two heads on one network, of which one needs float32."""
+    first, second = (classifier.load(run) for run in runs[:2])
+    members = [with_card(first, precision={"used": "bf16", "judged_on": 10}), second]
+    made = ensemble.combine(members, [0.5, 0.5], work, Recipe(method="ensemble"))
+    opened: list[str] = []
+    real = engine.open_session
+
+    def counting(*args: object, **own: object) -> engine.Session:
+        opened.append(str(own["precision"]))
+        return real(*args, **own)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine, "open_session", counting)
+    assert len(made.predict([np.full((40, 40, 3), 128, dtype=np.uint8)], cache=work.cache)) == 1
+    assert opened == ["f32"] and made.card.precision["used"] == "f32"
+    assert [m.card.precision["used"] for m in made.members] == ["f32", "f32"]
+    assert "another member" in made.members[0].card.precision["why"]

@@ -76,6 +76,11 @@ class Classifier:
         """Whether its answers depend on what an image shows, so that there is something to explain."""
         return self.card.backbone.source not in ("none", "file")
 
+    @property
+    def precision(self) -> engine.Precision:
+        """What its features are computed in: as it was judged in training, float32 where `SIGHTLINE_PRECISION` asks for it."""
+        return engine.allowed_precision(self.card.precision.get("used", "f32"))
+
     def session(self, cache: Cache, *, device: str = "auto", expected: int = 1_000_000) -> engine.Session:
         """Its network, loaded and ready, in the precision that it was judged in.
 
@@ -84,12 +89,11 @@ class Classifier:
         """
         if self.members:
             raise RequestError("an ensemble has no network of its own", "open the session of one of its members")
-        precision = self.card.precision.get("used", "f32")
         return engine.open_session(
             self._backbone(),
             cache=cache,
             tensors=self.tensors or None,
-            precision=precision,
+            precision=self.precision,
             device=engine.choose_device(device),
             expected=expected,
         )
@@ -261,7 +265,7 @@ class Classifier:
 
     def _features(self, asked: _Asked) -> features.Features:
         """What its head is to look at, computed once for all that share it."""
-        backbone, used = self.card.backbone, self.card.precision.get("used", "f32")
+        backbone, used = self.card.backbone, self.precision
         crops = self.card.crops if asked.crops is None else asked.crops
         check_crops(crops, backbone)
         key = digest([backbone.id, backbone.preprocess.id, used, crops])

@@ -6,7 +6,17 @@ sees, and only then kept in the cache, from where it is opened without importing
 
 from sightline.engine.augmented import quick_features
 from sightline.engine.measures import cosines, is_mean
-from sightline.engine.runtime import Precision, choose_device, fast_precision
+from sightline.engine.runtime import Precision, allowed_precision, choose_device, fast_precision
 from sightline.engine.session import Session, open_session
 
-__all__ = ["Precision", "Session", "choose_device", "cosines", "fast_precision", "is_mean", "open_session", "quick_features"]
+__all__ = [
+    "Precision",
+    "Session",
+    "allowed_precision",
+    "choose_device",
+    "cosines",
+    "fast_precision",
+    "is_mean",
+    "open_session",
+    "quick_features",
+]

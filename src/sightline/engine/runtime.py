@@ -58,15 +58,51 @@ def core() -> Any:
     return openvino().Core()  # type: ignore[union-attr]
 
 
-def fast_precision(device: str = "cpu") -> Precision:
-    """The quickest precision that this machine's processor computes in: bf16 where it has it, else float32."""
-    if device != "cpu":
-        import torch
+PRECISION_VARIABLE = "SIGHTLINE_PRECISION"
+"""The environment variable that turns bf16 off: `f32` computes everything in float32, `auto` is the default."""
 
-        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "f32"
-    if openvino() is None:
+
+def allowed_precision(precision: Precision) -> Precision:
+    """Return float32 where `SIGHTLINE_PRECISION` asks for it, else `precision`.
+
+    Raises:
+        RequestError: If the variable is neither `auto` nor `f32`.
+    """
+    setting = os.environ.get(PRECISION_VARIABLE) or "auto"
+    if setting not in ("auto", "f32"):
+        raise RequestError(f"{PRECISION_VARIABLE} is {setting!r}, and must be auto or f32", f"unset {PRECISION_VARIABLE}")
+    return "f32" if setting == "f32" else precision
+
+
+def fast_precision(device: str = "cpu", *, training: bool = False) -> Precision:
+    """Return the fastest precision that this machine computes in: bf16 where its processor has it, else float32.
+
+    Everything that may use bf16 asks this function, so that `SIGHTLINE_PRECISION` holds for all of it.
+
+    Args:
+        device: `cpu`, `cuda` or `mps`.
+        training: Whether torch trains a network there. On a CPU torch then needs AVX512_BF16 or AMX; a frozen network runs in
+            OpenVINO, which knows other instructions too.
+
+    Raises:
+        RequestError: If `SIGHTLINE_PRECISION` is neither `auto` nor `f32`.
+    """
+    if allowed_precision("bf16") == "f32":
         return "f32"
-    return "bf16" if "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+    return "bf16" if _has_bf16(device, training) else "f32"
+
+
+def _has_bf16(device: str, training: bool) -> bool:
+    """Whether bf16 is computed in hardware; where it is emulated it is slower than float32."""
+    if device == "cpu" and not training:
+        return openvino() is not None and "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    import torch
+
+    if device == "cpu":
+        found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # absent from older torch: then float32
+        units = found.get("avx512_bf16") or found.get("amx_bf16")
+        return bool(units and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    return device == "cuda" and torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def choose_device(device: str = "auto") -> str:
@@ -141,9 +177,14 @@ def pack(model: Any) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A model ready to run, and the memory that its constants lie in, which OpenVINO reads but does not own."""
+    """A model ready to run, and the memory that its constants lie in, which OpenVINO reads but does not own.
+
+    Attributes:
+        precision: What OpenVINO computes in, which is float32 where the processor lacks what was asked for.
+    """
 
     run: Any
+    precision: Precision
     held: tuple[Any, ...]
 
     def __call__(self, values: np.ndarray) -> Any:
@@ -158,7 +199,9 @@ def compile_packed(payload: bytes, precision: Precision) -> Compiled:
     weights = openvino().Tensor(numbers, shared_memory=True)  # type: ignore[union-attr]
     model = core().read_model(model=payload[8 : 8 + length], weights=weights)
     hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    return Compiled(core().compile_model(model, "CPU", hints), (numbers, weights, model))
+    compiled = core().compile_model(model, "CPU", hints)
+    used: Precision = "bf16" if compiled.get_property("INFERENCE_PRECISION_HINT") == openvino().Type.bf16 else "f32"  # type: ignore[union-attr]
+    return Compiled(compiled, used, (numbers, weights, model))
 
 
 def version() -> str:

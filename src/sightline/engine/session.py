@@ -35,7 +35,8 @@ class Session:
 
     Attributes:
         backbone: What it computes.
-        precision: What it computes in.
+        precision: What it computes in, which may be float32 where bf16 was asked for. It can change from bf16 to float32 at the
+            first `run`, when the converted network is compared with torch, and is final from then on.
         runtime: `openvino`, `torch`, or `numpy` for the image itself.
         device: Where.
         tail_is_mean: Whether the pooled features are the plain mean of the last map, as measured on real images.
@@ -223,7 +224,8 @@ def open_session(
         backbone: Which network, with which weights.
         cache: Where converted networks are kept.
         tensors: The weights; None finds them again by the backbone's name and weights.
-        precision: What to compute in; bf16 is taken as float32 where the processor has no bf16.
+        precision: What to compute in. The session says what it uses: float32 where the processor has no bf16, where
+            OpenVINO cannot run the network, and for the few images of a network that is not converted yet.
         device: `cpu`, `cuda` or `mps`.
         expected: About how many images will be run. For a few dozen in all, converting is not worth its time.
 
@@ -244,7 +246,7 @@ def open_session(
     meta, payload = cache.read_json(f"networks/{key}/meta"), cache.read(f"networks/{key}/whole")
     if meta is not None and payload is not None:
         compiled = compile_packed(payload, precision)
-        return Session(backbone, precision, "openvino", "cpu", cache, key, load, **meta, _compiled=compiled)
+        return Session(backbone, compiled.precision, "openvino", "cpu", cache, key, load, **meta, _compiled=compiled)
     done = int(cache.read_json(f"networks/{key}/waited") or 0)
     if done + expected <= PATIENCE_IMAGES:
         cache.write_json(f"networks/{key}/waited", done + expected)
@@ -266,7 +268,7 @@ def _converted_session(
     except Exception as error:  # OpenVINO raises many kinds; whatever it cannot do, torch can
         log.warning("OpenVINO cannot run %s (%s); it runs in torch", backbone.name, str(error).strip().split("\n")[0][:200])
         return _torch_session(backbone, "f32", "cpu", cache, key, lambda: network)
-    session = Session(backbone, precision, "openvino", "cpu", cache, key, load, _payload=payload, _compiled=compiled)
+    session = Session(backbone, compiled.precision, "openvino", "cpu", cache, key, load, _payload=payload, _compiled=compiled)
     session._unchecked, session._torch = True, network
     return session
 

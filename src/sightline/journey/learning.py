@@ -118,11 +118,10 @@ def curve_of(
         DataError: A class has too few.
     """
     card = candidate.classifier.card
-    used = card.precision.get("used", "f32")
     rows = work.split("train", "val")
     if len(rows) > MOST_IMAGES:
         rows = np.sort(stream(seed, "learning curve images").permutation(rows)[:MOST_IMAGES])
-    found = extract(work, card.backbone, used, rows)
+    found = extract(work, card.backbone, candidate.classifier.precision, rows)
     rows, values = rows[found.ok], found.values[found.ok]
     folds = folds_for(work, rows, learning.FOLDS, int(stream(seed, "learning curve folds").integers(2**31)))
     settings = {k: v for k, v in card.head_settings.items() if k != "class_weight"}
@@ -179,7 +178,7 @@ def _foretold_s(work: Work, candidate: Candidate) -> float:
 
     card = candidate.classifier.card
     rows = work.split("train", "val")
-    found = extract(work, card.backbone, card.precision.get("used", "f32"), rows)
+    found = extract(work, card.backbone, candidate.classifier.precision, rows)
     rows, values = rows[found.ok], found.values[found.ok]
     settings = {k: v for k, v in card.head_settings.items() if k != "class_weight"}
     part = np.arange(0, len(rows), 4)

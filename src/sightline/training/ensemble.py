@@ -19,7 +19,7 @@ from sightline.inputs import read_predictions
 from sightline.plain import from_plain
 from sightline.records import Backbone, Card, Head, Predictions, Recipe, Run
 from sightline.store import stream
-from sightline.training.work import Candidate, Work
+from sightline.training.work import Candidate, Work, with_card
 
 MOST_MEMBERS = 100
 _ROUNDS = 500
@@ -168,7 +168,8 @@ def _course(members: Sequence[Member]) -> list[str]:
 def combine(
     members: Sequence[Classifier], weights: Sequence[float], work: Work, recipe: Recipe, temperature: float = 1.0
 ) -> Classifier:
-    """The ensemble of classifiers, with its card. Backbones that several share are stored once."""
+    """The ensemble of classifiers, with its card. Backbones that several share are stored once, and run once for all."""
+    members = _one_precision(members)
     cards = [m.card for m in members]
     distinct = {b.weights_hash or b.id: b for b in (c.backbone for c in cards)}
     backbone = Backbone(
@@ -198,6 +199,22 @@ def combine(
     seen = np.unique(np.concatenate([m.seen for m in members]))
     bare = tuple(dataclasses.replace(m, seen=np.zeros(0, dtype=np.uint64)) for m in members)
     return Classifier(card, Head("ensemble", len(work.classes)), seen=seen, members=bare)
+
+
+def _one_precision(members: Sequence[Classifier]) -> list[Classifier]:
+    """Members that share a network, all in float32 where one of them needs it: in two precisions it would run twice."""
+
+    def network(member: Classifier) -> tuple[str, str]:
+        return member.card.backbone.id, member.card.backbone.preprocess.id
+
+    exact = {network(m) for m in members if m.card.precision.get("used", "f32") == "f32"}
+    verdict = {"used": "f32", "why": "another member of the ensemble needs float32 features of the same network"}
+    return [
+        with_card(m, precision={**m.card.precision, **verdict})
+        if network(m) in exact and m.card.precision.get("used", "f32") != "f32"
+        else m
+        for m in members
+    ]
 
 
 def mixture(answers: np.ndarray, y: np.ndarray) -> np.ndarray:

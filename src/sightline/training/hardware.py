@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sightline import engine
 from sightline.training import ranks
 
 SHARE = 0.4
@@ -20,15 +21,8 @@ COMPILE_FROM_STEPS = 2000
 
 
 def half_precision(device: torch.device) -> bool:
-    """Whether training there runs in bfloat16: by what the processor has.
-
-    On a CPU: AVX512_BF16 or AMX (without them bfloat16 is emulated, and slow). On CUDA: what torch says.
-    """
-    if device.type == "cpu":
-        found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # absent from older torch: then float32
-        units = found.get("avx512_bf16") or found.get("amx_bf16")
-        return bool(units and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    """Return whether training on a device runs in bfloat16."""
+    return engine.fast_precision(device.type, training=True) == "bf16"
 
 
 def fits(size_bytes: int, device: torch.device) -> bool:

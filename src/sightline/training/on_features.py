@@ -87,13 +87,13 @@ def fit_heads(
     Returns:
         One candidate per head, best first.
     """
-    fast: engine.Precision = engine.fast_precision(work.device) if backbone.is_network else "f32"
-    fitted = _fit_at(work, recipe, backbone, kinds, settings, fast)
+    found = extract(work, backbone, engine.fast_precision(work.device) if backbone.is_network else "f32")
+    fitted = _fit_on(work, recipe, backbone, kinds, settings, found)
     if not backbone.is_network:
         return fitted
-    verdict = precision.judge(work, fitted[0].classifier, fast)
-    if verdict["used"] != fast:
-        fitted = _fit_at(work, recipe, backbone, kinds, settings, "f32")
+    verdict = precision.judge(work, fitted[0].classifier, found.precision)
+    if verdict["used"] != found.precision:
+        fitted = _fit_on(work, recipe, backbone, kinds, settings, extract(work, backbone, "f32"))
     return [dataclasses.replace(c, classifier=precision.record(c.classifier, verdict)) for c in fitted]
 
 
@@ -124,9 +124,7 @@ class _Table:
     computed: int
 
 
-def _table(
-    work: Work, recipe: Recipe, backbone: Backbone, settings: FeaturesSettings, used: engine.Precision, found: Features
-) -> _Table:
+def _table(work: Work, recipe: Recipe, backbone: Backbone, settings: FeaturesSettings, found: Features) -> _Table:
     """All that heads are fitted on and judged by."""
     rows = np.array([i for i in work.split("train", "val") if i not in found.problems], dtype=np.int64)
     in_val = np.isin(rows, work.split("val"))
@@ -141,7 +139,7 @@ def _table(
     if settings.views:
         looks = view_looks(work, backbone.preprocess, settings.views, settings.augment, recipe.seed)
         learnt = np.arange(n) if crossed else np.flatnonzero(~in_val)
-        seen = extract(work, backbone, used, rows[learnt], looks=looks)
+        seen = extract(work, backbone, found.precision, rows[learnt], looks=looks)
         values = np.concatenate([values, seen.values.reshape(-1, values.shape[1])])
         labels = np.concatenate([labels, np.repeat(labels[learnt], settings.views)])
         start = np.full(n, -1, dtype=np.int64)
@@ -149,7 +147,7 @@ def _table(
         spread = [(_with_views(a, start, settings.views), b) for a, b in folds]
         seconds, computed = seconds + seen.seconds, computed + seen.computed
     if settings.crops > 1:
-        looked = extract(work, backbone, used, rows, looks=crop_looks(backbone.preprocess, settings.crops))
+        looked = extract(work, backbone, found.precision, rows, looks=crop_looks(backbone.preprocess, settings.crops))
         crops, seconds, computed = looked.values, seconds + looked.seconds, computed + looked.computed
     return _Table(rows, values, labels, spread, folds, crops, estimate, seconds, computed)
 
@@ -159,17 +157,16 @@ def _with_views(rows: np.ndarray, start: np.ndarray, views: int) -> np.ndarray:
     return np.concatenate([rows, (start[rows][:, None] + np.arange(views)).ravel()])
 
 
-def _fit_at(
+def _fit_on(
     work: Work,
     recipe: Recipe,
     backbone: Backbone,
     kinds: Mapping[str, Mapping[str, Any]],
     settings: FeaturesSettings,
-    used: engine.Precision,
+    found: Features,
 ) -> list[Candidate]:
-    """Fit heads on features of one precision."""
-    found = extract(work, backbone, used)
-    table, lost = _table(work, recipe, backbone, settings, used, found), undecodable(work, found)
+    """Fit heads on the features of all images."""
+    table, lost = _table(work, recipe, backbone, settings, found), undecodable(work, found)
     n = len(table.rows)
     balanced = weighted(settings.class_weight, table.labels[:n])
     candidates = []

@@ -16,6 +16,7 @@ from sightline.training.work import Work, extract, with_card
 JUDGED_IMAGES = 256
 MEAN_COSINE = 0.998
 CHANGED_SHARE = 0.005
+_FLOAT32: dict[str, Any] = {"used": "f32", "why": "all features were computed in float32"}
 
 
 def judge(work: Work, classifier: Classifier, fast: engine.Precision) -> dict[str, Any]:
@@ -25,17 +26,20 @@ def judge(work: Work, classifier: Classifier, fast: engine.Precision) -> dict[st
     in test (all of them, where there are fewer).
 
     Returns:
-        The verdict as data: what is used, why, and the numbers.
+        The verdict as data: what is used, why, and the numbers. It is float32 where nothing was computed in bf16: the
+        processor lacks it, `SIGHTLINE_PRECISION` turns it off, or the images are too few for the converted network.
     """
     backbone = classifier.card.backbone
     if fast == "f32":
-        return {"used": "f32", "why": "float32 throughout: this processor has no quicker precision that is trusted"}
+        return _FLOAT32
     rows = work.split("train", "val")
     order = stream(0, "precision").permutation(len(rows))
     rows = np.sort(rows[order[:JUDGED_IMAGES]])
     tensors = classifier.tensors or None
     quick, exact = extract(work, backbone, fast, rows, tensors), extract(work, backbone, "f32", rows, tensors)
-    both = quick.ok & exact.ok
+    if quick.fast is None or not quick.fast.any():
+        return _FLOAT32
+    both = quick.ok & exact.ok & quick.fast
     cosine = engine.cosines(quick.values[both], exact.values[both])
     answers = [classifier.probs(f.values[both]).argmax(axis=1) for f in (quick, exact)]
     changed, limit = int((answers[0] != answers[1]).sum()), max(1, math.floor(CHANGED_SHARE * both.sum()))

@@ -103,18 +103,20 @@ def gather(work: Work, start: Start) -> Material:
     """
     check_validation(work, "training on a network")
     lost: dict[str, list[dict[str, str]]] = {}
-    fast = engine.fast_precision(work.device)
-    parts = []
+    fast, used, parts = engine.fast_precision(work.device), set[engine.Precision](), []
     for split in ("train", "val"):
         rows, images = from_scratch.decode(work, work.split(split), start.backbone.preprocess, lost)
         found = extract(work, start.backbone, fast, rows, start.tensors)
+        used.add(found.precision)
         kept = found.ok
         if not kept.any():
             raise DataError(f"no image of the {split} split can be decoded", "see `sightline scan`")
         # a copy only where an image is left out: sets of pixels are large
         parts.append((rows[kept], images if kept.all() else images[kept], found.values[kept]))
     (train, train_images, train_features), (val, val_images, val_features) = parts
-    return Material(train, val, train_images, val_images, train_features, val_features, lost, fast)
+    return Material(
+        train, val, train_images, val_images, train_features, val_features, lost, "bf16" if "bf16" in used else "f32"
+    )
 
 
 def check_ranges(settings: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
