@@ -1,4 +1,7 @@
-"""The shipped table of networks says what the networks are: checked on networks that are really built."""
+"""The shipped table of networks says what the networks are: checked on networks that the installed libraries really build.
+
+No test depends on the versions that the table was made from: a newer library that builds other networks must be noticed.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,17 @@ from sightline.networks.counting import macs
 from sightline.networks.known import Entry
 from sightline.networks.surface import Network
 from sightline.plain import from_plain
-from sightline.store import Cache
+from sightline.store import Cache, plain
 
 ROWS: dict[str, Any] = json.loads(known.TABLE.read_text(encoding="utf-8"))["networks"]
 VERSIONS = json.loads(known.TABLE.read_text(encoding="utf-8"))["versions"]
-SAME = {package: known.version(package) for package in known.LIBRARIES} == VERSIONS
-same_versions = pytest.mark.skipif(not SAME, reason=f"the table was made from {VERSIONS}")
+MEASURED = ("parameters", "macs", "features", "smallest")
 
-FEW = [
-    *("resnet10t", "lcnet_035", "mobilenetv3_small_050", "ghostnet_050", "test_convnext", "test_efficientnet"),
-    *("vit_tiny_patch16_224", "mixer_s32_224", "levit_128s", "squeezenet1_1", "shufflenet_v2_x0_5", "mnasnet0_5"),
-]
+FEW = ["lcnet_035", "mobilenetv3_small_050", "test_convnext", "test_efficientnet"]
+"""Quickly built."""
 MORE = [
+    *("resnet10t", "ghostnet_050", "vit_tiny_patch16_224", "mixer_s32_224"),
+    *("levit_128s", "squeezenet1_1", "shufflenet_v2_x0_5", "mnasnet0_5"),
     *(
         "resnet50",
         "resnet18",
@@ -86,7 +88,6 @@ MORE = [
 # ------------------------------------------------------------------------------------------------- numbers, really built
 
 
-@same_versions
 @pytest.mark.parametrize("name", [*FEW, *(pytest.param(n, marks=pytest.mark.slow) for n in MORE)])
 def test_every_number_of_a_row(name: str) -> None:
     row, entry = ROWS[name], known.find(name, Cache())
@@ -115,11 +116,10 @@ def sees(entry: Entry, side: int) -> bool:
         return False
 
 
-@same_versions
-@pytest.mark.parametrize("name", FEW[:6])
-def test_parameters_are_those_of_the_summary(name: str) -> None:
-    net = networks.untrained(name, meta=True).net
-    assert networks.table(name)[0]["parameters"] == sum(p.numel() for p in net.parameters())
+def test_parameters_are_those_of_the_summary() -> None:
+    for name in FEW[:3]:
+        net = networks.untrained(name, meta=True).net
+        assert ROWS[name]["parameters"] == sum(p.numel() for p in net.parameters())
 
 
 def test_published_numbers() -> None:
@@ -144,32 +144,42 @@ def test_nearly_all_is_known() -> None:
 # --------------------------------------------------------------------------------------------------------- the file
 
 
-@same_versions
-def test_the_file_is_what_the_script_writes() -> None:
-    library = backbones.survey()
-    assert {n: row["weights"] for n, row in ROWS.items() if "weights" in row} == {
-        n: [known.shortened(e, n) for e in entries] for n, entries in library.items()
-    }
-    facts = {n: survey.measure(from_plain(Entry, library[n][0], "survey")) for n in FEW}
-    facts |= {n: survey.measure_classic(n) for n in CLASSICS if n not in library and n not in known.ALIASES}
-    written = survey.text(survey.rows(library, facts)).splitlines()
-    shipped = known.TABLE.read_text(encoding="utf-8").splitlines()
-    assert written[0] == shipped[0]
-    lines = {line.split(":")[0]: line.rstrip(",") for line in shipped[1:-1]}
-    for line in written[1:-1]:
-        assert line.rstrip(",") == lines[line.split(":")[0]]
+@pytest.fixture(scope="module")
+def installed() -> dict[str, list[dict[str, Any]]]:
+    """What the installed libraries say of their networks."""
+    return backbones.survey()
+
+
+def test_the_script_measures_what_the_file_says(installed: dict[str, list[dict[str, Any]]]) -> None:
+    for name in FEW:
+        facts = plain(survey.measure(from_plain(Entry, installed[name][0], "survey")))
+        assert {key: ROWS[name][key] for key in MEASURED} == {key: facts[key] for key in MEASURED}, name
+    classics = {n: survey.measure_classic(n) for n in CLASSICS if n not in installed and n not in known.ALIASES}
+    assert survey.rows({}, classics) == {name: ROWS[name] for name in classics}
+
+
+def test_the_file_is_written_as_the_script_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known, "version", VERSIONS.__getitem__)
+    assert survey.text(ROWS) == known.TABLE.read_text(encoding="utf-8")
+
+
+def test_the_table_gives_what_the_libraries_say(
+    installed: dict[str, list[dict[str, Any]]], cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other versions may add networks and weights, and correct a few; those that both have are the same."""
+    monkeypatch.setattr(known, "version", VERSIONS.__getitem__)
+    shipped = {(name, e["tag"]): e for name, entries in known.library(cache).items() for e in entries}
+    library = {(name, e["tag"]): e for name, entries in installed.items() for e in entries}
+    both = shipped.keys() & library.keys()
+    assert len(both) > 0.95 * len(shipped)
+    assert sum(shipped[key] == library[key] for key in both) > 0.99 * len(both)
+    assert not cache.names()
 
 
 def test_the_file_is_small_and_in_order() -> None:
     names = [line.split('"')[1] for line in known.TABLE.read_text(encoding="utf-8").splitlines()[1:-1]]
     assert names == sorted(names) == list(ROWS)
     assert known.TABLE.stat().st_size < 700_000
-
-
-@same_versions
-def test_the_table_gives_what_the_libraries_say(cache: Cache) -> None:
-    assert known.library(cache) == backbones.survey()
-    assert not cache.names()
 
 
 def test_with_other_versions_the_libraries_are_asked_once(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,11 +237,12 @@ def test_xception_is_found_by_the_name_of_its_paper() -> None:
     assert row["parameters"] == 22_855_952 and row["year"] == 2016 and entry.tag in row["weights"]
 
 
-def test_the_list_needs_no_torch_on_a_fresh_machine(sightline: Callable[..., Any], tmp_path: Path) -> None:
-    if not SAME:
-        pytest.skip(f"the table was made from {VERSIONS}")
+def test_the_list_needs_no_torch_on_a_fresh_machine(python: Callable[..., Any], tmp_path: Path) -> None:
+    """With the versions that the table was made from."""
     fresh = {"SIGHTLINE_CACHE": str(tmp_path / "fresh")}
-    ended = sightline("networks", "--json", env=fresh)
+    code = f"from sightline.networks import known\nknown.version = {VERSIONS}.__getitem__\n"
+    code += "from sightline.cli import main\nmain()\n"
+    ended = python(code, "networks", "--json", env=fresh)
     assert ended.code == 0, ended.err
     assert not ended.modules & {"torch", "torchvision", "timm", "openvino", "numpy.testing", "sklearn"}
     rows = json.loads(ended.out)
@@ -240,7 +251,7 @@ def test_the_list_needs_no_torch_on_a_fresh_machine(sightline: Callable[..., Any
     keys += ["year", "paper", "smallest", "source"]
     assert all(list(row) == keys for row in rows)
     assert not (tmp_path / "fresh").exists()
-    ended = sightline("networks", "resnet5O", env=fresh)
+    ended = python(code, "networks", "resnet5O", env=fresh)
     assert ended.code == 2 and "did you mean 'resnet50'" in ended.err
 
 
@@ -259,7 +270,6 @@ def test_each_paper_is_cited_with_its_year() -> None:
         assert not mark or 2000 + int(number[:2]) == paper.year or number.startswith("9"), key
 
 
-@same_versions
 def test_no_paper_is_there_for_nothing() -> None:
     cited = {papers.paper(name) for name in ROWS}
     assert set(papers.PAPERS.values()) <= cited
