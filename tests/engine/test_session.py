@@ -52,6 +52,42 @@ def test_openvino_gives_torchs_features_and_maps(name: str, backbones: dict[str,
     np.testing.assert_allclose(alone, features[:3], atol=1e-5 * scale)
 
 
+@pytest.mark.precision
+def test_the_fastest_precision_gives_nearly_torchs_features(backbones: dict[str, Backbone], cache: Cache) -> None:
+    backbone = backbones["mobilenetv3_small_050"]
+    x = images(backbone, 9)
+    session = engine.open_session(backbone, cache=cache, precision=engine.fast_precision())
+    found, _ = session.run(x)
+    assert session.precision == engine.fast_precision() and session.runtime == "openvino"
+    expected, _ = sessions._torch_session(backbone, "f32", "cpu", cache, "k", lambda: networks.build(backbone)).run(x)
+    assert engine.cosines(found, expected).min() > (0.9999 if session.precision == "f32" else 0.99)
+
+
+def test_a_session_says_what_openvino_computes_in(
+    backbones: dict[str, Backbone], cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where OpenVINO computes in float32 although bf16 was asked for, the session does not claim bf16."""
+    from sightline.engine import runtime
+
+    has_bf16 = runtime._has_bf16("cpu", False)
+    monkeypatch.setenv("SIGHTLINE_PRECISION", "auto")
+    monkeypatch.setattr(runtime, "_has_bf16", lambda device, training: True)
+    session = engine.open_session(backbones["resnet10t"], cache=cache, precision="bf16")
+    assert session.precision == ("bf16" if has_bf16 else "f32")
+
+
+def test_float32_can_be_asked_for_everywhere(
+    backbones: dict[str, Backbone], cache: Cache, emulated_bf16: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert engine.fast_precision() == engine.fast_precision(training=True) == "bf16"
+    monkeypatch.setenv("SIGHTLINE_PRECISION", "f32")
+    assert engine.fast_precision() == engine.fast_precision(training=True) == engine.allowed_precision("bf16") == "f32"
+    assert engine.open_session(backbones["resnet10t"], cache=cache, precision="bf16").precision == "f32"
+    monkeypatch.setenv("SIGHTLINE_PRECISION", "half")
+    with pytest.raises(RequestError, match="SIGHTLINE_PRECISION is 'half', and must be auto or f32"):
+        engine.fast_precision()
+
+
 def test_a_converted_network_is_opened_without_building_it(backbones: dict[str, Backbone], cache: Cache) -> None:
     backbone = backbones["resnet10t"]
     first = engine.open_session(backbone, cache=cache)

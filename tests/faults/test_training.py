@@ -67,6 +67,7 @@ WAYS: dict[str, Plan] = {
 }
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("name", WAYS)
 def test_resumed_is_bitwise_the_same(name: str, tmp_path: Path) -> None:
     """Twice in one epoch, at its very end, and at its very beginning."""

@@ -81,6 +81,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.precision
 def test_it_learns() -> None:
     network = small()
     trained = run(network, bars(128), bars(64, seed=1), epochs=16)
@@ -90,6 +91,7 @@ def test_it_learns() -> None:
     assert not network.training
 
 
+@pytest.mark.precision
 def test_the_same_seed_gives_the_same_bits() -> None:
     first, again, other = small(), small(), small()
     a, b = run(first, bars(50), bars(20, 1)), None
@@ -222,6 +224,7 @@ def test_a_loss_that_is_no_number_is_gone_back_from_and_the_rate_halved() -> Non
     assert all(bool(torch.isfinite(t).all()) for t in network.state_dict().values())
 
 
+@pytest.mark.precision
 def test_it_goes_on_from_exactly_where_the_good_epoch_ended() -> None:
     """With the rate halved by hand from epoch 4 on, the weights are those of the run that went back."""
     network = Breaks([7])
@@ -303,10 +306,12 @@ def test_overfitting_in_words(name: str) -> None:
 def test_half_precision_is_a_rule(found: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     capabilities: Callable[[], dict[str, bool]] = lambda: found  # noqa: E731
     monkeypatch.setattr(torch.cpu, "get_capabilities", capabilities, raising=False)
+    assert not loop.half_precision(torch.device("cpu"))  # tests run in float32
+    monkeypatch.setenv("SIGHTLINE_PRECISION", "auto")
     assert loop.half_precision(torch.device("cpu")) is (expected and torch.backends.mkldnn.is_available())
 
 
-def test_without_bf16_training_is_in_float32_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_says_what_it_was_computed_in(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set()
 
     class Looks(Small):

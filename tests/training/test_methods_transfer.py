@@ -149,6 +149,7 @@ def test_stages_learn_at_lower_rates_the_nearer_they_are_to_the_image(work: Work
     assert all(p.requires_grad for s in whole.base.stages for n, p in whole.base.net.named_parameters() if n in s.parameters)
 
 
+@pytest.mark.precision
 def test_what_does_not_help_is_not_kept(work: Work) -> None:
     """A rate that ruins the network: the head alone is given back, and that is said."""
     plan = {"epochs": 1, "optimiser": "adamw", "learning_rate": 0.05, "warm_up": 0.0, "keep": "last"}
@@ -181,6 +182,7 @@ def test_an_epoch_is_measured_without_learning(work: Work) -> None:
     assert all(p.grad is None for p in whole.parameters())
 
 
+@pytest.mark.precision
 def test_the_same_seed_gives_the_same_bits(work: Work) -> None:
     a, b = (fitted(work, "frozen", epochs=1) for _ in range(2))
     assert all(np.array_equal(a.classifier.head.arrays[n], v) for n, v in b.classifier.head.arrays.items())
@@ -190,6 +192,7 @@ class InterruptedFitError(Exception):
     """A stand-in for a process that ends in the middle."""
 
 
+@pytest.mark.precision
 def test_an_interrupted_fine_tuning_goes_on_to_the_same_bits(work: Work, tmp_path: Path) -> None:
     def stop(share: float, accuracy: float) -> None:
         if share > 0.5:

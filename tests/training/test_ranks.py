@@ -124,6 +124,7 @@ def test_two_processes_learn_what_one_does(kind: str, tmp_path: Path, one_thread
     assert not torch.allclose(weights["first.weight"], start["first.weight"], atol=1e-3)
 
 
+@pytest.mark.precision
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="gloo needs a Unix here")
 def test_with_batchnorm_they_agree_and_are_as_good(tmp_path: Path, one_thread: None) -> None:
@@ -135,6 +136,7 @@ def test_with_batchnorm_they_agree_and_are_as_good(tmp_path: Path, one_thread: N
     assert abs(facts["history"][-1][3] - trained.history[-1].val_accuracy) < 0.15
 
 
+@pytest.mark.precision
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
