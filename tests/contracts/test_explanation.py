@@ -98,8 +98,14 @@ def refused(method: str, head: Head, case: Case) -> bool:
     return not takes[METHODS[method].heads] or not fits.get(method, True)
 
 
-@pytest.mark.parametrize("which", BACKBONES)
-@pytest.mark.parametrize("kind", KINDS)
+def every_head_and_map() -> list[Any]:
+    """All heads on the map of a mean tail, and two unlike heads on all maps; the other pairs are slow."""
+    pairs = [(kind, which) for kind in KINDS for which in BACKBONES]
+    quick = {pair: pair[1] == "mean tail" or pair[0] in ("logistic", "forest") for pair in pairs}
+    return [pytest.param(*pair, marks=() if quick[pair] else pytest.mark.slow) for pair in pairs]
+
+
+@pytest.mark.parametrize(("kind", "which"), every_head_and_map())
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_on_every_head_and_map(method: str, kind: str, which: str, cache: Cache, few: None) -> None:
     case, head = made(which, cache), fitted(kind, which, cache)

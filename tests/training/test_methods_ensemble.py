@@ -139,6 +139,7 @@ def test_heat_is_the_sum_of_the_members(work: Work, runs: list[str]) -> None:
         np.testing.assert_allclose(item.heat, sum(scaled), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_ensemble_goes_through_the_whole_journey(work: Work, runs: list[str], tmp_path: Path) -> None:
     recipe = Recipe(method="ensemble", settings={"members": runs})
     run = journey.train(work.catalog, recipe, tmp_path / "run", cache=work.cache)

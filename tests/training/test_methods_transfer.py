@@ -108,7 +108,7 @@ def test_a_rate_of_nothing_changes_nothing(work: Work) -> None:
     assert second["val_accuracy"] == first["val_accuracy"] and best.detail["gain"]["p"] == 1.0
 
 
-@pytest.mark.parametrize("unfreeze", ["all", 1])
+@pytest.mark.parametrize("unfreeze", [pytest.param("all", marks=pytest.mark.slow), 1])
 def test_fine_tuning_keeps_one_history_and_compares_itself(work: Work, unfreeze: str | int) -> None:
     best = fitted(work, "finetune", epochs=3, unfreeze=unfreeze, batch_size=16, learning_rate=2e-3)
     assert [row["phase"] for row in best.history] == [1, 2, 2, 2]
@@ -192,6 +192,7 @@ class InterruptedFitError(Exception):
     """A stand-in for a process that ends in the middle."""
 
 
+@pytest.mark.slow
 @pytest.mark.precision
 def test_an_interrupted_fine_tuning_goes_on_to_the_same_bits(work: Work, tmp_path: Path) -> None:
     def stop(share: float, accuracy: float) -> None:
@@ -232,17 +233,15 @@ def continued(first: Work, second: Work, method: str, place: Path, **settings: o
     return fitted(dataclasses.replace(second, checkpoint=place / "second"), method, **settings)
 
 
-@pytest.mark.parametrize("head", [[], [[24, 0.2]]])
-def test_what_goes_on_with_other_images_is_delivered_as_it_was_trained(
-    work: Work, inverted: Work, head: list[list[float]], tmp_path: Path
-) -> None:
-    own = {"epochs": 2, "keep": "last", "augment": "none", "label_smoothing": 0.0, "head": head}
+def test_what_goes_on_with_other_images_is_delivered_as_it_was_trained(work: Work, inverted: Work, tmp_path: Path) -> None:
+    own = {"epochs": 2, "keep": "last", "augment": "none", "label_smoothing": 0.0, "head": [[24, 0.2]]}
     best = continued(work, inverted, "frozen", tmp_path, **own)
     val, temperature = best.val, best.classifier.card.temperature
     logits = heads.log_probs(val.probs) * temperature
     assert heads.log_loss(logits, val.y_true) == pytest.approx(best.history[-1]["val_loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_continued_run_that_is_given_up_for_the_head_alone_says_so(work: Work, inverted: Work, tmp_path: Path) -> None:
     best = continued(work, inverted, "finetune", tmp_path, epochs=1, learning_rate=1e-9, augment="none")
     assert best.detail["gain"]["kept"] == "head alone"
@@ -287,8 +286,7 @@ def stripes(folder: Path, low: int, high: int, images: int = 24) -> Work:
     return Work(divided, np.arange(len(divided)), divided.classes, cache)
 
 
-@pytest.mark.parametrize("frozen", [True, False])
-@pytest.mark.parametrize("before", [(0, 255), (0, 1000)])
+@pytest.mark.parametrize(("before", "frozen"), [((0, 255), True), ((0, 1000), False)])
 def test_a_warm_start_scales_deep_images_by_their_own_range(before: tuple[int, int], frozen: bool, tmp_path: Path) -> None:
     """Learnt on 8 bits or on 12, gone on with on 16: by the earlier range all would be white, or nearly black."""
     first, now = stripes(tmp_path / "first", *before), stripes(tmp_path / "now", 29_000, 31_000)
@@ -395,7 +393,12 @@ def test_fine_tuning_a_real_network_is_no_worse_than_its_features(
 
 @pytest.mark.parametrize(
     ("method", "settings"),
-    [("frozen", {}), ("finetune", {"unfreeze": 1}), ("warmstart", {"frozen": True}), ("warmstart", {"unfreeze": 1})],
+    [
+        ("frozen", {}),
+        pytest.param("finetune", {"unfreeze": 1}, marks=pytest.mark.slow),
+        pytest.param("warmstart", {"frozen": True}, marks=pytest.mark.slow),
+        pytest.param("warmstart", {"unfreeze": 1}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_rate_is_found_where_training_would_begin(
     method: str, settings: dict[str, object], work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ import pytest
 
 from sightline import catalog as catalogs
 from sightline import engine
+from sightline.engine import session as sessions
 from sightline.records import Recipe
 from sightline.store import Cache
 from sightline.training import methods, precision
@@ -22,7 +23,8 @@ RECIPE = Recipe(backbone="resnet10t", weights="random", image_size=32, head="rid
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Work:
     """40 digits with their splits."""
     folder = tmp_path_factory.mktemp("precision")
-    divided = catalogs.split(catalogs.scan(write_few_digits(folder / "digits", 4)))
+    found = catalogs.scan(write_few_digits(folder / "digits", 4))
+    divided = found.with_column("split", [("train", "train", "val", "test")[i % 4] for i in range(len(found))])
     return Work(divided, np.arange(len(divided)), divided.classes, Cache(folder / "cache"))
 
 
@@ -46,7 +48,7 @@ def test_what_was_computed_in_float32_is_not_called_bf16(
     digits: Work, cache: Cache, emulated_bf16: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So few images that the network is not converted for them: there is no bf16 to be judged."""
-    monkeypatch.setattr(engine.session, "PATIENCE_IMAGES", 1000)
+    monkeypatch.setattr(sessions, "PATIENCE_IMAGES", 1000)
     made = methods.fit(dataclasses.replace(digits, cache=cache), RECIPE)[0].classifier
     assert made.card.precision == {"used": "f32", "why": "all features were computed in float32"}
 
