@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sightline import store
+from sightline.store import read_bytes
 
 CELL_PX = 4
 """Side of the square that each of a digit's 8×8 values fills, in pixels."""
@@ -35,7 +36,7 @@ def write_digits(folder: Path) -> Path:
     for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         file = folder / str(label) / f"digit_{number:04d}.png"
         data = png(image)
-        if not file.is_file() or file.read_bytes() != data:
+        if not file.is_file() or read_bytes(file) != data:
             with store.atomic_file(file, sync=False) as stream:  # 1,797 syncs take minutes; the next call mends a loss
                 stream.write(data)
     return folder

@@ -18,12 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from sightline import pixels
+from sightline import activity, pixels
 from sightline.engine import Precision, Session
 from sightline.errors import ImageError
 from sightline.records import Backbone, Preprocess, Progress, silent
 from sightline.store import Cache, bytes_digest, digest
 
+_VERSION = 2
+"""Part of every key: raised when files are decoded to other pixels than before."""
 SHARD_BYTES = 64 << 20
 """A shard is written when this much is waiting, so that a killed run keeps what it had."""
 FILE_FEATURES = ("file size", "width", "height", "brightness", "JPEG quality")
@@ -36,7 +38,7 @@ class Features:
 
     Attributes:
         values: float32 (n, d); rows of files that failed are zero.
-        problems: Row → (kind, sentence) for the files that gave no pixels.
+        problems: Row → (kind, sentence) for the files that gave no pixels; the sentence begins with the row's own path.
         computed: How many forward passes this took; the rest came from the cache.
         seconds: How long it took.
         fast: bool (n,): which rows were computed in bf16; None where none was.
@@ -134,7 +136,7 @@ def extract(
         if found is None:
             continue
         if isinstance(found.value, tuple):
-            problems[row] = found.value
+            problems[row] = _sentence(found.value, files, row, first)
         else:
             values[row], fast[row] = found.value, found.precision == "bf16"
     return Features(values, problems, len(todo), time.perf_counter() - started, fast)
@@ -180,7 +182,7 @@ def extract_looks(
             if found is None:
                 continue
             if isinstance(found.value, tuple):
-                problems[row] = found.value
+                problems[row] = _sentence(found.value, files, row, first)
             else:
                 values[row, number] = found.value
                 fast[row] |= found.precision == "bf16"
@@ -237,6 +239,24 @@ def compute_looks(
     return np.concatenate(rows), np.concatenate(values), errors
 
 
+# ------------------------------------------------------------------------------------------------------------- problems
+
+_NOT_FINITE = ("not finite", "gives features that are not finite numbers")
+
+
+def _reason(error: ImageError, file: Path) -> tuple[str, str]:
+    """(kind, predicate) of an error. The file's name is left out, as files of the same content share what the cache keeps."""
+    return error.kind, error.message.removeprefix(f"{file} ")
+
+
+def _sentence(reason: tuple[str, str], files: Sequence[Path], row: int, first: int | None) -> tuple[str, str]:
+    """(kind, sentence about the file of this row). `first` is the row of the same content whose file was opened, if any."""
+    kind, why = reason
+    opened = row if first is None or kind not in pixels.PASSING_PROBLEMS else first
+    copy = "" if opened == row else f"{files[row]} was not opened, as its copy "
+    return kind, f"{copy}{files[opened]} {why}"
+
+
 # ------------------------------------------------------------------------------------------------------------ producers
 
 
@@ -253,7 +273,7 @@ _Rows = Callable[[list[int], Callable[[int], None]], Iterator[tuple[int, _Result
 
 def _checked(row: np.ndarray, precision: Precision) -> _Result:
     """A network's answer to one image, a problem where it is not finite."""
-    return _Result(row if np.isfinite(row).all() else ("not finite", "the network's answer is not a number"), precision)
+    return _Result(row if np.isfinite(row).all() else _NOT_FINITE, precision)
 
 
 def _network_rows(
@@ -270,7 +290,7 @@ def _network_rows(
         batches = pixels.batches([files[i] for i in todo], backbone.preprocess, batch_size=run.batch_size, contents=expected)
         for batch in batches:
             for index, error in batch.errors.items():
-                yield todo[index], _Result((error.kind, error.message), run.precision)
+                yield todo[index], _Result(_reason(error, files[todo[index]]), run.precision)
             if len(batch.index):
                 features, _ = run.run(batch.images)
                 for index, row in zip(batch.index, features, strict=True):
@@ -304,7 +324,7 @@ def _look_rows(
         for number, items in missing.items():
             for i, error in batch.errors.items():
                 if expected[i] not in shelves[number]:
-                    yield number, todo[i], _Result((error.kind, error.message), run.precision)
+                    yield number, todo[i], _Result(_reason(error, files[todo[i]]), run.precision)
             if items:
                 images = batch.images[[place[int(i)] for i in items]]
                 features, _ = run.run(looks.make(number, images, [expected[i] for i in items]))
@@ -319,20 +339,16 @@ def _file_rows(files: Sequence[Path], backbone: Backbone) -> _Rows:
 
     def one(file: Path) -> np.ndarray | tuple[str, str]:
         try:
-            data = file.read_bytes()
-            header, look = pixels.read_header(data, file.name), pixels.look(data)
+            data, name = pixels.read(file)
+            header, look = pixels.read_header(data, name), pixels.look(data, name)
         except ImageError as error:
-            return error.kind, error.message
-        except OSError as error:
-            return "unreadable", f"{file} cannot be read ({error.strerror})"
+            return _reason(error, file)
         quality = -1.0 if math.isnan(look.jpeg_quality) else look.jpeg_quality
         values = (math.log(len(data)), header.width, header.height, look.brightness, quality)
         return np.array(values, dtype=np.float32)
 
     def rows(todo: list[int], tell: Callable[[int], None]) -> Iterator[tuple[int, _Result]]:
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        with activity.workers(min(16, os.cpu_count() or 1), "sightline-decode") as pool:
             for done, (row, result) in enumerate(zip(todo, pool.map(one, [files[i] for i in todo]), strict=True), 1):
                 yield row, _Result(result)
                 if done % 64 == 0:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
 
+from sightline import activity
 from sightline.records import Progress, silent
 
 _ROWS, _COLUMNS = 64, 4096  # 2 MB of XORs stay in the cache of a core
@@ -103,7 +104,7 @@ def _close(
     total = 0
     starts = iter(range(0, len(left), _ROWS))
     waiting: deque[Future[tuple[np.ndarray, np.ndarray, np.ndarray]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
+    with activity.workers(threads, "sightline-compare") as pool:
         for done in range(0, len(left), _ROWS):
             while len(waiting) < 2 * threads and (start := next(starts, None)) is not None:
                 waiting.append(pool.submit(_block, left, right, start, radius, most))

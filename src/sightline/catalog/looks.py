@@ -6,17 +6,16 @@ import json
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from sightline import pixels
+from sightline import activity, pixels
 from sightline.errors import ImageError
 from sightline.records import Progress, silent
 from sightline.store import Cache, bytes_digest
 
-VERSION = "looks/1"
+VERSION = "looks/2"
 _PER_ENTRY = 20_000
 _CHUNK = 16
 
@@ -70,7 +69,7 @@ def _look(files: Sequence[Path], todo: Sequence[int]) -> Iterator[tuple[int, np.
     def some(rows: Sequence[int]) -> list[tuple[int, np.ndarray | None]]:
         return [(i, _gray(files[i])) for i in rows]
 
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1), thread_name_prefix="sightline-look") as pool:
+    with activity.workers(min(16, os.cpu_count() or 1), "sightline-look") as pool:
         for part in pool.map(some, (todo[s : s + _CHUNK] for s in range(0, len(todo), _CHUNK))):
             yield from part
 

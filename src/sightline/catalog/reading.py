@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightline import pixels
+from sightline import activity, pixels
 from sightline.errors import ImageError
 from sightline.records import Progress, silent
-from sightline.store import bytes_digest
+from sightline.store import NotReadableError, bytes_digest, read_bytes
 
 _CHUNK = 32
-_LARGEST_BYTES = 2 << 30
+_LARGE_BYTES = 64 << 20
+_one_large_file = threading.Lock()
+"""Held while a file of more than `_LARGE_BYTES` is in memory, so that several threads do not hold one each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +42,31 @@ class Reading:
 def read_file(file: Path, name: str, allow_truncated: bool) -> Reading:
     """Read one file's bytes once: its hash and its header."""
     try:
-        with open(file, "rb", buffering=0) as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size > _LARGEST_BYTES:
-                return Reading("", size, None, f"too large: the file has {size / 1e9:.1f} GB")
-            data = stream.readall()
+        with _one_large_file if _size_bytes(file) > _LARGE_BYTES else contextlib.nullcontext():
+            return _read(read_bytes(file), name, allow_truncated)
     except FileNotFoundError:
         return Reading(problem="missing: there is no such file")
+    except NotReadableError as error:
+        return Reading("", _size_bytes(file) or None, None, f"{error.kind}: {error.detail}")
     except OSError as error:
         return Reading(problem=f"unreadable: {error.strerror or error}")
+    except MemoryError:
+        return Reading(problem="memory: reading it needs more memory than there is")
+
+
+def _size_bytes(file: Path) -> int:
+    """Return a file's size in bytes, 0 where it cannot be found out."""
+    try:
+        return file.stat().st_size
+    except (OSError, ValueError):
+        return 0
+
+
+def _read(data: bytes, name: str, allow_truncated: bool) -> Reading:
+    """Return what a file's bytes say."""
     content = bytes_digest(data)
     try:
-        header = pixels.read_header(data, name)
+        header = activity.decode(name, lambda: pixels.read_header(data, name))
     except ImageError as error:
         return Reading(content, len(data), None, _problem(error.kind, error.message))
     problem = None
@@ -82,17 +99,14 @@ def read_files(
         end = start + _CHUNK
         return [read_file(f, n, allow_truncated) for f, n in zip(files[start:end], names[start:end], strict=True)]
 
-    with ThreadPoolExecutor(threads, thread_name_prefix="sightline-scan") as pool:
-        try:
-            starts = iter(range(0, len(files), _CHUNK))
-            while True:
-                for start in starts:
-                    waiting.append(pool.submit(some, start))
-                    if len(waiting) >= 4 * threads:
-                        break
-                if not waiting:
-                    return out
-                out += waiting.popleft().result()
-                progress("reading files", len(out), len(files))
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with activity.workers(threads, "sightline-scan") as pool:
+        starts = iter(range(0, len(files), _CHUNK))
+        while True:
+            for start in starts:
+                waiting.append(pool.submit(some, start))
+                if len(waiting) >= 4 * threads:
+                    break
+            if not waiting:
+                return out
+            out += waiting.popleft().result()
+            progress("reading files", len(out), len(files))

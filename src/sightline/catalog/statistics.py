@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from sightline import pixels
+from sightline import activity, pixels
 from sightline.errors import ImageError
 from sightline.records import Progress, silent
 from sightline.store import Cache, canonical_json, digest
 
-VERSION = "statistics/1"
+VERSION = "statistics/2"
 STATISTICS = ("brightness", "contrast", "sharpness")
 SIDE_PX = 256
 """The longer side at which they are measured, so that sharpness is that of what one sees and not of the file's size."""
@@ -88,7 +87,7 @@ def _measured(files: Sequence[Path], todo: Sequence[int]) -> Iterator[tuple[int,
     def some(rows: Sequence[int]) -> list[tuple[int, list[float | None] | None]]:
         return [(i, _of_file(files[i])) for i in rows]
 
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1), thread_name_prefix="sightline-look") as pool:
+    with activity.workers(min(16, os.cpu_count() or 1), "sightline-look") as pool:
         for part in pool.map(some, (todo[s : s + _CHUNK] for s in range(0, len(todo), _CHUNK))):
             yield from part
 

@@ -17,6 +17,7 @@ from sightline.errors import DataError, RequestError, SightlineError, closest
 from sightline.inputs import read_text, separator_of
 from sightline.plain import csv_plain, csv_safe, relative_posix
 from sightline.records import CATALOG_COLUMNS, Catalog
+from sightline.store import is_file, open_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +54,7 @@ def read_table(file: Path) -> tuple[pa.Table, list[str]]:
         RequestError: The file is missing.
         DataError: It is no such table, or has no rows.
     """
-    if not file.is_file():
+    if not is_file(file):
         raise RequestError(f"{file} does not exist", "name a folder of photographs, or a .csv or .parquet table")
     import pyarrow as pa
 
@@ -62,7 +63,7 @@ def read_table(file: Path) -> tuple[pa.Table, list[str]]:
         if file.suffix.lower() in (".parquet", ".pq"):
             import pyarrow.parquet
 
-            table = pa.parquet.read_table(file)
+            table = pa.parquet.read_table(open_regular(file))
         else:
             table, notes = _read_csv(file)
     except (pa.ArrowException, UnicodeError) as error:

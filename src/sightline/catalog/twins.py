@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sightline import pixels, store
+from sightline import activity, pixels, store
 from sightline.catalog import alignment, hamming, looks
 from sightline.errors import ImageError
 from sightline.records import Catalog, Progress, silent
@@ -224,7 +223,7 @@ def _confirm(
     """The pairs that hold in pixels, with their correlation; and whether some file could not be read for a passing reason."""
     found: list[tuple[int, int, float]] = []
     failed = False
-    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+    with activity.workers(min(16, os.cpu_count() or 1), "sightline-look") as pool:
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):
             some, at = (x[start : start + _PAIRS_AT_ONCE] for x in (pairs, places))
             wanted = np.unique(some)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sightline.errors import RequestError
 from sightline.records import Progress, silent
+from sightline.store import kind_of_file
 
 # Files that no one takes for a photograph. Whatever else stands in the folder is opened and, if it is no image, a row
 # with a problem.
@@ -157,8 +158,7 @@ def _link_problem(entry: os.DirEntry[str], real_root: str) -> str | None:
 def _special(entry: os.DirEntry[str]) -> str:
     """What an entry is that is neither file nor folder nor link."""
     mode = entry.stat(follow_symlinks=False).st_mode
-    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISBLK, "a device"), (stat.S_ISCHR, "a device"))
-    return f"not a file: it is {next((name for test, name in kinds if test(mode)), 'something else')}"
+    return f"not a file: it is {kind_of_file(mode)}"
 
 
 def _shown(path: str) -> tuple[str, bool]:

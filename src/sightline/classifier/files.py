@@ -18,6 +18,7 @@ from sightline.classifier.model import BLANK_DIGEST, Classifier, digest_field, p
 from sightline.errors import ForeignFileError, ModelFileError, RequestError
 from sightline.plain import from_plain
 from sightline.records import Card, Head
+from sightline.store import is_file, open_regular
 
 _MOST_HEADER_BYTES = 100 << 20
 _MOST_DEPTH = 64
@@ -43,10 +44,10 @@ def load(file: str | Path, *, code: str | None = None) -> Classifier:
     path = Path(file)
     if path.is_dir():
         path = path / "classifier.safetensors"
-    if not path.is_file() and path.with_name("run.json").is_file():
+    if not is_file(path) and path.with_name("run.json").is_file():
         hint = "name the run that it is about, or make one with `sightline train CATALOG RECIPE`"
         raise RequestError(f"{path.parent} keeps scores and no classifier", hint)
-    if not path.is_file():
+    if not is_file(path):
         raise RequestError(f"{path} does not exist", "name a classifier.safetensors, or the folder of a run")
     card, digest, header_bytes = _read_card(path)
     try:
@@ -107,7 +108,7 @@ def _part(card: Card, arrays: Mapping[str, np.ndarray], number: int | None, code
 def _read_card(path: Path) -> tuple[Card, str, int]:
     """Read the card in a file's metadata, the digest beside it, and the length of the header, without reading tensors."""
     foreign = ForeignFileError(f"{path} is not a Sightline classifier", "name a file that `sightline run` or `train` wrote")
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= min(path.stat().st_size, _MOST_HEADER_BYTES):

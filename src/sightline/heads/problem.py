@@ -6,12 +6,12 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from sightline import activity
 from sightline.errors import DataError, ModelFileError, RequestError
 
 Arrays = Mapping[str, np.ndarray]
@@ -238,7 +238,7 @@ def side_by_side(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
     cores = os.cpu_count() or 1
     if len(items) < 2 or cores < 2:
         return [work(item) for item in items]
-    with ThreadPoolExecutor(min(cores, len(items))) as pool:
+    with activity.workers(min(cores, len(items)), "sightline-fit") as pool:
         return list(pool.map(work, items))
 
 

@@ -16,7 +16,7 @@ from sightline.explanation import draw
 from sightline.explanation.activation import ChannelMaps, channel_maps
 from sightline.explanation.lettering import GAP_PX, INK, PAPER, TEXT_PX, font, number
 from sightline.journey.heats import box_of
-from sightline.store import Cache, atomic_file, write_bytes
+from sightline.store import Cache, atomic_file, read_bytes, write_bytes
 
 Which = Literal["strongest", "first"]
 MOST = 256
@@ -88,7 +88,7 @@ def write(
     found = channel_maps(session, seen, layer=layer, channels=choice.count, which=choice.which)
     box = box_of(file, name, preprocess)
     sheet, maps = (stem.with_name(f"{stem.name}-channels{suffix}") for suffix in (".png", ".npz"))
-    header = pixels.read_header(file.read_bytes(), file.name)
+    header = pixels.read_header(read_bytes(file), file.name)
     size = (header.height, header.width)
     image = pixels.upright(file, draw.longest_px(box, size, _SIDE_PX), preprocess)
     picture = _sheet(image, found, choice, box, size, file.name)

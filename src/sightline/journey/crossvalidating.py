@@ -22,7 +22,7 @@ from sightline.journey.gather import taking_part
 from sightline.journey.main import Say, reuse
 from sightline.journey.request import photos_name
 from sightline.records import Catalog, Predictions, Progress, Recipe, Run, silent
-from sightline.store import Cache, digest, write_json, write_text
+from sightline.store import Cache, digest, read_text, write_json, write_text
 from sightline.studies import crossvalidate as folding
 from sightline.studies.crossvalidate import Fitted, Part
 from sightline.training.work import Work
@@ -123,7 +123,7 @@ def _claim(folder: Path, identity: str) -> Run | None:
         raise RequestError(f"{folder} holds a run of another request", "name another folder with -o")
     plan = folder / KEPT / "plan.json"
     try:
-        same = json.loads(plan.read_text(encoding="utf-8")).get("id") == identity
+        same = json.loads(read_text(plan)).get("id") == identity
     except (OSError, ValueError, AttributeError):
         same = False
     if not same:
@@ -157,7 +157,7 @@ def _carry_out(
     table, facts = (folder / KEPT / f"{part.name}.{suffix}" for suffix in ("csv", "json"))
     if facts.is_file() and table.is_file():
         try:
-            told = json.loads(facts.read_text(encoding="utf-8"))
+            told = json.loads(read_text(facts))
             return Fitted(_with_errors(read_predictions(table), told["errors"]), told["facts"])
         except (SightlineError, ValueError, KeyError):
             say(f"fold {part.name} was damaged and is made again")

@@ -22,7 +22,7 @@ from sightline.journey.hiding import Hidden
 from sightline.journey.judged import MOST_VIEWED, PORTION, Judged, Timed, judge
 from sightline.journey.subject import explainable
 from sightline.records import Catalog, Explanation, Predictions, Preprocess, Progress
-from sightline.store import Cache, atomic_file, stream, write_bytes
+from sightline.store import Cache, atomic_file, read_bytes, stream, write_bytes
 
 SAMPLES = 12
 SAMPLE_SIDE_PX = 320
@@ -241,7 +241,7 @@ def write_overlay(
     vmax: float | None = None,
 ) -> None:
     """Draw one heatmap over its photograph, reduced to a size that a page can hold; `vmax` as in `draw.overlay`."""
-    header = pixels.read_header(source.read_bytes(), source.name)
+    header = pixels.read_header(read_bytes(source), source.name)
     size = (header.height, header.width)
     image = pixels.upright(source, draw.longest_px(item.box, size, OVERLAY_SIDE_PX), preprocess)
     picture = draw.overlay(image, item, caption, vmax=vmax, original=size)

@@ -16,7 +16,7 @@ from sightline.catalog import Duplicates
 from sightline.errors import DataError, SightlineError
 from sightline.journey.request import Request
 from sightline.records import Catalog, Progress
-from sightline.store import Cache
+from sightline.store import Cache, read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def finished(out: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """(file, content) of every readable run.json among the runs."""
     for file in sorted(out.glob("*/run.json")):
         try:
-            data = json.loads(file.read_text(encoding="utf-8"))
+            data = json.loads(read_text(file))
         except (OSError, ValueError):
             continue
         if isinstance(data, dict):

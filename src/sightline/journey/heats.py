@@ -13,7 +13,7 @@ from sightline.classifier import Classifier
 from sightline.errors import RequestError
 from sightline.explanation.randomised import DRAWN_ANEW
 from sightline.records import Explanation, Preprocess, Progress, silent
-from sightline.store import Cache
+from sightline.store import Cache, read_bytes
 
 
 def heats_of(
@@ -83,7 +83,7 @@ def box_of(source: Path | np.ndarray, name: str, preprocess: Preprocess) -> tupl
     """(top, left, height, width) of what the network sees, in pixels of the upright original."""
     if isinstance(source, np.ndarray):
         return pixels.seen_box(source.shape[1], source.shape[0], preprocess)
-    header = pixels.read_header(source.read_bytes(), name)
+    header = pixels.read_header(read_bytes(source), name)
     return pixels.seen_box(header.width, header.height, preprocess)
 
 

@@ -16,7 +16,7 @@ from sightline import pixels
 from sightline.classifier import Classifier
 from sightline.errors import ImageError, RequestError
 from sightline.records import Preprocess
-from sightline.store import Cache
+from sightline.store import Cache, read_bytes
 
 Region = tuple[int, int, int, int]
 """(x, y, width, height) in pixels of the upright original."""
@@ -180,7 +180,7 @@ def check_regions(regions: Sequence[Region], file: Path) -> None:
         RequestError: A region lies beyond the image, or they cover all of it.
     """
     try:
-        header = pixels.read_header(file.read_bytes(), file.name)
+        header = pixels.read_header(read_bytes(file), file.name)
     except (ImageError, OSError):
         return
     check_part(mask_of(regions, (header.height, header.width), str(file)), str(file))

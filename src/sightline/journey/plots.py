@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightline.errors import DataError, RequestError
-from sightline.store import write_bytes
+from sightline.store import read_text, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,8 +138,8 @@ def read_gradients(run: Path) -> list[dict[str, Any]]:
     file = run / "gradients.csv"
     if not file.is_file():
         raise DataError(f"{run} has no gradients.csv", "only what is trained by epochs has gradients")
-    with open(file, encoding="utf-8", newline="") as text:
-        return [{**row, "epoch": int(row["epoch"]), "norm": float(row["norm"])} for row in csv.DictReader(text)]
+    rows = csv.DictReader(io.StringIO(read_text(file), newline=""))
+    return [{**row, "epoch": int(row["epoch"]), "norm": float(row["norm"])} for row in rows]
 
 
 def check(file: Path) -> str:

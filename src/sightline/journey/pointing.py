@@ -17,6 +17,7 @@ from sightline.errors import DataError, SightlineError
 from sightline.explanation import checks, verdict
 from sightline.explanation.verdict import Finding
 from sightline.records import Catalog, Explanation
+from sightline.store import read_bytes
 
 Column = Literal["box", "mask"]
 Box = tuple[float, float, float, float]
@@ -81,7 +82,7 @@ def _meant(column: Column, file: Path, cell: str) -> bool:
             parse_box(cell)
         else:
             other = file.parent / cell
-            pixels.read_header(other.read_bytes(), other.name)
+            pixels.read_header(read_bytes(other), other.name)
     except _FAULTS:
         return False
     return True
@@ -153,7 +154,7 @@ def _hit(file: Path, peak: tuple[int, int], place: Place) -> tuple[bool, float]:
         DataError: The place is no box or mask of this image.
         ImageError, OSError, ValueError: The image or the mask cannot be read.
     """
-    header = pixels.read_header(file.read_bytes(), file.name)
+    header = pixels.read_header(read_bytes(file), file.name)
     size = f"{header.width}×{header.height} px"
     if place.column == "box":
         x, y, width, height = box = parse_box(place.cell)

@@ -11,7 +11,7 @@ from typing import Any
 from sightline import __version__
 from sightline.errors import RequestError
 from sightline.records import Catalog, Recipe, Run
-from sightline.store import log, plain, write_json
+from sightline.store import log, plain, read_text, write_json
 from sightline.training import ranks
 
 FOLDER = "checkpoint"
@@ -55,7 +55,7 @@ def _begin(folder: Path, kept: Path, recipe: Recipe, catalog: Catalog, *, resume
         "sightline": __version__,
     }
     if resume and (kept / _REQUEST).is_file():
-        _compare(json.loads((kept / _REQUEST).read_text(encoding="utf-8")), asked, folder)
+        _compare(json.loads(read_text(kept / _REQUEST)), asked, folder)
         return
     if resume:
         log.warning("nothing was kept in %s that could be resumed; training begins at the beginning", folder)

@@ -17,7 +17,7 @@ from sightline.journey import nearest
 from sightline.journey.request import slugs
 from sightline.journey.subject import Subject
 from sightline.records import Explanation, Predictions, Progress, silent
-from sightline.store import Cache, write_bytes
+from sightline.store import Cache, read_bytes, write_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -195,7 +195,7 @@ def _picture(
     from PIL import Image, ImageDraw
 
     preprocess = subject.model.card.backbone.preprocess
-    header = pixels.read_header(file.read_bytes(), file.name)
+    header = pixels.read_header(read_bytes(file), file.name)
     size = (header.height, header.width)
     image = pixels.upright(file, draw.longest_px(item.box, size, SIDE_PX), preprocess)
     overlay = draw.overlay(image, item, caption, vmax=scale, original=size, side_px=SIDE_PX)

@@ -22,7 +22,7 @@ from sightline.journey.main import Say
 from sightline.journey.request import photos_name
 from sightline.journey.single import train
 from sightline.records import Catalog, Predictions, Progress, Recipe, silent
-from sightline.store import Cache, digest, plain, write_json, write_text
+from sightline.store import Cache, digest, plain, read_text, write_json, write_text
 from sightline.studies import spaces, verdict
 from sightline.studies import tune as tuning
 from sightline.training import ranks
@@ -235,7 +235,7 @@ def _claim(out: str | Path | None, kind: str, divided: Catalog, asked: Mapping[s
     file = folder / "plan.json"
     if file.is_file():
         try:
-            before = json.loads(file.read_text(encoding="utf-8"))
+            before = json.loads(read_text(file))
         except ValueError as error:
             raise ModelFileError(f"{file} is damaged ({error})", "name another folder with -o") from error
         if before.get("id") != identity:
@@ -261,7 +261,7 @@ def _what_else(before: Mapping[str, Any], kind: str, asked: Mapping[str, Any]) -
 def _finished(folder: Path, identity: str, files: Sequence[Path]) -> Study | None:
     """The study in a folder, if it is whole and the same; its page is written again where it is missing."""
     try:
-        data = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        data = json.loads(read_text(folder / "study.json"))
     except (OSError, ValueError):
         return None
     if data.get("id") != identity or not all(f.is_file() for f in files):

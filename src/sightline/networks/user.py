@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import RequestError, unknown
-from sightline.store import digest, file_digest
+from sightline.store import digest, file_digest, is_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -85,7 +85,7 @@ def build(name: str, image_size: int | None = None, classes: int | None = None) 
 
 
 def _existing(file: Path) -> Path:
-    if not file.is_file():
+    if not is_file(file):
         raise RequestError(f"there is no file {file}", "name your network as file.py:function")
     return file.resolve()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightline.errors import WeightsError
-from sightline.store import Cache, digest, file_digest
+from sightline.store import Cache, digest, file_digest, is_file, open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +81,7 @@ def read(file: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: There is no such file, it is damaged, or it holds something else than tensors.
     """
-    if not file.is_file():
+    if not is_file(file):
         raise WeightsError(f"there is no file of weights {file}", "name a .safetensors or .pth file")
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError
@@ -95,7 +96,8 @@ def read(file: Path) -> dict[str, Tensor]:
     import torch
 
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
+        with io.BufferedReader(open_regular(file)) as stream:
+            found = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         hint = "save its state_dict() with torch.save, or as .safetensors, where you trust it"
         raise WeightsError(f"{file} holds more than tensors, and reading it would run code; it is refused", hint) from error

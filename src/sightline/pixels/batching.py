@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from sightline import activity
 from sightline.errors import ImageError
 from sightline.pixels import modes
 from sightline.pixels.decoding import decode, decode_array, read
@@ -71,8 +72,7 @@ def batches(
     workers = cores() if threads is None else max(1, threads)
     ahead = max(2 * batch_size, 2 * workers)
     waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="sightline-decode")
-    try:
+    with activity.workers(workers, "sightline-decode") as pool:
         upcoming = iter(range(len(sources)))
         index, errors = _none()
         images = np.empty((batch_size, *preprocess.size, 3), dtype=np.uint8)
@@ -95,8 +95,6 @@ def batches(
                 images = np.empty_like(images)
         if index or errors:
             yield Batch(np.array(index, dtype=np.int64), images[: len(index)], errors)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _none() -> tuple[list[int], dict[int, ImageError]]:
@@ -131,7 +129,7 @@ def value_range(files: Sequence[Path], threads: int | None = None) -> tuple[floa
     Returns:
         (low, high), or None where no file has more than 8 bits.
     """
-    with ThreadPoolExecutor(cores() if threads is None else max(1, threads)) as pool:
+    with activity.workers(cores() if threads is None else max(1, threads), "sightline-decode") as pool:
         deep = [f for f, found in zip(files, pool.map(_is_deep, files), strict=True) if found]
         chosen = [deep[i * len(deep) // _RANGE_IMAGES] for i in range(_RANGE_IMAGES)] if len(deep) > _RANGE_IMAGES else deep
         ranges = [r for r in pool.map(_range, chosen) if r is not None]
@@ -144,7 +142,7 @@ def _is_deep(file: Path) -> bool:
     """Whether a file has more than 8 bits a channel."""
     try:
         data, name = read(file)
-        return read_header(data, name).mode in DEEP_MODES
+        return activity.decode(name, lambda: read_header(data, name).mode) in DEEP_MODES
     except ImageError:
         return False
 
@@ -153,6 +151,6 @@ def _range(file: Path) -> tuple[float, float] | None:
     """The range of one image, None where it cannot be decoded."""
     try:
         data, name = read(file)
-        return modes.image_range(data, read_header(data, name).format)
+        return activity.decode(name, lambda: modes.image_range(data, read_header(data, name).format))
     except ImageError:
         return None

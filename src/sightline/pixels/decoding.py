@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
+from sightline import activity
 from sightline.errors import ImageError
 from sightline.pixels import modes, opening
 from sightline.pixels.geometry import Box, draft_scale, plan, stored_box
 from sightline.pixels.header import Header, read_header
 from sightline.pixels.opening import DEEP_MODES
 from sightline.records import Preprocess
+from sightline.store import NotReadableError, read_bytes
 
 Source = Path | bytes
 
@@ -44,13 +46,14 @@ def read(source: Source, name: str = "the image") -> tuple[bytes, str]:
         return source, name
     path = Path(source)
     try:
-        if not path.is_file():  # a pipe or a device would be waited for
-            exists = path.exists()
-            kind, what = ("unreadable", "is not a regular file") if exists else ("missing", "does not exist")
-            raise ImageError(kind, f"{path} {what}")
-        return path.read_bytes(), str(path)
+        return read_bytes(path), str(path)
+    except FileNotFoundError as error:
+        raise ImageError("missing", f"{path} does not exist") from error
     except OSError as error:
-        raise ImageError("unreadable", f"{path} cannot be read ({error.strerror or error})") from error
+        what = error.what if isinstance(error, NotReadableError) else f"cannot be read ({error.strerror or error})"
+        raise ImageError("unreadable", f"{path} {what}") from error
+    except MemoryError as error:
+        raise ImageError("memory", f"{path} needs more memory than there is") from error
 
 
 def decode(source: Source, preprocess: Preprocess, name: str = "the image") -> np.ndarray:
@@ -72,11 +75,15 @@ def decode(source: Source, preprocess: Preprocess, name: str = "the image") -> n
         ImageError: It cannot be read or decoded; the message names the file.
     """
     data, name = read(source, name)
-    header = read_header(data, name, max_pixels=preprocess.max_pixels)
-    found = plan(header.width, header.height, preprocess)
-    with _named(name):
-        array = _resized(data, header, found.box, found.size, preprocess)
-    return _placed(array, found.offset, preprocess)
+
+    def work() -> np.ndarray:
+        header = read_header(data, name, max_pixels=preprocess.max_pixels)
+        found = plan(header.width, header.height, preprocess)
+        with _named(name):
+            array = _resized(data, header, found.box, found.size, preprocess)
+        return _placed(array, found.offset, preprocess)
+
+    return activity.decode(name, work)
 
 
 def decode_array(array: np.ndarray, preprocess: Preprocess) -> np.ndarray:
@@ -117,15 +124,19 @@ def upright(source: Source, max_side: int | None = None, preprocess: Preprocess 
         ImageError: It cannot be read or decoded.
     """
     data, name = read(source)
-    kind = preprocess or Preprocess()
-    header = read_header(data, name, max_pixels=kind.max_pixels)
-    with _named(name):
-        if preprocess is None:
-            kind = _own_range(data, header, kind)
-        scale = 1.0 if max_side is None else min(1.0, max_side / max(header.width, header.height))
-        size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
-        box = (0.0, 0.0, float(header.height), float(header.width))
-        return _resized(data, header, box, size, replace(kind, interpolation="bicubic"))
+
+    def work() -> np.ndarray:
+        kind = preprocess or Preprocess()
+        header = read_header(data, name, max_pixels=kind.max_pixels)
+        with _named(name):
+            if preprocess is None:
+                kind = _own_range(data, header, kind)
+            scale = 1.0 if max_side is None else min(1.0, max_side / max(header.width, header.height))
+            size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
+            box = (0.0, 0.0, float(header.height), float(header.width))
+            return _resized(data, header, box, size, replace(kind, interpolation="bicubic"))
+
+    return activity.decode(name, work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,19 +161,27 @@ class Look:
 _LOOK = Preprocess(size=(32, 32), fit="squash", interpolation="bilinear", allow_truncated=True)
 
 
-def look(source: Source) -> Look:
+def look(source: Source, name: str = "the image") -> Look:
     """Glance at an image: decoded as small as may be. What is truncated is looked at as far as it goes.
+
+    Args:
+        source: A file, or its bytes.
+        name: What messages call bytes.
 
     Raises:
         ImageError: It cannot be read or decoded.
     """
-    data, name = read(source)
-    header = read_header(data, name)
-    with _named(name):
-        kind = _own_range(data, header, _LOOK)
-        quality: list[float] = []
-        box = (0.0, 0.0, float(header.height), float(header.width))
-        small = _resized(data, header, box, (32, 32), kind, quality.append)
+    data, name = read(source, name)
+    quality: list[float] = []
+
+    def work() -> np.ndarray:
+        header = read_header(data, name)
+        with _named(name):
+            kind = _own_range(data, header, _LOOK)
+            box = (0.0, 0.0, float(header.height), float(header.width))
+            return _resized(data, header, box, (32, 32), kind, quality.append)
+
+    small = activity.decode(name, work)
     gray = np.asarray(Image.fromarray(small).convert("L"))
     red, green, blue = (float(v) / 255 for v in small.reshape(-1, 3).mean(axis=0))
     return Look(

@@ -183,6 +183,7 @@ def _png(data: bytes, form: str) -> _Found:
         raise ImageError("damaged", what)
     exif: bytes | None = None
     xmp: bytes | None = None
+    raw_exif: bytes | None = None
     frames = 1
     pos = 33
     while pos + 8 <= len(data):
@@ -193,11 +194,51 @@ def _png(data: bytes, form: str) -> _Found:
             (frames,) = struct.unpack_from(">I", data, pos + 8)
         elif kind == b"eXIf":
             exif = data[pos + 8 : pos + 8 + length]
-        elif kind == b"iTXt" and data.startswith(b"XML:com.adobe.xmp\x00", pos + 8):
-            xmp = data[pos + 8 : pos + 8 + length]
+        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+            keyword, text = _png_text(kind, data[pos + 8 : pos + 8 + length])
+            if keyword == b"XML:com.adobe.xmp":
+                xmp = text
+            elif keyword == b"Raw profile type exif":
+                raw_exif = _raw_profile(text)
+            elif keyword in (b"Raw profile type APP1", b"Raw profile type xmp"):
+                block = _raw_profile(text)
+                if block.startswith(b"Exif\x00\x00"):
+                    raw_exif = raw_exif or block
+                else:
+                    xmp = xmp or block
         pos += length + 12
-    orientation, notes = _oriented(exif, xmp)
+    orientation, notes = _oriented(exif or raw_exif, xmp)
     return _Found(width, height, mode, orientation, (*notes, *_animated(frames)))
+
+
+_MOST_TEXT_BYTES = 4 << 20
+
+
+def _png_text(kind: bytes, chunk: bytes) -> tuple[bytes, bytes]:
+    """The keyword and the text of a PNG's text chunk; no text where it is damaged, or too large when it is decompressed."""
+    keyword, _, text = chunk.partition(b"\x00")
+    packed = kind == b"zTXt"
+    if kind == b"iTXt":
+        packed = text[:1] == b"\x01"
+        text = text[2:].split(b"\x00", 2)[-1]
+    elif packed:
+        text = text[1:]
+    if packed:
+        try:
+            unpacker = zlib.decompressobj()
+            text = unpacker.decompress(text, _MOST_TEXT_BYTES)
+        except zlib.error:
+            return keyword, b""
+    return keyword, text[:_MOST_TEXT_BYTES]
+
+
+def _raw_profile(text: bytes) -> bytes:
+    """The bytes of a profile as ImageMagick and ExifTool write it into a PNG: a name, a length, then hexadecimal digits."""
+    lines = text.strip().split(b"\n", 2)
+    try:
+        return bytes.fromhex(lines[2].decode("ascii")) if len(lines) == 3 else b""
+    except ValueError:
+        return b""
 
 
 _PNG_MODES = {

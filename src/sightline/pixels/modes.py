@@ -6,6 +6,9 @@ they were trained (timm's and torchvision's loaders ignore profiles too), and th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from PIL import Image, ImageFile
 
@@ -89,11 +92,40 @@ def deep_array(image: ImageFile.ImageFile, data: bytes, form: str) -> np.ndarray
         values = np.asarray(image)
         if values.dtype.kind == "u":
             values = values.astype(np.uint16)  # native byte order
+        if image.info.get("white_is_zero"):
+            values = _inverted(values, image)
     clear = image.info.get("transparency")
     if clear is None or (values.ndim == 3 and values.shape[2] != 3):
         return values
     solid: np.ndarray = (values != np.asarray(clear)).reshape(*values.shape[:2], -1).any(axis=2)
     return np.dstack([values, np.where(solid, np.uint16(65535), np.uint16(0))])
+
+
+_BITS, _LOWEST, _HIGHEST = 258, 340, 341
+"""Tags of a TIFF: bits per sample, and the lowest and highest value that a sample can have."""
+
+
+def _inverted(values: np.ndarray, image: ImageFile.ImageFile) -> np.ndarray:
+    """The values of a TIFF in which 0 is white as if 0 were black: of integers of n bits 2ⁿ - 1 - v, of floats low + high - v.
+
+    Args:
+        values: (height, width), uint16, int32 or float32.
+        image: The image, for its tags. Floats lie between its tags' lowest and highest value, else between 0 and 1.
+
+    Raises:
+        ImageError: `value range`: floats that lie elsewhere.
+    """
+    tags: Mapping[int, Any] = image.tag_v2  # type: ignore[attr-defined]
+    if values.dtype.kind == "i":
+        return np.asarray(~values)
+    if values.dtype.kind == "u":
+        return np.asarray(np.uint16((1 << tags[_BITS][0]) - 1) - values)
+    low, high = (float(np.ravel(tags.get(tag, default))[0]) for tag, default in ((_LOWEST, 0.0), (_HIGHEST, 1.0)))
+    finite = values[np.isfinite(values)]
+    if ((finite < low) | (finite > high)).mean() > OUTSIDE_SHARE if finite.size else False:
+        what = f"holds floating-point values from {finite.min():g} to {finite.max():g} in which 0 is white, and not which is black"
+        raise ImageError("value range", what, "save it with PhotometricInterpretation 1 (0 is black)")
+    return np.asarray(np.float32(low + high) - values)
 
 
 def _joined(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import sys
 import threading
 import warnings
@@ -64,6 +65,51 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
         """Nothing: damaged EXIF would warn, and nobody asks for the resolution."""
 
 
+_PHOTOMETRIC, _BITS = 262, 258
+_MOST_TAGS = 4096
+
+
+def _open_tiff(data: bytes) -> ImageFile.ImageFile:
+    """Open a TIFF, and set `info["white_is_zero"]` where values with more than 8 bits are still to be inverted.
+
+    Of images in which 0 is white, Pillow inverts those with up to 8 bits, passes 16 bits and floats on as they are stored, and
+    refuses the rest. Deeper ones are opened with the tag changed to "0 is black", in a copy of the bytes.
+    """
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    place = _deep_white_is_zero(data)
+    if place is None:
+        return TiffImageFile(io.BytesIO(data))
+    changed = bytearray(data)
+    changed[place : place + 2] = b"\x01\x00" if data[:2] == b"II" else b"\x00\x01"
+    image = TiffImageFile(io.BytesIO(changed))
+    image.info["white_is_zero"] = True
+    return image
+
+
+def _deep_white_is_zero(data: bytes) -> int | None:
+    """Return where a TIFF says that 0 is white (PhotometricInterpretation 0) if its one channel has more than 8 bits."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = 43 in data[2:4]  # BigTIFF
+    count_of, offset_of, entry_bytes, value_at = ("Q", "Q", 20, 12) if big else ("H", "I", 12, 8)
+    place, deep = None, False
+    try:
+        (start,) = struct.unpack_from(order + offset_of, data, 8 if big else 4)
+        (tags,) = struct.unpack_from(order + count_of, data, start)
+        start += struct.calcsize(count_of)
+        for entry in range(start, start + entry_bytes * min(tags, _MOST_TAGS), entry_bytes):
+            tag, kind, values = struct.unpack_from(f"{order}HH{offset_of}", data, entry)
+            if kind == 3 and values == 1 and tag in (_PHOTOMETRIC, _BITS):
+                (value,) = struct.unpack_from(f"{order}H", data, entry + value_at)
+                if tag == _BITS:
+                    deep = value > 8
+                elif value == 0:
+                    place = entry + value_at
+    except struct.error:
+        return None
+    return place if deep else None
+
+
 def open_image(data: bytes, form: str, *, forgiving: bool = False) -> ImageFile.ImageFile:
     """Open an image by its format; nothing is decoded yet. Only this format's reader is tried, whatever Pillow knows.
 
@@ -77,7 +123,7 @@ def open_image(data: bytes, form: str, *, forgiving: bool = False) -> ImageFile.
             image.forgiving = forgiving
             image.decodermaxblock = max(65536, len(data))  # one call that holds no lock, not one per 64 kB
             return image
-        return _reader(form)(stream)
+        return _open_tiff(data) if form == "TIFF" else _reader(form)(stream)
     except ImageError:
         raise
     except MemoryError as error:
@@ -94,8 +140,6 @@ def _reader(form: str) -> type[ImageFile.ImageFile]:
         from PIL.GifImagePlugin import GifImageFile as Reader  # type: ignore[assignment]
     elif form == "BMP":
         from PIL.BmpImagePlugin import BmpImageFile as Reader  # type: ignore[assignment]
-    elif form == "TIFF":
-        from PIL.TiffImagePlugin import TiffImageFile as Reader  # type: ignore[assignment]
     elif form == "WEBP":
         from PIL.WebPImagePlugin import WebPImageFile as Reader  # type: ignore[assignment]
     elif form == "PPM":

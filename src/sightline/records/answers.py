@@ -15,6 +15,7 @@ import numpy as np
 
 from sightline.errors import ModelFileError, RequestError
 from sightline.plain import csv_safe
+from sightline.store import is_file, read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +179,12 @@ class Run:
             ModelFileError: `run.json` is damaged.
         """
         file = Path(folder) / "run.json"
-        if not file.is_file():
+        if not is_file(file):
             what = "is a file" if Path(folder).exists() else "does not exist"
             what = "has no run.json: it is not a finished run" if Path(folder).is_dir() else what
             raise RequestError(f"{folder} {what}", "name a folder that `sightline run` or `sightline train` made")
         try:
-            data = json.loads(file.read_text(encoding="utf-8"))
+            data = json.loads(read_text(file))
         except ValueError as error:
             raise ModelFileError(f"{file} is damaged ({error})", "make the run again") from error
         return cls(Path(folder), data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from sightline.plain import csv_plain
 from sightline.records import Predictions
 from sightline.report import svg, tradeoffs
 from sightline.report.words import count, decimal, percent, short
-from sightline.store import log
+from sightline.store import log, open_regular, read_text
 
 LARGE_BYTES = 4_000_000
 
@@ -39,8 +40,8 @@ def _read_large(file: Path) -> Predictions:
     import pyarrow as pa
     from pyarrow import csv as arrow
 
-    with open(file, encoding="utf-8-sig", newline="") as text:
-        names = next(csv.reader(text))
+    with open_regular(file) as stream:
+        names = next(csv.reader(io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8-sig", newline="")))
     columns, bars = [n for n in names if n.startswith("p:")], [n for n in names if n.startswith("bar:")][:1]
     types = {"label": pa.string(), **dict.fromkeys([*columns, *bars], pa.float64())}
     options = arrow.ConvertOptions(include_columns=["label", *columns, *bars], column_types=types, strings_can_be_null=False)
@@ -172,8 +173,8 @@ def _worth(n: int, score: Mapping[str, Any]) -> float:
 def read_history(file: Path) -> list[dict[str, float]]:
     """The epochs of a training, as numbers; [] where there are none."""
     try:
-        with open(file, encoding="utf-8", newline="") as text:
-            return [{k: float(v) if v else math.nan for k, v in row.items() if k} for row in csv.DictReader(text)]
+        rows = csv.DictReader(io.StringIO(read_text(file), newline=""))
+        return [{k: float(v) if v else math.nan for k, v in row.items() if k} for row in rows]
     except (OSError, ValueError, TypeError):
         return []
 

@@ -10,6 +10,7 @@ from sightline.errors import ModelFileError, RequestError
 from sightline.records import Run
 from sightline.report.page import write_report
 from sightline.report.study import write_study
+from sightline.store import read_text
 
 
 def write_page(folders: Sequence[Path], out: Path) -> Path:
@@ -34,6 +35,6 @@ def write_page(folders: Sequence[Path], out: Path) -> Path:
         hint = "repeat its command: what is fitted already is taken as it is"
         raise RequestError(f"the study in {study} is not finished", hint)
     try:
-        return write_study(json.loads(file.read_text(encoding="utf-8")), out)
+        return write_study(json.loads(read_text(file)), out)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{file} is damaged ({error!r})", "repeat the study's command in another folder") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from sightline.report import svg
 from sightline.report.words import count, short
+from sightline.store import read_text
 
 MOST_RUNS = 6
 """As many as there are styles of lines."""
@@ -20,10 +22,9 @@ def read(folder: Path) -> _Norms:
     """Epoch → (layer, norm) of convolutions and linear layers, in the network's order; empty where none are kept."""
     found: dict[int, list[tuple[str, float]]] = {}
     try:
-        with open(folder / "gradients.csv", encoding="utf-8", newline="") as text:
-            for row in csv.DictReader(text):
-                if "Norm" not in row["type"]:  # few parameters, whose norms are of another size
-                    found.setdefault(int(row["epoch"]), []).append((row["layer"], float(row["norm"])))
+        for row in csv.DictReader(io.StringIO(read_text(folder / "gradients.csv"), newline="")):
+            if "Norm" not in row["type"]:  # few parameters, whose norms are of another size
+                found.setdefault(int(row["epoch"]), []).append((row["layer"], float(row["norm"])))
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return {epoch: norms for epoch, norms in found.items() if len(norms) > 1 and any(_drawn(n) for _, n in norms)}

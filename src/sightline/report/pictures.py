@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+from sightline import activity
+from sightline.store import read_bytes
 
 MOST_PIXELS = 16_000_000
 TINY_PX = 96
@@ -42,7 +44,7 @@ class Album:
 
     def read(self, folder: Path, names: Sequence[str | None], max_side_px: int) -> list[Picture | None]:
         """The pictures at names relative to `folder`, in order; None for what is absent, unreadable, or over the limit."""
-        with ThreadPoolExecutor(2) as pool:
+        with activity.workers(2, "sightline-report") as pool:
             found = list(pool.map(lambda name: picture(folder, name, max_side_px), names))
         kept: list[Picture | None] = []
         for item in found:
@@ -70,7 +72,7 @@ def picture(folder: Path, name: str | None, max_side_px: int) -> Picture | None:
         file = (folder / name).resolve()
         if not file.is_relative_to(folder.resolve()) or not file.is_file():
             return None
-        with Image.open(file, formats=("JPEG", "PNG", "WEBP")) as image:
+        with Image.open(io.BytesIO(read_bytes(file)), formats=("JPEG", "PNG", "WEBP")) as image:
             if image.width * image.height > MOST_PIXELS:
                 return None
             if image.format == "JPEG":

@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sightline.errors import FailedWorkError, RequestError
-from sightline.store import atomic_file, log, plain, write_bytes
+from sightline.store import atomic_file, log, open_regular, plain, write_bytes
 from sightline.training.hardware import machine
 from sightline.training.ranks import ALONE, Ranks
 from sightline.training.state import State, packed, unpack
@@ -292,6 +292,6 @@ def hand_on(source: Path, target: Path) -> int:
     """Copy the end of a finished training to where a new one looks for what it goes on from. Returns how many there were."""
     found = sorted(source.rglob(FILE))
     for file in found:
-        with open(file, "rb") as old, atomic_file(target / file.relative_to(source).with_name(BEFORE)) as new:
+        with open_regular(file) as old, atomic_file(target / file.relative_to(source).with_name(BEFORE)) as new:
             shutil.copyfileobj(old, new)
     return len(found)
