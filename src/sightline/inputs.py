@@ -120,6 +120,9 @@ def read_labelled(file: Path) -> tuple[Predictions, tuple[str, ...]]:
         raise DataError(f"{file} is not a table of predictions", hint)
     if not rows:
         raise DataError(f"{file} has no rows", "its first line names the columns, every further line is one image")
+    rows, errors = _answered(names, rows, columns)
+    if not rows:
+        raise DataError(f"{file} has no row with an answer: every image has a problem", "correct the problems that it names")
     classes = tuple(names[i].removeprefix("p:") for i in columns)
     index = {c: i for i, c in enumerate(classes)}
     place = names.index("path")
@@ -136,7 +139,17 @@ def read_labelled(file: Path) -> tuple[Predictions, tuple[str, ...]]:
         raise DataError(f"{twice} has more than one row in {file}", "keep one row per image")
     labels = tuple(csv_plain(cells[names.index("label")]) for _, cells in rows) if "label" in names else ("",) * len(rows)
     true = np.array([index.get(label, -1) for label in labels], dtype=np.int64)
-    return Predictions(paths, classes, true, probs, bar=_bar(file, names, rows, classes)), labels
+    return Predictions(paths, classes, true, probs, errors, bar=_bar(file, names, rows, classes)), labels
+
+
+def _answered(names: Sequence[str], rows: list[_Row], columns: Sequence[int]) -> tuple[list[_Row], dict[str, str]]:
+    """The rows with an answer; path → problem of the others, which `predict -o` writes with a `problem` and no probability."""
+    if "problem" not in names:
+        return rows, {}
+    path, problem = names.index("path"), names.index("problem")
+    failed = [bool(cells[problem].strip()) and not any(cells[c].strip() for c in columns) for _, cells in rows]
+    errors = {csv_plain(cells[path]): csv_plain(cells[problem]) for (_, cells), f in zip(rows, failed, strict=True) if f}
+    return [row for row, f in zip(rows, failed, strict=True) if not f], errors
 
 
 def _lines(text: str) -> Iterator[list[str]]:

@@ -67,9 +67,9 @@ def test_what_can_be_foreseen_is_a_sentence_a_hint_and_an_exit_code(error: BaseE
 
 def test_exit_code_1_where_nothing_that_was_asked_for_was_done() -> None:
     failed, done = {"path": "a", "error": "is text"}, {"path": "b", "label": "cat"}
-    assert ending(lambda: console.leave_if_all_failed([failed, failed])).exit_code == 1
-    assert ending(lambda: console.leave_if_all_failed([failed, done])).exit_code == 0
-    assert ending(lambda: console.leave_if_all_failed([])).exit_code == 0
+    assert ending(lambda: console.leave_if_any_failed([failed, failed])).exit_code == 1
+    assert ending(lambda: console.leave_if_any_failed([failed, done])).exit_code == 1
+    assert ending(lambda: console.leave_if_any_failed([])).exit_code == 0
 
 
 def test_a_bug_keeps_its_traceback() -> None:

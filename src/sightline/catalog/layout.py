@@ -109,7 +109,7 @@ def of_folder(seen: Walk, label_from: str | None) -> tuple[list[Entry], list[str
     if not rule:
         notes += _places(entries, level, inner)
     notes += _empty(seen)
-    return entries, notes + _passed(seen)
+    return entries, notes + seen.notes()
 
 
 def _split_level(parents: Iterable[str]) -> int | None:
@@ -188,17 +188,6 @@ def _empty(seen: Walk) -> list[str]:
     if not empty:
         return []
     return [f"{len(empty)} {'folders hold' if len(empty) > 1 else 'folder holds'} no image: {_some(empty)}"]
-
-
-def _passed(seen: Walk) -> list[str]:
-    """Notes on what was not looked at."""
-    notes = []
-    if seen.passed:
-        kinds = ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in sorted(seen.passed.items()))
-        notes.append(f"passed over: {kinds}")
-    if seen.runs:
-        notes.append(f"passed over: {_some(sorted(seen.runs))}, written by Sightline itself")
-    return notes
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

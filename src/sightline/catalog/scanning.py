@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.catalog import layout, tables
 from sightline.catalog.layout import Entry
 from sightline.catalog.reading import Reading, read_files
-from sightline.catalog.walking import walk
+from sightline.catalog.walking import walk, writable
 from sightline.errors import DataError, RequestError
 from sightline.plain import relative_posix
 from sightline.records import CATALOG_COLUMNS, Catalog, Progress, silent
@@ -95,7 +95,8 @@ def _of_list(photos: Sequence[Any], label_from: str | None) -> tuple[Path, list[
     if not len(photos):
         raise DataError("the list of photographs is empty", "give paths, or pairs of path and label")
     pairs = [(Path(p[0]), str(p[1])) if isinstance(p, tuple | list) else (Path(p), None) for p in photos]
-    files = [p.expanduser().absolute() for p, _ in pairs]
+    names = [writable(str(p)) for p, _ in pairs]
+    files = [Path(shown).expanduser().absolute() for shown, _ in names]
     root = tables.common_root(Path.cwd(), [str(f) for f in files])
     keys = [relative_posix(f, root) for f in files]
     labels = [
@@ -111,7 +112,9 @@ def _of_list(photos: Sequence[Any], label_from: str | None) -> tuple[Path, list[
         elif before.label != name:
             entries[key] = replace(before, problem=f"conflict: the list says {before.label!r} and {name!r}")
     twice = len(keys) - len(entries)
-    return root, list(entries.values()), None, [f"{twice:,} images stand in the list twice and count once"] if twice else []
+    unwritable = {key: problem for key, (_, problem) in zip(keys, names, strict=True) if problem is not None}
+    listed = [replace(e, problem=unwritable.get(e.path, e.problem)) for e in entries.values()]
+    return root, listed, None, [f"{twice:,} images stand in the list twice and count once"] if twice else []
 
 
 def _check(entries: Sequence[Entry], photos: Photos, label_from: str | None) -> None:

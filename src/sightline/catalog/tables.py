@@ -8,11 +8,13 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline import store
 from sightline.catalog.layout import Entry, matched, pattern, split_name
+from sightline.catalog.walking import writable
 from sightline.errors import DataError, RequestError, SightlineError, closest
 from sightline.inputs import read_text, separator_of
 from sightline.plain import csv_plain, csv_safe, relative_posix
@@ -135,8 +137,10 @@ def of_table(
     if rule is not None:
         labels = [label or (matched(rule, p.replace("\\", "/")) if p else None) for p, label in zip(paths, labels, strict=True)]
     splits, split_notes = _splits(table, file)
-    root, keys = _keys(file.absolute().parent, paths)
+    names = [(None, None) if p is None else writable(p) for p in paths]
+    root, keys = _keys(file.absolute().parent, [shown for shown, _ in names])
     entries, row_notes = _entries(keys, labels, splits, file)
+    entries = [replace(e, problem=names[e.row][1] or e.problem) for e in entries]
     ours = {path_name, label_name, *CATALOG_COLUMNS} - {"group"}
     keep = [n for n in table.column_names if n not in ours]
     return root, entries, table.select(keep), [*notes, *split_notes, *row_notes]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sightline.errors import RequestError
 from sightline.records import Progress, silent
-from sightline.store import kind_of_file
+from sightline.store import is_file, kind_of_file, log
 
 # Files that no one takes for a photograph. Whatever else stands in the folder is opened and, if it is no image, a row
 # with a problem.
@@ -27,6 +27,7 @@ _SYSTEM_FILES = frozenset(("thumbs.db", "desktop.ini", "icon\r"))
 _SYSTEM_FOLDERS = frozenset(("__macosx", "$recycle.bin", "system volume information"))
 _RUN_FILES = frozenset(("run.json", "recipe.toml"))  # a folder with one of these and catalog.csv is a run's own
 _TELL_EVERY = 2000
+_MOST_NAMED = 5
 
 
 @dataclass(slots=True)
@@ -45,6 +46,18 @@ class Walk:
     passed: Counter[str] = field(default_factory=Counter)
     runs: list[str] = field(default_factory=list)
 
+    def notes(self) -> list[str]:
+        """Return notes on what was passed over."""
+        notes = []
+        if self.passed:
+            kinds = ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in sorted(self.passed.items()))
+            notes.append(f"passed over: {kinds}")
+        if self.runs:
+            names = sorted(self.runs)
+            more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+            notes.append(f"passed over: {', '.join(names[:_MOST_NAMED])}{more}, written by Sightline itself")
+        return notes
+
 
 def walk(root: Path, progress: Progress = silent) -> Walk:
     """Walk through a folder without following links to folders, opening no file.
@@ -60,7 +73,7 @@ def walk(root: Path, progress: Progress = silent) -> Walk:
         RequestError: There is no such folder, or it cannot be opened.
     """
     if not root.is_dir():
-        what = "is a file, not a folder" if root.exists() else "does not exist"
+        what = "is a file, not a folder" if is_file(root) else "does not exist"
         raise RequestError(f"{root} {what}", "name a folder of photographs, or a .csv or .parquet table")
     seen = Walk()
     real = os.path.realpath(root)
@@ -80,7 +93,7 @@ def walk(root: Path, progress: Progress = silent) -> Walk:
                 raise RequestError(f"{root} cannot be opened ({error.strerror})", "check its permissions") from error
             seen.found.append(_row(folder, f"unreadable: the folder cannot be opened ({error.strerror})"))
             continue
-        seen.folders.append(_shown(folder)[0])
+        seen.folders.append(writable(folder)[0])
         for entry in inside:
             _meet(entry, f"{folder}/{entry.name}" if folder else entry.name, real, seen, todo)
             if len(seen.found) % _TELL_EVERY == 0 and seen.found:
@@ -100,7 +113,7 @@ def _listing(root: Path, folder: str, seen: Walk) -> list[os.DirEntry[str]]:
         inside = list(entries)
     names = {e.name for e in inside}
     if "catalog.csv" in names and not _RUN_FILES.isdisjoint(names):
-        seen.runs.append(_shown(folder)[0] or ".")
+        seen.runs.append(writable(folder)[0] or ".")
         return []
     return inside
 
@@ -161,26 +174,46 @@ def _special(entry: os.DirEntry[str]) -> str:
     return f"not a file: it is {kind_of_file(mode)}"
 
 
-def _shown(path: str) -> tuple[str, bool]:
-    """A path that can be written as UTF-8, and whether that took a change (undecodable bytes become `\\xe9`)."""
+def writable(path: str) -> tuple[str, str | None]:
+    """Return a path as a table can hold it, and the problem if that took a change: it names no file that can be opened.
+
+    Bytes that are not UTF-8 become `\\xe9`, NUL characters `␀`.
+
+    Example:
+        >>> writable("cat/1.jpg"), writable("cat\\0.jpg")
+        (('cat/1.jpg', None), ('cat␀.jpg', 'name: it holds a NUL character; correct the table'))
+    """
+    if "\0" in path:
+        return writable(path.replace("\0", "␀"))[0], "name: it holds a NUL character; correct the table"
     try:
         path.encode("utf-8")
-        return path, False
+        return path, None
     except UnicodeEncodeError:
-        return os.fsencode(path).decode("utf-8", errors="backslashreplace"), True
+        text = path.encode("utf-8", "surrogateescape" if _from_bytes(path) else "backslashreplace")
+        return text.decode("utf-8", errors="backslashreplace"), "name: it is not UTF-8; rename the file"
+
+
+def _from_bytes(path: str) -> bool:
+    """Whether the surrogates in a path all stand for single bytes, as Python's file functions give them."""
+    return all(0xDC80 <= ord(c) <= 0xDCFF for c in path if 0xD800 <= ord(c) <= 0xDFFF)
 
 
 def _row(path: str, problem: str | None) -> tuple[str, str | None]:
     """A row; a name that is not UTF-8 cannot be a key and is a problem."""
-    shown, changed = _shown(path)
-    return shown, problem or ("name: it is not UTF-8; rename the file" if changed else None)
+    shown, unwritable = writable(path)
+    return shown, problem or unwritable
 
 
 def image_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
-    """The files below a folder that may be images, sorted: what `scan` would open; and what it would not, with the reason.
+    """Return the files below a folder that may be images, sorted, as `scan` opens them; and the others, with the reason.
+
+    What is passed over by its name is counted in a warning.
 
     Raises:
         RequestError: There is no such folder.
     """
-    listed = [(folder.joinpath(*path.split("/")), problem) for path, problem in walk(folder).found]
+    seen = walk(folder)
+    for note in seen.notes():
+        log.warning("%s: %s", folder, note)
+    listed = [(folder.joinpath(*path.split("/")), problem) for path, problem in seen.found]
     return [f for f, problem in listed if problem is None], {str(f): problem for f, problem in listed if problem is not None}

@@ -10,6 +10,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # Windows gives a pipe its own code page otherwise
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    from sightline.cli import signals
+
+    signals.watch()
     try:
         from sightline.cli import console
         from sightline.cli.app import app
@@ -17,5 +20,7 @@ def main() -> None:
         with console.plain_usage_errors():
             code = app(prog_name="sightline", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
+    except SystemExit as error:
+        signals.leave(error.code if isinstance(error.code, int) else int(error.code is not None))
     except KeyboardInterrupt:  # before a command had begun
         sys.exit(130)

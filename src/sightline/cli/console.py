@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
+from sightline.cli.signals import interruption
 from sightline.errors import RequestError, SightlineError, closest
 
 if TYPE_CHECKING:
@@ -168,11 +169,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         except SightlineError as error:
             _fail(error.message, error.hint, error.exit_code)
         except KeyboardInterrupt:
-            _fail("interrupted", _GOES_ON, INTERRUPTED)
+            _fail(interruption("interrupted"), _GOES_ON, INTERRUPTED)
         except SystemExit as error:
             if error.code != TERMINATED:
                 raise
-            _fail("terminated", _GOES_ON, TERMINATED)
+            _fail(interruption("terminated"), _GOES_ON, TERMINATED)
         except OSError as error:
             if error.errno not in _SYSTEM or (error.errno == errno.ENOENT and error.filename is None):
                 raise
@@ -188,9 +189,11 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-def leave_if_all_failed(rows: Sequence[Mapping[str, Any]]) -> None:
-    """End with exit code 1 where every one of the rows has an `error`: what was asked for was told, and none of it was done."""
-    if rows and all("error" in row for row in rows):
+def leave_if_any_failed(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Say how many of the rows have an `error`, and end with exit code 1, if any has one."""
+    failed = sum("error" in row for row in rows)
+    if failed:
+        warn(f"{failed:,} of {len(rows):,} files have no answer")
         raise typer.Exit(1)
 
 

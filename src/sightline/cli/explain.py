@@ -103,7 +103,7 @@ def explain(
         console.print_json(rows)
     else:
         _print(rows)
-    console.leave_if_all_failed(rows)
+    console.leave_if_any_failed(rows)
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

@@ -271,7 +271,7 @@ def predict(
     """Say what is on images, and how sure that is.
 
     An answer is marked unsure where another class may well be right, and an image that is unlike anything in training is
-    marked too. A file that cannot be read gets its own error, and the others are answered.
+    marked too. A file that cannot be read gets its own error, and the others are answered; the exit code is then 1.
 
     \b
     Example:
@@ -288,16 +288,16 @@ def predict(
     rows = values.of_predictions(answers, doubts, with_sets=sets is not None)
     told = [row for row in rows if "error" not in row]
     if out is not None:
-        store.write_text(options.output(out), answers.to_csv(values.remarks(told)))
+        store.write_text(options.output(out), answers.to_csv(values.remarks(told), with_errors=True))
     if as_json:
         console.print_json(rows)
-        return console.leave_if_all_failed(rows)
+        return console.leave_if_any_failed(rows)
     console.print_table(*said.table(told, sets is not None))
     for line in said.legend(told, loaded.card.limits):
         console.print_line(line)
     for path, error in answers.errors.items():
         console.warn_of(path, error)
-    console.leave_if_all_failed(rows)
+    console.leave_if_any_failed(rows)
 
 
 @console.guarded

@@ -163,7 +163,6 @@ def create(
     *,
     classifier: bool = False,
     file: str = "",
-    download: bool = False,
     drawn: bool = True,
 ) -> nn.Module:
     """Build a network of a library.
@@ -172,22 +171,21 @@ def create(
         entry: Which one.
         size: (height, width) that it will see, in pixels.
         classifier: Whether to keep what turns features into the logits of what it was trained on.
-        file: The library's own published file, to load the weights from.
-        download: Whether to load the published weights, over the network where they are not here.
+        file: The library's own published file in its own cache, to load the weights from; "" leaves them at random.
         drawn: Whether random weights are drawn; without, timm's networks hold nothing until weights are put in.
 
     Raises:
         RequestError: The network cannot see images of that size.
-        WeightsError: The weights could not be downloaded or loaded.
+        WeightsError: The weights could not be loaded.
     """
     if entry.source == "torchvision":
-        return _create_torchvision(entry, size, download)
+        return _create_torchvision(entry, size, bool(file))
     import timm
 
     arguments: dict[str, Any] = {} if classifier else {"num_classes": 0}
     if entry.fixed_size:
         arguments["img_size"] = size if size[0] != size[1] else size[0]
-    pretrained = bool(file) or download
+    pretrained = bool(file)
     if file:
         arguments["pretrained_cfg_overlay"] = {"file": file}
     try:
@@ -209,22 +207,22 @@ def create(
         raise WeightsError(f"the weights of {entry.name} could not be loaded ({_line(error)})") from error
 
 
-def _create_torchvision(entry: Entry, size: tuple[int, int], download: bool, classes: int | None = None) -> nn.Module:
+def _create_torchvision(entry: Entry, size: tuple[int, int], published: bool, classes: int | None = None) -> nn.Module:
     import torchvision.models as models
 
-    arguments: dict[str, Any] = {"image_size": size[0]} if entry.fixed_size and not download else {}
+    arguments: dict[str, Any] = {"image_size": size[0]} if entry.fixed_size and not published else {}
     if classes is not None:
         arguments["num_classes"] = classes
-    if entry.architecture == "googlenet" and not download:
+    if entry.architecture == "googlenet" and not published:
         arguments["aux_logits"] = False
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchvision announces a change of its own initialisation
-            network = models.get_model(entry.architecture, weights=entry.tag if download else None, **arguments)
+            network = models.get_model(entry.architecture, weights=entry.tag if published else None, **arguments)
     except ValueError as error:
         raise too_small_or_fixed(entry, size, str(error)) from error
     except Exception as error:
-        if not download:
+        if not published:
             raise
         raise WeightsError(f"the weights of {entry.name} could not be loaded ({_line(error)})") from error
     return network  # type: ignore[no-any-return]

@@ -61,22 +61,9 @@ def published(wish: Wish) -> Network:
             return random(wish, 0)
         raise WeightsError(f"no weights of {wish.name} were published", "use --weights random or --weights FILE")
     hub.check(wish.entry, wish.name)
-    file = hub.here(wish.entry)
-    try:
-        if wish.entry.source == "timm":
-            net = backbones.create(
-                wish.entry,
-                _size(wish),
-                classifier=wish.classifier or wish.pool == "scores",
-                file=str(file or ""),
-                download=file is None,
-            )
-        else:
-            net = backbones.create(wish.entry, _size(wish), download=True)
-    except WeightsError as error:
-        if file is not None:
-            raise
-        raise hub.absent(wish.entry, wish.name, error.message.partition("(")[2].rstrip(")") or "loading failed") from error
+    file = hub.here(wish.entry) or hub.fetch(wish.entry, wish.name)
+    classifier = wish.classifier or wish.pool == "scores"
+    net = backbones.create(wish.entry, _size(wish), classifier=classifier, file=str(file))
     return _cut(net, wish, classifier=wish.classifier)
 
 

@@ -122,8 +122,9 @@ def _inverted(values: np.ndarray, image: ImageFile.ImageFile) -> np.ndarray:
         return np.asarray(np.uint16((1 << tags[_BITS][0]) - 1) - values)
     low, high = (float(np.ravel(tags.get(tag, default))[0]) for tag, default in ((_LOWEST, 0.0), (_HIGHEST, 1.0)))
     finite = values[np.isfinite(values)]
-    if ((finite < low) | (finite > high)).mean() > OUTSIDE_SHARE if finite.size else False:
-        what = f"holds floating-point values from {finite.min():g} to {finite.max():g} in which 0 is white, and not which is black"
+    if finite.size and ((finite < low) | (finite > high)).mean() > OUTSIDE_SHARE:
+        found = f"{finite.min():g} to {finite.max():g}"
+        what = f"holds floating-point values from {found} in which 0 is white, and does not say which value is black"
         raise ImageError("value range", what, "save it with PhotometricInterpretation 1 (0 is black)")
     return np.asarray(np.float32(low + high) - values)
 

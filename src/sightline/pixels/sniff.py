@@ -21,16 +21,18 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
 
 _KNOWN_SUFFIXES = frozenset(s for group in SUFFIXES.values() for s in group)
 
+_CONVERT = "convert it to JPEG, as with `magick IN.heic OUT.jpg` or in the program that shows it"
+
 # What may be met under an image's name, and is not decoded: no helper program is ever started for any of them.
 _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (0, b"%PDF", "a PDF document"),
     (0, b"%!PS", "a PostScript document (EPS)"),
     (0, b"\xc5\xd0\xd3\xc6", "a PostScript document (EPS)"),
     (0, b"SIMPLE  =", "a FITS file"),
-    (4, b"ftyphei", "a HEIC image"),
-    (4, b"ftyphev", "a HEIC image"),
-    (4, b"ftypmif1", "a HEIF image"),
-    (4, b"ftypmsf1", "a HEIF image"),
+    (4, b"ftyphei", f"a HEIC image; {_CONVERT}"),
+    (4, b"ftyphev", f"a HEIC image; {_CONVERT}"),
+    (4, b"ftypmif1", f"a HEIF image; {_CONVERT}"),
+    (4, b"ftypmsf1", f"a HEIF image; {_CONVERT}"),
     (4, b"ftypcrx", "a raw camera file"),
     (4, b"ftyp", "a film or another ISO media file"),
     (0, b"\x00\x00\x00\x0cJXL ", "a JPEG XL image"),

@@ -81,15 +81,20 @@ class Predictions:
             test_contents=tuple(self.test_contents[i] for i in index) if self.test_contents else (),
         )
 
-    def to_csv(self, more: Mapping[str, Sequence[str]] | None = None) -> str:
+    def to_csv(self, more: Mapping[str, Sequence[str]] | None = None, *, with_errors: bool = False) -> str:
         """A table for people: path, label, predicted, probability, `p:CLASS` for every class, `bar:CLASS` if it has a bar.
 
         Args:
             more: Further columns by name, n cells each; who reads the table back as predictions passes over them.
+            with_errors: Append a row for every file without an answer: its path, the reason in the column `problem`, and
+                nothing else. The column is there only if there are such files.
         """
         text, more = io.StringIO(), more or {}
         rows = csv.writer(text, lineterminator="\n")
         head = [] if self.bar is None else [f"bar:{self.bar[0]}"]
+        failed = self.errors if with_errors else {}
+        if failed:
+            more = {**more, "problem": [""] * len(self)}
         bars = self.bars.tolist()
         rows.writerow(["path", "label", "predicted", "probability", *(f"p:{c}" for c in self.classes), *head, *more])
         for i, (path, true, pred, probs) in enumerate(zip(self.paths, self.y_true, self.y_pred, self.probs, strict=True)):
@@ -98,6 +103,9 @@ class Predictions:
             further = (csv_safe(column[i]) for column in more.values())
             end = [repr(bars[i])] if head else []
             rows.writerow([*cells, repr(float(probs[pred])), *(repr(float(p)) for p in probs), *end, *further])
+        empty = [""] * (2 + len(self.classes) + len(head) + len(more))
+        for path, problem in failed.items():
+            rows.writerow([csv_safe(path), *empty, csv_safe(problem)])
         return text.getvalue()
 
 
