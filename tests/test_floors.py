@@ -45,3 +45,62 @@ def test_the_package_speaks_of_itself_alone() -> None:
         source = file.read_text(encoding="utf-8")
         for word in ("/work/", "/tmp/", "/root/", "/home/"):
             assert word not in source, f"{file}: {word}"
+
+
+OPENERS = frozenset(
+    (
+        *("open", "read_bytes", "read_text", "fdopen", "file_digest", "memmap", "fromfile", "loadtxt", "genfromtxt"),
+        *("imread", "safe_open", "load_file", "read_table", "read_csv", "RDBStorage"),
+    )
+)
+"""Names of functions that open a file by its name."""
+OTHERS = {
+    "catalog/tables.py": {"read_table", "read_csv"},  # pyarrow, given an opened file or bytes
+    "classifier/environment.py": {"open"},  # /proc/cpuinfo
+    "classifier/files.py": {"load_file"},  # safetensors maps a file that was opened before
+    "engine/runtime.py": {"read_bytes"},  # what OpenVINO has just written
+    "files.py": {"open"},
+    "journey/ledger.py": {"open", "read_bytes", "read_text"},
+    "networks/known.py": {"read_text"},  # the package's own table
+    "networks/weights.py": {"load_file"},  # safetensors maps a file that was checked before
+    "report/compared.py": {"read_text"},  # the package's own style sheet
+    "report/curves.py": {"read_csv"},  # pyarrow, of a table that was opened before
+    "report/page.py": {"read_text"},
+    "report/pictures.py": {"open"},  # bytes in memory
+    "report/study.py": {"read_text"},
+    "store.py": {"open"},  # temporary files and the cache
+    "studies/tune.py": {"RDBStorage"},  # the study's own database
+    "training/checkpoint.py": {"safe_open"},
+    "training/from_scratch.py": {"memmap"},  # a temporary file
+    "training/loop.py": {"open"},  # of a checkpoint's keeper
+}
+"""Modules that open files in another way than by `sightline.files`, and the functions that they call."""
+
+
+def test_files_that_users_name_are_opened_by_one_module() -> None:
+    """A device, a pipe or a file without an end would be read for ever."""
+    opened: dict[str, set[str]] = {}
+    for file in FILES:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        nodes = list(ast.walk(tree))
+        own = {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
+        own |= {a.asname or a.name for n in nodes if isinstance(n, ast.ImportFrom) and _is_ours(n.module) for a in n.names}
+        own -= {"open"}  # of a class that defines such a method
+        for node in nodes:
+            if isinstance(node, ast.Call):
+                name, owner = _called(node.func)
+                if name in OPENERS and (owner or name) not in own:
+                    opened.setdefault(file.relative_to(ROOT / "src" / "sightline").as_posix(), set()).add(name)
+    assert opened == OTHERS
+
+
+def _is_ours(module: str | None) -> bool:
+    """Whether an import is of Sightline."""
+    return (module or "").partition(".")[0] == "sightline"
+
+
+def _called(function: ast.expr) -> tuple[str, str]:
+    """The name of a called function, and that of the module or object before its dot."""
+    if isinstance(function, ast.Attribute):
+        return function.attr, ast.unparse(function.value)
+    return getattr(function, "id", ""), ""

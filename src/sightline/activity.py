@@ -69,7 +69,7 @@ def workers(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
     try:
         yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+    except BaseException as error:
+        pool.shutdown(wait=isinstance(error, GeneratorExit), cancel_futures=True)  # whoever closes a generator is in no hurry
         raise
     pool.shutdown(wait=True)

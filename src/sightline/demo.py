@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sightline import store
-from sightline.store import read_bytes
+from sightline.files import read_bytes
 
 CELL_PX = 4
 """Side of the square that each of a digit's 8×8 values fills, in pixels."""

@@ -422,7 +422,7 @@ class _Shelf:
                 wanted = {content for content in wanted if content not in self._known[one]}
 
     def _folder(self, precision: Precision) -> str:
-        return f"features/{digest([*self._identity, precision, *self._name])}"
+        return f"features/{digest([_VERSION, *self._identity, precision, *self._name])}"
 
     def __contains__(self, content: str) -> bool:
         return any(content in known for known in self._known.values())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sightline import store
+from sightline import files
 from sightline.errors import DataError, RequestError
 from sightline.plain import csv_plain, from_plain
 from sightline.records import Predictions, Recipe
@@ -34,7 +34,7 @@ def read_recipe(file: Path) -> Recipe:
         RequestError: The file is missing or is no TOML, or a key or a value is wrong.
     """
     try:
-        value = tomllib.loads(store.read_text(file))
+        value = tomllib.loads(files.read_text(file))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise RequestError(f"there is no recipe {file}", "name a .toml file") from error
     except ValueError as error:  # not TOML, or not UTF-8
@@ -56,7 +56,7 @@ def read_text(file: Path) -> tuple[str, str]:
     Raises:
         UnicodeError: It is not what its mark says.
     """
-    data = store.read_bytes(file)
+    data = files.read_bytes(file)
     for mark, name in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
         if data.startswith(mark):
             return data.decode(name), "utf-8" if name == "utf-8-sig" else name
@@ -164,7 +164,7 @@ def _read_rows(file: Path) -> tuple[list[str], list[_Row]]:
         RequestError: The file is missing.
         DataError: It is no text, or has two columns of one name.
     """
-    if not store.is_file(file):
+    if not files.is_file(file):
         raise RequestError(f"{file} does not exist", "name a CSV with the columns path and p:CLASS for every class")
     try:
         text, encoding = read_text(file)

@@ -6,10 +6,11 @@ import io
 import struct
 import zlib
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps, PngImagePlugin, features
 
 from sightline import pixels
 from sightline.errors import ImageError
@@ -117,3 +118,44 @@ def test_a_preview_is_not_the_image() -> None:
     assert pixels.read_header(data[:-40], "a.jpg").notes == ("truncated",)
     assert pixels.read_header(data[:-40], "a.jpg", whole=False).notes == ()
     assert pixels.read_header(data + b"junk" * 50, "a.jpg").notes == ()
+
+
+@pytest.mark.parametrize("keyword", ["Raw profile type exif", "Raw profile type APP1"])
+@pytest.mark.parametrize("kind", ["tEXt", "zTXt", "iTXt", "compressed iTXt"])
+def test_orientation_in_the_raw_profile_of_a_png(keyword: str, kind: str) -> None:
+    """ImageMagick writes EXIF into a PNG as hexadecimal text."""
+    for turn in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        digits = exif.tobytes().hex()
+        text = f"\nexif\n{len(digits) // 2:8}\n" + "\n".join(digits[i : i + 72] for i in range(0, len(digits), 72)) + "\n"
+        info = PngImagePlugin.PngInfo()
+        if kind.endswith("iTXt"):
+            info.add_itxt(keyword, text, zip=kind.startswith("compressed"))
+        else:
+            info.add_text(keyword, text, zip=kind == "zTXt")
+        found = pixels.read_header(encoded("RGB", "PNG", pnginfo=info), "a.png")
+        assert found.orientation == turn
+        assert (found.width, found.height) == ((23, 37) if turn >= 5 else (37, 23))
+
+
+@pytest.mark.parametrize("text", ["", "\nexif\n", "\nexif\n  4\nzz", "\nexif\n  4\n4d4d"])
+def test_a_damaged_raw_profile_costs_nothing_but_the_orientation(text: str) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type exif", text)
+    assert pixels.read_header(encoded("RGB", "PNG", pnginfo=info), "a.png").orientation == 1
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_every_format_is_turned_as_pillow_turns_it(form: str) -> None:
+    if form == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    noise = Image.effect_noise((48, 32), 80).convert("RGB")
+    for turn in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        stream = io.BytesIO()
+        noise.save(stream, form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
+        with Image.open(io.BytesIO(stream.getvalue())) as image:
+            expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        np.testing.assert_array_equal(pixels.upright(stream.getvalue()), expected)

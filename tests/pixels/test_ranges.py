@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from PIL import Image
 
 from sightline import pixels
 from sightline.errors import ImageError
-from sightline.pixels import Preprocess
+from sightline.pixels import Preprocess, modes
 
 
 def tiff(array: np.ndarray, **options: object) -> bytes:
@@ -139,3 +140,69 @@ def test_eight_bits_are_not_scaled_by_a_range() -> None:
     stream = io.BytesIO()
     Image.new("L", (6, 6), 77).save(stream, "PNG")
     assert (plain(stream.getvalue(), (0.0, 4095.0)) == 77).all()
+
+
+# ------------------------------------------------------------------------------------------------------- 0 is white
+
+
+def stored(array: np.ndarray, photometric: int, order: str = "<", **tags: float) -> bytes:
+    """An uncompressed TIFF of one channel with these tags: `format` (SampleFormat), `lowest` and `highest` (floats)."""
+    values = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder(order))
+    entries = [(256, 4, values.shape[1]), (257, 4, values.shape[0]), (258, 3, 8 * values.itemsize), (259, 3, 1)]
+    entries += [(262, 3, photometric), (273, 4, 8), (277, 3, 1), (278, 4, values.shape[0]), (279, 4, values.nbytes)]
+    names = {"format": (339, 3), "lowest": (340, 11), "highest": (341, 11), "orientation": (274, 3)}
+    entries += [(*names[name], value) for name, value in tags.items()]  # type: ignore[misc]
+    packed = [
+        struct.pack(f"{order}HHI", tag, kind, 1) + struct.pack(order + {3: "H", 4: "I", 11: "f"}[kind], value).ljust(4, b"\0")
+        for tag, kind, value in sorted(entries)
+    ]
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + values.nbytes)
+    return head + values.tobytes() + struct.pack(f"{order}H", len(packed)) + b"".join(packed) + b"\0\0\0\0"
+
+
+SHARES = np.linspace(0, 1, 48 * 64).reshape(48, 64)
+
+
+@pytest.mark.parametrize("order", ["<", ">"], ids=["little-endian", "big-endian"])
+@pytest.mark.parametrize(
+    ("values", "inverse", "tags"),
+    [
+        ((SHARES * 65535).astype(np.uint16), lambda v: 65535 - v, {}),
+        ((SHARES * 30000).astype(np.int16), lambda v: ~v, {"format": 2}),
+        ((SHARES * 1e9).astype(np.int32), lambda v: ~v, {"format": 2}),
+        (SHARES.astype(np.float32), lambda v: 1 - v, {"format": 3}),
+        ((SHARES * 1000).astype(np.float32), lambda v: 1000 - v, {"format": 3, "lowest": 0.0, "highest": 1000.0}),
+    ],
+    ids=["uint16", "int16", "int32", "float", "float with a range"],
+)
+def test_a_deep_tiff_in_which_0_is_white_is_its_twin_in_which_0_is_black(
+    order: str, values: np.ndarray, inverse: Any, tags: dict[str, float]
+) -> None:
+    black, white = stored(values, 1, order, **tags), stored(inverse(values), 0, order, **tags)
+    assert np.abs(pixels.upright(white).astype(int) - pixels.upright(black)).max() <= 1
+    kind = Preprocess(size=(16, 16), value_range=(float(values.min()), float(values.max())))
+    assert np.abs(pixels.decode(white, kind).astype(int) - pixels.decode(black, kind)).max() <= 1
+    assert np.abs(pixels.look(white).gray.astype(int) - pixels.look(black).gray).max() <= 1
+    np.testing.assert_allclose(modes.image_range(white, "TIFF"), modes.image_range(black, "TIFF"), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+def test_compressed_tiffs_in_which_0_is_white(compression: str) -> None:
+    values = (SHARES * 65535).astype(np.uint16)
+    white = tiff(65535 - values, compression=compression, tiffinfo={262: 0})
+    np.testing.assert_array_equal(pixels.upright(white), pixels.upright(tiff(values)))
+
+
+def test_0_is_white_with_8_bits_and_turned() -> None:
+    values = (SHARES * 255).astype(np.uint8)
+    np.testing.assert_array_equal(pixels.upright(stored(255 - values, 0)), pixels.upright(stored(values, 1)))
+    deep = values.astype(np.uint16) * 257
+    for turn in range(1, 9):
+        white = pixels.upright(stored(65535 - deep, 0, orientation=turn))
+        np.testing.assert_array_equal(white, pixels.upright(stored(deep, 1, orientation=turn)))
+        assert white.shape[0] == (64 if turn >= 5 else 48)
+
+
+def test_floats_in_which_0_is_white_and_nothing_says_what_is_black_are_refused() -> None:
+    with pytest.raises(ImageError, match="in which 0 is white, and does not say which value is black"):
+        pixels.upright(stored((SHARES * 1000).astype(np.float32), 0, format=3))

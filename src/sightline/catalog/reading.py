@@ -13,8 +13,9 @@ from pathlib import Path
 
 from sightline import activity, pixels
 from sightline.errors import ImageError
+from sightline.files import NotReadableError, read_bytes
 from sightline.records import Progress, silent
-from sightline.store import NotReadableError, bytes_digest, read_bytes
+from sightline.store import bytes_digest
 
 _CHUNK = 32
 _LARGE_BYTES = 64 << 20

@@ -16,10 +16,10 @@ from sightline import store
 from sightline.catalog.layout import Entry, matched, pattern, split_name
 from sightline.catalog.walking import writable
 from sightline.errors import DataError, RequestError, SightlineError, closest
+from sightline.files import is_file, open_regular
 from sightline.inputs import read_text, separator_of
 from sightline.plain import csv_plain, csv_safe, relative_posix
 from sightline.records import CATALOG_COLUMNS, Catalog
-from sightline.store import is_file, open_regular
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sightline.errors import RequestError
+from sightline.files import is_file, kind_of_file
 from sightline.records import Progress, silent
-from sightline.store import is_file, kind_of_file, log
+from sightline.store import log
 
 # Files that no one takes for a photograph. Whatever else stands in the folder is opened and, if it is no image, a row
 # with a problem.

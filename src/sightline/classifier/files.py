@@ -16,9 +16,9 @@ from sightline import networks
 from sightline.classifier import checking
 from sightline.classifier.model import BLANK_DIGEST, Classifier, digest_field, prefixes
 from sightline.errors import ForeignFileError, ModelFileError, RequestError
+from sightline.files import is_file, open_regular
 from sightline.plain import from_plain
 from sightline.records import Card, Head
-from sightline.store import is_file, open_regular
 
 _MOST_HEADER_BYTES = 100 << 20
 _MOST_DEPTH = 64

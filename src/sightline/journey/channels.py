@@ -15,8 +15,9 @@ from sightline.errors import RequestError
 from sightline.explanation import draw
 from sightline.explanation.activation import ChannelMaps, channel_maps
 from sightline.explanation.lettering import GAP_PX, INK, PAPER, TEXT_PX, font, number
+from sightline.files import read_bytes
 from sightline.journey.heats import box_of
-from sightline.store import Cache, atomic_file, read_bytes, write_bytes
+from sightline.store import Cache, atomic_file, write_bytes
 
 Which = Literal["strongest", "first"]
 MOST = 256

@@ -16,13 +16,14 @@ from sightline import __version__, engine, evaluation, report, studies
 from sightline import catalog as catalogs
 from sightline.classifier import environment
 from sightline.errors import RequestError, SightlineError
+from sightline.files import read_text
 from sightline.inputs import read_predictions
 from sightline.journey import folder as folders
 from sightline.journey.gather import taking_part
 from sightline.journey.main import Say, reuse
 from sightline.journey.request import photos_name
 from sightline.records import Catalog, Predictions, Progress, Recipe, Run, silent
-from sightline.store import Cache, digest, read_text, write_json, write_text
+from sightline.store import Cache, digest, write_json, write_text
 from sightline.studies import crossvalidate as folding
 from sightline.studies.crossvalidate import Fitted, Part
 from sightline.training.work import Work

@@ -16,13 +16,14 @@ from sightline.errors import ImageError
 from sightline.explanation import draw
 from sightline.explanation.caption import Caption
 from sightline.explanation.lettering import INK, PAPER, QUIET, SMALL_PX, TEXT_PX, font, shorten, width
+from sightline.files import read_bytes
 from sightline.journey.deadline import Clock, Deadline
 from sightline.journey.evidence import Evidence, How, answer_of, most_pictures, skill_of, spread, with_picture
 from sightline.journey.hiding import Hidden
 from sightline.journey.judged import MOST_VIEWED, PORTION, Judged, Timed, judge
 from sightline.journey.subject import explainable
 from sightline.records import Catalog, Explanation, Predictions, Preprocess, Progress
-from sightline.store import Cache, atomic_file, read_bytes, stream, write_bytes
+from sightline.store import Cache, atomic_file, stream, write_bytes
 
 SAMPLES = 12
 SAMPLE_SIDE_PX = 320

@@ -14,9 +14,10 @@ import numpy as np
 from sightline import catalog as catalogs
 from sightline.catalog import Duplicates
 from sightline.errors import DataError, SightlineError
+from sightline.files import read_text
 from sightline.journey.request import Request
 from sightline.records import Catalog, Progress
-from sightline.store import Cache, read_text
+from sightline.store import Cache
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from sightline import explanation, features, pixels
 from sightline.classifier import Classifier
 from sightline.errors import RequestError
 from sightline.explanation.randomised import DRAWN_ANEW
+from sightline.files import read_bytes
 from sightline.records import Explanation, Preprocess, Progress, silent
-from sightline.store import Cache, read_bytes
+from sightline.store import Cache
 
 
 def heats_of(

@@ -15,8 +15,9 @@ import numpy as np
 from sightline import pixels
 from sightline.classifier import Classifier
 from sightline.errors import ImageError, RequestError
+from sightline.files import read_bytes
 from sightline.records import Preprocess
-from sightline.store import Cache, read_bytes
+from sightline.store import Cache
 
 Region = tuple[int, int, int, int]
 """(x, y, width, height) in pixels of the upright original."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightline.errors import DataError, RequestError
-from sightline.store import read_text, write_bytes
+from sightline.files import read_text
+from sightline.store import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

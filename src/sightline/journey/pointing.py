@@ -16,8 +16,8 @@ from sightline import pixels
 from sightline.errors import DataError, SightlineError
 from sightline.explanation import checks, verdict
 from sightline.explanation.verdict import Finding
+from sightline.files import read_bytes
 from sightline.records import Catalog, Explanation
-from sightline.store import read_bytes
 
 Column = Literal["box", "mask"]
 Box = tuple[float, float, float, float]

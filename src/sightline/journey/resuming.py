@@ -10,8 +10,9 @@ from typing import Any
 
 from sightline import __version__
 from sightline.errors import RequestError
+from sightline.files import read_text
 from sightline.records import Catalog, Recipe, Run
-from sightline.store import log, plain, read_text, write_json
+from sightline.store import log, plain, write_json
 from sightline.training import ranks
 
 FOLDER = "checkpoint"

@@ -13,11 +13,12 @@ from sightline import pixels
 from sightline.explanation import draw, overall
 from sightline.explanation.caption import Caption
 from sightline.explanation.lettering import GAP_PX, INK, PAPER, QUIET, SMALL_PX, TEXT_PX, font, shorten
+from sightline.files import read_bytes
 from sightline.journey import nearest
 from sightline.journey.request import slugs
 from sightline.journey.subject import Subject
 from sightline.records import Explanation, Predictions, Progress, silent
-from sightline.store import Cache, read_bytes, write_bytes
+from sightline.store import Cache, write_bytes
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -15,6 +15,7 @@ import numpy as np
 from sightline import __version__, engine, report, studies
 from sightline import catalog as catalogs
 from sightline.errors import DataError, ModelFileError, RequestError, SightlineError
+from sightline.files import read_text
 from sightline.inputs import read_predictions
 from sightline.journey import folder as folders
 from sightline.journey import resuming
@@ -22,7 +23,7 @@ from sightline.journey.main import Say
 from sightline.journey.request import photos_name
 from sightline.journey.single import train
 from sightline.records import Catalog, Predictions, Progress, Recipe, silent
-from sightline.store import Cache, digest, plain, read_text, write_json, write_text
+from sightline.store import Cache, digest, plain, write_json, write_text
 from sightline.studies import spaces, verdict
 from sightline.studies import tune as tuning
 from sightline.training import ranks

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.errors import RequestError, unknown
-from sightline.store import digest, file_digest, is_file
+from sightline.files import is_file
+from sightline.store import digest, file_digest
 
 if TYPE_CHECKING:
     from torch import nn

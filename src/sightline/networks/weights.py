@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightline.errors import WeightsError
-from sightline.store import Cache, digest, file_digest, is_file, open_regular
+from sightline.files import is_file, open_regular
+from sightline.store import Cache, digest, file_digest
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,12 +14,12 @@ from PIL import Image, JpegImagePlugin
 
 from sightline import activity
 from sightline.errors import ImageError
+from sightline.files import NotReadableError, read_bytes
 from sightline.pixels import modes, opening
 from sightline.pixels.geometry import Box, draft_scale, plan, stored_box
 from sightline.pixels.header import Header, read_header
 from sightline.pixels.opening import DEEP_MODES
 from sightline.records import Preprocess
-from sightline.store import NotReadableError, read_bytes
 
 Source = Path | bytes
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from sightline.errors import ModelFileError, RequestError
+from sightline.files import is_file, read_text
 from sightline.plain import csv_safe
-from sightline.store import is_file, read_text
 
 
 @dataclass(frozen=True, slots=True)

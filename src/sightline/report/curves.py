@@ -14,12 +14,13 @@ import numpy as np
 
 from sightline import evaluation
 from sightline.errors import SightlineError
+from sightline.files import open_regular, read_text
 from sightline.inputs import read_predictions
 from sightline.plain import csv_plain
 from sightline.records import Predictions
 from sightline.report import svg, tradeoffs
 from sightline.report.words import count, decimal, percent, short
-from sightline.store import log, open_regular, read_text
+from sightline.store import log
 
 LARGE_BYTES = 4_000_000
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sightline.errors import ModelFileError, RequestError
+from sightline.files import read_text
 from sightline.records import Run
 from sightline.report.page import write_report
 from sightline.report.study import write_study
-from sightline.store import read_text
 
 
 def write_page(folders: Sequence[Path], out: Path) -> Path:

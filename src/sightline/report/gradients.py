@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sightline.files import read_text
 from sightline.report import svg
 from sightline.report.words import count, short
-from sightline.store import read_text
 
 MOST_RUNS = 6
 """As many as there are styles of lines."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline import activity
-from sightline.store import read_bytes
+from sightline.files import read_bytes
 
 MOST_PIXELS = 16_000_000
 TINY_PX = 96

@@ -24,7 +24,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sightline.errors import FailedWorkError, RequestError
-from sightline.store import atomic_file, log, open_regular, plain, write_bytes
+from sightline.files import open_regular
+from sightline.store import atomic_file, log, plain, write_bytes
 from sightline.training.hardware import machine
 from sightline.training.ranks import ALONE, Ranks
 from sightline.training.state import State, packed, unpack
