@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from sightline import classifier, heads, networks
+from sightline import classifier, heads, inputs, networks
 from sightline.classifier import Classifier
 from sightline.errors import ModelFileError, RequestError
 from sightline.records import Backbone, Card, Head, Limits, Preprocess, Recipe
@@ -280,3 +282,42 @@ def test_json_nested_without_end_is_refused(tmp_path: Path, cache: Cache) -> Non
         with pytest.raises(ModelFileError, match="not a Sightline classifier"):
             classifier.load(file)
         fitted(cache).save(file)
+
+
+def test_a_problem_that_the_cache_keeps_names_the_file_that_was_asked_about(tmp_path: Path, cache: Cache) -> None:
+    from PIL import Image
+
+    Image.fromarray(images(1)[0]).save(tmp_path / "whole.png")
+    damaged = (tmp_path / "whole.png").read_bytes()[:60]
+    model = make(cache)
+    for names in (["a.png"], ["b.png", "c.png"], ["a.png", "whole.png"]):
+        for name in names:
+            if name != "whole.png":
+                (tmp_path / name).write_bytes(damaged)
+        for _ in range(2):
+            errors = model.predict([tmp_path / n for n in names], cache=cache).errors
+            assert set(errors) == {str(tmp_path / n) for n in names} - {str(tmp_path / "whole.png")}
+            for path, why in errors.items():
+                assert why.startswith(f"{path} cannot be decoded (truncated"), why
+        (tmp_path / "a.png").unlink(missing_ok=True)  # the file that was named first is not there any more
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
+def test_predict_answers_beside_a_pipe_and_lists_what_has_no_answer(tmp_path: Path, cache: Cache, sightline: Any) -> None:
+    from PIL import Image
+
+    make(cache).save(tmp_path / "m.safetensors")
+    (tmp_path / "in").mkdir()
+    Image.fromarray(images(1)[0]).save(tmp_path / "in" / "x.png")
+    (tmp_path / "in" / "notes.txt").write_text("x")
+    (tmp_path / "in" / "y.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
+    os.mkfifo(tmp_path / "p.jpg")
+    ended = sightline("predict", "m.safetensors", "in", "p.jpg", "/dev/zero", "-o", "out.csv", cwd=tmp_path)
+    assert ended.code == 1 and "Traceback" not in ended.err
+    for words in ("p.jpg is not a regular file: it is a pipe", "/dev/zero is not a regular file: it is a device"):
+        assert words in ended.err
+    assert "3 of 4 files have no answer" in ended.err and "in: passed over: 1 .txt file" in ended.err
+    assert "y.heic is a HEIC image; convert it to JPEG" in ended.err
+    table = inputs.read_predictions(tmp_path / "out.csv")
+    assert table.paths == ("in/x.png",) and list(table.errors) == ["in/y.heic", "p.jpg", "/dev/zero"]
+    assert table.errors["p.jpg"] == "p.jpg is not a regular file: it is a pipe"

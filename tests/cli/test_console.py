@@ -65,10 +65,12 @@ def test_what_can_be_foreseen_is_a_sentence_a_hint_and_an_exit_code(error: BaseE
     assert ended.stdout == ""
 
 
-def test_exit_code_1_where_nothing_that_was_asked_for_was_done() -> None:
+def test_exit_code_1_where_something_has_no_answer() -> None:
     failed, done = {"path": "a", "error": "is text"}, {"path": "b", "label": "cat"}
     assert ending(lambda: console.leave_if_any_failed([failed, failed])).exit_code == 1
-    assert ending(lambda: console.leave_if_any_failed([failed, done])).exit_code == 1
+    some = ending(lambda: console.leave_if_any_failed([failed, done]))
+    assert some.exit_code == 1 and "1 of 2 files have no answer" in some.stderr
+    assert ending(lambda: console.leave_if_any_failed([done])).exit_code == 0
     assert ending(lambda: console.leave_if_any_failed([])).exit_code == 0
 
 

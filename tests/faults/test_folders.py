@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -206,6 +207,36 @@ def test_a_file_that_goes_away_during_the_scan(root: Path) -> None:
     (root / "dog" / "1.png").unlink()
     found = reading.read_files([root / e.path for e in entries], [e.path for e in entries], progress=remove)
     assert [r.problem for r in found] == [None, "missing: there is no such file"]
+
+
+@posix
+@pytest.mark.skipif(sys.platform == "darwin", reason="names of sockets are short there")
+def test_what_a_table_names_is_opened_only_if_it_is_a_regular_file(root: Path, python: Any) -> None:
+    os.mkfifo(root / "pipe.jpg")
+    listed = ["cat/1.png", "pipe.jpg", "/dev/zero", "/proc/cpuinfo", "cat/1.png\0x", "\0"]
+    (root / "t.csv").write_text("path,label\n" + "".join(f"{path},cat\n" for path in listed), encoding="utf-8")
+    code = "from sightline import catalog; c = catalog.scan('t.csv'); print(dict(zip(c.paths, c.column('problem'))))"
+    found = {Path(p).name: problem for p, problem in ast.literal_eval(python(code, cwd=root).out).items()}
+    nul = "name: it holds a NUL character; correct the table"
+    expected = {"1.png": None, "pipe.jpg": "not a file: it is a pipe", "zero": "not a file: it is a device"}
+    assert found == expected | {"cpuinfo": found["cpuinfo"], "1.png␀x": nul, "␀": nul}
+    assert found["cpuinfo"] in ("not a file: it is a file of the system without a size", "missing: there is no such file")
+
+
+def test_a_list_with_names_that_no_file_has(root: Path) -> None:
+    found = catalog.scan([(root / "cat" / "1.png", "cat"), (f"{root}/cat/a\0b.png", "cat"), (f"{root}/dog/\ud800.png", "dog")])
+    assert {Path(p).name: problem for p, problem in problems(found).items()} == {
+        "1.png": None,
+        "a␀b.png": "name: it holds a NUL character; correct the table",
+        "\\ud800.png": "name: it is not UTF-8; rename the file",
+    }
+
+
+def test_what_a_search_for_images_passes_over_is_counted(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a.txt", "b.txt", "c.zip"):
+        (root / name).write_text("x")
+    assert [f.name for f in catalog.image_files(root)[0]] == ["1.png", "1.png"]
+    assert f"{root}: passed over: 2 .txt files, 1 .zip file" in caplog.text
 
 
 # --------------------------------------------------------------------------------------------------------------- names

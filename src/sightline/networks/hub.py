@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import os
 import queue
 import re
@@ -13,6 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from sightline.errors import WeightsError
 from sightline.networks import weights
@@ -24,6 +26,8 @@ _HOST_S, _FILE_S = 5.0, 10.0
 _START_S, _STALL_S = 45.0, 60.0
 """How long the checks and the first byte of a file may take together, and how long a download may stand still after that."""
 _POLL_S = 0.2
+_CHUNK_BYTES = 1 << 17
+"""The hub's library reports a download after so many bytes; its own 10 MB are a minute of a slow line."""
 _began: dict[str, float] = {}
 """When a file was first asked for, by its address."""
 
@@ -80,10 +84,11 @@ def fetch(entry: Entry, name: str) -> Path:
         WeightsError: They could not be downloaded; the message names the file and where to put it.
     """
     done: queue.SimpleQueue[Path | BaseException] = queue.SimpleQueue()
+    arrived: list[float] = []
 
     def work() -> None:
         try:
-            done.put(_download(entry))
+            done.put(_download(entry, arrived))
         except BaseException as error:
             done.put(error)
 
@@ -97,7 +102,8 @@ def fetch(entry: Entry, name: str) -> Path:
             found = done.get(timeout=_POLL_S)
         except queue.Empty:
             before, size = size, _downloaded_bytes(entry)
-            if size > before:
+            if size > before or arrived:
+                arrived.clear()
                 deadline = time.monotonic() + _STALL_S
             elif time.monotonic() > deadline:
                 raise absent(entry, name, f"{_name_of_host(entry)} has stopped answering") from None
@@ -108,17 +114,26 @@ def fetch(entry: Entry, name: str) -> Path:
         raise absent(entry, name, f"they cannot be downloaded ({line})") from found
 
 
-def _download(entry: Entry) -> Path:
-    """Download a file by the library's own function, into its own cache."""
+def _download(entry: Entry, arrived: list[float]) -> Path:
+    """Download a file by the library's own function, into its own cache.
+
+    Args:
+        entry: Which.
+        arrived: Takes the number of bytes that have come, where the library tells it before it writes them.
+    """
     if entry.hub:
         import huggingface_hub
         from huggingface_hub.errors import EntryNotFoundError
 
+        huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = _CHUNK_BYTES
+        more: dict[str, Any] = {}
+        if "tqdm_class" in inspect.signature(huggingface_hub.hf_hub_download).parameters:
+            more["tqdm_class"] = _bar(arrived)
         repository, _, revision = entry.hub.partition("@")
         names = (entry.file,) if entry.file else _FILES
         for number, file in enumerate(names):
             try:
-                return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision or None))
+                return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision or None, **more))
             except EntryNotFoundError:
                 if number == len(names) - 1:
                     raise
@@ -129,6 +144,19 @@ def _download(entry: Entry) -> Path:
     promised = re.search(r"-([0-9a-f]{8,})\.", target.name)  # the names of these files end in the start of their SHA-256
     torch.hub.download_url_to_file(entry.url, str(target), promised[1] if promised else None)
     return target
+
+
+def _bar(arrived: list[float]) -> type:
+    """The hub's progress bar, which also notes what has come."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        def update(self, n: float | None = 1) -> Any:
+            if n:
+                arrived.append(n)
+            return super().update(n)
+
+    return Bar
 
 
 def _downloaded_bytes(entry: Entry) -> int:
