@@ -6,7 +6,6 @@ import contextlib
 import faulthandler
 import os
 import signal
-import socket
 import sys
 import threading
 
@@ -24,21 +23,22 @@ def watch() -> None:
     """End this process within `GRACE_S` of Ctrl-C or SIGTERM, also while foreign code does not return.
 
     Python runs its own signal handlers between two steps of the main thread, which never comes while a decoder, a download or
-    a network computes. The signal's number is written to a socket at once, and a thread of its own reads it. The signals'
+    a network computes. The signal's number is written to a pipe at once, and a thread of its own reads it. The signals'
     handlers stay as they are.
     """
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # without standard error there is nothing to write to
         faulthandler.enable(all_threads=False)
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_wait, args=(reader, writer), name="sightline-signals", daemon=True).start()
+    reader, writer = os.pipe()
+    if os.name != "nt":
+        os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    threading.Thread(target=_wait, args=(reader,), name="sightline-signals", daemon=True).start()
 
 
-def _wait(reader: socket.socket, writer: socket.socket) -> None:
-    """Wait for a signal that ends the process, then for `GRACE_S`, then end it. `writer` is kept open by being an argument."""
+def _wait(reader: int) -> None:
+    """Wait for a signal that ends the process, then for `GRACE_S`, then end it."""
     while True:
-        for number in reader.recv(64):
+        for number in os.read(reader, 64):
             if number in EXIT_CODES and signal.getsignal(number) not in (signal.SIG_IGN, signal.SIG_DFL):
                 threading.Event().wait(GRACE_S)
                 _end(EXIT_CODES[signal.Signals(number)])
@@ -48,14 +48,19 @@ def _end(code: int) -> None:
     """End the process at once; standard error says which files did not let it end in another way."""
     if not _reported:
         words = interruption("interrupted" if code == EXIT_CODES[signal.SIGINT] else "terminated")
+        cursor = "\x1b[?25h" if os.isatty(2) else ""  # which a progress bar has hidden
         with contextlib.suppress(OSError):
-            os.write(2, f"\nerror: {words}\n".encode("utf-8", "backslashreplace"))
+            os.write(2, f"{cursor}\nerror: {words}\n".encode("utf-8", "backslashreplace"))
     os._exit(code)
 
 
 def leave(code: int) -> None:
-    """End the process with an exit code. A decoder that does not return is not waited for."""
-    if activity.describe(SLOW_S):
+    """End the process with an exit code.
+
+    After an interruption, and while a decoder does not return, Python's own end is left out: it waits for threads and unloads
+    libraries, which takes seconds, and `watch` cannot end it any more.
+    """
+    if _reported or activity.describe(SLOW_S):
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from sightline.errors import RequestError, WeightsError, closest, unknown
+from sightline.files import is_file
 from sightline.networks import hub, known, names, user, weights
 from sightline.networks.known import SPECIAL
 from sightline.plain import from_plain
@@ -134,7 +135,7 @@ def _weights_file(name: str, wanted: str | Path) -> Path | None:
     if wanted == "pretrained":
         return None if user.is_user(name) else weights.look_up(name)
     file = Path(wanted)
-    if file.is_file():
+    if is_file(file):
         return file
     match = closest(str(wanted), ["pretrained", "random"])
     hint = f"did you mean {match!r}?" if match else "it is `pretrained`, `random`, or a .safetensors or .pth file"
