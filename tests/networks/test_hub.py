@@ -112,7 +112,7 @@ def test_the_hubs_own_downloader(
 ) -> None:
     endpoint = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    for name, value in (("ENDPOINT", endpoint), ("HF_HUB_CACHE", str(tmp_path / "hf")), ("HF_HUB_OFFLINE", False)):
+    for name, value in (("HF_HUB_CACHE", str(tmp_path / "hf")), ("HF_HUB_OFFLINE", False)):
         monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
     wanted = known.Entry("net", "timm", Preprocess(), tag="t", hub="org/net", file=f"{file}.safetensors")
     hub.check(wanted, "net")

@@ -125,15 +125,15 @@ def _download(entry: Entry, arrived: list[float]) -> Path:
         import huggingface_hub
         from huggingface_hub.errors import EntryNotFoundError
 
+        repository, _, revision = entry.hub.partition("@")
         huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = _CHUNK_BYTES
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = {"revision": revision or None, "endpoint": _host(entry)}
         if "tqdm_class" in inspect.signature(huggingface_hub.hf_hub_download).parameters:
             more["tqdm_class"] = _bar(arrived)
-        repository, _, revision = entry.hub.partition("@")
         names = (entry.file,) if entry.file else _FILES
         for number, file in enumerate(names):
             try:
-                return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision or None, **more))
+                return Path(huggingface_hub.hf_hub_download(repository, file, **more))
             except EntryNotFoundError:
                 if number == len(names) - 1:
                     raise
