@@ -68,7 +68,7 @@ OTHERS = {
     "report/page.py": {"read_text"},
     "report/pictures.py": {"open"},  # bytes in memory
     "report/study.py": {"read_text"},
-    "store.py": {"open"},  # temporary files and the cache
+    "store.py": {"open", "read_text"},  # temporary files, locks and the cache
     "studies/tune.py": {"RDBStorage"},  # the study's own database
     "training/checkpoint.py": {"safe_open"},
     "training/from_scratch.py": {"memmap"},  # a temporary file

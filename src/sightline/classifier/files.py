@@ -159,7 +159,7 @@ def _parsed(text: str | bytes) -> Any:
 
 def _digest(path: Path, header_bytes: int, digest: str) -> str:
     """Return the SHA-256 of a file's bytes with zeros in place of its digest, in bounded memory."""
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         found = hashlib.sha256(stream.read(header_bytes).replace(digest_field(digest), digest_field(BLANK_DIGEST), 1))
         while chunk := stream.read(_CHUNK_BYTES):
             found.update(chunk)

@@ -18,6 +18,7 @@ import numpy as np
 
 from sightline import __version__, evaluation
 from sightline import catalog as catalogs
+from sightline.files import read_text
 from sightline.plain import command_line, csv_safe
 from sightline.records import Catalog, Predictions, Recipe, Run
 from sightline.store import digest, lock_folder, plain, write_bytes, write_json, write_text
@@ -71,7 +72,7 @@ def default(name: str, record: str, asked: Mapping[str, Any]) -> Path:
     """
     folder = Path("runs") / name
     try:
-        held = json.loads((folder / record).read_text(encoding="utf-8"))
+        held = json.loads(read_text(folder / record))
         same = all(held.get(key) == value for key, value in plain(asked).items())
     except FileNotFoundError:
         same = True
