@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "src" / "sightline").rglob("*.py"))
 FORBIDDEN = {"utils.py", "common.py", "base.py", "helpers.py"}
 LONGEST = {"records.py": 700}
-"""Files that are read as one, and how long they may become; any other stays under 450 lines."""
+"""Files that are read as one, and how long they may become; any other stays under 800 lines."""
 
 
 def test_imports_go_downwards_only() -> None:
@@ -29,7 +29,7 @@ def test_files_and_functions_can_be_read_in_one_go() -> None:
     long = []
     for file in FILES:
         source = file.read_text(encoding="utf-8")
-        if source.count("\n") > LONGEST.get(file.name, 450):
+        if source.count("\n") > LONGEST.get(file.name, 800):
             long.append(f"{file.name}: {source.count(chr(10))} lines")
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef):
