@@ -147,6 +147,22 @@ def atomic_file(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
         raise
 
 
+OUTPUT_MARK = ".sightline"
+"""A file of this name marks a folder of results; a scan of photographs leaves such folders out."""
+
+
+def output_folder(folder: Path) -> Path:
+    """Create a folder for results, with its parents, and mark it. One that already holds files of others stays unmarked.
+
+    Returns:
+        The folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if next(folder.iterdir(), None) is None:
+        write_text(folder / OUTPUT_MARK, "Sightline wrote this folder. A scan of photographs leaves it out.\n")
+    return folder
+
+
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write a file atomically: a reader sees the old complete one or the new complete one."""
     with atomic_file(path) as file:

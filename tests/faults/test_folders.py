@@ -121,7 +121,8 @@ def test_what_is_passed_over_is_counted(root: Path) -> None:
     (root / "__MACOSX" / "cat").mkdir(parents=True)
     found = catalog.scan(root)
     assert found.paths == ["cat/1.png", "dog/1.png"]
-    assert noted(found, "passed over: 1 .csv file, 1 .md file, 2 hidden folders, 4 hidden or system files")
+    assert noted(found, "passed over: 1 .csv file, 1 .md file, 1 hidden folder, 4 hidden or system files")
+    assert noted(found, "passed over: __MACOSX, made by the system or a tool")
 
 
 # ------------------------------------------------------------------------------------------------- links and special files

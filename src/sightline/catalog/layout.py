@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sightline.catalog.walking import Walk
@@ -75,14 +75,15 @@ def matched(rule: re.Pattern[str], path: str) -> str | None:
 
 
 def of_folder(seen: Walk, label_from: str | None) -> tuple[list[Entry], list[str]]:
-    """Class and split of every file of a walk.
+    """Return class and split of every file of a walk.
 
-    The class is the folder directly above the file. Where the top folders (below a single wrapping one) are `train` and
-    `val` or `test`, they are the split. `cat/train/1.jpg` is understood too.
+    The class is the folder directly above the file, except where that is a date (`cat/2021/`) or the same folder everywhere
+    (`cat/images/`, `dog/images/`): then it is the folder above those. Where the top folders (below a single wrapping one) are
+    `train` and `val` or `test`, they are the split. `cat/train/1.jpg` is understood too.
 
     Args:
         seen: What the walk met.
-        label_from: The class from the file's name instead.
+        label_from: A regular expression for the file's name or path that gives the class instead.
 
     Returns:
         Entries in the order of the walk, and notes.
@@ -91,11 +92,14 @@ def of_folder(seen: Walk, label_from: str | None) -> tuple[list[Entry], list[str
     parents = Counter(path.rpartition("/")[0] for path, _ in seen.found)
     level = _split_level(parents)
     inner = level is None and rule is None and _splits_inside(parents)
-    entries, notes = [], []
+    placed = {folder: _placed(folder, level, inner) for folder in parents}
+    shortened, notes = _class_folders({f: above for f, (_, above) in placed.items() if above})
+    entries = []
     for path, problem in seen.found:
         folder = path.rpartition("/")[0]
-        split, above = _placed(folder, level, inner)
-        label = matched(rule, path) if rule else above
+        split = placed[folder][0]
+        above = shortened.get(folder)
+        label = matched(rule, path) if rule else above[-1] if above else None
         if label is not None:
             label = unicodedata.normalize("NFC", label)
         if problem is None and level is not None and split is None:
@@ -106,10 +110,12 @@ def of_folder(seen: Walk, label_from: str | None) -> tuple[list[Entry], list[str
                 f"no class: --label-from {label_from!r} matches nothing in the name" if rule else f"no class: it lies {where}"
             )
         entries.append(Entry(path, label, split, problem))
-    if not rule:
-        notes += _places(entries, level, inner)
-    notes += _empty(seen)
-    return entries, notes + seen.notes()
+    if rule:
+        notes = []
+    else:
+        used = {e.path.rpartition("/")[0] for e in entries if e.problem is None}
+        notes += _places({f: above for f, above in shortened.items() if f in used}, 0 if level is None else level + 1)
+    return entries, [*notes, *_empty(seen), *_links(seen), *seen.notes()]
 
 
 def _split_level(parents: Iterable[str]) -> int | None:
@@ -117,10 +123,7 @@ def _split_level(parents: Iterable[str]) -> int | None:
     parts = [p.split("/") for p in parents if p]
     if not parts:
         return None
-    level = 0
-    while all(len(p) > level for p in parts) and len({p[level] for p in parts}) == 1:
-        level += 1
-    for depth in range(level + 1):
+    for depth in range(_wrapping(parts) + 1):
         splits = {split_name(p[depth]) for p in parts if len(p) > depth} - {None}
         if "train" in splits and len(splits) > 1:
             return depth
@@ -134,46 +137,93 @@ def _splits_inside(parents: Iterable[str]) -> bool:
     return None not in splits and "train" in splits and len(splits) > 1 and all("/" in p for p in parents)
 
 
-def _placed(folder: str, level: int | None, inner: bool) -> tuple[str | None, str | None]:
-    """(split, class) of a folder, by its path."""
+def _placed(folder: str, level: int | None, inner: bool) -> tuple[str | None, list[str]]:
+    """Return the split of a folder, and the parts of its path without the split folder and what lies above that."""
     parts = folder.split("/") if folder else []
     if inner:
-        return split_name(parts[-1]), parts[-2]
+        return split_name(parts[-1]), parts[:-1]
     if level is None:
-        return None, parts[-1] if parts else None
-    if len(parts) <= level:
-        return None, None
-    split = split_name(parts[level])
-    if split is None:
-        return None, parts[-1]
-    return split, parts[-1] if len(parts) > level + 1 else None
+        return None, parts
+    split = split_name(parts[level]) if len(parts) > level else None
+    return split, parts[level + 1 :] if split else parts[level:]
 
 
-def _places(entries: Sequence[Entry], level: int | None, inner: bool) -> list[str]:
-    """Notes on classes that stand in several places, or whose names differ only by case or by Unicode form."""
+# A year, a year with month and day in one name, or a chain of year, month and day: 2021, 2021-05, 20210503, 2021/05/03.
+_DATES = re.compile(r"(?:/(?:19|20)\d\d(?:/\d{1,2}(?:/\d{1,2})?|[-_. ]?[01]\d(?:[-_. ]?[0-3]\d)?)?)+$")
+
+
+def _class_folders(folders: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], list[str]]:
+    """Leave out folders below the class folder: dates, and one name that all images share.
+
+    Args:
+        folders: The parts of each folder's path that may name a class.
+
+    Returns:
+        The parts up to the class folder, and notes on what was left out and how to keep it.
+    """
+    usual = "; to take the lowest folder instead, add --label-from '([^/]+)/[^/]+$'"
+    undated = {f: _DATES.sub("", "/" + "/".join(parts)).strip("/").split("/") for f, parts in folders.items()}
+    dates = {f for f, parts in undated.items() if len(parts) < len(folders[f])}
+    deepest = max((len(undated[f]) for f in dates), default=0)
+    # Where a deeper folder is no date, such as obverse/1000 beside obverse/2000, the numbers are names.
+    if dates and all(f in dates or len(parts) <= deepest for f, parts in undated.items()) and _told_apart(undated):
+        names = sorted({"/".join(folders[f][len(undated[f]) :]) for f in dates})
+        what = f"folders named by date ({_some(names)}) are no classes: the folder above them is the class"
+        return undated, [f"{what} ({_some(_names(undated))}){usual}"]
+    shared, chain = dict(folders), []
+    while len({parts[-1] for parts in shared.values()}) == 1 and all(len(parts) > 1 for parts in shared.values()):
+        chain.insert(0, next(iter(shared.values()))[-1])
+        shared = {f: parts[:-1] for f, parts in shared.items()}
+    if chain and _told_apart(shared):
+        what = f"every image lies in a folder '{'/'.join(chain)}': the folder above it is the class"
+        return shared, [f"{what} ({_some(_names(shared))}){usual}"]
+    return dict(folders), []
+
+
+def _names(folders: Mapping[str, list[str]]) -> list[str]:
+    """Return the classes, sorted."""
+    return sorted({parts[-1] for parts in folders.values()})
+
+
+def _told_apart(folders: Mapping[str, list[str]]) -> bool:
+    """Whether every folder names a class, and there are several classes."""
+    return all(parts[-1] for parts in folders.values()) and len(_names(folders)) > 1
+
+
+def _places(folders: Mapping[str, list[str]], above: int) -> list[str]:
+    """Return notes on classes that stand in several folders, which may be sources or years of other classes.
+
+    Args:
+        folders: The parts of each folder's path up to its class.
+        above: How many folders lie above those parts.
+    """
     places: dict[str, set[str]] = defaultdict(set)
-    for entry in entries:
-        if entry.label is not None and entry.problem is None:
-            parts = entry.path.split("/")[:-1]
-            if inner or level is not None:  # the same class in train and in test is one place
-                del parts[-1 if level is None else level]
-            places[entry.label].add("/".join(parts))
-    notes = []
-    for label, folders in sorted(places.items()):
-        if len({unicodedata.normalize("NFC", f) for f in folders}) < len(folders):
+    for parts in folders.values():
+        places[unicodedata.normalize("NFC", parts[-1])].add("/".join(parts))
+    notes, several = [], []
+    for label, paths in sorted(places.items()):
+        if len({unicodedata.normalize("NFC", path) for path in paths}) < len(paths):
             notes.append(f"folders whose names differ only by Unicode form are taken as one class: {label!r}")
-        elif len(folders) > 1:
-            notes.append(f"class {label!r} stands in several folders and is taken as one: {', '.join(sorted(folders)[:4])}")
-    return notes + alike_names(places)
+        elif len(paths) > 1:
+            several.append(f"class {label!r} stands in several folders and is taken as one: {_some(sorted(paths), 4)}")
+    notes += several[:5]
+    if len(several) > 5:
+        notes.append(f"{len(several) - 5:,} more classes stand in several folders each and are taken as one")
+    wrapping = _wrapping(list(folders.values()))
+    tops = sorted({parts[wrapping] for parts in folders.values() if len(parts) > wrapping + 1})
+    if several and len(tops) > 1 and all(len(parts) > wrapping + 1 for parts in folders.values()):
+        depth = wrapping + above
+        rule = f"^(?:[^/]+/){{{depth}}}([^/]+)/" if depth else "^([^/]+)/"
+        notes.append(f"if the classes are the folders above them ({_some(tops)}), add --label-from '{rule}'")
+    return notes
 
 
-def alike_names(labels: Iterable[str]) -> list[str]:
-    """A note for class names that differ only by case or by spaces at their ends."""
-    alike: dict[str, set[str]] = defaultdict(set)
-    for label in labels:
-        alike[label.strip().casefold()].add(label)
-    groups = [" and ".join(repr(n) for n in sorted(names)) for names in alike.values() if len(names) > 1]
-    return [f"classes that differ only by case or spaces are kept apart: {'; '.join(sorted(groups)[:5])}"] if groups else []
+def _wrapping(paths: Sequence[Sequence[str]]) -> int:
+    """Return how many leading folders all paths share."""
+    level = 0
+    while all(len(p) > level for p in paths) and len({p[level] for p in paths}) == 1:
+        level += 1
+    return level
 
 
 def _empty(seen: Walk) -> list[str]:
@@ -184,10 +234,23 @@ def _empty(seen: Walk) -> list[str]:
         while folder not in full:
             full.add(folder)
             folder = folder.rpartition("/")[0]
-    empty = sorted(f for f in seen.folders if f not in full and f not in seen.runs)
+    ours = tuple(f"{run}/" for run in seen.runs)
+    empty = sorted(f for f in seen.folders if f not in full and not any(run.startswith(f"{f}/") for run in ours))
     if not empty:
         return []
     return [f"{len(empty)} {'folders hold' if len(empty) > 1 else 'folder holds'} no image: {_some(empty)}"]
+
+
+def _links(seen: Walk) -> list[str]:
+    """Return a note on links that are left out."""
+    links = [path for path, problem in seen.found if problem is not None and problem.startswith("link:")]
+    if not links:
+        return []
+    what = "1 link is" if len(links) == 1 else f"{len(links):,} links are"
+    return [f"{what} left out, such as {links[0]}: {LINK_HINT}"]
+
+
+LINK_HINT = "copy the files that links lead to into the folder, or name them in a table with the columns path and label"
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

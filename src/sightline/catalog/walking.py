@@ -11,7 +11,7 @@ from pathlib import Path
 from sightline.errors import RequestError
 from sightline.files import is_file, kind_of_file
 from sightline.records import Progress, silent
-from sightline.store import log
+from sightline.store import OUTPUT_MARK, log
 
 # Files that no one takes for a photograph. Whatever else stands in the folder is opened and, if it is no image, a row
 # with a problem.
@@ -25,7 +25,18 @@ _OTHER_SUFFIXES = frozenset(
     )
 )
 _SYSTEM_FILES = frozenset(("thumbs.db", "desktop.ini", "icon\r"))
-_SYSTEM_FOLDERS = frozenset(("__macosx", "$recycle.bin", "system volume information"))
+# Folders that systems, network storage and programming tools make, in lower case; those with a leading dot are hidden anyway.
+_TOOL_FOLDERS = frozenset(
+    (
+        *("__macosx", "temporary items", "network trash folder"),  # macOS and its network shares
+        *("$recycle.bin", "recycler", "recycled", "system volume information", "$extend", "found.000"),  # Windows
+        *("@eadir", "#recycle", "#snapshot", "@tmp"),  # Synology
+        *("@recycle", "@recently-snapshot", "@__thumb", "@transcode"),  # QNAP
+        *("lost+found", "~snapshot", "_gsdata_"),  # Linux, NetApp, GoodSync
+        *("__pycache__", "node_modules", "site-packages", "lightning_logs", "mlruns", "wandb"),  # programming
+    )
+)
+_VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
 _RUN_FILES = frozenset(("run.json", "recipe.toml"))  # a folder with one of these and catalog.csv is a run's own
 _TELL_EVERY = 2000
 _MOST_NAMED = 5
@@ -39,12 +50,14 @@ class Walk:
         found: (path relative to the root with forward slashes, problem or None) of everything that becomes a row.
         folders: The relative path of every folder that was opened, "" for the root.
         passed: What was passed over: kind → how many.
+        tools: Folders of systems and tools that were left out: name → how many.
         runs: Relative paths of folders that Sightline wrote itself.
     """
 
     found: list[tuple[str, str | None]] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     passed: Counter[str] = field(default_factory=Counter)
+    tools: Counter[str] = field(default_factory=Counter)
     runs: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
@@ -53,11 +66,18 @@ class Walk:
         if self.passed:
             kinds = ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in sorted(self.passed.items()))
             notes.append(f"passed over: {kinds}")
+        if self.tools:
+            names = [f"{name} ({n:,})" if n > 1 else name for name, n in sorted(self.tools.items())]
+            notes.append(f"passed over: {_named(names, self.tools.total())}, made by the system or a tool")
         if self.runs:
-            names = sorted(self.runs)
-            more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-            notes.append(f"passed over: {', '.join(names[:_MOST_NAMED])}{more}, written by Sightline itself")
+            notes.append(f"passed over: {_named(sorted(self.runs), len(self.runs))}, written by Sightline itself")
         return notes
+
+
+def _named(names: list[str], total: int) -> str:
+    """Return the first names of folders, with their number where there are several."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ("" if total == 1 else f"{total:,} folders: ") + ", ".join(names[:_MOST_NAMED]) + more
 
 
 def walk(root: Path, progress: Progress = silent) -> Walk:
@@ -109,12 +129,15 @@ def _join(root: Path, relative: str) -> str:
 
 
 def _listing(root: Path, folder: str, seen: Walk) -> list[os.DirEntry[str]]:
-    """A folder's entries; none where the folder is a run of ours."""
+    """Return a folder's entries, none where Sightline or a tool made the folder. The root's own mark is ignored."""
     with os.scandir(_join(root, folder)) as entries:
         inside = list(entries)
     names = {e.name for e in inside}
-    if "catalog.csv" in names and not _RUN_FILES.isdisjoint(names):
+    if ("catalog.csv" in names and not _RUN_FILES.isdisjoint(names)) or (folder and OUTPUT_MARK in names):
         seen.runs.append(writable(folder)[0] or ".")
+        return []
+    if folder and _VIRTUAL_ENVIRONMENT in names:
+        seen.tools[writable(folder)[0].rpartition("/")[2]] += 1
         return []
     return inside
 
@@ -129,8 +152,10 @@ def _meet(entry: os.DirEntry[str], path: str, real_root: str, seen: Walk, todo: 
             else:
                 seen.passed[kind] += 1
         elif entry.is_dir(follow_symlinks=False):
-            if entry.name.startswith(".") or entry.name.lower() in _SYSTEM_FOLDERS:
+            if entry.name.startswith("."):
                 seen.passed["hidden folder"] += 1
+            elif entry.name.lower() in _TOOL_FOLDERS:
+                seen.tools[entry.name] += 1
             else:
                 todo.append(path)
         elif kind is not None:
