@@ -296,7 +296,7 @@ def test_classes_that_differ_by_case_are_told(root: Path, add: Add) -> None:
     if len(os.listdir(root)) == 2:
         pytest.skip("this file system takes both for one folder")
     assert found.classes == ("Cat", "cat", "dog")
-    assert noted(found, "differ only by case or spaces are kept apart: 'Cat' and 'cat'")
+    assert noted(found, "probably one class, kept apart: 'Cat' and 'cat' differ only by case")
 
 
 def test_the_same_class_at_two_depths_is_told(root: Path, add: Add) -> None:

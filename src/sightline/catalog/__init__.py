@@ -1,5 +1,6 @@
 """Photographs to a table that can be trusted: scan, duplicates, split. Nothing else in the program looks into folders."""
 
+from sightline.catalog.notes import CAUTION, left_out, of_crop, with_duplicates
 from sightline.catalog.scanning import scan
 from sightline.catalog.splitting import leaks, split, straddling, together
 from sightline.catalog.summary import summarise
@@ -8,17 +9,21 @@ from sightline.catalog.twins import Duplicates, duplicates
 from sightline.catalog.walking import image_files
 
 __all__ = [
+    "CAUTION",
     "Duplicates",
     "check_name",
     "duplicates",
     "image_files",
     "leaks",
+    "left_out",
     "load",
     "load_beside",
+    "of_crop",
     "save",
     "scan",
     "split",
     "straddling",
     "summarise",
     "together",
+    "with_duplicates",
 ]

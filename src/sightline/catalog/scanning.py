@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.catalog import layout, tables
 from sightline.catalog.layout import Entry
+from sightline.catalog.notes import of_class_names
 from sightline.catalog.reading import Reading, read_files
 from sightline.catalog.walking import walk, writable
 from sightline.errors import DataError, RequestError
@@ -69,6 +70,8 @@ def scan(
         entries, readings, drawn = _limited(entries, readings, limit, seed)
         notes += drawn
     notes += _class_notes(entries, readings)
+    how = "give the folders one name" if extras is None and isinstance(photos, str | Path) else "write one name in the table"
+    notes += of_class_names({e.label for e in entries if e.label is not None}, how)
     return Catalog(_table(entries, readings, extras), root, tuple(dict.fromkeys(notes)))
 
 

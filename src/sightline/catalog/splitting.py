@@ -10,6 +10,7 @@ import numpy as np
 
 from sightline import store
 from sightline.catalog.layout import matched, pattern
+from sightline.catalog.notes import with_duplicates
 from sightline.catalog.twins import Duplicates
 from sightline.errors import RequestError, closest
 from sightline.records import SPLITS, Catalog, Progress, silent
@@ -44,6 +45,8 @@ def split(
     progress: Progress = silent,
 ) -> Catalog:
     """Assign every usable image to train, val or test: the same answer for the same contents, whatever their order.
+
+    Duplicates, and pictures with different labels, are told in the catalog's notes.
 
     Duplicates and groups stay together. Every class is divided in the same proportions, and has at least one image in
     train; a class with two gives the other to val, one with three or more has at least one in each split (counted in
@@ -97,7 +100,7 @@ def split(
     progress("splitting", len(rows), len(rows))
     final = [new_problems.get(i, p) for i, p in enumerate(problems)]
     out = catalog.with_column("split", [splits.get(i) for i in range(len(catalog))]).with_column("problem", final)
-    return out.with_notes(*notes)
+    return with_duplicates(out.with_notes(*notes), clusters)
 
 
 # ------------------------------------------------------------------------------------------------------ what stays together

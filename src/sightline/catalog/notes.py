@@ -1,0 +1,186 @@
+"""Notes about a set of images that the user must read: class names, duplicates, files left out, what a crop cuts off."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+
+import numpy as np
+
+from sightline import pixels
+from sightline.catalog.twins import Duplicates
+from sightline.records import Catalog, Preprocess
+
+CAUTION = "CAUTION"
+"""A note that begins with this word is about wrong data."""
+MOST_NAMED = 10
+_MOST_CUT = 1 / 3
+_SEPARATORS = (",", ";", "|", "/", "+", "&", "\t", " ")
+_DECIMAL = re.compile(r"[+-]?\d+([.,]\d+)?")
+_BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
+
+
+# --------------------------------------------------------------------------------------------------------- class names
+
+
+def of_class_names(labels: Iterable[str], remedy: str) -> list[str]:
+    """Return notes on classes that are probably one class, and on classes that look like several labels.
+
+    Args:
+        labels: The classes.
+        remedy: What makes one class of two, such as `give the folders one name`.
+    """
+    names = sorted(set(labels))
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        alike[_normal(name)].append(name)
+    groups = [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]
+    notes = []
+    if groups:
+        notes.append(
+            f"probably one class, kept apart: {_some(groups)} differ only by case, spaces, Unicode form or how a number is "
+            f"written; if they are one class, {remedy}"
+        )
+    several = _several_labels(names)
+    if several:
+        many = "1 class looks" if len(several) == 1 else f"{len(several):,} classes look"
+        notes.append(
+            f"{many} like several labels in one: {_some([repr(name) for name in several])}; Sightline gives an image one class: "
+            "keep one label per image, or name the classes to use with --classes"
+        )
+    return notes
+
+
+def _normal(name: str) -> str:
+    """Return what names of one class have in common.
+
+    Example:
+        >>> _normal("Polar_bear") == _normal("polar bear "), _normal("1.0") == _normal("01"), _normal("-1") == _normal("1")
+        (True, True, False)
+    """
+    text = _BETWEEN_WORDS.sub(" ", unicodedata.normalize("NFKC", name)).strip().casefold()
+    return format(Decimal(text.replace(",", ".")).normalize(), "f") if _DECIMAL.fullmatch(text) else text
+
+
+def _several_labels(names: Sequence[str]) -> list[str]:
+    """Return the names that are made of other classes' names: each part is a class, or recurs in another such name."""
+    found: set[str] = set()
+    for separator in _SEPARATORS:
+        parts = {name: [p.strip(" \t'\"[](){}") for p in name.split(separator)] for name in names}
+        joined = {name: set(p) for name, p in parts.items() if len(p) > 1 and all(p)}
+        single = {p[0] for p in parts.values() if len(p) == 1}
+        recurring = Counter(part for p in joined.values() for part in p)
+        for name, p in joined.items():
+            if all(part in single or (separator != " " and recurring[part] > 1) for part in p):
+                found.add(name)
+    return sorted(found)
+
+
+# ---------------------------------------------------------------------------------------------------------- duplicates
+
+
+def with_duplicates(catalog: Catalog, duplicates: Duplicates) -> Catalog:
+    """Return the catalog with its duplicates in `notes`, and those under different labels in the column `note` too.
+
+    Args:
+        catalog: n rows.
+        duplicates: What `duplicates` gave for them.
+    """
+    labels = dict(zip(catalog.paths, catalog.column("label"), strict=True))
+    notes = []
+    sets = [(len(duplicates.exact), "identical files"), (len(duplicates.near), "nearly identical images")]
+    if any(n for n, _ in sets):
+        counted = " and ".join(f"{n:,} set{'s' if n > 1 else ''} of {what}" for n, what in sets if n)
+        notes.append(f"duplicates: {counted}; a split keeps each set together")
+    remarks: dict[str, str] = {}
+    for number, paths in enumerate(duplicates.conflicts):
+        first = {labels[p]: p for p in reversed(paths) if labels[p] is not None}  # the first image of each label
+        shown = sorted(first, key=lambda label: paths.index(first[label]))
+        if number < MOST_NAMED:
+            images = _listed([first[label] for label in shown])
+            notes.append(
+                f"{CAUTION}: {images} are the same picture with different labels ({_listed([repr(c) for c in shown])}); "
+                "correct the label, or remove the wrong copy"
+            )
+        for path in paths:
+            other = next(label for label in shown if label != labels[path])
+            remarks[path] = f"the same picture as {first[other]}, which is labelled {other}"
+    more = len(duplicates.conflicts) - MOST_NAMED
+    if more > 0:
+        many = "1 more picture has" if more == 1 else f"{more:,} more pictures have"
+        notes.append(f"{CAUTION}: {many} different labels; the column note of the catalog names them all")
+    if remarks:
+        before = catalog.column("note")
+        added = [_joined(note, remarks.get(path)) for note, path in zip(before, catalog.paths, strict=True)]
+        catalog = catalog.with_column("note", added)
+    return catalog.with_notes(*notes)
+
+
+def _joined(note: str | None, remark: str | None) -> str | None:
+    """Return a cell of the column `note` with one remark more, if it is not there yet."""
+    if remark is None or (note is not None and remark in note):
+        return note
+    return remark if note is None else f"{note}; {remark}"
+
+
+# --------------------------------------------------------------------------------------------------------------- images
+
+
+def left_out(catalog: Catalog) -> list[str]:
+    """Return a line for each of the first ten files with a problem, and one that counts the rest."""
+    pairs = zip(catalog.paths, catalog.column("problem"), strict=True)
+    lines = [f"{path}: {problem}" for path, problem in pairs if problem is not None]
+    more = len(lines) - MOST_NAMED
+    rest = "1 more file" if more == 1 else f"{more:,} more files"
+    return lines[:MOST_NAMED] + ([f"{rest}; the column problem of the catalog names them all"] if more > 0 else [])
+
+
+def of_crop(catalog: Catalog, preprocess: Preprocess) -> str | None:
+    """Return a note where the centre crop cuts a third or more off the median image because it is wide or tall.
+
+    What `crop_fraction` cuts off every image, square ones too, does not count for the limit but for the share that is told.
+
+    Args:
+        catalog: The images.
+        preprocess: How they are made to fit the network.
+    """
+    if preprocess.fit != "crop":
+        return None
+    usable = catalog.usable()
+    sizes = Counter(size for size in zip(usable.column("width"), usable.column("height"), strict=True) if all(size))
+    if not sizes:
+        return None
+    counts = np.array(list(sizes.values()))
+
+    def median_cut(how: Preprocess) -> float:
+        cut = [1 - box[2] * box[3] / (w * h) for w, h in sizes for box in [pixels.seen_box(w, h, how)]]
+        return float(np.median(np.repeat(cut, counts)))
+
+    rows, _ = preprocess.size
+    # At a size that rounding does not change, so that 3:2 is 3:2.
+    by_shape = dataclasses.replace(preprocess, crop_fraction=1.0, size=tuple(1000 * s // rows for s in preprocess.size))
+    if median_cut(by_shape) < _MOST_CUT - 0.002:
+        return None
+    return (
+        f"the centre crop cuts off {median_cut(preprocess):.0%} of the median image: --fit pad or --fit squash shows all of it "
+        'to the network (in a recipe: fit = "pad")'
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------- words
+
+
+def _some(texts: Sequence[str], most: int = 5) -> str:
+    """Return the first texts, and how many more there are."""
+    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    return "; ".join(texts[:most]) + more
+
+
+def _listed(texts: Sequence[str], most: int = 4) -> str:
+    """Return texts as a list in words: a, b and c."""
+    shown = [*texts[:most], *([f"{len(texts) - most:,} more"] if len(texts) > most else [])]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
