@@ -1,6 +1,7 @@
 """Photographs to a table that can be trusted: scan, duplicates, split. Nothing else in the program looks into folders."""
 
-from sightline.catalog.notes import CAUTION, left_out, of_crop, with_duplicates
+from sightline.catalog.layout import LINK_HINT
+from sightline.catalog.notes import CAUTION, left_out, line_of, of_crop, warn, with_duplicates
 from sightline.catalog.scanning import scan
 from sightline.catalog.splitting import leaks, split, straddling, together
 from sightline.catalog.summary import summarise
@@ -10,12 +11,14 @@ from sightline.catalog.walking import image_files
 
 __all__ = [
     "CAUTION",
+    "LINK_HINT",
     "Duplicates",
     "check_name",
     "duplicates",
     "image_files",
     "leaks",
     "left_out",
+    "line_of",
     "load",
     "load_beside",
     "of_crop",
@@ -25,5 +28,6 @@ __all__ = [
     "straddling",
     "summarise",
     "together",
+    "warn",
     "with_duplicates",
 ]

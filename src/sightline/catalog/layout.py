@@ -170,7 +170,7 @@ def _class_folders(folders: Mapping[str, list[str]]) -> tuple[dict[str, list[str
         names = sorted({"/".join(folders[f][len(undated[f]) :]) for f in dates})
         what = f"folders named by date ({_some(names)}) are no classes: the folder above them is the class"
         return undated, [f"{what} ({_some(_names(undated))}){usual}"]
-    shared, chain = dict(folders), []
+    shared, chain = dict(folders), list[str]()
     while len({parts[-1] for parts in shared.values()}) == 1 and all(len(parts) > 1 for parts in shared.values()):
         chain.insert(0, next(iter(shared.values()))[-1])
         shared = {f: parts[:-1] for f, parts in shared.items()}

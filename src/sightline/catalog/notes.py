@@ -14,6 +14,7 @@ import numpy as np
 from sightline import pixels
 from sightline.catalog.twins import Duplicates
 from sightline.records import Catalog, Preprocess
+from sightline.store import log
 
 CAUTION = "CAUTION"
 """A note that begins with this word is about wrong data."""
@@ -22,6 +23,17 @@ _MOST_CUT = 1 / 3
 _SEPARATORS = (",", ";", "|", "/", "+", "&", "\t", " ")
 _DECIMAL = re.compile(r"[+-]?\d+([.,]\d+)?")
 _BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
+
+
+def line_of(note: str) -> str:
+    """Return a note as it is printed: one about wrong data begins with CAUTION, any other with `note:`."""
+    return note if note.startswith(CAUTION) else f"note: {note}"
+
+
+def warn(notes: Iterable[str]) -> None:
+    """Log notes as warnings; the command line prints them as `note:` lines, Python on standard error."""
+    for note in notes:
+        log.warning("%s", note)
 
 
 # --------------------------------------------------------------------------------------------------------- class names
@@ -49,8 +61,8 @@ def of_class_names(labels: Iterable[str], remedy: str) -> list[str]:
     if several:
         many = "1 class looks" if len(several) == 1 else f"{len(several):,} classes look"
         notes.append(
-            f"{many} like several labels in one: {_some([repr(name) for name in several])}; Sightline gives an image one class: "
-            "keep one label per image, or name the classes to use with --classes"
+            f"{many} like several labels in one: {_some([repr(name) for name in several])}; "
+            "Sightline gives an image one class: keep one label per image, or name the classes to use with --classes"
         )
     return notes
 
@@ -160,9 +172,9 @@ def of_crop(catalog: Catalog, preprocess: Preprocess) -> str | None:
         cut = [1 - box[2] * box[3] / (w * h) for w, h in sizes for box in [pixels.seen_box(w, h, how)]]
         return float(np.median(np.repeat(cut, counts)))
 
-    rows, _ = preprocess.size
+    rows, columns = preprocess.size
     # At a size that rounding does not change, so that 3:2 is 3:2.
-    by_shape = dataclasses.replace(preprocess, crop_fraction=1.0, size=tuple(1000 * s // rows for s in preprocess.size))
+    by_shape = dataclasses.replace(preprocess, crop_fraction=1.0, size=(1000, 1000 * columns // rows))
     if median_cut(by_shape) < _MOST_CUT - 0.002:
         return None
     return (

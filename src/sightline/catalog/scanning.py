@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.catalog import layout, tables
 from sightline.catalog.layout import Entry
 from sightline.catalog.notes import of_class_names
+from sightline.catalog.paths import Files
 from sightline.catalog.reading import Reading, read_files
 from sightline.catalog.walking import walk, writable
 from sightline.errors import DataError, RequestError
@@ -99,7 +100,9 @@ def _of_list(photos: Sequence[Any], label_from: str | None) -> tuple[Path, list[
         raise DataError("the list of photographs is empty", "give paths, or pairs of path and label")
     pairs = [(Path(p[0]), str(p[1])) if isinstance(p, tuple | list) else (Path(p), None) for p in photos]
     names = [writable(str(p)) for p, _ in pairs]
-    files = [Path(shown).expanduser().absolute() for shown, _ in names]
+    there = Files()
+    given = [os.path.normpath(Path(shown).expanduser().absolute()) for shown, _ in names]
+    files = [Path(there.same_path_in_any_unicode_form(f) or f) for f in given]
     root = tables.common_root(Path.cwd(), [str(f) for f in files])
     keys = [relative_posix(f, root) for f in files]
     labels = [

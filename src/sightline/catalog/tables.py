@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline import store
+from sightline import pixels, store
 from sightline.catalog.layout import Entry, matched, pattern, split_name
+from sightline.catalog.paths import Files
 from sightline.catalog.walking import writable
 from sightline.errors import DataError, RequestError, SightlineError, closest
 from sightline.files import is_file, open_regular
@@ -93,7 +94,7 @@ def _read_csv(file: Path) -> tuple[pa.Table, list[str]]:
     skipped: list[str] = []
 
     def odd(row: Any) -> str:
-        skipped.append(f"{row.text[:60]!r}" if row.text else "one")
+        skipped.append(row.text or "")
         return "skip"
 
     table = pa.csv.read_csv(
@@ -104,10 +105,41 @@ def _read_csv(file: Path) -> tuple[pa.Table, list[str]]:
     )
     notes = [] if encoding == "utf-8" else [f"{file.name} is not UTF-8; it was read as {encoding}"]
     if skipped:
-        notes.append(
-            f"{len(skipped)} lines of {file.name} have not {len(names)} cells and are left out: {'; '.join(skipped[:3])}"
-        )
-    return table, notes
+        shown = "; ".join(repr(row[:60]) for row in skipped[:3])
+        notes.append(f"{len(skipped)} lines of {file.name} have not {len(names)} cells and are left out: {shown}")
+    return table, notes + _swallowed(file, table, lines, skipped, separator)
+
+
+def _swallowed(file: Path, table: pa.Table, lines: Sequence[str], skipped: Sequence[str], separator: str) -> list[str]:
+    """Return a note on lines that became part of one cell, since a quotation mark before them is not closed.
+
+    A cell may hold several lines of text, so only lines that look like rows are counted: as many cells as there are columns,
+    one of them an image's name; or any such line where the table's quotation marks do not come in pairs.
+    """
+    import pyarrow.compute
+
+    if len(lines) <= table.num_rows + len(skipped) + 1:
+        return []
+    cells = [text for text in skipped if "\n" in text]
+    for column in table.columns:
+        cells += column.filter(pyarrow.compute.match_substring(column, "\n")).to_pylist()
+    unpaired = sum(line.count('"') for line in lines) % 2 == 1
+
+    def is_row(line: str) -> bool:
+        parts = [os.path.splitext(part.strip(' "'))[1].lower() for part in line.split(separator)]
+        return len(parts) == table.num_columns and (unpaired or not pixels.KNOWN_SUFFIXES.isdisjoint(parts))
+
+    found = [(cell, n) for cell in cells if (n := sum(map(is_row, cell.splitlines()[1:])))]
+    if not found:
+        return []
+    start = found[0][0].splitlines()[0]
+    number = next((i for i, line in enumerate(lines, 1) if '"' in line and start.strip('"') in line), 1)
+    total = sum(n for _, n in found)
+    many = "1 line was" if total == 1 else f"{total:,} lines were"
+    return [
+        f"{many} lost in {file.name}: a quotation mark in line {number} ({lines[number - 1][:60]!r}) is not closed there, so "
+        "that the lines after it became part of one cell; close it, or remove it"
+    ]
 
 
 # -------------------------------------------------------------------------------------------------- a user's own table
@@ -126,24 +158,31 @@ def of_table(
 
     Raises:
         RequestError: A named column is not there, or the file is missing.
-        DataError: No column looks like a path or a label.
+        DataError: No column looks like a path or a label; or each class has a column of 0 and 1, and a row has several ones.
     """
     table, notes = read_table(file)
     rule = None if label_from is None else pattern(label_from, "--label-from")
     path_name = _column(table, path_column, _PATH_NAMES, "path", file)
-    label_name = None if rule and label_column is None else _column(table, label_column, _LABEL_NAMES, "label", file)
     paths = _strings(table, path_name, file)
-    labels = [None] * len(paths) if label_name is None else _strings(table, label_name, file)
+    indicators = [] if rule or label_column is not None else _indicators(table, path_name, file)
+    label_name = None
+    labels: list[str | None] = [None] * len(paths)
+    if indicators:
+        labels = _of_indicators(table, indicators, paths, file)
+        notes.append(f"{file.name} has a column of 0 and 1 for each class: an image's class is the column that holds 1")
+    elif rule is None or label_column is not None:
+        label_name = _column(table, label_column, _LABEL_NAMES, "label", file)
+        labels = _strings(table, label_name, file)
     if rule is not None:
         labels = [label or (matched(rule, p.replace("\\", "/")) if p else None) for p, label in zip(paths, labels, strict=True)]
     splits, split_notes = _splits(table, file)
     names = [(None, None) if p is None else writable(p) for p in paths]
-    root, keys = _keys(file.absolute().parent, [shown for shown, _ in names])
+    root, keys, path_notes = _keys(file, [shown for shown, _ in names])
     entries, row_notes = _entries(keys, labels, splits, file)
     entries = [replace(e, problem=names[e.row][1] or e.problem) for e in entries]
     ours = {path_name, label_name, *CATALOG_COLUMNS} - {"group"}
     keep = [n for n in table.column_names if n not in ours]
-    return root, entries, table.select(keep), [*notes, *split_notes, *row_notes]
+    return root, entries, table.select(keep), [*notes, *split_notes, *path_notes, *row_notes]
 
 
 def _column(table: pa.Table, asked: str | None, usual: Sequence[str], what: str, file: Path) -> str:
@@ -163,6 +202,47 @@ def _column(table: pa.Table, asked: str | None, usual: Sequence[str], what: str,
         f"{file} has no {what} column; its columns: {', '.join(repr(n) for n in names)}",
         f"name it with --{what}-column, or call it {what!r}",
     )
+
+
+_ZEROS, _ONES = frozenset(("0", "0.0", "false")), frozenset(("1", "1.0", "true"))
+
+
+def _indicators(table: pa.Table, path_name: str, file: Path) -> list[str]:
+    """Return the columns of 0 and 1, where there are several of them and no column of labels."""
+    names = [n for n in table.column_names if n != path_name and n not in CATALOG_COLUMNS]
+    if any(n.lower().strip().replace(" ", "_") in _LABEL_NAMES for n in table.column_names):
+        return []
+    import pyarrow as pa
+
+    plain = [n for n in names if not pa.types.is_nested(table.column(n).type)]
+    found = [n for n in plain if {str(v).lower() for v in _strings(table, n, file)} <= _ZEROS | _ONES]
+    return found if len(found) > 1 else []
+
+
+def _of_indicators(table: pa.Table, names: Sequence[str], paths: Sequence[str | None], file: Path) -> list[str | None]:
+    """Return the class of each row: the column that holds 1.
+
+    Raises:
+        DataError: A row has several ones, or none.
+    """
+    columns = [[str(v).lower() in _ONES for v in _strings(table, n, file)] for n in names]
+    ones = [[name for name, one in zip(names, row, strict=True) if one] for row in zip(*columns, strict=True)]
+    several, none = sum(len(row) > 1 for row in ones), sum(not row for row in ones)
+    if several or none:
+        first = next(i for i, row in enumerate(ones) if len(row) != 1)
+        shown = " and ".join(ones[first][:4]) or "none"
+        counted = [
+            f"{n:,} {'row has' if n == 1 else 'rows have'} {what}"
+            for n, what in ((several, "several ones"), (none, "no one"))
+            if n
+        ]
+        raise DataError(
+            f"{file} has a column of 0 and 1 for each class, and {' and '.join(counted)}, the first {paths[first]} ({shown}): "
+            "Sightline gives an image one class",
+            f"learn one class against the rest with --label-column {names[0]!r} (classes 0 and 1), or write one class per "
+            "image in a column 'label'",
+        )
+    return [row[0] for row in ones]
 
 
 def _escaped(file: Path) -> bool:
@@ -193,9 +273,11 @@ def _splits(table: pa.Table, file: Path) -> tuple[list[str | None], list[str]]:
     return [split_name(v) for v in values], notes
 
 
-def _keys(folder: Path, paths: Sequence[str | None]) -> tuple[Path, list[str | None]]:
-    """The root, and every path relative to it: the table's folder, or the images' common one where some lie outside."""
+def _keys(table: Path, paths: Sequence[str | None]) -> tuple[Path, list[str | None], list[str]]:
+    """Return the root, every path relative to it, and notes: the root is the table's folder, or one that holds all images."""
+    folder, there = table.absolute().parent, Files()
     files: list[str | None] = []
+    completed, several = [], []
     for path in paths:
         if path is None:
             files.append(None)
@@ -203,12 +285,39 @@ def _keys(folder: Path, paths: Sequence[str | None]) -> tuple[Path, list[str | N
         file = os.path.normpath(os.path.join(folder, path))
         if "\\" in path and os.sep != "\\" and not os.path.exists(file):
             file = os.path.normpath(os.path.join(folder, path.replace("\\", "/")))
-        files.append(file)
+        found = there.same_path_in_any_unicode_form(file)
+        if found is None:
+            images = there.images_named(file)
+            if len(images) == 1:
+                found = images[0]
+                completed.append((path, images))
+            elif images:
+                several.append((path, images))
+        files.append(found or file)
     root = common_root(folder, [f for f in files if f is not None])
     inside = os.path.join(root, "")
-    return root, [
+    keys = [
         None if f is None else f[len(inside) :].replace(os.sep, "/") if f.startswith(inside) else relative_posix(Path(f), root)
         for f in files
+    ]
+    return (
+        root,
+        keys,
+        [
+            *_extension_notes(table, completed, "the only image of that name is taken"),
+            *_extension_notes(table, several, "several images have that name: write the extension"),
+        ],
+    )
+
+
+def _extension_notes(table: Path, names: Sequence[tuple[str, list[str]]], what: str) -> list[str]:
+    """Return a note on names without extension, and the images that have such a name."""
+    if not names:
+        return []
+    path, images = names[0]
+    many = "1 name" if len(names) == 1 else f"{len(names):,} names"
+    return [
+        f"{many} without extension in {table.name}, {what}, such as {' and '.join(map(os.path.basename, images))} for {path}"
     ]
 
 

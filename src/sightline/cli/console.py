@@ -121,8 +121,9 @@ def _say(kind: str, style: str, text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """One `note:` line on standard error."""
-    _say("note", "yellow", text)
+    """Print one line on standard error: with CAUTION where the text begins so, else with `note:`."""
+    word, _, rest = text.partition(": ")
+    _say(*(("CAUTION", "bold yellow", rest) if word == "CAUTION" else ("note", "yellow", text)))
 
 
 @functools.cache
@@ -340,6 +341,14 @@ def sayer(as_json: bool) -> Callable[[str], None]:
         print(visible(line), file=sys.stderr if as_json else sys.stdout, flush=True)
 
     return say
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Print a catalog's notes on standard output, a line each."""
+    from sightline.catalog import line_of
+
+    for note in notes:
+        print_line(line_of(note))
 
 
 def warn_of(path: str, error: str) -> None:

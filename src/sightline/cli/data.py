@@ -33,13 +33,17 @@ def scan(
 ) -> None:
     """List every image with its class, size and problems.
 
+    Duplicates, and the same picture under two labels, are told too. An earlier table of that name is overwritten.
+
     \b
     Example:
       sightline scan "my photos" -o catalog.csv
     """
-    from sightline import catalog
+    from sightline import catalog, store
 
     catalog.check_name(options.output(out))
+    target = options.output(out)
+    overwritten = target.is_file()
     with console.progress() as progress:
         table = catalog.scan(
             options.output(photos),
@@ -50,16 +54,18 @@ def scan(
             label_column=label_column,
             progress=progress,
         )
-        catalog.save(table, options.output(out))
-    value = values.of_scan(table, out)
+        table = catalog.with_duplicates(table, catalog.duplicates(table, store.Cache(), progress))
+        catalog.save(table, target)
+    value = {**values.of_scan(table, out), "overwritten": overwritten}
     if as_json:
         return console.print_json(value)
     console.print_table(("class", "images"), list(value["classes"].items()))
     for kind, count in value["problems"].items():
         console.print_line(f"left out: {count:,} ({kind})")
-    for note in table.notes:
-        console.print_line(f"note: {note}")
-    console.print_line(f"{value['images']:,} files in {out}")
+    for line in catalog.left_out(table):
+        console.print_line(f"  {line}")
+    console.print_notes(table.notes)
+    console.print_line(f"{value['images']:,} files in {out}{' (overwritten)' if overwritten else ''}")
 
 
 @console.guarded
@@ -93,6 +99,7 @@ def split(
     if target.is_dir():
         target = target.parent / "catalog.csv" if out is None else target / "catalog.csv"
     catalogs.check_name(target)
+    overwritten = target.is_file()
     sizes = options.share("--val", val), options.share("--test", test)
     with console.progress() as progress:
         before = open_catalog(catalog, progress)
@@ -112,9 +119,9 @@ def split(
     counts = {name: len(table.usable().where(split=name)) for name in ("train", "val", "test")}
     found = {"clusters": len(clusters.exact) + len(clusters.near), "straddling": catalogs.straddling(table, clusters)}
     if as_json:
-        return console.print_json({"catalog": str(target), **counts, **found, "notes": list(table.notes)})
-    for note in table.notes:
-        console.print_line(f"note: {note}")
+        told = {"catalog": str(target), **counts, **found, "notes": list(table.notes), "overwritten": overwritten}
+        return console.print_json(told)
+    console.print_notes(table.notes)
     console.print_line(", ".join(f"{name} {count:,}" for name, count in counts.items()))
     console.print_line(f"{found['clusters']:,} clusters of duplicates, {found['straddling']:,} of them in more than one split")
-    console.print_line(f"catalog: {target}")
+    console.print_line(f"catalog: {target}{' (overwritten)' if overwritten else ''}")

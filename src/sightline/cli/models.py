@@ -81,6 +81,7 @@ def train(
       sightline train catalog.csv recipes/cats.toml -o runs/cats --find-rate
       sightline train catalog.csv recipes/cats.toml -o runs/turned --sweep augment.rotation=0,15,45 --seeds 3
     """
+    from sightline import catalog as catalogs
     from sightline import journey, records, store
 
     many = bool(sweeps) or seeds != 1
@@ -95,6 +96,7 @@ def train(
     before_s = _finished_at(options.output(out))
     with console.progress(not as_json) as progress:
         table = data.open_catalog(catalog, progress)
+        catalogs.warn(table.notes)
         run = journey.train(
             table,
             chosen,

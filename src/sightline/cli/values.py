@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from sightline.evaluation import conformal
 
 _RUN_TEST = ("n", "accuracy", "accuracy_low", "accuracy_high")
+MOST_FILES = 200
+"""Unusable files that `scan --json` names; the table names them all."""
 METRICS = (
     *("balanced_accuracy", "top_5", "macro_precision", "macro_f1", "weighted_precision", "weighted_f1", "mcc", "kappa"),
     *("log_loss", "brier", "ece", "roc_auc", "pr_auc", "eer"),
@@ -85,6 +87,11 @@ def of_scan(catalog: Catalog, file: str) -> dict[str, Any]:
         "images": len(catalog),
         "classes": dict(sorted(labels.items())),
         "problems": dict(sorted(kinds.items())),
+        "problem_files": [
+            {"path": path, "problem": problem}
+            for path, problem in zip(catalog.paths, catalog.column("problem"), strict=True)
+            if problem is not None
+        ][:MOST_FILES],
         "notes": list(catalog.notes),
     }
 

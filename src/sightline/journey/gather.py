@@ -102,8 +102,21 @@ def check_usable(found: Catalog, name: str, kind: str = "") -> None:
     kinds = Counter(problem.partition(":")[0].strip() for _, problem in wrong)
     told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     first = f"the first {wrong[0][0]} ({wrong[0][1]})"
-    hint = f"paths are looked for below {found.root}" if "missing" in kinds else "`sightline scan` says what is wrong with each"
-    raise DataError(f"none of the {len(wrong):,} labelled {kind}images of {name} can be used: {told}, {first}", hint)
+    raise DataError(
+        f"none of the {len(wrong):,} labelled {kind}images of {name} can be used: {told}, {first}", _mend(wrong, found.root)
+    )
+
+
+def _mend(wrong: list[tuple[str, str]], root: Path) -> str:
+    """Return what helps where no image can be used: the hint for the most frequent problem."""
+    kind = Counter(problem.partition(":")[0].strip() for _, problem in wrong).most_common(1)[0][0]
+    if kind == "link":
+        return catalogs.LINK_HINT
+    if kind != "missing":
+        return "`sightline scan` names each with its problem"
+    bare = not any(Path(path).suffix for path, problem in wrong if problem.startswith("missing"))
+    extension = "; the names have no extension: if the files have one, such as .jpg, write it in the table" if bare else ""
+    return f"paths are looked for below {root}{extension}"
 
 
 def taking_part(catalog: Catalog) -> tuple[Catalog, int]:

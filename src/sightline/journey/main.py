@@ -20,7 +20,7 @@ from sightline.journey.climbing import Climbed, climb, finalists
 from sightline.journey.gather import Gathered, gather
 from sightline.journey.pointing import read_places
 from sightline.journey.request import Plan, Request, check, device_of, make_plan, photos_name
-from sightline.records import Catalog, Predictions, Progress, Recipe, Run, silent
+from sightline.records import Catalog, Predictions, Preprocess, Progress, Recipe, Run, silent
 from sightline.store import Cache
 from sightline.training import ranks
 from sightline.training.limits import limited
@@ -56,10 +56,11 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     found = _noted(gather(request, cache, progress))
     clock.lap("reading, duplicates, split")
     usable = found.catalog.usable()
-    _refuse(request, usable)
+    _refuse(request, found.catalog)
     _say_data(found, say)
     device = device_of(request)
     plan = make_plan(request, usable, cache, device, say)
+    found = _crop_told(found, plan, say)
     identity = plan.id(request, found.catalog)
     folder = Path(request.out) / f"{photos_name(request.photos)}-{identity[:8]}"
     if request.resume and not folder.is_dir():
@@ -152,16 +153,18 @@ def _open_choice(climbed: Climbed, chosen: Candidate) -> Recipe | None:
     return dataclasses.replace(card.recipe, head="auto", settings=settings)
 
 
-def _refuse(request: Request, usable: Catalog) -> None:
+def _refuse(request: Request, catalog: Catalog) -> None:
     """Refuse what these images do not allow.
 
     Raises:
         RequestError: A class is not known.
         DataError: There is one class only, or not the two that a threshold needs.
     """
+    usable, left_out = catalog.usable(), catalogs.left_out(catalog)
     if len(usable.classes) < 2:
+        besides = f"; left out: {'; '.join(left_out)}" if left_out else ""
         raise DataError(
-            f"all usable images belong to one class ({usable.classes[0]})", "a classifier needs at least two classes"
+            f"all usable images belong to one class ({usable.classes[0]}){besides}", "a classifier needs at least two classes"
         )
     if request.positive is not None and request.positive not in usable.classes:
         raise unknown("class", request.positive, usable.classes)
@@ -243,7 +246,7 @@ def _noted(found: Gathered) -> Gathered:
 def _say_data(found: Gathered, say: Say) -> None:
     """What was found, before anything is computed."""
     for note in found.catalog.notes:
-        say(f"note: {note}")
+        say(catalogs.line_of(note))
     wrong = [
         (path, why) for path, why in zip(found.catalog.paths, found.catalog.column("problem"), strict=True) if why is not None
     ]
@@ -258,6 +261,16 @@ def _say_data(found: Gathered, say: Say) -> None:
     if found.leaks:
         tests = len({t for t, _ in found.leaks})
         say(f"note: {tests:,} test images are also in train; the score is given with and without them")
+
+
+def _crop_told(found: Gathered, plan: Plan, say: Say) -> Gathered:
+    """Say where a network of the plan does not see most of wide or tall images; the same with a note on it."""
+    fits = [backbone.preprocess for backbone in plan.backbones.values()]
+    fits += [Preprocess(fit=s.recipe.fit or "crop") for s in plan.steps if s.recipe.method == "scratch"]
+    notes = [note for how in fits for note in [catalogs.of_crop(found.catalog, how)] if note is not None]
+    for note in notes[:1]:
+        say(catalogs.line_of(note))
+    return dataclasses.replace(found, catalog=found.catalog.with_notes(*notes[:1]))
 
 
 def _decided(chosen: Candidate, request: Request) -> Candidate:

@@ -71,6 +71,7 @@ def train(
         studies.check(recipe, len(catalog.usable().classes), cache)
         studies.check_threshold(recipe, catalog.usable().classes)
     divided, twins = _divided(catalog, recipe, cache, progress)
+    catalogs.warn(n for n in divided.notes if n.startswith(catalogs.CAUTION) or n not in catalog.notes)
     before = [] if continued is None else [continued.data.get("id")]
     identity = digest([recipe, divided.fingerprint(), __version__, *methods.sources(recipe), *before])
     if earlier is not None and earlier.data.get("id") == identity:
@@ -90,6 +91,11 @@ def train(
     if not ranks.here().first:
         return Run(folder, {})
     best = limited(work, decided(fitted, recipe.positive, recipe.threshold))
+    preprocess = best.classifier.card.backbone.preprocess
+    crop = catalogs.of_crop(usable, preprocess) if best.classifier.looks_at_images and not best.classifier.members else None
+    if crop is not None:
+        catalogs.warn([crop])
+        divided = divided.with_notes(crop)
     positive, groups = best.classifier.card.positive, folders.clusters_of(divided, cluster, best.val)
     data: dict[str, Any] = {
         **folders.head("train", folder.name, identity),
@@ -158,7 +164,7 @@ def _divided(catalog: Catalog, recipe: Recipe, cache: Cache, progress: Progress)
     """The catalog with its splits, made where it has none, and which images are the same."""
     twins = catalogs.duplicates(catalog, cache=cache, progress=progress)
     if any(catalog.column("split")):
-        return catalog, twins
+        return catalogs.with_duplicates(catalog, twins), twins
     return catalogs.split(catalog, seed=recipe.seed, clusters=twins, progress=progress), twins
 
 

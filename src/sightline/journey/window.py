@@ -56,12 +56,14 @@ def split(
         progress: Told how far it is.
 
     Returns:
-        The catalog with `split` and `group` filled.
+        The catalog with `split` and `group` filled. Its notes, such as pictures with different labels, are logged as warnings.
     """
     twins = catalogs.duplicates(catalog, Cache() if cache is None else cache, progress)
-    return catalogs.split(
+    done = catalogs.split(
         catalog, val=val, test=test, seed=seed, group_by=group_by, previous=previous, clusters=twins, progress=progress
     )
+    catalogs.warn(done.notes)
+    return done
 
 
 def fit(

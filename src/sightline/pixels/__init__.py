@@ -7,12 +7,14 @@ from sightline.pixels.geometry import seen_box
 from sightline.pixels.header import PASSING_PROBLEMS, Header, read_header
 from sightline.pixels.modes import CHANNELS, array_fault
 from sightline.pixels.opening import DEEP_MODES
+from sightline.pixels.sniff import KNOWN_SUFFIXES
 from sightline.records import Preprocess
 
 __all__ = [
     "CHANNELS",
     "CROPS",
     "DEEP_MODES",
+    "KNOWN_SUFFIXES",
     "PASSING_PROBLEMS",
     "Batch",
     "Header",

@@ -19,7 +19,8 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
 }
 """The formats that are decoded, and the extensions that their files usually have."""
 
-_KNOWN_SUFFIXES = frozenset(s for group in SUFFIXES.values() for s in group)
+KNOWN_SUFFIXES = frozenset(s for group in SUFFIXES.values() for s in group)
+"""The extensions of images, in lower case."""
 
 _CONVERT = "convert it to JPEG, as with `magick IN.heic OUT.jpg` or in the program that shows it"
 
@@ -110,6 +111,6 @@ def misnamed(form: str, name: str) -> str | None:
         'PNG content named .jpg'
     """
     suffix = PurePath(name).suffix.lower()
-    if suffix in _KNOWN_SUFFIXES and suffix not in SUFFIXES[form]:
+    if suffix in KNOWN_SUFFIXES and suffix not in SUFFIXES[form]:
         return f"{form} content named {suffix}"
     return None
