@@ -51,7 +51,7 @@ def split(
     Duplicates and groups stay together. Every class is divided in the same proportions, and has at least one image in
     train; a class with two gives the other to val, one with three or more has at least one in each split (counted in
     sets of images that belong together). What has a split, from folders, a table or `previous`, keeps it. If of given
-    splits val or test is missing, it is carved out of train. An image without a split that belongs together with images of
+    splits val or test is missing, it is taken from train. An image without a split that belongs together with images of
     two splits is left out: its `problem` says that it bridges them.
 
     Args:
@@ -75,7 +75,6 @@ def split(
     units = _units(catalog, clusters, rows, splits, contents, seed)
     carve = _missing(given, val, test)
     if carve:
-        notes.append(f"no {' and '.join(carve)} split was given: it is carved out of train")
         for unit in units:
             if unit.given == {"train"}:
                 unit.given = set()
@@ -96,6 +95,9 @@ def split(
             f"{len(new_problems)} new images belong together with images of two splits and are left out, "
             f"such as {catalog.paths[min(new_problems)]}"
         )
+    if carve:
+        taken = " and ".join(f"{sum(splits.get(i) == name for i in rows):,} {name} images" for name in carve)
+        notes.append(f"no {' and '.join(carve)} split was given: {taken} are taken from train (seed {seed})")
     notes += _class_notes(labels, splits, rows, shares)
     progress("splitting", len(rows), len(rows))
     final = [new_problems.get(i, p) for i, p in enumerate(problems)]

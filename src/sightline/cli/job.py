@@ -66,6 +66,12 @@ def print_run(run: Run) -> None:
             f"ALARM: {shortcut['feature']} alone gives {shortcut['class']} away (AUC {shortcut['auc']:.2f}); "
             "the classifier may have learnt that instead of what the photographs show"
         )
+    if (run.data.get("shortcut") or {}).get("notable"):
+        shortcut = run.data["shortcut"]
+        console.print_line(
+            f"note: file properties alone reach {shortcut['score']:.0%} (chance {shortcut['chance']:.0%}), {shortcut['feature']} "
+            "most of all; part of the classifier's accuracy may come from them"
+        )
     console.print_line(f"classifier      {value['classifier']}")
     console.print_line(f"report          {value['report']}")
 

@@ -28,6 +28,8 @@ class Gathered:
         catalog: All rows, those with a problem included.
         twins: Exact and near duplicates of them.
         given: Whether the splits were there before (folders or a column).
+        moves: How many usable images went from the split that they had before, "none" where they had none, to the one that
+            they have now.
         leaks: (test path, train path) of images that are in both.
         cluster: int64 (n,): rows of one number are duplicates or of one group.
     """
@@ -35,6 +37,7 @@ class Gathered:
     catalog: Catalog
     twins: Duplicates
     given: bool
+    moves: dict[str, dict[str, int]]
     leaks: tuple[tuple[str, str], ...]
     cluster: np.ndarray
 
@@ -57,7 +60,7 @@ def gather(request: Request, cache: Cache, progress: Progress) -> Gathered:
         seed=request.seed,
         progress=progress,
     )
-    given = any(found.column("split"))
+    before = found.column("split")
     twins = catalogs.duplicates(found, cache=cache, progress=progress)
     divided = catalogs.split(
         found,
@@ -70,7 +73,9 @@ def gather(request: Request, cache: Cache, progress: Progress) -> Gathered:
         progress=progress,
     )
     leaks = tuple(catalogs.leaks(divided, twins))
-    return Gathered(divided, twins, given, leaks, catalogs.together(divided, twins))
+    counts = Counter(zip((b or "none" for b in before), divided.column("split"), strict=True))
+    moves = {old: {new: n for (o, new), n in counts.items() if o == old and new is not None} for old, _ in counts}
+    return Gathered(divided, twins, any(before), moves, leaks, catalogs.together(divided, twins))
 
 
 def open_photos(photos: str, *, progress: Progress, **options: Any) -> Catalog:

@@ -384,6 +384,7 @@ def _split_facts(request: Request, found: Gathered, usable: Any) -> dict[str, An
     counts: Mapping[str, int] = {s: len(usable.where(split=s)) for s in ("train", "val", "test")}
     return {
         "given": found.given,
+        "moves": found.moves,
         "val": request.val,
         "test": request.test,
         "seed": request.seed,

@@ -184,7 +184,7 @@ def splitting(data: Data) -> dict[str, Any] | None:
     sizes = ", ".join(f"{count(n)} {name}" for name, n in parts if n is not None)
     lines = []
     if split.get("given"):
-        lines.append(f"The split was there before and is kept: {sizes}.")
+        lines += _given_words(split, sizes)
     elif sizes:
         by = f"; images of one {split['group_by']} stay together" if split.get("group_by") else ""
         lines.append(
@@ -207,6 +207,36 @@ def splitting(data: Data) -> dict[str, Any] | None:
         "largest": (twins.get("largest") or [])[:20],
         "conflicts": (twins.get("conflicts") or [])[:MOST_LISTED],
     }
+
+
+_PARTS = {"train": "train", "val": "validation", "test": "test"}
+
+
+def _given_words(split: Data, sizes: str) -> list[str]:
+    """Say which images kept the split that they were given, and which Sightline drew from where.
+
+    Args:
+        split: The block of `run.json`.
+        sizes: How many images each split has now, in words.
+    """
+    moves: Data = split.get("moves") or {}
+    if not moves:
+        return [f"The split was given in part or whole; now: {sizes}."]
+
+    def counted(before: str, kept: bool) -> str:
+        after = moves.get(before) or {}
+        return ", ".join(f"{count(after[s])} {name}" for s, name in _PARTS.items() if after.get(s) and (s == before) == kept)
+
+    kept = ", ".join(text for s in _PARTS if (text := counted(s, True)))
+    lines = [f"Kept as it was given: {kept}."] if kept else []
+    taken = [f"{text} images from {_PARTS[s]}" for s in _PARTS if (text := counted(s, False))]
+    if taken:
+        lines.append(f"Taken by Sightline, since no such split was given: {'; '.join(taken)} (seed {split.get('seed', 0)}).")
+    if counted("none", False):
+        lines.append(
+            f"Drawn by Sightline among images without a split: {counted('none', False)} (seed {split.get('seed', 0)})."
+        )
+    return [*lines, f"In all: {sizes}."]
 
 
 def _sets(n: int, what: str) -> str:

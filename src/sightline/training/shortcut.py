@@ -17,6 +17,9 @@ from sightline.training.work import Candidate, Work, extract, folds_for, make_cl
 ALARM_AUC = 0.85
 """Planted shortcuts measured 0.97 to 1.0 here, clean sets at most 0.76."""
 
+NOTABLE_GAIN = 0.05
+"""The accuracy above chance from which file properties are worth a note, if the 95 % interval lies above chance too."""
+
 
 @dataclass(frozen=True, slots=True)
 class ShortcutSettings:
@@ -58,7 +61,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     fitted = cross_validated(values, settings.trees)
     detail = alarm(heads.softmax(fitted.logits), labels, work.classes)
     temperature = heads.temperature(fitted.logits, labels)
-    if detail["alarm"]:
+    if detail["alarm"] or detail["notable"]:
         target = labels == work.classes.index(detail["class"])
         single = [heads.softmax(cross_validated(values[:, [j]], 30).logits) for j in range(values.shape[1])]
         aucs = [evaluation.auc(target, p[:, work.classes.index(detail["class"])]) or 0.5 for p in single]
@@ -87,7 +90,8 @@ def alarm(probs: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> di
         classes: k names.
 
     Returns:
-        `score` and `chance` (accuracies), `alarm`, `class`, `auc`, `auc_low`, `feature` (None), `per_class`.
+        `score` and `chance` (accuracies), `alarm`, `notable` (below the alarm, but clearly above chance), `class`, `auc`,
+        `auc_low`, `feature` (None), `per_class`.
     """
     per_class: dict[str, dict[str, float]] = {}
     for k, name in enumerate(classes):
@@ -98,10 +102,14 @@ def alarm(probs: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> di
         if area is not None and interval is not None:
             per_class[name] = {"auc": area, "auc_low": interval[0]}
     worst = max(per_class, key=lambda c: per_class[c]["auc_low"])
+    score, chance = float((probs.argmax(axis=1) == labels).mean()), float(np.bincount(labels).max() / len(labels))
+    low = score - 1.96 * float(np.sqrt(score * (1 - score) / len(labels)))
+    rings = per_class[worst]["auc_low"] > ALARM_AUC
     return {
-        "score": float((probs.argmax(axis=1) == labels).mean()),
-        "chance": float(np.bincount(labels).max() / len(labels)),
-        "alarm": per_class[worst]["auc_low"] > ALARM_AUC,
+        "score": score,
+        "chance": chance,
+        "alarm": rings,
+        "notable": not rings and low > chance and score - chance >= NOTABLE_GAIN,
         "class": worst,
         "feature": None,
         **per_class[worst],
