@@ -69,8 +69,8 @@ def print_run(run: Run) -> None:
     if (run.data.get("shortcut") or {}).get("notable"):
         shortcut = run.data["shortcut"]
         console.print_line(
-            f"note: file properties alone reach {shortcut['score']:.0%} (chance {shortcut['chance']:.0%}), {shortcut['feature']} "
-            "most of all; part of the classifier's accuracy may come from them"
+            f"note: file properties alone reach {shortcut['score']:.0%} (chance {shortcut['chance']:.0%}), "
+            f"{shortcut['feature']} most of all; part of the classifier's accuracy may come from them"
         )
     console.print_line(f"classifier      {value['classifier']}")
     console.print_line(f"report          {value['report']}")
