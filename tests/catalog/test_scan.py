@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from PIL import Image
 from sightline import catalog
 from sightline.errors import DataError, RequestError
 from sightline.records import Catalog
-from sightline.store import file_digest
+from sightline.store import file_digest, output_folder
 
 Photos = Callable[..., Path]
 
@@ -187,6 +188,102 @@ def test_image_files_lists_what_scan_would_open(photos: Photos) -> None:
     (root / "notes.txt").write_text("x", encoding="utf-8")
     (root / "._a.png").write_bytes(b"x")
     assert catalog.image_files(root) == ([root / "a.png", root / "b" / "1.jpg"], {})
+
+
+TOOLS = (
+    "@eaDir",
+    "#recycle",
+    "#snapshot",
+    "@Recycle",
+    "lost+found",
+    "__pycache__",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+)
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_folders_of_tools_are_no_classes(photos: Photos, name: str) -> None:
+    found = catalog.scan(photos("cat/1.jpg", "dog/2.jpg", f"cat/{name}/1.jpg/thumb.jpg", f"{name}/3.jpg"))
+    assert found.classes == ("cat", "dog") and len(found) == 2
+    assert any(f"2 folders: {name} (2), made by the system or a tool" in note for note in found.notes)
+
+
+def test_a_virtual_environment_is_no_class(photos: Photos) -> None:
+    root = photos("cat/1.jpg", "dog/2.jpg", "env/lib/matplotlib/images/3.png")
+    (root / "env" / "pyvenv.cfg").write_text("home = /usr/bin", encoding="utf-8")
+    assert catalog.scan(root).classes == ("cat", "dog")
+
+
+def test_a_folder_of_results_is_no_class_unless_it_is_named(photos: Photos) -> None:
+    root = photos("cat/1.jpg", "dog/2.jpg")
+    results = output_folder(root / "explanations")
+    photos("explanations/cat/heat.png", "explanations/dog/heat.png")
+    found = catalog.scan(root)
+    assert found.paths == ["cat/1.jpg", "dog/2.jpg"]
+    assert any("passed over: explanations, written by Sightline" in note for note in found.notes)
+    assert catalog.scan(results).paths == ["cat/heat.png", "dog/heat.png"]
+
+
+def test_a_folder_that_holds_photographs_is_never_marked_as_results(photos: Photos) -> None:
+    root = photos("cat/1.jpg", "dog/2.jpg")
+    output_folder(root / "cat")
+    assert catalog.scan(root).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("date", ["2021", "2021-05", "20210503", "2021/05/03", "1999_12"])
+def test_dates_below_the_class_are_no_classes(photos: Photos, date: str) -> None:
+    root = photos(f"cat/{date}/1.jpg", "cat/2022/2.jpg", f"dog/{date}/3.jpg", "dog/4.jpg")
+    found = catalog.scan(root)
+    assert sorted(found.column("label")) == ["cat", "cat", "dog", "dog"]
+    (note,) = [n for n in found.notes if "named by date" in n]
+    assert set(catalog.scan(root, label_from=note.split("--label-from ")[1].strip("'")).classes) >= {"2022", "dog"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("1998/1.jpg", "1999/2.jpg"),
+        ("photos/1998/1.jpg", "photos/1999/2.jpg"),
+        ("front/2000/1.jpg", "front/1000/2.jpg", "back/2000/3.jpg", "back/1000/4.jpg"),
+    ],
+)
+def test_numbers_that_are_the_only_classes_stay_classes(photos: Photos, names: tuple[str, ...]) -> None:
+    assert set(catalog.scan(photos(*names)).classes) == {name.split("/")[-2] for name in names}
+
+
+@pytest.mark.parametrize("above", ["", "train/", "data/train/"])
+def test_one_folder_below_every_class_is_no_class(photos: Photos, above: str) -> None:
+    other = above.replace("train", "val")
+    names = [f"{top}{c}/raw/images/{i}.jpg" for i, top in enumerate({above, other}) for c in ("cat", "dog")]
+    assert catalog.scan(photos(*names)).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("above", ["", "data/", "train/"])
+def test_sources_taken_as_classes_are_told_with_the_option_that_works(photos: Photos, above: str) -> None:
+    tops = {above, above.replace("train", "val")}
+    names = [f"{top}{c}/{s}/{i}.jpg" for i, top in enumerate(tops) for c in ("hare", "lynx") for s in ("cam1", "cam2")]
+    root = photos(*names)
+    found = catalog.scan(root)
+    assert found.classes == ("cam1", "cam2")
+    (note,) = [n for n in found.notes if "--label-from" in n]
+    mended = catalog.scan(root, label_from=note.split("--label-from ")[1].strip("'"))
+    assert mended.classes == ("hare", "lynx")
+    assert mended.column("split") == found.column("split")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_links_that_are_left_out_are_told_with_the_remedy(photos: Photos, tmp_path: Path) -> None:
+    root = photos("cat/1.jpg", "dog/2.jpg")
+    (tmp_path / "store.jpg").write_bytes((root / "cat" / "1.jpg").read_bytes())
+    (root / "cat" / "3.jpg").symlink_to(tmp_path / "store.jpg")
+    assert any("1 link is left out, such as cat/3.jpg: copy the files" in note for note in catalog.scan(root).notes)
+
+
+def test_a_list_finds_a_file_in_another_unicode_form(photos: Photos) -> None:
+    root = photos("Ka\u0308fer/1.jpg", "dog/2.jpg")
+    found = catalog.scan([(root / "K\u00e4fer" / "1.jpg", "a"), (root / "dog" / "2.jpg", "b")])
+    assert found.column("problem") == [None, None]
 
 
 def test_a_run_inside_the_photographs_is_not_read(photos: Photos) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,3 +199,111 @@ def test_a_table_of_the_users_is_no_catalog(tmp_path: Path) -> None:
         catalog.load(tmp_path / "t.csv")
     with pytest.raises(RequestError, match=r"cannot be written as 'c\.txt'"):
         catalog.save(Catalog(pa.table({"path": pa.array([], pa.string())}), tmp_path), tmp_path / "c.txt")
+
+
+# ------------------------------------------------------------------------------------------- names that differ, odd cells
+
+
+def write(file: Path, *lines: str) -> Path:
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize(("inside", "written"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_a_path_in_another_unicode_form_finds_its_file(photos: Photos, inside: str, written: str) -> None:
+    names = ["Käfer/Größe é.jpg", "Mücke/2.jpg"]
+    root = photos(*(unicodedata.normalize(inside, n) for n in names))
+    table = write(root / "t.csv", "path,label", *(f"{unicodedata.normalize(written, n)},{i}" for i, n in enumerate(names)))
+    found = catalog.scan(table)
+    assert found.column("problem") == [None, None]
+    assert all(file.is_file() for file in found.files())
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="both forms are one name there")
+def test_of_files_in_both_unicode_forms_the_one_that_is_written_is_taken(photos: Photos) -> None:
+    composed, decomposed = (unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD"))
+    root = photos(composed, decomposed)
+    found = catalog.scan(write(root / "t.csv", "path,label", f"{composed},a", f"{decomposed},b"))
+    assert dict(zip(found.paths, found.column("label"), strict=True)) == {composed: "a", decomposed: "b"}
+
+
+def test_names_without_extension_find_the_only_image_of_that_name(photos: Photos) -> None:
+    root = photos("images/a.b.png", "images/2.JPG", "images/3.png", "images/3.jpg")
+    (root / "images" / "2.txt").write_text("of 2", encoding="utf-8")
+    found = catalog.scan(
+        write(root / "t.csv", "id_code,label", "images/a.b,x", "images/2,y", "images/3,y"), path_column="id_code"
+    )
+    problems = dict(zip(found.paths, found.column("problem"), strict=True))
+    assert problems == {"images/2.JPG": None, "images/a.b.png": None, "images/3": "missing: there is no such file"}
+    assert any("2 files without extension; the only image of that name is taken, such as a.b.png" in n for n in found.notes)
+    assert any("several images have that name: write the extension, such as 3.jpg and 3.png" in n for n in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        (("Cat", "cat"), "'Cat' and 'cat'"),
+        (("1", "1.0"), "'1' and '1.0'"),
+        (("01", "1"), "'01' and '1'"),
+        (("polar bear", "polar_bear"), "'polar bear' and 'polar_bear'"),
+        (("\uff21", "A"), "'A' and '\uff21'"),
+    ],
+)
+def test_classes_of_a_table_that_are_probably_one_are_told(photos: Photos, labels: tuple[str, str], named: str) -> None:
+    root = photos("1.jpg", "2.jpg", "3.jpg")
+    found = catalog.scan(write(root / "t.csv", "path,label", f"1.jpg,{labels[0]}", f"2.jpg,{labels[1]}", "3.jpg,other"))
+    assert found.classes == tuple(sorted((*labels, "other")))
+    assert any(f"probably one class, kept apart: {named} differ" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "cells", [("1", "3", "1|3"), ("cat", "dog", '"cat,dog"'), ("a;b", "a;c", "b;c"), ("x", "y", "['x' 'y']")]
+)
+def test_several_labels_in_a_cell_are_told(photos: Photos, cells: tuple[str, ...]) -> None:
+    root = photos("1.jpg", "2.jpg", "3.jpg")
+    found = catalog.scan(write(root / "t.csv", "path,label", *(f"{i}.jpg,{c}" for i, c in enumerate(cells, 1))))
+    assert any("like several labels in one" in note and cells[2].strip('"') in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "cells", [("-1", "1", "0"), ("Paris, France", "Lyon, France", "Rome, Italy"), ("T-shirt", "shirt", "coat")]
+)
+def test_sound_class_names_are_not_called_odd(photos: Photos, cells: tuple[str, ...]) -> None:
+    root = photos("1.jpg", "2.jpg", "3.jpg")
+    found = catalog.scan(write(root / "t.csv", "path,label", *(f'{i}.jpg,"{c}"' for i, c in enumerate(cells, 1))))
+    assert not any("probably one class" in note or "several labels" in note for note in found.notes)
+
+
+def test_a_column_of_0_and_1_for_each_class_gives_the_class(photos: Photos) -> None:
+    root = photos("1.jpg", "2.jpg", "3.jpg")
+    found = catalog.scan(write(root / "t.csv", "image,MEL,NV", "1.jpg,1.0,0.0", "2.jpg,0.0,1.0", "3.jpg,1.0,0.0"))
+    assert found.column("label") == ["MEL", "NV", "MEL"]
+    assert any("column of 0 and 1 for each class" in note for note in found.notes)
+
+
+def test_several_ones_in_a_row_are_refused_with_a_hint_that_works(photos: Photos) -> None:
+    root = photos("1.jpg", "2.jpg")
+    table = write(root / "t.csv", "image,cat,dog", "1.jpg,1,1", "2.jpg,0,1")
+    with pytest.raises(DataError, match=r"1 row has several ones, the first 1.jpg \(cat and dog\)") as error:
+        catalog.scan(table)
+    assert error.value.hint is not None and "--label-column 'cat'" in error.value.hint
+    assert catalog.scan(table, label_column="cat").column("label") == ["1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "lost"),
+    [
+        (("1.jpg,a", '2.jpg,"b', "3.jpg,a", "4.jpg,b"), "2 lines were lost in t.csv: a quotation mark in line 3"),
+        (("1.jpg,a", '2.jpg,"b', "3.jpg,a", '4.jpg,"b', "5.jpg,a"), "2 lines were lost in t.csv: a quotation mark in line 3"),
+        (("1.jpg,a", '"2.jpg,b', "3.jpg,a"), "1 line was lost in t.csv: a quotation mark in line 3"),
+    ],
+)
+def test_a_quotation_mark_that_is_not_closed_is_told(photos: Photos, lines: tuple[str, ...], lost: str) -> None:
+    root = photos("1.jpg", "2.jpg", "3.jpg")
+    assert any(lost in note for note in catalog.scan(write(root / "t.csv", "path,label", *lines)).notes)
+
+
+def test_a_text_of_several_lines_is_no_lost_line(photos: Photos) -> None:
+    root = photos("1.jpg", "2.jpg")
+    table = write(root / "t.csv", "path,label,text", '1.jpg,a,"one, two', 'three, four, five"', "2.jpg,b,six")
+    assert not any("lost" in note for note in catalog.scan(table).notes)

@@ -115,8 +115,7 @@ def with_duplicates(catalog: Catalog, duplicates: Duplicates) -> Catalog:
         if number < MOST_NAMED:
             images = _listed([first[label] for label in shown])
             notes.append(
-                f"{CAUTION}: {images} are the same picture with different labels ({_listed([repr(c) for c in shown])}); "
-                "correct the label, or remove the wrong copy"
+                f"{CAUTION}: {images} are the same picture with different labels ({_listed([repr(c) for c in shown])})"
             )
         for path in paths:
             other = next(label for label in shown if label != labels[path])
@@ -126,6 +125,7 @@ def with_duplicates(catalog: Catalog, duplicates: Duplicates) -> Catalog:
         many = "1 more picture has" if more == 1 else f"{more:,} more pictures have"
         notes.append(f"{CAUTION}: {many} different labels; the column note of the catalog names them all")
     if remarks:
+        notes.append("a picture has one label: correct the wrong ones, or remove those copies")
         before = catalog.column("note")
         added = [_joined(note, remarks.get(path)) for note, path in zip(before, catalog.paths, strict=True)]
         catalog = catalog.with_column("note", added)
@@ -145,10 +145,21 @@ def _joined(note: str | None, remark: str | None) -> str | None:
 def left_out(catalog: Catalog) -> list[str]:
     """Return a line for each of the first ten files with a problem, and one that counts the rest."""
     pairs = zip(catalog.paths, catalog.column("problem"), strict=True)
-    lines = [f"{path}: {problem}" for path, problem in pairs if problem is not None]
+    lines = [_named(path, problem) for path, problem in pairs if problem is not None]
     more = len(lines) - MOST_NAMED
     rest = "1 more file" if more == 1 else f"{more:,} more files"
     return lines[:MOST_NAMED] + ([f"{rest}; the column problem of the catalog names them all"] if more > 0 else [])
+
+
+def _named(path: str, problem: str) -> str:
+    """Return a file's path and its problem, without naming the file twice.
+
+    Example:
+        >>> _named("cat/7.jpg", "empty: 7.jpg is empty (0 bytes)"), _named("cat/8.jpg", "missing: there is no such file")
+        ('cat/7.jpg is empty (0 bytes)', 'cat/8.jpg: missing: there is no such file')
+    """
+    name, message = path.rpartition("/")[2], problem.partition(": ")[2]
+    return path + message.removeprefix(name) if message.startswith(f"{name} ") else f"{path}: {problem}"
 
 
 def of_crop(catalog: Catalog, preprocess: Preprocess) -> str | None:

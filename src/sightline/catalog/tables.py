@@ -315,10 +315,9 @@ def _extension_notes(table: Path, names: Sequence[tuple[str, list[str]]], what: 
     if not names:
         return []
     path, images = names[0]
-    many = "1 name" if len(names) == 1 else f"{len(names):,} names"
-    return [
-        f"{many} without extension in {table.name}, {what}, such as {' and '.join(map(os.path.basename, images))} for {path}"
-    ]
+    many = "1 file" if len(names) == 1 else f"{len(names):,} files"
+    shown = " and ".join(map(os.path.basename, images))
+    return [f"{table.name} names {many} without extension; {what}, such as {shown} for {path}"]
 
 
 def common_root(folder: Path, files: Sequence[str]) -> Path:

@@ -207,8 +207,8 @@ def _shortcut(data: Mapping[str, Any]) -> Alarm | None:
     if found.get("notable"):
         text = (
             f"A classifier that sees no photograph, only the file's size, width, height, brightness and JPEG quality, is "
-            f"right for {percent(found.get('score'))} of the images. The most telling property is {found.get('feature')}. Part of "
-            "the classifier's accuracy may come from how the files were made."
+            f"right for {percent(found.get('score'))} of the images. The most telling property is {found.get('feature')}. "
+            "Part of the classifier's accuracy may come from how the files were made."
         )
         title = f"File properties alone reach {percent(found.get('score'), 0)} (chance {percent(found.get('chance'), 0)})"
         return Alarm("note", title, text)
