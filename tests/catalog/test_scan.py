@@ -272,6 +272,11 @@ def test_sources_taken_as_classes_are_told_with_the_option_that_works(photos: Ph
     assert mended.column("split") == found.column("split")
 
 
+def test_years_above_the_classes_are_no_other_classes(photos: Photos) -> None:
+    found = catalog.scan(photos(*(f"{year}/{c}/1.jpg" for year in (2021, 2022) for c in ("cat", "dog"))))
+    assert found.classes == ("cat", "dog") and not any("--label-from" in note for note in found.notes)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")
 def test_links_that_are_left_out_are_told_with_the_remedy(photos: Photos, tmp_path: Path) -> None:
     root = photos("cat/1.jpg", "dog/2.jpg")

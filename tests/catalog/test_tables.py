@@ -303,6 +303,11 @@ def test_a_quotation_mark_that_is_not_closed_is_told(photos: Photos, lines: tupl
     assert any(lost in note for note in catalog.scan(write(root / "t.csv", "path,label", *lines)).notes)
 
 
+def test_a_table_that_is_one_cell_names_the_quotation_mark(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no rows: 2 lines were lost in t.csv: a quotation mark in line 2"):
+        catalog.scan(write(tmp_path / "t.csv", "path,label", '"1.jpg,a', "2.jpg,b", "3.jpg,a"))
+
+
 def test_a_text_of_several_lines_is_no_lost_line(photos: Photos) -> None:
     root = photos("1.jpg", "2.jpg")
     table = write(root / "t.csv", "path,label,text", '1.jpg,a,"one, two', 'three, four, five"', "2.jpg,b,six")

@@ -211,7 +211,8 @@ def _places(folders: Mapping[str, list[str]], above: int) -> list[str]:
         notes.append(f"{len(several) - 5:,} more classes stand in several folders each and are taken as one")
     wrapping = _wrapping(list(folders.values()))
     tops = sorted({parts[wrapping] for parts in folders.values() if len(parts) > wrapping + 1})
-    if several and len(tops) > 1 and all(len(parts) > wrapping + 1 for parts in folders.values()):
+    deep = all(len(parts) > wrapping + 1 for parts in folders.values())
+    if several and deep and len(tops) > 1 and not all(_DATES.match(f"/{top}") for top in tops):
         depth = wrapping + above
         rule = f"^(?:[^/]+/){{{depth}}}([^/]+)/" if depth else "^([^/]+)/"
         notes.append(f"if the classes are the folders above them ({_some(tops)}), add --label-from '{rule}'")

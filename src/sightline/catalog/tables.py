@@ -74,7 +74,8 @@ def read_table(file: Path) -> tuple[pa.Table, list[str]]:
         hint = "name a folder of photographs, or a .csv or .parquet table with a line or row per image"
         raise DataError(f"{file} is not a table that can be read ({why})", hint) from error
     if table.num_rows == 0:
-        raise DataError(f"{file} has no rows", "its first line names the columns, every further line is one image")
+        why = f": {notes[-1]}" if notes else ""
+        raise DataError(f"{file} has no rows{why}", "its first line names the columns, every further line is one image")
     return table, notes
 
 

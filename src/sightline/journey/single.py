@@ -18,7 +18,7 @@ from sightline.journey.main import Say, reuse, run
 from sightline.journey.request import Request
 from sightline.plain import command_line
 from sightline.records import Catalog, Progress, Recipe, Run, silent
-from sightline.store import Cache, digest
+from sightline.store import Cache, digest, output_folder
 from sightline.training import methods, ranks
 from sightline.training.limits import limited
 from sightline.training.work import Work, decided
@@ -177,7 +177,7 @@ def run_demo(
     cache: Cache | None = None,
 ) -> Run:
     """The whole journey on the 1,797 handwritten digits that scikit-learn ships, as PNG files in class folders."""
-    photos = demo.write_digits(Path(out) / "digits")
+    photos = demo.write_digits(output_folder(Path(out)) / "digits")
     say(f"1,797 real handwritten digits are in {photos}")
     command = command_line("sightline", "run", str(photos), "-o", str(Path(out) / "runs"), "--seed", str(seed))
     request = Request(photos=str(photos), out=os.fspath(Path(out) / "runs"), seed=seed, budget_s=110, command=command)
