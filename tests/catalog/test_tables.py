@@ -304,7 +304,7 @@ def test_a_quotation_mark_that_is_not_closed_is_told(photos: Photos, lines: tupl
 
 
 def test_a_table_that_is_one_cell_names_the_quotation_mark(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="has no rows: 2 lines were lost in t.csv: a quotation mark in line 2"):
+    with pytest.raises(DataError, match=r"has no rows: 2 lines were lost in t\.csv: a quotation mark in line 2"):
         catalog.scan(write(tmp_path / "t.csv", "path,label", '"1.jpg,a', "2.jpg,b", "3.jpg,a"))
 
 
