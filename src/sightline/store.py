@@ -158,8 +158,9 @@ def output_folder(folder: Path) -> Path:
         The folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if next(folder.iterdir(), None) is None:
-        write_text(folder / OUTPUT_MARK, "Sightline wrote this folder. A scan of photographs leaves it out.\n")
+    with contextlib.suppress(OSError):  # the first result says that the folder cannot be written
+        if next(folder.iterdir(), None) is None:
+            write_text(folder / OUTPUT_MARK, "Sightline wrote this folder. A scan of photographs leaves it out.\n")
     return folder
 
 
@@ -192,7 +193,7 @@ _UNLOCKABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSYS, errno.ENOLC
 def lock_folder(folder: Path, *, depth: int = 3) -> Iterator[None]:
     """Keep other processes from writing into a folder for the block, and remove what a killed one has left half written.
 
-    The folder is made if it is missing, and removed again if nothing was written into it. The system releases the lock when
+    The folder is made and marked if it is missing, and removed again if nothing was written into it. The system releases the lock when
     the process ends, however it ends. A folder that cannot be written is not locked: its first write says so.
 
     Args:
@@ -206,7 +207,7 @@ def lock_folder(folder: Path, *, depth: int = 3) -> Iterator[None]:
     import filelock
 
     made = not folder.is_dir()
-    folder.mkdir(parents=True, exist_ok=True)
+    output_folder(folder)
     lock = filelock.FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -230,8 +231,9 @@ def lock_folder(folder: Path, *, depth: int = 3) -> Iterator[None]:
         with contextlib.suppress(OSError):
             (folder / _OWNER).unlink()
         with contextlib.suppress(OSError):
-            if made and os.listdir(folder) == [LOCK]:
+            if made and set(os.listdir(folder)) <= {LOCK, OUTPUT_MARK}:
                 (folder / LOCK).unlink()
+                (folder / OUTPUT_MARK).unlink()
                 folder.rmdir()
         lock.release()
 

@@ -21,7 +21,7 @@ from sightline import catalog as catalogs
 from sightline.files import read_text
 from sightline.plain import command_line, csv_safe
 from sightline.records import Catalog, Predictions, Recipe, Run
-from sightline.store import digest, lock_folder, output_folder, plain, write_bytes, write_json, write_text
+from sightline.store import digest, lock_folder, plain, write_bytes, write_json, write_text
 from sightline.training import events
 from sightline.training.work import Candidate
 
@@ -53,12 +53,12 @@ def releasing(verb: Callable[P, T]) -> Callable[P, T]:
 
 
 def lock(folder: Path, *, depth: int = 3) -> None:
-    """Create an output folder, mark it, and lock it until the `releasing` verb ends; see `store.lock_folder`.
+    """Lock an output folder until the `releasing` verb ends; see `store.lock_folder`.
 
     Raises:
         RequestError: Another process writes into it.
     """
-    _locks.get().enter_context(lock_folder(output_folder(folder), depth=depth))
+    _locks.get().enter_context(lock_folder(folder, depth=depth))
 
 
 def default(name: str, record: str, asked: Mapping[str, Any]) -> Path:
