@@ -193,8 +193,8 @@ _UNLOCKABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSYS, errno.ENOLC
 def lock_folder(folder: Path, *, depth: int = 3) -> Iterator[None]:
     """Keep other processes from writing into a folder for the block, and remove what a killed one has left half written.
 
-    The folder is made and marked if it is missing, and removed again if nothing was written into it. The system releases the lock when
-    the process ends, however it ends. A folder that cannot be written is not locked: its first write says so.
+    The folder is made and marked if it is missing, and removed again if nothing was written into it. The system releases the
+    lock when the process ends, however it ends. A folder that cannot be written is not locked: its first write says so.
 
     Args:
         folder: The output folder of one command.
@@ -233,7 +233,7 @@ def lock_folder(folder: Path, *, depth: int = 3) -> Iterator[None]:
         with contextlib.suppress(OSError):
             if made and set(os.listdir(folder)) <= {LOCK, OUTPUT_MARK}:
                 (folder / LOCK).unlink()
-                (folder / OUTPUT_MARK).unlink()
+                (folder / OUTPUT_MARK).unlink(missing_ok=True)
                 folder.rmdir()
         lock.release()
 
