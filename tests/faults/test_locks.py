@@ -17,7 +17,7 @@ from sightline import journey
 from sightline.errors import RequestError, SightlineError
 from sightline.journey import crossvalidating, learning, study
 from sightline.records import Catalog, Recipe
-from sightline.store import LOCK, Cache, atomic_file, lock_folder
+from sightline.store import LOCK, OUTPUT_MARK, Cache, atomic_file, lock_folder
 from tests.conftest import write_few_digits
 
 PIXELS = Recipe(method="features", backbone="pixels", head="ridge", image_size=8)
@@ -41,7 +41,7 @@ def test_a_folder_is_refused_while_another_process_writes_and_free_once_it_is_ki
         holder.kill()
     with lock_folder(folder):
         (folder / "x").write_text("x", encoding="utf-8")
-    assert sorted(f.name for f in folder.iterdir()) == [LOCK, "x"]
+    assert sorted(f.name for f in folder.iterdir()) == [OUTPUT_MARK, LOCK, "x"]
 
 
 def test_a_folder_that_nothing_was_written_into_is_removed_again(tmp_path: Path) -> None:
