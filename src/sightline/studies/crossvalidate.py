@@ -12,14 +12,12 @@ from typing import Any
 import numpy as np
 
 from sightline import evaluation
-from sightline.errors import DataError, RequestError, unknown
+from sightline.errors import RequestError, unknown
 from sightline.records import Catalog, Predictions, Recipe
 from sightline.store import plain, stream
 from sightline.training import methods
 from sightline.training.work import Work, decided, folds_for
 
-FEWEST = 3
-"""Images (or groups of duplicates) that a class needs: one to hold out, two to choose by."""
 INNER = 7
 """A seventh of each training part is its own validation split."""
 
@@ -81,15 +79,14 @@ def parts(work: Work, folds: int, repeats: int, seed: int) -> list[Part]:
 
     Args:
         work: All images that take part.
-        folds: So many, or fewer where a class has not as many images.
+        folds: So many, or fewer where no class has as many images.
         repeats: With other folds each time.
         seed: Of the draw.
 
     Raises:
-        DataError: A class has too few images to hold one out and to choose by the rest.
+        DataError: No class has an image that can be held out.
     """
     rows = np.arange(len(work.catalog))
-    _check_classes(work)
     found = []
     for repeat in range(repeats):
         own = int(stream(seed, "cross-validation", repeat).integers(2**31))
@@ -98,21 +95,10 @@ def parts(work: Work, folds: int, repeats: int, seed: int) -> list[Part]:
     return found
 
 
-def _check_classes(work: Work) -> None:
-    """Refuse classes that are too small.
-
-    Raises:
-        DataError: With their names.
-    """
-    labels = work.labels
-    sizes = {c: len(np.unique(work.cluster[labels == i])) for i, c in enumerate(work.classes)}
-    small = [c for c, n in sizes.items() if n < FEWEST]
-    if small:
-        raise DataError(
-            f"{small[0]!r} has only {sizes[small[0]]} image{'s' if sizes[small[0]] != 1 else ''} (duplicates count once): "
-            f"cross-validation needs {FEWEST} of each class",
-            "add photographs to it, or leave the class out with --classes when the catalog is made",
-        )
+def never_held_out(work: Work, found: Sequence[Part]) -> tuple[str, ...]:
+    """Return the names of the classes of which no fold holds an image out."""
+    held = np.unique(np.concatenate([work.labels[part.held] for part in found]))
+    return tuple(name for k, name in enumerate(work.classes) if k not in held)
 
 
 def fit_part(work: Work, recipe: Recipe, part: Part) -> Fitted:

@@ -16,7 +16,7 @@ from sightline.records import Backbone, Preprocess, Recipe
 from sightline.store import file_digest
 from sightline.training import ensemble, finetune, from_scratch, frozen, on_features, shortcut, warmstart
 from sightline.training.on_features import FeaturesSettings
-from sightline.training.work import Candidate, Work
+from sightline.training.work import Candidate, Work, never_held_out
 
 if TYPE_CHECKING:
     from sightline.training.finder import Rates
@@ -45,8 +45,15 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
         raise DataError("there are no usable images in the training split", "see `sightline scan` for what is left out")
     if len(np.unique(work.labels[work.split("train", "val")])) < 2:
         raise DataError("all images belong to one class", "a classifier needs at least two classes; see `sightline scan`")
-    candidates = METHODS[recipe.method](work, recipe)
+    candidates = [_with_note(c, never_held_out(work, c.val)) for c in METHODS[recipe.method](work, recipe)]
     return sorted(candidates, key=lambda c: (-c.val_accuracy, c.val_log_loss))
+
+
+def _with_note(candidate: Candidate, note: str | None) -> Candidate:
+    """Return the candidate with one more note."""
+    if note is None:
+        return candidate
+    return dataclasses.replace(candidate, note=f"{candidate.note}; {note}" if candidate.note else note)
 
 
 def sources(recipe: Recipe) -> list[str]:

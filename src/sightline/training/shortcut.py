@@ -59,20 +59,22 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
         )
 
     fitted = cross_validated(values, settings.trees)
-    detail = alarm(heads.softmax(fitted.logits), labels, work.classes)
-    temperature = heads.temperature(fitted.logits, labels)
+    held = np.flatnonzero(np.isfinite(fitted.logits).all(axis=1))
+    logits, y = fitted.logits[held], labels[held]
+    detail = alarm(heads.softmax(logits), y, work.classes)
+    temperature = heads.temperature(logits, y)
     if detail["alarm"] or detail["notable"]:
-        target = labels == work.classes.index(detail["class"])
-        single = [heads.softmax(cross_validated(values[:, [j]], 30).logits) for j in range(values.shape[1])]
+        target = y == work.classes.index(detail["class"])
+        single = [heads.softmax(cross_validated(values[:, [j]], 30).logits[held]) for j in range(values.shape[1])]
         aucs = [evaluation.auc(target, p[:, work.classes.index(detail["class"])]) or 0.5 for p in single]
         detail |= {"feature": FILE_FEATURES[int(np.argmax(aucs))], "feature_auc": max(aucs)}
     exact = dataclasses.replace(recipe, backbone="file", head="forest")
-    paths = tuple(work.catalog.paths[i] for i in rows)
+    paths = tuple(work.catalog.paths[i] for i in rows[held])
     return [
         Candidate(
             classifier=make_classifier(work, exact, backbone, fitted.head, temperature=temperature),
             label="file size, brightness, … only",
-            val=Predictions(paths, work.classes, labels, heads.softmax(fitted.logits / temperature)),
+            val=Predictions(paths, work.classes, y, heads.softmax(logits / temperature)),
             estimate=f"{len(folds)}-fold cross-validation",
             seconds=found.seconds + fitted.seconds,
             undecodable=undecodable(work, found),
@@ -91,7 +93,7 @@ def alarm(probs: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> di
 
     Returns:
         `score` and `chance` (accuracies), `alarm`, `notable` (below the alarm, but clearly above chance), `class`, `auc`,
-        `auc_low`, `feature` (None), `per_class`.
+        `auc_low`, `feature` (None), `per_class`; `class` is None and both areas 0.5 where the held-out images are of one class.
     """
     per_class: dict[str, dict[str, float]] = {}
     for k, name in enumerate(classes):
@@ -101,17 +103,18 @@ def alarm(probs: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> di
         area, interval = evaluation.auc(target, probs[:, k]), evaluation.auc_interval(target, probs[:, k])
         if area is not None and interval is not None:
             per_class[name] = {"auc": area, "auc_low": interval[0]}
-    worst = max(per_class, key=lambda c: per_class[c]["auc_low"])
+    worst = max(per_class, key=lambda c: per_class[c]["auc_low"], default=None)
+    areas = {"auc": 0.5, "auc_low": 0.5} if worst is None else per_class[worst]
     score, chance = float((probs.argmax(axis=1) == labels).mean()), float(np.bincount(labels).max() / len(labels))
     low = score - 1.96 * float(np.sqrt(score * (1 - score) / len(labels)))
-    rings = per_class[worst]["auc_low"] > ALARM_AUC
+    rings = areas["auc_low"] > ALARM_AUC
     return {
         "score": score,
         "chance": chance,
         "alarm": rings,
-        "notable": not rings and low > chance and score - chance >= NOTABLE_GAIN,
+        "notable": worst is not None and not rings and low > chance and score - chance >= NOTABLE_GAIN,
         "class": worst,
         "feature": None,
-        **per_class[worst],
+        **areas,
         "per_class": per_class,
     }

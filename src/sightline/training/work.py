@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,26 +124,66 @@ def check_validation(work: Work, what: str) -> None:
 
 
 def folds_for(work: Work, rows: np.ndarray, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Stratified folds over `rows` (positions within them) in which no cluster is torn apart.
+    """Return stratified folds over `rows` in which no cluster is torn apart.
+
+    The images of a class that has one cluster only are in every fold's training part and never held out. A class with fewer
+    clusters than folds is held out in as many folds as it has clusters.
+
+    Args:
+        work: With the labels and clusters.
+        rows: int64 (n,), rows of the catalog.
+        count: Folds, at least 2; fewer where no class has so many clusters.
+        seed: Of the draw.
+
+    Returns:
+        (training positions, held-out positions) in `rows` for each fold, int64.
 
     Raises:
-        DataError: A class has too few clusters to be held out even once.
+        DataError: No class has two clusters, so that nothing can be held out.
     """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
     labels, cluster = work.labels[rows], work.cluster[rows]
-    fewest = min(len(np.unique(cluster[labels == k])) for k in np.unique(labels))
-    count = min(count, fewest)
+    sizes = {int(k): len(np.unique(cluster[labels == k])) for k in np.unique(labels)}
+    single = [k for k, size in sizes.items() if size == 1]
+    # A cluster may hold images of several classes: all of it stays in training, so that it is not torn apart.
+    always = np.isin(cluster, cluster[np.isin(labels, single)])
+    drawn, fixed = np.flatnonzero(~always), np.flatnonzero(always)
+    count = min(count, max((len(np.unique(cluster[drawn][labels[drawn] == k])) for k in np.unique(labels[drawn])), default=0))
     if count < 2:
         raise DataError(
-            "a class has only one image (or one group of duplicates) outside the test split",
-            "add photographs to it, or leave the class out with --classes",
+            "every class has only one image (or one group of duplicates) outside the test split, so none can be held out",
+            "add photographs",
         )
-    if len(np.unique(cluster)) == len(cluster):
-        plain = StratifiedKFold(count, shuffle=True, random_state=seed)
-        return [(np.asarray(a), np.asarray(b)) for a, b in plain.split(rows, labels)]
-    grouped = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
-    return [(np.asarray(a), np.asarray(b)) for a, b in grouped.split(rows, labels, cluster)]
+    folds = _drawn_folds(labels[drawn], cluster[drawn], count, seed)
+    return [(np.sort(np.concatenate([drawn[a], fixed])), drawn[b]) for a, b in folds]
+
+
+def _drawn_folds(labels: np.ndarray, cluster: np.ndarray, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return scikit-learn's stratified folds, by cluster where a cluster has more than one image."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    plain = len(np.unique(cluster)) == len(cluster)
+    kind = StratifiedKFold if plain else StratifiedGroupKFold
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        found = kind(count, shuffle=True, random_state=seed).split(labels, labels, None if plain else cluster)
+        return [(np.asarray(a), np.asarray(b)) for a, b in found]
+
+
+def never_held_out(work: Work, answers: Predictions) -> str | None:
+    """Return a note that names the classes of which no image was held out; None where there are none.
+
+    Args:
+        work: With all images of train and val.
+        answers: Of the held-out images.
+    """
+    labels = work.labels
+    learnt = np.unique(labels[work.split("train", "val")])
+    missing = [work.classes[k] for k in learnt if not (answers.y_true == k).any()]
+    if not missing:
+        return None
+    named = ", ".join(repr(name) for name in missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    which = "this class" if len(missing) == 1 else "these classes"
+    return f"no image of {named} was held out, so nothing is known of how well {which} can be told apart"
 
 
 def extract(

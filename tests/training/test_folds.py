@@ -1,0 +1,102 @@
+"""Folds: every class is trained on in each of them, and a class of one image is never held out and is named."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sightline import catalog as catalogs
+from sightline.errors import DataError
+from sightline.journey import crossvalidating, learning
+from sightline.journey.main import run
+from sightline.journey.request import Request
+from sightline.records import Recipe
+from sightline.store import Cache
+from sightline.training import methods
+from sightline.training.limits import limited
+from sightline.training.work import Work, folds_for
+
+
+def photos(root: Path, sizes: dict[str, int]) -> Path:
+    """A folder per class of small images in the class's own colour."""
+    rng = np.random.default_rng(0)
+    for k, (name, count) in enumerate(sizes.items()):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            values = rng.integers(0, 90, (16, 16, 3)) + 40 * np.array([k % 2, k // 2 % 2, k // 4])
+            Image.fromarray(values.astype(np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+def work_of(root: Path, cache: Path) -> Work:
+    """All images in train."""
+    found = catalogs.scan(root)
+    found = found.with_column("split", ["train"] * len(found))
+    kept = Cache(cache)
+    return Work(found, catalogs.together(found, catalogs.duplicates(found, kept)), found.classes, kept)
+
+
+@pytest.mark.parametrize("duplicates", [False, True])
+def test_a_class_of_one_image_is_always_trained_on(tmp_path: Path, duplicates: bool) -> None:
+    root = photos(tmp_path / "photos", {"one": 1, "two": 2, "many": 12, "more": 12})
+    if duplicates:  # one group of duplicates is no more than one image
+        (root / "one" / "again.png").write_bytes((root / "one" / "0.png").read_bytes())
+        (root / "many" / "again.png").write_bytes((root / "many" / "0.png").read_bytes())
+    work = work_of(root, tmp_path / "cache")
+    rows, labels = np.arange(len(work.catalog)), work.labels
+    folds = folds_for(work, rows, 5, seed=0)
+    assert len(folds) == 5, "a class of two images does not limit the others"
+    held = np.concatenate([b for _, b in folds])
+    one = labels == work.classes.index("one")
+    assert sorted(held.tolist()) == np.flatnonzero(~one).tolist()
+    for train, out in folds:
+        assert set(np.unique(labels[train])) == set(range(4)) and not set(work.cluster[train]) & set(work.cluster[out])
+        assert sorted([*train, *out]) == rows.tolist()
+
+
+def test_without_anything_to_hold_out_folds_are_refused(tmp_path: Path) -> None:
+    work = work_of(photos(tmp_path / "photos", {"a": 1, "b": 1}), tmp_path / "cache")
+    with pytest.raises(DataError, match="every class has only one image"):
+        folds_for(work, np.arange(2), 5, seed=0)
+
+
+@pytest.mark.parametrize("sizes", [{"one": 1, "many": 15, "more": 15}, {"one": 1, "many": 20}, {"one": 1, "two": 2, "many": 20}])
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("baseline", {}),
+        ("shortcut", {"settings": {"trees": 10}}),
+        ("features", {"backbone": "pixels", "image_size": 8}),
+        ("ensemble", {"settings": {"recipe": {"method": "features", "backbone": "pixels", "head": "ridge"}, "seeds": 2}}),
+    ],
+)
+def test_every_method_of_folds_names_a_class_of_one_image(
+    tmp_path: Path, sizes: dict[str, int], method: str, changes: dict[str, object]
+) -> None:
+    work = work_of(photos(tmp_path / "photos", sizes), tmp_path / "cache")
+    best = methods.fit(work, dataclasses.replace(Recipe(), method=method, **changes))[0]  # type: ignore[arg-type]
+    assert best.note is not None and "no image of 'one' was held out" in best.note and "two" not in best.note
+    assert len(best.val) == len(work.catalog) - 1 and np.isfinite(best.val.probs).all()
+    assert limited(work, best).classifier.classes == work.classes
+
+
+def test_the_main_job_cross_validation_and_the_learning_curve_go_on(tmp_path: Path) -> None:
+    root = photos(tmp_path / "photos", {"one": 1, "many": 15, "more": 15})
+    cache = Cache(tmp_path / "cache")
+    recipe = Recipe(backbone="pixels", head="centroid", image_size=8)
+    done = run(
+        Request(photos=str(root), out=str(tmp_path / "runs"), methods=("baseline", "shortcut", "features"), backbones=("pixels",)),
+        cache=cache,
+    )
+    assert all("'one'" in rung["note"] for rung in done.data["ladder"])
+    found = catalogs.scan(root)
+    lines: list[str] = []
+    folded = crossvalidating.cross_validate(found, recipe, tmp_path / "folds", folds=5, cache=cache, say=lines.append)
+    assert folded.data["crossvalidation"]["folds"] == 5 and folded.data["val"]["n"] == 30
+    assert any(line.startswith("note: 'one' has a single image") for line in lines)
+    curve = learning.learning_curve(found, recipe, tmp_path / "curve", cache=cache)
+    assert curve.data["points"]
