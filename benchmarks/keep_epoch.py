@@ -23,8 +23,8 @@ from sightline import heads, pixels
 from sightline.store import stream
 
 Record = list[dict[str, float]]
-"""One training: a row per epoch with val_loss, val_accuracy, val_calibrated (the loss at the best temperature), test_accuracy and
-test_calibrated (the loss at the temperature that validation gave)."""
+"""One training: a row per epoch with val_loss, val_accuracy, val_calibrated (the loss at the best temperature), test_accuracy
+and test_calibrated (the loss at the temperature that validation gave)."""
 
 
 def record(folder: Path, options: argparse.Namespace, seed: int) -> Record:
@@ -47,10 +47,9 @@ def record(folder: Path, options: argparse.Namespace, seed: int) -> Record:
 
     def watch(share: float, accuracy: float) -> None:
         """Score the network as it is at the end of an epoch."""
-        logits = [
-            loop.evaluate(lesson.network, p, scratch.MEAN, scratch.STD, next(lesson.network.parameters()).device).double().numpy()
-            for p in (val, test)
-        ]
+        device = next(lesson.network.parameters()).device
+        found = (loop.evaluate(lesson.network, p, scratch.MEAN, scratch.STD, device) for p in (val, test))
+        logits = [tensor.double().numpy() for tensor in found]
         temperature = heads.temperature(logits[0], val.y)
         rows.append(
             {

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -52,6 +52,26 @@ def from_plain(kind: type[T], value: Mapping[str, Any], what: str) -> T:
     return kind(**arguments)
 
 
+def check_value(hint: Any, value: Any, name: str, example: Any) -> None:
+    """Refuse a value of another type than a parameter has.
+
+    Args:
+        hint: The parameter's type.
+        value: What was given.
+        name: What the parameter is called, such as `filters of cnn`.
+        example: A value that it could have, for the hint.
+
+    Raises:
+        RequestError: With the type in words, and the example where it says more than that.
+    """
+    try:
+        _convert(hint, value, name)
+    except RequestError as error:
+        shown = example if not isinstance(example, tuple) else list(example)
+        such = f", such as {shown}" if example not in (None, ()) else ""
+        raise RequestError(error.message, f"{name.partition(' ')[0]} is {_in_words(hint)}{such}") from None
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     """One JSON value as the type `hint` says, or an error that names where it stands."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
@@ -75,6 +95,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return tuple(_convert(parts[0], v, where) for v in value)
         if len(parts) == len(value):
             return tuple(_convert(p, v, where) for p, v in zip(parts, value, strict=True))
+    elif origin is Sequence:
+        if isinstance(value, list | tuple):
+            return [_convert(parts[0], v, where) for v in value]
     elif origin in (Mapping, dict) or getattr(origin, "__name__", "") == "Mapping":
         if isinstance(value, Mapping):
             return {str(k): _convert(parts[1], v, where) for k, v in value.items()}
@@ -95,7 +118,7 @@ def _in_words(hint: Any) -> str:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(_in_words(p) for p in parts if p is not type(None))
     if typing.get_origin(hint) is not None:
-        return "a list" if typing.get_origin(hint) is tuple else "a table of keys and values"
+        return "a list" if typing.get_origin(hint) in (tuple, Sequence) else "a table of keys and values"
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 

@@ -74,7 +74,7 @@ def test_what_cannot_win_any_more_is_left_out_and_said(monkeypatch: pytest.Monke
     assert [r.method for r in tried] == ["baseline", "features", "shortcut"], "a baseline that is always right stops nothing"
     why = "it cannot win any more: net + features has all 10 held-out images right"
     assert found.skipped == [("scratch", "net", why), ("finetune", "net", why)]
-    assert f"scratch: left out, {why}" in said and f"finetune on net: left out, {why}" in said
+    assert f"net from scratch: left out, {why}" in said and f"finetune on net: left out, {why}" in said
 
 
 def test_a_spent_budget_and_a_failure_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_hopeless_step_is_said_and_leaves_time_for_fine_tuning(
     steps = (step("baseline"), step("features"), step("scratch"), step("finetune"))
     found = climbing.climb(Plan(steps), work, budget_s, said.append)
     why = "given up after 40% of its epochs: 0.50 against 0.85 of net + features"
-    assert found.skipped == [("scratch", "net", why)] and f"scratch: {why}" in said
+    assert found.skipped == [("scratch", "net", why)] and f"net from scratch: {why}" in said
     assert [c.classifier.card.method for c in found.candidates] == ["baseline", "features", "finetune"]
     assert given["scratch"].budget_s == pytest.approx(expected, abs=1)
     assert given["finetune"].budget_s == pytest.approx(0.9 * budget_s, abs=1)
@@ -193,6 +193,31 @@ def test_the_ladder_ends_with_fine_tuning(photos: Catalog, cache: Cache, monkeyp
     assert (one.steps[-1].recipe.method, one.steps[-1].recipe.backbone) == ("finetune", two[0])
     none = planned(Request("photos", budget_s=3600), photos, cache, monkeypatch)
     assert "finetune" not in [s.recipe.method for s in none.steps]
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (Request("photos", methods=("scratch",)), ["cnn"]),
+        (Request("photos", methods=("scratch",), backbones=("happy_cnn",)), ["happy_cnn"]),
+        (Request("photos", methods=("scratch",), backbones=("lenet5", "cnn(filters=[8])")), ["lenet5", "cnn(filters=[8])"]),
+        (Request("photos", methods=("features", "scratch"), weights="random", backbones=("pixels", "resnet9")), ["resnet9"]),
+        (Request("photos", methods=("scratch",), backbones=("pixels",)), ["cnn"]),
+        (Request("photos", weights="random", backbones=("happy_cnn",)), ["cnn"]),  # scratch is not asked for
+    ],
+)
+def test_scratch_trains_the_named_networks(request_: Request, expected: list[str], photos: Catalog, cache: Cache) -> None:
+    request_ = dataclasses.replace(request_, image_size=32, budget_s=3600)
+    plan = make_plan(request_, photos, cache, "cpu", lambda line: None)
+    recipes = [s.recipe for s in plan.steps if s.recipe.method == "scratch"]
+    assert [r.backbone for r in recipes] == expected and {r.image_size for r in recipes} == {32}
+    assert all(any(f"  {name} from scratch: " in line for line in plan.lines) for name in expected)
+
+
+def test_scratch_refuses_an_unknown_network_before_anything_is_trained(photos: Catalog, cache: Cache) -> None:
+    for name in ("hapy_cnn", "resnet18(depth=3)", "nothing_like_it(filters=[8])"):
+        with pytest.raises(RequestError):
+            make_plan(Request("photos", methods=("scratch",), backbones=(name,)), photos, cache, "cpu", lambda line: None)
 
 
 def test_the_plan_stays_within_the_budget(photos: Catalog, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

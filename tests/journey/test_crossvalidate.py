@@ -247,13 +247,6 @@ def test_the_positive_class_is_checked_before_any_image_is_looked_at(
         journey.train(place["divided"], four, tmp_path / "c", **own)
 
 
-def test_a_class_that_is_too_small_is_named(place: dict[str, Any], tmp_path: Path) -> None:
-    catalog = place["found"].rows(p[0] == "0" or i in (40, 41) for i, p in enumerate(place["found"].paths))
-    assert len(catalog.classes) == 2
-    with pytest.raises(DataError, match="needs 3 of each class"):
-        crossvalidating.cross_validate(catalog, RECIPE, tmp_path / "x", cache=place["cache"])
-
-
 def test_the_arguments_come_in_either_order(place: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('backbone = "pixels"\nhead = "centroid"\n', encoding="utf-8")
     table, recipe = str(place["folder"] / "digits.csv"), str(tmp_path / "r.toml")

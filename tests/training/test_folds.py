@@ -64,7 +64,9 @@ def test_without_anything_to_hold_out_folds_are_refused(tmp_path: Path) -> None:
         folds_for(work, np.arange(2), 5, seed=0)
 
 
-@pytest.mark.parametrize("sizes", [{"one": 1, "many": 15, "more": 15}, {"one": 1, "many": 20}, {"one": 1, "two": 2, "many": 20}])
+@pytest.mark.parametrize(
+    "sizes", [{"one": 1, "many": 15, "more": 15}, {"one": 1, "many": 20}, {"one": 1, "two": 2, "many": 20}]
+)
 @pytest.mark.parametrize(
     ("method", "changes"),
     [
@@ -89,7 +91,9 @@ def test_the_main_job_cross_validation_and_the_learning_curve_go_on(tmp_path: Pa
     cache = Cache(tmp_path / "cache")
     recipe = Recipe(backbone="pixels", head="centroid", image_size=8)
     done = run(
-        Request(photos=str(root), out=str(tmp_path / "runs"), methods=("baseline", "shortcut", "features"), backbones=("pixels",)),
+        Request(
+            photos=str(root), out=str(tmp_path / "runs"), methods=("baseline", "shortcut", "features"), backbones=("pixels",)
+        ),
         cache=cache,
     )
     assert all("'one'" in rung["note"] for rung in done.data["ladder"])

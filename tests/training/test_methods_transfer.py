@@ -16,6 +16,7 @@ from sightline.errors import DataError, RequestError, SightlineError
 from sightline.records import Recipe
 from sightline.store import Cache
 from sightline.training import checkpoint, finetune, methods, stack, start
+from sightline.training.limits import limited
 from sightline.training.plan import Plan
 from sightline.training.work import Work
 from tests.conftest import write_few_digits
@@ -93,11 +94,11 @@ def test_a_head_on_scaled_features_is_one_on_the_features(work: Work, units: tup
 def test_fine_tuning_begins_where_the_head_alone_ends(work: Work) -> None:
     begin = start.named(work, SMALL)
     found = start.gather(work, begin)
-    alone = finetune._head_alone(work, found, finetune.FinetuneSettings(), 0)
+    alone = finetune._head_alone(work, found, finetune.FinetuneSettings(), begin, 0)
     whole = stack.assemble(begin, found.train_features, (), 10, 0, frozen=False)
-    whole.set_linear(alone.head.arrays["weights"].astype(float), alone.head.arrays["bias"].astype(float))
+    whole.set_layers(heads.layers(alone.head))
     again = stack.head_of(whole, (), 10, found.train_features.mean(axis=0))
-    np.testing.assert_allclose(heads.logits(again, found.val_features), alone.logits, atol=1e-4)
+    np.testing.assert_allclose(heads.logits(again, found.val_features), heads.logits(alone.head, found.val_features), atol=1e-4)
 
 
 def test_a_rate_of_nothing_changes_nothing(work: Work) -> None:
@@ -255,10 +256,7 @@ def test_a_continued_run_that_is_given_up_for_the_head_alone_says_so(work: Work,
 
 @pytest.mark.parametrize("frozen", [True, False])
 def test_a_warm_start_takes_the_earlier_network_for_other_classes(work: Work, frozen: bool, tmp_path: Path) -> None:
-    kept = np.isin(work.labels, range(5))
-    few = dataclasses.replace(
-        work, catalog=work.catalog.rows(kept.tolist()), cluster=work.cluster[kept], classes=work.classes[:5]
-    )
+    few = few_classes(work)
     earlier = methods.fit(few, Recipe(method="scratch", backbone="cnn(filters=[4, 8])", settings={"epochs": 1}))[0].classifier
     file = earlier.save(tmp_path / "earlier.safetensors")
     recipe = Recipe(method="warmstart", backbone=str(file), settings={"frozen": frozen, "epochs": 1})
@@ -269,6 +267,99 @@ def test_a_warm_start_takes_the_earlier_network_for_other_classes(work: Work, fr
     assert best.note is not None and "val images were in its train or val" in best.note
     assert np.isin(earlier.seen, best.classifier.seen).all()
     assert methods.sources(recipe) != [] and methods.sources(SMALL) == []
+
+
+def few_classes(work: Work, count: int = 5) -> Work:
+    """The same work with the first classes only."""
+    kept = np.isin(work.labels, range(count))
+    return dataclasses.replace(
+        work, catalog=work.catalog.rows(kept.tolist()), cluster=work.cluster[kept], classes=work.classes[:count]
+    )
+
+
+def test_fine_tuning_trains_dense_layers_with_the_network(work: Work, tmp_path: Path) -> None:
+    settings = {"head": [[24, 0.1], [12, 0]], "epochs": 2, "batch_size": 16, "learning_rate": 2e-3, "augment": "none"}
+    best = fitted(work, "finetune", **settings)
+    arrays = best.classifier.head.arrays
+    assert [arrays[f"weights.{i}"].shape for i in range(3)] == [(24, 512), (12, 24), (10, 12)]
+    assert best.history[0]["phase"] == 1 and len(best.history) == 3
+    begin = start.named(work, SMALL)
+    found = start.gather(work, begin)
+    chosen = finetune.FinetuneSettings(head=((24, 0.1), (12, 0.0)))
+    alone = finetune._head_alone(work, found, chosen, begin, 1)
+    whole = finetune._opened(work, found, begin, chosen, 1, alone)
+    _, groups = finetune._course(whole, chosen)
+    learning = {id(p) for g in groups for p in g["params"]}
+    assert all(id(p) in learning for layer in whole.layers() for p in (layer.weight, layer.bias)), "every layer learns"
+    again = stack.head_of(whole, alone.units, 10, found.train_features.mean(axis=0))
+    np.testing.assert_allclose(heads.logits(again, found.val_features), heads.logits(alone.head, found.val_features), atol=1e-3)
+    loaded = classifier.load(best.classifier.save(tmp_path / "m.safetensors"))
+    np.testing.assert_allclose(
+        loaded.predict(work.catalog.where(split="val"), cache=work.cache).probs, best.val.probs, atol=1e-6
+    )
+
+
+def test_a_warm_start_goes_on_with_the_head_that_it_is_given(work: Work, tmp_path: Path) -> None:
+    """A rate of nothing shows where the second phase begins."""
+    still = {"epochs": 1, "learning_rate": 1e-9, "augment": "none"}
+    first = fitted(work, "frozen", epochs=2, head=[[16, 0.0]])
+    file = first.classifier.save(tmp_path / "m.safetensors")
+    recipe = Recipe(method="warmstart", backbone=str(file), settings=still)
+    same = methods.fit(work, recipe)[0]
+    assert same.classifier.head.kind == "mlp" and "head of that classifier goes on learning" in (same.note or "")
+    np.testing.assert_allclose(same.val.probs, first.val.probs, atol=2e-3)
+
+    other = methods.fit(few_classes(work), recipe)[0]
+    arrays, before = other.classifier.head.arrays, first.classifier.head.arrays
+    assert [arrays[f"weights.{i}"].shape for i in range(2)] == [(16, 512), (5, 16)]
+    np.testing.assert_allclose(arrays["weights.0"], before["weights.0"], atol=1e-5)
+    assert "hidden layers of its head (16 units) go on learning under a new last layer" in (other.note or "")
+
+    new = methods.fit(work, dataclasses.replace(recipe, settings={**still, "head": [[8, 0.0]]}))[0]
+    assert new.classifier.head.arrays["weights.0"].shape == (8, 512) and "as the recipe asks" in (new.note or "")
+    forest = methods.fit(work, dataclasses.replace(SMALL, head="forest"))[0].classifier.save(tmp_path / "f.safetensors")
+    none = methods.fit(work, dataclasses.replace(recipe, backbone=str(forest)))[0]
+    assert none.classifier.head.kind == "logistic" and "replaces its forest head" in (none.note or "")
+
+
+def test_a_kept_head_follows_the_order_of_classes() -> None:
+    layers = [(np.eye(2, dtype=np.float32), np.zeros(2, dtype=np.float32))]
+    earlier = finetune._as_head(layers, (), None)
+    begin = start.Start(None, head=earlier, classes=("a", "b"), temperature=2.0)  # type: ignore[arg-type]
+    turned = finetune._same_head(layers, begin, ("b", "a"))
+    np.testing.assert_allclose(heads.logits(turned, np.array([[4.0, 0.0]], dtype=np.float32)), [[0.0, 2.0]])
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("scratch", {"backbone": "cnn(filters=[4, 8])"}),
+        ("frozen", {"settings": {"head": [[8, 0.0]]}}),
+        ("finetune", {"settings": {"learning_rate": 0.01, "batch_size": 16}}),
+        ("finetune", {"settings": {"learning_rate": 1e-9}}),  # the head alone is kept
+        ("warmstart", {}),
+    ],
+)
+def test_refit_trains_again_on_train_and_val(work: Work, method: str, changes: dict[str, object], tmp_path: Path) -> None:
+    changes = dict(changes)
+    settings = {"epochs": 3, "augment": "none", **changes.pop("settings", {})}  # type: ignore[dict-item]
+    if method == "warmstart":
+        changes["backbone"] = str(fitted(work, "frozen", epochs=1).classifier.save(tmp_path / "m.safetensors"))
+    recipe = dataclasses.replace(SMALL, method=method, settings=settings, **changes)  # type: ignore[arg-type]
+    place = dataclasses.replace(work, checkpoint=tmp_path / "checkpoint")
+    plain = methods.fit(work, recipe)[0]
+    again = methods.fit(place, dataclasses.replace(recipe, settings={**settings, "refit": True}))[0]
+    np.testing.assert_array_equal(plain.val.probs, again.val.probs)  # the score is that of the validated training
+    assert [r["val_loss"] for r in plain.history] == [r["val_loss"] for r in again.history]
+    facts = again.classifier.card.data["refit"]
+    alone = plain.detail.get("gain", {}).get("kept") == "head alone"
+    assert facts == {"epochs": 0 if alone else plain.detail["best_epoch"], "images": len(work.split("train", "val"))}
+    assert again.note is not None and "trained again on train and val together" in again.note
+    assert again.classifier.card.temperature == plain.classifier.card.temperature
+    answers = [c.classifier.predict(work.catalog.where(split="test"), cache=work.cache).probs for c in (plain, again)]
+    assert not np.array_equal(*answers)
+    limits = limited(work, again).classifier.card.limits
+    assert limits.images and (limits.unlike_bar is None) == (again.classifier.card.backbone.weights == "run")
 
 
 def stripes(folder: Path, low: int, high: int, images: int = 24) -> Work:

@@ -191,6 +191,16 @@ def layers(head: Head) -> list[tuple[np.ndarray, np.ndarray]] | None:
     return [(head.arrays[f"weights.{i}"], head.arrays[f"bias.{i}"]) for i in range(depth)]
 
 
+def hidden(head: Head) -> tuple[tuple[int, float], ...] | None:
+    """Return (width, dropout) of a head's layers before the last one, () for a linear head; None where it has no layers."""
+    found = layers(head)
+    if found is None:
+        return None
+    given = [float(dropout) for _, dropout in head.settings.get("units", ())]
+    dropouts = given if len(given) == len(found) - 1 else [0.0] * (len(found) - 1)
+    return tuple((len(bias), dropout) for (_, bias), dropout in zip(found[:-1], dropouts, strict=True))
+
+
 HEADS: dict[str, Kind] = {
     "constant": Kind(constant.ConstantSettings, constant.fit, constant.logits, constant.check),
     "logistic": Kind(logistic.LogisticSettings, logistic.fit, linear_logits, check_linear, linear=True),

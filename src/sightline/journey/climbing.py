@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sightline.errors import DataError, SightlineError
-from sightline.journey.request import BEST, BUDGET_S, TRIMMED, Plan, Step, speed_name
+from sightline.journey.request import BEST, BUDGET_S, TRIMMED, Plan, Step, speed_name, step_name
 from sightline.records import Recipe
 from sightline.training import ensemble, methods
 from sightline.training.work import Candidate, Work
@@ -109,7 +109,7 @@ def climb(plan: Plan, work: Work, budget_s: float, say: Callable[[str], None], s
         left = budget_s - (time.perf_counter() - started)
         recipe, why = resolved(step.recipe, candidates)
         why = step.why_not or why or _hopeless(recipe, candidates, left)
-        name = f"{recipe.method} on {recipe.backbone}" if recipe.method in methods.PRETRAINED else recipe.method
+        name = step_name(recipe)
         backbone = "" if recipe.backbone == "none" else recipe.backbone
         if why is not None:
             say(f"{name}: left out, {why}")
@@ -130,6 +130,8 @@ def climb(plan: Plan, work: Work, budget_s: float, say: Callable[[str], None], s
         best = fitted[0]
         _remember_speed(best, work)
         say(f"{name}: {best.val_accuracy:.3f} ({best.label}, {best.seconds:.1f} s)")
+        if best.course is not None:
+            say(f"  {best.course}")
         if "gain" in best.detail and best.note:
             say(f"  {best.note}")
         candidates.extend(fitted)

@@ -88,7 +88,7 @@ def cross_validate(
     if made < folds:
         say(f"note: {made} folds instead of {folds}, since no class has more images (duplicates count once)")
     for name in folding.never_held_out(work, asked):
-        say(f"note: {name!r} has a single image or one group of duplicates: every fold trains on it, and nothing is known of it")
+        say(f"note: {name!r} has a single image or group of duplicates: every fold trains on it, and nothing is known of it")
     if closed:
         say(f"note: train and val are divided; the {closed:,} test images stay out of it")
     exact = _with_positive(recipe, work)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline import classifier, heads, networks
+from sightline import classifier, heads, networks, studies
 from sightline.errors import RequestError, unknown
 from sightline.heads.mlp import MlpSettings
 from sightline.inputs import read_recipe
@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from torch import nn
 
     from sightline.networks.anatomy import Anatomy, Layer
+    from sightline.networks.surface import Network
     from sightline.networks.transfer import Base
 
 CLASSES = 2
 """How many classes a recipe or a new head gets where nobody says."""
+NOTHING, ALL = "none", "all"
+"""What learns of a network, beside a number of stages and the name of one."""
 WITHOUT = ("constant", "forest", "knn")
 """Heads without layers."""
 
@@ -146,7 +149,7 @@ def _with_head(name: str | Callable[..., Any], units: Units, wish: Wish) -> Diss
     from sightline.networks.transfer import Transfer, dense, taken_apart
 
     whole = _network(name, dataclasses.replace(wish, classes=None))
-    base = _base(name, wish.image_size, wish.pool or "avg", wish.cache)
+    base, _ = _base(name, wish.image_size, wish.pool or "avg", wish.cache)
     classes = wish.classes or CLASSES
     head = dense(base.features, units, classes)
     net, found = taken_apart(Transfer(base, head), base)
@@ -167,9 +170,12 @@ def _with_head(name: str | Callable[..., Any], units: Units, wish: Wish) -> Diss
 
 
 def _recipe(recipe: Recipe, wish: Wish) -> Dissected:
-    """What a recipe would make: a frozen base and its head, or a network that learns as a whole."""
-    if recipe.method not in methods.METHODS:
-        raise unknown("method", recipe.method, methods.METHODS)
+    """What a recipe would make: a base and its head, and which of them learn; or a network that learns as a whole."""
+    settings = studies.build(recipe)
+    if recipe.method == "ensemble":
+        return _ensemble(recipe, settings, wish)
+    if recipe.method == "warmstart":
+        return _warmstart(recipe, settings, wish)
     classes, notes = wish.classes or CLASSES, []
     if wish.classes is None:
         notes.append(f"counted for {CLASSES} classes: say another number with --classes")
@@ -178,18 +184,58 @@ def _recipe(recipe: Recipe, wish: Wish) -> Dissected:
         return dataclasses.replace(found, notes=(*found.notes, *notes))
     side = wish.image_size or recipe.image_size
     name = {"baseline": "none", "shortcut": "file"}.get(recipe.method, recipe.backbone)
+    learning = settings.get("unfreeze", NOTHING)
+    backbone: Backbone | None = None
+    base, names_ = None, None
     if name in SPECIAL:
-        backbone: Backbone | None = networks.describe(name, image_size=side, cache=wish.cache)
-        base = None
+        if recipe.method in methods.PRETRAINED and recipe.method != "features":
+            raise RequestError(
+                f"{recipe.method} needs a network, and {name!r} is none", "name one that `sightline networks` lists"
+            )
+        backbone = networks.describe(name, image_size=side, cache=wish.cache)
+        width = backbone.features
     else:
-        backbone, base = None, _base(name, side, recipe.pool, wish.cache)
-    width = base.features if base is not None else backbone.features if backbone is not None else 0
+        base, names_ = _base(name, side, recipe.pool, wish.cache, learning)
+        width = base.features
     kind = {"baseline": "constant", "shortcut": "forest"}.get(recipe.method, recipe.head)
-    if kind == "auto":
-        kind = "logistic"
-        notes.append('head = "auto" compares several; counted is the logistic one')
-    row = _planned_head(kind, width, max(classes, 2), recipe.settings.get("head") or {})
-    return _on_base(name, backbone, base, row, tuple(notes), frozen=True)
+    if recipe.method in ("frozen", "finetune"):
+        row = _layered_head(settings["head"] or (), width, max(classes, 2))
+    else:
+        if kind == "auto":
+            kind = "logistic"
+            notes.append('head = "auto" compares several; counted is the logistic one')
+        row = _planned_head(kind, width, max(classes, 2), settings.get("head") or {})
+    row = dataclasses.replace(row, trainable=0) if settings.get("head_rate") == 0 else row
+    return _on_base(name, backbone, base, row, tuple(notes), names_)
+
+
+def _ensemble(recipe: Recipe, settings: Mapping[str, Any], wish: Wish) -> Dissected:
+    """One of the members that a recipe trains under several seeds."""
+    if settings["members"]:
+        named = ", ".join(settings["members"])
+        raise RequestError(f"the recipe is an ensemble ({named}), which has no layers of its own", "name one of its members")
+    given = {"seed": recipe.seed, "image_size": recipe.image_size, "fit": recipe.fit, **settings["recipe"]}
+    found = _recipe(from_plain(Recipe, given, "recipe of the ensemble"), wish)
+    note = f"the ensemble has {settings['seeds']} of these, each trained under a seed of its own"
+    return dataclasses.replace(found, notes=(*found.notes, note))
+
+
+def _warmstart(recipe: Recipe, settings: Mapping[str, Any], wish: Wish) -> Dissected:
+    """An earlier classifier's network with the head that goes on learning, or a new one."""
+    path = Path(recipe.backbone)
+    if not path.exists():
+        hint = 'set backbone to a run\'s folder or a classifier.safetensors, such as backbone = "runs/mine"'
+        raise RequestError(f"warmstart begins with an earlier classifier, and {recipe.backbone} does not exist", hint)
+    loaded, network = _loaded(path, wish)
+    if network is None:
+        raise RequestError(f"the classifier {path} has no network", "name one with a network of its own")
+    classes = wish.classes or len(loaded.classes)
+    notes = () if wish.classes else (f"counted for the {classes} classes of {path}: say another number with --classes",)
+    units = heads.hidden(loaded.head) if settings["head"] is None else settings["head"]
+    row = _layered_head(units or (), network.features, classes)
+    row = dataclasses.replace(row, trainable=0) if settings.get("head_rate") == 0 else row
+    learning = _learning_names(network, settings.get("unfreeze", NOTHING))
+    return _on_base(_spelled(loaded.card.backbone), loaded.card.backbone, _base_of(network), row, notes, learning)
 
 
 def _scratch(recipe: Recipe, wish: Wish, classes: int) -> Dissected:
@@ -206,44 +252,109 @@ def _scratch(recipe: Recipe, wish: Wish, classes: int) -> Dissected:
     return _network(name, dataclasses.replace(wish, image_size=side, classes=classes), channels)
 
 
-def _base(name: str | Callable[..., Any], side: int | None, pool: str, cache: Cache) -> Base:
-    """A network up to its features, without published weights."""
+def _base(
+    name: str | Callable[..., Any], side: int | None, pool: str, cache: Cache, learning: int | str = NOTHING
+) -> tuple[Base, frozenset[str] | None]:
+    """A network up to its features, without published weights, and the parameters that learn, as `_learning_names` has them."""
     from sightline.networks import transfer
 
     made = networks.untrained(name, image_size=side, meta=True, cache=cache)
     found = transfer.declared(made.net, made.size, flat=pool == "flatten")
-    if found is not None:
-        return found
-    # Where the cut has to be looked for, it is measured, which takes numbers.
+    if found is not None and learning in (NOTHING, ALL):
+        return found, frozenset() if learning == NOTHING else None
+    # Where the cut or the stages have to be looked for, they are measured, which takes numbers.
     made = networks.untrained(name, image_size=side, cache=cache)
-    return transfer.base_of(networks.Network(made.net, made.size, pool=pool))  # type: ignore[arg-type]
+    network = networks.Network(made.net, made.size, pool=pool)  # type: ignore[arg-type]
+    return _base_of(network), _learning_names(network, learning)
 
 
-def _model(path: Path, wish: Wish) -> Dissected:
-    """What a classifier's file holds."""
+def _base_of(network: Network) -> Base:
+    """The base of a network that was cut."""
     from sightline.networks.transfer import base_of
 
+    return base_of(network)
+
+
+def _learning_names(network: Network, learning: int | str) -> frozenset[str] | None:
+    """The names of a network's parameters that learn.
+
+    Args:
+        network: It; its gradients are switched.
+        learning: As `unfreeze` in `finetune`: a number of stages or the name of one; or `NOTHING`, or `ALL`.
+
+    Returns:
+        None for all of them.
+
+    Raises:
+        RequestError: There is no such stage.
+    """
+    if learning == ALL:
+        return None
+    if learning == NOTHING:
+        return frozenset()
+    network.unfreeze(learning)
+    return frozenset(name for name, parameter in network.net.named_parameters() if parameter.requires_grad)
+
+
+def _loaded(path: Path, wish: Wish) -> tuple[classifier.Classifier, Network | None]:
+    """A classifier's file, and its network if it has one.
+
+    Raises:
+        RequestError: It is an ensemble, or its network is the user's own code, which is not named.
+    """
     loaded = classifier.load(path, code=wish.code)
     card, backbone = loaded.card, loaded.card.backbone
     if loaded.members:
         members = ", ".join(c.backbone.name for c in card.members)
         raise RequestError(f"{path} is an ensemble ({members}), which has no layers of its own", "name one of its members")
-    base = None
-    if backbone.source not in ("none", "file", "pixels"):
-        if backbone.source == "user" and wish.code is None:
-            hint = f"pass the code that you trust: --code {backbone.name}"
-            raise RequestError(f"the network in {path} is your own code ({backbone.name}), which no file carries", hint)
-        named = backbone if wish.code is None or backbone.source != "user" else dataclasses.replace(backbone, name=wish.code)
-        base = base_of(networks.build(named, tensors=loaded.tensors or None, cache=wish.cache))
-    row = _fitted_head(loaded.head, sigmoid=backbone.arguments.get("classes") == 1)
+    if not backbone.is_network:
+        return loaded, None
+    if backbone.source == "user" and wish.code is None:
+        hint = f"pass the code that you trust: --code {backbone.name}"
+        raise RequestError(f"the network in {path} is your own code ({backbone.name}), which no file carries", hint)
+    named = backbone if wish.code is None or backbone.source != "user" else dataclasses.replace(backbone, name=wish.code)
+    return loaded, networks.build(named, tensors=loaded.tensors or None, cache=wish.cache)
+
+
+def _spelled(backbone: Backbone) -> str:
+    """The name and arguments of a classifier's network."""
     arguments = {k: v for k, v in backbone.arguments.items() if k not in ("channels", "classes", "image_size")}
-    return _on_base(names.spell(backbone.name, arguments), backbone, base, row, (), frozen=card.method != "scratch")
+    return names.spell(backbone.name, arguments)
+
+
+def _model(path: Path, wish: Wish) -> Dissected:
+    """What a classifier's file holds, and what of it its training changed."""
+    loaded, network = _loaded(path, wish)
+    card, backbone = loaded.card, loaded.card.backbone
+    row = _fitted_head(loaded.head, sigmoid=backbone.arguments.get("classes") == 1)
+    if network is None:
+        return _on_base(_spelled(backbone), backbone, None, row, (), None)
+    settings = studies.build(card.recipe)
+    learning = settings.get("unfreeze", ALL if card.method == "scratch" else NOTHING)
+    if backbone.weights != "run":  # fine-tuning did not help, so the network is the one that it began with
+        learning = NOTHING
+    row = dataclasses.replace(row, trainable=0) if settings.get("head_rate") == 0 else row
+    return _on_base(_spelled(backbone), backbone, _base_of(network), row, (), _learning_names(network, learning))
 
 
 def _on_base(
-    name: str, backbone: Backbone | None, base: Base | None, head: Layer, notes: tuple[str, ...], *, frozen: bool
+    name: str,
+    backbone: Backbone | None,
+    base: Base | None,
+    head: Layer,
+    notes: tuple[str, ...],
+    learning: frozenset[str] | None,
 ) -> Dissected:
-    """A base and the one row of its head."""
+    """A base and the one row of its head.
+
+    Args:
+        name: What it is called.
+        backbone: Its record, where there is one.
+        base: None where there is no network.
+        head: The row.
+        notes: What a reader should know.
+        learning: The base's parameters that learn; None for all.
+    """
     from sightline.networks.anatomy import Anatomy
     from sightline.networks.transfer import Transfer, taken_apart
 
@@ -258,9 +369,10 @@ def _on_base(
         size = backbone.preprocess.size if backbone.source == "pixels" else (0, 0)
         only = Anatomy.of([head], head.macs, 4 * classes)
         return Dissected(name, only, None, size, 3, classes, backbone.features, None, head.parameters, notes)
+    sizes = {n: p.numel() for n, p in base.net.named_parameters()}
     net, found = taken_apart(Transfer(base), base)
     count = None
-    rows = [dataclasses.replace(row, trainable=0 if frozen else row.parameters) for row in found.layers]
+    rows = [dataclasses.replace(row, trainable=_learnt(row, sizes, learning)) for row in found.layers]
     if head.type in WITHOUT:
         notes = (*notes, f"what a {head.type} head keeps is not counted as parameters")
     if backbone is None or backbone.pool != "scores":  # there the network's own scores are the logits
@@ -269,6 +381,19 @@ def _on_base(
     else:
         found = Anatomy.of(rows, found.macs, found.activation_bytes)
     return Dissected(name, found, net, base.size, base.channels, classes, base.features, None, count, notes)
+
+
+def _learnt(row: Layer, sizes: Mapping[str, int], learning: frozenset[str] | None) -> int:
+    """How many of a layer's parameters learn.
+
+    Args:
+        row: The layer; one that runs again has none.
+        sizes: Of the network's parameters, by name.
+        learning: Names of those that learn; None for all.
+    """
+    if learning is None or not row.parameters:
+        return row.parameters
+    return sum(size for n, size in sizes.items() if n in learning and (n == row.name or n.startswith(f"{row.name}.")))
 
 
 # ------------------------------------------------------------------------------------------------------------- heads
@@ -291,6 +416,11 @@ def _planned_head(kind: str, width: int, classes: int, settings: Mapping[str, An
     if kind in WITHOUT:
         return _head_row(kind, classes, ())
     return _head_row(kind, classes, [width, *((u for u, _ in own.units) if isinstance(own, MlpSettings) else ()), classes])
+
+
+def _layered_head(units: Units, width: int, classes: int) -> Layer:
+    """The head of linear layers that a training on pixels will make."""
+    return _head_row("mlp" if units else "logistic", classes, [width, *(u for u, _ in units), classes])
 
 
 def _fitted_head(head: Head, *, sigmoid: bool) -> Layer:

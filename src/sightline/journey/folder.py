@@ -161,6 +161,7 @@ def write_candidate(folder: Path, candidate: Candidate, catalog: Catalog, test: 
         "overfitting": candidate.overfitting,
         "epochs": sum(row.get("epoch", 1) > 0 for row in candidate.history),
         "best_epoch": candidate.detail.get("best_epoch"),
+        "course": candidate.course,
         "steps": candidate.steps,
     }
 

@@ -156,7 +156,8 @@ def make_plan(request: Request, catalog: Catalog, cache: Cache, device: str, say
                 recipe = _recipe(request, "features", name)
                 steps.append(Step(recipe, _features_seconds(backbone, len(catalog), cache, device)))
         elif method == "scratch":
-            steps.append(Step(_recipe(request, "scratch", "cnn"), min(90.0, 5 + len(catalog) * 0.03)))
+            seconds = min(90.0, 5 + len(catalog) * 0.03)
+            steps += [Step(_recipe(request, "scratch", name), seconds) for name in _from_scratch(request, cache)]
         elif method in ("frozen", "finetune"):
             one = BEST if "features" in methods and len(learning) > 1 else next(iter(learning), "")
             if learning or request.methods:
@@ -209,6 +210,30 @@ def _backbones(
         # The image itself, small: 16 px keeps a fit on it quick and its heatmap readable.
         found = {"pixels": networks.describe("pixels", image_size=request.image_size, fit=request.fit, cache=cache), **found}
     return found, missing
+
+
+def _from_scratch(request: Request, cache: Cache) -> tuple[str, ...]:
+    """Return the networks that `scratch` trains: the named ones where the method is named too, else `cnn`.
+
+    Without `--methods`, a named network is one whose pretrained features are wanted; training it from scratch on the few images
+    of a usual run takes much longer and seldom comes near them, so the small network stays the comparison.
+
+    Raises:
+        RequestError: A name is not known.
+    """
+    if "scratch" not in request.methods:
+        return ("cnn",)
+    if request.recipe is not None:
+        return request.backbones
+    known = [n for n in request.backbones if n not in networks.SPECIAL and not _is_run(n)]
+    for name in known:
+        networks.check_name(name, cache)
+    return tuple(known) or ("cnn",)
+
+
+def _is_run(name: str) -> bool:
+    """Return whether a name is the path of a run or a classifier."""
+    return Path(name).is_dir() or name.endswith(".safetensors")
 
 
 def _with_recipe(request: Request) -> Request:
@@ -287,7 +312,7 @@ def _lines(
     lines = [f"{len(catalog):,} images of {len(catalog.classes)} classes; plan for about {_time(total)}:"]
     for step in steps:
         recipe = step.recipe
-        what = f"{recipe.method} on {recipe.backbone}" if recipe.method in PRETRAINED and recipe.backbone else recipe.method
+        what = step_name(recipe)
         lines.append(f"  {what}: " + (f"left out, {step.why_not}" if step.why_not else _time(step.seconds)))
     if missing:
         first = next(iter(missing))
@@ -300,6 +325,13 @@ def _lines(
     if not any(s.recipe.method == "features" for s in steps) and "features" in (request.methods or LADDER):
         lines.append("  no pretrained network can be had here")
     return lines
+
+
+def step_name(recipe: Recipe) -> str:
+    """Return what the plan and its progress call a step: the method and its network."""
+    if recipe.method == "scratch":
+        return f"{recipe.backbone} from scratch"
+    return f"{recipe.method} on {recipe.backbone}" if recipe.method in PRETRAINED and recipe.backbone else recipe.method
 
 
 def _time(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.networks.description import DEFAULTS, build, describe
 from sightline.networks.downloads import download_bytes
-from sightline.networks.known import table
+from sightline.networks.known import SPECIAL, table
 from sightline.networks.names import check_name
 from sightline.networks.user import register
 from sightline.networks.weights import weights_hash
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULTS",
+    "SPECIAL",
     "Network",
     "OwnClassifier",
     "Untrained",

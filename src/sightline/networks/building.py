@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from sightline.errors import RequestError, SightlineError, WeightsError, unknown
 from sightline.networks import backbones, hub, names, user, weights
 from sightline.networks.known import Entry
 from sightline.networks.surface import Network, Pixels, parse, tensors
+from sightline.plain import check_value
 from sightline.records import Preprocess
 from sightline.store import log
 
@@ -59,7 +61,8 @@ def published(wish: Wish) -> Network:
     if wish.entry is None:
         if wish.source == "user":
             return random(wish, 0)
-        raise WeightsError(f"no weights of {wish.name} were published", "use --weights random or --weights FILE")
+        hint = "train it with --methods scratch, or use --weights random or FILE"
+        raise WeightsError(f"no weights of {wish.name} were published", hint)
     hub.check(wish.entry, wish.name)
     file = hub.here(wish.entry) or hub.fetch(wish.entry, wish.name)
     classifier = wish.classifier or wish.pool == "scores"
@@ -130,9 +133,11 @@ def classic(name: str, arguments: Mapping[str, Any]) -> nn.Module:
 
     build = CLASSICS[name].build
     takes = inspect.signature(build).parameters
-    for key in arguments:
+    hints = typing.get_type_hints(build)
+    for key, value in arguments.items():
         if key not in takes:
             raise unknown(f"argument of {name}", key, takes)
+        check_value(hints[key], value, f"{key} of {name}", takes[key].default)
     try:
         return build(**arguments)
     except (TypeError, ValueError) as error:

@@ -112,6 +112,11 @@ def library(cache: Cache) -> Mapping[str, list[dict[str, Any]]]:
     return found
 
 
+def ours() -> list[str]:
+    """Return the names of Sightline's own networks that no library has."""
+    return [name for name, row in _shipped()["networks"].items() if row["source"] == "sightline"]
+
+
 def shortened(entry: Mapping[str, Any], name: str) -> dict[str, Any]:
     """An entry as the table keeps it: without its architecture and source, and without what is usual."""
     usual = _usual(name, entry["tag"], entry["source"])

@@ -100,15 +100,22 @@ def source_of(name: str, arguments: Mapping[str, Any], cache: Cache) -> tuple[So
 
 
 def check_name(text: str, cache: Cache) -> None:
-    """Refuse the name of a network that nobody builds, without building it.
+    """Refuse the name of a network that nobody builds, or arguments that it does not take, without building it.
 
     Args:
         text: As `describe` takes it; the path of a run or a file is left to whoever opens it.
         cache: Where the names of the libraries are kept.
 
     Raises:
-        RequestError: The name is not known; the closest one is its hint.
+        RequestError: The name is not known, the closest one is its hint; or it takes no such arguments.
     """
     name, arguments = parse(text)
-    if name not in known.SPECIAL and not Path(text).exists():
-        source_of(name, arguments, cache)
+    if name in known.SPECIAL or Path(text).exists():
+        return
+    if name in known.ours() and not arguments:  # the table knows them without importing torch
+        return
+    source, _ = source_of(name, arguments, cache)
+    if source == "sightline":
+        from sightline.networks.building import check_arguments
+
+        check_arguments(name, arguments)

@@ -56,7 +56,10 @@ def _head(recipe: Recipe, width: int, classes: int) -> int:
     """Weights and biases of a head on `width` features."""
     layers: Any = ()
     if recipe.method != "features":  # trained on pixels: layers, if any, then a linear one
-        layers = build(recipe).get("head", ())
+        layers = build(recipe).get("head")
+        if layers is None:  # a linear head, or that of the earlier classifier
+            layers = heads.hidden(classifier.load(recipe.backbone).head) if recipe.method == "warmstart" else ()
+        layers = layers or ()
     elif recipe.head == "mlp":
         own: Any = from_plain(heads.HEADS["mlp"].settings, recipe.settings.get("head", {}), "settings of the mlp head")
         layers = own.units

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,18 @@ from sightline.classifier import check_crops
 from sightline.errors import SightlineError
 from sightline.plain import BESIDE, from_plain
 from sightline.records import Head, Recipe
+from sightline.training import refit
 from sightline.training.plan import Plan
 from sightline.training.start import (
     Material,
     Result,
     Start,
     check_ranges,
+    check_units,
+    everything,
     finish,
     gather,
+    made,
     named,
 )
 from sightline.training.work import Candidate, Work
@@ -48,6 +52,9 @@ class FinetuneSettings:
     """Settings of `finetune`.
 
     Args:
+        head: (units, dropout) of each layer of the head before the last one, such as `[[1000, 0], [256, 0]]`: 1 to 65,536
+            units, dropout 0 to 0.95; `[]` is a linear head. None is a linear head too, but `warmstart` goes on with the head of
+            the earlier classifier.
         unfreeze: What learns beside the head: `all`, so many of the last stages, or from one on by its name, such as `layer3`.
         layer_decay: The factor from a stage's rate to that of the one before it, above 0, at most 1.
         head_rate: The head's rate as a multiple of the last stage's, 0 to 1,000; it has learnt already.
@@ -57,6 +64,7 @@ class FinetuneSettings:
         crops: Looks at each image when it is asked about: 1, 5 or 10.
     """
 
+    head: tuple[tuple[int, float], ...] | None = None
     unfreeze: int | str = "all"
     layer_decay: float = 0.8
     head_rate: float = 1.0
@@ -65,6 +73,7 @@ class FinetuneSettings:
     crops: int = 1
 
     def __post_init__(self) -> None:
+        check_units(self.head or ())
         check_ranges(self, {"layer_decay": (1e-6, 1), "head_rate": (0, 1000)})
 
 
@@ -74,13 +83,17 @@ class _Alone:
 
     Args:
         head: It.
-        logits: float64 (m, k), of the validation images.
+        units: (width, dropout) of its layers before the last one.
         row: Its line in the history.
+        note: Where it comes from, if it is not simply a new one.
+        fitted: Whether a part of it was fitted here; else it is that of an earlier classifier as it was.
     """
 
     head: Head
-    logits: np.ndarray
+    units: tuple[tuple[int, float], ...]
     row: Mapping[str, float]
+    note: str | None = None
+    fitted: bool = True
 
 
 def fit(work: Work, recipe: Recipe) -> list[Candidate]:
@@ -100,7 +113,7 @@ def rates(work: Work, recipe: Recipe, start: Start, settings: FinetuneSettings) 
     from sightline.training import stack as stacks
 
     material = gather(work, start)
-    stack = _opened(work, material, start, settings, recipe.seed, _head_alone(work, material, settings, recipe.seed))
+    stack = _opened(work, material, start, settings, recipe.seed, _head_alone(work, material, settings, start, recipe.seed))
     plan, groups = _course(stack, settings)
     return stacks.look_for_rate(
         work, stack, material, start.backbone, plan, policy=settings.augment, seed=recipe.seed, groups=groups
@@ -117,61 +130,189 @@ def train(work: Work, recipe: Recipe, start: Start, settings: FinetuneSettings) 
         RequestError: There are no such stages.
         SightlineError: The time does not suffice for one epoch.
     """
-    from sightline.training import stack as stacks
-
     started = time.perf_counter()
     check_crops(settings.crops, start.backbone)
     material = gather(work, start)
-    classes = len(work.classes)
-    alone = _head_alone(work, material, settings, recipe.seed)
+    alone = _head_alone(work, material, settings, start, recipe.seed)
     stack = _opened(work, material, start, settings, recipe.seed, alone)
-    left = work.budget_s - (time.perf_counter() - started)
+    left = refit.first_budget(settings.plan, work.budget_s - (time.perf_counter() - started))
     settings, notes = _within(work, stack, material, start, settings, left)
     recipe = dataclasses.replace(recipe, settings={**recipe.settings, **({"epochs": settings.plan.epochs} if notes else {})})
     trained = _learn(work, stack, material, start, settings, recipe, left - (BEHIND_S if notes else 0.0))
-    head = stacks.head_of(stack, (), classes, stacks.mean_features(stack, material.train_images, start.backbone))
-    tuned = _tuned(stack, start)
-    fields = _fields(alone, trained, settings.plan.keep, (*start.notes, *notes, *trained.notes))
-    label = f"{start.backbone.name} fine-tuned{'' if settings.unfreeze == 'all' else f' ({settings.unfreeze})'}"
-    done = finish(work, Result(recipe, tuned, head, label, settings.crops, fields), material, started)
-    label = f"{start.backbone.name} + logistic (fine-tuning did not help)"
+    origin = () if alone.note is None else (alone.note,)
+    fields = _fields(alone, trained, len(material.val), settings.plan.keep, (*start.notes, *origin, *notes, *trained.notes))
+    shape = "-".join(str(width) for width, _ in alone.units)
+    name, kind = start.backbone.name, f"mlp {shape}" if shape else alone.head.kind
+    label = f"{name} fine-tuned{'' if settings.unfreeze == 'all' else f' ({settings.unfreeze})'}{f' + {kind}' if shape else ''}"
+    tuned = Result(recipe, _tuned(stack, start), _head_of(work, stack, alone, material, start), label, settings.crops, fields)
+    label = f"{name} + {kind} (fine-tuning did not help)"
     before = Result(recipe, start, alone.head, label, settings.crops, fields)
-    return _compared(done, finish(work, before, material, started), _goes_on(work))
+    best = _compared(finish(work, tuned, material, started), finish(work, before, material, started), _goes_on(work))
+    if not settings.plan.refit:
+        return best
+    chosen = tuned if best.detail["gain"]["kept"] == "fine-tuned" else before
+    return _refitted(work, best, chosen, settings, material, start, started)
+
+
+def _head_of(work: Work, stack: Stack, alone: _Alone, material: Material, start: Start) -> Head:
+    """Return the head that was trained, as arrays."""
+    from sightline.training import stack as stacks
+
+    mean = stacks.mean_features(stack, material.train_images, start.backbone)
+    return stacks.head_of(stack, alone.units, len(work.classes), mean)
+
+
+def _refitted(
+    work: Work, best: Candidate, chosen: Result, settings: FinetuneSettings, material: Material, start: Start, started: float
+) -> Candidate:
+    """Return the better candidate, trained anew on train and val together: head and network, or the head alone.
+
+    Args:
+        work, settings, material, start: Of the validated training.
+        best: The better one of fine-tuned network and head alone.
+        chosen: What it was made of.
+        started: When the first training began, by `time.perf_counter`.
+    """
+    both, recipe = everything(work, material), chosen.recipe
+    alone = _head_alone(work, material, settings, start, recipe.seed, refitted=True)
+    epochs, steps = 0, 0
+    notes: tuple[str, ...] = ()
+    if best.detail["gain"]["kept"] == "fine-tuned":
+        again = refit.work_for(work, work.budget_s - (time.perf_counter() - started))
+        exact = dataclasses.replace(settings, plan=refit.plan_for(settings.plan, best.detail["best_epoch"]))
+        stack = _opened(again, both, start, exact, recipe.seed, alone)
+        trained = _learn(again, stack, both, start, exact, recipe, again.budget_s)
+        epochs, steps, notes = len(trained.history), trained.steps, trained.notes
+        chosen = dataclasses.replace(chosen, start=_tuned(stack, start), head=_head_of(work, stack, alone, both, start))
+    elif alone.fitted:
+        chosen = dataclasses.replace(chosen, head=alone.head)
+    else:
+        return best  # the earlier classifier itself
+    return refit.replaced(
+        best,
+        made(work, chosen, material),
+        epochs=epochs,
+        images=len(both.train),
+        steps=steps,
+        notes=notes,
+        seconds=time.perf_counter() - started,
+    )
 
 
 def _opened(work: Work, material: Material, start: Start, settings: FinetuneSettings, seed: int, alone: _Alone) -> Stack:
     """The network with the head that it had alone, all or its last stages learning."""
     from sightline.training import stack as stacks
 
-    stack = stacks.assemble(start, material.train_features, (), len(work.classes), seed, frozen=False)
-    stack.set_linear(alone.head.arrays["weights"].astype(np.float64), alone.head.arrays["bias"].astype(np.float64))
+    stack = stacks.assemble(start, material.train_features, alone.units, len(work.classes), seed, frozen=False)
+    stack.set_layers(heads.layers(alone.head) or ())
     stack.base.unfreeze(None if settings.unfreeze == "all" else settings.unfreeze)
     return stack
 
 
-def _head_alone(work: Work, material: Material, settings: FinetuneSettings, seed: int) -> _Alone:
-    """The logistic head on the features as they are, its penalty chosen on the validation images."""
+def _head_alone(
+    work: Work, material: Material, settings: FinetuneSettings, start: Start, seed: int, refitted: bool = False
+) -> _Alone:
+    """Return the head on the features as they are: a new one fitted on train, or that of the earlier classifier.
+
+    Args:
+        work, material, settings, seed: Of the training.
+        start: With the head of an earlier classifier, if training goes on from one. With the same classes that head goes on as
+            it is; with others its hidden layers stay, and a new last layer is fitted. A head without layers, or another `head`
+            in the settings, makes way for a new one.
+        refitted: Fit what is new on train and val together, with the settings that val chose.
+    """
+    began = time.perf_counter()
     y, val_y = work.labels[material.train], work.labels[material.val]
-    n = len(y)
-    fitted = heads.fit(
-        "logistic",
-        np.concatenate([material.train_features, material.val_features]),
-        np.concatenate([y, val_y]),
-        len(work.classes),
-        folds=[(np.arange(n), n + np.arange(len(val_y)))],
-        refit=False,
-        seed=seed,
-        class_weight=settings.plan.class_weight,
-    )
-    logits, on_train = fitted.logits[n:], heads.logits(fitted.head, material.train_features)
+    layers = None if start.head is None or settings.head is not None else heads.layers(start.head)
+    units = settings.head or ()
+    if start.head is not None and layers is not None:
+        units = heads.hidden(start.head) or ()
+    if layers is not None and set(start.classes) == set(work.classes):
+        note: str | None
+        head, note = _same_head(layers, start, work.classes), _SAME_HEAD
+    else:
+        hidden = [] if layers is None else layers[:-1]
+        features = [_hidden(f, hidden) for f in (material.train_features, material.val_features)]
+        kind = "mlp" if units and not hidden else "logistic"
+        fitted = heads.fit(
+            kind,
+            np.concatenate(features),
+            np.concatenate([y, val_y]),
+            len(work.classes),
+            folds=[(np.arange(len(y)), len(y) + np.arange(len(val_y)))],
+            refit=refitted,
+            settings={"units": [list(u) for u in units]} if kind == "mlp" else {},
+            seed=seed,
+            class_weight=settings.plan.class_weight,
+        )
+        head = _on_top(hidden, units, fitted.head, material) if hidden else fitted.head
+        note = _new_head_note(start, settings, units, bool(hidden))
+    on_train, on_val = heads.logits(head, material.train_features), heads.logits(head, material.val_features)
     row = {
         "train_loss": heads.log_loss(on_train, y),
         "train_accuracy": float((on_train.argmax(axis=1) == y).mean()),
-        "val_loss": heads.log_loss(logits, val_y),
-        "val_accuracy": float((logits.argmax(axis=1) == val_y).mean()),
-        "seconds": fitted.seconds,
+        "val_loss": heads.log_loss(on_val, val_y),
+        "val_accuracy": float((on_val.argmax(axis=1) == val_y).mean()),
+        "seconds": time.perf_counter() - began,
     }
-    return _Alone(fitted.head, logits, row)
+    return _Alone(head, units, row, note, fitted=note != _SAME_HEAD)
+
+
+_SAME_HEAD = "the head of that classifier goes on learning"
+Layers = Sequence[tuple[np.ndarray, np.ndarray]]
+"""Weights (out, in) and bias (out,) of linear layers with a ReLU between any two."""
+
+
+def _same_head(layers: Layers, start: Start, classes: Sequence[str]) -> Head:
+    """Return an earlier head for the same classes in their order here, its logits divided by its temperature."""
+    assert start.head is not None
+    order = [start.classes.index(name) for name in classes]
+    weights, bias = layers[-1]
+    last = (weights[order] / start.temperature, bias[order] / start.temperature)
+    return _as_head([*layers[:-1], last], heads.hidden(start.head) or (), start.head.arrays.get("feature_mean"))
+
+
+def _on_top(hidden: Layers, units: tuple[tuple[int, float], ...], last: Head, material: Material) -> Head:
+    """Return a head of earlier hidden layers and a new last one."""
+    mean = material.train_features.mean(axis=0, dtype=np.float64)
+    return _as_head([*hidden, (last.arrays["weights"], last.arrays["bias"])], units, mean)
+
+
+def _as_head(layers: Layers, units: tuple[tuple[int, float], ...], mean: np.ndarray | None) -> Head:
+    """Return layers on the features as a head: `mlp`, or `logistic` where there is one layer."""
+    if units:
+        arrays = {f"{name}.{i}": a for i, pair in enumerate(layers) for name, a in zip(("weights", "bias"), pair, strict=True)}
+    else:
+        arrays = dict(zip(("weights", "bias"), layers[0], strict=True))
+    if mean is not None:
+        arrays["feature_mean"] = mean
+    settings: dict[str, Any] = {"units": [list(u) for u in units]} if units else {}
+    exact = {name: np.ascontiguousarray(a, dtype=np.float32) for name, a in arrays.items()}
+    return Head("mlp" if units else "logistic", len(layers[-1][1]), settings, exact)
+
+
+def _hidden(features: np.ndarray, layers: Layers) -> np.ndarray:
+    """Return what hidden layers make of features (n, d): float32 (n, width); without layers the features themselves."""
+    for weights, bias in layers:
+        features = np.maximum(features @ weights.T + bias, 0)
+    return features
+
+
+def _new_head_note(
+    start: Start, settings: FinetuneSettings, units: tuple[tuple[int, float], ...], kept_hidden: bool
+) -> str | None:
+    """Return what became of the head of the earlier classifier; None where there was none."""
+    if start.head is None:
+        return None
+    shape = "-".join(str(width) for width, _ in units)
+    if kept_hidden:
+        return f"the hidden layers of its head ({shape} units) go on learning under a new last layer, for other classes"
+    new = f"a new head of {shape} units" if shape else "a new linear head"
+    if settings.head is not None:
+        return f"{new} replaces its {start.head.kind} head, as the recipe asks"
+    if heads.layers(start.head) is None:
+        return f"{new} replaces its {start.head.kind} head, which has no layers that could learn"
+    return f"{new} replaces its linear one, for other classes"
 
 
 def _within(
@@ -230,10 +371,9 @@ def _course(stack: Stack, settings: FinetuneSettings) -> tuple[Plan, list[dict[s
     rate, decay = plan.peak, plan.decay
     groups = stack.base.parameter_groups(rate, decay=settings.layer_decay, weight_decay=decay)
     if settings.head_rate:
-        (layer,) = stack.layers()
         own = {"lr": rate * settings.head_rate, "name": "head"}
-        groups.append({"params": [layer.weight], "weight_decay": decay, **own})
-        groups.append({"params": [layer.bias], "weight_decay": 0.0, **own})
+        groups.append({"params": [layer.weight for layer in stack.layers()], "weight_decay": decay, **own})
+        groups.append({"params": [layer.bias for layer in stack.layers()], "weight_decay": 0.0, **own})
     else:
         stack.head.requires_grad_(False)
     return plan, groups
@@ -248,8 +388,15 @@ def _tuned(stack: Stack, start: Start) -> Start:
     return dataclasses.replace(start, backbone=backbone, tensors=tensors)
 
 
-def _fields(alone: _Alone, trained: Trained, keep: str, notes: tuple[str, ...]) -> dict[str, Any]:
-    """What the candidate tells of its training: one history, in which `phase` marks the switch."""
+def _fields(alone: _Alone, trained: Trained, images: int, keep: str, notes: tuple[str, ...]) -> dict[str, Any]:
+    """What the candidate tells of its training: one history, in which `phase` marks the switch.
+
+    Args:
+        alone, trained: Both phases.
+        images: Of the validation split.
+        keep: What the plan keeps an epoch by.
+        notes: What a reader should know.
+    """
     from sightline.training import loop
 
     epochs = [{**row, "phase": NETWORK_PHASE} for row in loop.as_rows(trained.history, keep)]
@@ -258,7 +405,7 @@ def _fields(alone: _Alone, trained: Trained, keep: str, notes: tuple[str, ...]) 
         "note": "; ".join(notes) or None,
         "history": [first, *epochs],
         "gradients": [dataclasses.asdict(row) for row in trained.gradients],
-        "overfitting": loop.overfitting(trained.history),
+        "overfitting": loop.overfitting(trained.history, images),
         "steps": trained.steps,
         "detail": {"best_epoch": trained.best_epoch},
     }

@@ -19,6 +19,7 @@ from sightline.networks import names
 from sightline.plain import from_plain
 from sightline.records import Backbone, Predictions, Preprocess, Recipe
 from sightline.store import log, plain
+from sightline.training import refit
 from sightline.training.work import Candidate, Work, adapted, calibrated, check_validation, make_classifier, with_card
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
         settings=settings,
         seed=recipe.seed,
         device=work.device,
-        budget_s=work.budget_s - (time.perf_counter() - started),
+        budget_s=refit.first_budget(settings.plan, work.budget_s - (time.perf_counter() - started)),
         progress=work.progress,
         watch=work.watch,
         checkpoint=work.checkpoint,
@@ -63,22 +64,70 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     answers = Predictions(tuple(paths[i] for i in val), work.classes, work.labels[val], val_probs)
     if settings.crops > 1:
         classifier, answers = calibrated(work, with_card(classifier, crops=settings.crops))
-    return [
-        Candidate(
-            classifier=classifier,
-            label=f"{recipe.backbone} at {preprocess.size[0]} px from scratch",
-            val=answers,
-            estimate="validation",
-            seconds=time.perf_counter() - started,
-            undecodable=lost,
-            note="; ".join(fitted.notes) or None,
-            history=loop.as_rows(fitted.history, settings.plan.keep),
-            gradients=[dataclasses.asdict(row) for row in fitted.gradients],
-            overfitting=loop.overfitting(fitted.history),
-            steps=fitted.steps,
-            detail={"best_epoch": fitted.best_epoch},
-        )
-    ]
+    candidate = Candidate(
+        classifier=classifier,
+        label=f"{recipe.backbone} at {preprocess.size[0]} px from scratch",
+        val=answers,
+        estimate="validation",
+        seconds=time.perf_counter() - started,
+        undecodable=lost,
+        note="; ".join(fitted.notes) or None,
+        history=loop.as_rows(fitted.history, settings.plan.keep),
+        gradients=[dataclasses.asdict(row) for row in fitted.gradients],
+        overfitting=loop.overfitting(fitted.history, len(val)),
+        steps=fitted.steps,
+        detail={"best_epoch": fitted.best_epoch},
+    )
+    if not settings.plan.refit:
+        return [candidate]
+    both = joined(work, images, val_images), work.labels[np.concatenate([train, val])]
+    return [_refitted(work, recipe, candidate, settings, preprocess, both, started)]
+
+
+def _refitted(
+    work: Work,
+    recipe: Recipe,
+    candidate: Candidate,
+    settings: ScratchSettings,
+    preprocess: Preprocess,
+    both: tuple[np.ndarray, np.ndarray],
+    started: float,
+) -> Candidate:
+    """Return the candidate with a network that is trained anew on train and val together.
+
+    Args:
+        work, recipe, settings, preprocess: Of the validated training.
+        candidate: What came of that.
+        both: Images uint8 (n, h, w, 3) and labels int64 (n,) of both splits.
+        started: When the first training began, by `time.perf_counter`.
+    """
+    from sightline.training import scratch
+
+    images, y = both
+    again = refit.work_for(work, work.budget_s - (time.perf_counter() - started))
+    fitted = scratch.fit(
+        images,
+        y,
+        images[:0],
+        y[:0],
+        len(work.classes),
+        settings=dataclasses.replace(settings, plan=refit.plan_for(settings.plan, candidate.detail["best_epoch"])),
+        seed=recipe.seed,
+        device=work.device,
+        budget_s=again.budget_s,
+        progress=work.progress,
+        checkpoint=again.checkpoint,
+    )
+    tensors = networks.tensors(fitted.network)
+    return refit.replaced(
+        candidate,
+        make_classifier(work, recipe, record(recipe, fitted, preprocess), fitted.head, tensors=tensors),
+        epochs=fitted.epochs,
+        images=len(images),
+        steps=fitted.steps,
+        notes=fitted.notes,
+        seconds=time.perf_counter() - started,
+    )
 
 
 def find_rate(work: Work, recipe: Recipe) -> Rates:
@@ -177,6 +226,21 @@ def decode(
         if place != row:
             images[place] = images[row]
     return rows[good], images[: len(kept)]
+
+
+def joined(work: Work, train: np.ndarray, val: np.ndarray) -> np.ndarray:
+    """Return the images of both splits as one array, in memory or in a file as `room` decides.
+
+    Args:
+        work: Its cache's disk holds the file.
+        train, val: uint8 (n, h, w, 3) and (m, h, w, 3).
+
+    Returns:
+        uint8 (n + m, h, w, 3).
+    """
+    images = room((len(train) + len(val), *train.shape[1:]), work.cache.root)
+    images[: len(train)], images[len(train) :] = train, val
+    return images
 
 
 def room(shape: tuple[int, ...], folder: Path) -> np.ndarray:

@@ -10,20 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.classifier import check_crops
 from sightline.plain import BESIDE, from_plain
-from sightline.records import Recipe
+from sightline.records import Head, Recipe
+from sightline.training import refit
 from sightline.training.plan import Plan
 from sightline.training.start import (
+    Material,
     Result,
     Start,
     check_units,
+    everything,
     finish,
     gather,
+    made,
     named,
 )
 from sightline.training.work import Candidate, Work
 
 if TYPE_CHECKING:
     from sightline.training.finder import Rates
+    from sightline.training.history import Trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,33 +77,51 @@ def rates(work: Work, recipe: Recipe, start: Start, settings: FrozenSettings) ->
 def train(work: Work, recipe: Recipe, start: Start, settings: FrozenSettings) -> Candidate:
     """Train a head on a network. The classifier's backbone is that very network, weights and statistics."""
     from sightline.training import loop
-    from sightline.training import stack as stacks
 
     started = time.perf_counter()
     check_crops(settings.crops, start.backbone)
     material = gather(work, start)
-    classes = len(work.classes)
-    stack = stacks.assemble(start, material.train_features, settings.head, classes, recipe.seed, frozen=True)
-    stacks.hasten(stack, material, start.backbone, work.device)
-    trained = stacks.learn(
-        work,
-        stack,
-        material,
-        start.backbone,
-        settings.plan,
-        policy=settings.augment,
-        seed=recipe.seed,
-        budget_s=work.budget_s - (time.perf_counter() - started),
-    )
-    head = stacks.head_of(stack, settings.head, classes, material.train_features.mean(axis=0))
+    left_s = work.budget_s - (time.perf_counter() - started)
+    head, trained = _learn(work, recipe, start, settings, material, refit.first_budget(settings.plan, left_s))
     fields = {
         "note": "; ".join((*start.notes, *trained.notes)) or None,
         "history": loop.as_rows(trained.history, settings.plan.keep),
         "gradients": [dataclasses.asdict(row) for row in trained.gradients],
-        "overfitting": loop.overfitting(trained.history),
+        "overfitting": loop.overfitting(trained.history, len(material.val)),
         "steps": trained.steps,
         "detail": {"best_epoch": trained.best_epoch},
     }
     shape = "-".join(str(units) for units, _ in settings.head)
     label = f"{start.backbone.name} frozen + {f'mlp {shape}' if shape else 'linear'}, augmented"
-    return finish(work, Result(recipe, start, head, label, settings.crops, fields), material, started)
+    result = Result(recipe, start, head, label, settings.crops, fields)
+    done = finish(work, result, material, started)
+    if not settings.plan.refit:
+        return done
+    both = everything(work, material)
+    again = refit.work_for(work, work.budget_s - (time.perf_counter() - started))
+    exact = dataclasses.replace(settings, plan=refit.plan_for(settings.plan, trained.best_epoch))
+    head, last = _learn(again, recipe, start, exact, both, again.budget_s)
+    return refit.replaced(
+        done,
+        made(work, dataclasses.replace(result, head=head), material),
+        epochs=len(last.history),
+        images=len(both.train),
+        steps=last.steps,
+        notes=last.notes,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _learn(
+    work: Work, recipe: Recipe, start: Start, settings: FrozenSettings, material: Material, budget_s: float
+) -> tuple[Head, Trained]:
+    """Train a head on the training images."""
+    from sightline.training import stack as stacks
+
+    classes = len(work.classes)
+    stack = stacks.assemble(start, material.train_features, settings.head, classes, recipe.seed, frozen=True)
+    stacks.hasten(stack, material, start.backbone, work.device)
+    trained = stacks.learn(
+        work, stack, material, start.backbone, settings.plan, policy=settings.augment, seed=recipe.seed, budget_s=budget_s
+    )
+    return stacks.head_of(stack, settings.head, classes, material.train_features.mean(axis=0)), trained

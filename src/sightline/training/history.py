@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sightline.evaluation import METRICS
+from sightline.evaluation import METRICS, wilson
 from sightline.training.plan import WATCHED
+
+GAP, LASTING = 0.1, 3
+"""By how much the training accuracy must be above the validation accuracy, for how many epochs, to be called overfitting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +108,25 @@ def best_of(history: Sequence[Epoch], keep: str) -> int:
     return max(history, key=lambda line: (rank(line, keep), -line.epoch)).epoch if history else 0
 
 
-def overfitting(history: Sequence[Epoch], gap: float = 0.1) -> str | None:
-    """Where overfitting starts, in words, such as "from epoch 7: train 0.98, val 0.64"; None where it doesn't.
+def overfitting(history: Sequence[Epoch], images: int) -> str | None:
+    """Return where overfitting starts, such as "from epoch 7: train 0.98, val 0.64"; None where it does not.
 
-    It starts with the epoch from which on the training accuracy stays more than `gap` above the validation accuracy; the
-    numbers are the last epoch's.
+    It starts with the epoch from which on the training accuracy stays above the validation accuracy by more than `GAP` and
+    above its 95 % interval, for `LASTING` epochs at least; the numbers are the last epoch's.
+
+    Args:
+        history: The epochs.
+        images: Of the validation split.
     """
-    start = None
+    lasting: list[Epoch] = []
     for line in reversed(history):
-        if not line.train_accuracy - line.val_accuracy > gap:
+        if math.isnan(line.val_accuracy) or images < 1:
             break
-        start = line.epoch
-    if start is None:
+        _, high = wilson(round(line.val_accuracy * images), images)
+        if not line.train_accuracy > max(high, line.val_accuracy + GAP):
+            break
+        lasting.append(line)
+    if len(lasting) < LASTING:
         return None
-    last = history[-1]
+    last, start = history[-1], lasting[-1].epoch
     return f"from epoch {start}: train {last.train_accuracy:.2f}, val {last.val_accuracy:.2f}"

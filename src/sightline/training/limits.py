@@ -52,6 +52,8 @@ def _with_distances(work: Work, made: Classifier) -> Classifier:
     other all images, each compared with those that are not of its cluster.
     """
     learnt = made.seer.card.backbone.weights == "run"
+    if learnt and "refit" in made.seer.card.data:  # the network learnt from val too: no image is left to measure distances on
+        return made
     trained = _in_turn(work, work.split("train") if learnt else work.split("train", "val"))
     asked = np.union1d(trained, work.split("val")[:MOST_IMAGES]) if learnt else trained
     chosen = work.catalog.rows(np.isin(np.arange(len(work.catalog)), asked).tolist())

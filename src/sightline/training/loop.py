@@ -397,7 +397,7 @@ def _ending(state: State, plan: Plan, course: Sequence[int], seconds: float, bud
         return Ending(f"stopped after epoch {state.epoch}: {told} was {way} in epoch {best}")
     used = seconds - state.first_seconds
     if used * sizes.share_done(course, done + 1) / sizes.share_done(course, done) > budget_s:
-        return Ending(f"cut by the time budget of {budget_s:.0f} s after epoch {done} of {epochs}", cut=True)
+        return Ending(f"stopped by the time budget after epoch {done} of {epochs}", cut=True)
     return None
 
 

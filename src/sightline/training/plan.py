@@ -45,6 +45,9 @@ class Plan:
         keep: Which epoch's weights are the result, a name of `KEPT`: the one with the best validation loss (the best of many
             accuracies on a few images is mostly luck), or the best of another metric such as `val_balanced_accuracy` (between
             equals the loss decides), or the last.
+        refit: After validation, train again on train and val together, for as many epochs as were kept and on a rate's course
+            laid out for these. The validation score stays that of the training on train alone. The loop itself does not look
+            at this.
 
     Raises:
         RequestError: A value lies outside its range, a name is not known, or a setting would have no effect.
@@ -66,6 +69,7 @@ class Plan:
     average: float = 0.0
     patience: int = 0
     keep: str = "val_loss"
+    refit: bool = False
 
     def __post_init__(self) -> None:
         for kind, known in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES), ("keep", KEPT)):

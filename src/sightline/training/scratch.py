@@ -186,6 +186,8 @@ def called(network: str, image_size: int) -> str:
     if name != "cnn":
         return network
     blocks = given.get("filters") or inspect.signature(CLASSICS["cnn"].build).parameters["filters"].default
+    if not isinstance(blocks, list | tuple):
+        return network  # whoever builds it says what is wrong
     side, pool = image_size, []
     for _ in blocks:
         pool.append(2 if side // 2 >= MAP_SIDE else 1)

@@ -79,12 +79,20 @@ class Stack(nn.Module):
         """The head's linear layers."""
         return [layer for layer in self.head if isinstance(layer, nn.Linear)]
 
-    def set_linear(self, weights: np.ndarray, bias: np.ndarray) -> None:
-        """Begin with a linear head on the features themselves: weights (k, d), bias (k,)."""
-        (layer,), scale = self.layers(), self.scale
+    def set_layers(self, layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        """Begin with a fitted head on the features themselves.
+
+        Args:
+            layers: Weights (out, in) and bias (out,) of each linear layer, as many as the head has.
+        """
+        scale = self.scale
         with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(weights * (scale.length / self.unit)))
-            layer.bias.copy_(torch.from_numpy(bias + weights @ scale.mean))
+            for number, (layer, (weights, bias)) in enumerate(zip(self.layers(), layers, strict=True)):
+                w, b = weights.astype(np.float64), bias.astype(np.float64)
+                if number == 0:  # the stack scales the features
+                    w, b = w * (scale.length / self.unit), b + w @ scale.mean
+                layer.weight.copy_(torch.from_numpy(w))
+                layer.bias.copy_(torch.from_numpy(b))
 
 
 def assemble(

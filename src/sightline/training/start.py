@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sightline import engine, networks
-from sightline.classifier import check_crops
+from sightline.classifier import Classifier, check_crops
 from sightline.errors import DataError, RequestError
 from sightline.records import Backbone, Head, Recipe
 from sightline.training import from_scratch, precision
@@ -37,12 +37,18 @@ class Start:
         tensors: Its weights; None finds them again by what the record says.
         seen: uint64 (m,): keys of the images that it was trained on before, as far as that is known.
         notes: What a reader should know of it.
+        head: Its own head, where training goes on with that; None where a new one begins.
+        classes: The classes of that head.
+        temperature: What its logits are divided by.
     """
 
     backbone: Backbone
     tensors: Mapping[str, np.ndarray] | None = None
     seen: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
     notes: tuple[str, ...] = ()
+    head: Head | None = None
+    classes: tuple[str, ...] = ()
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +184,31 @@ class Result:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
+def made(work: Work, result: Result, material: Material) -> Classifier:
+    """Return the classifier with its fast precision judged, not calibrated."""
+    check_crops(result.crops, result.start.backbone)
+    found = make_classifier(work, result.recipe, result.start.backbone, result.head, tensors=result.start.tensors)
+    if len(result.start.seen):
+        found = dataclasses.replace(found, seen=np.union1d(found.seen, result.start.seen))
+    return precision.record(found, precision.judge(work, found, material.precision))
+
+
+def everything(work: Work, material: Material) -> Material:
+    """Return the images of train and val as one training split without validation."""
+    return dataclasses.replace(
+        material,
+        train=np.concatenate([material.train, material.val]),
+        val=material.val[:0],
+        train_images=from_scratch.joined(work, material.train_images, material.val_images),
+        val_images=material.val_images[:0],
+        train_features=np.concatenate([material.train_features, material.val_features]),
+        val_features=material.val_features[:0],
+    )
+
+
 def finish(work: Work, result: Result, material: Material, started: float) -> Candidate:
     """The candidate: its fast precision judged, its answers on validation, and calibrated on these, in this order."""
-    check_crops(result.crops, result.start.backbone)
-    made = make_classifier(work, result.recipe, result.start.backbone, result.head, tensors=result.start.tensors)
-    if len(result.start.seen):
-        made = dataclasses.replace(made, seen=np.union1d(made.seen, result.start.seen))
-    made = precision.record(made, precision.judge(work, made, material.precision))
-    classifier, val = calibrated(work, with_card(made, crops=result.crops))
+    classifier, val = calibrated(work, with_card(made(work, result, material), crops=result.crops))
     return Candidate(
         classifier=classifier,
         label=result.label,

@@ -27,8 +27,9 @@ class WarmstartSettings:
     """Settings of `warmstart`; beside `frozen`, all those of the method that it stands for.
 
     Args:
-        frozen: Whether the network stays as it is and a new head alone learns, as in `frozen`; else it goes on learning,
-            as in `finetune`.
+        frozen: Whether the network stays as it is and a new head alone learns, as in `frozen`; else network and head go on
+            learning, as in `finetune`: with the same classes the head as it is, with others its hidden layers and a new last
+            one. A `head` in the settings replaces it.
     """
 
     frozen: bool = False
@@ -38,7 +39,10 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
     """Train on from the classifier that the recipe's `backbone` names: a run's folder or a `.safetensors` file."""
     settings, start = _settled(recipe), earlier(work, recipe)
     if isinstance(settings, FrozenSettings):
-        return [frozen.train(work, recipe, start, settings)]
+        shape = "-".join(str(units) for units, _ in settings.head)
+        new = f"a new head of {shape} units" if shape else "a new linear head"
+        note = f"{new} replaces its own, and the network stays as it is"
+        return [frozen.train(work, recipe, dataclasses.replace(start, notes=(*start.notes, note)), settings)]
     return [finetune.train(work, recipe, start, settings)]
 
 
@@ -88,7 +92,8 @@ def earlier(work: Work, recipe: Recipe) -> Start:
     notes = (*_seen(work, loaded, recipe), *_ranges(backbone.preprocess, preprocess))
     if recipe.fit is not None:
         preprocess = dataclasses.replace(preprocess, fit=recipe.fit)
-    return Start(dataclasses.replace(backbone, preprocess=preprocess), loaded.tensors, loaded.seen, notes)
+    now = dataclasses.replace(backbone, preprocess=preprocess)
+    return Start(now, loaded.tensors, loaded.seen, notes, loaded.head, loaded.classes, loaded.card.temperature)
 
 
 def _ranges(before: Preprocess, now: Preprocess) -> tuple[str, ...]:

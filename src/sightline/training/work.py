@@ -102,6 +102,21 @@ class Candidate:
         return float((self.val.y_pred == self.val.y_true).mean())
 
     @property
+    def course(self) -> str | None:
+        """Which epoch was kept and what ended the training, in sentences; None for what has no history of its own."""
+        rows = [row for row in self.history if row.get("epoch", 0) > 0]
+        best = self.detail.get("best_epoch")
+        kept = next((row for row in rows if row["epoch"] == best), None)
+        if kept is None or self.classifier.card.method == "ensemble":
+            return None
+        last = f", the last epoch's {rows[-1]['val_accuracy']:.2f}" if kept is not rows[-1] else ""
+        told = f"epoch {best:.0f} of {rows[-1]['epoch']:.0f} (val accuracy {kept['val_accuracy']:.2f}{last})."
+        alone = self.detail.get("gain", {}).get("kept") == "head alone"
+        told = f"Kept the head alone; fine-tuning was best in {told}" if alone else f"Kept {told}"
+        stopped = [part.capitalize() for part in (self.note or "").split("; ") if part.startswith("stopped ")]
+        return ". ".join([*stopped, told])
+
+    @property
     def val_log_loss(self) -> float:
         """The mean negative logarithm of the probability of the right answer."""
         picked = self.val.probs[np.arange(len(self.val)), self.val.y_true]
