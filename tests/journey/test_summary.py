@@ -354,3 +354,105 @@ def test_wrong_requests_are_one_sentence_and_a_hint(arguments: list[str], messag
     assert not ended.stdout
     assert message in ended.stderr
     assert hint in ended.stderr.partition("hint:")[2]
+
+
+# ------------------------------------------------------------------------------------------------------- what learns
+
+CNN = "cnn(filters=[8, 16])"
+BASE, STAGE = 28 * 8 + 73 * 16, 73 * 16
+"""All parameters of its base, and those of its last convolution."""
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "base", "head"),
+    [
+        ("features", 'head = "logistic"', 0, 17 * 3),
+        ("features", 'head = "mlp"\n[settings]\nhead = { units = [[5, 0]] }', 0, 17 * 5 + 6 * 3),
+        ("frozen", "", 0, 17 * 3),
+        ("frozen", "[settings]\nhead = [[256, 0]]", 0, 17 * 256 + 257 * 3),
+        ("frozen", "[settings]\nhead = [[6, 0.5], [4, 0]]", 0, 17 * 6 + 7 * 4 + 5 * 3),
+        ("finetune", "", BASE, 17 * 3),
+        ("finetune", '[settings]\nunfreeze = "all"\nhead = [[6, 0.5]]', BASE, 17 * 6 + 7 * 3),
+        ("finetune", "[settings]\nunfreeze = 1\nhead = []", STAGE, 17 * 3),
+        ("finetune", "[settings]\nunfreeze = 0", 0, 17 * 3),
+        ("finetune", "[settings]\nunfreeze = 1\nhead_rate = 0", STAGE, 0),
+        (
+            "ensemble",
+            f"[settings.recipe]\nmethod = 'finetune'\nbackbone = '{CNN}'\nsettings = {{ unfreeze = 1 }}",
+            STAGE,
+            17 * 3,
+        ),
+    ],
+)
+def test_what_learns_is_what_the_method_trains(tmp_path: Path, method: str, settings: str, base: int, head: int) -> None:
+    network = "" if method == "ensemble" else f'backbone = "{CNN}"\n'
+    value = sl.summary(recipe(tmp_path, f'method = "{method}"\n{network}image_size = 32\n{settings}\n'), classes=3)
+    assert value["trainable"] == base + head
+    assert value["frozen"] == BASE - base + (17 * 3 if not head else 0)
+
+
+def test_a_stage_by_name_and_an_unknown_one(tmp_path: Path) -> None:
+    text = 'method = "finetune"\nbackbone = "resnet18"\nimage_size = 64\n[settings]\nunfreeze = "layer4"\n'
+    value = sl.summary(recipe(tmp_path, text), classes=3)
+    learning = [layer["name"] for layer in value["layers"] if layer["trainable"]]
+    assert all(name.startswith("layer4") or name == "head" for name in learning) and value["trainable"] == 8_393_728 + 513 * 3
+    with pytest.raises(RequestError, match="layer9"):
+        sl.summary(recipe(tmp_path, text.replace("layer4", "layer9")), classes=3)
+
+
+def test_the_dense_head_of_the_face_forensics_work_is_fine_tuned_whole(tmp_path: Path) -> None:
+    """2048 → 1000 → 256 → 64 → 2 on Xception: 20,806,952 of the base and 2,321,834 of the head, as that work counts them."""
+    text = 'method = "finetune"\nbackbone = "xception"\n[settings]\nhead = [[1000, 0], [256, 0], [64, 0]]\n'
+    value = sl.summary(recipe(tmp_path, text), classes=2)
+    assert (value["parameters"], value["trainable"], value["frozen"]) == (23_128_786, 23_128_786, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "trainable", "head"),
+    [
+        ({"method": "finetune", "settings": {"unfreeze": 1, "learning_rate": 0.05}}, STAGE + 170, "logistic"),
+        ({"method": "frozen", "settings": {"head": [[5, 0.0]]}}, 17 * 5 + 60, "mlp"),
+    ],
+)
+def test_a_run_and_what_goes_on_from_it(
+    digits: Path, tmp_path: Path, cache: Cache, settings: dict[str, Any], trainable: int, head: str
+) -> None:
+    own = {**settings, "settings": {**settings["settings"], "epochs": 2, "augment": "none"}}
+    folder = fitted(digits, tmp_path / "run", sl.Recipe(backbone=CNN, weights="random", image_size=32, **own), cache)
+    run = json.loads((folder / "run.json").read_text())
+    value = sl.summary(folder, cache=cache)
+    helped = run["network"]["weights"] == "run"
+    assert value["layers"][-1]["type"] == head
+    assert value["trainable"] == (trainable if helped or settings["method"] == "frozen" else trainable - STAGE)
+    for frozen, expected in ((True, 170), (False, BASE + (170 if head == "logistic" else 17 * 5 + 60))):
+        text = f'method = "warmstart"\nbackbone = "{folder}"\n[settings]\nfrozen = {str(frozen).lower()}\n'
+        assert sl.summary(recipe(tmp_path, text), cache=cache)["trainable"] == expected
+
+
+def test_members_of_an_ensemble_are_asked_for_one_by_one(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="is an ensemble"):
+        sl.summary(recipe(tmp_path, 'method = "ensemble"\n[settings]\nmembers = ["runs/a", "runs/b"]\n'))
+    with pytest.raises(RequestError, match="does not exist"):
+        sl.summary(recipe(tmp_path, 'method = "warmstart"\nbackbone = "runs/nothing"\n'))
+
+
+@pytest.mark.parametrize(
+    ("network", "message", "hint"),
+    [
+        ("cnn(filters=32)", "filters of cnn cannot be 32", "filters is a list, such as [32, 64, 128, 128]"),
+        ("cnn(filters=['a'])", "filters of cnn cannot be 'a'", "filters is a list"),
+        ("cnn(kernel='big')", "kernel of cnn cannot be 'big'", "kernel is a whole number or a list, such as 3"),
+        ("cnn(dense=512)", "dense of cnn cannot be 512", "dense is a list"),
+        ("cnn(batch_norm=1)", "batch_norm of cnn cannot be 1", "batch_norm is true or false"),
+        ("xception(width='a')", "width of xception cannot be 'a'", "width is a number, such as 1.0"),
+        ("xception(entry=3)", "entry of xception cannot be 3", "entry is a list, such as [128, 256, 728]"),
+        ("happy_cnn(blocks=[1])", "blocks of happy_cnn cannot be [1]", "blocks is a whole number, such as 1"),
+        ("lenet5(activation='gelu')", "activation of lenet5", "activation is 'tanh' or 'relu'"),
+        ("resnet9(width=True)", "width of resnet9 cannot be True", "width is a whole number, such as 64"),
+    ],
+)
+def test_an_argument_of_another_type_is_a_sentence(network: str, message: str, hint: str, tmp_path: Path) -> None:
+    for asked in (network, recipe(tmp_path, f'method = "scratch"\nbackbone = "{network}"\nimage_size = 64\n')):
+        with pytest.raises(RequestError) as caught:
+            sl.summary(asked)
+        assert message in caught.value.message and hint in (caught.value.hint or "")

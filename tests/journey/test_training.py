@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 from sightline import catalog as catalogs
 from sightline import journey
+from sightline.cli import models
 from sightline.errors import DataError, RequestError
 from sightline.inputs import read_recipe
 from sightline.journey import plots, resuming, single
@@ -205,6 +206,50 @@ def test_the_command_continues_without_naming_anything_else(done: Run, sightline
     assert read_recipe(tmp_path / "longer" / "recipe.toml").settings["epochs"] == 2
     missing = sightline("train", cwd=tmp_path)
     assert missing.code == 2 and "train lacks CATALOG" in missing.err
+
+
+def test_the_kept_epoch_is_named(done: Run, table: Catalog, tmp_path: Path) -> None:
+    best, history = done.data["best_epoch"], rows(done.folder / "history.csv")
+    accuracy = float(history[best - 1]["val_accuracy"])
+    assert done.data["course"].startswith(f"Kept epoch {best} of 3 (val accuracy {accuracy:.2f}")
+    assert done.data["course"].count("last epoch's") == (best != 3)
+    worse = journey.train(table, recipe(epochs=1, learning_rate=5.0, clip_norm=0, warm_up=0.0), tmp_path / "b", continued=done)
+    assert worse.data["best_epoch"] == best
+    shown = models.earlier_kept(worse)
+    assert "None of the 1 new epochs was better" in shown and "the classifier is the same" in shown
+    assert models.earlier_kept(done) == ""
+
+
+def test_what_the_budget_stops_is_said(table: Catalog, cache: Any) -> None:
+    work = Work(table, np.arange(len(table)), table.classes, cache, budget_s=0.001)
+    best = from_scratch.fit(work, recipe(epochs=50))[0]
+    assert best.course is not None and best.course.startswith(
+        "Stopped by the time budget after epoch 1 of 50. Kept epoch 1 of 1 "
+    )
+
+
+@pytest.mark.slow
+def test_a_second_training_resumes_and_a_refitted_run_continues(table: Catalog, tmp_path: Path) -> None:
+    asked = recipe(refit=True, keep="last")
+    whole = journey.train(table, asked, tmp_path / "whole")
+    assert whole.data["epochs"] == 3 and "trained again on train and val together" in whole.data["ladder"][0]["note"]
+    first_steps = 0
+
+    def progress(stage: str, number: int, total: int) -> None:
+        nonlocal first_steps
+        first_steps += stage.startswith("training") and number == 2
+        if stage.startswith("training") and number == 4 and first_steps == 2:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "EVERY_S", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            journey.train(table, asked, tmp_path / "again", progress=progress)
+    again = journey.train(table, asked, tmp_path / "again", resume=True)
+    weights = [run.data["network"]["weights_hash"] for run in (whole, again)]
+    assert weights[0] == weights[1]
+    longer = journey.train(table, recipe(refit=True, keep="last", epochs=1), tmp_path / "longer", continued=whole)
+    assert longer.data["best_epoch"] == 4 and "for 4 epochs" in longer.data["ladder"][0]["note"]
 
 
 # -------------------------------------------------------------------------------------------------------------- the finder

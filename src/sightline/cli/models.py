@@ -115,7 +115,7 @@ def train(
         console.print_line(f"{run.folder} was already finished with this recipe and these images; nothing was trained")
     console.print_line(f"validation accuracy  {job.interval(value['val'])}  ({value['method']}, {value['seconds']:.1f} s)")
     if run.data.get("course"):
-        console.print_line(f"epochs               {run.data['course']}{_earlier_kept(run)}")
+        console.print_line(f"epochs               {run.data['course']}{earlier_kept(run)}")
     console.print_line(f"classifier           {value['classifier']}")
     for note in (said.lost(run.data), run.data["ladder"][0]["note"]):
         if note and not console.follows():
@@ -128,14 +128,14 @@ def _finished_at(folder: Path) -> int | None:
     return file.stat().st_mtime_ns if file.is_file() else None
 
 
-def _earlier_kept(run: Run) -> str:
-    """Return what to say where a run that was continued keeps an epoch from before; "" where it does not."""
+def earlier_kept(run: Run) -> str:
+    """Return what to say if a continued run keeps an epoch of the run that it continues; "" if it does not."""
     before = (run.data.get("continued") or {}).get("epochs") or 0
     if not before or (run.data.get("best_epoch") or 0) > before:
         return ""
     new = run.data["epochs"] - before
     return (
-        f" None of the {new} new epochs was better, so this is an epoch of the run that was continued, and the classifier is the "
+        f" None of the {new} new epochs was better: this is an epoch of the run that was continued, and the classifier is the "
         "same. --set keep=last takes the last epoch."
     )
 
