@@ -21,6 +21,7 @@ from sightline.training.plan import Plan
 from sightline.training.work import Work
 from tests.conftest import write_few_digits
 
+TINY = Recipe(backbone="cnn(filters=[4, 8])", weights="random", image_size=16, seed=1)
 SMALL = Recipe(backbone="resnet10t", weights="random", image_size=32, seed=1)
 
 
@@ -279,11 +280,11 @@ def few_classes(work: Work, count: int = 5) -> Work:
 
 def test_fine_tuning_trains_dense_layers_with_the_network(work: Work, tmp_path: Path) -> None:
     settings = {"head": [[24, 0.1], [12, 0]], "epochs": 2, "batch_size": 16, "learning_rate": 2e-3, "augment": "none"}
-    best = fitted(work, "finetune", **settings)
+    best = methods.fit(work, dataclasses.replace(TINY, method="finetune", settings=settings))[0]
     arrays = best.classifier.head.arrays
-    assert [arrays[f"weights.{i}"].shape for i in range(3)] == [(24, 512), (12, 24), (10, 12)]
+    assert [arrays[f"weights.{i}"].shape for i in range(3)] == [(24, 8), (12, 24), (10, 12)]
     assert best.history[0]["phase"] == 1 and len(best.history) == 3
-    begin = start.named(work, SMALL)
+    begin = start.named(work, TINY)
     found = start.gather(work, begin)
     chosen = finetune.FinetuneSettings(head=((24, 0.1), (12, 0.0)))
     alone = finetune._head_alone(work, found, chosen, begin, 1)
@@ -302,7 +303,7 @@ def test_fine_tuning_trains_dense_layers_with_the_network(work: Work, tmp_path: 
 def test_a_warm_start_goes_on_with_the_head_that_it_is_given(work: Work, tmp_path: Path) -> None:
     """A rate of nothing shows where the second phase begins."""
     still = {"epochs": 1, "learning_rate": 1e-9, "augment": "none"}
-    first = fitted(work, "frozen", epochs=2, head=[[16, 0.0]])
+    first = methods.fit(work, dataclasses.replace(TINY, method="frozen", settings={"epochs": 2, "head": [[16, 0.0]]}))[0]
     file = first.classifier.save(tmp_path / "m.safetensors")
     recipe = Recipe(method="warmstart", backbone=str(file), settings=still)
     same = methods.fit(work, recipe)[0]
@@ -311,13 +312,13 @@ def test_a_warm_start_goes_on_with_the_head_that_it_is_given(work: Work, tmp_pat
 
     other = methods.fit(few_classes(work), recipe)[0]
     arrays, before = other.classifier.head.arrays, first.classifier.head.arrays
-    assert [arrays[f"weights.{i}"].shape for i in range(2)] == [(16, 512), (5, 16)]
+    assert [arrays[f"weights.{i}"].shape for i in range(2)] == [(16, 8), (5, 16)]
     np.testing.assert_allclose(arrays["weights.0"], before["weights.0"], atol=1e-5)
     assert "hidden layers of its head (16 units) go on learning under a new last layer" in (other.note or "")
 
     new = methods.fit(work, dataclasses.replace(recipe, settings={**still, "head": [[8, 0.0]]}))[0]
-    assert new.classifier.head.arrays["weights.0"].shape == (8, 512) and "as the recipe asks" in (new.note or "")
-    forest = methods.fit(work, dataclasses.replace(SMALL, head="forest"))[0].classifier.save(tmp_path / "f.safetensors")
+    assert new.classifier.head.arrays["weights.0"].shape == (8, 8) and "as the recipe asks" in (new.note or "")
+    forest = methods.fit(work, dataclasses.replace(TINY, head="forest"))[0].classifier.save(tmp_path / "f.safetensors")
     none = methods.fit(work, dataclasses.replace(recipe, backbone=str(forest)))[0]
     assert none.classifier.head.kind == "logistic" and "replaces its forest head" in (none.note or "")
 
@@ -333,7 +334,7 @@ def test_a_kept_head_follows_the_order_of_classes() -> None:
 @pytest.mark.parametrize(
     ("method", "changes"),
     [
-        ("scratch", {"backbone": "cnn(filters=[4, 8])"}),
+        ("scratch", {}),
         ("frozen", {"settings": {"head": [[8, 0.0]]}}),
         ("finetune", {"settings": {"learning_rate": 0.01, "batch_size": 16}}),
         ("finetune", {"settings": {"learning_rate": 1e-9}}),  # the head alone is kept
@@ -344,8 +345,12 @@ def test_refit_trains_again_on_train_and_val(work: Work, method: str, changes: d
     changes = dict(changes)
     settings = {"epochs": 3, "augment": "none", **changes.pop("settings", {})}  # type: ignore[dict-item]
     if method == "warmstart":
-        changes["backbone"] = str(fitted(work, "frozen", epochs=1).classifier.save(tmp_path / "m.safetensors"))
-    recipe = dataclasses.replace(SMALL, method=method, settings=settings, **changes)  # type: ignore[arg-type]
+        changes["backbone"] = str(
+            methods.fit(work, dataclasses.replace(TINY, method="frozen", settings={"epochs": 1}))[0].classifier.save(
+                tmp_path / "m.safetensors"
+            )
+        )
+    recipe = dataclasses.replace(TINY, method=method, settings=settings, **changes)  # type: ignore[arg-type]
     place = dataclasses.replace(work, checkpoint=tmp_path / "checkpoint")
     plain = methods.fit(work, recipe)[0]
     again = methods.fit(place, dataclasses.replace(recipe, settings={**settings, "refit": True}))[0]
