@@ -216,7 +216,7 @@ def test_the_kept_epoch_is_named(done: Run, table: Catalog, tmp_path: Path) -> N
     worse = journey.train(table, recipe(epochs=1, learning_rate=5.0, clip_norm=0, warm_up=0.0), tmp_path / "b", continued=done)
     assert worse.data["best_epoch"] == best
     shown = models.earlier_kept(worse)
-    assert "None of the 1 new epochs was better" in shown and "the classifier is the same" in shown
+    assert "No new epoch (1 tried) was better" in shown and "the classifier is the same" in shown
     assert models.earlier_kept(done) == ""
 
 

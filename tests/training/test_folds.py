@@ -88,7 +88,7 @@ def test_every_method_of_folds_names_a_class_of_one_image(
 
 def test_the_main_job_cross_validation_and_the_learning_curve_go_on(tmp_path: Path) -> None:
     root = photos(tmp_path / "photos", {"one": 1, "many": 15, "more": 15})
-    cache = Cache(tmp_path / "cache")
+    cache, lines = Cache(tmp_path / "cache"), list[str]()
     recipe = Recipe(backbone="pixels", head="centroid", image_size=8)
     done = run(
         Request(
@@ -98,7 +98,6 @@ def test_the_main_job_cross_validation_and_the_learning_curve_go_on(tmp_path: Pa
     )
     assert all("'one'" in rung["note"] for rung in done.data["ladder"])
     found = catalogs.scan(root)
-    lines: list[str] = []
     folded = crossvalidating.cross_validate(found, recipe, tmp_path / "folds", folds=5, cache=cache, say=lines.append)
     assert folded.data["crossvalidation"]["folds"] == 5 and folded.data["val"]["n"] == 30
     assert any(line.startswith("note: 'one' has a single image") for line in lines)

@@ -135,7 +135,7 @@ def earlier_kept(run: Run) -> str:
         return ""
     new = run.data["epochs"] - before
     return (
-        f" None of the {new} new epochs was better: this is an epoch of the run that was continued, and the classifier is the "
+        f" No new epoch ({new} tried) was better: this is an epoch of the run that was continued, and the classifier is the "
         "same. --set keep=last takes the last epoch."
     )
 

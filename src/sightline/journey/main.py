@@ -24,7 +24,7 @@ from sightline.records import Catalog, Predictions, Preprocess, Progress, Recipe
 from sightline.store import Cache
 from sightline.training import ranks
 from sightline.training.limits import limited
-from sightline.training.work import Candidate, Work, decided, with_card
+from sightline.training.work import Candidate, Work, decided, never_held_out, with_card
 
 Say = Callable[[str], None]
 MOST_NAMED = 5
@@ -87,6 +87,9 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     clock.lap("methods")
     picked = choose(climbed.candidates)
     say(f"chosen on validation: {picked.label}")
+    unknown_classes = never_held_out(work, picked.val)
+    if unknown_classes is not None:
+        say(f"note: {unknown_classes}")
     chosen = limited(work, _decided(picked, request))
     test = _open_test(chosen, work)
     clock.lap("test")
