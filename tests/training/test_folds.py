@@ -90,12 +90,9 @@ def test_the_main_job_cross_validation_and_the_learning_curve_go_on(tmp_path: Pa
     root = photos(tmp_path / "photos", {"one": 1, "many": 15, "more": 15})
     cache, lines = Cache(tmp_path / "cache"), list[str]()
     recipe = Recipe(backbone="pixels", head="centroid", image_size=8)
-    done = run(
-        Request(
-            photos=str(root), out=str(tmp_path / "runs"), methods=("baseline", "shortcut", "features"), backbones=("pixels",)
-        ),
-        cache=cache,
-    )
+    request = Request(str(root), str(tmp_path / "runs"), ("pixels",), methods=("baseline", "shortcut", "features"))
+    done = run(request, cache=cache, say=lines.append)
+    assert any(line.startswith("note: no image of 'one' was held out") for line in lines)
     assert all("'one'" in rung["note"] for rung in done.data["ladder"])
     found = catalogs.scan(root)
     folded = crossvalidating.cross_validate(found, recipe, tmp_path / "folds", folds=5, cache=cache, say=lines.append)
