@@ -215,7 +215,7 @@ def test_scratch_trains_the_named_networks(request_: Request, expected: list[str
 
 
 def test_scratch_refuses_an_unknown_network_before_anything_is_trained(photos: Catalog, cache: Cache) -> None:
-    for name in ("hapy_cnn", "resnet18(depth=3)", "nothing_like_it(filters=[8])"):
+    for name in ("hapy_cnn", "resnet18(depth=3)", "cnn(filters=8)", "nothing_like_it(filters=[8])"):
         with pytest.raises(RequestError):
             make_plan(Request("photos", methods=("scratch",), backbones=(name,)), photos, cache, "cpu", lambda line: None)
 

@@ -123,11 +123,11 @@ def _bare(wish: Wish) -> nn.Module:
     return classic(wish.name, {"image_size": _size(wish)[0], "channels": 3, **(wish.arguments or {})})
 
 
-def classic(name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """One of `CLASSICS`.
+def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of one of `CLASSICS` by name and type, without building it.
 
     Raises:
-        RequestError: It takes no argument of that name, or not that value.
+        RequestError: It takes no argument of that name, or none of that type.
     """
     from sightline.networks.classics import CLASSICS
 
@@ -138,8 +138,19 @@ def classic(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         if key not in takes:
             raise unknown(f"argument of {name}", key, takes)
         check_value(hints[key], value, f"{key} of {name}", takes[key].default)
+
+
+def classic(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """One of `CLASSICS`.
+
+    Raises:
+        RequestError: It takes no argument of that name, or not that value.
+    """
+    from sightline.networks.classics import CLASSICS
+
+    check_arguments(name, arguments)
     try:
-        return build(**arguments)
+        return CLASSICS[name].build(**arguments)
     except (TypeError, ValueError) as error:
         raise RequestError(f"{names.spell(name, arguments)} cannot be built ({error})", "see `sightline networks`") from error
 
