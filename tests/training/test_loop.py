@@ -300,7 +300,7 @@ CASES: dict[str, tuple[list[tuple[float, float]], str | None]] = {
 def test_overfitting_in_words(name: str) -> None:
     pairs, expected = CASES[name]
     assert loop.overfitting(lines(pairs), 50) == expected
-    assert loop.overfitting(lines(pairs), 4) is None, "nothing can be told from four images"
+    assert loop.overfitting(lines(pairs), 2) is None, "two images tell nothing"
 
 
 @pytest.mark.parametrize(
