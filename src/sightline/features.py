@@ -124,10 +124,12 @@ def extract(
     todo = list(order.values())
     fresh: dict[int, _Result] = {}
     source = _file_rows(files, backbone) if backbone.source == "file" else _network_rows(files, contents, backbone, session)
-    for row, result in source(todo, lambda done: progress("features", done, len(todo))):
-        fresh[row] = result
-        shelf.add(contents[row], result)
-    shelf.flush()
+    try:
+        for row, result in source(todo, lambda done: progress("features", done, len(todo))):
+            fresh[row] = result
+            shelf.add(contents[row], result)
+    finally:  # what was computed before an interruption is kept
+        shelf.flush()
     values, fast = np.zeros((len(files), backbone.features), dtype=np.float32), np.zeros(len(files), dtype=bool)
     problems: dict[int, tuple[str, str]] = {}
     for row, content in enumerate(contents):
@@ -167,12 +169,14 @@ def extract_looks(
     todo = list(order.values())
     fresh: list[dict[int, _Result]] = [{} for _ in shelves]
     computed = 0
-    for number, row, result in _look_rows(files, contents, backbone, looks, shelves, session, todo, progress):
-        fresh[number][row] = result
-        computed += not isinstance(result.value, tuple)
-        shelves[number].add(contents[row], result)
-    for shelf in shelves:
-        shelf.flush()
+    try:
+        for number, row, result in _look_rows(files, contents, backbone, looks, shelves, session, todo, progress):
+            fresh[number][row] = result
+            computed += not isinstance(result.value, tuple)
+            shelves[number].add(contents[row], result)
+    finally:
+        for shelf in shelves:
+            shelf.flush()
     values = np.zeros((len(files), len(shelves), backbone.features), dtype=np.float32)
     fast, problems = np.zeros(len(files), dtype=bool), dict[int, tuple[str, str]]()
     for row, content in enumerate(contents):

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,8 +22,10 @@ from rich.console import Console
 from rich.progress import Progress
 from typer.testing import CliRunner
 
-from sightline.cli import console
+from sightline.cli import console, live
 from sightline.errors import DataError, RequestError
+from sightline.records import Learning, Told
+from sightline.training.pace import words
 
 
 def ending(command: Callable[[], None]) -> Any:
@@ -117,7 +120,10 @@ def test_progress_on_a_terminal_shows_a_bar_per_stage_and_leaves_none_behind() -
         assert (task.completed, task.total, task.visible) == (50, 200, True)
         bars("reading [images]", 200, 200)
         bars("splitting", 1, 3)
-        assert [task.visible for task in shown.tasks] == [False, True]
+        assert [task.description for task in shown.tasks] == ["splitting"], "a finished bar is removed"
+        bars("fitting constant", 0, 0)
+        bars("fitting logistic", 0, 0)
+        assert [task.description for task in shown.tasks] == ["fitting logistic"], "so is one whose stage gave way to another"
     assert "reading [images]" in screen.getvalue()
 
 
@@ -204,3 +210,19 @@ def test_a_wrong_command_line_is_told_like_any_other_error(
     lines = capsys.readouterr().err.splitlines()
     assert ended.value.code == 2 and len(lines) == 2
     assert lines[0] == message and lines[1].startswith("hint: ") and hint in lines[1]
+
+
+def test_a_training_shows_one_time_left_and_how_many_epochs_fit() -> None:
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=100, height=24)
+    with Progress("{task.description}", live.TimeLeft(), console=terminal, transient=True, auto_refresh=False) as shown:
+        epochs = live.Epochs()
+        bars = console.Bars(shown, epochs)
+        learning = Learning(2, 120, loss=0.5, left_s=193.0, fits=17)
+        for step in (1, 2):
+            bars(Told(f"training: {words(learning)}", learning), step, 1200)
+        shown.refresh()
+        terminal.print(epochs)
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert "training: at most 0:03:13 (budget); 17 of 120 epochs will fit" in drawn
+    assert set(re.findall(r"\d:\d\d:\d\d", drawn)) == {"0:03:13"}, "one time everywhere"

@@ -10,6 +10,7 @@ import pytest
 
 from sightline import catalog as catalogs
 from sightline import journey
+from sightline.deadline import Deadline
 from sightline.journey import climbing, resuming
 from sightline.records import Recipe
 from sightline.store import Cache
@@ -62,15 +63,19 @@ def test_without_resume_what_was_kept_is_forgotten(tmp_path: Path) -> None:
         assert file.exists() == resume
 
 
+def given(work: Work, recipe: Recipe) -> Work:
+    return climbing._given(work, recipe, Deadline.after(5.0), [], True)
+
+
 def test_every_step_has_a_place_of_its_own(tmp_path: Path) -> None:
     work = Work(
         catalogs.scan(write_few_digits(tmp_path / "d", 2)), np.zeros(20), (), Cache(tmp_path), checkpoint=tmp_path / "kept"
     )
     recipes = [SCRATCH, dataclasses.replace(SCRATCH, backbone="resnet18"), TUNED]
-    given = [climbing._given(work, recipe, 5.0) for recipe in recipes]
-    assert len({g.checkpoint for g in given}) == 3 and all(g.checkpoint.parent == tmp_path / "kept" for g in given)  # type: ignore[union-attr]
-    assert climbing._given(work, SCRATCH, 9.0).checkpoint == given[0].checkpoint  # the same step again
-    assert climbing._given(dataclasses.replace(work, checkpoint=None), SCRATCH, 5.0).checkpoint is None
+    places = [given(work, recipe) for recipe in recipes]
+    assert len({g.checkpoint for g in places}) == 3 and all(g.checkpoint.parent == tmp_path / "kept" for g in places)  # type: ignore[union-attr]
+    assert given(work, SCRATCH).checkpoint == places[0].checkpoint  # the same step again
+    assert given(dataclasses.replace(work, checkpoint=None), SCRATCH).checkpoint is None
 
 
 def test_a_fine_tuning_keeps_the_epochs_that_it_was_laid_out_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,12 +83,13 @@ def test_a_fine_tuning_keeps_the_epochs_that_it_was_laid_out_for(tmp_path: Path,
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     cache, found = Cache(tmp_path / "cache"), catalogs.scan(write_few_digits(tmp_path / "digits", 6))
     divided = catalogs.split(found, clusters=catalogs.duplicates(found, cache))
-    work = Work(divided, np.arange(len(divided)), divided.classes, cache, budget_s=100_010.0, checkpoint=tmp_path / "kept")
-    monkeypatch.setattr(stacks, "epoch_seconds", lambda *_: 25_000.0)  # 3 epochs, by the clock as it is now
+    ends = Deadline.after(100_010.0)
+    work = Work(divided, np.arange(len(divided)), divided.classes, cache, deadline=ends, checkpoint=tmp_path / "kept")
+    monkeypatch.setattr(stacks, "cost", lambda *_: stacks.Cost(25_000.0, 10.0))  # 3 epochs, by the clock as it is now
     told: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         methods.fit(dataclasses.replace(work, progress=interrupt_at(3, told)), TUNED)  # type: ignore[arg-type]
-    monkeypatch.setattr(stacks, "epoch_seconds", lambda *_: 80_000.0)  # 1 epoch, on a busier machine
+    monkeypatch.setattr(stacks, "cost", lambda *_: stacks.Cost(80_000.0, 10.0))  # 1 epoch, on a busier machine
     told.clear()
     best = methods.fit(dataclasses.replace(work, progress=interrupt_at(-1, told)), TUNED)[0]  # type: ignore[arg-type]
     assert told[0] == 3 and "3 of 9 epochs, by the time budget" in str(best.note)

@@ -11,11 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, SightlineError
 from sightline.networks.classics import cnn
 from sightline.records import Progress, silent
 from sightline.training import augment, loop
 from sightline.training.loop import Epoch, Pixels, Plan, Trained
+from sightline.training.pace import words
 
 NOTHING = Pixels(np.zeros((0, 16, 16, 3), dtype=np.uint8), np.zeros(0, dtype=np.int64))
 
@@ -55,7 +57,7 @@ def run(
     val: Pixels = NOTHING,
     *,
     seed: int = 0,
-    budget_s: float = math.inf,
+    deadline: Deadline = UNLIMITED,
     progress: Progress = silent,
     **plan: object,
 ) -> Trained:
@@ -68,7 +70,7 @@ def run(
         mean=(0.5, 0.5, 0.5),
         std=(0.25, 0.25, 0.25),
         seed=seed,
-        budget_s=budget_s,
+        deadline=deadline,
         progress=progress,
     )
 
@@ -152,11 +154,59 @@ def test_patience_stops_early_and_says_so() -> None:
     assert f"lowest in epoch {lowest}" in trained.notes[0]
 
 
-def test_the_budget_ends_it_after_an_epoch_and_says_so() -> None:
-    trained = run(small(), bars(30), epochs=50, budget_s=0.0)
-    assert len(trained.history) == 1 and trained.cut_by_time
-    assert "after epoch 1 of 50" in trained.notes[0]
-    assert not run(small(), bars(30), epochs=1, budget_s=0.0).cut_by_time  # it ended as planned
+class StepTime:
+    """A clock on which every step takes so many seconds, and nothing else does."""
+
+    def __init__(self, *step_s: float) -> None:
+        self.now, self.steps, self.step_s = 0.0, 0, step_s
+
+    def __call__(self) -> float:
+        return self.now
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        self.steps += 1
+        self.now += self.step_s[min(self.steps, len(self.step_s)) - 1]
+
+
+def test_no_epoch_begins_that_the_measured_pace_does_not_fit() -> None:
+    clock = StepTime(1.0)
+    trained = run(small(), bars(160), epochs=50, deadline=Deadline(35.0, clock), progress=clock.progress)
+    assert len(trained.history) == 3, "epochs of 10 s: a fourth would end at 40"
+    assert trained.stopped == "stopped by the time budget (35 s) after epoch 3 of 50" and trained.stopped in trained.notes
+    clock = StepTime(1.0)
+    done = run(small(), bars(160), epochs=3, deadline=Deadline(35.0, clock), progress=clock.progress)
+    assert done.stopped is None, "it came to its planned end"
+
+
+def test_a_machine_that_grows_slow_ends_training_at_the_last_complete_epoch() -> None:
+    clock, whole = StepTime(*[1.0] * 25, 20.0), small()
+    trained = run(whole, bars(160), epochs=50, deadline=Deadline(60.0, clock), progress=clock.progress)
+    assert len(trained.history) == 2 and trained.steps == 20 and clock.now <= 60 * 1.2
+    expected = small()
+    run(expected, bars(160), epochs=2, schedule="constant", warm_up=0.0)
+    clock, cut = StepTime(*[1.0] * 25, 20.0), small()
+    run(cut, bars(160), epochs=50, schedule="constant", warm_up=0.0, deadline=Deadline(60.0, clock), progress=clock.progress)
+    assert same(weights(cut), weights(expected)), "nothing of the epoch at hand is kept"
+
+
+def test_a_training_of_which_no_epoch_fits_is_stopped_after_a_few_steps() -> None:
+    clock = StepTime(1.0)
+    with pytest.raises(OutOfTimeError, match="one epoch takes about 40 s here, 25 s are left"):
+        run(small(), bars(640), epochs=5, deadline=Deadline(30.0, clock), progress=clock.progress)
+    assert clock.steps == 5
+
+
+def test_time_left_is_one_number_and_never_negative() -> None:
+    clock, told = StepTime(1.0), []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        told.append(stage.learning)  # type: ignore[attr-defined]
+        clock.progress(stage, done, total)
+
+    run(small(), bars(160), epochs=50, deadline=Deadline(35.0, clock), progress=progress)
+    assert all(one.left_s <= 35 - at for at, one in enumerate(told) if not math.isnan(one.left_s))
+    assert all(one.left_s >= 0 for one in told if not math.isnan(one.left_s))
+    assert words(told[20]).endswith("at most 0:15 left (budget): 3 of 50 epochs will fit")
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(17, 16), (3, 2), (2, 16), (33, 16), (5, 2)])

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from sightline import catalog as catalogs
 from sightline import classifier, engine, evaluation, heads
+from sightline.deadline import Deadline
 from sightline.errors import DataError, RequestError, SightlineError
 from sightline.records import Recipe
 from sightline.store import Cache
@@ -163,10 +164,10 @@ def test_what_does_not_help_is_not_kept(work: Work) -> None:
 
 
 def test_too_little_time_is_said_and_little_time_shortens(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack, "epoch_seconds", lambda *_: 100.0)
-    with pytest.raises(SightlineError, match="cannot be fine-tuned in the time: an epoch takes about 115 s"):
-        fitted(dataclasses.replace(work, budget_s=60.0), "finetune")
-    best = fitted(dataclasses.replace(work, budget_s=300.0), "finetune", epochs=12)
+    monkeypatch.setattr(stack, "cost", lambda *_: stack.Cost(100.0, 10.0))
+    with pytest.raises(SightlineError, match="not enough time to fine-tune resnet10t: one epoch takes about 115 s"):
+        fitted(dataclasses.replace(work, deadline=Deadline.after(60.0)), "finetune")
+    best = fitted(dataclasses.replace(work, deadline=Deadline.after(300.0)), "finetune", epochs=12)
     assert best.note is not None and "2 of 12 epochs, by the time budget" in best.note
     assert len(best.history) == 3 and best.classifier.card.recipe.settings["epochs"] == 2
 
@@ -178,7 +179,7 @@ def test_an_epoch_is_measured_without_learning(work: Work) -> None:
     found = start.gather(work, begin)
     whole = stack.assemble(begin, found.train_features, (), 10, 0, frozen=False)
     before = networks.tensors(whole.base)
-    seconds = stack.epoch_seconds(whole, found, begin.backbone, 16, "cpu")
+    seconds = stack.cost(whole, found, begin.backbone, 16, "cpu").epoch_s
     assert 0 < seconds < 60
     assert all(np.array_equal(before[n], a) for n, a in networks.tensors(whole.base).items())
     assert all(p.grad is None for p in whole.parameters())

@@ -52,7 +52,7 @@ def test_body_and_head_are_what_was_trained() -> None:
     assert made.head.kind == "logistic" and made.head.classes == 3
     assert made.head.arrays["weights"].shape == (3, 32) and made.head.arrays["weights"].dtype == np.float32
     assert made.head.arrays["bias"].shape == (3,)
-    assert made.epochs == 8 and made.steps == 8 * 25 and not made.cut_by_time
+    assert made.epochs == 8 and made.steps == 8 * 25 and made.stopped is None
     assert "augmentation: light" in made.notes
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline import evaluation
+from sightline.deadline import Deadline
 from sightline.errors import RequestError, SightlineError
 from sightline.records import Progress, silent
 from sightline.store import stream
@@ -368,7 +369,9 @@ def test_what_is_told_while_it_goes_on() -> None:
 def test_pace_by_hand() -> None:
     network = small()
     state = State.begin(network, torch.optim.SGD(network.parameters()), torch.device("cpu"), averaged=False)
-    pace = Pace(state, [64] * 12, 605, 10, lambda: 1.0)
+    now = [0.0]
+    pace = Pace(state, [64] * 12, 605, 10, Deadline(clock=lambda: now[0]))
+    now[0] = 1.0
     assert pace.told() == "training: epoch 1 of 12"
     state.history, state.epoch = [line(1, 0.5, 0.5), dataclasses.replace(line(2, 0.4, 0.87), train_loss=0.411)], 2
     assert pace.told() == ("training: epoch 3 of 12, loss 0.41, val loss 0.40, val accuracy 0.87, 1,210 images/s, 0:05 left")
@@ -377,6 +380,8 @@ def test_pace_by_hand() -> None:
 def test_small_images_are_foretold_to_take_less_time() -> None:
     network = small()
     state = State.begin(network, torch.optim.SGD(network.parameters()), torch.device("cpu"), averaged=False)
-    pace = Pace(state, [32, 32, 64], 100, 10, lambda: 2.0)
+    now = [0.0]
+    pace = Pace(state, [32, 32, 64], 100, 10, Deadline(clock=lambda: now[0]))
+    now[0] = 2.0
     state.epoch = 2  # half the pixels of the whole are still to be seen twice over: 1,024 · 2 done, 4,096 to go
     assert pace.told().learning.left_s == pytest.approx(4.0)

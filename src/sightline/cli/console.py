@@ -35,6 +35,8 @@ Told = Callable[[str, int, int], None]
 """What takes reports of progress, as `records.Progress`."""
 QUIET_S = 5.0
 """Between two lines about epochs, where there is no terminal."""
+FRAMES_S = 4
+"""Frames a second on a terminal."""
 INTERRUPTED = 130
 TERMINATED = 143
 _GOES_ON = "the same command goes on from there; where it has --resume, a training needs that, or it begins anew"
@@ -274,7 +276,7 @@ class Bars:
         self._lock = threading.Lock()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Take a report of progress, from any thread."""
+        """Take a report of progress, from any thread. A bar is removed when its stage is over, or gives way to another one."""
         name = stage.partition(": ")[0]
         learning: Learning | None = getattr(stage, "learning", None)
         with self._lock:
@@ -285,12 +287,19 @@ class Bars:
             if learning is not None and self._epochs is not None:
                 self._epochs.take(learning)
                 stage = name
-            if over and self._epochs is not None:
+            elif self._epochs is not None:
                 self._epochs.clear()
+            for other in [other for other in self._stages if other != name or over]:
+                self._bars.remove_task(self._stages.pop(other))
+            if over:
+                if self._epochs is not None:
+                    self._epochs.clear()
+                return
             known, shown = total or None, stage.replace("[", r"\[")
+            left_s = None if learning is None else learning.left_s
             if name not in self._stages:
-                self._stages[name] = self._bars.add_task(shown, total=known)
-            self._bars.update(self._stages[name], description=shown, completed=done, total=known, visible=not over)
+                self._stages[name] = self._bars.add_task(shown, total=known, left_s=left_s)
+            self._bars.update(self._stages[name], description=shown, completed=done, total=known, left_s=left_s)
 
     def _line(self, name: str, stage: str, learning: Learning | None, total: int) -> None:
         """A line where there is no terminal, if there is something new to say."""
@@ -318,7 +327,7 @@ def progress(shown: bool = True) -> Iterator[Told]:
         yield Bars(None) if shown else silent
         return
     from rich.live import Live
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.table import Column
 
     from sightline.cli import live
@@ -327,10 +336,10 @@ def progress(shown: bool = True) -> Iterator[Told]:
         TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
         BarColumn(bar_width=20),
         MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=9)),
-        TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+        live.TimeLeft(table_column=Column(no_wrap=True, min_width=7)),
     )
     bars, epochs = Progress(*columns, console=console, auto_refresh=False), live.Epochs()
-    with Live(live.screen(epochs, bars), console=console, transient=True, refresh_per_second=8):
+    with Live(live.screen(epochs, bars), console=console, transient=True, refresh_per_second=FRAMES_S):
         yield Bars(bars, epochs)
 
 

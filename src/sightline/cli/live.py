@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass, field
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
-from rich.progress import Progress
+from rich.progress import Progress, Task, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from sightline.records import Learning
 
@@ -49,6 +50,9 @@ class Epochs:
         table = Table(box=None, pad_edge=False, header_style="dim")
         for name in ("epoch", "loss", "accuracy", "val loss", "val accuracy", "images/s", "time left"):
             table.add_column(name, justify="right", no_wrap=True, min_width=5)
+        if self.now.fits:
+            left = f"at most {clock(self.now.left_s)} (budget); {self.now.fits} of {self.now.epochs} epochs will fit"
+            yield Text(f"training: {left}", no_wrap=True, overflow="ellipsis")
         room = max(0, min(ROWS, options.size.height - _REST))
         for row in self.rows[len(self.rows) - room :] if room else []:
             table.add_row(str(row.epoch), *_scores(row), "", "")
@@ -59,7 +63,7 @@ class Epochs:
             "",
             "",
             _number(self.now.images_s),
-            _clock(self.now.left_s),
+            clock(self.now.left_s),
             style="bold",
         )
         yield table
@@ -86,9 +90,23 @@ def _number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:,.0f}"
 
 
-def _clock(seconds: float) -> str:
-    """Hours, minutes and seconds."""
+def clock(seconds: float) -> str:
+    """Return hours, minutes and seconds; nothing for NaN.
+
+    Example:
+        >>> clock(193)
+        '0:03:13'
+    """
     if math.isnan(seconds):
         return ""
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(max(0, round(seconds)), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+class TimeLeft(TimeRemainingColumn):
+    """The time left of a stage: as a training itself predicts it, else by how quick the stage has been."""
+
+    def render(self, task: Task) -> Text:
+        """Return the time as text."""
+        left_s = task.fields.get("left_s")
+        return super().render(task) if left_s is None else Text(clock(left_s), style="progress.remaining")

@@ -83,7 +83,10 @@ Sets = Annotated[
     float | None,
     typer.Option(metavar="SHARE", help="The classes among which the right one is with this chance, such as 0.9."),
 ]
-Budget = Annotated[str, typer.Option(metavar="TIME", help="How long the methods may take together: 90s, 10m, 1h.")]
+Budget = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="How long the run may take, heatmaps and report included: 90s, 10m, 1h. Default: 10m."),
+]
 Heatmaps = Annotated[
     str, typer.Option(metavar="|".join(HEATMAPS), help="Heatmaps to draw and check: all mistakes, a few of them, or none.")
 ]

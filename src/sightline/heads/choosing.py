@@ -27,6 +27,7 @@ def cross_validate(problem: Problem, tries: Sequence[Setting], train: Train, *, 
     """
 
     def one(fold: tuple[np.ndarray, np.ndarray]) -> tuple[list[Arrays], np.ndarray]:
+        problem.deadline.check()
         return train(*fold, tries)
 
     done, rest = [], problem.folds
@@ -38,6 +39,7 @@ def cross_validate(problem: Problem, tries: Sequence[Setting], train: Train, *, 
     done += side_by_side(one, rest) if parallel else [one(f) for f in rest]
     logits = gather(problem, [out for _, out in done], len(tries))
     best, path = choose(problem, tries, logits)
+    problem.deadline.check()
     if problem.refit:
         models, _ = train(problem.rows, np.zeros(0, dtype=np.int64), [tries[best]])
         arrays = models[0]

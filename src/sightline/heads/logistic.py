@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sightline.deadline import UNLIMITED, Deadline
 from sightline.heads.choosing import cross_validate
 from sightline.heads.problem import (
     Arrays,
@@ -80,7 +81,7 @@ def fit(problem: Problem, settings: LogisticSettings) -> Outcome:
         logits = []
         for setting in tries:
             inverse = setting["C"] / place.unit**2
-            start = minimise(values, target, weights, inverse, start, tolerance, settings.max_steps)
+            start = minimise(values, target, weights, inverse, start, tolerance, settings.max_steps, problem.deadline)
             both = start if len(present) > 2 else np.hstack([-start / 2, start / 2])[:, : len(present)]
             w, b = with_absent(both[:-1].T, both[-1], present, problem.classes)
             if only_judged:  # in these coordinates, which may be far fewer than the features
@@ -142,6 +143,7 @@ def minimise(
     start: np.ndarray,
     tolerance: float,
     max_steps: int,
+    deadline: Deadline = UNLIMITED,
 ) -> np.ndarray:
     """The W and b of least weighted log loss + |W|² / (2 C), by L-BFGS.
 
@@ -153,6 +155,7 @@ def minimise(
         start: float64 (r + 1, p), weights over bias, or (r + 1, 1) for the log odds of class 1 where p is 2.
         tolerance: The largest entry of the gradient of the mean loss at the end.
         max_steps: When to give up.
+        deadline: Looked at before each evaluation of the loss.
 
     Returns:
         As `start`.
@@ -169,6 +172,7 @@ def minimise(
     residual = _binary if shape[1] == 1 else _multinomial
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        deadline.check()
         w = flat.reshape(shape)
         scores = (values @ w[:-1].astype(np.float32)).astype(np.float64) + w[-1]
         value, slope = residual(scores, target, share)

@@ -160,6 +160,7 @@ def fit(problem: Problem, settings: MlpSettings) -> Outcome:
             out = gather(problem, parts, 1)[0]
             entry = {"epoch": epoch, "train_loss": train_loss, **_judge(problem, out)}
             path.append(entry)
+            problem.deadline.check()
             if problem.watch is not None and entry["accuracy"] is not None:
                 problem.watch(epoch / settings.epochs, entry["accuracy"])
             loss = train_loss if entry["weighted"] is None else entry["weighted"]

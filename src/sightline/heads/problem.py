@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from sightline import activity
+from sightline.deadline import UNLIMITED, Deadline
 from sightline.errors import DataError, ModelFileError, RequestError
 
 Arrays = Mapping[str, np.ndarray]
@@ -40,6 +41,7 @@ class Problem:
         seed: Of every random draw.
         class_weight: `balanced` counts each class alike, whatever its number of rows.
         watch: Told after the first fold, or after every epoch; None where nobody asks.
+        deadline: The fit raises `OutOfTimeError` once it has passed.
     """
 
     features: np.ndarray
@@ -50,6 +52,7 @@ class Problem:
     seed: int
     class_weight: Literal["balanced"] | None
     watch: Watch | None = None
+    deadline: Deadline = UNLIMITED
 
     @property
     def rows(self) -> np.ndarray:
@@ -252,6 +255,7 @@ def checked(
     seed: int,
     class_weight: Literal["balanced"] | None,
     watch: Watch | None = None,
+    deadline: Deadline = UNLIMITED,
 ) -> Problem:
     """A `Problem` of what the caller has.
 
@@ -267,7 +271,7 @@ def checked(
     parts = tuple((np.asarray(a, dtype=np.int64), np.asarray(b, dtype=np.int64)) for a, b in folds)
     if not parts or not all(len(a) for a, _ in parts):
         raise DataError("there are no rows to fit a head on", "add photographs to the training split")
-    return Problem(features, y, classes, parts, refit, seed, class_weight, watch)
+    return Problem(features, y, classes, parts, refit, seed, class_weight, watch, deadline)
 
 
 def check_features(features: np.ndarray) -> np.ndarray:

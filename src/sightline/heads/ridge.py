@@ -125,6 +125,7 @@ def _by_leaving_out(problem: Problem, tries: list[dict[str, float]], scale: Scal
     some = targets[rows]
 
     def one(fold: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        problem.deadline.check()
         block = np.searchsorted(rows, fold[1])
         return np.stack([found.left_out(some, t["alpha"], block) for t in tries])
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sightline import store
+from sightline.deadline import UNLIMITED, Deadline
 from sightline.errors import DataError, ModelFileError, unknown
 from sightline.heads import centroid, constant, forest, knn, logistic, mlp, ridge
 from sightline.heads.problem import (
@@ -79,6 +80,7 @@ def fit(
     seed: int = 0,
     class_weight: Literal["balanced"] | None = None,
     watch: Watch | None = None,
+    deadline: Deadline = UNLIMITED,
 ) -> Fit:
     """Fit a head; choose its settings on held-out rows.
 
@@ -96,16 +98,20 @@ def fit(
         seed: Of every random draw.
         class_weight: `balanced` counts each class alike.
         watch: Told how good the first fold is, or for what trains every epoch; may raise to give up.
+        deadline: Looked at within the fit; the default does not limit it.
 
     Raises:
         RequestError: The kind or a setting is not known, or a value is out of range.
         DataError: Features are not finite, or there is nothing to fit on.
+        OutOfTimeError: The deadline has passed.
     """
     started = time.perf_counter()
     if kind not in HEADS:
         raise unknown("head", kind, HEADS)
     own: Any = from_plain(HEADS[kind].settings, settings or {}, f"settings of the {kind} head")
-    problem = checked(features, y, classes, folds, refit=refit, seed=seed, class_weight=class_weight, watch=watch)
+    problem = checked(
+        features, y, classes, folds, refit=refit, seed=seed, class_weight=class_weight, watch=watch, deadline=deadline
+    )
     if not problem.features.shape[1] and kind != "constant":
         raise DataError(f"there are no features for a {kind} head to look at", "only the constant head does without")
     with one_blas_thread():

@@ -1,27 +1,37 @@
-"""Up the ladder of methods, from cheap to dear, as far as the budget lets it and something can still be won."""
+"""Fit the methods of a plan, cheap ones first, as far as the budget allows and something can still be won."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from sightline import evaluation
+from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, SightlineError
-from sightline.journey.request import BEST, BUDGET_S, TRIMMED, Plan, Step, speed_name, step_name
-from sightline.records import Recipe
+from sightline.journey import folder as folders
+from sightline.journey.request import BEST, FAR_AHEAD, TRIMMED, Plan, Step, speed_name, step_name
+from sightline.records import Progress, Recipe
 from sightline.training import ensemble, methods
 from sightline.training.work import Candidate, Work
 
 ALWAYS = ("baseline", "shortcut")
-"""What says something of the photographs, whoever wins."""
-RESERVE = 0.1
-"""The share of the budget that what does as much as time allows leaves for what comes behind it: test, heatmaps, page."""
-HOPE_UNTIL = 0.4
-"""Nothing is given up before this share of its epochs, or of its time: a training begins slowly."""
-NOISE = 2.0
-"""How many standard errors below the best step so far what a training may yet reach must lie for it to be given up."""
+"""Methods that describe the photographs, whoever wins; they are never chosen over a classifier that looks at pixels."""
+GIVE_UP_FROM = 0.4
+"""No training is given up before this share of its epochs, or of its time: a training begins slowly."""
+FEWEST_EPOCHS = 5
+"""The clock gives no training up before so many epochs are done."""
+STANDARD_ERRORS = 2.0
+"""A training is given up when its predicted accuracy lies so many standard errors below the leader's."""
+BEHIND_SHARE = 0.25
+"""The share of the time left that fine-tuning leaves for a training from scratch that is planned behind it."""
+OVERRUN = 0.15
+"""The share of its time by which a step may overrun before it is stopped wherever it is."""
+MEASURED_S = 2.0
+"""A stage is measured for so long before its remaining time is predicted."""
+GUESS = 2.0
+"""An estimate that was never measured here may exceed the time left by this factor before the step is left out unseen."""
 
 
 class _GivenUp(Exception):  # noqa: N818 - no error: a step that is not worth going on with
@@ -29,48 +39,100 @@ class _GivenUp(Exception):  # noqa: N818 - no error: a step that is not worth go
 
 
 @dataclass(slots=True)
-class Hope:
-    """Whether a training can still come to the best step so far; it is told after every epoch, and raises where it cannot.
+class EarlyGiveUp:
+    """Decides after every epoch whether a training can still reach the best step so far.
 
-    What it may yet reach is foretold from its own course: accuracy grows about evenly with the logarithm of the epochs, so that
-    each doubling of them adds at most what the last one did.
+    The accuracy that it may reach is extrapolated from its own course: accuracy grows about evenly with the logarithm of the
+    epochs, so that each doubling of them adds at most what the last one did.
 
     Args:
         leader: The best step so far.
-        images: Held-out ones, on which the training is judged.
-        time_s: What it may take, where that counts beside its epochs; infinite where the clock decides nothing.
+        images: How many held-out images the training is judged on.
+        deadline: When the training has to end, where the clock may decide beside the epochs; by default it decides nothing.
     """
 
     leader: Candidate
     images: int
-    time_s: float = math.inf
-    _began: float = field(default_factory=lambda: time.perf_counter())
+    deadline: Deadline = UNLIMITED
+    _began: float = field(init=False)
     _course: list[tuple[float, float]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._began = self.deadline.clock()
+
     def __call__(self, share: float, accuracy: float) -> None:
-        """Take an epoch in.
+        """Judge the training after an epoch.
 
         Args:
-            share: Of the epochs that are done.
+            share: Of the epochs that are done, 0 to 1.
             accuracy: On the held-out images.
 
         Raises:
             _GivenUp: It cannot win any more.
         """
-        done = min(1.0, max(share, (time.perf_counter() - self._began) / self.time_s))
+        done = min(1.0, max(share, self._time_share() if len(self._course) + 1 >= FEWEST_EPOCHS else 0.0))
         best = max([accuracy, *(a for _, a in self._course)])
         self._course.append((done, best))
         half = [(s, a) for s, a in self._course if s <= done / 2]
         since, then = half[-1] if half else self._course[0]
-        if not HOPE_UNTIL <= done < 1 or not since < done:
+        if not GIVE_UP_FROM <= done < 1 or not since < done:
             return
         reach = best + (best - then) * math.log2(1 / done) / min(1.0, math.log2(done / since))
         goal = self.leader.val_accuracy
-        likely = [(p * self.images + 1) / (self.images + 2) for p in (best, goal)]  # all right on a few is no certainty
-        error = math.sqrt(max(p * (1 - p) for p in likely) / max(1, self.images))
-        if reach < goal - NOISE * error:
+        # Laplace's rule: all right on a few images is no certainty
+        smoothed = [(p * self.images + 1) / (self.images + 2) for p in (best, goal)]
+        error = math.sqrt(max(p * (1 - p) for p in smoothed) / max(1, self.images))
+        if reach < goal - STANDARD_ERRORS * error:
             what = f"{share:.0%} of its epochs" if done == share else f"{done:.0%} of its time"
-            raise _GivenUp(f"given up after {what}: {best:.2f} against {goal:.2f} of {self.leader.label}")
+            raise _GivenUp(f"stopped early after {what} ({best:.2f}; {self.leader.label} already has {goal:.2f})")
+
+    def _time_share(self) -> float:
+        """The share of the time that is used up; 0 where the clock decides nothing."""
+        total = self.deadline.at - self._began
+        return (self.deadline.clock() - self._began) / total if math.isfinite(total) and total > 0 else 0.0
+
+
+@dataclass(slots=True)
+class StepClock:
+    """Takes a step's reports of progress, passes them on, and stops the step that cannot end in time.
+
+    A stage that counts its images is measured: where its remaining images would take longer than the time left, it is stopped
+    at once. Training by epochs looks at the deadline itself and is stopped here only if it overruns it by far.
+
+    Args:
+        progress: Where reports go.
+        deadline: When the step should end.
+        extra_s: By how much it may overrun.
+    """
+
+    progress: Progress
+    deadline: Deadline
+    extra_s: float
+    _stage: str = ""
+    _since: tuple[float, int] = (0.0, 0)
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Pass a report on.
+
+        Raises:
+            OutOfTimeError: The step cannot end in time.
+        """
+        self.progress(stage, done, total)
+        now, name = self.deadline.clock(), stage.partition(":")[0]
+        last = self.deadline.at + self.extra_s
+        if now >= last:
+            raise OutOfTimeError("stopped: its share of the time budget is used up", "raise --budget")
+        if name != self._stage or done < self._since[1]:
+            self._stage, self._since = name, (now, done)
+            return
+        elapsed, counted = now - self._since[0], done - self._since[1]
+        if name == "training" or elapsed < MEASURED_S or counted <= 0 or total <= done:
+            return
+        rest = (total - done) * elapsed / counted
+        if now + rest > last:
+            left = self.deadline.left()
+            why = f"{name} of {total:,} images would take about {elapsed + rest:.0f} s here, {left:.0f} s are left"
+            raise OutOfTimeError(f"stopped: {why}", "raise --budget")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,68 +148,79 @@ class Climbed:
     skipped: list[tuple[str, str, str]]
 
 
-def climb(plan: Plan, work: Work, budget_s: float, say: Callable[[str], None], spent_s: float = 0.0) -> Climbed:
-    """Fit every step of the plan that the budget allows, cheap ones first.
+@dataclass(slots=True)
+class _Climb:
+    """The state of a climb: what was fitted, what was left out, and how slow this machine is."""
 
-    A step that fails is said and left out; if none works, the first failure is raised. Where a candidate has every held-out
-    image right, nothing dearer can win, and is not tried; a training that falls too far behind is given up on its way. Where
-    somebody set the budget, that looks at the clock too, and a training from scratch leaves half of the time to the
-    fine-tuning that is planned behind it.
+    candidates: list[Candidate] = field(default_factory=list)
+    skipped: list[tuple[str, str, str]] = field(default_factory=list)
+    failures: list[SightlineError] = field(default_factory=list)
+    slowness: float = 1.0
+
+
+def climb(plan: Plan, work: Work, deadline: Deadline, say: Callable[[str], None], *, clock_decides: bool = True) -> Climbed:
+    """Fit every step of the plan that the budget allows, in order.
+
+    A step that fails is reported and left out; if none works, the first failure is raised. Where a candidate has every held-out
+    image right, nothing can win any more, and the rest is not tried; a training that falls too far behind is given up early. A
+    step begins only if its cost, as measured so far, fits into the time left, and is measured again while it runs.
 
     Args:
         plan: The steps.
         work: What they are given.
-        budget_s: For all steps together.
-        say: Told what happens.
-        spent_s: What came before the first step; a step that does as much as the time allows makes up for it.
+        deadline: When the last step has to end.
+        say: Takes what happens, line by line.
+        clock_decides: Whether the clock may give a training up, beside its epochs: not where nobody set a budget, so that
+            results repeat.
     """
-    started = time.perf_counter()
-    candidates: list[Candidate] = []
-    skipped: list[tuple[str, str, str]] = []
-    failures: list[SightlineError] = []
+    state = _Climb()
     for number, step in enumerate(plan.steps):
-        left = budget_s - (time.perf_counter() - started)
-        recipe, why = resolved(step.recipe, candidates)
-        why = step.why_not or why or _hopeless(recipe, candidates, left)
+        recipe, why = resolved(step.recipe, state.candidates)
         name = step_name(recipe)
         backbone = "" if recipe.backbone == "none" else recipe.backbone
+        why = step.why_not or why or _pointless(step, recipe, state, work) or _too_long(step, state, deadline)
         if why is not None:
-            say(f"{name}: left out, {why}")
-            skipped.append((recipe.method, backbone, why))
+            say(f"{name}: skipped, {why}")
+            state.skipped.append((recipe.method, backbone, why))
             continue
-        left = _share(recipe, plan.steps[number + 1 :], left, budget_s, spent_s)
+        share = _share(step, plan.steps[number + 1 :], state, work, deadline)
         try:
-            fitted = _fit(_given(work, recipe, left, candidates, budget_s != BUDGET_S), recipe, candidates)
+            fitted = _fit(_given(work, recipe, share, state.candidates, clock_decides), recipe, state.candidates)
         except _GivenUp as reason:
             say(f"{name}: {reason}")
-            skipped.append((recipe.method, backbone, str(reason)))
+            state.skipped.append((recipe.method, backbone, str(reason)))
             continue
         except SightlineError as error:
             say(f"{name}: {error.message}")
-            skipped.append((recipe.method, backbone, error.message))
-            failures.append(error)
+            state.skipped.append((recipe.method, backbone, error.message))
+            state.failures.append(error)
             continue
-        best = fitted[0]
-        _remember_speed(best, work)
-        say(f"{name}: {best.val_accuracy:.3f} ({best.label}, {best.seconds:.1f} s)")
-        if best.course is not None:
-            say(f"  {best.course}")
-        if "gain" in best.detail and best.note:
-            say(f"  {best.note}")
-        candidates.extend(fitted)
-    if not candidates:
-        raise failures[0] if failures else DataError("no method was tried", "raise --budget")
-    return Climbed(candidates, skipped)
+        _say_fitted(name, fitted[0], say)
+        _remember_speed(fitted[0], work)
+        if recipe.method == "features" and fitted[0].classifier.card.backbone.is_network and step.seconds > 0:
+            state.slowness = max(1.0, fitted[0].seconds / step.seconds)
+        state.candidates.extend(fitted)
+    if not state.candidates:
+        raise state.failures[0] if state.failures else DataError("no method was tried", "raise --budget")
+    return Climbed(state.candidates, state.skipped)
 
 
-def _share(recipe: Recipe, later: Sequence[Step], left_s: float, budget_s: float, spent_s: float) -> float:
-    """How much of the time that is left a step may take."""
-    if recipe.method in TRIMMED:
-        return left_s - spent_s - RESERVE * budget_s
-    if recipe.method != "scratch" or budget_s == BUDGET_S:
-        return left_s
-    left_s -= spent_s + RESERVE * budget_s
-    return left_s / 2 if any(s.recipe.method in TRIMMED and s.why_not is None for s in later) else left_s
+def _say_fitted(name: str, best: Candidate, say: Callable[[str], None]) -> None:
+    """Say how good a step's best candidate is, which epoch was kept, and whether the budget ended its training."""
+    say(f"{name}: {best.val_accuracy:.3f} ({best.label}, {best.seconds:.1f} s)")
+    if best.course is not None:
+        say(f"  {best.course}")
+    if "gain" in best.detail and best.note:
+        say(f"  {best.note}")
+
+
+def _share(step: Step, later: Sequence[Step], state: _Climb, work: Work, deadline: Deadline) -> Deadline:
+    """When a step has to end: fine-tuning leaves time for a training from scratch behind it that will be tried."""
+    scratch = [s for s in later if s.recipe.method == "scratch" and s.why_not is None]
+    if step.recipe.method not in TRIMMED or not any(_pointless(s, s.recipe, state, work) is None for s in scratch):
+        return deadline
+    wanted = min(sum(s.seconds for s in scratch) * state.slowness, BEHIND_SHARE * deadline.left())
+    return deadline.sooner(wanted) if math.isfinite(wanted) else deadline
 
 
 def resolved(recipe: Recipe, candidates: Sequence[Candidate]) -> tuple[Recipe, str | None]:
@@ -161,35 +234,73 @@ def resolved(recipe: Recipe, candidates: Sequence[Candidate]) -> tuple[Recipe, s
     return dataclasses.replace(recipe, backbone=best.classifier.card.recipe.backbone), None
 
 
-def _hopeless(recipe: Recipe, candidates: Sequence[Candidate], left_s: float) -> str | None:
+def _pointless(step: Step, recipe: Recipe, state: _Climb, work: Work) -> str | None:
     """Why a step cannot win any more, None where it may."""
-    if left_s <= 0 and candidates:
-        return "the budget is spent"
     if recipe.method in ALWAYS:
         return None
-    perfect = [c for c in candidates if c.classifier.card.method not in ALWAYS and c.val_accuracy == 1.0]
-    if not perfect:
+    perfect = [c for c in state.candidates if c.classifier.card.method not in ALWAYS and c.val_accuracy == 1.0]
+    if perfect:
+        return f"it cannot win any more: {perfect[0].label} has all {len(perfect[0].val):,} held-out images right"
+    return far_ahead(state.candidates, work) if step.unless_far_ahead else None
+
+
+def far_ahead(candidates: Sequence[Candidate], work: Work) -> str | None:
+    """Why a training from scratch is not tried beside a pretrained network; None where it may win.
+
+    The rule: the lower end of the leader's 95 % interval leaves at most a quarter (`FAR_AHEAD`) of the errors of always
+    predicting the most frequent class.
+    """
+    known = [c for c in candidates if c.classifier.card.backbone.pretrained_on != "nothing"]
+    known = [c for c in known if c.classifier.card.backbone.is_network]
+    if not known:
         return None
-    return f"it cannot win any more: {perfect[0].label} has all {len(perfect[0].val):,} held-out images right"
+    leader = min(known, key=lambda c: (-c.val_accuracy, c.val_log_loss))
+    low, _ = evaluation.accuracy_interval(leader.val, folders.clusters_of(work.catalog, work.cluster, leader.val))
+    labels = leader.val.y_true.tolist()
+    frequent = max(labels.count(label) for label in set(labels)) / len(labels)
+    if 1 - low > FAR_AHEAD * (1 - frequent):
+        return None
+    return (
+        f"{leader.label} is far ahead: the lower end of its 95 % interval ({low:.1%}) leaves at most {FAR_AHEAD:.0%} of the "
+        f"errors of always predicting the most frequent class ({frequent:.1%})"
+    )
 
 
-def _given(work: Work, recipe: Recipe, left_s: float, candidates: Sequence[Candidate] = (), timed: bool = False) -> Work:
+def _too_long(step: Step, state: _Climb, deadline: Deadline) -> str | None:
+    """Why a step does not fit into the time left, None where it may."""
+    if step.recipe.method in ALWAYS[:1]:  # there is always something to compare with
+        return None
+    left = deadline.left()
+    if left <= 0:
+        return "no time is left in the budget"
+    needed = step.least_s * state.slowness
+    if needed > left * (1.0 if step.measured else GUESS):
+        return f"it takes about {needed:.0f} s here, {left:.0f} s are left"
+    return None
+
+
+def _given(work: Work, recipe: Recipe, share: Deadline, candidates: Sequence[Candidate], clock_decides: bool) -> Work:
     """What a step is given: its time, a place of its own where its training is kept, and who gives it up.
 
     Args:
-        work: Of the whole ladder.
+        work: Of the whole climb.
         recipe: The step.
-        left_s: Its time.
+        share: When it has to end.
         candidates: Of the steps before.
-        timed: Whether the clock may have it given up.
+        clock_decides: Whether the clock may have it given up.
     """
+    if recipe.method in ALWAYS[:1]:
+        share = dataclasses.replace(share, at=math.inf)
     kept = None if work.checkpoint is None else work.checkpoint / f"{recipe.method}-{recipe.id[:8]}"
     rivals = [c for c in candidates if c.classifier.card.method not in ALWAYS]
     watch = work.watch
     if rivals and recipe.method in methods.FINDERS:  # what trains by epochs
         leader = max(rivals, key=lambda c: (c.val_accuracy, -c.val_log_loss))
-        watch = Hope(leader, len(work.split("val")), max(left_s, 1.0) if timed else math.inf)
-    return dataclasses.replace(work, budget_s=max(left_s, 1.0), checkpoint=kept, watch=watch)
+        watch = EarlyGiveUp(leader, len(work.split("val")), share if clock_decides else UNLIMITED)
+    progress = work.progress
+    if math.isfinite(share.at):
+        progress = StepClock(progress, share, OVERRUN * share.left())
+    return dataclasses.replace(work, deadline=share, checkpoint=kept, watch=watch, progress=progress)
 
 
 def _fit(work: Work, recipe: Recipe, candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from sightline import __version__, engine, studies
 from sightline import catalog as catalogs
+from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, RequestError, SightlineError
 from sightline.journey import folder as folders
 from sightline.journey import plots
@@ -110,12 +111,14 @@ def curve_of(
     goal: float | None = None,
     orders: int = 1,
     seed: int = 0,
+    deadline: Deadline = UNLIMITED,
 ) -> dict[str, Any]:
     """The learning curve of one fitted head on its features, which are in the cache.
 
     Raises:
         RequestError: There are too few images.
         DataError: A class has too few.
+        OutOfTimeError: The deadline has passed.
     """
     card = candidate.classifier.card
     rows = work.split("train", "val")
@@ -135,13 +138,20 @@ def curve_of(
         classes=len(work.classes),
         seeds=orders,
         seed=seed,
+        deadline=deadline,
     )
     told = learning.summarise(measured, learning.fit(measured, seed=seed), images=len(rows), goal=goal)
     return {**told, "label": candidate.label, "head": card.head, "settings": plain(settings), "held_out": len(rows)}
 
 
 def of_run(
-    folder: Path, work: Work, candidates: Sequence[Candidate], chosen: Candidate, spent_s: float, say: Callable[[str], None]
+    folder: Path,
+    work: Work,
+    candidates: Sequence[Candidate],
+    chosen: Candidate,
+    deadline: Deadline,
+    spent_s: float,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """The learning curve in a run's report: of the chosen head on features, else of the best quick one beside it.
 
@@ -158,11 +168,13 @@ def of_run(
     mine = [c for c in able if c.label == chosen.label]
     best = (mine or sorted(able, key=lambda c: (-c.val_accuracy, c.val_log_loss)))[0]
     allowed, started = max(FASTEST_S, SHARE * spent_s), time.perf_counter()
-    if len(work.split("train", "val")) > MOST_IMAGES or _foretold_s(work, best) > allowed:
+    if len(work.split("train", "val")) > MOST_IMAGES:
         return {}
     try:
-        data = curve_of(work, best, seed=best.classifier.card.recipe.seed)
-    except (RequestError, DataError) as error:
+        if _foretold_s(work, best, deadline) > allowed:
+            return {}
+        data = curve_of(work, best, seed=best.classifier.card.recipe.seed, deadline=deadline)
+    except (RequestError, DataError, OutOfTimeError) as error:
         say(f"learning curve: {error.message}")
         return {}
     except SightlineError:
@@ -172,7 +184,7 @@ def of_run(
     return {"learning": {**data, "of_chosen": bool(mine), "seconds": time.perf_counter() - started}}
 
 
-def _foretold_s(work: Work, candidate: Candidate) -> float:
+def _foretold_s(work: Work, candidate: Candidate, deadline: Deadline) -> float:
     """About how long one order takes: a fit of the head on all images, about 2.5 times (the sizes' sum) for each fold."""
     from sightline import heads
 
@@ -183,7 +195,14 @@ def _foretold_s(work: Work, candidate: Candidate) -> float:
     settings = {k: v for k, v in card.head_settings.items() if k != "class_weight"}
     part = np.arange(0, len(rows), 4)
     one = heads.fit(
-        card.head, values, work.labels[rows], len(work.classes), folds=[(part, part)], refit=False, settings=settings
+        card.head,
+        values,
+        work.labels[rows],
+        len(work.classes),
+        folds=[(part, part)],
+        refit=False,
+        settings=settings,
+        deadline=deadline,
     )
     return one.seconds * 4 * 2.5 * learning.FOLDS
 

@@ -13,15 +13,26 @@ import numpy as np
 from sightline import __version__, evaluation, report, studies
 from sightline import catalog as catalogs
 from sightline.classifier import environment
+from sightline.deadline import Clock, Deadline, OutOfTimeError
 from sightline.errors import DataError, RequestError, SightlineError, unknown
 from sightline.journey import folder as folders
-from sightline.journey import gallery, learning, ledger, mistaken, nearest, resuming
-from sightline.journey.climbing import Climbed, climb, finalists
+from sightline.journey import gallery, learning, ledger, mistaken, nearest, opened, resuming
+from sightline.journey.climbing import Climbed, StepClock, climb, finalists
 from sightline.journey.gather import Gathered, gather
 from sightline.journey.pointing import read_places
-from sightline.journey.request import Plan, Request, check, device_of, make_plan, photos_name
+from sightline.journey.request import (
+    CURVE_SHARE,
+    HEATMAPS_SHARE,
+    Plan,
+    Request,
+    check,
+    device_of,
+    make_plan,
+    methods_s,
+    photos_name,
+)
 from sightline.records import Catalog, Predictions, Preprocess, Progress, Recipe, Run, silent
-from sightline.store import Cache
+from sightline.store import Cache, plain
 from sightline.training import ranks
 from sightline.training.limits import limited
 from sightline.training.work import Candidate, Work, decided, never_held_out, with_card
@@ -32,14 +43,25 @@ MOST_NAMED = 5
 
 
 @folders.releasing
-def run(request: Request, *, progress: Progress = silent, say: Say = lambda line: None, cache: Cache | None = None) -> Run:
+def run(
+    request: Request,
+    *,
+    progress: Progress = silent,
+    say: Say = lambda line: None,
+    cache: Cache | None = None,
+    clock: Clock = time.perf_counter,
+) -> Run:
     """From photographs to a finished run with its report.
+
+    The report is written as soon as the test split was scored; then heatmaps and pictures of mistakes are filled in, as far as
+    the budget allows. `run.json` comes last: a folder without it is an unfinished run, which the same request goes on with.
 
     Args:
         request: What is asked for.
         progress: Told how far the long stages are.
         say: Given the plan and what happens, line by line.
         cache: The user's own if None.
+        clock: Tells the seconds that the budget is measured by.
 
     Returns:
         The run; one that is finished and unchanged is given back as it is.
@@ -52,15 +74,17 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
     cache = Cache() if cache is None else cache
     check(request, cache)
     ranks.check_alone("a run")
-    clock = _Clock()
+    laps = _Laps(clock)
+    ends = Deadline.after(request.time_s, clock)
     found = _noted(gather(request, cache, progress))
-    clock.lap("reading, duplicates, split")
+    laps.lap("reading, duplicates, split")
     usable = found.catalog.usable()
     _refuse(request, found.catalog)
     _say_data(found, say)
     device = device_of(request)
-    plan = make_plan(request, usable, cache, device, say)
+    plan = make_plan(request, usable, cache, device, say, spent_s=laps.total())
     found = _crop_told(found, plan, say)
+    laps.lap("looking for networks, plan")
     identity = plan.id(request, found.catalog)
     folder = Path(request.out) / f"{photos_name(request.photos)}-{identity[:8]}"
     if request.resume and not folder.is_dir():
@@ -72,7 +96,7 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
         return earlier
     for line in plan.lines:
         say(line)
-    kept = resuming.begin_run(folder, resume=request.resume)
+    kept = folder / resuming.FOLDER
     work = Work(
         usable,
         found.cluster[_usable_rows(found)],
@@ -83,63 +107,138 @@ def run(request: Request, *, progress: Progress = silent, say: Say = lambda line
         allow_truncated=request.allow_truncated,
         checkpoint=kept,
     )
-    climbed = climb(plan, work, request.budget_s, say, clock.total())
-    clock.lap("methods")
+    scored = opened.load(folder, kept)
+    if scored is None:
+        resuming.begin_run(folder, resume=request.resume)
+        scored = _score(folder, request, found, plan, work, ends, laps, say)
+    else:
+        say("an interrupted run of this request has scored the test split: that is gone on with")
+        laps.laps |= scored.laps
+    data = {**scored.data, **_look(scored, usable, folder, say), "environment": environment(device), "id": identity}
+    return _fill(folder, request, work, scored, data, ends, laps, say)
+
+
+def _score(
+    folder: Path,
+    request: Request,
+    found: Gathered,
+    plan: Plan,
+    work: Work,
+    ends: Deadline,
+    laps: _Laps,
+    say: Say,
+) -> opened.Opened:
+    """Fit, choose, and score the test split, the one time that it is looked at; all of that is kept in the folder."""
+    methods_end = ends.sooner(request.time_s - methods_s(request))
+    climbed = climb(plan, work, methods_end, say, clock_decides=request.budget_s is not None)
+    laps.lap("methods")
     picked = choose(climbed.candidates)
     say(f"chosen on validation: {picked.label}")
     unknown_classes = never_held_out(work, picked.val)
     if unknown_classes is not None:
         say(f"note: {unknown_classes}")
+    if picked.classifier.card.method == "baseline" and climbed.skipped:
+        say("CAUTION: no method that looks at the photographs was finished; raise --budget (computed features are kept)")
+    curve_ends = ends.within(CURVE_SHARE * request.time_s)
+    curve = learning.of_run(folder, work, climbed.candidates, picked, curve_ends, laps.total(), say)
+    laps.lap("learning curve")
     chosen = limited(work, _decided(picked, request))
-    test = _open_test(chosen, work)
-    clock.lap("test")
+    test = _predict_test(chosen, work)
+    laps.lap("test")
     data = _describe(request, found, plan, climbed, (picked, chosen), test)
-    data |= _look(chosen, test, usable, folder, say)
     data |= folders.write_candidate(folder, chosen, found.catalog, test)
-    data |= _fill(folder, request, work, climbed, chosen, test, data, clock, say)
-    data |= {"environment": environment(device), "timings": clock.laps, "seconds": clock.total(), "id": identity}
-    done = folders.finish(folder, data)
-    resuming.finish_run(kept)
-    report.write_report([done], folder / "report.html")
-    return done
+    data |= curve
+    again = _open_choice(climbed, chosen)
+    data["crossvalidate"] = folders.crossvalidate(folder / "catalog.csv", folder, test, again=again)
+    assert work.checkpoint is not None
+    return opened.save(folder, work.checkpoint, opened.Opened(chosen.classifier, chosen.val, test, data, dict(laps.laps)))
 
 
 def _fill(
     folder: Path,
     request: Request,
     work: Work,
-    climbed: Climbed,
-    chosen: Candidate,
-    test: Predictions | None,
+    scored: opened.Opened,
     data: dict[str, Any],
-    clock: _Clock,
+    ends: Deadline,
+    laps: _Laps,
     say: Say,
-) -> dict[str, Any]:
-    """What makes the numbers understood, beside them in the folder: curves, samples, heatmaps, mistakes, the learning curve.
+) -> Run:
+    """Write the report, then draw what makes the numbers understood, write the report again, and last `run.json`.
 
     Args:
-        data: What is known so far, of `run.json`; its `data` gets the samples.
-
-    Returns:
-        The keys of `run.json` that speak of it.
+        folder: The run's.
+        request: What is asked for.
+        work: The images, and the means.
+        scored: The classifier and its predictions.
+        data: What is known so far, of `run.json`.
+        ends: When the run has to end.
+        laps: Seconds by stage.
+        say: Takes lines for people.
     """
-    for split, answers in (("val", chosen.val), ("test", test)):
+    for split, answers in (("val", scored.val), ("test", scored.test)):
         folders.write_curves(folder, split, answers, data[split], data["threshold"]["by"])
-    model, catalog, seed = chosen.classifier, work.catalog, request.seed
-    shown = test if test is not None and len(test) else chosen.val
-    own: dict[str, Any] = {"cache": work.cache, "device": work.device, "progress": work.progress}
+    model, catalog, seed, report_file = scored.classifier, work.catalog, request.seed, folder / "report.html"
+    shown = scored.test if scored.test is not None and len(scored.test) else scored.val
+    held_out = shown is scored.test
+    own: dict[str, Any] = {"cache": work.cache, "device": work.device}
     data["data"]["samples"] = gallery.write_samples(folder, catalog, model.card.backbone.preprocess, seed)
-    found = gallery.write_explanations(folder, model, catalog, shown, seed=seed, heatmaps=request.heatmaps, **own)
-    clock.lap("heatmaps and samples")
-    learnt = nearest.learnt_from(catalog)
+    data |= mistaken.facts(model, shown, held_out=held_out)
+
+    def write() -> float:
+        began = ends.clock()
+        report.write_report([Run(folder, _timed(data, laps))], report_file)
+        return ends.clock() - began
+
+    data["heatmaps"] = {"asked": request.heatmaps, "drawn": 0, "pending": request.heatmaps != "none"}
+    report_s = 1.5 * write()
+    laps.lap("report")
+    say(f"report: {report_file} (heatmaps follow)" if request.heatmaps != "none" else f"report: {report_file}")
+    share = HEATMAPS_SHARE * request.time_s
+    drawn_until = ends.sooner(report_s).within(share)
+    data |= gallery.write_explanations(
+        folder,
+        model,
+        catalog,
+        shown,
+        seed=seed,
+        budget_s=drawn_until.left(),
+        heatmaps=request.heatmaps,
+        progress=work.progress,
+        clock=ends.clock,
+        **own,
+    )
+    laps.lap("heatmaps")
+    _say_heatmaps(data, say)
     groups = folders.clusters_of(catalog, work.cluster, shown)
-    found |= mistaken.describe(folder, model, shown, catalog, learnt, groups, held_out=shown is test, **own)
-    clock.lap("mistakes")
-    found |= learning.of_run(folder, work, climbed.candidates, chosen, clock.total(), say)
-    clock.lap("learning curve")
-    again = _open_choice(climbed, chosen)
-    found["crossvalidate"] = folders.crossvalidate(folder / "catalog.csv", folder, test, again=again)
-    return found
+    watched = StepClock(work.progress, ends.sooner(report_s), 0.0)
+    try:
+        watched.deadline.check()
+        own |= {"progress": watched}
+        data |= mistaken.describe(folder, model, shown, catalog, nearest.learnt_from(catalog), groups, held_out=held_out, **own)
+    except OutOfTimeError:
+        data["left_out"] = ["the training images that mistakes resemble, and the groups with more mistakes"]
+    laps.lap("mistakes")
+    write()
+    laps.lap("report, with pictures")
+    done = folders.finish(folder, _timed(data, laps))
+    if work.checkpoint is not None:
+        resuming.finish_run(work.checkpoint)
+    return done
+
+
+def _say_heatmaps(data: Mapping[str, Any], say: Say) -> None:
+    """Say how many heatmaps were drawn, where not all of them were."""
+    told = data.get("heatmaps") or {}
+    drawn, of, budget_s = told.get("drawn", 0), told.get("of", 0), told.get("budget_s")
+    if told.get("asked") != "none" and drawn < of and budget_s is not None:
+        say(f"heatmaps: {drawn} of {of} were drawn in their share of the budget ({budget_s:.0f} s)")
+
+
+def _timed(data: Mapping[str, Any], laps: _Laps) -> dict[str, Any]:
+    """The content of `run.json` with the seconds by stage, in JSON's types."""
+    told: dict[str, Any] = plain({**data, "timings": laps.laps, "seconds": sum(laps.laps.values())})
+    return told
 
 
 def _open_choice(climbed: Climbed, chosen: Candidate) -> Recipe | None:
@@ -220,20 +319,21 @@ def _on(candidate: Candidate, paths: set[str]) -> Candidate:
     return dataclasses.replace(candidate, val=candidate.val.select(rows))
 
 
-class _Clock:
+class _Laps:
     """Seconds by stage."""
 
-    def __init__(self) -> None:
-        self.started = self.last = time.perf_counter()
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.started = self.last = clock()
         self.laps: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
-        now = time.perf_counter()
+        now = self.clock()
         self.laps[stage] = now - self.last
         self.last = now
 
     def total(self) -> float:
-        return time.perf_counter() - self.started
+        return self.clock() - self.started
 
 
 def _usable_rows(found: Gathered) -> np.ndarray:
@@ -293,8 +393,8 @@ def _asked(recipe: Recipe, request: Request) -> Recipe:
     return dataclasses.replace(recipe, positive=positive, threshold=threshold)
 
 
-def _open_test(chosen: Candidate, work: Work) -> Predictions | None:
-    """The chosen classifier's answers on the test split: the one time that it is looked at. None where there is none."""
+def _predict_test(chosen: Candidate, work: Work) -> Predictions | None:
+    """The chosen classifier's predictions on the test split. None where there is none."""
     tests = work.catalog.where(split="test")
     if not len(tests):
         return None
@@ -302,13 +402,14 @@ def _open_test(chosen: Candidate, work: Work) -> Predictions | None:
     return answers.select(answers.y_true >= 0)
 
 
-def _look(chosen: Candidate, test: Predictions | None, usable: Catalog, folder: Path, say: Say) -> dict[str, Any]:
-    """Count the opening of the test split; the keys of run.json that speak of it."""
+def _look(scored: opened.Opened, usable: Catalog, folder: Path, say: Say) -> dict[str, Any]:
+    """Count the opening of the test split, once for one classifier; the keys of run.json that speak of it."""
+    test, card = scored.test, scored.classifier.card
     if test is None or not len(test):
         return {"test_openings": []}
     content = dict(zip(usable.paths, usable.column("content"), strict=True))
-    contents, card = [content[p] for p in test.paths], chosen.classifier.card
-    asked = ledger.subject(folder.name, test, contents, chosen.classifier, None)
+    contents = [content[p] for p in test.paths]
+    asked = ledger.subject(folder.name, test, contents, scored.classifier, None)
     by = f"{card.method} on {card.backbone.name} ({folder.name})"
     opening = ledger.opened(contents, [asked], verb="run", by=by, when=folders.now())
     if len(opening.looks) > 1:

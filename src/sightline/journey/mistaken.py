@@ -45,10 +45,15 @@ def describe(
         groups: int (n,), equal for answered images that belong together.
         held_out: Whether these answers were kept from its calibration too, so that its limits can be judged by them.
     """
-    wrong = evaluation.mistakes(answers)
-    if model is not None and training is not None and wrong:
-        nearest.add(folder, model, wrong, rows, training, cache=cache, device=device, progress=progress)
-    told: dict[str, Any] = {"mistakes": wrong, "slices": by_slice(answers, rows, groups, cache, progress)}
+    told = facts(model, answers, held_out=held_out)
+    if model is not None and training is not None and told["mistakes"]:
+        nearest.add(folder, model, told["mistakes"], rows, training, cache=cache, device=device, progress=progress)
+    return {**told, "slices": by_slice(answers, rows, groups, cache, progress)}
+
+
+def facts(model: Classifier | None, answers: Predictions, *, held_out: bool) -> dict[str, Any]:
+    """Return the keys `mistakes` and `limits` of run.json, for which no image is read; arguments as in `describe`."""
+    told: dict[str, Any] = {"mistakes": evaluation.mistakes(answers)}
     if model is not None and held_out:
         told["limits"] = limits(model, answers)
     return told

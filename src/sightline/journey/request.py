@@ -23,7 +23,15 @@ from sightline.training.finetune import FinetuneSettings
 from sightline.training.methods import LADDER, METHODS, PRETRAINED, sources
 
 BUDGET_S = 600.0
-"""How long a run may take where nobody says."""
+"""How long a run may take where nobody sets a budget, in seconds."""
+FAR_AHEAD = 0.25
+"""Scratch is skipped where a pretrained network's interval leaves at most this share of the errors of the commonest class."""
+HEATMAPS_SHARE = 0.15
+"""The share of the budget that heatmaps and pictures of mistakes may take."""
+BEHIND_SHARE = 0.1
+"""The share of the budget that is kept for the test, the learning curve and the report."""
+CURVE_SHARE = 0.04
+"""The share of the budget that the learning curve may take."""
 SMALL_IMAGE_PX = 64
 """Where half the images are smaller than this, the image itself is tried as features too."""
 BEST = "the best network"
@@ -38,7 +46,10 @@ TRIMMED = ("finetune", "warmstart")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The options of `sightline run`; see there. `classes` is new name → old name; times are in seconds."""
+    """The options of `sightline run`; see there. `classes` is new name → old name; times are in seconds.
+
+    `budget_s` is None where nobody set one: the run then may take `BUDGET_S`, and no training is given up by the clock.
+    """
 
     photos: str
     out: str = "runs"
@@ -46,7 +57,7 @@ class Request:
     weights: str = "pretrained"
     methods: tuple[str, ...] = ()
     head: str = "auto"
-    budget_s: float = BUDGET_S
+    budget_s: float | None = None
     seed: int = 0
     val: float | int = 0.15
     test: float | int = 0.2
@@ -68,20 +79,34 @@ class Request:
     recipe: Recipe | None = None
     heatmaps: Literal["none", "few", "all"] = "all"
 
+    @property
+    def time_s(self) -> float:
+        """How long the whole run may take, in seconds."""
+        return BUDGET_S if self.budget_s is None else self.budget_s
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One rung of the ladder.
+    """One method of the plan.
 
     Args:
         recipe: What is fitted.
-        seconds: About how long it takes here.
+        seconds: Estimate of how long it takes here.
         why_not: Why it is left out, or None.
+        measured: Whether the estimate comes from an earlier measurement on this machine.
+        unless_far_ahead: Whether it is skipped where a pretrained network is far ahead; see `climbing.far_ahead`.
     """
 
     recipe: Recipe
     seconds: float
     why_not: str | None = None
+    measured: bool = False
+    unless_far_ahead: bool = False
+
+    @property
+    def least_s(self) -> float:
+        """The seconds without which it is of no use; 0 where it measures that itself and does as much as the time allows."""
+        return 0.0 if self.recipe.method in TRIMMED else self.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +114,7 @@ class Plan:
     """What a run will do.
 
     Args:
-        steps: The rungs, cheap ones first.
+        steps: The methods, in order.
         backbones: The networks by name, as far as they were found.
         lines: The plan for people.
         missing: Networks of the short list whose weights cannot be had.
@@ -105,7 +130,7 @@ class Plan:
         unimportant = {"out": "", "command": "", "resume": False, "photos": str(catalog.root)}
         asked = dataclasses.replace(request, **unimportant)  # type: ignore[arg-type]
         weights = {n: (b.id, b.preprocess.id) for n, b in self.backbones.items()}
-        steps = [s.recipe for s in self.steps if s.why_not is None]
+        steps = [s.recipe for s in self.steps]  # what the clock leaves out is no part of what was asked for
         from sightline import __version__
 
         files = [found for step in steps for found in sources(step)]
@@ -129,16 +154,26 @@ def check(request: Request, cache: Cache | None = None) -> None:
         raise unknown("device", request.device, ["auto", "cpu", "cuda", "mps"])
     if request.threshold is not None:
         evaluation.check_criterion(request.threshold)
-    if request.budget_s <= 0:
-        raise RequestError(f"a budget of {request.budget_s:g} s leaves no time", "name one such as --budget 10m")
+    if request.time_s <= 0:
+        raise RequestError(f"a budget of {request.time_s:g} s leaves no time", "name one such as --budget 10m")
     if request.image_size is not None and not 8 <= request.image_size <= MOST_IMAGE_PX:
         raise RequestError(f"an image size of {request.image_size} px is not usable", f"it lies between 8 and {MOST_IMAGE_PX}")
 
 
-def make_plan(request: Request, catalog: Catalog, cache: Cache, device: str, say: Callable[[str], None]) -> Plan:
+def make_plan(
+    request: Request, catalog: Catalog, cache: Cache, device: str, say: Callable[[str], None], *, spent_s: float = 0.0
+) -> Plan:
     """Decide which methods and networks to try, from what is known without running any of them.
 
     What must be downloaded is said before it is.
+
+    Args:
+        request: What is asked for.
+        catalog: The usable images.
+        cache: Knows how quick networks were here.
+        device: `cpu`, `cuda` or `mps`.
+        say: Takes lines for people.
+        spent_s: What reading, duplicates and split have taken, in seconds.
 
     Raises:
         WeightsError: A network that was named has no weights.
@@ -153,31 +188,48 @@ def make_plan(request: Request, catalog: Catalog, cache: Cache, device: str, say
     for method in (m for m in METHODS if m in methods):
         if method == "features":
             for name, backbone in backbones.items():
-                recipe = _recipe(request, "features", name)
-                steps.append(Step(recipe, _features_seconds(backbone, len(catalog), cache, device)))
+                seconds, measured = _features_seconds(backbone, len(catalog), cache, device)
+                steps.append(Step(_recipe(request, "features", name), seconds, measured=measured))
         elif method == "scratch":
+            # where images are small, a small network of one's own may well beat one that was made for large ones
+            beside = bool(learning) and not request.methods and not small and request.weights != "random"
             seconds = min(90.0, 5 + len(catalog) * 0.03)
-            steps += [Step(_recipe(request, "scratch", name), seconds) for name in _from_scratch(request, cache)]
+            names = _from_scratch(request, cache)
+            steps += [Step(_recipe(request, "scratch", name), seconds, unless_far_ahead=beside) for name in names]
         elif method in ("frozen", "finetune"):
             one = BEST if "features" in methods and len(learning) > 1 else next(iter(learning), "")
             if learning or request.methods:
-                seconds = _learning_seconds(learning.values(), len(catalog), cache, device)
                 why = None if learning else "no network's weights are here"
-                steps.append(Step(_recipe(request, method, one), min(seconds, max(request.budget_s, 1.0)), why))
+                steps.append(
+                    Step(_recipe(request, method, one), _learning_seconds(learning.values(), len(catalog), cache, device), why)
+                )
         elif method == "warmstart":
-            steps.append(Step(_recipe(request, method, _earlier(request)), request.budget_s / 2))
+            steps.append(Step(_recipe(request, method, _earlier(request)), request.time_s / 2))
         else:
-            steps.append(Step(_recipe(request, method, "none"), 1 + len(catalog) / 800))
-    total, kept = 0.0, []
+            steps.append(Step(_recipe(request, method, "none"), 1 + len(catalog) / 800, measured=method == "baseline"))
+    fitting = _fitting(steps, methods_s(request) - spent_s)
+    lines = _lines(catalog, fitting, backbones, missing, request, spent_s)
+    return Plan(tuple(fitting), backbones, tuple(lines), tuple(missing))
+
+
+def methods_s(request: Request) -> float:
+    """Return the seconds from the beginning of the run in which all methods have to end."""
+    heatmaps = 0.0 if request.heatmaps == "none" else HEATMAPS_SHARE
+    return request.time_s * (1 - heatmaps - BEHIND_SHARE)
+
+
+def _fitting(steps: list[Step], left_s: float) -> list[Step]:
+    """The steps with the reason why one does not fit; what does as much as the time allows is cut to what is left."""
+    total, fitting = 0.0, []
     for step in steps:
-        over = total + step.seconds > request.budget_s and total > 0
-        if over and step.recipe.method in TRIMMED and total < request.budget_s:
-            step, over = dataclasses.replace(step, seconds=0.9 * (request.budget_s - total)), False
-        reason = f"about {step.seconds:.0f} s, more than the budget has left" if over else None
-        total += 0 if over or step.why_not else step.seconds
-        kept.append(dataclasses.replace(step, why_not=step.why_not or reason))
-    lines = _lines(catalog, kept, backbones, missing, total, request)
-    return Plan(tuple(kept), backbones, tuple(lines), tuple(missing))
+        left = max(0.0, left_s - total)
+        if step.why_not is None and step.recipe.method in TRIMMED and 0 < left < step.seconds:
+            step = dataclasses.replace(step, seconds=left)
+        elif step.why_not is None and total and step.seconds > left and (step.measured or left <= 0):
+            step = dataclasses.replace(step, why_not=f"it takes about {_time(step.seconds)} here, {_time(left)} are left")
+        total += step.seconds if step.why_not is None else 0.0
+        fitting.append(step)
+    return fitting
 
 
 def _backbones(
@@ -267,20 +319,21 @@ def speed_name(backbone: Backbone, device: str) -> str:
     return f"speed/{digest([backbone.name, backbone.preprocess.size, device, os.cpu_count()])}"
 
 
-def _features_seconds(backbone: Backbone, images: int, cache: Cache, device: str) -> float:
-    """About how long the features of so many images take here: as measured before, or by the number of parameters."""
+def _features_seconds(backbone: Backbone, images: int, cache: Cache, device: str) -> tuple[float, bool]:
+    """Estimate the seconds that the features of so many images take here; and whether that was measured here before."""
     if backbone.source == "pixels":
-        return 3 + images / 500
+        return 3 + images / 500, False
     rate = cache.read_json(speed_name(backbone, device))
+    measured = rate is not None
     if rate is None:
         area = backbone.preprocess.size[0] * backbone.preprocess.size[1] / 224**2
         rate = _GENERIC_NETWORK_SPEED / max(backbone.parameters, 1_000_000) / area * (20 if device == "cuda" else 1)
-    return 8 + images / min(float(rate), 1500.0)
+    return 8 + images / min(float(rate), 1500.0), measured
 
 
 def _learning_seconds(backbones: Iterable[Backbone], images: int, cache: Cache, device: str) -> float:
     """About how long fine-tuning the quickest of some networks takes; the method measures it, and does what the time allows."""
-    quickest = min((_features_seconds(b, images, cache, device) - 8 for b in backbones), default=0.0)
+    quickest = min((_features_seconds(b, images, cache, device)[0] - 8 for b in backbones), default=0.0)
     return 10 + _LEARNING * (FinetuneSettings().plan.epochs or 1) * quickest * (0.3 if device != "cpu" else 1.0)
 
 
@@ -305,18 +358,35 @@ def _lines(
     steps: list[Step],
     backbones: Mapping[str, Backbone],
     missing: Mapping[str, str],
-    total: float,
     request: Request,
+    spent_s: float,
 ) -> list[str]:
-    """The plan as a person reads it."""
-    lines = [f"{len(catalog):,} images of {len(catalog.classes)} classes; plan for about {_time(total)}:"]
+    """The plan as a person reads it: every stage with an estimate of its seconds."""
+    budget, known = request.time_s, [s for s in steps if s.why_not is None]
+    heatmaps = 0.0 if request.heatmaps == "none" else HEATMAPS_SHARE * budget
+    curve, behind = CURVE_SHARE * budget, 2 + len(catalog) / 500
+    total = spent_s + sum(s.seconds for s in known) + curve + behind + heatmaps
+    about = f"plan for at most {_time(min(total, budget))}"
+    lines = [f"{len(catalog):,} images of {len(catalog.classes)} classes, a budget of {_time(budget)}; {about}:"]
+    lines.append(f"  reading, duplicates, split: {_time(spent_s)} (done)")
     for step in steps:
         recipe = step.recipe
         what = step_name(recipe)
-        lines.append(f"  {what}: " + (f"left out, {step.why_not}" if step.why_not else _time(step.seconds)))
+        cost = f"up to {_time(step.seconds)}, as many epochs as fit" if recipe.method in TRIMMED else _time(step.seconds)
+        ahead = ", skipped if a pretrained network is far ahead" if step.unless_far_ahead else ""
+        lines.append(f"  {what}: " + (f"skipped, {step.why_not}" if step.why_not else f"{cost}{ahead}"))
+    if any(s.unless_far_ahead for s in known):
+        lines.append(
+            f"    (far ahead: the lower end of its 95 % interval leaves at most {FAR_AHEAD:.0%} of the errors "
+            "of always predicting the most frequent class)"
+        )
+    lines.append(f"  learning curve: at most {_time(curve)}")
+    lines.append(f"  test and report: {_time(behind)}")
+    drawn = "none" if not heatmaps else f"at most {_time(heatmaps)}, drawn into the report when it is there"
+    lines.append(f"  heatmaps and pictures of mistakes: {drawn}")
     if missing:
         first = next(iter(missing))
-        lines.append(f"  not at hand: {', '.join(missing)} ({missing[first]})")
+        lines.append(f"  weights not found: {', '.join(missing)} ({missing[first]})")
         lines.append(
             f"    to use them, put files such as {first}.safetensors in a folder and set SIGHTLINE_WEIGHTS to that folder"
         )
@@ -335,6 +405,7 @@ def step_name(recipe: Recipe) -> str:
 
 
 def _time(seconds: float) -> str:
+    seconds = max(0.0, seconds)
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 

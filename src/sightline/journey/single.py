@@ -168,6 +168,10 @@ def _divided(catalog: Catalog, recipe: Recipe, cache: Cache, progress: Progress)
     return catalogs.split(catalog, seed=recipe.seed, clusters=twins, progress=progress), twins
 
 
+DEMO_S = 110.0
+"""The budget of the demo, in seconds."""
+
+
 def run_demo(
     out: str = "sightline-demo",
     *,
@@ -179,6 +183,16 @@ def run_demo(
     """The whole journey on the 1,797 handwritten digits that scikit-learn ships, as PNG files in class folders."""
     photos = demo.write_digits(output_folder(Path(out)) / "digits")
     say(f"1,797 real handwritten digits are in {photos}")
-    command = command_line("sightline", "run", str(photos), "-o", str(Path(out) / "runs"), "--seed", str(seed))
-    request = Request(photos=str(photos), out=os.fspath(Path(out) / "runs"), seed=seed, budget_s=110, command=command)
+    command = command_line(
+        "sightline", "run", str(photos), "-o", str(Path(out) / "runs"), "--backbone", "pixels", "--seed", str(seed)
+    )
+    request = Request(
+        photos=str(photos),
+        out=os.fspath(Path(out) / "runs"),
+        backbones=("pixels",),
+        seed=seed,
+        budget_s=DEMO_S,
+        heatmaps="few",
+        command=command,
+    )
     return run(request, progress=progress, say=say, cache=cache)

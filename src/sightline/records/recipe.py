@@ -24,7 +24,8 @@ class Learning:
         loss, accuracy: On the training images.
         val_loss, val_accuracy: On the validation images.
         images_s: Learnt from a second, so far; NaN until that is known.
-        left_s: About how long the rest takes; NaN until that is known.
+        left_s: Predicted seconds until training ends, by its plan or by its deadline; NaN until that is known.
+        fits: How many epochs will be done before the deadline; 0 where all will, or nothing limits the training.
     """
 
     epoch: int
@@ -35,6 +36,7 @@ class Learning:
     val_accuracy: float = math.nan
     images_s: float = math.nan
     left_s: float = math.nan
+    fits: int = 0
 
 
 class Told(str):

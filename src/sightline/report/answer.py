@@ -202,6 +202,31 @@ def _leaks(data: Mapping[str, Any]) -> Alarm | None:
     return Alarm("alarm", f"{images(n, 'test')} {'is' if n == 1 else 'are'} also in train", f"{text} They are listed below.")
 
 
+def _only_baseline(data: Mapping[str, Any]) -> Alarm | None:
+    """No method that looks at the photographs was finished."""
+    if data.get("kind") != "run" or data.get("method") != "baseline" or not data.get("skipped"):
+        return None
+    text = "It always predicts the most frequent class. “Methods left out” below gives the reasons; a larger --budget may help."
+    return Alarm("alarm", "No method that looks at the photographs was finished", text)
+
+
+def _unfinished(data: Mapping[str, Any]) -> Alarm | None:
+    """What the page lacks for want of time, or still waits for."""
+    heatmaps = data.get("heatmaps") or {}
+    if heatmaps.get("pending"):
+        return Alarm("note", "Heatmaps are being drawn", "The scores are final; this page is written again with the pictures.")
+    missing = [f"the budget left out {what}" for what in data.get("left_out") or []]
+    drawn, of = heatmaps.get("drawn", 0), heatmaps.get("of", 0)
+    if heatmaps.get("asked") not in (None, "none") and drawn < of and heatmaps.get("budget_s") is not None:
+        share = f"the share of the budget that heatmaps have ({duration(heatmaps['budget_s'])}) sufficed for {drawn} of {of}"
+        missing.insert(0, share)
+    if not missing:
+        return None
+    title = "Heatmaps were not drawn" if drawn == 0 and of else "Some pictures are missing"
+    text = "; ".join(missing)
+    return Alarm("note", title, f"{text[0].upper()}{text[1:]}. The scores are not affected. A larger --budget draws more.")
+
+
 def _shortcut(data: Mapping[str, Any]) -> Alarm | None:
     found = data.get("shortcut") or {}
     if found.get("notable"):
@@ -408,6 +433,7 @@ def _no_pretrained(data: Mapping[str, Any]) -> Alarm | None:
 
 _CHECKS = (
     _inverted,
+    _only_baseline,
     _leaks,
     _shortcut,
     _no_better,
@@ -417,6 +443,7 @@ _CHECKS = (
     _no_row,
     openings,
     _few,
+    _unfinished,
     _conflicts,
     _unknown_labels,
     _not_in_catalog,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sightline import heads
+from sightline.deadline import UNLIMITED, Deadline
 from sightline.errors import RequestError
 from sightline.store import plain, stream
 
@@ -57,6 +58,7 @@ def measure(
     classes: int,
     seeds: int = 1,
     seed: int = 0,
+    deadline: Deadline = UNLIMITED,
 ) -> Measured:
     """Fit one head on growing, nested parts of each fold's training images, and ask it about what the fold holds out.
 
@@ -69,12 +71,14 @@ def measure(
         classes: k.
         seeds: How many orders the images are added in.
         seed: Of the orders.
+        deadline: Looked at within each fit.
 
     Returns:
         What was measured, at up to 7 sizes, each about 1.7 times the one before it.
 
     Raises:
         RequestError: There are too few images for three sizes.
+        OutOfTimeError: The deadline has passed.
     """
     started = time.perf_counter()
     sizes = grid(min(len(train) for train, _ in folds), classes)
@@ -85,7 +89,17 @@ def measure(
             queue = ordered(train, labels, cluster, stream(seed, "learning curve", order, number))
             for i, size in enumerate(sizes):
                 some = queue[:size]
-                head = heads.fit(kind, values, labels, classes, folds=[(some, held)], refit=False, settings=settings, seed=seed)
+                head = heads.fit(
+                    kind,
+                    values,
+                    labels,
+                    classes,
+                    folds=[(some, held)],
+                    refit=False,
+                    settings=settings,
+                    seed=seed,
+                    deadline=deadline,
+                )
                 right[i, held] = head.logits[held].argmax(axis=1) == labels[held]
         draws.append(right)
     return Measured(sizes, np.array(draws), cluster, time.perf_counter() - started)

@@ -265,12 +265,12 @@ def _seeds(work: Work, recipe: Recipe, settings: EnsembleSettings) -> list[Membe
     inner = from_plain(Recipe, given, "recipe of the ensemble")
     if inner.method == "ensemble":
         raise RequestError("an ensemble cannot be a member of one", "name another method in its recipe")
-    began, found = time.perf_counter(), []
+    found = []
     for number in range(settings.seeds):
-        left = (work.budget_s - (time.perf_counter() - began)) / (settings.seeds - number)
+        share = work.deadline.within(work.deadline.left() / (settings.seeds - number))
         own = dataclasses.replace(inner, seed=inner.seed + number)
         kept = None if work.checkpoint is None else work.checkpoint / f"seed-{own.seed}"
-        best = methods.fit(dataclasses.replace(work, budget_s=max(left, 1.0), checkpoint=kept), own)[0]
+        best = methods.fit(dataclasses.replace(work, deadline=share, checkpoint=kept), own)[0]
         found.append(Member(best.classifier, _placed(work, best.val, dict(enumerate(work.catalog.paths))), training=best))
     return found
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from sightline import evaluation, heads, networks
 from sightline.classifier import check_crops
-from sightline.errors import SightlineError
+from sightline.deadline import Deadline, OutOfTimeError
 from sightline.plain import BESIDE, from_plain
 from sightline.records import Head, Recipe
 from sightline.training import refit
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from sightline.training.history import Trained
     from sightline.training.stack import Stack
 
-BEHIND_S = 10.0
-"""About what comes behind training: the network converted, run on validation, its fast precision judged."""
 HEAD_PHASE, NETWORK_PHASE = 1.0, 2.0
 """`phase` in the history: the head alone, fitted on features, and the network with it."""
 RATES: Mapping[str, float] = {"sgd": 0.01, "adamw": 1e-4, "adam": 1e-4, "rmsprop": 3e-5}
@@ -128,17 +126,17 @@ def train(work: Work, recipe: Recipe, start: Start, settings: FinetuneSettings) 
 
     Raises:
         RequestError: There are no such stages.
-        SightlineError: The time does not suffice for one epoch.
+        OutOfTimeError: The time does not suffice for one epoch.
     """
     started = time.perf_counter()
     check_crops(settings.crops, start.backbone)
     material = gather(work, start)
     alone = _head_alone(work, material, settings, start, recipe.seed)
     stack = _opened(work, material, start, settings, recipe.seed, alone)
-    left = refit.first_budget(settings.plan, work.budget_s - (time.perf_counter() - started))
-    settings, notes = _within(work, stack, material, start, settings, left)
+    first = refit.first_work(work, settings.plan)
+    settings, notes, deadline = _within(first, stack, material, start, settings)
     recipe = dataclasses.replace(recipe, settings={**recipe.settings, **({"epochs": settings.plan.epochs} if notes else {})})
-    trained = _learn(work, stack, material, start, settings, recipe, left - (BEHIND_S if notes else 0.0))
+    trained = _learn(work, stack, material, start, settings, recipe, deadline)
     origin = () if alone.note is None else (alone.note,)
     fields = _fields(alone, trained, len(material.val), settings.plan.keep, (*start.notes, *origin, *notes, *trained.notes))
     shape = "-".join(str(width) for width, _ in alone.units)
@@ -178,10 +176,10 @@ def _refitted(
     epochs, steps = 0, 0
     notes: tuple[str, ...] = ()
     if best.detail["gain"]["kept"] == "fine-tuned":
-        again = refit.work_for(work, work.budget_s - (time.perf_counter() - started))
+        again = refit.work_for(work)
         exact = dataclasses.replace(settings, plan=refit.plan_for(settings.plan, best.detail["best_epoch"]))
         stack = _opened(again, both, start, exact, recipe.seed, alone)
-        trained = _learn(again, stack, both, start, exact, recipe, again.budget_s)
+        trained = _learn(again, stack, both, start, exact, recipe, again.deadline)
         epochs, steps, notes = len(trained.history), trained.steps, trained.notes
         chosen = dataclasses.replace(chosen, start=_tuned(stack, start), head=_head_of(work, stack, alone, both, start))
     elif alone.fitted:
@@ -316,35 +314,42 @@ def _new_head_note(
 
 
 def _within(
-    work: Work, stack: Stack, material: Material, start: Start, settings: FinetuneSettings, left_s: float
-) -> tuple[FinetuneSettings, tuple[str, ...]]:
+    work: Work, stack: Stack, material: Material, start: Start, settings: FinetuneSettings
+) -> tuple[FinetuneSettings, tuple[str, ...], Deadline]:
     """As many epochs as the time allows, at most those of the settings, so that the rate's course comes to its end.
 
     A training that was interrupted keeps the number that it was laid out for.
+
+    Returns:
+        The settings, what to say of them, and when training has to end for the rest to fit.
+
+    Raises:
+        OutOfTimeError: No epoch fits.
     """
-    if math.isinf(left_s):
-        return settings, ()
+    if math.isinf(work.deadline.at):
+        return settings, (), work.deadline
     from sightline.training import checkpoint
     from sightline.training import stack as stacks
 
     before = None if work.checkpoint is None else checkpoint.planned_epochs(work.checkpoint)
     if before is not None:
         told = () if before == settings.plan.epochs else (f"{before} of {settings.plan.epochs} epochs, by the time budget",)
-        return dataclasses.replace(settings, plan=dataclasses.replace(settings.plan, epochs=before)), told
-    each = 1.15 * stacks.epoch_seconds(stack, material, start.backbone, settings.plan.batch_size, work.device)
-    most = int((left_s - BEHIND_S) / each)
+        return dataclasses.replace(settings, plan=dataclasses.replace(settings.plan, epochs=before)), told, work.deadline
+    cost = stacks.cost(stack, material, start.backbone, settings.plan.batch_size, work.device, work.deadline.clock)
+    each, deadline = 1.15 * cost.epoch_s, work.deadline.sooner(cost.behind_s)
+    most = int(deadline.left() / each)
     if most < 1:
-        why = f"an epoch takes about {each:.0f} s here, and {max(left_s, 0):.0f} s are left"
-        raise SightlineError(f"{start.backbone.name} cannot be fine-tuned in the time: {why}", "raise --budget")
+        why = f"one epoch takes about {each:.0f} s here, {deadline.left():.0f} s are left for training"
+        raise OutOfTimeError(f"not enough time to fine-tune {start.backbone.name}: {why}", "raise --budget")
     wanted = settings.plan.epochs or 1
     if most >= wanted:
-        return settings, ()
+        return settings, (), deadline
     note = f"{most} of {wanted} epochs, by the time budget (about {each:.0f} s each)"
-    return dataclasses.replace(settings, plan=dataclasses.replace(settings.plan, epochs=most)), (note,)
+    return dataclasses.replace(settings, plan=dataclasses.replace(settings.plan, epochs=most)), (note,), deadline
 
 
 def _learn(
-    work: Work, stack: Stack, material: Material, start: Start, settings: FinetuneSettings, recipe: Recipe, budget_s: float
+    work: Work, stack: Stack, material: Material, start: Start, settings: FinetuneSettings, recipe: Recipe, deadline: Deadline
 ) -> Trained:
     """The second phase."""
     from sightline.training import stack as stacks
@@ -358,7 +363,7 @@ def _learn(
         plan,
         policy=settings.augment,
         seed=recipe.seed,
-        budget_s=budget_s,
+        deadline=deadline,
         groups=groups,
     )
 
@@ -407,7 +412,7 @@ def _fields(alone: _Alone, trained: Trained, images: int, keep: str, notes: tupl
         "gradients": [dataclasses.asdict(row) for row in trained.gradients],
         "overfitting": loop.overfitting(trained.history, images),
         "steps": trained.steps,
-        "detail": {"best_epoch": trained.best_epoch},
+        "detail": {"best_epoch": trained.best_epoch, "stopped": trained.stopped},
     }
 
 

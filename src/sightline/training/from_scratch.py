@@ -14,6 +14,7 @@ import numpy as np
 
 from sightline import heads, networks, pixels
 from sightline.classifier import Classifier
+from sightline.deadline import Deadline
 from sightline.errors import DataError, FailedWorkError
 from sightline.networks import names
 from sightline.plain import from_plain
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 LARGE_BYTES = 1_000_000_000
 """From this size on decoded images lie in a memory-mapped file and not in memory."""
+BEHIND_SHARE = 0.1
+"""Of the time: what is left for converting the network and running it on the validation images."""
 SMALL_PX, LARGE_PX = 32, 64
 """The image size that is taken where the recipe names none: the smaller one where half the images are not larger."""
 
@@ -54,7 +57,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
         settings=settings,
         seed=recipe.seed,
         device=work.device,
-        budget_s=refit.first_budget(settings.plan, work.budget_s - (time.perf_counter() - started)),
+        deadline=_ends(refit.first_work(work, settings.plan)),
         progress=work.progress,
         watch=work.watch,
         checkpoint=work.checkpoint,
@@ -76,7 +79,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
         gradients=[dataclasses.asdict(row) for row in fitted.gradients],
         overfitting=loop.overfitting(fitted.history, len(val)),
         steps=fitted.steps,
-        detail={"best_epoch": fitted.best_epoch},
+        detail={"best_epoch": fitted.best_epoch, "stopped": fitted.stopped},
     )
     if not settings.plan.refit:
         return [candidate]
@@ -104,7 +107,7 @@ def _refitted(
     from sightline.training import scratch
 
     images, y = both
-    again = refit.work_for(work, work.budget_s - (time.perf_counter() - started))
+    again = refit.work_for(work)
     fitted = scratch.fit(
         images,
         y,
@@ -114,7 +117,7 @@ def _refitted(
         settings=dataclasses.replace(settings, plan=refit.plan_for(settings.plan, candidate.detail["best_epoch"])),
         seed=recipe.seed,
         device=work.device,
-        budget_s=again.budget_s,
+        deadline=_ends(again),
         progress=work.progress,
         checkpoint=again.checkpoint,
     )
@@ -128,6 +131,11 @@ def _refitted(
         notes=fitted.notes,
         seconds=time.perf_counter() - started,
     )
+
+
+def _ends(work: Work) -> Deadline:
+    """Return when training has to end, so that what comes behind it fits into the time as well."""
+    return work.deadline.sooner(BEHIND_SHARE * work.deadline.left()) if math.isfinite(work.deadline.at) else work.deadline
 
 
 def find_rate(work: Work, recipe: Recipe) -> Rates:

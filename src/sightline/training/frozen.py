@@ -81,15 +81,14 @@ def train(work: Work, recipe: Recipe, start: Start, settings: FrozenSettings) ->
     started = time.perf_counter()
     check_crops(settings.crops, start.backbone)
     material = gather(work, start)
-    left_s = work.budget_s - (time.perf_counter() - started)
-    head, trained = _learn(work, recipe, start, settings, material, refit.first_budget(settings.plan, left_s))
+    head, trained = _learn(refit.first_work(work, settings.plan), recipe, start, settings, material)
     fields = {
         "note": "; ".join((*start.notes, *trained.notes)) or None,
         "history": loop.as_rows(trained.history, settings.plan.keep),
         "gradients": [dataclasses.asdict(row) for row in trained.gradients],
         "overfitting": loop.overfitting(trained.history, len(material.val)),
         "steps": trained.steps,
-        "detail": {"best_epoch": trained.best_epoch},
+        "detail": {"best_epoch": trained.best_epoch, "stopped": trained.stopped},
     }
     shape = "-".join(str(units) for units, _ in settings.head)
     label = f"{start.backbone.name} frozen + {f'mlp {shape}' if shape else 'linear'}, augmented"
@@ -98,9 +97,9 @@ def train(work: Work, recipe: Recipe, start: Start, settings: FrozenSettings) ->
     if not settings.plan.refit:
         return done
     both = everything(work, material)
-    again = refit.work_for(work, work.budget_s - (time.perf_counter() - started))
+    again = refit.work_for(work)
     exact = dataclasses.replace(settings, plan=refit.plan_for(settings.plan, trained.best_epoch))
-    head, last = _learn(again, recipe, start, exact, both, again.budget_s)
+    head, last = _learn(again, recipe, start, exact, both)
     return refit.replaced(
         done,
         made(work, dataclasses.replace(result, head=head), material),
@@ -112,9 +111,7 @@ def train(work: Work, recipe: Recipe, start: Start, settings: FrozenSettings) ->
     )
 
 
-def _learn(
-    work: Work, recipe: Recipe, start: Start, settings: FrozenSettings, material: Material, budget_s: float
-) -> tuple[Head, Trained]:
+def _learn(work: Work, recipe: Recipe, start: Start, settings: FrozenSettings, material: Material) -> tuple[Head, Trained]:
     """Train a head on the training images."""
     from sightline.training import stack as stacks
 
@@ -122,6 +119,13 @@ def _learn(
     stack = stacks.assemble(start, material.train_features, settings.head, classes, recipe.seed, frozen=True)
     stacks.hasten(stack, material, start.backbone, work.device)
     trained = stacks.learn(
-        work, stack, material, start.backbone, settings.plan, policy=settings.augment, seed=recipe.seed, budget_s=budget_s
+        work,
+        stack,
+        material,
+        start.backbone,
+        settings.plan,
+        policy=settings.augment,
+        seed=recipe.seed,
+        deadline=stacks.training_ends(work, stack, material, start.backbone, settings.plan.batch_size),
     )
     return stacks.head_of(stack, settings.head, classes, material.train_features.mean(axis=0)), trained

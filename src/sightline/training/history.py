@@ -66,7 +66,7 @@ class Trained:
         steps: Of the optimiser, in all epochs.
         seconds: In all.
         precision: What the convolutions were computed in.
-        cut_by_time: Whether the time budget ended it: another machine might have gone further.
+        stopped: How the deadline ended it, in words (another machine might have gone further); None where it did not.
         notes: What a reader should know, in sentences.
         gradients: The gradient norm of every layer in every epoch of `history`.
     """
@@ -76,7 +76,7 @@ class Trained:
     steps: int
     seconds: float
     precision: Literal["bf16", "f32"]
-    cut_by_time: bool = False
+    stopped: str | None = None
     notes: tuple[str, ...] = ()
     gradients: tuple[GradientNorm, ...] = ()
 

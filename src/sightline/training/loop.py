@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from sightline import store
+from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, RequestError, SightlineError
 from sightline.evaluation import METRICS, TOP, metric_of
 from sightline.heads.problem import Watch
 from sightline.networks.together import synchronised
 from sightline.records import Progress, silent
-from sightline.training import augment, optimisers, ranks, sizes
+from sightline.training import augment, optimisers, ranks
 from sightline.training.checkpoint import Keeper
 from sightline.training.feed import Feed, Pixels, batches, evaluate
 from sightline.training.gradients import measured
@@ -59,11 +60,11 @@ class Ending:
 
     Args:
         note: In words; None where it came to its planned end, or where that was said before.
-        cut: Whether the time budget ended it.
+        stopped: Whether the deadline ended it.
     """
 
     note: str | None = None
-    cut: bool = False
+    stopped: bool = False
 
 
 def train(
@@ -80,7 +81,7 @@ def train(
     groups: Sequence[dict[str, Any]] | None = None,
     sides: Sequence[int] | None = None,
     device: str = "cpu",
-    budget_s: float = math.inf,
+    deadline: Deadline = UNLIMITED,
     progress: Progress = silent,
     watch: Watch | None = None,
     checkpoint: Path | None = None,
@@ -111,7 +112,8 @@ def train(
         sides: The side of the square training images in each epoch, in pixels; None leaves them as they are. What goes on
             from an earlier run has been through that, and sees them as they are.
         device: Of torch.
-        budget_s: When to stop, in seconds, looked at after each epoch.
+        deadline: When to stop, looked at after each step: where the epoch at hand would overrun it by more than a tenth of the
+            time, training ends with its last complete epoch. No epoch begins that does not fit at the measured pace.
         progress: Told after each step.
         watch: Told (share of the epochs, validation accuracy) after each epoch; may raise to give up.
         checkpoint: A folder in which the training is kept on disk; where it holds one, that goes on. None keeps nothing.
@@ -120,6 +122,7 @@ def train(
         DataError: Fewer than two training images, or a damaged checkpoint.
         RequestError: The plan names no number of epochs, or the checkpoint is another training's.
         SightlineError: The loss was no number from the first epoch on, at half the rate too, or memory does not suffice.
+        OutOfTimeError: Not one epoch fits before the deadline.
     """
     epochs, where, team = _checked(train, plan), torch.device(device), ranks.here()
     team.check(batches(np.arange(len(train)), plan.batch_size))
@@ -136,9 +139,9 @@ def train(
         state.pieces = state.pieces if team.count == 1 else 1
         share = team.share if team.count > 1 and not plan.mixup else None  # what is mixed in may be another one's
         course = _course(state, sides, epochs, int(train.images.shape[1]))
-        pace = Pace(state, course, len(train), epoch_steps, keeper.elapsed)
+        pace = Pace(state, course, len(train), epoch_steps, deadline)
         _tell_again(state, epochs, watch if len(val) else None)
-        while (ending := _ending(state, plan, course, team.of_first(keeper.seconds), budget_s)) is None:
+        while (ending := _ending(state, plan, course, pace, team)) is None:
             network.train()
             side = course[state.epoch - state.first_epoch]
             made = feed.epoch(state.epoch + 1, plan.batch_size, skip=state.batch, side=side, share=share)
@@ -158,6 +161,12 @@ def train(
                     state.take_average(plan.average)
                     progress(pace.told(), state.step - state.first_step, steps)
                     keeper.after_step()
+                    pace.step_done()
+                    if pace.limited and team.any(pace.hopeless()):
+                        break
+            if state.batch < epoch_steps:
+                ending = _stopped_within(state, pace)
+                break
             rate = state.slowed * plan.rate_at(state.step - 1 - state.first_step, steps)
             closed = _close_epoch(state, feed, val, loss, plan, rate, keeper.seconds, team)
             keeper.after_epoch()
@@ -380,7 +389,7 @@ def _identity(
     }
 
 
-def _ending(state: State, plan: Plan, course: Sequence[int], seconds: float, budget_s: float) -> Ending | None:
+def _ending(state: State, plan: Plan, course: Sequence[int], pace: Pace, team: Ranks) -> Ending | None:
     """Why training is over; None while it is not. Patience begins where images are of full size."""
     done, epochs = state.epoch - state.first_epoch, len(course)
     if done >= epochs or state.slowed == 0:
@@ -395,10 +404,29 @@ def _ending(state: State, plan: Plan, course: Sequence[int], seconds: float, bud
         told = f"the {'validation' if watched.startswith('val') else 'training'} {metric.replace('_', ' ')}"
         way = "lowest" if metric == "loss" or not METRICS[metric].higher else "highest"
         return Ending(f"stopped after epoch {state.epoch}: {told} was {way} in epoch {best}")
-    used = seconds - state.first_seconds
-    if used * sizes.share_done(course, done + 1) / sizes.share_done(course, done) > budget_s:
-        return Ending(f"stopped by the time budget after epoch {done} of {epochs}", cut=True)
+    if pace.limited and team.any(not pace.next_fits()):
+        return _stopped(state, pace)
     return None
+
+
+def _stopped(state: State, pace: Pace) -> Ending:
+    """The deadline ends training behind a complete epoch."""
+    done, epochs = state.epoch - state.first_epoch, len(pace.course)
+    return Ending(f"stopped by the time budget ({pace.allotted_s:.0f} s) after epoch {done} of {epochs}", stopped=True)
+
+
+def _stopped_within(state: State, pace: Pace) -> Ending:
+    """The deadline ends training within an epoch, of which nothing is kept.
+
+    Raises:
+        OutOfTimeError: No epoch was finished before.
+    """
+    if state.epoch == state.first_epoch:
+        epoch_s, left = pace.epoch_s(), pace.deadline.left()
+        takes = "takes longer" if epoch_s is None else f"takes about {epoch_s:.0f} s here"
+        raise OutOfTimeError(f"not enough time to train: one epoch {takes}, {left:.0f} s are left", "raise --budget")
+    state.go_back()
+    return _stopped(state, pace)
 
 
 def _far_off(state: State, plan: Plan, train: Pixels) -> str | None:
@@ -415,6 +443,7 @@ def _trained(state: State, ending: Ending, half: bool, seconds: float, far_off: 
     """What there is to tell."""
     precision: Literal["bf16", "f32"] = "bf16" if half else "f32"
     notes = (*state.notes, *(note for note in (ending.note, far_off) if note is not None))
+    stopped = ending.note if ending.stopped else None
     return Trained(
-        tuple(state.history), state.best_epoch, state.step, seconds, precision, ending.cut, notes, state.gradient_norms()
+        tuple(state.history), state.best_epoch, state.step, seconds, precision, stopped, notes, state.gradient_norms()
     )

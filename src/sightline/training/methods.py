@@ -77,8 +77,8 @@ def features(work: Work, recipe: Recipe) -> list[Candidate]:
     return on_features.fit(work, recipe, from_plain(FeaturesSettings, recipe.settings, "settings of features"))
 
 
-LADDER = ("baseline", "shortcut", "features", "scratch", "finetune")
-"""What is tried where nobody names methods, cheap ones first. `frozen` learns the same as `features` with views, at more cost;
+LADDER = ("baseline", "shortcut", "features", "finetune", "scratch")
+"""What is tried where nobody names methods, in this order. `frozen` learns the same as `features` with views, at more cost;
 `warmstart` and `ensemble` need to be told of what."""
 PRETRAINED = ("features", "frozen", "finetune")
 """Methods that begin with a network by its name and weights."""
@@ -95,9 +95,9 @@ METHODS: dict[str, Callable[[Work, Recipe], list[Candidate]]] = {
     "baseline": baseline,
     "shortcut": shortcut.fit,
     "features": features,
-    "scratch": from_scratch.fit,
     "frozen": frozen.fit,
     "finetune": finetune.fit,
     "warmstart": warmstart.fit,
+    "scratch": from_scratch.fit,
     "ensemble": ensemble.fit,
 }

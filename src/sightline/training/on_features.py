@@ -12,6 +12,7 @@ import numpy as np
 
 from sightline import engine, heads
 from sightline.classifier import check_crops
+from sightline.deadline import OutOfTimeError
 from sightline.errors import RequestError, unknown
 from sightline.features import Features, crop_looks
 from sightline.records import Backbone, Head, Predictions, Recipe
@@ -29,13 +30,16 @@ from sightline.training.work import (
 )
 
 AUTO_HEADS: Mapping[str, Mapping[str, Any]] = {
-    "logistic": {},
+    "centroid": {},
     "ridge": {},
     "knn": {},
-    "centroid": {},
+    "logistic": {},
     "forest": {"trees": 100, "fold_trees": 50},
 }
-"""What `head = "auto"` compares: everything that costs seconds. A forest by name has 300 trees, at thrice the time."""
+"""The heads that `head = "auto"` compares, quick ones first, so that a slow machine has at least one.
+
+All cost seconds; a forest by name has 300 trees, at thrice the time.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,25 +173,29 @@ def _fit_on(
     table, lost = _table(work, recipe, backbone, settings, found), undecodable(work, found)
     n = len(table.rows)
     balanced = weighted(settings.class_weight, table.labels[:n])
-    candidates = []
+    candidates, left_out = list[Candidate](), list[str]()
     for kind, own in kinds.items():
         started = time.perf_counter()
         work.progress(f"fitting {kind}", 0, 0)
-        fitted = heads.fit(
-            kind,
-            table.values,
-            table.labels,
-            len(work.classes),
-            folds=table.folds,
-            refit=settings.refit,
-            settings=own,
-            seed=recipe.seed,
-            class_weight=balanced,
-            watch=work.watch,
-        )
-        logits = fitted.logits[:n]
-        if table.crops is not None:
-            logits = _cropped(table, fitted.head, recipe.seed, balanced)
+        ends = work.deadline.within(work.deadline.left() / 2) if candidates else work.deadline  # the next ones get some too
+        try:
+            fitted = heads.fit(
+                kind,
+                table.values,
+                table.labels,
+                len(work.classes),
+                folds=table.folds,
+                refit=settings.refit,
+                settings=own,
+                seed=recipe.seed,
+                class_weight=balanced,
+                watch=work.watch,
+                deadline=ends,
+            )
+            logits = fitted.logits[:n] if table.crops is None else _cropped(work, table, fitted.head, recipe.seed, balanced)
+        except OutOfTimeError:
+            left_out.append(kind)
+            continue
         held = np.flatnonzero(np.isfinite(logits).all(axis=1))
         labels = table.labels[held]
         temperature = heads.temperature(logits[held], labels)
@@ -207,10 +215,15 @@ def _fit_on(
                 detail={"path": fitted.path, "computed": table.computed},
             )
         )
+    if not candidates:
+        raise OutOfTimeError(f"not enough time to fit a head ({', '.join(left_out)})", "raise --budget")
+    if left_out:
+        note = f"the time budget left out the heads {', '.join(left_out)}"
+        candidates = [dataclasses.replace(c, note=note) for c in candidates]
     return sorted(candidates, key=lambda c: (-c.val_accuracy, c.val_log_loss))
 
 
-def _cropped(table: _Table, head: Head, seed: int, balanced: Literal["balanced"] | None) -> np.ndarray:
+def _cropped(work: Work, table: _Table, head: Head, seed: int, balanced: Literal["balanced"] | None) -> np.ndarray:
     """Logits float64 (n, k) of every image's crops, whose softmax is their mean probability, out of fold.
 
     The heads of the folds are fitted once more, with the settings that were chosen on unchanged images.
@@ -229,6 +242,7 @@ def _cropped(table: _Table, head: Head, seed: int, balanced: Literal["balanced"]
             settings=chosen,
             seed=seed,
             class_weight=balanced,
+            deadline=work.deadline,
         ).head
         looks = table.crops[images]  # (m, crops, d)
         each = heads.probs(fitted, looks.reshape(-1, looks.shape[2])).reshape(*looks.shape[:2], -1)

@@ -3,37 +3,61 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
+from sightline.deadline import UNLIMITED, Deadline
 from sightline.records import Learning, Told
 from sightline.training.state import State
 
+_WARM_UP_STEPS = 2
+"""The first steps of a process are slower than those that follow, and are not measured."""
+_MEASURED_STEPS = 5
+"""After so many steps the measured pace is trusted to tell whether an epoch will fit."""
+TOLERANCE = 0.1
+"""The share of its time by which a training may overrun its deadline to finish the epoch at hand."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Pace:
-    """A training as people follow it.
+    """The measured pace of a training: what people are told of it, and whether the rest fits before its deadline.
 
     Args:
         state: The training.
         course: The side of its images in each epoch that is planned.
         images: Learnt from in an epoch.
         batches: That they come in.
-        elapsed: The seconds since this process began to train.
+        deadline: When training has to end; its clock measures the pace.
     """
 
     state: State
     course: Sequence[int]
     images: int
     batches: int
-    elapsed: Callable[[], float]
+    deadline: Deadline = UNLIMITED
     _pixels: tuple[int, ...] = field(init=False)
-    _first: float = field(init=False)
+    _began: float = field(init=False)
+    _first_step: int = field(init=False)
+    _mark: tuple[float, float] = field(init=False)  # (time, epochs done) from which the pace is measured
+    _warm: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_pixels", tuple(accumulate((side**2 for side in self.course), initial=0)))
-        object.__setattr__(self, "_first", self._epochs())
+        self._pixels = tuple(accumulate((side**2 for side in self.course), initial=0))
+        self._began = self.deadline.clock()
+        self._first_step = self.state.step
+        self._mark = (self._began, self._epochs())
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a deadline."""
+        return math.isfinite(self.deadline.at)
+
+    @property
+    def allotted_s(self) -> float:
+        """The seconds from the beginning of this process's training to its deadline."""
+        return max(0.0, self.deadline.at - self._began)
 
     def told(self) -> Told:
         """The epoch at hand, the scores of the last one, the images a second up to now, and the time that the rest takes.
@@ -41,7 +65,7 @@ class Pace:
         Such as `training: epoch 3 of 12, loss 0.41, val loss 0.52, val accuracy 0.87, 1,210 images/s, 1:05 left`.
         """
         state = self.state
-        known = {}
+        known: dict[str, Any] = {}
         if state.history:
             last = state.history[-1]
             known = {
@@ -50,14 +74,53 @@ class Pace:
                 "val_loss": last.val_loss,
                 "val_accuracy": last.val_accuracy,
             }
-        here, seconds = self._epochs(), self.elapsed()
-        if here > self._first and seconds > 0:
-            before, done = self._work(self._first), self._work(here)
-            known["images_s"] = (here - self._first) * self.images / seconds
-            known["left_s"] = (self._pixels[-1] - done) * seconds / (done - before)
-        epoch, epochs = min(state.epoch + 1, state.first_epoch + len(self.course)), state.first_epoch + len(self.course)
-        learning = Learning(epoch, epochs, **known)
+        seconds, done = self.deadline.clock() - self._mark[0], self._epochs() - self._mark[1]
+        if done > 0 and seconds > 0:
+            known["images_s"] = done * self.images / seconds
+        rest, epochs = self.rest_s(len(self.course)), state.first_epoch + len(self.course)
+        if rest is not None:
+            known["left_s"] = min(rest, self.deadline.left())
+            known["fits"] = state.first_epoch + self.fitting() if rest > self.deadline.left() else 0
+        learning = Learning(min(state.epoch + 1, epochs), epochs, **known)
         return Told(f"training: {words(learning)}", learning)
+
+    def rest_s(self, epochs: float) -> float | None:
+        """Return the predicted seconds until so many epochs of the plan are done; None where no pace is measured yet."""
+        seconds, before, done = self.deadline.clock() - self._mark[0], self._work(self._mark[1]), self._work(self._epochs())
+        if not (done > before and seconds > 0):
+            return None
+        return max(0.0, self._work(epochs) - done) * seconds / (done - before)
+
+    def fitting(self) -> int:
+        """Return how many epochs of the plan will be done before the deadline, at the measured pace."""
+        done, left = int(self._epochs()), self.deadline.left()
+        return max((e for e in range(done, len(self.course) + 1) if (self.rest_s(e) or 0.0) <= left), default=done)
+
+    def next_fits(self) -> bool:
+        """Return whether the next epoch will be done before the deadline; what has not been measured is tried."""
+        rest = self.rest_s(int(self._epochs()) + 1)
+        return not self.deadline.passed and (rest is None or rest <= self.deadline.left())
+
+    def hopeless(self) -> bool:
+        """Return whether the epoch at hand would overrun the deadline by more than `TOLERANCE` of the allotted time."""
+        if self.state.batch >= self.batches:
+            return False
+        measured = self.state.step - self._first_step >= _MEASURED_STEPS
+        rest = (self.rest_s(int(self._epochs()) + 1) or 0.0) if measured else 0.0
+        return self.deadline.clock() + rest > self.deadline.at + TOLERANCE * self.allotted_s
+
+    def epoch_s(self) -> float | None:
+        """Return the predicted seconds of one whole epoch like the one at hand; None where no pace is measured yet."""
+        rest, done = self.rest_s(len(self.course)), self._epochs()
+        if rest is None or done >= len(self.course):
+            return None
+        epoch = int(done)
+        return rest * (self._work(epoch + 1) - self._work(epoch)) / (self._pixels[-1] - self._work(done))
+
+    def step_done(self) -> None:
+        """Take note of a step: the pace is measured from behind the first ones of this process."""
+        if not self._warm and self.state.step - self._first_step >= _WARM_UP_STEPS and self.batches > _MEASURED_STEPS:
+            self._mark, self._warm = (self.deadline.clock(), self._epochs()), True
 
     def _epochs(self) -> float:
         """How many epochs of the plan are done, the one at hand with the share of it."""
@@ -82,7 +145,9 @@ def words(learning: Learning) -> str:
     parts += [f"{name} {value:.2f}" for name, value in scores.items() if not math.isnan(value)]
     if not math.isnan(learning.images_s):
         parts.append(f"{learning.images_s:,.0f} images/s")
-    if not math.isnan(learning.left_s):
+    if learning.fits:
+        parts.append(f"at most {clock(learning.left_s)} left (budget): {learning.fits} of {learning.epochs} epochs will fit")
+    elif not math.isnan(learning.left_s):
         parts.append(f"{clock(learning.left_s)} left")
     return ", ".join(parts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,9 +16,10 @@ FIRST_SHARE = 0.5
 _FOLDER, _BEFORE = "refit", "before.safetensors"
 
 
-def first_budget(plan: Plan, left_s: float) -> float:
-    """Return the seconds that the validated training may take."""
-    return left_s * FIRST_SHARE if plan.refit else left_s
+def first_work(work: Work, plan: Plan) -> Work:
+    """Return what the validated training is given: a part of the time where another training follows it."""
+    limited = plan.refit and math.isfinite(work.deadline.at)
+    return dataclasses.replace(work, deadline=work.deadline.within(FIRST_SHARE * work.deadline.left())) if limited else work
 
 
 def plan_for(plan: Plan, epochs: int) -> Plan:
@@ -25,7 +27,7 @@ def plan_for(plan: Plan, epochs: int) -> Plan:
     return dataclasses.replace(plan, epochs=epochs, keep="last", patience=0, refit=False)
 
 
-def work_for(work: Work, budget_s: float) -> Work:
+def work_for(work: Work) -> Work:
     """Return what the second training is given: nobody gives it up, and its checkpoint has a folder of its own.
 
     A run that is continued hands its checkpoints on; the second training always begins at the beginning.
@@ -33,7 +35,7 @@ def work_for(work: Work, budget_s: float) -> Work:
     kept: Path | None = None if work.checkpoint is None else work.checkpoint / _FOLDER
     if kept is not None:
         (kept / _BEFORE).unlink(missing_ok=True)
-    return dataclasses.replace(work, budget_s=budget_s, watch=None, checkpoint=kept)
+    return dataclasses.replace(work, watch=None, checkpoint=kept)
 
 
 def replaced(

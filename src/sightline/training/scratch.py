@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline import networks
+from sightline.deadline import UNLIMITED, Deadline
 from sightline.errors import DataError, RequestError
 from sightline.heads.problem import Watch
 from sightline.networks import names, user
@@ -100,7 +100,7 @@ class ScratchFit:
         steps: Of the optimiser.
         seconds: In all.
         precision: What training was computed in.
-        cut_by_time: Whether the time budget ended it.
+        stopped: How the deadline ended it, in words; None where it came to its end.
         notes: What a reader should know, in sentences.
     """
 
@@ -114,7 +114,7 @@ class ScratchFit:
     steps: int
     seconds: float
     precision: Literal["bf16", "f32"]
-    cut_by_time: bool
+    stopped: str | None
     notes: tuple[str, ...]
 
 
@@ -212,7 +212,7 @@ def fit(
     settings: ScratchSettings,
     seed: int = 0,
     device: str = "cpu",
-    budget_s: float = math.inf,
+    deadline: Deadline = UNLIMITED,
     progress: Progress = silent,
     watch: Watch | None = None,
     checkpoint: Path | None = None,
@@ -228,7 +228,7 @@ def fit(
         settings: The method's.
         seed: Every random draw is a function of it.
         device: Of torch.
-        budget_s: When to stop, in seconds.
+        deadline: When to stop.
         progress: Told after each step.
         watch: Told after each epoch how good it is; may raise to give up.
         checkpoint: A folder in which the training is kept on disk; where it holds one, that goes on.
@@ -252,7 +252,7 @@ def fit(
         seed=seed,
         sides=lesson.sides,
         device=device,
-        budget_s=budget_s,
+        deadline=deadline,
         progress=progress,
         watch=watch,
         checkpoint=checkpoint,
@@ -270,7 +270,7 @@ def fit(
         steps=trained.steps,
         seconds=time.monotonic() - began,
         precision=trained.precision,
-        cut_by_time=trained.cut_by_time,
+        stopped=trained.stopped,
         notes=(f"augmentation: {lesson.augmentation}", *sizes.notes(lesson.sides), *trained.notes),
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline import engine, networks
+from sightline.deadline import Clock, Deadline
 from sightline.heads.mlp import folded
 from sightline.heads.problem import Scale, scale_of
 from sightline.networks.backbones import seeded
@@ -18,7 +21,7 @@ from sightline.networks.surface import Network
 from sightline.networks.transfer import dense
 from sightline.records import Backbone, Head
 from sightline.store import stream
-from sightline.training import augment, finder, loop
+from sightline.training import augment, finder, loop, precision
 from sightline.training.finder import Rates
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 _BATCH = 16
 _LOOKED_AT = 256
 """Training images that the mean features of a network that has changed are taken from."""
+_CONVERTED_S = 5.0
+"""About how long it takes to convert a network after training, in seconds."""
 
 
 class Stack(nn.Module):
@@ -169,7 +174,7 @@ def learn(
     *,
     policy: str | Mapping[str, Any],
     seed: int,
-    budget_s: float,
+    deadline: Deadline,
     groups: Sequence[dict[str, Any]] | None = None,
 ) -> loop.Trained:
     """Train what learns of a stack, in place; it comes back to the CPU. A note says which augmentation was used."""
@@ -185,7 +190,7 @@ def learn(
         seed=seed,
         groups=groups,
         device=work.device,
-        budget_s=budget_s,
+        deadline=deadline,
         progress=work.progress,
         watch=work.watch,
         checkpoint=work.checkpoint,
@@ -226,25 +231,51 @@ def _noted(trained: loop.Trained, note: str) -> loop.Trained:
     return dataclasses.replace(trained, notes=(note, *trained.notes))
 
 
-def epoch_seconds(stack: Stack, material: Material, backbone: Backbone, batch_size: int, device: str) -> float:
-    """About how long an epoch will take here, validation included: from one batch forward and back, after one to warm up.
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The measured cost of training a stack here.
+
+    Args:
+        epoch_s: One epoch, validation included, in seconds.
+        behind_s: What comes behind training: mean features, the network converted, its fast precision judged, validation.
+    """
+
+    epoch_s: float
+    behind_s: float
+
+
+def cost(
+    stack: Stack, material: Material, backbone: Backbone, batch_size: int, device: str, clock: Clock = time.perf_counter
+) -> Cost:
+    """Measure one batch forward and back, after one to warm up, and predict what a training will take here.
 
     The stack keeps its weights; it is left on the device.
     """
     where = torch.device(device)
     stack.to(where, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     images = torch.from_numpy(np.ascontiguousarray(material.train_images[:batch_size])).to(where)
-    took = {"step": 0.0, "look": 0.0}
+    learns = any(p.requires_grad for p in stack.parameters())
+    step_s = look_s = 0.0
     for _ in range(2):
-        began = time.perf_counter()
+        began = clock()
         with torch.autocast(where.type, dtype=torch.bfloat16, enabled=loop.half_precision(where)):
             loss = stack(_normal(images, backbone)).float().square().mean()
-        loss.backward()
+        if learns:
+            loss.backward()
         stack.zero_grad(set_to_none=True)
         loss.item()  # waits for an accelerator
-        took["step"] = time.perf_counter() - began
-        began = time.perf_counter()
+        step_s = clock() - began
+        began = clock()
         with torch.no_grad():
             stack(_normal(images, backbone)).sum().item()
-        took["look"] = time.perf_counter() - began
-    return (took["step"] * len(material.train) + took["look"] * len(material.val)) / len(images)
+        look_s = clock() - began
+    train, val = len(material.train), len(material.val)
+    behind = _LOOKED_AT + 2 * min(precision.JUDGED_IMAGES, train + val) + val
+    return Cost((step_s * train + look_s * val) / len(images), _CONVERTED_S + behind * look_s / len(images))
+
+
+def training_ends(work: Work, stack: Stack, material: Material, backbone: Backbone, batch_size: int) -> Deadline:
+    """Return when training has to end, so that what comes behind it fits into the time as well."""
+    if not math.isfinite(work.deadline.at):
+        return work.deadline
+    return work.deadline.sooner(cost(stack, material, backbone, batch_size, work.device, work.deadline.clock).behind_s)

@@ -13,6 +13,7 @@ import numpy as np
 
 from sightline import engine, evaluation, features, heads, pixels
 from sightline.classifier import Classifier, backbone_tensors, content_keys, versions
+from sightline.deadline import UNLIMITED, Deadline
 from sightline.errors import DataError, unknown
 from sightline.heads.problem import Watch
 from sightline.records import Backbone, Card, Catalog, Head, Predictions, Preprocess, Progress, Recipe, silent
@@ -35,7 +36,7 @@ class Work:
         classes: Names, in the order of class indices.
         cache: Features and converted networks.
         device: `cpu`, `cuda` or `mps`.
-        budget_s: How long the method may take.
+        deadline: When the method has to end: what trains by epochs stops at its last complete epoch before that.
         progress: Told how far it is.
         allow_truncated: Use what truncated images still show.
         watch: Told how good a fit is as it goes; it may raise, to give the fit up.
@@ -47,7 +48,7 @@ class Work:
     classes: tuple[str, ...]
     cache: Cache
     device: str = "cpu"
-    budget_s: float = float("inf")
+    deadline: Deadline = UNLIMITED
     progress: Progress = silent
     allow_truncated: bool = False
     watch: Watch | None = None

@@ -1,0 +1,107 @@
+"""What is kept of a run once its test split was opened: an interrupted run goes on from there and opens it no second time."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline import classifier
+from sightline.classifier import Classifier
+from sightline.errors import SightlineError
+from sightline.records import Predictions
+from sightline.store import file_digest, plain, write_bytes
+
+_FILE = "opened.npz"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A run whose test split was opened, before anything is drawn.
+
+    Args:
+        classifier: The chosen one, as it lies in the run's folder.
+        val: Its predictions on images that it was not fitted on.
+        test: Its predictions on the test split; None where there is none.
+        data: What is known so far of `run.json`, in JSON's types.
+        laps: Seconds by stage.
+    """
+
+    classifier: Classifier
+    val: Predictions
+    test: Predictions | None
+    data: dict[str, Any]
+    laps: dict[str, float]
+
+
+def save(folder: Path, checkpoint: Path, opened: Opened) -> Opened:
+    """Keep a run whose classifier was written to its folder; returns the very thing that `load` would give."""
+    arrays: dict[str, np.ndarray] = {}
+    facts: dict[str, Any] = {
+        "classifier": file_digest(folder / "classifier.safetensors"),
+        "code": opened.classifier.code,
+        "data": opened.data,
+        "laps": opened.laps,
+    }
+    for name, answers in (("val", opened.val), ("test", opened.test)):
+        facts[name] = None if answers is None else _facts(answers)
+        if answers is not None:
+            arrays |= {f"{name}.y_true": answers.y_true, f"{name}.probs": answers.probs}
+            arrays |= {} if answers.unlike is None else {f"{name}.unlike": answers.unlike}
+    facts = plain(facts)
+    text = io.BytesIO()
+    np.savez(text, facts=np.frombuffer(json.dumps(facts).encode("ascii"), dtype=np.uint8), **arrays)  # type: ignore[arg-type]
+    write_bytes(checkpoint / _FILE, text.getvalue())
+    return Opened(opened.classifier, opened.val, opened.test, facts["data"], facts["laps"])
+
+
+def load(folder: Path, checkpoint: Path) -> Opened | None:
+    """Return what an interrupted run kept; None where it kept nothing that is whole."""
+    file = checkpoint / _FILE
+    if not file.is_file():
+        return None
+    try:
+        with np.load(file) as arrays:
+            facts = json.loads(arrays["facts"].tobytes())
+            answers = {name: _predictions(name, facts[name], arrays) for name in ("val", "test")}
+        if file_digest(folder / "classifier.safetensors") != facts["classifier"]:
+            return None
+        model = classifier.load(folder / "classifier.safetensors", code=facts["code"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, SightlineError):
+        return None
+    assert answers["val"] is not None
+    return Opened(model, answers["val"], answers["test"], facts["data"], facts["laps"])
+
+
+def _facts(answers: Predictions) -> dict[str, Any]:
+    bar = None if answers.bar is None else [answers.bar[0], float(answers.bar[1])]
+    return {
+        "paths": answers.paths,
+        "classes": answers.classes,
+        "errors": answers.errors,
+        "bar": bar,
+        "unlike_bar": answers.unlike_bar,
+    }
+
+
+def _predictions(name: str, facts: Mapping[str, Any] | None, arrays: Mapping[str, np.ndarray]) -> Predictions | None:
+    if facts is None:
+        return None
+    unlike = arrays.get(f"{name}.unlike")
+    bar = None if facts["bar"] is None else (facts["bar"][0], facts["bar"][1])
+    return Predictions(
+        tuple(facts["paths"]),
+        tuple(facts["classes"]),
+        arrays[f"{name}.y_true"],
+        arrays[f"{name}.probs"],
+        facts["errors"],
+        bar,
+        unlike,
+        facts["unlike_bar"],
+    )
