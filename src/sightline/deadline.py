@@ -30,9 +30,14 @@ class Deadline:
     clock: Clock = time.perf_counter
 
     @classmethod
-    def after(cls, seconds: float, clock: Clock = time.perf_counter) -> Deadline:
-        """Return the deadline so many seconds from now."""
-        return cls(clock() + seconds, clock)
+    def after(cls, seconds: float | None, clock: Clock = time.perf_counter) -> Deadline:
+        """Return the deadline `seconds` from now; None sets no limit."""
+        return cls(math.inf if seconds is None else clock() + seconds, clock)
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit at all."""
+        return math.isfinite(self.at)
 
     @property
     def passed(self) -> bool:
@@ -50,6 +55,14 @@ class Deadline:
     def sooner(self, seconds: float) -> Deadline:
         """Return this deadline moved forward, so that so many seconds remain behind the new one."""
         return Deadline(self.at - seconds, self.clock)
+
+    def fits(self, seconds: float) -> bool:
+        """Return whether work that takes `seconds` ends in time."""
+        return self.clock() + seconds <= self.at
+
+    def part(self, share: float) -> Deadline:
+        """Return the deadline at a share, 0 to 1, of the remaining time."""
+        return Deadline(self.clock() + share * self.left(), self.clock) if self.limited else self
 
     def check(self) -> None:
         """Raise where no time is left.

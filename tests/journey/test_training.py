@@ -15,6 +15,7 @@ from safetensors import safe_open
 from sightline import catalog as catalogs
 from sightline import journey
 from sightline.cli import models
+from sightline.deadline import Deadline
 from sightline.errors import DataError, RequestError
 from sightline.inputs import read_recipe
 from sightline.journey import plots, resuming, single
@@ -221,10 +222,16 @@ def test_the_kept_epoch_is_named(done: Run, table: Catalog, tmp_path: Path) -> N
 
 
 def test_what_the_budget_stops_is_said(table: Catalog, cache: Any) -> None:
-    work = Work(table, np.arange(len(table)), table.classes, cache, budget_s=0.001)
+    now = [0.0]
+
+    def epoch_takes_10_s(share: float, accuracy: float) -> None:
+        now[0] += 10
+
+    deadline = Deadline(15.0, lambda: now[0])
+    work = Work(table, np.arange(len(table)), table.classes, cache, deadline=deadline, watch=epoch_takes_10_s)
     best = from_scratch.fit(work, recipe(epochs=50))[0]
     assert best.course is not None and best.course.startswith(
-        "Stopped by the time budget after epoch 1 of 50. Kept epoch 1 of 1 "
+        "Stopped by the time budget (14 s) after epoch 1 of 50. Kept epoch 1 of 1 "
     )
 
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from sightline import pixels
 from sightline.classifier import Classifier
+from sightline.deadline import UNLIMITED, Deadline
 from sightline.errors import ImageError
 from sightline.explanation import checks, draw, verdict
 from sightline.explanation.distinction import judge_classes, judge_distinction
 from sightline.explanation.methods import METHODS
 from sightline.explanation.randomised import randomised
 from sightline.explanation.verdict import Finding
-from sightline.journey.deadline import Deadline
 from sightline.journey.heats import heats_of
 from sightline.records import Explanation, Predictions, Preprocess, Progress, silent
 from sightline.store import Cache
@@ -43,7 +43,6 @@ FAITHFUL = 0.5
 """The share of a limited time in which hot cells are covered; the other checks have the rest."""
 DRAWN_ANEW_TIMES = 6.0
 """How many times as long as once more the same heat the heat of two networks with other weights takes, which run in torch."""
-NO_LIMIT = Deadline()
 Made = Callable[[Classifier, np.ndarray, np.ndarray], list[np.ndarray]]
 _CELLS = checks.MOST_CELLS_A_SIDE
 _BATCH = 32
@@ -137,7 +136,7 @@ def gather(
     more: Sequence[Finding] = (),
     given: Mapping[str, Explanation] = MappingProxyType({}),
     progress: Progress = silent,
-    deadline: Deadline = NO_LIMIT,
+    deadline: Deadline = UNLIMITED,
     heat_s: float = 0.0,
     open_s: float = 0.0,
 ) -> Evidence | None:
@@ -297,7 +296,7 @@ def with_picture(
     item: Explanation,
     file: Path,
     how: How,
-    deadline: Deadline = NO_LIMIT,
+    deadline: Deadline = UNLIMITED,
 ) -> Evidence:
     """Return the evidence with the check of one picture's own order of cells.
 

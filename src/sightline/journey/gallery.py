@@ -12,12 +12,12 @@ import numpy as np
 
 from sightline import pixels
 from sightline.classifier import Classifier
+from sightline.deadline import Clock, Deadline
 from sightline.errors import ImageError
 from sightline.explanation import draw
 from sightline.explanation.caption import Caption
 from sightline.explanation.lettering import INK, PAPER, QUIET, SMALL_PX, TEXT_PX, font, shorten, width
 from sightline.files import read_bytes
-from sightline.journey.deadline import Clock, Deadline
 from sightline.journey.evidence import Evidence, How, answer_of, most_pictures, skill_of, spread, with_picture
 from sightline.journey.hiding import Hidden
 from sightline.journey.judged import MOST_VIEWED, PORTION, Judged, Timed, judge

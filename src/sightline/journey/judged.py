@@ -11,9 +11,9 @@ import numpy as np
 
 from sightline import pixels
 from sightline.classifier import Classifier
+from sightline.deadline import UNLIMITED, Deadline
 from sightline.explanation import checks, overall
-from sightline.journey.deadline import Deadline
-from sightline.journey.evidence import NO_LIMIT, Evidence, How, Skill, gather, probs_of, read_seen, sample_size
+from sightline.journey.evidence import Evidence, How, Skill, gather, probs_of, read_seen, sample_size
 from sightline.journey.heats import heats_of
 from sightline.journey.pointing import play, read_places
 from sightline.records import Catalog, Explanation, Predictions, Progress, silent
@@ -57,7 +57,7 @@ def judge(
     skill: Skill,
     progress: Progress = silent,
     *,
-    deadline: Deadline = NO_LIMIT,
+    deadline: Deadline = UNLIMITED,
     most: int = MOST_VIEWED,
 ) -> Judged:
     """Check a method's heat on a sample of answered images, and look at what each class relies on.

@@ -326,7 +326,7 @@ def _within(
     Raises:
         OutOfTimeError: No epoch fits.
     """
-    if math.isinf(work.deadline.at):
+    if not work.deadline.limited:
         return settings, (), work.deadline
     from sightline.training import checkpoint
     from sightline.training import stack as stacks

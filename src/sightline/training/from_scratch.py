@@ -135,7 +135,7 @@ def _refitted(
 
 def _ends(work: Work) -> Deadline:
     """Return when training has to end, so that what comes behind it fits into the time as well."""
-    return work.deadline.sooner(BEHIND_SHARE * work.deadline.left()) if math.isfinite(work.deadline.at) else work.deadline
+    return work.deadline.sooner(BEHIND_SHARE * work.deadline.left()) if work.deadline.limited else work.deadline
 
 
 def find_rate(work: Work, recipe: Recipe) -> Rates:

@@ -52,7 +52,7 @@ class Pace:
     @property
     def limited(self) -> bool:
         """Whether there is a deadline."""
-        return math.isfinite(self.deadline.at)
+        return self.deadline.limited
 
     @property
     def allotted_s(self) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ _FOLDER, _BEFORE = "refit", "before.safetensors"
 
 def first_work(work: Work, plan: Plan) -> Work:
     """Return what the validated training is given: a part of the time where another training follows it."""
-    limited = plan.refit and math.isfinite(work.deadline.at)
+    limited = plan.refit and work.deadline.limited
     return dataclasses.replace(work, deadline=work.deadline.within(FIRST_SHARE * work.deadline.left())) if limited else work
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -276,6 +275,6 @@ def cost(
 
 def training_ends(work: Work, stack: Stack, material: Material, backbone: Backbone, batch_size: int) -> Deadline:
     """Return when training has to end, so that what comes behind it fits into the time as well."""
-    if not math.isfinite(work.deadline.at):
+    if not work.deadline.limited:
         return work.deadline
     return work.deadline.sooner(cost(stack, material, backbone, batch_size, work.device, work.deadline.clock).behind_s)
