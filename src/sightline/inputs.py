@@ -5,10 +5,12 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import math
 import tomllib
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -66,18 +68,83 @@ def read_text(file: Path) -> tuple[str, str]:
         return data.decode("cp1252", errors="replace"), "Windows-1252"
 
 
-def separator_of(text: str) -> str:
-    """The separator that splits the first lines into the same number of cells, more than one; a comma where none does."""
+def separator_of(text: str, columns: Collection[str] = ("path", "label")) -> str:
+    """Return the separator of a table's cells, which class names and paths may hold as well.
+
+    The first line decides where splitting it gives names of known columns: those in `columns`, and `p:CLASS`. Otherwise the
+    separator is the one that splits the first lines into the same number of cells, more than one; a comma where none does.
+
+    Args:
+        text: The table.
+        columns: Names of known columns, in lower case.
+    """
     sample = text[:65536].splitlines()[:50]
     if len(text) > 65536:
         sample = sample[:-1] or sample
-    best = (0.0, 0, ",")
+    best = (0, 0.0, 0, ",")
     for separator in (",", ";", "\t", "|"):
-        widths = [len(cells) for cells in csv.reader(sample, delimiter=separator) if cells]
-        if widths and widths[0] > 1:
-            same = sum(w == widths[0] for w in widths) / len(widths)
-            best = max(best, (same, widths[0], separator), key=lambda found: found[:2])
-    return best[2]
+        rows = [cells for cells in csv.reader(sample, delimiter=separator) if cells]
+        if rows and len(rows[0]) > 1:
+            names = [cell.strip().lower().replace(" ", "_") for cell in rows[0]]
+            known = sum(name in columns or name.startswith("p:") for name in names)
+            same = sum(len(cells) == len(rows[0]) for cells in rows) / len(rows)
+            best = max(best, (known, same, len(rows[0]), separator), key=lambda found: found[:3])
+    return best[3]
+
+
+# --------------------------------------------------------------------------------------------------------------- names
+
+
+def find_by_name(names: Sequence[str], paths: Sequence[str]) -> list[int | None]:
+    """Return the index of the path that each name spells, None where there is none.
+
+    Letters such as `ä` have a composed Unicode form (NFC) and a decomposed one (NFD, common on macOS): a name that is not
+    among the paths letter by letter is the only path that is equal to it in NFC. Of several such paths none is taken.
+    """
+    exact = {path: i for i, path in enumerate(paths)}
+    composed: dict[str, list[int]] = {}
+    for i, path in enumerate(paths):
+        composed.setdefault(unicodedata.normalize("NFC", path), []).append(i)
+    found: list[int | None] = []
+    for name in names:
+        same = composed.get(unicodedata.normalize("NFC", name), [])
+        found.append(exact.get(name, same[0] if len(same) == 1 else None))
+    return found
+
+
+def find_by_ending(names: Sequence[str], paths: Sequence[str]) -> list[int | None]:
+    """Return the index of the path that each name means, None where none, or more than one, may be meant.
+
+    A name that is a path (`find_by_name`) means that path alone. Any other name means the only path with which it shares
+    its longest ending, as where another tool's table begins its paths at another folder: `/data/cats/1.jpg` is `cats/1.jpg`.
+    It means no path where its next folder is one of the paths' folders, so that `dogs/1.jpg` is never `cats/1.jpg`, nor
+    where another name shares a longer ending with that path.
+    """
+    whole, plain = find_by_name(names, paths), [unicodedata.normalize("NFC", path) for path in paths]
+    ends: dict[str, list[int]] = {}
+    for i, path in enumerate(plain):
+        parts = PurePosixPath(path).parts
+        for cut in range(len(parts)):
+            ends.setdefault("/".join(parts[cut:]), []).append(i)
+    folders = {part for path in plain for part in PurePosixPath(path).parts[:-1]}
+    places, shared = list(whole), [0.0 if place is None else math.inf for place in whole]
+    for row, name in enumerate(names):
+        if whole[row] is not None:
+            continue
+        parts = PurePosixPath(unicodedata.normalize("NFC", name.replace("\\", "/"))).parts
+        start = next((i for i in range(len(parts)) if "/".join(parts[i:]) in ends), None)
+        if start is None:
+            continue
+        ending = "/".join(parts[start:])
+        first, *more = ends[ending]
+        elsewhere = start > 0 and parts[start - 1] in folders and plain[first] != ending
+        if not more and not elsewhere:
+            places[row], shared[row] = first, float(len(parts) - start)
+    longest: dict[int, float] = {}
+    for known, length in zip(places, shared, strict=True):
+        if known is not None:
+            longest[known] = max(length, longest.get(known, 0.0))
+    return [p if p is not None and n == longest[p] else None for p, n in zip(places, shared, strict=True)]
 
 
 # --------------------------------------------------------------------------------------------------------- predictions

@@ -85,7 +85,7 @@ def _read_csv(file: Path) -> tuple[pa.Table, list[str]]:
     import pyarrow.csv
 
     text, encoding = read_text(file)
-    separator = separator_of(text)
+    separator = separator_of(text, {*_PATH_NAMES, *_LABEL_NAMES})
     lines = text.splitlines()
     names = next(csv.reader(lines[:1], delimiter=separator), []) if lines else []
     names = [n.strip() for n in names]

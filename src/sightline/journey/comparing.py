@@ -26,6 +26,8 @@ from sightline.studies import compare as comparison
 from sightline.studies.compare import Aligned, Sheet
 
 SPLITS = ("test", "val")
+CROSS_VALIDATED = "cross-validated"
+"""Instead of a split: the images outside the test split, each answered out of fold."""
 MOST_SHOWN = 60
 """Images that the page shows; the table beside it has all."""
 THUMBNAIL_PX = 240
@@ -83,8 +85,8 @@ def compare(
 
     Args:
         subjects: Two or more runs' folders, classifiers' files, or CSVs with `path` and `p:CLASS` columns.
-        split: `test` or `val`; None takes the test split where all have answered it, else validation. With a catalog: any of
-            its splits, or `all`.
+        split: `test` or `val`; None takes the test split where all have answered it, else all cross-validated images where
+            all runs have these, else the val split. With a catalog: any of its splits, or `all`.
         catalog: A labelled set that all are asked about; None takes the answers that lie in the runs' folders.
         out: The folder of the result; a name is made where it is None.
         code: For a network of the user's own, `file.py:function`.
@@ -108,11 +110,11 @@ def compare(
     else:
         where = split or _default_split(subjects)
         sides = [_stored(s, name, where, code, device, progress, cache) for s, name in zip(subjects, names, strict=True)]
-        sides = _with_catalog(sides)
+        sides = _with_catalog(sides, where)
     sides, notes = _without_training(sides)
     aligned = comparison.align([Sheet(s.name, s.answers, _keys(s, sides)) for s in sides])
-    opening = None if where in ("val", "train") else _look(sides, aligned)
-    kind = {"val": "validation", "train": "training", "all": "labelled"}.get(where, "test")
+    opening = None if where in ("val", "train", CROSS_VALIDATED) else _look(sides, aligned)
+    kind = {"val": "validation", "train": "training", "all": "labelled", CROSS_VALIDATED: CROSS_VALIDATED}.get(where, "test")
     asked_for = {"runs": list(subjects)}
     folder = Path(out) if out is not None else folders.default(_folder_name(names), "comparison.json", asked_for)
     folders.lock(folder)
@@ -166,17 +168,33 @@ def _run_of(subject: str) -> Run | None:
     return Run.load(path)
 
 
-def _answers_file(run: Run, where: str) -> Path | None:
-    """Where a run's answers to a split lie, None where it has not answered it."""
-    names = ("test",) if where == "test" else ("val", "oof")
+def _answers_to(run: Run, where: str) -> Predictions | None:
+    """A run's answers to a split, None where it has not answered it."""
+    names = {"test": ("test",), CROSS_VALIDATED: ("cross_validated",)}.get(where, ("val", "cross_validated"))
     files = [run.folder / "predictions" / f"{name}.csv" for name in names]
-    return next((f for f in files if f.is_file()), None)
+    file = next((f for f in files if f.is_file()), None)
+    if file is None:
+        return None
+    answers = read_predictions(file)
+    if where != "val" or file.stem == "val":
+        return answers
+    rows = _catalog_of(run, answers.paths)
+    split = {} if rows is None else dict(zip(rows.paths, rows.column("split"), strict=True))
+    of_val = np.array([split.get(path) == "val" for path in answers.paths], dtype=bool)
+    return answers.select(of_val) if of_val.any() else answers
 
 
 def _default_split(subjects: Sequence[str]) -> str:
-    """The test split where all runs have answered it, else validation."""
-    runs = [r for r in map(_run_of, subjects) if r is not None]
-    return "test" if all(_answers_file(r, "test") is not None for r in runs) else "val"
+    """The test split where all runs have answered it; else cross-validated images where all have these; else val.
+
+    A table by itself says nothing of how its answers came about: with one, it is val.
+    """
+    runs = [_run_of(subject) for subject in subjects]
+    folders_of = [run.folder / "predictions" for run in runs if run is not None]
+    if all((folder / "test.csv").is_file() for folder in folders_of):
+        return "test"
+    crossed = None not in runs and all((folder / "cross_validated.csv").is_file() for folder in folders_of)
+    return CROSS_VALIDATED if crossed else "val"
 
 
 def _stored(subject: str, name: str, where: str, code: str | None, device: str, progress: Progress, cache: Cache) -> _Side:
@@ -188,10 +206,9 @@ def _stored(subject: str, name: str, where: str, code: str | None, device: str, 
     run = _run_of(subject)
     if run is None:
         return _Side(subject, name, read_predictions(Path(subject)), None)
-    file = _answers_file(run, where)
-    if file is None:
+    answers = _answers_to(run, where)
+    if answers is None:
         return _ask(subject, name, run, where, code=code, device=device, progress=progress, cache=cache)
-    answers = read_predictions(file)
     leaked = int(run.data.get("in_training") or 0) if where == "test" else 0
     notes = (f"{leaked:,} of the images were in the training of {name}: its score may flatter it",) if leaked else ()
     ids = tuple(str(i) for i in (run.data.get("ledger") or {}).get("ids") or ())
@@ -222,22 +239,28 @@ def _catalog_of(run: Run, paths: Sequence[str]) -> Catalog | None:
     return catalogs.load_beside(run.folder / "catalog.csv", run.data.get("root"), paths)
 
 
-def _with_catalog(sides: list[_Side]) -> list[_Side]:
-    """Tables by themselves find their images in the first run's catalog, by the ends of their paths, where all are there."""
+def _with_catalog(sides: list[_Side], where: str) -> list[_Side]:
+    """Tables by themselves find their images in the first run's catalog, where all are there; rows of other splits are dropped.
+
+    Args:
+        sides: Runs and tables.
+        where: The split that is compared.
+    """
     known = next((s for s in sides if s.catalog is not None), None)
     if known is None or known.catalog is None:
         return sides
-    asked = set(known.answers.paths)
+    asked, split = set(known.answers.paths), dict(zip(known.catalog.paths, known.catalog.column("split"), strict=True))
     rows = known.catalog.rows(p in asked for p in known.catalog.paths)
     found = []
     for side in sides:
         if side.catalog is None:
             try:
-                matched = match(side.answers, rows)
+                matched = match(side.answers, known.catalog)
             except DataError:
                 matched = None
             if matched is not None and len(matched) == len(side.answers):
-                side = _Side(side.given, side.name, matched, rows, side.ids)
+                here = np.array([p in asked or split[p] == where for p in matched.paths], dtype=bool)
+                side = _Side(side.given, side.name, matched.select(here), rows, side.ids) if here.any() else side
         found.append(side)
     return found
 

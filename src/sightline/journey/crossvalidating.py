@@ -61,8 +61,8 @@ def cross_validate(
         say: Given a line for each fold.
 
     Returns:
-        A run whose `val` holds the scores, and `crossvalidation` those of each fold. Its answers lie in `predictions/oof.csv`,
-        those of further repeats in `oof-2.csv` and so on.
+        A run whose `val` holds the scores, and `crossvalidation` those of each fold. Its answers lie in
+        `predictions/cross_validated.csv`, those of further repeats in `cross_validated-2.csv` and so on.
 
     Raises:
         RequestError: The recipe or a number is wrong, or the folder holds another run.
@@ -96,7 +96,7 @@ def cross_validate(
     tables = folding.gathered(kept, found)
     data = _describe(kept, exact, found, tables, work, (twins, closed, identity, seed))
     _write(folder, kept, recipe, tables, found)
-    folders.write_curves(folder, "oof", tables[0], data["val"], recipe.threshold)
+    folders.write_curves(folder, "cross_validated", tables[0], data["val"], recipe.threshold)
     data |= {"environment": environment(device), "seconds": time.perf_counter() - started}
     done = folders.finish(folder, data)
     shutil.rmtree(folder / KEPT, ignore_errors=True)
@@ -146,7 +146,7 @@ def reuse_without_classifier(folder: Path) -> Run | None:
         done = Run.load(folder)
     except SightlineError:
         return None
-    if not (folder / "predictions" / "oof.csv").is_file():
+    if not (folder / "predictions" / "cross_validated.csv").is_file():
         return None
     if not (folder / "report.html").is_file():
         report.write_report([done], folder / "report.html")
@@ -195,7 +195,8 @@ def _describe(
     score = evaluation.score(first, positive=recipe.positive, groups=folders.clusters_of(kept, work.cluster, first))
     over_all = {k: told[k] for k in ("accuracy", "accuracy_low", "accuracy_high")}
     heads = ", ".join(f"{name} ({n} of {len(found)})" if len(told["heads"]) > 1 else name for name, n in told["heads"].items())
-    times = f", repeated {told['repeats']} times" if told["repeats"] > 1 else ""
+    times = f", {told['repeats']} repeats" if told["repeats"] > 1 else ""
+    parts = "train+val" if closed or any(kept.column("split")) else "all images"
     broken = [{"path": path, "problem": why} for path, why in first.errors.items()]
     return {
         **folders.head("crossvalidate", photos_name(str(kept.root)), identity),
@@ -214,14 +215,14 @@ def _describe(
         "head": heads,
         "data": catalogs.summarise(kept, twins),
         "val": {**score, **over_all},
-        "val_estimate": f"{told['folds']}-fold cross-validation{times}",
-        "answers_in": "oof",
+        "val_estimate": f"CV ({parts}, {told['folds']} folds{times})",
+        "answers_in": "cross_validated",
         "crossvalidation": {**told, "closed": closed},
         "test": None,
         "test_openings": [],
         "undecodable": {"val": broken} if broken else {},
         "mistakes": evaluation.mistakes(first),
-        "mistakes_in": "oof",
+        "mistakes_in": "cross_validated",
     }
 
 
@@ -230,7 +231,7 @@ def _write(folder: Path, kept: Catalog, recipe: Recipe, tables: list[Predictions
     catalogs.save(kept, folder / "catalog.csv")
     write_text(folder / "recipe.toml", folders.toml(recipe))
     for number, table in enumerate(tables, 1):
-        name = "oof.csv" if number == 1 else f"oof-{number}.csv"
+        name = "cross_validated.csv" if number == 1 else f"cross_validated-{number}.csv"
         write_text(folder / "predictions" / name, table.to_csv())
     paths = kept.paths
     rows = [{"path": paths[i], "repeat": p.repeat + 1, "fold": p.fold + 1} for p, _ in found for i in p.held.tolist()]

@@ -139,7 +139,11 @@ def write_candidate(folder: Path, candidate: Candidate, catalog: Catalog, test: 
     candidate.classifier.save(folder / "classifier.safetensors")
     write_text(folder / "recipe.toml", toml(card.recipe))
     catalogs.save(catalog, folder / "catalog.csv")
-    write_text(folder / "predictions" / "val.csv", candidate.val.to_csv())
+    write_text(folder / "predictions" / f"{candidate.answers_name}.csv", candidate.val.to_csv())
+    of_val = set(catalog.where(split="val").paths)
+    rows = np.array([path in of_val for path in candidate.val.paths], dtype=bool)
+    if candidate.answers_name != "val" and rows.any():  # the same images that a network is judged on
+        write_text(folder / "predictions" / "val.csv", candidate.val.select(rows).to_csv())
     if test is not None:
         write_text(folder / "predictions" / "test.csv", test.to_csv())
     return {
@@ -185,7 +189,7 @@ def write_curves(
 
     Args:
         folder: The run's.
-        split: `val` or `test`.
+        split: `val`, `cross_validated` or `test`.
         answers, scores: What was said of its images, and how good that is; nothing is written where there is none.
         by: The criterion of the threshold; its prices are the costs in `thresholds`.
     """

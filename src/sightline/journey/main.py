@@ -176,8 +176,8 @@ def _fill(
         laps: Seconds by stage.
         say: Takes lines for people.
     """
-    for split, answers in (("val", scored.val), ("test", scored.test)):
-        folders.write_curves(folder, split, answers, data[split], data["threshold"]["by"])
+    for name, key, answers in ((data["answers_in"], "val", scored.val), ("test", "test", scored.test)):
+        folders.write_curves(folder, name, answers, data[key], data["threshold"]["by"])
     model, catalog, seed, report_file = scored.classifier, work.catalog, request.seed, folder / "report.html"
     shown = scored.test if scored.test is not None and len(scored.test) else scored.val
     held_out = shown is scored.test
@@ -474,7 +474,8 @@ def _describe(
         "test": score(test),
         "test_without_leaks": score(clean),
         "undecodable": chosen.undecodable,
-        "mistakes_in": "test" if test is not None and len(test) else "val",
+        "answers_in": chosen.answers_name,
+        "mistakes_in": "test" if test is not None and len(test) else chosen.answers_name,
         "rerun": [request.command] if request.command else [],
     }
 

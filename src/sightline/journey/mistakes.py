@@ -108,7 +108,7 @@ def _own(subject: Path, by: str) -> _Own:
     if by == "pair":
         return answers, None, {}
     rows = catalogs.load(subject / "catalog.csv")
-    return match(answers, rows.usable()), rows, {"slices": run.data.get("slices")}
+    return match(answers, rows), rows, {"slices": run.data.get("slices")}
 
 
 def _count(found: Answered, subject: str, crops: int | None) -> None:

@@ -8,7 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,12 @@ from sightline import catalog as catalogs
 from sightline import classifier, engine, evaluation, report
 from sightline.classifier import Classifier, environment
 from sightline.errors import DataError, RequestError, unknown
-from sightline.inputs import is_predictions, read_labelled
+from sightline.inputs import find_by_ending, is_predictions, read_labelled
 from sightline.journey import folder as folders
 from sightline.journey import gallery, ledger, mistaken, nearest
 from sightline.journey.gather import check_usable
 from sightline.journey.request import slug
-from sightline.records import Catalog, Predictions, Progress, Run, silent
+from sightline.records import SPLITS, Catalog, Predictions, Progress, Run, silent
 from sightline.store import Cache, digest, log, write_text
 from sightline.training import methods
 
@@ -110,8 +110,8 @@ def answers_of(
         log.warning("%s: %s", name, labelled.notes[-1])
     if table is not None:
         given, labels = read_labelled(table)
-        answers, places = _matched(given, rows)
-        misfits = _misfits(given.paths, labels, places, rows, labelled)
+        answers, found = _matched(given, rows, labelled, scored, name)
+        misfits = _misfits(given.paths, labels, found, rows)
         _say_misfits(misfits, str(subject), name)
     else:
         model = classifier.load(subject, code=code)
@@ -154,7 +154,7 @@ def _table_of(subject: Path) -> Path | None:
         return subject
     if not (subject / "run.json").is_file() or (subject / "classifier.safetensors").is_file():
         return None
-    files = [subject / "predictions" / f"{name}.csv" for name in ("test", "oof", "val")]
+    files = [subject / "predictions" / f"{name}.csv" for name in ("test", "cross_validated", "val")]
     return next((f for f in files if f.is_file()), None)
 
 
@@ -325,85 +325,93 @@ def _facts(found: Answered, twins: catalogs.Duplicates) -> dict[str, Any]:
     return {key: value for key, value in told.items() if not (without_pictures(found.rows) and key in seen)}
 
 
-def match(answers: Predictions, rows: Catalog) -> Predictions:
-    """Another tool's predictions with the catalog's labels and paths.
+def match(answers: Predictions, catalog: Catalog, split: str = "all", *, name: str = "the catalog") -> Predictions:
+    """Another tool's predictions of one split with the catalog's labels and paths.
 
-    A row is found by its path, else by the end of its path where only one image of the catalog ends so.
+    A row is found by `inputs.find_by_ending` among all images of the catalog; rows of other splits are dropped.
+
+    Args:
+        answers: One row per image.
+        catalog: All images.
+        split: `train`, `val` or `test`, or `all`.
+        name: What the catalog is called in messages.
 
     Raises:
-        DataError: No row is found, or one is found twice.
+        DataError: No row is of that split, or an image has two rows.
     """
-    return _matched(answers, rows)[0]
+    rows = catalog.usable() if split == "all" else catalog.usable().where(split=split)
+    return _matched(answers, rows, catalog, split, name)[0]
 
 
-def _matched(answers: Predictions, rows: Catalog) -> tuple[Predictions, list[int | None]]:
-    """What `match` gives, and which row of the catalog each of the predictions is of, None where it is of none."""
-    paths = rows.paths
-    places = _places(answers.paths, paths)
-    kept = [row for row, place in enumerate(places) if place is not None]
-    target = [place for place in places if place is not None]
+def _matched(
+    answers: Predictions, rows: Catalog, labelled: Catalog, scored: str, name: str
+) -> tuple[Predictions, list[str | None]]:
+    """What `match` gives, and which image of the whole catalog each of the predictions is of, None where it is of none.
+
+    Args:
+        answers: Of a table.
+        rows: The images that are asked about.
+        labelled: The whole catalog.
+        scored: The split that `rows` are, or `all`.
+        name: What the catalog is called.
+    """
+    whole = labelled.paths
+    images = [None if place is None else whole[place] for place in find_by_ending(answers.paths, whole)]
+    index = {path: i for i, path in enumerate(rows.paths)}
+    kept = [row for row, path in enumerate(images) if path in index]
     if not kept:
-        raise DataError(
-            f"none of the {len(answers)} paths in the predictions is an image of the catalog",
-            f"the predictions say {answers.paths[0]!r}, the catalog {paths[0]!r}" if len(answers) and paths else None,
-        )
+        raise _nothing_asked(answers, images, labelled, scored, name)
+    target = [index[path] for path in images if path in index]
     if len(set(target)) < len(target):
-        twice = paths[Counter(target).most_common(1)[0][0]]
+        twice = rows.paths[Counter(target).most_common(1)[0][0]]
         raise DataError(f"{twice} has more than one row in the predictions", "keep one row per image")
     labels = rows.labels(answers.classes)[target]
     found = answers.select(np.array(kept, dtype=np.int64))
-    return dataclasses.replace(found, paths=tuple(paths[t] for t in target), y_true=labels, errors={}), places
+    return dataclasses.replace(found, paths=tuple(rows.paths[t] for t in target), y_true=labels, errors={}), images
 
 
-def _places(names: Sequence[str], paths: Sequence[str]) -> list[int | None]:
-    """The index of the path that each name is, or that alone ends as it does; None where there is none."""
-    index = {p: i for i, p in enumerate(paths)}
-    ends: dict[str, list[int]] = {}
-    for i, path in enumerate(paths):
-        parts = PurePosixPath(path).parts
-        for start in range(len(parts)):
-            ends.setdefault("/".join(parts[start:]), []).append(i)
-    places: list[int | None] = []
-    for name in names:
-        found = index.get(name)
-        parts = PurePosixPath(name.replace("\\", "/")).parts
-        for start in range(len(parts)):
-            if found is not None:
-                break
-            ending = ends.get("/".join(parts[start:]), [])
-            found = ending[0] if len(ending) == 1 else None
-        places.append(found)
-    return places
+def _nothing_asked(answers: Predictions, images: Sequence[str | None], labelled: Catalog, scored: str, name: str) -> DataError:
+    """The refusal of a table of which no row is of an image that is asked about."""
+    splits = dict(zip(labelled.paths, labelled.column("split"), strict=True))
+    counts = Counter(splits[path] or "no split" for path in images if path is not None and splits[path] != scored)
+    if counts and scored != "all":
+        parts = " and ".join(f"{n:,} of {split}" for split, n in sorted(counts.items()))
+        what = f"no row of the predictions is an image of the {scored} split of {name}: they are {parts}"
+        named = [split for split in SPLITS if split in counts]
+        ways = named if len(counts) == len(named) == 1 else [*named, "all"]
+        return DataError(what, f"add {' or '.join(f'--split {split}' for split in ways)}")
+    first = answers.paths[0] if len(answers) else ""
+    alike = [p for p in labelled.paths if unicodedata.normalize("NFC", p).endswith(unicodedata.normalize("NFC", first))]
+    hint = f"the predictions say {first!r}, the catalog {labelled.paths[0]!r}" if first and len(labelled) else None
+    if len(alike) > 1:
+        hint = f"{first!r} could be any of {len(alike):,} images, such as {alike[0]!r} and {alike[1]!r}: write whole paths"
+    return DataError(f"none of the {len(answers):,} paths in the predictions is an image of {name}", hint)
 
 
-def _misfits(
-    names: Sequence[str], labels: Sequence[str], places: Sequence[int | None], rows: Catalog, labelled: Catalog
-) -> dict[str, Any]:
+def _misfits(names: Sequence[str], labels: Sequence[str], images: Sequence[str | None], rows: Catalog) -> dict[str, Any]:
     """Where a table of predictions and a labelled set do not fit together.
 
     Args:
         names, labels: Of the table's rows; a label is "" where it gives none.
-        places: The row of `rows` that each is of, None where it is of none.
+        images: The path of the image that each row is of, None where it is of none; one of another split is no misfit.
         rows: What was asked about.
-        labelled: The whole set; a row for an image of another split is no misfit.
 
     Returns:
         The counts `not_in_catalog` (rows left out), `other_label` (rows whose label the set contradicts; the set's counts) and
         `no_row` (images without an answer); and `examples` of each.
     """
-    paths, true = rows.paths, rows.column("label")
-    lost = [name for name, place in zip(names, places, strict=True) if place is None]
-    lost = [name for name, place in zip(lost, _places(lost, labelled.paths), strict=True) if place is None] if lost else []
-    found = [(place, label) for place, label in zip(places, labels, strict=True) if place is not None]
+    true = dict(zip(rows.paths, rows.column("label"), strict=True))
+    lost = [name for name, path in zip(names, images, strict=True) if path is None]
+    found = [(path, label) for path, label in zip(images, labels, strict=True) if path in true]
     other = [
-        {"path": paths[place], "table": label, "catalog": true[place]}
-        for place, label in found
+        {"path": path, "table": label, "catalog": known}
+        for path, label in found
         if label
-        and true[place] is not None
-        and unicodedata.normalize("NFC", label) != unicodedata.normalize("NFC", true[place])
+        and (known := true[path]) is not None
+        and unicodedata.normalize("NFC", label) != unicodedata.normalize("NFC", known)
     ]
-    answered = {place for place, _ in found}
-    missing = [path for i, path in enumerate(paths) if i not in answered]
+    answered = {path for path, _ in found}
+    missing = [path for path in rows.paths if path not in answered]
     kinds: dict[str, list[Any]] = {"not_in_catalog": lost, "other_label": other, "no_row": missing}
     examples = {kind: cases[:MOST_EXAMPLES] for kind, cases in kinds.items()}
     return {**{kind: len(cases) for kind, cases in kinds.items()}, "examples": examples}

@@ -109,11 +109,12 @@ def train(
         "test": None,
         "test_openings": [],
         "undecodable": best.undecodable,
-        "mistakes_in": "val",
+        "answers_in": best.answers_name,
+        "mistakes_in": best.answers_name,
         "continued": None if continued is None else {"run": continued.folder.as_posix(), "epochs": continued.data["epochs"]},
     }
     data |= folders.write_candidate(folder, best, divided, None)
-    folders.write_curves(folder, "val", best.val, data["val"], data["threshold"]["by"])
+    folders.write_curves(folder, best.answers_name, best.val, data["val"], data["threshold"]["by"])
     learnt = nearest.learnt_from(usable)
     own: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
     data |= mistaken.describe(folder, best.classifier, best.val, usable, learnt, groups, held_out=False, **own)

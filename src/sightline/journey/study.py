@@ -286,7 +286,7 @@ def _carry_out(
         return studies.Outcome(None, why=error.message)
     rung = run.data["ladder"][0]
     return studies.Outcome(
-        val=read_predictions(run.folder / "predictions" / "val.csv"),
+        val=read_predictions(run.held_out_file),
         seconds=float(rung["seconds"]),
         parameters=int(rung["parameters"]),
         estimate=str(run.data["val_estimate"]),

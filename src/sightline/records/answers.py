@@ -198,6 +198,12 @@ class Run:
         return cls(Path(folder), data)
 
     @property
+    def held_out_file(self) -> Path:
+        """The table of its answers to images that it was not fitted on: out-of-fold ones, else those to the val split."""
+        files = [self.folder / "predictions" / f"{name}.csv" for name in ("cross_validated", "val")]
+        return next((file for file in files if file.is_file()), files[-1])
+
+    @property
     def classifier_file(self) -> Path:
         """Where its classifier lies."""
         return self.folder / "classifier.safetensors"

@@ -142,7 +142,7 @@ def _set_rows(told: Mapping[str, Any], promise: str) -> list[dict[str, str]]:
 
 def view(run: Run, album: Album) -> dict[str, Any]:
     """All of it for the template."""
-    where = {"val": "held-out"}.get(at(run.data, "mistakes_in", "test"), "test")
+    where = {"val": "held-out", "cross_validated": "held-out"}.get(at(run.data, "mistakes_in", "test"), "test")
     return {
         "likenesses": likenesses(run, album),
         "slices": slices(run.data),

@@ -89,7 +89,8 @@ def view(run: Run, album: Album) -> dict[str, Any]:
     data = run.data
     where, score = answer.scored(data)
     classes = (score or {}).get("classes") or data.get("classes") or []
-    table = curves.read_answers(run.folder / "predictions" / f"{data.get('answers_in') or where}.csv") if score else None
+    answers = where if where == "test" else data.get("answers_in") or where
+    table = curves.read_answers(run.folder / "predictions" / f"{answers}.csv") if score else None
     epochs = curves.read_history(run.folder / "history.csv") if data.get("history") else []
     return {
         "title": words.short(data.get("name") or run.folder.name, 60),

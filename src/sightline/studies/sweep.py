@@ -16,6 +16,7 @@ from sightline.records import Predictions, Recipe
 from sightline.store import digest, plain
 from sightline.studies import comparing
 from sightline.studies.changing import change, shown
+from sightline.training.work import VAL
 
 MOST_FITS = 1000
 
@@ -52,7 +53,7 @@ class Outcome:
     val: Predictions | None
     seconds: float = 0.0
     parameters: int = 0
-    estimate: str = "validation"
+    estimate: str = VAL
     why: str | None = None
 
 

@@ -22,7 +22,7 @@ from sightline.store import plain, stream
 from sightline.studies import counting, spaces
 from sightline.studies.changing import network_of
 from sightline.training import methods
-from sightline.training.work import Candidate, Work, decided
+from sightline.training.work import VAL, Candidate, Work, decided
 
 if TYPE_CHECKING:
     import optuna
@@ -66,7 +66,7 @@ class Trial:
     log_loss: float | None = None
     seconds: float = 0.0
     parameters: int = 0
-    estimate: str = "validation"
+    estimate: str = VAL
     why: str | None = None
 
 

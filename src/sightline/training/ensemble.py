@@ -19,7 +19,7 @@ from sightline.inputs import read_predictions
 from sightline.plain import from_plain
 from sightline.records import Backbone, Card, Head, Predictions, Recipe, Run
 from sightline.store import stream
-from sightline.training.work import Candidate, Work, with_card
+from sightline.training.work import VAL, Candidate, Work, with_card
 
 MOST_MEMBERS = 100
 _ROUNDS = 500
@@ -128,7 +128,7 @@ def _average(
         classifier=made,
         label=f"ensemble of {len(members)}",
         val=Predictions(paths, work.classes, labels, heads.softmax(logits / temperature)),
-        estimate="validation" if only_val else "held-out images of every member",
+        estimate=VAL if only_val else "train+val, held out from every member",
         seconds=time.perf_counter() - started,
         note="; ".join(notes),
         **_told(members, {"weights": [float(w) for w in weights], "members": singles}),
@@ -317,7 +317,7 @@ def _leaks(work: Work, model: Classifier, name: str) -> str | None:
 
 def _written_down(folder: Path) -> tuple[Predictions, dict[str, str]] | None:
     """A run's answers to held-out images, and path by content; None where the folder is no run."""
-    file = folder / "predictions" / "val.csv"
+    file = Run(folder, {}).held_out_file
     if not (folder / "run.json").is_file() or not file.is_file():
         return None
     try:

@@ -21,7 +21,7 @@ from sightline.plain import from_plain
 from sightline.records import Backbone, Predictions, Preprocess, Recipe
 from sightline.store import log, plain
 from sightline.training import refit
-from sightline.training.work import Candidate, Work, adapted, calibrated, check_validation, make_classifier, with_card
+from sightline.training.work import VAL, Candidate, Work, adapted, calibrated, check_validation, make_classifier, with_card
 
 if TYPE_CHECKING:
     from sightline.training.finder import Rates
@@ -71,7 +71,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
         classifier=classifier,
         label=f"{recipe.backbone} at {preprocess.size[0]} px from scratch",
         val=answers,
-        estimate="validation",
+        estimate=VAL,
         seconds=time.perf_counter() - started,
         undecodable=lost,
         note="; ".join(fitted.notes) or None,

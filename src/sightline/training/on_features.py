@@ -21,8 +21,10 @@ from sightline.training.start import check_ranges, resolve, weighted
 from sightline.training.views import view_looks
 from sightline.training.work import (
     CROSS_VALIDATE_BELOW,
+    VAL,
     Candidate,
     Work,
+    cv_estimate,
     extract,
     folds_for,
     make_classifier,
@@ -135,9 +137,9 @@ def _table(work: Work, recipe: Recipe, backbone: Backbone, settings: FeaturesSet
     crossed = in_val.sum() < CROSS_VALIDATE_BELOW
     if crossed:
         folds = folds_for(work, rows, settings.folds, recipe.seed)
-        estimate = f"{len(folds)}-fold cross-validation"
+        estimate = cv_estimate(len(folds))
     else:
-        folds, estimate = [(np.flatnonzero(~in_val), np.flatnonzero(in_val))], "validation"
+        folds, estimate = [(np.flatnonzero(~in_val), np.flatnonzero(in_val))], VAL
     n, values, labels, spread = len(rows), found.values[rows], work.labels[rows], folds
     seconds, computed, crops = found.seconds, found.computed, None
     if settings.views:

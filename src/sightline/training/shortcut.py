@@ -12,7 +12,7 @@ from sightline import evaluation, heads
 from sightline.features import FILE_FEATURES
 from sightline.plain import from_plain
 from sightline.records import Backbone, Predictions, Preprocess, Recipe
-from sightline.training.work import Candidate, Work, extract, folds_for, make_classifier, undecodable
+from sightline.training.work import Candidate, Work, cv_estimate, extract, folds_for, make_classifier, undecodable
 
 ALARM_AUC = 0.85
 """Planted shortcuts measured 0.97 to 1.0 here, clean sets at most 0.76."""
@@ -75,7 +75,7 @@ def fit(work: Work, recipe: Recipe) -> list[Candidate]:
             classifier=make_classifier(work, exact, backbone, fitted.head, temperature=temperature),
             label="file size, brightness, … only",
             val=Predictions(paths, work.classes, y, heads.softmax(logits / temperature)),
-            estimate=f"{len(folds)}-fold cross-validation",
+            estimate=cv_estimate(len(folds)),
             seconds=found.seconds + fitted.seconds,
             undecodable=undecodable(work, found),
             detail=detail,

@@ -17,6 +17,7 @@ from sightline.records import Backbone, Head, Recipe
 from sightline.training import from_scratch, precision
 from sightline.training.work import (
     UNBALANCED,
+    VAL,
     Candidate,
     Work,
     adapted,
@@ -213,7 +214,7 @@ def finish(work: Work, result: Result, material: Material, started: float) -> Ca
         classifier=classifier,
         label=result.label,
         val=val,
-        estimate="validation",
+        estimate=VAL,
         seconds=time.perf_counter() - started,
         undecodable=material.lost,
         **result.fields,

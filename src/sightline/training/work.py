@@ -21,6 +21,8 @@ from sightline.store import Cache
 
 CROSS_VALIDATE_BELOW = 1000
 """With fewer validation images than this, heads are chosen by cross-validation over training and validation together."""
+VAL = "val"
+"""The `estimate` of answers of one classifier to the images of the validation split."""
 UNBALANCED = 3.0
 """Classes are weighted where the largest has more than this many times the images of the smallest."""
 
@@ -74,7 +76,7 @@ class Candidate:
         classifier: The thing itself.
         label: What people call it, such as "mobilenetv2_100 + logistic".
         val: Its answers on images that it was not fitted on.
-        estimate: How these came about: `validation` or `5-fold cross-validation`.
+        estimate: How these came about: `VAL`, or what `cv_estimate` names.
         seconds: What it cost, features included.
         undecodable: Split → files that gave no pixels, with the reason.
         note: What the user should know about it.
@@ -96,6 +98,11 @@ class Candidate:
     gradients: Sequence[Mapping[str, Any]] = ()
     overfitting: str | None = None
     steps: int = 0
+
+    @property
+    def answers_name(self) -> str:
+        """The name of the table of its held-out answers: `val` for those of the val split, else `cross_validated`."""
+        return "val" if self.estimate == VAL else "cross_validated"
 
     @property
     def val_accuracy(self) -> float:
@@ -122,6 +129,11 @@ class Candidate:
         """The mean negative logarithm of the probability of the right answer."""
         picked = self.val.probs[np.arange(len(self.val)), self.val.y_true]
         return float(-np.log(np.clip(picked, 1e-15, 1)).mean())
+
+
+def cv_estimate(folds: int) -> str:
+    """Return the `estimate` of answers to train and val by classifiers of so many folds."""
+    return f"CV (train+val, {folds} folds)"
 
 
 def check_validation(work: Work, what: str) -> None:
