@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sightline.catalog import save as save_catalog
     from sightline.catalog import scan
     from sightline.classifier import Classifier, load
-    from sightline.errors import SightlineError
+    from sightline.errors import SightlineError, TrainingImagesWarning
     from sightline.journey.study import sweep, tune
     from sightline.journey.summary import summary
     from sightline.journey.window import explain, fit, hide, score, split
@@ -29,6 +29,7 @@ _HOMES = {
     "Recipe": "records",
     "Run": "records",
     "SightlineError": "errors",
+    "TrainingImagesWarning": "errors",
     "explain": "journey.window",
     "fit": "journey.window",
     "hide": "journey.window",
@@ -52,6 +53,7 @@ __all__ = [
     "Recipe",
     "Run",
     "SightlineError",
+    "TrainingImagesWarning",
     "__version__",
     "explain",
     "fit",

@@ -70,6 +70,10 @@ class ForeignFileError(ModelFileError):
     exit_code = 2
 
 
+class TrainingImagesWarning(UserWarning):
+    """A score counts images that the classifier was made from, so that it is too good."""
+
+
 def closest(name: str, known: Iterable[str]) -> str | None:
     """The known name that is most like `name`, or None if none is close.
 

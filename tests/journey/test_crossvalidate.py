@@ -98,7 +98,7 @@ def test_a_bar_turns_the_answers_and_leaves_the_probabilities(place: dict[str, A
     cost = crossvalidating.cross_validate(catalog, dear, tmp_path / "cost", **own)
     for name in ("log_loss", "brier", "roc_auc", "pr_auc", "eer"):
         assert cost.data["val"][name] == half.data["val"][name], name
-    one, two = (read_predictions(d.folder / "predictions" / "oof.csv") for d in (half, cost))
+    one, two = (read_predictions(d.folder / "predictions" / "cross_validated.csv") for d in (half, cost))
     np.testing.assert_array_equal(one.probs, two.probs)
     assert one.bar is None and two.bar is not None and two.bar[0] == "3"
     bars = cost.data["threshold"]["bars"]
@@ -110,7 +110,7 @@ def test_a_bar_turns_the_answers_and_leaves_the_probabilities(place: dict[str, A
     page = (cost.folder / "report.html").read_text(encoding="utf-8")
     assert "each fold’s own bar (criterion: cost=1000:1)" in page and "a missed one costs 1000, a false alarm 1" in page
     assert "criterion: half" not in page and "Answers are turned at each fold" in page
-    costs = (cost.folder / "curves" / "oof_thresholds.csv").read_text(encoding="utf-8").splitlines()
+    costs = (cost.folder / "curves" / "cross_validated_thresholds.csv").read_text(encoding="utf-8").splitlines()
     assert max(float(line.split(",")[-1]) for line in costs[1:]) > 100
 
 
@@ -121,7 +121,7 @@ def test_the_folds_bars_are_about_one_class(place: dict[str, Any], tmp_path: Pat
     recipe = dataclasses.replace(RECIPE, threshold="youden")
     turned = catalog.with_column("label", labels)
     done = crossvalidating.cross_validate(turned, recipe, tmp_path / "cv", folds=4, cache=place["cache"])
-    answers = read_predictions(done.folder / "predictions" / "oof.csv")
+    answers = read_predictions(done.folder / "predictions" / "cross_validated.csv")
     assert answers.bar is not None and answers.bar[0] == done.data["positive"] == done.data["threshold"]["positive"]
 
 
@@ -129,10 +129,10 @@ def test_a_run_of_out_of_fold_answers(place: dict[str, Any], tmp_path: Path) -> 
     done = crossvalidating.cross_validate(place["divided"], RECIPE, tmp_path / "cv", folds=3, repeats=2, cache=place["cache"])
     told = done.data["crossvalidation"]
     splits = place["divided"].column("split")
-    answers = read_predictions(done.folder / "predictions" / "oof.csv")
+    answers = read_predictions(done.folder / "predictions" / "cross_validated.csv")
     assert set(answers.paths) == {p for p, s in zip(place["divided"].paths, splits, strict=True) if s != "test"}
     assert told["closed"] == splits.count("test") and done.data["test"] is None
-    second = read_predictions(done.folder / "predictions" / "oof-2.csv")
+    second = read_predictions(done.folder / "predictions" / "cross_validated-2.csv")
     each = [float((t.y_pred == t.y_true).mean()) for t in (answers, second)]
     assert told["by_repeat"] == pytest.approx(each) and told["accuracy"] == pytest.approx(np.mean(each))
     assert done.data["val"]["accuracy_low"] < told["accuracy"] < done.data["val"]["accuracy_high"]
@@ -177,7 +177,7 @@ def test_an_interrupted_one_goes_on_with_the_folds_that_are_missing(
     assert fitted == ["r1-f1", "r1-f2", "killed", "r1-f3"]
     monkeypatch.undo()
     whole = crossvalidating.cross_validate(place["divided"], RECIPE, tmp_path / "whole", **own)
-    texts = [(d.folder / "predictions" / "oof.csv").read_bytes() for d in (done, whole)]
+    texts = [(d.folder / "predictions" / "cross_validated.csv").read_bytes() for d in (done, whole)]
     assert texts[0] == texts[1]
 
 

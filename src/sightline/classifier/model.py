@@ -171,11 +171,13 @@ class Classifier:
         errors = {names[i]: why for i, why in sorted(problems.items())} | unread
         told = tuple(names[i] for i in kept)
         tests = tuple(contents[i] if counts[i] else "" for i in kept) if counts.any() else ()
+        seen = None if asked.contents is None else self.was_trained_on([asked.contents[i] for i in kept])
+        known: dict[str, Any] = {"test_contents": tests, "in_training": seen}
         if "bank" not in self.limits:
-            return Predictions(told, self.classes, true[kept], probs[kept], errors, self.card.bar, test_contents=tests)
+            return Predictions(told, self.classes, true[kept], probs[kept], errors, self.card.bar, **known)
         away = unlike.distances(self.limits["bank"], unlike.directions(_plain_look(self.seer._features(asked))[kept]))
         bar = self.card.limits.unlike_bar
-        return Predictions(told, self.classes, true[kept], probs[kept], errors, self.card.bar, away, bar, tests)
+        return Predictions(told, self.classes, true[kept], probs[kept], errors, self.card.bar, away, bar, **known)
 
     @property
     def seer(self) -> Classifier:

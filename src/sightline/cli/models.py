@@ -255,12 +255,14 @@ def evaluate(
     value = values.of_evaluation(run)
     if as_json:
         return console.print_json(value)
+    if value["caution"]:
+        console.print_line(f"CAUTION: {value['caution']}")
     if value["split"] != "all":
         console.print_line(f"{'split':<20}{value['split']}; the other images of {catalog} are not asked about")
     console.print_line(f"{'accuracy':<20}{job.interval(value)}")
     if value["in_training"]:
         console.print_line(
-            f"{'without leaks':<20}{job.interval(value['test_without_leaks'])}  ({value['in_training']:,} were in training)"
+            f"{'without these':<20}{job.interval(value['test_without_leaks'])}  (on images that it was not made from)"
         )
     for line in job.metrics(value):
         console.print_line(line)

@@ -57,7 +57,7 @@ def of_evaluation(run: Run) -> dict[str, Any]:
     """`evaluate`: the scores of what was scored; an undefined one is null, and `reasons` says why."""
     data = run.data
     told = {"run": str(run.folder), "split": data.get("scored", "test"), **_pick(data.get("test") or {}, _SCORES)}
-    told |= {key: data.get(key) for key in ("in_training", "not_among_classes", "table", "limits")}
+    told |= {key: data.get(key) for key in ("caution", "in_training", "not_among_classes", "table", "limits")}
     told["looks"] = len(data.get("test_openings") or [])
     told["test_without_leaks"] = _pick(data.get("test_without_leaks"), _RUN_TEST)
     return told

@@ -273,8 +273,8 @@ def _without_training(sides: list[_Side]) -> tuple[list[_Side], list[str]]:
     """
     seen: set[str] = set()
     for side in sides:
-        if side.model is not None and side.catalog is not None:
-            rows = in_training(side.model, side.catalog, side.answers)
+        if side.model is not None:
+            rows = in_training(side.answers)
             seen |= {p for p, known in zip(side.answers.paths, rows.tolist(), strict=True) if known}
     if not seen:
         return sides, []

@@ -113,7 +113,7 @@ def _own(subject: Path, by: str) -> _Own:
 
 def _count(found: Answered, subject: str, crops: int | None) -> None:
     """Write this look at images that the classifier was not trained on into the ledger."""
-    unseen = ~in_training(found.model, found.rows, found.predictions)
+    unseen = ~in_training(found.predictions)
     ledger.look(found.predictions, found.contents, unseen, found.model, verb="mistakes", by=subject, crops=crops)
 
 

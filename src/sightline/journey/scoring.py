@@ -221,7 +221,7 @@ def evaluate(
         raise unknown("class", positive, answers.classes)
     positive = positive or (model.card.positive if model is not None else answers.bar and answers.bar[0])
     by = model.card.threshold_by if model is not None else "half" if answers.bar is None else "given with the table"
-    seen = in_training(model, rows, answers)
+    seen = in_training(answers)
     clean = answers.select(~seen) if seen.any() and not seen.all() else None
     twins = catalogs.duplicates(found.labelled, cache=cache, progress=progress)
     groups = folders.clusters_of(found.labelled, catalogs.together(found.labelled, twins), answers)
@@ -237,6 +237,7 @@ def evaluate(
         "classes": list(answers.classes),
         "positive": positive,
         "in_training": int(seen.sum()),
+        "caution": training_caution(answers),
         "not_among_classes": found.unlabelled,
         "table": found.misfits,
         "threshold": {"by": by},
@@ -437,9 +438,15 @@ def _several(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
-def in_training(model: Classifier | None, rows: Catalog, answers: Predictions) -> np.ndarray:
-    """bool (n,): which of the answered images the classifier was trained on, by their very bytes."""
-    if model is None:
-        return np.zeros(len(answers), dtype=bool)
-    content = dict(zip(rows.paths, rows.column("content"), strict=True))
-    return model.was_trained_on([content[p] for p in answers.paths])
+def in_training(answers: Predictions) -> np.ndarray:
+    """bool (n,): which of the answered images the classifier was made from, as far as that is known."""
+    return np.zeros(len(answers), dtype=bool) if answers.in_training is None else answers.in_training
+
+
+def training_caution(answers: Predictions) -> str | None:
+    """Return the sentence that counts the images that a classifier was made from; None where there are none of them."""
+    count = int(in_training(answers).sum())
+    if not count:
+        return None
+    which = f"all {count:,}" if count == len(answers) else f"{count:,} of {len(answers):,}"
+    return f"{which} images were used to make this classifier (train or val), so their score is too good"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -14,12 +15,14 @@ import numpy as np
 from sightline import __version__, classifier, evaluation, pixels
 from sightline import catalog as catalogs
 from sightline.classifier import Classifier
-from sightline.errors import ImageError, RequestError
+from sightline.errors import ImageError, RequestError, TrainingImagesWarning
 from sightline.explanation.methods import check_contrast, check_method
+from sightline.inputs import read_predictions
 from sightline.journey import hiding, ledger
 from sightline.journey.evidence import skill_of
 from sightline.journey.heats import heats_of
 from sightline.journey.request import photos_name
+from sightline.journey.scoring import training_caution
 from sightline.journey.single import train
 from sightline.journey.subject import Subject, aims, explainable, find_subject
 from sightline.records import Catalog, Explanation, Predictions, Progress, Recipe, Run, silent
@@ -87,13 +90,14 @@ def fit(
         progress: Told how far it is.
 
     Returns:
-        The run, its `classifier` loaded.
+        The run, its `classifier` and its `held_out` answers loaded.
     """
     recipe = Recipe() if recipe is None else recipe
     if out is None:
         out = Path("runs") / f"{photos_name(str(catalog.root))}-{digest([recipe, catalog.fingerprint(), __version__])[:8]}"
     run = train(catalog, recipe, Path(out), device=device, progress=progress, cache=cache)
-    return dataclasses.replace(run, classifier=classifier.load(run.classifier_file))
+    own = classifier.load(run.classifier_file)
+    return dataclasses.replace(run, classifier=own, held_out=read_predictions(run.held_out_file))
 
 
 def score(
@@ -109,17 +113,28 @@ def score(
     Where the predictions are of a catalog's labelled test images, this is a look at them, which the test-set log records.
 
     Args:
-        predictions: What `Classifier.predict` gave.
-        positive, groups, top, seed: As in `sightline.evaluation.score`.
+        predictions: Answers to labelled images; `held_out` of what `fit` gave is an honest estimate before the test.
+        positive, groups, top, seed: As of `sightline.evaluation.score`, which says what is returned.
+
+    Returns:
+        The scores, and `in_training`: how many of the images the classifier was made from.
+
+    Warns:
+        TrainingImagesWarning: Some of the images are in train or val of the classifier that gave the predictions.
 
     Raises:
         RequestError: `positive` is no class, or `top` is below 1.
         DataError: A probability is not a number, or `groups` does not hold one value per image.
     """
+    caution = training_caution(predictions)
+    if caution is not None:
+        hint = "score images that it has not seen, or its out-of-fold answers: sightline.score(run.held_out)"
+        warnings.warn(f"{caution}. hint: {hint}", TrainingImagesWarning, stacklevel=2)
+    counted = 0 if predictions.in_training is None else int(predictions.in_training.sum())
     scores = evaluation.score(predictions, positive=positive, groups=groups, top=top, seed=seed)
-    counts = np.array([bool(content) for content in predictions.test_contents], dtype=bool)
-    ledger.look(predictions, predictions.test_contents, counts, None, verb="score", by="sightline.score in Python")
-    return scores
+    tests = np.array([bool(content) for content in predictions.test_contents], dtype=bool)
+    ledger.look(predictions, predictions.test_contents, tests, None, verb="score", by="sightline.score in Python")
+    return {**scores, "in_training": counted}
 
 
 def explain(

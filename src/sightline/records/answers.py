@@ -35,6 +35,8 @@ class Predictions:
         unlike_bar: The distance beyond which an image is unlike anything in training.
         test_contents: SHA-256 of each image that is a labelled test image of a catalog, "" for each other; empty where none
             is. `sightline.score` counts a look at them.
+        in_training: bool (n,), which images the classifier was made from (train or val), by their bytes; None where that
+            is not known, as of arrays and of tables.
     """
 
     paths: tuple[str, ...]
@@ -46,6 +48,7 @@ class Predictions:
     unlike: np.ndarray | None = None
     unlike_bar: float | None = None
     test_contents: tuple[str, ...] = ()
+    in_training: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -79,6 +82,7 @@ class Predictions:
             bar=(self.bar[0], self.bar[1][index]) if self.bar is not None and isinstance(self.bar[1], np.ndarray) else self.bar,
             unlike=None if self.unlike is None else self.unlike[index],
             test_contents=tuple(self.test_contents[i] for i in index) if self.test_contents else (),
+            in_training=None if self.in_training is None else self.in_training[index],
         )
 
     def to_csv(self, more: Mapping[str, Sequence[str]] | None = None, *, with_errors: bool = False) -> str:
@@ -172,11 +176,14 @@ class Run:
         data: The content of `run.json`, which is written last.
         classifier: The `sightline.Classifier` itself, where `sightline.fit` has just made it; else None, and `sightline.load`
             reads it from the folder.
+        held_out: Likewise its answers to images that it was not fitted on, the honest estimate where there is no test split:
+            out-of-fold answers to train and val where it was cross-validated, else answers to the val split.
     """
 
     folder: Path
     data: Mapping[str, Any]
     classifier: Any = field(default=None, compare=False, repr=False)
+    held_out: Predictions | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def load(cls, folder: Path) -> Run:
