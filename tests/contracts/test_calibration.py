@@ -49,7 +49,7 @@ def check(recipe: Recipe, work: Work, folder: Path) -> None:  # noqa: F811
         assert abs(left(found.val)) < 1e-4, found.label
     best = limited(work, candidates[0])
     loaded = classifier.load(best.classifier.save(folder / "m.safetensors"))
-    if best.estimate == "validation" and recipe.method != "features":  # those are fitted once more on all images
+    if best.estimate == "val" and recipe.method != "features":  # those are fitted once more on all images
         wanted = {p: i for i, p in enumerate(best.val.paths)}
         answers = loaded.predict(work.catalog.rows(p in wanted for p in work.catalog.paths), cache=work.cache)
         expected = best.val.probs[[wanted[p] for p in answers.paths]]

@@ -31,7 +31,7 @@ def fake(method: str, right: int, n: int = 10, name: str = "net", source: str = 
     card = SimpleNamespace(method=method, backbone=backbone, recipe=Recipe(method=method, backbone=name))
     true = np.array([1] * right + [0] * (n - right))
     val = Predictions(tuple(map(str, range(n))), ("a", "b"), true, np.tile([0.1, 0.9], (n, 1)))
-    return Candidate(SimpleNamespace(card=card), f"{name} + {method}", val, "validation", 1.0)  # type: ignore[arg-type]
+    return Candidate(SimpleNamespace(card=card), f"{name} + {method}", val, "val", 1.0)  # type: ignore[arg-type]
 
 
 class SlowClock:

@@ -32,7 +32,7 @@ def fake(method: str, right: int, n: int, paths: tuple[str, ...] | None = None) 
     probs = np.tile([0.1, 0.9], (n, 1))
     true = np.array([1] * right + [0] * (n - right))
     val = Predictions(paths or tuple(map(str, range(n))), ("a", "b"), true, probs)
-    return main.Candidate(SimpleNamespace(card=card), method, val, "validation", 1.0)  # type: ignore[arg-type]
+    return main.Candidate(SimpleNamespace(card=card), method, val, "val", 1.0)  # type: ignore[arg-type]
 
 
 def test_the_best_on_common_images_is_chosen_and_never_the_shortcut() -> None:

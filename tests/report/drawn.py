@@ -70,7 +70,7 @@ def answers(classes: Sequence[str], n: int, skill: float, rng: np.random.Generat
 def rung(label: str, accuracy: float, n: int, seconds: float, chosen: bool = False, note: str | None = None) -> dict[str, Any]:
     """One row of the ladder."""
     low, high = evaluation.wilson(round(accuracy * n), n)
-    val = {"n": n, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high, "estimate": "5-fold cross-validation"}
+    val = {"n": n, "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high, "estimate": "CV (train+val, 5 folds)"}
     return {"method": "features", "label": label, "val": val, "seconds": seconds, "chosen": chosen, "note": note}
 
 
@@ -183,7 +183,7 @@ def facts(classes: Sequence[str], rng: np.random.Generator, per_class: int) -> d
             "torch_max_difference": 3e-5,
             "why": "bf16 gives nearly the same features as float32",
         },
-        "calibration": {"temperature": 1.21, "fitted_on": "5-fold cross-validation"},
+        "calibration": {"temperature": 1.21, "fitted_on": "CV (train+val, 5 folds)"},
         "environment": {
             "python": "3.11.9",
             "platform": "Linux x86_64",
@@ -194,7 +194,7 @@ def facts(classes: Sequence[str], rng: np.random.Generator, per_class: int) -> d
         },
         "timings": {"reading, duplicates, split": 2.1, "methods": 14.2, "test": 1.7, "heatmaps and samples": 3.4},
         "test_openings": [{"when": "2025-11-20T21:06:50+01:00", "by": "features on mobilenetv2_100"}],
-        "val_estimate": "5-fold cross-validation",
+        "val_estimate": "CV (train+val, 5 folds)",
     }
 
 

@@ -32,7 +32,7 @@ SLICE: dict[str, Any] = {
 }
 LIMITS: dict[str, Any] = {
     "coverage": 0.95,
-    "calibrated_on": "validation",
+    "calibrated_on": "val",
     "images": 200,
     "by_class": False,
     "sets": {"covered": 0.945, "covered_low": 0.91, "covered_high": 0.97, "mean_size": 1.2, "single": 0.8, "empty": 0.01},
@@ -94,7 +94,7 @@ def test_slices_are_named_with_their_units() -> None:
 
 def test_doubts_are_told_with_what_they_are_worth(tmp_path: Path) -> None:
     sets, unsure, odd = (row["text"].replace("\xa0", " ") for row in doubts.limits({"limits": LIMITS}))
-    assert "94.5 % (91.0–97.0 %)" in sets and "1.20 classes" in sets and "200 images (validation)" in sets
+    assert "94.5 % (91.0–97.0 %)" in sets and "1.20 classes" in sets and "200 images (val)" in sets
     assert (
         unsure
         == "20 of 200 answers are marked unsure; 60.0 % of these are right. Of the others 98.0 % are right (95.0–99.0 %)."

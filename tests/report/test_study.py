@@ -49,7 +49,7 @@ def sweep(**changes: Any) -> dict[str, Any]:
         "keys": ["depth", "kind"],
         "seeds": [0, 1],
         "images": 100,
-        "estimate": "validation",
+        "estimate": "val",
         "settings": rows,
         "best": 3,
         "default": 0,

@@ -39,10 +39,10 @@ def test_the_headline_is_the_test_score_with_its_interval() -> None:
     assert plain(head.interval) == "88.8–97.8 %"
 
 
-def test_without_a_test_the_validation_score_is_given_and_named() -> None:
-    found = answer.answer({"val": GOOD, "test": None, "val_estimate": "5-fold cross-validation"})
-    assert "validation images" in found.headlines[0].of
-    assert any("did not use the test split" in line and "5-fold" in line for line in found.lines)
+def test_without_a_test_the_cross_validated_score_is_given_and_named() -> None:
+    found = answer.answer({"val": GOOD, "test": None, "val_estimate": "CV (train+val, 5 folds)"})
+    assert "held-out images" in found.headlines[0].of
+    assert any("did not use the test split" in line and "CV (train+val, 5 folds)" in line for line in found.lines)
 
 
 def test_leaks_give_the_score_twice() -> None:

@@ -66,7 +66,7 @@ def test_held_out_answers_are_those_that_the_runs_wrote_down(work: Work, runs: l
     from sightline.inputs import read_predictions
 
     tables = [read_predictions(Path(run) / "predictions" / "val.csv") for run in runs]
-    assert len(best.val) == len(work.split("train", "val")) and best.estimate == "held-out images of every member"
+    assert len(best.val) == len(work.split("train", "val")) and best.estimate == "train+val, held out from every member"
     mean = np.mean([t.probs[[t.paths.index(p) for p in best.val.paths]] for t in tables], axis=0)
     np.testing.assert_allclose(heads.softmax(np.log(mean) / best.classifier.card.temperature), best.val.probs, atol=1e-9)
     again = best.classifier.predict(work.catalog.where(split="val"), cache=work.cache)
@@ -176,7 +176,7 @@ def test_seeds_of_one_recipe_are_members(work: Work) -> None:
     inner = {"method": "scratch", "backbone": "cnn(filters=[4])", "settings": {"epochs": 1}}
     best = methods.fit(work, Recipe(method="ensemble", seed=4, settings={"recipe": inner, "seeds": 2}))[0]
     assert [c.recipe.seed for c in best.classifier.card.members] == [4, 5]
-    assert best.estimate == "validation"
+    assert best.estimate == "val"
     assert best.note is not None and best.note.endswith("of the same images right") and "alone its members have" in best.note
 
 
@@ -219,7 +219,7 @@ def test_runs_of_a_table_beside_the_photographs_are_members(work: Work, tmp_path
         journey.train(table, Recipe(backbone="pixels", head=head), Path(names[-1]), cache=work.cache)
     beside = Work(table, np.arange(len(table)), table.classes, work.cache)
     best = fitted(beside, names)
-    assert best.estimate == "held-out images of every member" and len(best.val) == len(beside.split("train", "val"))
+    assert best.estimate == "train+val, held out from every member" and len(best.val) == len(beside.split("train", "val"))
 
 
 def test_a_file_without_its_run_is_asked_and_that_is_said(work: Work, runs: list[str], tmp_path: Path) -> None:

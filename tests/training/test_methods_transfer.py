@@ -48,7 +48,7 @@ def test_a_frozen_network_is_the_very_same(work: Work, head: list[list[float]], 
     card = best.classifier.card
     assert card.backbone.weights_hash == before.backbone.weights_hash and card.backbone.id == before.backbone.id
     assert card.head == ("mlp" if head else "logistic")
-    assert len(best.history) == 2 and best.steps and best.estimate == "validation"
+    assert len(best.history) == 2 and best.steps and best.estimate == "val"
     loaded = classifier.load(best.classifier.save(tmp_path / "m.safetensors"))
     again = loaded.predict(work.catalog.where(split="val"), cache=work.cache)
     np.testing.assert_allclose(again.probs, best.val.probs, atol=1e-9)

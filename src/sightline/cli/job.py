@@ -43,13 +43,16 @@ def print_run(run: Run) -> None:
     """The ladder, the scores and where the results lie."""
     value = values.of_run(run)
     ladder = run.data.get("ladder") or []
-    rows = []
+    rows, mixed = [], max((step["shared"]["n"] for step in ladder if step.get("shared")), default=0)
     for step in ladder:
         took = "–" if step.get("seconds") is None else f"{step['seconds']:.1f} s"
         name = step.get("label") or step.get("method")
-        rows.append(("*" if step.get("chosen") else "", name, interval(step.get("val")), took))
+        val, shared = step.get("val") or {}, step.get("shared")
+        on_shared = () if not mixed else ("–" if shared is None else f"{shared['accuracy']:.3f}",)
+        rows.append(("*" if step.get("chosen") else "", name, interval(val), val.get("estimate", ""), *on_shared, took))
     if rows:
-        console.print_table(("", "method", "validation accuracy", "time"), rows)
+        columns = (f"on the {mixed:,} shared",) if mixed else ()
+        console.print_table(("", "method", "accuracy", "estimated on", *columns, "time"), rows)
         for there in (step["at_bar"] for step in ladder if step.get("at_bar")):
             bar = f"{there['positive']} from {there['threshold']:.3g} on, criterion {there['by']}"
             console.print_line(f"*  with its bar  {interval(there)}  ({bar}); the others answer at one half")

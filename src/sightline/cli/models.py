@@ -113,7 +113,8 @@ def train(
         return console.print_json(value)
     if reused:
         console.print_line(f"{run.folder} was already finished with this recipe and these images; nothing was trained")
-    console.print_line(f"validation accuracy  {job.interval(value['val'])}  ({value['method']}, {value['seconds']:.1f} s)")
+    took = f"({value['method']}, {value['seconds']:.1f} s)"
+    console.print_line(f"accuracy             {job.interval(value['val'])}, {value['val_estimate']}  {took}")
     if run.data.get("course"):
         console.print_line(f"epochs               {run.data['course']}{earlier_kept(run)}")
     console.print_line(f"classifier           {value['classifier']}")

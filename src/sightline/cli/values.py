@@ -31,7 +31,7 @@ def of_run(run: Run) -> dict[str, Any]:
         "run": str(run.folder),
         "report": str(run.folder / "report.html"),
         "classifier": str(run.classifier_file),
-        **{key: data.get(key) for key in ("method", "backbone", "head")},
+        **{key: data.get(key) for key in ("method", "backbone", "head", "val_estimate")},
         "val": _pick(data.get("val"), ("n", "accuracy", "accuracy_low", "accuracy_high")),
         "test": _pick(data.get("test"), _RUN_TEST),
         "test_without_leaks": _pick(data.get("test_without_leaks"), _RUN_TEST),
@@ -46,6 +46,7 @@ def of_training(run: Run) -> dict[str, Any]:
         "run": str(run.folder),
         "classifier": str(run.classifier_file),
         "method": data.get("method"),
+        "val_estimate": data.get("val_estimate"),
         "val": _pick(data.get("val"), ("n", "accuracy", "accuracy_low", "accuracy_high")),
         "epochs": data.get("epochs", 0),
         "steps": data.get("steps", 0),
@@ -68,7 +69,7 @@ def of_crossvalidation(run: Run) -> dict[str, Any]:
     data, told = run.data, run.data["crossvalidation"]
     return {
         "run": str(run.folder),
-        "split": "oof",
+        "split": "cross-validated",
         **_pick(data["val"], _SCORES),
         "estimate": data["val_estimate"],
         **{key: told[key] for key in ("folds", "repeats", "by_repeat", "parts", "closed")},

@@ -133,7 +133,7 @@ def _score(
     climbed = climb(plan, work, methods_end, say, clock_decides=request.budget_s is not None)
     laps.lap("methods")
     picked = choose(climbed.candidates)
-    say(f"chosen on validation: {picked.label}")
+    say(_why_chosen(picked, climbed.candidates))
     unknown_classes = never_held_out(work, picked.val)
     if unknown_classes is not None:
         say(f"note: {unknown_classes}")
@@ -292,12 +292,11 @@ def reuse(folder: Path) -> Run | None:
 
 
 def choose(candidates: Sequence[Candidate]) -> Candidate:
-    """The best on validation: heads of one backbone by all images that they were held out on, methods by common ones.
+    """The best on held-out images: heads of one backbone by all of theirs, methods by those that all were held out on.
 
     `shortcut` is never chosen: it does not look at photographs.
     """
-    final = finalists(candidates)
-    common = set.intersection(*(set(c.val.paths) for c in final))
+    final, common = finalists(candidates), shared_images(candidates)
 
     def rank(c: Candidate) -> tuple[float, float]:
         shared = _on(c, common) if common else c
@@ -305,12 +304,33 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
 
     best = min(final, key=rank)
     higher = [c for c in final if c.val_accuracy > best.val_accuracy]
-    if not higher:
+    if not higher or not common:
         return best
     # A higher number on other images: say what decided.
     told = ", ".join(f"{c.label} {_on(c, common).val_accuracy:.1%}" for c in higher)
     mine = f"on the {len(common):,} images that all were held out on: {_on(best, common).val_accuracy:.1%}; {told}"
     return dataclasses.replace(best, note=f"{best.note}; {mine}" if best.note else mine)
+
+
+def shared_images(candidates: Sequence[Candidate]) -> set[str]:
+    """Return the paths of the images that all methods were held out on: those of val where a network is among them.
+
+    Empty where each was held out on the same images, or no image is common to all.
+    """
+    each = [set(c.val.paths) for c in finalists(candidates)]
+    common = set.intersection(*each)
+    return common if any(paths != common for paths in each) else set()
+
+
+def _why_chosen(picked: Candidate, candidates: Sequence[Candidate]) -> str:
+    """The line that says what was chosen, and on which images."""
+    common = shared_images(candidates)
+    if common:
+        accuracy = _on(picked, common).val_accuracy
+        return (
+            f"chosen: {picked.label}, accuracy {accuracy:.3f} on the {len(common):,} images that all methods were held out on"
+        )
+    return f"chosen: {picked.label}, accuracy {picked.val_accuracy:.3f} on {picked.estimate}"
 
 
 def _on(candidate: Candidate, paths: set[str]) -> Candidate:
@@ -448,9 +468,13 @@ def _describe(
             return None
         return evaluation.score(answers, positive=positive, groups=groups(answers))
 
+    common = shared_images(candidates)
+
     def rung(candidate: Candidate) -> dict[str, Any]:
         this = _same(candidate, picked)
-        return folders.rung(picked if this else candidate, this, groups(candidate.val), chosen if this else None)
+        told = folders.rung(picked if this else candidate, this, groups(candidate.val), chosen if this else None)
+        shared = _on(candidate, common)
+        return {**told, "shared": {"n": len(shared.val), "accuracy": shared.val_accuracy} if len(shared.val) else None}
 
     return {
         "version": 1,

@@ -125,7 +125,7 @@ class Limits:
 
     Args:
         images: How many answers prediction sets are calibrated on; 0 where there are none, as in older files.
-        fitted_on: How these answers came about, such as `validation`.
+        fitted_on: How these answers came about, such as `val` or `CV (train+val, 5 folds)`.
         by_class: Whether sets keep their promise for each class by itself.
         unlike_bar: The distance from the training images beyond which an image is unlike them; None where it is not known.
         unlike_rate: The share of images like those of the training that lie beyond it, as false alarms.

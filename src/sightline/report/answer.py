@@ -66,10 +66,11 @@ def scored(data: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
 
 
 def kind_of(data: Mapping[str, Any]) -> str:
-    """What the scored images are called: test, validation, or labelled where all of a set was scored."""
+    """What the scored images are called: test, validation, held-out of those that were cross-validated, else labelled."""
     where, _ = scored(data)
     if where == "val":
-        return "held-out" if data.get("kind") == "crossvalidate" else "validation"
+        crossed = data.get("kind") == "crossvalidate" or (data.get("val_estimate") or "val") != "val"
+        return "held-out" if crossed else "validation"
     return "labelled" if data.get("kind") == "evaluate" and data.get("scored") != "test" else "test"
 
 
@@ -114,7 +115,7 @@ def _marks(data: Mapping[str, Any], score: Mapping[str, Any]) -> list[tuple[floa
         marks.append((share, f"always “{short(name, 24)}” {percent(share)}"))
     val = at(data, "val.accuracy")
     if val is not None and data.get("test"):
-        marks.append((val, f"validation {percent(val)}"))
+        marks.append((val, f"{data.get('val_estimate') or 'val'} {percent(val)}"))
     return marks
 
 
@@ -136,8 +137,9 @@ def _method_lines(data: Mapping[str, Any]) -> list[str]:
     if not name:
         return [f"The answers come from {data['subject']}."] if data.get("subject") else []
     if chosen and len(ladder) > 1:
-        n, estimate = at(chosen, "val.n", 0), at(chosen, "val.estimate", "validation")
-        how = "on validation images" if estimate == "validation" else f"by {estimate}"
+        n, how = at(chosen, "val.n", 0), f"on {at(chosen, 'val.estimate', 'val')}"
+        if chosen.get("shared"):
+            n, how = chosen["shared"]["n"], "on the images that all methods were held out on"
         took = f" The whole run took {duration(data.get('seconds'))}." if data.get("seconds") else ""
         return [f"The answers come from {name}, chosen among {len(ladder)} candidates {how} ({count(n)} images).{took}"]
     return [f"The answers come from {name}."]
@@ -162,7 +164,7 @@ def _trust_lines(data: Mapping[str, Any]) -> list[str]:
     if data.get("test"):
         return ["No test image was used for training or for any choice in this run."]
     estimate = data.get("val_estimate")
-    by = f" The estimate is by {estimate}." if estimate and estimate != "validation" else ""
+    by = f" The accuracy is on {estimate}." if estimate else ""
     return [f"This run did not use the test split.{by} Choices were made on these images, so the score may flatter a little."]
 
 

@@ -42,17 +42,19 @@ def ladder(data: Data) -> dict[str, Any] | None:
                 "accuracy": percent(value),
                 "interval": percent_range(low, high),
                 "n": count(at(r, "val.n")),
+                "estimate": at(r, "val.estimate", "val"),
+                "shared": percent(at(r, "shared.accuracy")) if r.get("shared") else "–",
                 "seconds": duration(r.get("seconds")),
                 "note": r.get("note"),
                 "at_bar": _at_bar(r.get("at_bar")),
             }
         )
-    estimates = sorted({at(r, "val.estimate", "validation") for r in rungs})
+    mixed = max((r["shared"]["n"] for r in rungs if r.get("shared")), default=0)
     skipped = [
         {"name": " on ".join(str(s[k]) for k in ("method", "backbone") if s.get(k)), "why": s.get("why")}
         for s in data.get("skipped") or []
     ]
-    return {"rows": rows, "ruler": svg.ruler(start), "estimates": " and ".join(estimates), "skipped": skipped}
+    return {"rows": rows, "ruler": svg.ruler(start), "mixed": count(mixed) if mixed else None, "skipped": skipped}
 
 
 def _at_bar(told: Data | None) -> str | None:
@@ -272,7 +274,7 @@ _FIRST = frozenset({"accuracy", "balanced_accuracy", "top_5", "macro_f1", "roc_a
 
 def scores(data: Data) -> dict[str, Any] | None:
     """All numbers of all scored splits side by side: `rows` that are shown, `more` that are folded, a `note` below."""
-    names = (("val", "validation"), ("test", "test"), ("test_without_leaks", "test without leaked images"))
+    names = (("val", data.get("val_estimate") or "val"), ("test", "test"), ("test_without_leaks", "test without leaked images"))
     columns = [(name, data[key]) for key, name in names if data.get(key)]
     if not columns:
         return None
