@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sightline.errors import DataError, RequestError
-from sightline.inputs import is_predictions, read_labelled, read_predictions, read_recipe
+from sightline.inputs import (
+    find_by_ending,
+    find_by_name,
+    is_predictions,
+    read_labelled,
+    read_predictions,
+    read_recipe,
+    separator_of,
+)
+from sightline.records import Predictions
 from sightline.studies.changing import build, change
 
 
@@ -133,3 +143,29 @@ def test_a_bar_that_answers_no_image_is_kept(tmp_path: Path) -> None:
     above = float(np.nextafter(1, 2))  # what `evaluation.threshold` may choose
     for bar in (0.0, 1.0, above):
         assert read_predictions(table(tmp_path, f"path,p:cat,p:dog,bar:dog\na.png,0,1,{bar!r}\n")).bar == ("dog", bar)
+
+
+def test_names_are_found_whole_by_unicode_form_or_by_an_ending_that_no_other_path_has() -> None:
+    nfd, nfc = (unicodedata.normalize(form, "K\u00e4fer/1.png") for form in ("NFD", "NFC"))
+    assert find_by_name([nfc, nfd, "x"], [nfd]) == [0, 0, None]
+    assert find_by_name([nfc, nfd], [nfd, nfc]) == [1, 0], "two files whose names look the same"
+    paths = ["cat/1.jpg", "dog/2.jpg", "dog/3.jpg", nfd]
+    found = find_by_ending(["/data/cat/1.jpg", "D:\\p\\dog\\2.jpg", "3.jpg", f"new/{nfc}"], paths)
+    assert found == [0, 1, 2, 3]
+    # another image of the same file name is never taken for it: its folder is one of the catalog's, or a better row is there
+    assert find_by_ending(["dog/1.jpg", "cat/2.jpg", "cat/1.jpg"], paths) == [None, None, 0]
+    assert find_by_ending(["elsewhere/1.jpg", "cat/1.jpg"], paths) == [None, 0]
+    assert find_by_ending(["1.jpg"], ["a/1.jpg", "b/1.jpg"]) == [None]
+
+
+@pytest.mark.parametrize("sign", [";", "|", "\t"])
+def test_class_names_may_hold_other_separators(tmp_path: Path, sign: str) -> None:
+    one, two = sign.join("abcdefg"), sign.join("tuvwxyz")
+    probs = np.eye(2)
+    made = Predictions((f"{one}/0.png", f"{two}/0.png"), (one, two), np.array([0, 1]), probs)
+    (tmp_path / "t.csv").write_text(made.to_csv(), encoding="utf-8")
+    again = read_predictions(tmp_path / "t.csv")
+    assert (again.classes, again.paths, again.y_true.tolist()) == ((one, two), made.paths, [0, 1])
+    labels = f"image,{one},{two}\n{one}{sign}.png,{one},{one}\n"  # a user's table, split at its known column
+    assert separator_of(labels, {"image", "label"}) == ","
+    assert separator_of("path;label\na,b.png;a,b\nc,d.png;c,d\n") == ";"

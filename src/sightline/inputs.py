@@ -137,9 +137,9 @@ def find_by_ending(names: Sequence[str], paths: Sequence[str]) -> list[int | Non
             continue
         ending = "/".join(parts[start:])
         first, *more = ends[ending]
-        elsewhere = start > 0 and parts[start - 1] in folders and plain[first] != ending
-        if not more and not elsewhere:
-            places[row], shared[row] = first, float(len(parts) - start)
+        contained = start == 0 or plain[first] == ending  # one of the two is an ending of the other
+        if not more and (contained or parts[start - 1] not in folders):
+            places[row], shared[row] = first, math.inf if contained else float(len(parts) - start)
     longest: dict[int, float] = {}
     for known, length in zip(places, shared, strict=True):
         if known is not None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from sightline import catalog as catalogs
 from sightline import inputs, journey
 from sightline.cli.app import app
 from sightline.errors import DataError, RequestError
@@ -25,7 +26,6 @@ HOSTILE = '<script>alert("1")</script>'
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Three trained runs with one split, whose test split nobody has opened."""
-    from sightline import catalog as catalogs
     from tests.conftest import write_few_digits
 
     folder = tmp_path_factory.mktemp("compare")
@@ -44,9 +44,9 @@ def compare(place: dict[str, Any], *names: str, out: Path, **options: Any) -> An
     return journey.compare(subjects, out=str(out), cache=place["cache"], **options)
 
 
-def test_validation_is_the_default_until_all_have_opened_the_test(place: dict[str, Any], tmp_path: Path) -> None:
+def test_cross_validated_images_are_the_default_until_all_have_opened_the_test(place: dict[str, Any], tmp_path: Path) -> None:
     done = compare(place, "one", "two", "three", out=tmp_path / "val")
-    assert done.data["split"] == "val" and len(done.data["pairs"]) == 3
+    assert done.data["split"] == done.data["images"] == "cross-validated" and len(done.data["pairs"]) == 3
     assert not (ledger.root() / "openings.jsonl").exists() and "test_openings" not in done.data
     first = done.data["scores"][0]
     assert first["accuracy"] == pytest.approx(Run.load(place["folder"] / "one").data["val"]["accuracy"])
@@ -78,16 +78,27 @@ def test_a_table_of_predictions_finds_its_images(place: dict[str, Any], tmp_path
         out.writerow(["path", *rows[0][4:]])
         out.writerows([[f"elsewhere/{row[0]}", *row[4:]] for row in reversed(rows[1:])])
     done = compare(place, "one", str(table), out=tmp_path / "table")
-    own = compare(place, "one", "two", out=tmp_path / "own")
+    own = compare(place, "one", "two", split="val", out=tmp_path / "own")
     assert done.data["pairs"][0]["difference"] == own.data["pairs"][0]["difference"]
     assert done.data["patterns"] == own.data["patterns"]
+
+
+def test_a_run_and_a_table_of_all_images_are_compared_on_the_val_split(place: dict[str, Any], tmp_path: Path) -> None:
+    folder = place["folder"]
+    val, crossed = (inputs.read_predictions(folder / "two" / "predictions" / f"{n}.csv") for n in ("val", "cross_validated"))
+    assert set(val.paths) == set(place["divided"].where(split="val").paths) < set(crossed.paths)
+    table = tmp_path / "all.csv"
+    table.write_bytes((folder / "two" / "predictions" / "cross_validated.csv").read_bytes())
+    done = compare(place, "one", str(table), out=tmp_path / "table")
+    assert done.data["split"] == "val" and done.data["n"] == len(val)
+    assert done.data["scores"][1]["accuracy"] == float((val.y_pred == val.y_true).mean())
 
 
 def test_other_images_are_refused_with_counts(place: dict[str, Any], tmp_path: Path) -> None:
     table = tmp_path / "part.csv"
     lines = (place["folder"] / "two" / "predictions" / "val.csv").read_text(encoding="utf-8").splitlines()
     table.write_text("\n".join(lines[:-7]) + "\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"240 images\) and part \(233\) .* 233 in both, 7 only in one"):
+    with pytest.raises(DataError, match=r"45 images\) and part \(38\) .* 38 in both, 7 only in one"):
         compare(place, "one", str(table), out=tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
@@ -107,7 +118,7 @@ def test_the_folder_holds_what_the_page_says(place: dict[str, Any], tmp_path: Pa
     done = compare(place, "one", "two", out=tmp_path / "a")
     rows = list(csv.DictReader((tmp_path / "a" / "disagreements.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == len(done.data["disagreements"]) > 3
-    one, two = (inputs.read_predictions(place["folder"] / n / "predictions" / "val.csv") for n in ("one", "two"))
+    one, two = (inputs.read_predictions(Run.load(place["folder"] / n).held_out_file) for n in ("one", "two"))
     said = [dict(zip(p.paths, p.labels, strict=True)) for p in (one, two)]
     for row in rows:
         assert [row["predicted:one"], row["predicted:two"]] == [s[row["path"]] for s in said]

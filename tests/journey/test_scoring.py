@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from sightline import catalog as catalogs
@@ -99,6 +100,52 @@ def test_rows_for_another_split_are_no_misfits(photos: Path, tmp_path: Path) -> 
     assert value["split"] == "test" and value["n"] == 12
     assert (value["table"]["not_in_catalog"], value["table"]["no_row"]) == (0, 0)
     assert "rows of" not in notes and "no row of" not in notes
+
+
+@pytest.fixture
+def recurring(tmp_path: Path) -> Path:
+    """A catalog with splits whose file names recur in both classes; 001 is of test, 002 of val, the others of train."""
+    for name, colour in (("0", (220, 40, 40)), ("1", (40, 60, 220))):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for i in range(6):
+            Image.new("RGB", (8 + i, 8), colour).save(tmp_path / "pets" / name / f"{i:03d}.png")
+    found = catalogs.scan(tmp_path / "pets")
+    splits = {"001.png": "test", "002.png": "val"}
+    split = [splits.get(Path(path).name, "train") for path in found.paths]
+    catalogs.save(found.with_column("split", split), tmp_path / "pets.csv")
+    return tmp_path / "pets.csv"
+
+
+def test_a_row_is_the_image_of_its_whole_path_whichever_split_is_scored(recurring: Path, tmp_path: Path) -> None:
+    whole = catalogs.load(recurring)
+    perfect = [[path, "", *(("1", "0") if "/0/" in path else ("0", "1"))] for path in whole.paths]
+    table = write(tmp_path / "all.csv", perfect)
+    for split, n in (("train", 8), ("val", 2), ("test", 2), ("all", 12)):
+        options = ["--split", split, "-o", str(tmp_path / split), "--json"]
+        ended = CliRunner().invoke(app, ["evaluate", str(table), str(recurring), *options])
+        assert ended.exit_code == 0, ended.output
+        value = json.loads(ended.stdout)
+        assert (value["accuracy"], value["n"], value["table"]["not_in_catalog"]) == (1.0, n, 0)
+        listed = CliRunner().invoke(app, ["mistakes", str(table), str(recurring), "--split", split, "--json"])
+        assert json.loads(listed.stdout) == []
+
+
+def test_a_table_of_other_splits_is_refused_with_the_split_to_name(recurring: Path, tmp_path: Path) -> None:
+    whole = catalogs.load(recurring)
+    rows = [
+        [path, "", "1", "0"]
+        for path, split in zip(whole.paths, whole.column("split"), strict=True)
+        if split in ("train", "val")
+    ]
+    for some, words, hint in (
+        (rows, "they are 8 of train and 2 of val", "add --split train or --split val or --split all"),
+        ([r for r in rows if "002" in r[0]], "they are 2 of val", "add --split val"),
+    ):
+        table = write(tmp_path / "t.csv", some)
+        ended = CliRunner().invoke(app, ["evaluate", str(table), str(recurring), "-o", str(tmp_path / "e")])
+        said = " ".join(ended.output.split())
+        assert ended.exit_code == 1 and "no row of the predictions is an image of the test split" in said
+        assert words in said and said.rstrip().endswith(hint)
 
 
 def test_labels_that_contradict_the_set_are_counted_and_said(photos: Path, tmp_path: Path) -> None:

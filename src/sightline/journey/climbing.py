@@ -208,7 +208,7 @@ def climb(plan: Plan, work: Work, deadline: Deadline, say: Callable[[str], None]
 def _say_fitted(name: str, best: Candidate, say: Callable[[str], None]) -> None:
     """Say how good a step's best candidate is, which epoch was kept, and whether the budget ended its training."""
     estimate = f"{best.estimate}, {len(best.val):,} images"
-    say(f"{name}: accuracy {best.val_accuracy:.3f} on {estimate} ({best.label}, {best.seconds:.1f} s)")
+    say(f"{name}: {best.val_accuracy:.3f} on {estimate} ({best.label}, {best.seconds:.1f} s)")
     if best.course is not None:
         say(f"  {best.course}")
     if "gain" in best.detail and best.note:
