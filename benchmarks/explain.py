@@ -158,7 +158,7 @@ def forest_masks(session: engine.Session, images: np.ndarray, maps: np.ndarray, 
     values = session.tail(maps)
     y = np.arange(count) % 3
     rows = np.arange(count)
-    settings = {"trees": TREES, "fold_trees": 20}
+    settings = {"trees": TREES}
     folds = [(rows[: count // 2], rows[count // 2 :])]
     head = heads.fit("forest", values, y, 3, folds=folds, refit=True, settings=settings, seed=0).head
     few = min(count, 32)

@@ -75,7 +75,7 @@ def made(which: str, cache: Cache) -> Case:
 def fitted(kind: str, which: str, cache: Cache) -> Head:
     features = made(which, cache).features
     rows = np.arange(IMAGES)
-    small = {"forest": {"trees": 20, "fold_trees": 20}, "mlp": {"epochs": 3, "units": [[8, 0.0]]}, "knn": {"neighbours": 3}}
+    small = {"forest": {"trees": 20}, "mlp": {"epochs": 3, "units": [[8, 0.0]]}, "knn": {"neighbours": 3}}
     folds = [(rows[:12], rows[12:])]
     return heads.fit(kind, features, rows % 3, 3, folds=folds, refit=True, settings=small.get(kind, {}), seed=0).head
 

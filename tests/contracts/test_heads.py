@@ -14,7 +14,7 @@ from sightline import heads
 from sightline.errors import DataError, RequestError
 from sightline.records import Head
 
-QUICK = {"forest": {"trees": 20, "fold_trees": 10}, "mlp": {"epochs": 12, "learning_rate": 5e-3, "units": [[32, 0.2]]}}
+QUICK = {"forest": {"trees": 20}, "mlp": {"epochs": 12, "learning_rate": 5e-3, "units": [[32, 0.2]]}}
 CLASSES = 4
 
 
@@ -238,7 +238,7 @@ def test_balanced_weights_help_the_rare_class(kind: str) -> None:
     x[:, 0] += 1.8 * y
     parts = folds(y, 5)
     settings: dict[str, object] = {
-        "forest": {"trees": 60, "fold_trees": 60, "min_leaf": 10},
+        "forest": {"trees": 60, "min_leaf": 10},
         "mlp": {"units": [], "epochs": 15, "learning_rate": 5e-3},
     }.get(kind, {})
     recall = {}

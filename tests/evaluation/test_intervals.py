@@ -149,3 +149,33 @@ def test_widened_intervals_hold_the_truth_where_delong_s_do_not() -> None:
         inside = [ends is not None and ends[0] <= truth <= ends[1] for ends in both]
         held, plain = held + inside[0], plain + inside[1]
     assert held >= 0.92 * draws and plain < 0.85 * draws
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("certainty", "spread"), [(1.0, 1.0), (2.5, 1.5), (5.0, 2.0), (5.5, 1.0)])
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize("n", [50, 100, 400])
+def test_intervals_of_the_log_loss_hold_the_truth(certainty: float, spread: float, temperature: float, n: int) -> None:
+    """Classifiers of accuracy 0.75 to 0.99, calibrated and overconfident: log odds `temperature` times as far as they should be."""
+    random = np.random.default_rng(n)
+
+    def draw(size: int) -> Predictions:
+        odds = np.abs(random.normal(certainty, spread, size)) * random.choice([-1, 1], size)
+        y = (random.random(size) < 1 / (1 + np.exp(-odds))).astype(np.int64)
+        p = 1 / (1 + np.exp(-temperature * odds[:, None] * np.array([-1, 1])))
+        return Predictions(("",) * size, ("a", "b"), y, p)
+
+    def loss(p: Predictions) -> float:
+        return float(losses(sampled(p))[0].mean())
+
+    truth = float(np.mean([loss(draw(100_000)) for _ in range(5)]))
+    held = 0
+    for _ in range(200):
+        sample = sampled(draw(n))
+        found = losses(sample)[0]
+        shares = np.concatenate([w @ found / w.sum(axis=1) for w in draws(sample, 0, 200)])
+        mistake = METRICS["log_loss"].mistake
+        assert mistake is not None
+        ends = with_one_mistake(float(found.mean()), shares, mistake(sample), n, n / (n - 2))
+        held += ends is not None and ends[0] <= truth <= ends[1]
+    assert held >= 0.92 * 200 - 2.33 * (200 * 0.92 * 0.08) ** 0.5  # 92 %, but for chance

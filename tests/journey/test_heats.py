@@ -50,7 +50,7 @@ def fitted(kind: str, images: np.ndarray, labels: np.ndarray, cache: Cache) -> C
     features = np.concatenate([session.run(images[i : i + 16])[0] for i in range(0, len(images), 16)])
     rows = np.arange(len(labels))
     folds = [(rows[rows % 3 != i], rows[rows % 3 == i]) for i in range(3)]
-    settings = {"trees": 120, "fold_trees": 40} if kind == "forest" else {}
+    settings = {"trees": 120} if kind == "forest" else {}
     head = fit(kind, features, labels, 2, folds=folds, refit=True, settings=settings, seed=0).head
     return Classifier(bare, head, tensors)
 

@@ -44,7 +44,7 @@ def fitted(
     features = np.concatenate([session.run(np.stack(images[i : i + 16]))[0] for i in range(0, len(images), 16)])
     rows = np.arange(len(labels))
     folds = [(rows[rows % 3 != i], rows[rows % 3 == i]) for i in range(3)]
-    settings = {"trees": 200, "fold_trees": 60} if kind == "forest" else {}
+    settings = {"trees": 200} if kind == "forest" else {}
     head = fit(kind, features, labels, len(classes), folds=folds, refit=True, settings=settings, seed=0).head
     return Classifier(bare, head, classifier.backbone_tensors(backbone, cache))
 

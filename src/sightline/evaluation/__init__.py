@@ -16,7 +16,7 @@ from sightline.evaluation.intervals import auc_interval, macro_auc_interval, wil
 from sightline.evaluation.metrics import CLASS_METRICS, METRICS, TOP, Metric
 from sightline.evaluation.mistakes import confused_pairs, mistakes
 from sightline.evaluation.paired import SIGNIFICANT, alike, expanded_tail, holm, mcnemar, paired_bootstrap, sign_flip
-from sightline.evaluation.ranking import average_precision
+from sightline.evaluation.ranking import average_precision, rank_scores
 from sightline.evaluation.resampling import accuracy_interval
 from sightline.evaluation.sample import rarer_class
 from sightline.evaluation.scores import inversion, metric_of, score
@@ -65,6 +65,7 @@ __all__ = [
     "mistakes",
     "paired_bootstrap",
     "precision_recall_curve",
+    "rank_scores",
     "rarer_class",
     "roc_curve",
     "score",

@@ -242,6 +242,43 @@ def _root(sign: Callable[[float], float], outside: float, inside: float) -> floa
     return (outside + inside) / 2
 
 
+def log_scale(value: float, error: float, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of a positive value that is even on a logarithmic scale: z relative standard errors to either side."""
+    factor = math.exp(min(_z(confidence) * error / value, 700.0))
+    return value / factor, value * factor
+
+
+def with_one_mistake(
+    value: float, drawn: np.ndarray, mistake: float, count: float, inflation: float = 1.0
+) -> tuple[float, float] | None:
+    """The interval of a mean loss from its spread over drawn sets, with and without one more image that is answered wrongly.
+
+    A mean loss hangs on few mistakes. Where the set has hardly any, drawn sets know neither how frequent mistakes are nor
+    what they cost, and an interval from their spread holds the truth in 40 to 85 of 100 draws. One pseudo-observation, as in
+    Agresti and Coull's interval for a share, brings both; the interval reaches over that of the images alone.
+
+    Args:
+        value: The mean loss, above 0.
+        drawn: float (b,), the same of drawn sets.
+        mistake: What one more mistake would cost.
+        count: Of how many independent images the value is the mean.
+        inflation: By what the drawn sets' variance falls short.
+
+    Returns:
+        (low, high), or None where neither images nor the mistake show any spread.
+
+    Source: Agresti and Coull 1998, "Approximate is better than 'exact' for interval estimation of binomial proportions", for
+    the idea; its coverage was simulated (`benchmarks/coverage.py`).
+    """
+    spread = float(drawn.var()) * inflation  # of the mean
+    more = (count * value + mistake) / (count + 1)
+    further = (count**2 * spread + (mistake - value) ** 2 * count / (count + 1)) / (count + 1) ** 2
+    if not value > 0 or max(spread, further) < 1e-24:
+        return None
+    pairs = [log_scale(value, math.sqrt(spread)), log_scale(more, math.sqrt(further))]
+    return min(low for low, _ in pairs), max(high for _, high in pairs)
+
+
 def normal(value: float, variance: float, confidence: float = 0.95) -> tuple[float, float]:
     """value ± z standard errors, cut to 0–1."""
     half = _z(confidence) * math.sqrt(variance)
@@ -296,8 +333,8 @@ def bootstrap(
         error = math.sqrt(float(known.var()) * inflation)
         if error < 1e-12 or value <= bottom:
             return None
-        factor = math.exp(min(_z(0.95) * error / (value - bottom), 700.0))
-        return bottom + (value - bottom) / factor, bottom + (value - bottom) * factor
+        low, high = log_scale(value - bottom, error)
+        return bottom + low, bottom + high
     share, shares = (value - bottom) / (top - bottom), (known - bottom) / (top - bottom)
     n = effective(share, shares, math.nan, inflation)
     n = least if math.isnan(n) else min(n, most)

@@ -34,6 +34,7 @@ class Metric:
         limits: The least and the greatest value that it can take.
         limits_of_two: The same for two classes, where that differs.
         bias: By how much chance alone is expected to raise it, where that is much.
+        mistake: For a mean loss: what one more mistake would cost, which its interval counts in.
         weighs: What weighs the same in it: `classes`, so that small ones make it uncertain, `images`, or `positives`: for two
             classes the images of the positive one, where they are more than the classes are worth, else as `classes`; then
             the cap is lifted as DeLong's widening is.
@@ -53,6 +54,7 @@ class Metric:
     limits: tuple[float, float] = (0.0, 1.0)
     limits_of_two: tuple[float, float] | None = None
     bias: Callable[[Sample], float] | None = None
+    mistake: Callable[[Sample], float] | None = None
     weighs: Literal["classes", "images", "positives"] = "classes"
     capped: bool = False
 
@@ -142,6 +144,23 @@ def _chance_gap(s: Sample) -> float:
     return float(np.sqrt(2 / np.pi * spread).sum()) / max(len(s), 1)
 
 
+def _cost_of_a_mistake(s: Sample) -> float:
+    """The log loss of an image that is answered wrongly, as far as the probabilities of these images tell.
+
+    Each image's likeliest class beside the label has its probability, and would cost its logarithm. Weighted by these
+    probabilities the mean is what a calibrated classifier pays for a mistake, unweighted what one pays that is sure of all
+    its answers: the middle of both.
+    """
+    rows = np.arange(len(s))
+    others = s.probs.copy()
+    others[rows, s.probs.argmax(axis=1)] = -1.0
+    next_best = np.clip(others.max(axis=1), np.finfo(np.float64).eps, 1.0)
+    own = np.clip(s.probs[rows, s.y], np.finfo(np.float64).eps, 1.0)
+    chance = np.where(s.y == s.probs.argmax(axis=1), next_best, own)
+    cost = -np.log(chance)
+    return float((np.average(cost, weights=chance) + cost.mean()) / 2)
+
+
 def worded(metric: Metric, sample: Sample, name: str = "") -> str:
     """Why there is no value."""
     if not len(sample):
@@ -220,6 +239,7 @@ METRICS: dict[str, Metric] = {
         "bootstrap",
         _of_loss(lambda t: t.loss),
         limits=(0.0, np.inf),
+        mistake=_cost_of_a_mistake,
         weighs="images",
     ),
     "brier": Metric(

@@ -97,9 +97,39 @@ def ranking(positive: np.ndarray, score: np.ndarray, bins: int | None = None) ->
     return Ranking(order, start, positive)
 
 
+def rank_scores(probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores that rank images for each class, and each score's probability.
+
+    For two classes the scores are ranks by the difference of both probabilities and, where that is equal, by their log odds:
+    a probability that is 1.0 to the last digit keeps no order, while the other one, near 0, still does. So both classes have
+    one ranking, seen from its two ends. For more classes the scores are the probabilities.
+
+    Args:
+        probs: float64 (n, k), rows that sum to 1.
+
+    Returns:
+        float64 (n, k); and for two classes float64 (levels, 2), the probability of each class at its score 0, 1, …; else an
+        empty array.
+    """
+    if probs.shape[1] != 2:
+        return probs, np.zeros((0, probs.shape[1]))
+    with np.errstate(divide="ignore"):
+        odds = np.log(probs[:, 1]) - np.log(probs[:, 0])
+    gap = probs[:, 1] - probs[:, 0]
+    order = np.lexsort((odds, gap))
+    new = np.ones(len(probs), dtype=bool)
+    new[1:] = (gap[order][1:] != gap[order][:-1]) | (odds[order][1:] != odds[order][:-1])
+    rank = np.empty(len(probs), dtype=np.int64)
+    rank[order] = np.cumsum(new) - 1
+    known = probs[order[new]]
+    levels = len(known)
+    return np.stack([levels - 1 - rank, rank], axis=1).astype(np.float64), np.stack([known[::-1, 0], known[:, 1]], axis=1)
+
+
 def rankings(sample: Sample, bins: int | None = None) -> list[Ranking]:
     """Of every class against the rest."""
-    return [ranking(sample.y == c, sample.probs[:, c], bins) for c in range(len(sample.classes))]
+    scores, _ = rank_scores(sample.probs)
+    return [ranking(sample.y == c, scores[:, c], bins) for c in range(len(sample.classes))]
 
 
 def average_precision(y: np.ndarray, score: np.ndarray) -> float | None:

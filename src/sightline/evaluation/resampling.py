@@ -10,9 +10,18 @@ import numpy as np
 
 from sightline.evaluation.clusters import cautious, likeness, worth
 from sightline.evaluation.curves import placements
-from sightline.evaluation.intervals import Areas, auc_intervals, bootstrap, effective, normal, variance, wilson
+from sightline.evaluation.intervals import (
+    Areas,
+    auc_intervals,
+    bootstrap,
+    effective,
+    normal,
+    variance,
+    wilson,
+    with_one_mistake,
+)
 from sightline.evaluation.metrics import CLASS_METRICS, METRICS, Metric
-from sightline.evaluation.ranking import BINS, MOST_DRAWN, MOST_EXACT, influence, ranking, rankings
+from sightline.evaluation.ranking import BINS, MOST_DRAWN, MOST_EXACT, influence, rank_scores, ranking, rankings
 from sightline.evaluation.sample import Sample, sampled
 from sightline.evaluation.tallies import ROUNDS, drawn, draws, tally
 from sightline.records import Predictions
@@ -94,7 +103,7 @@ class _Many:
         self.drawn = drawn(sample, top, seed=seed, ranked=ranked)
         self.areas = Areas([None] * k, None, [0.0] * k, 0.0)
         if len(sample):
-            self.areas = auc_intervals(sample.y, sample.probs, unit=self.unit, widened=True)
+            self.areas = auc_intervals(sample.y, rank_scores(sample.probs)[0], unit=self.unit, widened=True)
         self.alike, self.alike_positives = self._alike()
         self.inflation = _inflation(sample)
         self.spreads, self.spread = self._one_by_one() if self.linear else ([], 0.0)
@@ -164,7 +173,7 @@ class _Many:
         wrong = (sample.y != sample.y_pred).astype(np.float64)
         rate = np.bincount(sample.y, wrong) / np.maximum(np.bincount(sample.y), 1)
         alike, y = likeness(wrong - rate[sample.y], self.unit), sample.y == sample.column
-        placed = placements(y, sample.probs[:, sample.column or 0])[0]
+        placed = placements(y, rank_scores(sample.probs)[0][:, sample.column or 0])[0]
         return alike, max(alike, cautious(placed, self.unit[y]) if y.any() else 0.0)
 
     def _worth(self, metric: Metric, count: int) -> list[tuple[float, float]]:
@@ -206,6 +215,9 @@ class _Many:
             bootstrap(v, column, limits, least, self.inflation, most=most)
             for v, column, (least, most) in zip(values.tolist(), each.T, self._worth(metric, len(values)), strict=True)
         ]
+        if metric.mistake is not None and len(self.sample.classes) > 1 and len(self.sample):
+            count = worth(np.ones(len(self.sample)), self.unit)
+            ends = [with_one_mistake(float(values[0]), each[:, 0], metric.mistake(self.sample), count, self.inflation)]
         if metric.bias is not None:
             ends = [e and (max(limits[0], e[0] - metric.bias(self.sample)), e[1]) for e in ends]
         how = self._together("cluster bootstrap of {}") or "stratified bootstrap"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sightline.evaluation.curves import calibration_curve, roc_curve
+from sightline.evaluation.ranking import rank_scores
 from sightline.evaluation.thresholds import costs
 from sightline.records import Predictions
 
@@ -143,15 +144,27 @@ def curve_tables(
         return {}
     tables: dict[str, list[dict[str, str | float | int]]] = {}
     areas = {c: row.get("roc_auc") for c, row in scores["per_class"].items()}
+    ranked, known = rank_scores(answers.probs)
+
+    def at(scores: np.ndarray, k: int) -> np.ndarray:
+        """The probabilities at scores of `ranked`, infinite where these are."""
+        if not len(known):
+            return scores
+        finite = np.isfinite(scores)
+        return np.where(finite, known[np.where(finite, scores, 0).astype(np.int64), k], scores)
+
     hardest = sorted((c for c in answers.classes if areas.get(c) is not None), key=lambda c: areas[c])[:MOST_CLASSES]
     for name in (c for c in answers.classes if c in set(hardest)):
         k = answers.classes.index(name)
-        y, p = answers.y_true == k, answers.probs[:, k]
-        _add(tables, "roc", name, ("false_positive_rate", "true_positive_rate", "threshold"), roc_curve(y, p))
-        _add(tables, "det", name, ("false_positive_rate", "false_negative_rate", "threshold"), det_curve(y, p))
+        y, p = answers.y_true == k, ranked[:, k]
+        passed, caught, bars = roc_curve(y, p)
+        _add(tables, "roc", name, ("false_positive_rate", "true_positive_rate", "threshold"), (passed, caught, at(bars, k)))
+        _add(
+            tables, "det", name, ("false_positive_rate", "false_negative_rate", "threshold"), (passed, 1 - caught, at(bars, k))
+        )
         precision, recall, levels = precision_recall_curve(y, p)
         names = ("precision", "recall", "threshold")
-        _add(tables, "precision_recall", name, names, (precision, recall, np.r_[levels, np.inf]))
+        _add(tables, "precision_recall", name, names, (precision, recall, at(np.r_[levels, np.inf], k)))
     right = answers.y_pred == answers.y_true
     sure = answers.probs[np.arange(len(answers)), answers.y_pred]
     tables["calibration"] = [

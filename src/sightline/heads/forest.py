@@ -29,29 +29,23 @@ class ForestSettings:
 
     Args:
         trees: How many, 1 to 5,000.
-        fold_trees: How many in each fold of a cross-validation, 1 to 5,000 (at most `trees`): its answers only estimate
-            how good the whole forest is, a little too low, and would cost most of the time.
         min_leaf: The fewest training rows in a leaf, 1 to 1,000.
     """
 
     trees: int = 300
-    fold_trees: int = 100
     min_leaf: int = 1
 
     def __post_init__(self) -> None:
-        counts = {"trees": (self.trees, 1, 5000), "fold_trees": (self.fold_trees, 1, 5000)}
-        check_settings("forest", **counts, min_leaf=(self.min_leaf, 1, 1000))
+        check_settings("forest", trees=(self.trees, 1, 5000), min_leaf=(self.min_leaf, 1, 1000))
 
 
 def fit(problem: Problem, settings: ForestSettings) -> Outcome:
     """Fit scikit-learn's RandomForestClassifier. Its seed is a function of ours; its bits don't depend on the cores."""
     seed = int(store.stream(problem.seed, "forest").integers(2**31))
-    several = problem.refit and len(problem.folds) > 1
 
     def train(rows: np.ndarray, held: np.ndarray, tries: Sequence[Setting]) -> tuple[list[Arrays], np.ndarray]:
         from sklearn.ensemble import RandomForestClassifier
 
-        few = min(settings.fold_trees, settings.trees) if several and len(held) else settings.trees
         forest = RandomForestClassifier(
             min_samples_leaf=settings.min_leaf,
             class_weight=problem.class_weight,
@@ -62,7 +56,7 @@ def fit(problem: Problem, settings: ForestSettings) -> Outcome:
         values = np.asfortranarray(problem.features[rows])  # a column lies together: 6 % faster
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "class_weight presets")  # the rows are the same at every call
-            for trees in [*range(_TREES_AT_ONCE, few, _TREES_AT_ONCE), few]:
+            for trees in [*range(_TREES_AT_ONCE, settings.trees, _TREES_AT_ONCE), settings.trees]:
                 problem.deadline.check()
                 forest.set_params(n_estimators=trees).fit(values, problem.y[rows])
         arrays = as_arrays(forest, problem.classes)

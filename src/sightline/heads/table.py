@@ -41,6 +41,8 @@ class Kind:
         check: (arrays, k, d) → None; raises ModelFileError where the arrays cannot be used.
         linear: Its arrays are `weights` (k, d) and `bias` (k,).
         layered: Its arrays are `weights.0`, `bias.0`, … of linear layers with a ReLU between them.
+        complexity: Of two kinds whose held-out accuracies cannot be told apart, the one with less of it is chosen: one linear
+            layer before neighbours, these before trees and layers.
     """
 
     settings: type
@@ -49,6 +51,7 @@ class Kind:
     check: Callable[[Arrays, int, int], None]
     linear: bool = False
     layered: bool = False
+    complexity: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +212,10 @@ def hidden(head: Head) -> tuple[tuple[int, float], ...] | None:
 
 HEADS: dict[str, Kind] = {
     "constant": Kind(constant.ConstantSettings, constant.fit, constant.logits, constant.check),
-    "logistic": Kind(logistic.LogisticSettings, logistic.fit, linear_logits, check_linear, linear=True),
-    "ridge": Kind(ridge.RidgeSettings, ridge.fit, linear_logits, check_linear, linear=True),
-    "knn": Kind(knn.KnnSettings, knn.fit, knn.logits, knn.check),
-    "centroid": Kind(centroid.CentroidSettings, centroid.fit, linear_logits, check_linear, linear=True),
-    "forest": Kind(forest.ForestSettings, forest.fit, forest.logits, forest.check),
-    "mlp": Kind(mlp.MlpSettings, mlp.fit, mlp.logits, mlp.check, layered=True),
+    "logistic": Kind(logistic.LogisticSettings, logistic.fit, linear_logits, check_linear, linear=True, complexity=1),
+    "ridge": Kind(ridge.RidgeSettings, ridge.fit, linear_logits, check_linear, linear=True, complexity=2),
+    "knn": Kind(knn.KnnSettings, knn.fit, knn.logits, knn.check, complexity=4),
+    "centroid": Kind(centroid.CentroidSettings, centroid.fit, linear_logits, check_linear, linear=True, complexity=3),
+    "forest": Kind(forest.ForestSettings, forest.fit, forest.logits, forest.check, complexity=5),
+    "mlp": Kind(mlp.MlpSettings, mlp.fit, mlp.logits, mlp.check, layered=True, complexity=6),
 }

@@ -112,7 +112,7 @@ def _roc(answers: Predictions, score: Mapping[str, Any]) -> dict[str, Any] | Non
     lines = []
     for style, name in enumerate(shown):
         k = classes.index(name)
-        fpr, tpr, _ = evaluation.roc_curve(answers.y_true == k, answers.probs[:, k])
+        fpr, tpr, _ = evaluation.roc_curve(answers.y_true == k, tradeoffs.rank_column(answers, name))
         lines.append(svg.Series(short(name, 32), tradeoffs.points(fpr, tpr), style % 6))
     figure = svg.roc(lines, f"ROC curve. {text}", score.get("eer"), names)
     legend = svg.legend(lines) if len(lines) > 1 or len(classes) > 2 else None

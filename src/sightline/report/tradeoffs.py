@@ -49,7 +49,7 @@ def other_side(answers: Predictions, score: Mapping[str, Any]) -> Figure | None:
         f"Here “{short(name, 40)}” counts as positive (area {decimal(area)}). It and the curve of “{positive}” are one curve "
         f"seen from two sides: what is found of one class is what is not taken for the other."
     )
-    fpr, tpr, _ = evaluation.roc_curve(answers.y_true == answers.classes.index(name), _column(answers, name))
+    fpr, tpr, _ = evaluation.roc_curve(answers.y_true == answers.classes.index(name), rank_column(answers, name))
     axes = (f"share of “{positive}” taken for “{short(name, 16)}”", f"found of “{short(name, 24)}”")
     figure = svg.roc([svg.Series(short(name, 32), points(fpr, tpr), 1)], f"ROC curve. {text}", score.get("eer"), axes)
     return {"title": f"ROC of “{short(name, 24)}”", "figure": figure, "legend": None, "text": text}
@@ -74,13 +74,18 @@ def _column(answers: Predictions, name: str) -> np.ndarray:
     return np.asarray(answers.probs[:, answers.classes.index(name)])
 
 
+def rank_column(answers: Predictions, name: str) -> np.ndarray:
+    """float64 (n,): what images are ranked by for a class, as `evaluation.rank_scores` says."""
+    return np.asarray(evaluation.rank_scores(answers.probs)[0][:, answers.classes.index(name)])
+
+
 def _det(answers: Predictions, score: Mapping[str, Any]) -> list[Figure]:
     """The error rates against each other: of both classes where they are two, else of the hardest."""
     if score.get("roc_auc") is None:
         return []
 
     def line(name: str, style: int) -> svg.Series:
-        fpr, fnr, _ = evaluation.det_curve(answers.y_true == answers.classes.index(name), _column(answers, name))
+        fpr, fnr, _ = evaluation.det_curve(answers.y_true == answers.classes.index(name), rank_column(answers, name))
         return svg.Series(short(name, 32), points(fpr, fnr), style)
 
     edges = "Both axes are normal deviates; rates beyond 0.1 and 99.9 % lie on the frame."
@@ -113,7 +118,7 @@ def _precision_recall(answers: Predictions, score: Mapping[str, Any]) -> Figure 
     lines = []
     for style, name in enumerate(shown):
         precision, recall, _ = evaluation.precision_recall_curve(
-            answers.y_true == answers.classes.index(name), _column(answers, name)
+            answers.y_true == answers.classes.index(name), rank_column(answers, name)
         )
         lines.append(svg.Series(short(name, 32), points(recall, precision), style))
     interval = f"(95 % interval {decimal(score.get('pr_auc_low'))}–{decimal(score.get('pr_auc_high'))})"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -36,7 +37,7 @@ AUTO_HEADS: Mapping[str, Mapping[str, Any]] = {
     "ridge": {},
     "knn": {},
     "logistic": {},
-    "forest": {"trees": 100, "fold_trees": 50},
+    "forest": {"trees": 100},
 }
 """The heads that `head = "auto"` compares, quick ones first, so that a slow machine has at least one.
 
@@ -91,7 +92,7 @@ def fit_heads(
     """Fit heads on one backbone's features and judge its fast precision with the best of them.
 
     Returns:
-        One candidate per head, best first.
+        One candidate per head, in the order of `simplest_first`.
     """
     found = extract(work, backbone, engine.fast_precision(work.device) if backbone.is_network else "f32")
     fitted = _fit_on(work, recipe, backbone, kinds, settings, found)
@@ -222,7 +223,35 @@ def _fit_on(
     if left_out:
         note = f"the time budget left out the heads {', '.join(left_out)}"
         candidates = [dataclasses.replace(c, note=note) for c in candidates]
-    return sorted(candidates, key=lambda c: (-c.val_accuracy, c.val_log_loss))
+    return simplest_first(sorted(candidates, key=lambda c: (-c.val_accuracy, c.val_log_loss)))
+
+
+def simplest_first(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates with the simplest head first whose accuracy is within one standard error of the best one's.
+
+    The standard error is that of the difference on the same images. Which of several heads looks best on few images is
+    partly chance, and the more flexible ones gain more from it.
+
+    Args:
+        candidates: The best first, on one backbone.
+    """
+    best = candidates[0]
+    right = dict(zip(best.val.paths, best.val.y_pred == best.val.y_true, strict=True))
+
+    def close(c: Candidate) -> bool:
+        own = zip(c.val.paths, c.val.y_pred == c.val.y_true, strict=True)
+        lost = np.array([float(right[path]) - float(hit) for path, hit in own if path in right])
+        return len(lost) > 0 and float(lost.mean()) <= float(lost.std()) / math.sqrt(len(lost))
+
+    def complexity(c: Candidate) -> int:
+        return heads.HEADS[c.classifier.card.head].complexity
+
+    chosen = min((c for c in candidates if c is best or close(c)), key=complexity)
+    if complexity(chosen) == complexity(best):
+        return list(candidates)
+    note = f"simpler than {best.label} ({best.val_accuracy:.1%}), and within one standard error of it"
+    told = dataclasses.replace(chosen, note=f"{chosen.note}; {note}" if chosen.note else note)
+    return [told, *(c for c in candidates if c is not chosen)]
 
 
 def _cropped(work: Work, table: _Table, head: Head, seed: int, balanced: Literal["balanced"] | None) -> np.ndarray:
