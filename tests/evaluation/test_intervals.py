@@ -7,7 +7,10 @@ import pytest
 from scipy import stats
 
 from sightline import evaluation
-from sightline.evaluation.intervals import auc_intervals, newcombe
+from sightline.evaluation.intervals import auc_intervals, newcombe, with_one_mistake
+from sightline.evaluation.metrics import METRICS
+from sightline.evaluation.sample import sampled
+from sightline.evaluation.tallies import draws, losses
 from sightline.records import Predictions
 
 
@@ -156,7 +159,7 @@ def test_widened_intervals_hold_the_truth_where_delong_s_do_not() -> None:
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 @pytest.mark.parametrize("n", [50, 100, 400])
 def test_intervals_of_the_log_loss_hold_the_truth(certainty: float, spread: float, temperature: float, n: int) -> None:
-    """Classifiers of accuracy 0.75 to 0.99, calibrated and overconfident: log odds `temperature` times as far as they should be."""
+    """Classifiers of accuracy 0.75 to 0.99, calibrated and, at a temperature of 3, overconfident."""
     random = np.random.default_rng(n)
 
     def draw(size: int) -> Predictions:

@@ -115,3 +115,19 @@ def test_importing_it_is_light() -> None:
     code = "import sys, sightline.evaluation; print([m for m in ('torch', 'sklearn', 'scipy', 'pyarrow') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
     assert out.stdout.strip() == "[]"
+
+
+def test_saturated_probabilities_rank_by_the_other_column_whichever_class_is_positive() -> None:
+    y, rank = np.repeat([1, 0], 5), np.r_[0:5, 3:8]
+    for saturated in (0, 1):
+        probs = np.ones((10, 2))
+        probs[:, 1 - saturated] = (1 + rank if saturated else 9 - rank) * 1e-20
+        p = Predictions(tuple(map(str, range(10))), ("no", "yes"), y, probs)
+        whole = [evaluation.score(p, positive=c) for c in ("no", "yes")]
+        expected = evaluation.auc(y == 1, -rank)
+        for s in whole:
+            assert s["roc_auc"] == pytest.approx(expected, abs=1e-12) and expected == 0.92
+            assert (s["roc_auc_low"], s["eer"]) == (whole[0]["roc_auc_low"], whole[0]["eer"])
+        curve = [row for row in evaluation.curve_tables(p, whole[1])["roc"] if row["class"] == "yes"]
+        assert len(curve) > 3 and {row["threshold"] for row in curve[1:]} <= {float(v) for v in probs[:, 1]}
+    assert evaluation.rank_scores(np.array([[0.2, 0.8], [0.7, 0.3], [0.2, 0.8]]))[0].tolist() == [[0, 1], [1, 0], [0, 1]]

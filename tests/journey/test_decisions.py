@@ -17,6 +17,7 @@ from sightline.journey.folder import toml
 from sightline.journey.request import slug, slugs
 from sightline.records import CATALOG_COLUMNS, Catalog, Predictions, Recipe
 from sightline.store import write_json
+from sightline.training.on_features import simplest_first
 
 
 def make_catalog(paths: list[str], **columns: list[object]) -> Catalog:
@@ -134,3 +135,21 @@ def test_mistakes_are_a_table_whose_cells_are_no_formulas(tmp_path: Path) -> Non
     ]
     folders.write_mistakes(tmp_path, [], [])
     assert (tmp_path / "mistakes.csv").read_text(encoding="utf-8") == "path,label,predicted,probability,heatmap\n"
+
+
+def test_the_simplest_head_within_one_standard_error_comes_first() -> None:
+    def head(name: str, wrong: range) -> main.Candidate:
+        y = np.zeros(100, np.int64)
+        probs = np.tile([0.9, 0.1], (100, 1))
+        probs[list(wrong)] = [0.1, 0.9]
+        val = Predictions(tuple(map(str, range(100))), ("a", "b"), y, probs)
+        return main.Candidate(SimpleNamespace(card=SimpleNamespace(head=name)), name, val, "val", 1.0)  # type: ignore[arg-type]
+
+    # 10 of 100 wrong against 12: paired, the difference of 0.02 has a standard error of 0.014 where mistakes are shared,
+    # and of 0.047 where all are others
+    forest, shared, other = head("forest", range(10)), head("logistic", range(12)), head("ridge", range(20, 32))
+    assert [c.label for c in simplest_first([forest, shared])] == ["forest", "logistic"]
+    first, *rest = simplest_first([forest, other, shared])
+    assert (first.label, [c.label for c in rest]) == ("ridge", ["forest", "logistic"])
+    assert first.note == "simpler than forest (90.0%), and within one standard error of it"
+    assert simplest_first([other, forest])[0] is other

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import sightline as sl
 from sightline.classifier import Classifier
+from sightline.cli.app import app
 from sightline.errors import RequestError, SightlineError
+from sightline.inputs import read_predictions
 from sightline.networks import describe
 from sightline.records import Card, Catalog, Explanation, Head, Recipe, Run
 from sightline.store import Cache
+from tests.conftest import write_few_digits
 
 SIDE = 16
 
@@ -260,3 +266,32 @@ def test_what_cannot_be_hidden_is_refused(model: Classifier, images: np.ndarray,
     assert refused.value.hint
     with pytest.raises(RequestError, match="two masks"):
         sl.hide(model, images[0], np.eye(32, dtype=bool), mask=np.eye(32, dtype=bool), cache=cache)
+
+
+def test_scores_of_images_of_the_training_are_warned_of_and_out_of_fold_answers_are_there(tmp_path: Path, cache: Cache) -> None:
+    digits = write_few_digits(tmp_path / "digits", 12)
+    catalog = sl.split(sl.scan(str(digits)), seed=0, cache=cache)
+    recipe = sl.Recipe(backbone="pixels", head="logistic")
+    run = sl.fit(catalog, recipe, out=tmp_path / "run", cache=cache)
+    val, test = (catalog.where(split=name) for name in ("val", "test"))
+    with pytest.warns(sl.TrainingImagesWarning, match=f"all {len(val)} images were used to make this classifier"):
+        flattering = sl.score(run.classifier.predict(val, cache=cache))
+    assert flattering["accuracy"] == 1.0 and flattering["in_training"] == len(val)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        honest = sl.score(run.held_out)
+        assert sl.score(run.classifier.predict(test, cache=cache))["in_training"] == 0
+    assert honest["accuracy"] == run.data["val"]["accuracy"] < 1 and honest["n"] == len(catalog) - len(test)
+    assert run.data["val_estimate"] == "CV (train+val, 5 folds)"
+    crossed, of_val = (read_predictions(run.folder / "predictions" / f"{n}.csv") for n in ("cross_validated", "val"))
+    assert crossed.paths == run.held_out.paths and set(of_val.paths) == set(val.paths)
+    np.testing.assert_array_equal(of_val.probs, crossed.select(np.isin(crossed.paths, val.paths)).probs)
+
+    sl.save_catalog(catalog, tmp_path / "digits.csv")
+    asked = [str(run.folder), str(tmp_path / "digits.csv"), "--split", "all", "-o", str(tmp_path / "e")]
+    ended = CliRunner().invoke(app, ["evaluate", *asked])
+    lines = ended.stdout.splitlines()
+    counted = f"{len(catalog) - len(test):,} of {len(catalog):,} images were used to make this classifier"
+    assert lines[0].startswith("CAUTION: ") and counted in " ".join(lines[:3])
+    value = json.loads(CliRunner().invoke(app, ["evaluate", *asked, "--json"]).stdout)
+    assert counted in value["caution"] and value["in_training"] == len(catalog) - len(test)

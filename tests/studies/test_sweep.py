@@ -77,9 +77,21 @@ def test_the_table_and_the_words_by_hand() -> None:
     assert against["90"]["p"] == pytest.approx(2 / 64)  # six images that only 15 has, each counted once
     assert against["90"]["p_corrected"] == pytest.approx(6 / 64)
     assert found["words"] == [
-        "rotation=15 is best (100.0 %, the mean of 2 seeds).",
-        "0, 15 and 90 cannot be told apart with 12 images.",
+        "rotation=15 came first (100.0 %, the mean of 2 seeds).",
+        "Its lead over 0 and 90 may be chance with 12 images.",
         "The seed alone moves a result by up to 8.3 percentage points.",
+    ]
+    assert [row["mark"] for row in found["settings"]] == ["", "first, may be chance", ""]
+
+
+def test_equal_settings_are_tied_and_none_is_best() -> None:
+    fits = studies.plan(Recipe(), {"head": ["knn", "ridge", "forest"]}, 1)
+    whole = np.ones(12, bool)
+    found = studies.summarise(Recipe(), fits, [Outcome(predictions(r)) for r in (whole, whole, np.arange(12) > 0)])
+    assert [row["mark"] for row in found["settings"]] == ["tied", "tied", ""]
+    assert found["words"][:2] == [
+        "head=knn and ridge are tied (100.0 %).",
+        "Its lead over forest may be chance with 12 images.",
     ]
 
 
@@ -88,11 +100,12 @@ def test_what_is_told_apart_is_said() -> None:
     none = np.zeros(40, bool)
     found = studies.summarise(Recipe(), fits, [Outcome(predictions(r)) for r in (~none, none, np.arange(40) > 0)])
     assert found["words"][:2] == [
-        "head=knn is best (100.0 %).",
-        "It is better than ridge; from forest it cannot be told apart with 40 images.",
+        "head=knn came first (100.0 %).",
+        "Its lead over forest may be chance with 40 images.",
     ]
     found = studies.summarise(Recipe(), fits[:2], [Outcome(predictions(r)) for r in (~none, none)])
-    assert found["words"][1] == "It is better than ridge, on 40 images."
+    assert found["words"][:2] == ["head=knn is best (100.0 %).", "It is better than ridge, on 40 images."]
+    assert [row["mark"] for row in found["settings"]] == ["best", ""]
 
 
 def test_a_failed_fit_takes_its_setting_out_and_is_said() -> None:

@@ -346,9 +346,13 @@ def test_a_winner_within_noise_is_said_to_be() -> None:
     best = dataclasses.replace(base, number=3, accuracy=0.92)
     said = verdict.words(best, base, {"difference": 0.02, "p": 0.3, "told_apart": False}, None, 100, None)
     assert said == [
-        "Trial 3 is best, 92.0 % against 90.0 %, but 2.0 percentage points on 100 images are within noise (p = 0.3): the "
+        "Trial 3 came first, 92.0 % against 90.0 %, but 2.0 percentage points on 100 images may be chance (p = 0.3): the "
         "recipe as it is may be as good."
     ]
+    said = verdict.words(best, base, {"difference": 0.0, "p": 1.0, "told_apart": False}, None, 100, None)
+    assert said == ["Trial 3 and the recipe as it is are tied, 92.0 % each on 100 images; the trial has the lower log loss."]
+    (said,) = verdict.words(base, base, {"difference": 0.0, "p": 1.0, "told_apart": False}, None, 100, None, tried=1)
+    assert said.startswith("Only the recipe itself was tried (90.0 %)") and "--budget" in said
     said = verdict.words(best, base, {"difference": 0.02, "p": 0.003, "told_apart": True}, None, 100, None)
     assert said == ["Trial 3 is better than the recipe as it is: 92.0 % against 90.0 % (p = 0.003)."]
 

@@ -187,7 +187,7 @@ def print_sweep(study: Study) -> None:
     head = (", ".join(d["keys"]) or "recipe", "accuracy", *(("range",) if several else ()), "seconds", "parameters", "")
     rows = []
     for row in d["settings"]:
-        marks = ", ".join(word for word, on in (("best", row["best"]), ("the recipe", row["default"])) if on)
+        marks = ", ".join(word for word in (row["mark"], "the recipe" if row["default"] else "") if word)
         if row["failed"]:
             rows.append((row["label"], "–", *(("–",) if several else ()), "–", "–", f"failed: {row['failed']}"))
             continue

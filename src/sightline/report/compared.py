@@ -21,6 +21,8 @@ from sightline.store import write_text
 MOST_PAIRS = 200
 MOST_CARDS = 60
 MOST_LINES = 200
+LONGEST_LABEL = 18
+"""Letters of a name that still fits into the cells of a table."""
 
 Data = Mapping[str, Any]
 
@@ -36,10 +38,11 @@ def write_comparison(data: Data, out: Path) -> Path:
         `out`.
     """
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    album, names = Album(), [short(n, 40) for n in data["names"]]
+    album, names, labels = Album(), [short(n, 40) for n in data["names"]], _labels(data["names"])
     start = svg.floor_of([s["accuracy_low"] for s in data["scores"]])
     rows = data["disagreements"]
-    cards = _cards(Path(out).parent, rows, album)
+    cards = _cards(Path(out).parent, rows, album, labels)
+    pairs = [_pair(p, data, labels) for p in data["pairs"][:MOST_PAIRS]]
     page = (
         templates()
         .get_template("compare.html.j2")
@@ -53,11 +56,12 @@ def write_comparison(data: Data, out: Path) -> Path:
             alarms=[a for a in (openings(data),) if a is not None],
             clusters=None if data.get("clusters") is None else count(data["clusters"]),
             ruler=svg.ruler(start),
-            scores=_scores(data, start),
-            pairs=[_pair(p, data) for p in data["pairs"][:MOST_PAIRS]],
+            scores=_scores(data, start, labels),
+            pairs=pairs,
+            with_needed=any(p["needed"] for p in pairs),
             patterns=_patterns(data),
             cards=cards,
-            lines=[_line(r) for r in rows[len(cards) : MOST_CARDS + MOST_LINES]],
+            lines=[_line(r, labels) for r in rows[len(cards) : MOST_CARDS + MOST_LINES]],
             names=names,
             total=len(rows),
             left_out=max(0, len(rows) - MOST_CARDS - MOST_LINES),
@@ -82,13 +86,19 @@ def _sentence(text: str) -> str:
     return f"{line if line[:1].isupper() or ' is better than ' in line else line[:1].upper() + line[1:]}."
 
 
-def _scores(data: Data, start: float) -> list[dict[str, Any]]:
+def _labels(names: Sequence[str]) -> dict[str, str]:
+    """What each classifier is called in tables: its name, or A, B, … where names are long."""
+    letters = len(names) <= 26 and max(map(len, names)) > LONGEST_LABEL
+    return {name: chr(ord("A") + i) if letters else name for i, name in enumerate(names)}
+
+
+def _scores(data: Data, start: float, labels: Mapping[str, str]) -> list[dict[str, Any]]:
     """Each one's accuracy on the ruler, the best first."""
     top = max(s["accuracy"] for s in data["scores"])
     given = dict(zip(data["names"], data["runs"], strict=True))
     return [
         {
-            "name": short(s["run"], 60),
+            "name": short(s["run"] if labels[s["run"]] == s["run"] else f"{labels[s['run']]}: {s['run']}", 60),
             "given": short(given[s["run"]], 90) if given[s["run"]] != s["run"] else "",
             "best": s["accuracy"] == top,
             "strip": svg.whisker(
@@ -102,10 +112,13 @@ def _scores(data: Data, start: float) -> list[dict[str, Any]]:
     ]
 
 
-def _pair(p: Data, data: Data) -> dict[str, Any]:
-    """One line of the table of pairs, in percentage points."""
-    name = dict(zip(data["runs"], data["names"], strict=True))
-    better = short(name[p["a"] if p["difference"] > 0 else p["b"]], 24)
+def _pair(p: Data, data: Data, labels: Mapping[str, str]) -> dict[str, Any]:
+    """One line of the table of pairs, in percentage points: the better one less the other, as the verdicts say it."""
+    if p["difference"] < 0:
+        turned = {"difference": -p["difference"], "low": -p["high"], "high": -p["low"]}
+        p = {**p, **turned, "a": p["b"], "b": p["a"], "only_a": p["only_b"], "only_b": p["only_a"]}
+    name = {run: labels[n] for run, n in zip(data["runs"], data["names"], strict=True)}
+    better = short(name[p["a"]], 24)
     needed = p.get("images_needed")
     return {
         "a": short(name[p["a"]], 30),
@@ -148,19 +161,19 @@ def _patterns(data: Data) -> list[tuple[str, str]]:
     return [(clean(k), f"{count(v)} ({percent(v / data['n'])})") for k, v in facts]
 
 
-def _cards(folder: Path, rows: Sequence[Data], album: Album) -> list[dict[str, Any]]:
+def _cards(folder: Path, rows: Sequence[Data], album: Album, labels: Mapping[str, str]) -> list[dict[str, Any]]:
     """The images that are shown, with everybody's answer; none where there is no picture of any, as of tables alone."""
     shown = rows[:MOST_CARDS]
     pictures = album.read(folder, [r.get("file") for r in shown], 240)
     if not any(pictures):
         return []
-    return [{**_line(r), "picture": p} for r, p in zip(shown, pictures, strict=True)]
+    return [{**_line(r, labels), "picture": p} for r, p in zip(shown, pictures, strict=True)]
 
 
-def _line(row: Data) -> dict[str, Any]:
+def _line(row: Data, labels: Mapping[str, str]) -> dict[str, Any]:
     answers = [
         {
-            "run": short(a["run"], 24),
+            "run": short(labels[a["run"]], 24),
             "predicted": short(a["predicted"], 30),
             "sure": sure(a["probability"]),
             "right": a["right"],

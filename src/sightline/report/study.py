@@ -86,6 +86,7 @@ def _sweep(data: Mapping[str, Any]) -> dict[str, Any]:
         {
             "name": short(r["label"], 60),
             "best": r["best"],
+            "mark": r.get("mark", "best" if r["best"] else ""),
             "default": r["default"],
             "failed": r["failed"],
             "strip": svg.whisker(r["accuracy"], r["accuracy_low"], r["accuracy_high"], start, "on" if r["best"] else ""),
@@ -189,7 +190,8 @@ def _tune(data: Mapping[str, Any]) -> dict[str, Any]:
     ranked = sorted(complete, key=lambda t: (t["number"] != data["best"], -t["accuracy"], t["log_loss"]))
     others = [t for t in data["trials"] if t["state"] != "complete"]
     start = svg.floor_of([t["accuracy"] for t in ranked[: MOST_ROWS or None]])
-    rows = [_trial(t, start, data["best"]) for t in [*ranked, *others]]
+    mark = "best" if data["comparison"]["told_apart"] or data["best"] == 0 else "first, may be chance"
+    rows = [{**_trial(t, start, data["best"]), "mark": mark} for t in [*ranked, *others]]
     points = [(p["number"], p["accuracy"], p["best"]) for p in data["path"] if p["best"] is not None]
     title = f"Accuracy of {len(points)} trials and the best so far"
     top = max(data["importance"].values(), default=0.0)

@@ -131,6 +131,10 @@ def summarise(recipe: Recipe, fits: Sequence[Fit], outcomes: Sequence[Outcome]) 
         for d in comparing.against(found, one)
     ]
     rows[whole[best]]["best"] = True
+    unsure = [d["b"] for d in compared if d["against"] == "best" and not d["told_apart"]]
+    tied = [i for i in unsure if rows[i]["accuracy"] == rows[whole[best]]["accuracy"]]
+    for i in (whole[best], *tied):
+        rows[i]["mark"] = "tied" if tied else "first, may be chance" if unsure else "best"
     seeds = right.shape[1]
     return {
         "keys": keys,
@@ -171,6 +175,7 @@ def _row(fits: Sequence[Fit], outcomes: Sequence[Outcome], keys: Sequence[str], 
         "runs": [f.name for f in fits],
         "default": fits[0].recipe == replace(recipe, seed=fits[0].seed),
         "best": False,
+        "mark": "",
         "failed": failed or (None if done else "nothing was fitted"),
     }
 
@@ -199,16 +204,16 @@ def words(
         worse = [d["b"] for d in compared if d["told_apart"]]
         alike = [d["b"] for d in compared if not d["told_apart"]]
         listed = functools.partial(_listed, rows, one is not None)
-        said = [f"{name} is best ({mean})."]
-        if worse and alike:
-            apart = f"from {listed(alike)} it cannot be told apart with {images:,} images"
-            said.append(f"It is better than {listed(worse)}; {apart}.")
-        elif worse:
-            said.append(f"It is better than {'all others' if len(worse) > 1 else listed(worse)}, on {images:,} images.")
-        elif one:
-            said.append(f"{listed([*alike, best])} cannot be told apart with {images:,} images.")
-        else:
-            said.append(f"From {listed(alike)} it cannot be told apart with {images:,} images.")
+        tied = [i for i in alike if rows[i]["accuracy"] == rows[best]["accuracy"]]
+        behind = [i for i in alike if i not in tied]
+        first = "is best" if not alike else "came first"
+        said = [f"{name} and {listed(tied)} are tied ({mean})." if tied else f"{name} {first} ({mean})."]
+        if behind:
+            said.append(f"Its lead over {listed(behind)} may be chance with {images:,} images.")
+        if worse:
+            said.append(
+                f"It is better than {'all others' if len(worse) > 1 and not alike else listed(worse)}, on {images:,} images."
+            )
     spread = max((r["accuracy_high"] - r["accuracy_low"] for r in rows if r["failed"] is None), default=0.0)
     if seeds > 1:
         said.append(f"The seed alone moves a result by up to {100 * spread:.1f} percentage points.")

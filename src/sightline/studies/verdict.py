@@ -72,7 +72,15 @@ def summarise(
         "optimism": None if worth is None else plain(worth),
         "importance": dict(importances),
         "path": _path(complete, fits),
-        "words": words(complete[best], complete[0], comparison, worth, len(paths), asked.max_parameters),
+        "words": words(
+            complete[best],
+            complete[0],
+            comparison,
+            worth,
+            len(paths),
+            asked.max_parameters,
+            tried=sum(t.state in (COMPLETE, PRUNED) for t in trials),
+        ),
     }
 
 
@@ -101,20 +109,38 @@ def words(
     worth: comparing.Optimism | None,
     images: int,
     max_parameters: float | None,
+    tried: int = 2,
 ) -> list[str]:
-    """What may be said of a search, in sentences."""
+    """What may be said of a search, in sentences.
+
+    Args:
+        best, default: The trial that came first, and that of the recipe as it is.
+        comparison: Of both.
+        worth: What choosing has cost.
+        images: How many chose.
+        max_parameters: What was asked for.
+        tried: How many recipes were fitted or given up on the way.
+    """
     assert best.accuracy is not None and default.accuracy is not None
     points = 100 * comparison["difference"]
     told = f"{100 * best.accuracy:.1f} % against {100 * default.accuracy:.1f} %"
     said = []
-    if best.number == default.number:
+    if tried < 2:
+        said.append(
+            f"Only the recipe itself was tried ({100 * best.accuracy:.1f} %), so it is compared with nothing. "
+            "To go on, repeat the command with a longer --budget or more --trials."
+        )
+    elif best.number == default.number:
         said.append(f"No trial was better than the recipe as it is ({100 * best.accuracy:.1f} %).")
     elif comparison["told_apart"]:
         said.append(f"Trial {best.number} is better than the recipe as it is: {told} (p = {comparison['p']:.2g}).")
+    elif not comparison["difference"]:
+        same = f"{100 * best.accuracy:.1f} % each on {images:,} images"
+        said.append(f"Trial {best.number} and the recipe as it is are tied, {same}; the trial has the lower log loss.")
     else:
         said.append(
-            f"Trial {best.number} is best, {told}, but {abs(points):.1f} percentage points on {images:,} images are within "
-            f"noise (p = {comparison['p']:.2g}): the recipe as it is may be as good."
+            f"Trial {best.number} came first, {told}, but {abs(points):.1f} percentage points on {images:,} images may be "
+            f"chance (p = {comparison['p']:.2g}): the recipe as it is may be as good."
         )
     if worth is not None and best.number != default.number:
         less = f"about {100 * worth.optimism:.1f} percentage points less" if worth.optimism >= 5e-4 else "hardly less"
