@@ -268,7 +268,7 @@ def with_one_mistake(
         (low, high), or None where neither images nor the mistake show any spread.
 
     Source: Agresti and Coull 1998, "Approximate is better than 'exact' for interval estimation of binomial proportions", for
-    the idea; its coverage was simulated (`benchmarks/coverage.py`).
+    the idea; `tests/evaluation/test_intervals.py` simulates its coverage.
     """
     spread = float(drawn.var()) * inflation  # of the mean
     more = (count * value + mistake) / (count + 1)
