@@ -138,8 +138,8 @@ def test_openings_are_counted() -> None:
 
 def test_scoring_images_that_were_in_training_is_said() -> None:
     data = {"kind": "evaluate", "test": GOOD, "in_training": 30}
-    assert titles(data) == ["30 images of 100 were in training"]
-    assert titles({**data, "in_training": 100}) == ["All of these images were in training"]
+    assert titles(data) == ["30 images of 100 were used to make this classifier"]
+    assert titles({**data, "in_training": 100}) == ["All of these images were used to make this classifier"]
     assert answer.kind_of(data) == "labelled" and answer.kind_of({**data, "scored": "test"}) == "test"
 
 

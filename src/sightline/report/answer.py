@@ -89,7 +89,7 @@ def answer(data: Mapping[str, Any]) -> Answer:
     clean = data.get("test_without_leaks")
     if clean and clean.get("accuracy") is not None:
         first = dataclasses.replace(heads[0], label="as given", aside=True)
-        of = f"of the {images(clean.get('n'))} that were not in training"
+        of = f"of the {images(clean.get('n'))} that it was not made from"
         heads = [first, _headline(clean, of, "without the leaked images")]
         marks.append((score["accuracy"], f"as given {percent(score['accuracy'])}"))
         quoted = clean
@@ -191,9 +191,9 @@ def _leaks(data: Mapping[str, Any]) -> Alarm | None:
             return None
         if n >= total:
             text = "The score says how well the classifier remembers, not how well it does on images it has never seen."
-            return Alarm("alarm", "All of these images were in training", text)
+            return Alarm("alarm", "All of these images were used to make this classifier", text)
         text = "The first score counts them; the second leaves them out and is the one to quote."
-        return Alarm("alarm", f"{images(n)} of {count(total)} {'was' if n == 1 else 'were'} in training", text)
+        return Alarm("alarm", f"{images(n)} of {count(total)} {'was' if n == 1 else 'were'} used to make this classifier", text)
     pairs = at(data, "split.leaks", [])
     n = at(data, "split.leaked") or len({pair[0] for pair in pairs})
     if not n:
