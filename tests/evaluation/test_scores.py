@@ -124,9 +124,9 @@ def test_saturated_probabilities_rank_by_the_other_column_whichever_class_is_pos
         probs[:, 1 - saturated] = (1 + rank if saturated else 9 - rank) * 1e-20
         p = Predictions(tuple(map(str, range(10))), ("no", "yes"), y, probs)
         whole = [evaluation.score(p, positive=c) for c in ("no", "yes")]
-        expected = evaluation.auc(y == 1, -rank)
+        expected = float(evaluation.auc(y == 1, -rank) or 0)
         for s in whole:
-            assert s["roc_auc"] == pytest.approx(expected, abs=1e-12) and expected == 0.92
+            assert s["roc_auc"] == pytest.approx(expected, abs=1e-12) == 0.92
             assert (s["roc_auc_low"], s["eer"]) == (whole[0]["roc_auc_low"], whole[0]["eer"])
         curve = [row for row in evaluation.curve_tables(p, whole[1])["roc"] if row["class"] == "yes"]
         assert len(curve) > 3 and {row["threshold"] for row in curve[1:]} <= {float(v) for v in probs[:, 1]}
