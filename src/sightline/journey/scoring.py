@@ -326,22 +326,15 @@ def _facts(found: Answered, twins: catalogs.Duplicates) -> dict[str, Any]:
     return {key: value for key, value in told.items() if not (without_pictures(found.rows) and key in seen)}
 
 
-def match(answers: Predictions, catalog: Catalog, split: str = "all", *, name: str = "the catalog") -> Predictions:
-    """Another tool's predictions of one split with the catalog's labels and paths.
+def match(answers: Predictions, catalog: Catalog) -> Predictions:
+    """Return another tool's predictions with the catalog's labels and paths; rows of no usable image are dropped.
 
-    A row is found by `inputs.find_by_ending` among all images of the catalog; rows of other splits are dropped.
-
-    Args:
-        answers: One row per image.
-        catalog: All images.
-        split: `train`, `val` or `test`, or `all`.
-        name: What the catalog is called in messages.
+    A row is found by `inputs.find_by_ending` among all images of the catalog.
 
     Raises:
-        DataError: No row is of that split, or an image has two rows.
+        DataError: No row is of a usable image, or an image has two rows.
     """
-    rows = catalog.usable() if split == "all" else catalog.usable().where(split=split)
-    return _matched(answers, rows, catalog, split, name)[0]
+    return _matched(answers, catalog.usable(), catalog, "all", "the catalog")[0]
 
 
 def _matched(
