@@ -56,7 +56,7 @@ def test_the_ladder_has_one_bar_and_tells_the_chosen_one_apart(done: Run, capsys
     rungs = [r for r in done.data["ladder"] if r["method"] == "features"]
     (chosen,) = [r for r in rungs if r["chosen"]]
     assert chosen["val"]["accuracy"] == max(r["val"]["accuracy"] for r in rungs)
-    val = read_predictions(done.folder / "predictions" / "val.csv")
+    val = read_predictions(done.held_out_file)
     at_half = float((val.probs.argmax(axis=1) == val.y_true).mean())
     at_bar = float((val.y_pred == val.y_true).mean())
     assert at_bar < at_half == chosen["val"]["accuracy"]
