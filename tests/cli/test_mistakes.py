@@ -205,7 +205,7 @@ def test_evaluate_measures_the_promise_where_it_can(place: Path, tmp_path: Path,
 
 
 def test_a_table_of_any_tool(place: Path) -> None:
-    table = place / "run" / "predictions" / "val.csv"
+    table = Run.load(place / "run").held_out_file
     alone = asked("mistakes", table)
     assert [row["path"] for row in alone] == [row["path"] for row in Run.load(place / "run").data["mistakes"]]
     assert asked("mistakes", table, "--by", "pair")
