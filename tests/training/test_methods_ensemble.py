@@ -65,7 +65,7 @@ def test_held_out_answers_are_those_that_the_runs_wrote_down(work: Work, runs: l
     best = fitted(work, runs)
     from sightline.inputs import read_predictions
 
-    tables = [read_predictions(Path(run) / "predictions" / "val.csv") for run in runs]
+    tables = [read_predictions(Path(run) / "predictions" / "cross_validated.csv") for run in runs]
     assert len(best.val) == len(work.split("train", "val")) and best.estimate == "train+val, held out from every member"
     mean = np.mean([t.probs[[t.paths.index(p) for p in best.val.paths]] for t in tables], axis=0)
     np.testing.assert_allclose(heads.softmax(np.log(mean) / best.classifier.card.temperature), best.val.probs, atol=1e-9)
