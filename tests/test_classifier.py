@@ -145,9 +145,7 @@ def fitted(cache: Cache, kind: str = "logistic", network: str = "pixels") -> Cla
     y = np.arange(30) % 3
     values = random.normal(size=(30, backbone.features)).astype(np.float32) + y[:, None].astype(np.float32)
     rows = np.arange(30)
-    settings = (
-        {"trees": 4, "fold_trees": 4} if kind == "forest" else {"units": [[4, 0.0]], "epochs": 1} if kind == "mlp" else {}
-    )
+    settings = {"trees": 4} if kind == "forest" else {"units": [[4, 0.0]], "epochs": 1} if kind == "mlp" else {}
     head = heads.fit(kind, values, y, 3, folds=[(rows[:20], rows[20:])], settings=settings).head
     limits = {
         "scores": random.random(9),
