@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from sightline import catalog as catalogs
 from sightline.cli.app import app
+from sightline.errors import DataError
 from sightline.records import Run
 from tests.conftest import write_few_digits
 
@@ -144,7 +145,7 @@ def test_a_table_of_other_splits_is_refused_with_the_split_to_name(recurring: Pa
         table = write(tmp_path / "t.csv", some)
         ended = CliRunner().invoke(app, ["evaluate", str(table), str(recurring), "-o", str(tmp_path / "e")])
         said = " ".join(ended.output.split())
-        assert ended.exit_code == 1 and "no row of the predictions is an image of the test split" in said
+        assert ended.exit_code == DataError.exit_code and "no row of the predictions is an image of the test split" in said
         assert words in said and said.rstrip().endswith(hint)
 
 
