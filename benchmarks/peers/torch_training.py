@@ -38,16 +38,16 @@ def main() -> None:
     kept = [i for i in range(len(plain)) if i % 5]
     loader = DataLoader(Subset(learnt, kept), batch, shuffle=True, num_workers=2, drop_last=True, persistent_workers=True)
     network = cnn(len(plain.classes))
-    optimiser = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=epochs * len(loader))
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=epochs * len(loader))
     marks, seen = [], 0
     for _ in range(epochs):
         network.train()
         for x, y in loader:
             loss = nn.functional.cross_entropy(network(x), y, label_smoothing=0.1)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
             seen += len(y)
         marks.append((time.perf_counter(), seen))

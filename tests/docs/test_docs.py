@@ -92,12 +92,12 @@ def test_every_entry_of_a_registry_is_documented() -> None:
     from sightline.networks.classics import CLASSICS
     from sightline.training import augment
     from sightline.training.methods import METHODS
-    from sightline.training.optimisers import OPTIMISERS
+    from sightline.training.optimizers import OPTIMIZERS
     from sightline.training.plan import Plan
     from sightline.training.schedules import SCHEDULES
 
     registries = [METHODS, heads.HEADS, explanation.METHODS, evaluation.CRITERIA, augment.POLICIES, augment.SETTINGS]
-    registries += [OPTIMISERS, SCHEDULES, {f.name: f for f in dataclasses.fields(Plan)}]
+    registries += [OPTIMIZERS, SCHEDULES, {f.name: f for f in dataclasses.fields(Plan)}]
     rows = set(re.findall(r"^\| `([a-z0-9_][a-z0-9_+-]*)(?:=[^`]*)?` \|", JOURNEY, flags=re.MULTILINE))
     known = {name for registry in registries for name in registry}
     assert known <= rows, f"not documented: {known - rows}"

@@ -59,9 +59,9 @@ def interrupted(folder: Path, *steps: int, **changes: Any) -> tuple[dict[str, Te
 
 WAYS: dict[str, Plan] = {
     "as learner": PLAN,
-    "sgd": Plan(epochs=3, batch_size=16, optimiser="sgd"),
-    "adam, step": Plan(epochs=3, batch_size=16, optimiser="adam", schedule="step"),
-    "rmsprop, one cycle": Plan(epochs=3, batch_size=16, optimiser="rmsprop", momentum=0.9, schedule="onecycle"),
+    "sgd": Plan(epochs=3, batch_size=16, optimizer="sgd"),
+    "adam, step": Plan(epochs=3, batch_size=16, optimizer="adam", schedule="step"),
+    "rmsprop, one cycle": Plan(epochs=3, batch_size=16, optimizer="rmsprop", momentum=0.9, schedule="onecycle"),
     "the default": Plan(epochs=3, batch_size=16),
     "weighted, early stop": Plan(epochs=9, batch_size=16, class_weight="balanced", patience=1, learning_rate=0.3),
 }

@@ -139,9 +139,9 @@ def fewer(photos: Path, place: Path, classes: int) -> Catalog:
 # --------------------------------------------------------------------------------------------------------------- continued
 
 
-def optimiser_steps(file: Path) -> float:
+def optimizer_steps(file: Path) -> float:
     with safe_open(file, framework="np") as opened:
-        return float(opened.get_tensor("optimiser/0/step"))
+        return float(opened.get_tensor("optimizer/0/step"))
 
 
 def test_a_finished_run_learns_on(table: Catalog, done: Run, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_finished_run_learns_on(table: Catalog, done: Run, tmp_path: Path) -> 
     assert longer.data["epochs"] == 5 and longer.data["id"] != done.data["id"]
     steps = done.data["steps"]
     assert longer.data["steps"] == steps * 5 // 3
-    assert optimiser_steps(longer.folder / "checkpoint" / checkpoint.FILE) == steps * 5 // 3  # its own went on, too
+    assert optimizer_steps(longer.folder / "checkpoint" / checkpoint.FILE) == steps * 5 // 3  # its own went on, too
     assert [r["epoch"] for r in rows(longer.folder / "gradients.csv")][-1] == "5"
 
 
@@ -191,11 +191,11 @@ def test_what_cannot_be_continued(table: Catalog, done: Run, photos: Path, tmp_p
         journey.train(table, recipe(), tmp_path / "d", continued=plain)
 
 
-def test_another_optimiser_and_other_held_out_images_are_said(photos: Path, done: Run, tmp_path: Path) -> None:
+def test_another_optimizer_and_other_held_out_images_are_said(photos: Path, done: Run, tmp_path: Path) -> None:
     table = divided(photos, 1)
-    again = journey.train(table, recipe(epochs=1, optimiser="sgd"), tmp_path / "run", continued=done)
+    again = journey.train(table, recipe(epochs=1, optimizer="sgd"), tmp_path / "run", continued=done)
     note = again.data["ladder"][0]["note"]
-    assert "the optimiser begins anew" in note and "judged in another way" in note
+    assert "the optimizer begins anew" in note and "judged in another way" in note
 
 
 @pytest.mark.slow

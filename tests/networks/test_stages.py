@@ -74,9 +74,9 @@ def test_frozen_stages_learn_nothing(name: str, size: int, cells: list[int]) -> 
     network.freeze(names[1]).train()
     x, frozen = torch.randn(4, 3, size, size), {p for s in network.stages[:2] for p in s.parameters}
     before = {n: v.clone() for n, v in network.net.state_dict().items()}
-    optimiser = torch.optim.SGD(network.parameter_groups(0.1, weight_decay=0.1))
+    optimizer = torch.optim.SGD(network.parameter_groups(0.1, weight_decay=0.1))
     network.logits(x).square().sum().backward()
-    optimiser.step()
+    optimizer.step()
     moved = {n for n, v in network.net.state_dict().items() if not torch.equal(v, before[n])}
     statistics = {f"{m}.{b}" for s in network.stages[:2] for m in s.modules for b in ("running_mean", "running_var")}
     assert not moved & (frozen | statistics)

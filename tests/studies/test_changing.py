@@ -138,3 +138,12 @@ def test_the_weights_of_an_ensemble_are_those_of_its_members() -> None:
         assert changed.settings["weights"] == [0.9, 0.1] and changed.weights == recipe.weights
         assert build(changed)["weights"] == (0.9, 0.1)
     assert change(Recipe(), {"weights": "random"}).weights == "random"
+
+
+def test_the_british_spelling_of_optimizer_gets_the_one_that_is_known() -> None:
+    scratch = Recipe(method="scratch", backbone="cnn")
+    for recipe in (scratch, Recipe(method="finetune"), Recipe(head="mlp")):
+        key = "settings.head.optimiser" if recipe.method == "features" else "optimiser"
+        with pytest.raises(RequestError) as raised:
+            check(change(recipe, {key: "sgd"}), 2, Cache())
+        assert raised.value.hint == "did you mean 'optimizer'?"

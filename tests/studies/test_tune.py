@@ -19,7 +19,7 @@ from sightline.records import Catalog, Recipe
 from sightline.store import Cache
 from sightline.studies import changing, counting, spaces, tune, verdict
 from sightline.training import finetune, methods
-from sightline.training.optimisers import OPTIMISERS
+from sightline.training.optimizers import OPTIMIZERS
 
 FINISHED = ("complete", "pruned", "repeated", "rejected", "failed")
 
@@ -358,8 +358,8 @@ def test_a_winner_within_noise_is_said_to_be() -> None:
 
 
 @pytest.mark.parametrize("method", ["scratch", "frozen", "finetune"])
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_rates_are_those_of_the_optimiser(method: str, optimiser: str) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_rates_are_those_of_the_optimizer(method: str, optimizer: str) -> None:
     """Each range holds the rate that is taken where nobody says otherwise, well inside."""
     asked: dict[str, Any] = {}
 
@@ -368,15 +368,15 @@ def test_rates_are_those_of_the_optimiser(method: str, optimiser: str) -> None:
         return random_draws(0)(name, space)
 
     backbone = "cnn" if method == "scratch" else "mobilenetv2_100"
-    recipe = Recipe(method=method, backbone=backbone, settings={"optimiser": optimiser})
+    recipe = Recipe(method=method, backbone=backbone, settings={"optimizer": optimizer})
     proposed = spaces.propose(recipe, suggest, spaces.Here((backbone,), 32))
     rates = asked["learning_rate"]
-    assert rates == spaces.RATES[method][optimiser] and proposed.settings["optimiser"] == optimiser
-    own = finetune.RATES[optimiser] if method == "finetune" else OPTIMISERS[optimiser].learning_rate
+    assert rates == spaces.RATES[method][optimizer] and proposed.settings["optimizer"] == optimizer
+    own = finetune.RATES[optimizer] if method == "finetune" else OPTIMIZERS[optimizer].learning_rate
     assert 2 * rates.low <= own <= rates.high / 2 and rates.log
 
 
-def test_a_method_without_a_named_optimiser_takes_its_own() -> None:
+def test_a_method_without_a_named_optimizer_takes_its_own() -> None:
     asked: dict[str, Any] = {}
 
     def suggest(name: str, space: spaces.Space) -> Any:
@@ -386,7 +386,7 @@ def test_a_method_without_a_named_optimiser_takes_its_own() -> None:
     spaces.propose(Recipe(method="finetune", backbone="mobilenetv2_100"), suggest, spaces.Here(("mobilenetv2_100",), 32))
     assert asked["learning_rate"] == spaces.RATES["finetune"]["sgd"]
     with pytest.raises(RequestError, match="lion"):
-        spaces.propose(Recipe(method="scratch", settings={"optimiser": "lion"}), suggest, spaces.Here(("cnn",), 32))
+        spaces.propose(Recipe(method="scratch", settings={"optimizer": "lion"}), suggest, spaces.Here(("cnn",), 32))
 
 
 def test_growing_images_are_searched_where_the_recipe_has_them() -> None:

@@ -38,8 +38,8 @@ class Simple(nn.Module):
 
 
 KINDS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
-    "simple": (Simple, {"plan": Plan(epochs=3, batch_size=16, optimiser="sgd", learning_rate=0.1, class_weight="balanced")}),
-    "mixed": (Simple, {"plan": Plan(epochs=3, batch_size=16, mixup=0.5, average=0.9, optimiser="sgd", learning_rate=0.1)}),
+    "simple": (Simple, {"plan": Plan(epochs=3, batch_size=16, optimizer="sgd", learning_rate=0.1, class_weight="balanced")}),
+    "mixed": (Simple, {"plan": Plan(epochs=3, batch_size=16, mixup=0.5, average=0.9, optimizer="sgd", learning_rate=0.1)}),
     "growing": (Simple, {"plan": Plan(epochs=3, batch_size=16), "sides": (8, 8, 16)}),
     "normed": (learner.Small, {"plan": Plan(epochs=4, batch_size=16, learning_rate=0.01)}),
 }

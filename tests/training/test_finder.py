@@ -69,7 +69,7 @@ def test_rates_grow_evenly_and_stop_where_it_diverges() -> None:
             return self.linear(100 * x.mean(dim=(2, 3)))
 
     unlike = Pixels(bars(64).images, (np.arange(64) // 2 % 4 == 0).astype(np.int64))  # a loss that falls a little, then rises
-    rates = found(Steep(), unlike, optimiser="sgd", clip_norm=0.0, label_smoothing=0.0)
+    rates = found(Steep(), unlike, optimizer="sgd", clip_norm=0.0, label_smoothing=0.0)
     assert len(rates.rates) < STEPS and rates.rates[0] == finder.LOWEST
     np.testing.assert_allclose(np.diff(np.log(rates.rates)), np.log(1e6) / (STEPS - 1))
     assert rates.suggestion < 1e-3

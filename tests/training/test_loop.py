@@ -320,7 +320,7 @@ def test_no_number_from_the_first_epoch_on_is_an_error() -> None:
 
 
 def test_weights_that_are_far_worse_than_guessing_are_said_to_be() -> None:
-    wild = run(small(), bars(32), bars(16, 1), epochs=2, optimiser="sgd", learning_rate=10.0, clip_norm=0.0, keep="last")
+    wild = run(small(), bars(32), bars(16, 1), epochs=2, optimizer="sgd", learning_rate=10.0, clip_norm=0.0, keep="last")
     assert "training diverged: epoch 2, which is kept" in wild.notes[-1] and "such as 1" in wild.notes[-1]
     assert run(small(), bars(32), bars(16, 1), epochs=2, keep="last").notes == ()
 

@@ -199,7 +199,7 @@ def test_seeds_tell_what_their_trainings_said(work: Work, tmp_path: Path) -> Non
 
 
 def test_a_seed_that_diverges_says_so(work: Work) -> None:
-    settings = {"epochs": 2, "optimiser": "sgd", "learning_rate": 10, "clip_norm": 0, "momentum": 0.99}
+    settings = {"epochs": 2, "optimizer": "sgd", "learning_rate": 10, "clip_norm": 0, "momentum": 0.99}
     inner = {"method": "scratch", "backbone": "cnn(filters=[4, 8])", "image_size": 32, "settings": settings}
     best = methods.fit(work, Recipe(method="ensemble", settings={"recipe": inner, "seeds": 2}))[0]
     alone = [methods.fit(work, Recipe(seed=s, **inner))[0].note for s in (0, 1)]  # type: ignore[arg-type]

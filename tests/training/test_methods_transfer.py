@@ -155,7 +155,7 @@ def test_stages_learn_at_lower_rates_the_nearer_they_are_to_the_image(work: Work
 @pytest.mark.precision
 def test_what_does_not_help_is_not_kept(work: Work) -> None:
     """A rate that ruins the network: the head alone is given back, and that is said."""
-    plan = {"epochs": 1, "optimiser": "adamw", "learning_rate": 0.05, "warm_up": 0.0, "keep": "last"}
+    plan = {"epochs": 1, "optimizer": "adamw", "learning_rate": 0.05, "warm_up": 0.0, "keep": "last"}
     best = fitted(work, "finetune", layer_decay=1.0, **plan)
     assert best.detail["gain"]["kept"] == "head alone"
     assert best.note is not None and "fine-tuning did not help, so the head alone is kept" in best.note

@@ -1,4 +1,4 @@
-"""Settings of training: ranges, defaults by optimiser, and the courses of the learning rate."""
+"""Settings of training: ranges, defaults by optimizer, and the courses of the learning rate."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from sightline.errors import RequestError
-from sightline.training import optimisers
-from sightline.training.optimisers import OPTIMISERS
+from sightline.training import optimizers
+from sightline.training.optimizers import OPTIMIZERS
 from sightline.training.plan import RANGES, Plan
 from sightline.training.schedules import SCHEDULES
 
@@ -20,7 +20,7 @@ OUTSIDE = [
     *({"epochs": v} for v in (0, -1, 10_001)),
     *({"batch_size": v} for v in (1, 4097)),
     *({"learning_rate": v} for v in (0.0, -1e-3, 11.0, float("nan"))),
-    *({"momentum": v, "optimiser": "sgd"} for v in (-0.1, 1.0)),
+    *({"momentum": v, "optimizer": "sgd"} for v in (-0.1, 1.0)),
     *({name: -0.1} for name in ("weight_decay", "warm_up", "label_smoothing", "mixup", "clip_norm", "average", "patience")),
     {"warm_up": 0.95},
     {"label_smoothing": 0.6},
@@ -41,27 +41,27 @@ def test_every_number_has_a_range() -> None:
 
 
 def test_unknown_names_and_settings_without_effect() -> None:
-    with pytest.raises(RequestError, match="no optimiser 'adamm'") as error:
-        Plan(optimiser="adamm")  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match="no optimizer 'adamm'") as error:
+        Plan(optimizer="adamm")  # type: ignore[arg-type]
     assert error.value.hint == "did you mean 'adam'?"
     with pytest.raises(RequestError, match="no schedule 'cosin'"):
         Plan(schedule="cosin")  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="adam has no momentum"):
-        Plan(optimiser="adam", momentum=0.9)
+        Plan(optimizer="adam", momentum=0.9)
     with pytest.raises(RequestError, match="cannot both be balanced"):
         Plan(class_weight="balanced", sampling="balanced")
 
 
 def test_registries_and_settings_name_the_same() -> None:
     hints = typing.get_type_hints(Plan)
-    assert set(typing.get_args(hints["optimiser"])) == set(OPTIMISERS)
+    assert set(typing.get_args(hints["optimizer"])) == set(OPTIMIZERS)
     assert set(typing.get_args(hints["schedule"])) == set(SCHEDULES)
 
 
-def test_each_optimiser_has_a_rate_and_a_decay_of_its_own() -> None:
+def test_each_optimizer_has_a_rate_and_a_decay_of_its_own() -> None:
     assert (Plan().peak, Plan().decay) == (3e-3, 0.05)
-    assert (Plan(optimiser="sgd").peak, Plan(optimiser="sgd").decay) == (0.05, 5e-4)
-    assert Plan(optimiser="sgd", learning_rate=0.2).peak == 0.2
+    assert (Plan(optimizer="sgd").peak, Plan(optimizer="sgd").decay) == (0.05, 5e-4)
+    assert Plan(optimizer="sgd", learning_rate=0.2).peak == 0.2
     assert Plan(weight_decay=0.0).decay == 0.0
 
 
@@ -102,7 +102,7 @@ def test_constant_stays() -> None:
     assert [plan.rate_at(step, 5) for step in range(5)] == [1.0] * 5
 
 
-# ------------------------------------------------------------------------------------------------------------ optimisers
+# ------------------------------------------------------------------------------------------------------------ optimizers
 
 
 def stepped(plan: Plan, gradient: float, steps: int = 1) -> tuple[float, float]:
@@ -111,11 +111,11 @@ def stepped(plan: Plan, gradient: float, steps: int = 1) -> tuple[float, float]:
     with torch.no_grad():
         layer.weight.fill_(1.0)
         layer.bias.fill_(1.0)
-    optimiser = optimisers.build(layer, plan)
+    optimizer = optimizers.build(layer, plan)
     for _ in range(steps):
         for parameter in layer.parameters():
             parameter.grad = torch.full_like(parameter, gradient)
-        optimiser.step()
+        optimizer.step()
     return layer.weight.item(), layer.bias.item()
 
 
@@ -124,19 +124,19 @@ def test_steps_by_hand() -> None:
     g + 0.9 g; decay adds 0.5 to the gradient. The bias never decays."""
     adamw = stepped(Plan(learning_rate=0.1, weight_decay=0.5), gradient=2.0)
     assert adamw == pytest.approx((0.85, 0.9), abs=1e-5)
-    sgd = stepped(Plan(optimiser="sgd", learning_rate=0.1, weight_decay=0.5), gradient=1.0)
+    sgd = stepped(Plan(optimizer="sgd", learning_rate=0.1, weight_decay=0.5), gradient=1.0)
     assert sgd == pytest.approx((1 - 0.1 * 1.5 * 1.9, 1 - 0.1 * 1.9))
-    plain = stepped(Plan(optimiser="sgd", learning_rate=0.1, weight_decay=0, momentum=0.0), gradient=1.0, steps=2)
+    plain = stepped(Plan(optimizer="sgd", learning_rate=0.1, weight_decay=0, momentum=0.0), gradient=1.0, steps=2)
     assert plain == pytest.approx((0.8, 0.8))
-    rmsprop = stepped(Plan(optimiser="rmsprop", learning_rate=0.1, weight_decay=0), gradient=2.0)
+    rmsprop = stepped(Plan(optimizer="rmsprop", learning_rate=0.1, weight_decay=0), gradient=2.0)
     assert rmsprop == pytest.approx((0.0, 0.0), abs=1e-5)  # 0.1 · 2 / sqrt(0.01 · 4)
-    adam = stepped(Plan(optimiser="adam", learning_rate=0.1, weight_decay=0.5), gradient=2.0)
+    adam = stepped(Plan(optimizer="adam", learning_rate=0.1, weight_decay=0.5), gradient=2.0)
     assert adam == pytest.approx((0.9, 0.9), abs=1e-5)
 
 
 def test_given_groups_keep_their_rates_and_decays() -> None:
     layer = nn.Linear(2, 2)
     groups = [{"params": [layer.weight], "lr": 0.1, "weight_decay": 0.3, "name": "a"}]
-    (group,) = optimisers.build(layer, Plan(), groups).param_groups
+    (group,) = optimizers.build(layer, Plan(), groups).param_groups
     assert (group["lr"], group["weight_decay"], len(group["params"])) == (0.1, 0.3, 1)
     assert "betas" not in groups[0]  # what was given is left as it was

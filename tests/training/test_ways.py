@@ -45,7 +45,7 @@ def run(network: nn.Module, train: Pixels, val: Pixels = NOTHING, *, progress: P
     )
 
 
-@pytest.mark.parametrize("given", [{"optimiser": o} for o in ("adamw", "adam", "sgd", "rmsprop")] + [{"mixup": 0.2}], ids=str)
+@pytest.mark.parametrize("given", [{"optimizer": o} for o in ("adamw", "adam", "sgd", "rmsprop")] + [{"mixup": 0.2}], ids=str)
 def test_it_learns_in_every_way(given: dict[str, Any]) -> None:
     trained = run(small(), bars(128), bars(64, seed=1), epochs=12, **given)
     assert max(e.val_accuracy for e in trained.history) > 0.9
@@ -313,8 +313,8 @@ def test_short_memory_halves_the_parts_and_says_so() -> None:
 
 def test_parts_learn_what_the_whole_batch_would() -> None:
     whole, parts = WithoutStatistics(99), WithoutStatistics(3)
-    a = run(whole, bars(32), class_weights=np.array([1.0, 3.0]), optimiser="sgd")
-    b = run(parts, bars(32), class_weights=np.array([1.0, 3.0]), optimiser="sgd")
+    a = run(whole, bars(32), class_weights=np.array([1.0, 3.0]), optimizer="sgd")
+    b = run(parts, bars(32), class_weights=np.array([1.0, 3.0]), optimizer="sgd")
     torch.testing.assert_close(weights_of(whole), weights_of(parts), rtol=1e-4, atol=1e-6)
     assert a.history[-1].train_loss == pytest.approx(b.history[-1].train_loss, rel=1e-4)
     assert a.history[-1].train_accuracy == b.history[-1].train_accuracy

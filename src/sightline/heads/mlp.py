@@ -229,7 +229,7 @@ def _checked(loss: float, epoch: int) -> float:
 
 
 def _optimizer(settings: MlpSettings, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
-    """torch's optimiser of that name; sgd with Nesterov's momentum 0.9."""
+    """torch's optimizer of that name; sgd with Nesterov's momentum 0.9."""
     import torch
 
     rate, decay = settings.learning_rate, settings.weight_decay

@@ -28,7 +28,7 @@ def begin(folder: Path, recipe: Recipe, catalog: Catalog, *, resume: bool, conti
         recipe: What to do.
         catalog: The usable images, split.
         resume: Whether an interrupted training of the same request goes on; else it is forgotten.
-        continued: The finished run whose weights and optimiser go on.
+        continued: The finished run whose weights and optimizer go on.
 
     Returns:
         The folder of the checkpoint.

@@ -52,7 +52,7 @@ def train(
         out: The run's folder.
         resume: Go on with what was interrupted in that folder, and end with the same bits as if it had not been; a finished
             run of the same recipe and images is given back as it is, asked for or not.
-        continued: A finished run whose weights and optimiser go on, for as many epochs as the recipe says; the history is
+        continued: A finished run whose weights and optimizer go on, for as many epochs as the recipe says; the history is
             appended.
         device: `auto`, `cpu`, `cuda`, or `mps`.
         progress, cache: As everywhere.

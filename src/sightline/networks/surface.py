@@ -173,7 +173,7 @@ class Network(nn.Module):
         return self
 
     def parameter_groups(self, learning_rate: float, *, decay: float = 1.0, weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """What learns, in groups for torch's optimisers: the last stage at the full rate, each one before it at `decay` of it.
+        """What learns, in groups for torch's optimizers: the last stage at the full rate, each one before it at `decay` of it.
 
         Args:
             learning_rate: Of the last stage, and of the network's own classifier.

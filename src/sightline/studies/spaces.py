@@ -129,7 +129,7 @@ def _units(own: dict[str, Any]) -> list[list[Any]]:
 
 
 def pretrained(recipe: Recipe, suggest: Suggest, found: Here) -> Recipe:
-    """For what trains on top of a pretrained network: backbone, the optimiser, the augmentation, and what learns."""
+    """For what trains on top of a pretrained network: backbone, the optimizer, the augmentation, and what learns."""
     only_head = recipe.method == "frozen" or bool(recipe.settings.get("frozen"))
     space = FROZEN if only_head else FINETUNE
     rates = RATES["frozen" if only_head else "finetune"]
@@ -142,11 +142,11 @@ def pretrained(recipe: Recipe, suggest: Suggest, found: Here) -> Recipe:
 
 
 def _rate(recipe: Recipe, rates: dict[str, Space]) -> dict[str, Space]:
-    """The learning rates to try with the recipe's optimiser, or with the one that its method takes."""
-    own = next(value for kind in settings_of(recipe) for key, value in defaults(kind).items() if key == "optimiser")
-    name = str(recipe.settings.get("optimiser", own))
+    """The learning rates to try with the recipe's optimizer, or with the one that its method takes."""
+    own = next(value for kind in settings_of(recipe) for key, value in defaults(kind).items() if key == "optimizer")
+    name = str(recipe.settings.get("optimizer", own))
     if name not in rates:
-        raise unknown("optimiser", name, rates)
+        raise unknown("optimizer", name, rates)
     return {"learning_rate": rates[name]}
 
 
@@ -157,7 +157,7 @@ def _augment(suggest: Suggest) -> str | dict[str, Any]:
 
 
 def scratch(recipe: Recipe, suggest: Suggest, found: Here) -> Recipe:
-    """The network where it is `cnn`, the optimiser, the augmentation and the image size; growing images, with and without, only
+    """The network where it is `cnn`, the optimizer, the augmentation and the image size; growing images, with and without, only
     where the recipe has them, as not every network takes them."""
     spaces = {**TRAINING, **_rate(recipe, RATES["scratch"])}
     settings = {**recipe.settings, **{name: suggest(name, space) for name, space in spaces.items()}}
@@ -267,7 +267,7 @@ RATES: dict[str, dict[str, Space]] = {
         "rmsprop": Range(3e-6, 3e-4, log=True),
     },
 }
-"""What learns → optimiser → learning rates: an order of magnitude on both sides of the rate that each is mostly used with."""
+"""What learns → optimizer → learning rates: an order of magnitude on both sides of the rate that each is mostly used with."""
 
 FROZEN: dict[str, Space] = {
     "layers": Range(0, 2, whole=True),

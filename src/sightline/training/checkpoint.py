@@ -1,6 +1,6 @@
 """A training on disk: written whole, never pickled, resumed to the same bits, refused where it is another training's.
 
-A checkpoint is one `.safetensors` file: tensors under `network/…`, `optimiser/…`, `best/…` and so on; in its metadata, as JSON,
+A checkpoint is one `.safetensors` file: tensors under `network/…`, `optimizer/…`, `best/…` and so on; in its metadata, as JSON,
 counters, history, what the training is, the machine, and a checksum of the tensors.
 """
 
@@ -36,7 +36,7 @@ EVERY_S = 180.0
 """In the midst of an epoch a checkpoint is written after so long."""
 SHARE = 0.05
 """At an epoch's end one is written unless writing would take more than this share of the time."""
-VERSION = 1
+VERSION = 2
 _KEY = "sightline"
 _WORDS = {"train": "the training images", "val": "the validation images", "network": "the network's layers"}
 
@@ -230,15 +230,15 @@ class Keeper:
             raise RequestError(
                 "the run that is to be continued has a network of other layers", "keep its network, image size and classes"
             )
-        same_optimiser = old["optimiser"] == new["optimiser"] and old["plan"]["optimiser"] == new["plan"]["optimiser"]
-        kept = {name: t for name, t in tensors.items() if same_optimiser or not name.startswith("optimiser/")}
+        same_optimizer = old["optimizer"] == new["optimizer"] and old["plan"]["optimizer"] == new["plan"]["optimizer"]
+        kept = {name: t for name, t in tensors.items() if same_optimizer or not name.startswith("optimizer/")}
         state = self.state
         unpack(state, kept, {**facts, "notes": [], "slowed": 1.0, "pieces": 1})
         state.seconds = state.first_seconds = facts["seconds"]
         state.first_epoch, state.first_step = state.epoch, state.step
         state.notes.append(f"goes on after epoch {state.epoch} of an earlier run")
-        if not same_optimiser:
-            state.notes.append("the optimiser begins anew, as it is another one")
+        if not same_optimizer:
+            state.notes.append("the optimizer begins anew, as it is another one")
         if old["val"] != new["val"] or old["plan"]["keep"] != new["plan"]["keep"]:
             state.compared_from, state.best_epoch = state.epoch, 0
             state.notes.append("earlier epochs were judged in another way, so that the best of the new ones is kept")

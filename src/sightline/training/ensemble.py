@@ -136,7 +136,7 @@ def _average(
 
 
 def _told(members: Sequence[Member], detail: Mapping[str, Any]) -> dict[str, Any]:
-    """What the ensemble tells of its members' training: the first one's course, and all optimiser steps."""
+    """What the ensemble tells of its members' training: the first one's course, and all optimizer steps."""
     made = [m.training for m in members if m.training is not None]
     if not made:
         return {"detail": detail}

@@ -15,7 +15,7 @@ from torch import nn
 from sightline import store
 from sightline.errors import DataError, SightlineError
 from sightline.records import Progress, silent
-from sightline.training import augment, optimisers
+from sightline.training import augment, optimizers
 from sightline.training.feed import Feed, Pixels
 from sightline.training.hardware import half_precision, isolated
 from sightline.training.losses import Loss, balanced_weights, mixed
@@ -113,24 +113,24 @@ def _losses(
         class_weights = balanced_weights(feed.data.y, int(feed.data.y.max()) + 1)
     weight = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32, device=feed.device)
     loss, half, found = Loss(weight, plan.label_smoothing), half_precision(feed.device), list[float]()
-    optimiser = optimisers.build(network, plan, groups)
-    ratios = [group["lr"] / plan.peak for group in optimiser.param_groups]
+    optimizer = optimizers.build(network, plan, groups)
+    ratios = [group["lr"] / plan.peak for group in optimizer.param_groups]
     network.train()
     with isolated(feed.device):
         for x, y in (batch for epoch in count(1) for batch in feed.epoch(epoch, plan.batch_size)):
             step = len(found)
-            for group, ratio in zip(optimiser.param_groups, ratios, strict=True):
+            for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
                 group["lr"] = ratio * LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
             torch.manual_seed(int(store.stream(feed.seed, "dropout", step).integers(2**63)))
             x, labels = mixed(x, y, plan.mixup, feed.seed, step)
             with torch.autocast(feed.device.type, dtype=torch.bfloat16, enabled=half):
                 output = network(x)
             value = loss(output, labels)
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
             if plan.clip_norm:
                 nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
-            optimiser.step()
+            optimizer.step()
             found.append(float(value.detach()))
             progress("finding a learning rate", step + 1, STEPS)
             smoothed = smooth(np.array(found))

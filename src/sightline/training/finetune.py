@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 HEAD_PHASE, NETWORK_PHASE = 1.0, 2.0
 """`phase` in the history: the head alone, fitted on features, and the network with it."""
 RATES: Mapping[str, float] = {"sgd": 0.01, "adamw": 1e-4, "adam": 1e-4, "rmsprop": 3e-5}
-"""The last stage's learning rate by optimiser. Adam's first steps move every weight alike by the whole rate, which a small set
+"""The last stage's learning rate by optimizer. Adam's first steps move every weight alike by the whole rate, which a small set
 does not make good again: of 60 flowers (MobileNetV2 at 128 px, 6 epochs) 3e-4 left 0.50 to 0.56 of the head's 0.78, 1e-4 0.72,
 sgd at 0.01 all of it; of 300 and 500 flowers sgd at 0.01 and AdamW at 1e-4 differ by nothing that such sets can tell."""
 
@@ -67,7 +67,7 @@ class FinetuneSettings:
     layer_decay: float = 0.8
     head_rate: float = 1.0
     augment: str | Mapping[str, Any] = "auto"
-    plan: Plan = field(default=Plan(epochs=12, batch_size=32, optimiser="sgd"), metadata=BESIDE)
+    plan: Plan = field(default=Plan(epochs=12, batch_size=32, optimizer="sgd"), metadata=BESIDE)
     crops: int = 1
 
     def __post_init__(self) -> None:
@@ -372,7 +372,7 @@ def _course(stack: Stack, settings: FinetuneSettings) -> tuple[Plan, list[dict[s
     """The second phase's plan, with a learning rate, and its parameter groups."""
     plan = settings.plan
     if plan.learning_rate is None:
-        plan = dataclasses.replace(plan, learning_rate=RATES[plan.optimiser])
+        plan = dataclasses.replace(plan, learning_rate=RATES[plan.optimizer])
     rate, decay = plan.peak, plan.decay
     groups = stack.base.parameter_groups(rate, decay=settings.layer_decay, weight_decay=decay)
     if settings.head_rate:

@@ -63,7 +63,7 @@ class Trained:
     Args:
         history: Every epoch that was finished with finite numbers, those of an earlier run that was continued among them.
         best_epoch: The one whose weights were kept, from 1.
-        steps: Of the optimiser, in all epochs.
+        steps: Of the optimizer, in all epochs.
         seconds: In all.
         precision: What the convolutions were computed in.
         stopped: How the deadline ended it, in words (another machine might have gone further); None where it did not.

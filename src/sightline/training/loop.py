@@ -21,7 +21,7 @@ from sightline.evaluation import METRICS, TOP, metric_of
 from sightline.heads.problem import Watch
 from sightline.networks.together import synchronised
 from sightline.records import Progress, silent
-from sightline.training import augment, optimisers, ranks
+from sightline.training import augment, optimizers, ranks
 from sightline.training.checkpoint import Keeper
 from sightline.training.feed import Feed, Pixels, batches, evaluate
 from sightline.training.gradients import measured
@@ -129,9 +129,9 @@ def train(
     network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     feed = Feed(train, policy, mean, std, where, seed, plan.sampling)
     loss, half, epoch_steps = _loss(plan, train, class_weights, where), half_precision(where), _steps(train, plan)
-    optimiser = optimisers.build(network, plan, groups)
-    ratios, steps = [group["lr"] / plan.peak for group in optimiser.param_groups], epochs * epoch_steps
-    state = State.begin(network, optimiser, where, averaged=plan.average > 0)
+    optimizer = optimizers.build(network, plan, groups)
+    ratios, steps = [group["lr"] / plan.peak for group in optimizer.param_groups], epochs * epoch_steps
+    state = State.begin(network, optimizer, where, averaged=plan.average > 0)
     identity = {} if checkpoint is None else _identity(state, plan, feed, val, class_weights, sides)
 
     with isolated(where), _together(network, where, team), Keeper(state, checkpoint, identity, where, team).open() as keeper:
@@ -147,7 +147,7 @@ def train(
             made = feed.epoch(state.epoch + 1, plan.batch_size, skip=state.batch, side=side, share=share)
             with closing(made) as stream:
                 for x, y in stream:
-                    for group, ratio in zip(optimiser.param_groups, ratios, strict=True):
+                    for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
                         group["lr"] = ratio * state.slowed * plan.rate_at(state.step - state.first_step, steps)
                     x, labels = mixed(x, y, plan.mixup, seed, state.step)
                     value, right = _backward(forward, x, labels, loss, half, seed, state, team)
@@ -155,7 +155,7 @@ def train(
                         state.measure()
                     if plan.clip_norm:
                         nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
-                    optimiser.step()
+                    optimizer.step()
                     team.average_statistics(network)
                     state.count(value, right, len(y))
                     state.take_average(plan.average)
@@ -202,7 +202,7 @@ def _backward(
         SightlineError: Memory does not suffice for two images.
     """
     while True:
-        state.optimiser.zero_grad(set_to_none=True)
+        state.optimizer.zero_grad(set_to_none=True)
         drawn = ("dropout", state.step) if team.first else ("dropout", state.step, team.rank)
         torch.manual_seed(int(store.stream(seed, *drawn).integers(2**63)))
         try:
@@ -215,7 +215,7 @@ def _backward(
                 short = f"the memory does not suffice to learn from {len(x) // state.pieces} images of this size at once"
                 raise SightlineError(short, "take a smaller batch_size, image_size, or network") from error
         state.pieces *= 2
-        state.optimiser.zero_grad(set_to_none=True)
+        state.optimizer.zero_grad(set_to_none=True)
         if x.device.type == "cuda":
             torch.cuda.empty_cache()
         state.notes.append(f"memory ran short: batches are learnt from in {state.pieces} parts of about {smaller} images")
@@ -373,7 +373,7 @@ def _identity(
         found.update(np.ascontiguousarray(pixels.y).data)
         return found.hexdigest()
 
-    groups = [[len(g["params"]), g["lr"], g["weight_decay"]] for g in state.optimiser.param_groups]
+    groups = [[len(g["params"]), g["lr"], g["weight_decay"]] for g in state.optimizer.param_groups]
     return {
         "plan": plan,
         "augmentation": feed.policy,
@@ -383,7 +383,7 @@ def _identity(
         "std": list(feed.std),
         "class_weights": class_weights,
         "network": store.digest([[name, list(t.shape)] for name, t in state.network.state_dict().items()]),
-        "optimiser": groups,
+        "optimizer": groups,
         "train": content(feed.data),
         "val": content(val),
     }

@@ -8,7 +8,7 @@ from typing import Literal
 
 from sightline.errors import RequestError, unknown
 from sightline.evaluation import METRICS
-from sightline.training.optimisers import OPTIMISERS
+from sightline.training.optimizers import OPTIMIZERS
 from sightline.training.schedules import SCHEDULES
 
 WATCHED = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
@@ -25,11 +25,11 @@ class Plan:
         epochs: How often every image is seen, at most, 1 to 10,000; the learning rate's course is laid out for all of them.
             None leaves it to the method; the loop itself needs a number.
         batch_size: Images a step, 2 to 4,096.
-        optimiser: A name of `OPTIMISERS`.
-        learning_rate: The highest on its course, above 0, at most 10; None takes the optimiser's own.
-        momentum: Of `sgd` (Nesterov's) and `rmsprop`, 0 to 0.999; None takes the optimiser's own.
+        optimizer: A name of `OPTIMIZERS`.
+        learning_rate: The highest on its course, above 0, at most 10; None takes the optimizer's own.
+        momentum: Of `sgd` (Nesterov's) and `rmsprop`, 0 to 0.999; None takes the optimizer's own.
         weight_decay: On weights of convolutions and linear layers, not on biases and BatchNorm, 0 to 10; None takes the
-            optimiser's own. `adamw` takes it off the weights beside the step, the others add it to the gradient.
+            optimizer's own. `adamw` takes it off the weights beside the step, the others add it to the gradient.
         schedule: The course of the learning rate, a name of `SCHEDULES`.
         warm_up: The share of all steps in which the rate rises, 0 to 0.9.
         label_smoothing: The share of the target that is spread over all classes, 0 to 0.5.
@@ -55,7 +55,7 @@ class Plan:
 
     epochs: int | None = None
     batch_size: int = 64
-    optimiser: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
+    optimizer: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
     learning_rate: float | None = None
     momentum: float | None = None
     weight_decay: float | None = None
@@ -72,16 +72,16 @@ class Plan:
     refit: bool = False
 
     def __post_init__(self) -> None:
-        for kind, known in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES), ("keep", KEPT)):
+        for kind, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("keep", KEPT)):
             if getattr(self, kind) not in known:
                 raise unknown(kind, getattr(self, kind), known)
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise RequestError(f"{name} cannot be {value}", f"it lies between {low:g} and {high:g}")
-        if self.momentum is not None and OPTIMISERS[self.optimiser].momentum is None:
+        if self.momentum is not None and OPTIMIZERS[self.optimizer].momentum is None:
             raise RequestError(
-                f"{self.optimiser} has no momentum that could be {self.momentum}", "leave it out, or take sgd or rmsprop"
+                f"{self.optimizer} has no momentum that could be {self.momentum}", "leave it out, or take sgd or rmsprop"
             )
         if self.class_weight == "balanced" and self.sampling == "balanced":
             raise RequestError(
@@ -90,13 +90,13 @@ class Plan:
 
     @property
     def peak(self) -> float:
-        """The highest learning rate, the optimiser's own where none is set."""
-        return OPTIMISERS[self.optimiser].learning_rate if self.learning_rate is None else self.learning_rate
+        """The highest learning rate, the optimizer's own where none is set."""
+        return OPTIMIZERS[self.optimizer].learning_rate if self.learning_rate is None else self.learning_rate
 
     @property
     def decay(self) -> float:
-        """The weight decay, the optimiser's own where none is set."""
-        return OPTIMISERS[self.optimiser].weight_decay if self.weight_decay is None else self.weight_decay
+        """The weight decay, the optimizer's own where none is set."""
+        return OPTIMIZERS[self.optimizer].weight_decay if self.weight_decay is None else self.weight_decay
 
     def rate_at(self, step: int, steps: int) -> float:
         """The learning rate of a step (from 0) of so many."""

@@ -47,7 +47,7 @@ def replaced(
         classifier: Of the second one. It takes over temperature and crops.
         epochs: Of the second training.
         images: That it learnt from.
-        steps: Of its optimiser.
+        steps: Of its optimizer.
         notes: What a reader should know of it beside the usual note.
         seconds: Of both trainings.
     """

@@ -97,7 +97,7 @@ class ScratchFit:
         gradients: The gradient norm of every layer in every epoch.
         epochs: How many were finished.
         best_epoch: The one whose weights these are.
-        steps: Of the optimiser.
+        steps: Of the optimizer.
         seconds: In all.
         precision: What training was computed in.
         stopped: How the deadline ended it, in words; None where it came to its end.
@@ -364,7 +364,7 @@ def check_memory(network: str, image_size: int, batch: int, classes: int) -> Non
     """Refuse what this machine's memory cannot hold, before any image is looked at: the system would end the process.
 
     Counted are half of all layers' outputs for one batch, which learning keeps at least, and weights, gradients and what the
-    optimiser remembers.
+    optimizer remembers.
 
     Raises:
         RequestError: So it is.

@@ -25,13 +25,13 @@ class Snapshot:
 
     Args:
         weights: Of the network, statistics included.
-        optimiser: Its tensors, as `index of the parameter/name`.
+        optimizer: Its tensors, as `index of the parameter/name`.
         average: The averaged weights, where there are any.
         step: How many steps led there.
     """
 
     weights: Weights
-    optimiser: Weights
+    optimizer: Weights
     average: Weights | None
     step: int
 
@@ -41,7 +41,7 @@ class State:
     """A training as it stands.
 
     Args:
-        network, optimiser, layers: What learns, how, and its layers.
+        network, optimizer, layers: What learns, how, and its layers.
         average: The averaged weights; None where the plan takes none.
         best: The kept weights.
         good: The end of the last epoch, or the beginning.
@@ -61,7 +61,7 @@ class State:
     """
 
     network: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer
     layers: Layers
     average: Weights | None
     best: Weights
@@ -86,13 +86,13 @@ class State:
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, network: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device, averaged: bool) -> State:
+    def begin(cls, network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, averaged: bool) -> State:
         """A training that has not begun."""
         layers, weights = Layers(network), weights_of(network)
         zero, norms = torch.zeros((), device=device), torch.zeros(len(layers.names), device=device)
         average = copied(weights) if averaged else None
         good = Snapshot(weights, {}, None if average is None else copied(average), 0)
-        return cls(network, optimiser, layers, average, weights, good, zero, zero.clone(), norms)
+        return cls(network, optimizer, layers, average, weights, good, zero, zero.clone(), norms)
 
     def count(self, loss: Tensor, right: Tensor, images: int) -> None:
         """One more step is done."""
@@ -127,13 +127,13 @@ class State:
     def keep_good(self) -> None:
         """From here training goes on if the next epoch fails."""
         average = None if self.average is None else copied(self.average)
-        self.good = Snapshot(weights_of(self.network), optimiser_tensors(self.optimiser), average, self.step)
+        self.good = Snapshot(weights_of(self.network), optimizer_tensors(self.optimizer), average, self.step)
         self.clear()
 
     def go_back(self) -> None:
         """Undo what was done since the last good state."""
         self.network.load_state_dict(self.good.weights)
-        load_optimiser(self.optimiser, self.good.optimiser)
+        load_optimizer(self.optimizer, self.good.optimizer)
         self.average = None if self.good.average is None else copied(self.good.average)
         self.step = self.good.step
         self.clear()
@@ -172,30 +172,30 @@ def weights_of(network: nn.Module) -> Weights:
     return copied(network.state_dict())
 
 
-def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:
-    return [p for group in optimiser.param_groups for p in group["params"]]
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> Weights:
-    """A copy of what an optimiser remembers, as `index of the parameter/name`."""
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Weights:
+    """A copy of what an optimizer remembers, as `index of the parameter/name`."""
     return {
         f"{i}/{key}": value.detach().clone()
-        for i, p in enumerate(_parameters(optimiser))
-        for key, value in optimiser.state.get(p, {}).items()
+        for i, p in enumerate(_parameters(optimizer))
+        for key, value in optimizer.state.get(p, {}).items()
         if isinstance(value, Tensor)
     }
 
 
-def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Let an optimiser remember what `optimiser_tensors` gave, whatever it has learnt since."""
-    parameters, state = _parameters(optimiser), dict[int, dict[str, Tensor]]()
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Let an optimizer remember what `optimizer_tensors` gave, whatever it has learnt since."""
+    parameters, state = _parameters(optimizer), dict[int, dict[str, Tensor]]()
     for name, value in tensors.items():
         index, _, key = name.partition("/")
         parameter = parameters[int(index)]
         # laid out as the parameter: the fused steps walk through both in the order of memory
         like = torch.empty_like(parameter, dtype=value.dtype) if value.shape == parameter.shape else torch.empty_like(value)
         state.setdefault(int(index), {})[key] = like.detach().copy_(value)
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 # --------------------------------------------------------------------------------------------- a state as tensors and facts
@@ -210,7 +210,7 @@ def packed(state: State) -> tuple[Weights, dict[str, Any]]:
     """A state as named tensors, and as what JSON can hold. In the midst of an epoch the last good state goes with it."""
     parts: dict[str, Mapping[str, Tensor]] = {
         "network": state.network.state_dict(),
-        "optimiser": optimiser_tensors(state.optimiser),
+        "optimizer": optimizer_tensors(state.optimizer),
         "average": state.average or {},
         "best": state.best,
         "sums": {"total": state.total, "right": state.right, "norms": state.norms},
@@ -219,7 +219,7 @@ def packed(state: State) -> tuple[Weights, dict[str, Any]]:
         parts["gradients"] = {"norms": torch.stack(state.gradients)}
     if state.batch:
         good = state.good
-        parts |= {"good.network": good.weights, "good.optimiser": good.optimiser, "good.average": good.average or {}}
+        parts |= {"good.network": good.weights, "good.optimizer": good.optimizer, "good.average": good.average or {}}
     tensors = {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
     rows = [{k: None if math.isnan(v) else v for k, v in dataclasses.asdict(line).items()} for line in state.history]
     facts = {name: getattr(state, name) for name in _COUNTERS}
@@ -232,7 +232,7 @@ def _line(row: Mapping[str, Any]) -> Epoch:
 
 
 def unpack(state: State, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Make a state what `packed` was given. The network and the optimiser are those that it has, filled."""
+    """Make a state what `packed` was given. The network and the optimizer are those that it has, filled."""
 
     def part(name: str) -> Weights:
         return {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
@@ -248,14 +248,14 @@ def unpack(state: State, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
     state.history = [_line(row) for row in facts["history"]]
     state.gradients = list(part("gradients").get("norms", torch.zeros(0, 0)))
     state.network.load_state_dict(part("network"))
-    load_optimiser(state.optimiser, part("optimiser"))
+    load_optimizer(state.optimizer, part("optimizer"))
     state.average = alike(part("average") or part("network")) if averaged else None
     state.best = alike(part("best"))
     sums = part("sums")
     state.total, state.right, state.norms = (sums[name].to(device) for name in ("total", "right", "norms"))
     if state.batch:
         average = alike(part("good.average")) if averaged else None
-        state.good = Snapshot(alike(part("good.network")), part("good.optimiser"), average, facts["good_step"])
+        state.good = Snapshot(alike(part("good.network")), part("good.optimizer"), average, facts["good_step"])
     else:
         average = None if state.average is None else copied(state.average)
-        state.good = Snapshot(weights_of(state.network), optimiser_tensors(state.optimiser), average, state.step)
+        state.good = Snapshot(weights_of(state.network), optimizer_tensors(state.optimizer), average, state.step)

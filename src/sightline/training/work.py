@@ -83,7 +83,7 @@ class Candidate:
         detail: The method's own findings, such as the path of a hyper-parameter.
         history: Rows per epoch, for methods that train.
         gradients: The gradient norm of every layer in every epoch, as rows of epoch, layer and norm.
-        steps: Optimiser steps.
+        steps: Optimizer steps.
     """
 
     classifier: Classifier

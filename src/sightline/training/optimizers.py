@@ -1,4 +1,4 @@
-"""OPTIMISERS: how weights follow from gradients, each with the rate, momentum and decay that it is mostly used with.
+"""OPTIMIZERS: how weights follow from gradients, each with the rate, momentum and decay that it is mostly used with.
 
 Importing this costs no torch: who only reads settings does not wait for it.
 """
@@ -19,11 +19,11 @@ Groups = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Optimiser:
+class Optimizer:
     """One way to step.
 
     Args:
-        make: Parameter groups with their rates and decays, and the momentum → torch's optimiser.
+        make: Parameter groups with their rates and decays, and the momentum → torch's optimizer.
         learning_rate, weight_decay: Where a plan names none.
         momentum: The same; None where there is no such thing.
     """
@@ -35,14 +35,14 @@ class Optimiser:
 
 
 def build(network: nn.Module, plan: Plan, groups: Sequence[dict[str, Any]] | None = None) -> torch.optim.Optimizer:
-    """A plan's optimiser over the given groups, or over all that learns, biases and BatchNorm without decay.
+    """A plan's optimizer over the given groups, or over all that learns, biases and BatchNorm without decay.
 
     Args:
         network: What `groups` is None of.
-        plan: Optimiser, rate, decay and momentum; given groups have rates and decays of their own.
+        plan: Optimizer, rate, decay and momentum; given groups have rates and decays of their own.
         groups: Dicts with `params`, `lr` and `weight_decay`, as `Network.parameter_groups` gives them.
     """
-    chosen = OPTIMISERS[plan.optimiser]
+    chosen = OPTIMIZERS[plan.optimizer]
     if groups is None:
         trained = [p for p in network.parameters() if p.requires_grad]
         groups = [
@@ -77,10 +77,10 @@ def _rmsprop(groups: Groups, momentum: float) -> torch.optim.Optimizer:
     return RMSprop(groups, momentum=momentum)
 
 
-OPTIMISERS: dict[str, Optimiser] = {
-    "adamw": Optimiser(_adamw, learning_rate=3e-3, weight_decay=0.05),
-    "adam": Optimiser(_adam, learning_rate=3e-3, weight_decay=0.0),
-    "sgd": Optimiser(_sgd, learning_rate=0.05, weight_decay=5e-4, momentum=0.9),
-    "rmsprop": Optimiser(_rmsprop, learning_rate=1e-3, weight_decay=0.0, momentum=0.0),
+OPTIMIZERS: dict[str, Optimizer] = {
+    "adamw": Optimizer(_adamw, learning_rate=3e-3, weight_decay=0.05),
+    "adam": Optimizer(_adam, learning_rate=3e-3, weight_decay=0.0),
+    "sgd": Optimizer(_sgd, learning_rate=0.05, weight_decay=5e-4, momentum=0.9),
+    "rmsprop": Optimizer(_rmsprop, learning_rate=1e-3, weight_decay=0.0, momentum=0.0),
 }
-"""By name, as a plan's `optimiser`."""
+"""By name, as a plan's `optimizer`."""
