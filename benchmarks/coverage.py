@@ -22,10 +22,10 @@ from scipy import stats
 
 from sightline import evaluation
 from sightline.evaluation import conformal
+from sightline.evaluation.bootstrap_counts import tally
 from sightline.evaluation.ranking import rankings
 from sightline.evaluation.sample import sampled
 from sightline.evaluation.slices import slices
-from sightline.evaluation.tallies import tally
 from sightline.records import Predictions
 
 SIZES = (30, 50, 100, 200, 500, 1000)

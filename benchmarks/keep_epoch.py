@@ -29,26 +29,26 @@ and test_calibrated (the loss at the temperature that validation gave)."""
 
 def record(folder: Path, options: argparse.Namespace, seed: int) -> Record:
     """Train once and record every epoch."""
-    from sightline.training import loop, scratch
+    from sightline.training import fit_network, loop
 
     classes = sorted(p for p in folder.iterdir() if p.is_dir())
     files = [(f, k) for k, c in enumerate(classes) for f in sorted(c.iterdir())]
     order = stream(seed, "keep").permutation(len(files))[: options.train + options.val + options.test]
     images = np.zeros((len(order), options.image_size, options.image_size, 3), dtype=np.uint8)
-    for batch in pixels.batches([files[i][0] for i in order], scratch.preprocess(options.image_size), batch_size=64):
+    for batch in pixels.batches([files[i][0] for i in order], fit_network.preprocess(options.image_size), batch_size=64):
         images[batch.index] = batch.images
     y = np.array([files[i][1] for i in order], dtype=np.int64)
     parts = np.split(np.arange(len(order)), [options.train, options.train + options.val])
     train, val, test = (loop.Pixels(images[rows], y[rows]) for rows in parts)
     plan = loop.Plan(epochs=options.epochs, **json.loads(options.plan))
-    settings = scratch.ScratchSettings(options.network, augment=options.augment, plan=plan)
-    lesson = scratch.prepare(train.images, train.y, len(classes), settings=settings, seed=seed)
+    settings = fit_network.ScratchSettings(options.network, augment=options.augment, plan=plan)
+    lesson = fit_network.prepare(train.images, train.y, len(classes), settings=settings, seed=seed)
     rows: Record = []
 
     def watch(share: float, accuracy: float) -> None:
         """Score the network as it is at the end of an epoch."""
         device = next(lesson.network.parameters()).device
-        found = (loop.evaluate(lesson.network, p, scratch.MEAN, scratch.STD, device) for p in (val, test))
+        found = (loop.evaluate(lesson.network, p, fit_network.MEAN, fit_network.STD, device) for p in (val, test))
         logits = [tensor.double().numpy() for tensor in found]
         temperature = heads.temperature(logits[0], val.y)
         rows.append(
@@ -68,8 +68,8 @@ def record(folder: Path, options: argparse.Namespace, seed: int) -> Record:
         val,
         plan=lesson.plan,
         policy=lesson.policy,
-        mean=scratch.MEAN,
-        std=scratch.STD,
+        mean=fit_network.MEAN,
+        std=fit_network.STD,
         seed=seed,
         watch=watch,
     )

@@ -16,7 +16,7 @@ import pytest
 from sightline import classifier, heads, inputs, networks
 from sightline.classifier import Classifier
 from sightline.errors import ModelFileError, RequestError
-from sightline.records import Backbone, Card, Head, Limits, Preprocess, Recipe
+from sightline.records import Backbone, Card, Head, Preprocess, Recipe, Uncertainty
 from sightline.store import Cache
 
 
@@ -154,7 +154,7 @@ def fitted(cache: Cache, kind: str = "logistic", network: str = "pixels") -> Cla
         "right": np.ones(9, np.uint8),
         "bank": random.normal(size=(5, min(backbone.features, 1024))).astype(np.float16),
     }
-    facts = Limits(9, "validation", unlike_bar=0.5, unlike_rate=0.05, unlike_images=9)
+    facts = Uncertainty(9, "validation", unlike_bar=0.5, unlike_rate=0.05, unlike_images=9)
     card = Card(CLASSES, backbone, kind, dict(head.settings), "features", Recipe(), temperature=1.3, limits=facts)
     return Classifier(card, head, tensors, seen=np.array([3, 5], dtype=np.uint64), limits=limits)
 
@@ -162,7 +162,7 @@ def fitted(cache: Cache, kind: str = "logistic", network: str = "pixels") -> Cla
 def ensemble(cache: Cache) -> Classifier:
     """Two classifiers as one."""
     members = tuple(dataclasses.replace(fitted(cache, kind), limits={}) for kind in ("logistic", "ridge"))
-    members = tuple(dataclasses.replace(m, card=dataclasses.replace(m.card, limits=Limits())) for m in members)
+    members = tuple(dataclasses.replace(m, card=dataclasses.replace(m.card, limits=Uncertainty())) for m in members)
     backbone = dataclasses.replace(members[0].card.backbone, name="ensemble", source="ensemble", features=0)
     cards = tuple(m.card for m in members)
     card = Card(CLASSES, backbone, "ensemble", {}, "ensemble", Recipe(), members=cards, weights=(0.5, 0.5))

@@ -72,7 +72,7 @@ def test_features_are_kept_by_what_they_were_computed_in(
         if crops == 1:
             return features.extract(files, contents, backbone, **own)  # type: ignore[arg-type]
         looks = features.crop_looks(backbone.preprocess, crops)
-        return features.extract_looks(files, contents, backbone, looks, **own)  # type: ignore[arg-type]
+        return features.extract_crops(files, contents, backbone, looks, **own)  # type: ignore[arg-type]
 
     first = extract("bf16", opens)
     used = "bf16" if reason == "none" else "f32"

@@ -60,18 +60,18 @@ OTHERS = {
     "classifier/files.py": {"load_file"},  # safetensors maps a file that was opened before
     "engine/runtime.py": {"read_bytes"},  # what OpenVINO has just written
     "files.py": {"open"},
-    "journey/ledger.py": {"open", "read_bytes", "read_text"},
-    "networks/known.py": {"read_text"},  # the package's own table
+    "runs/test_set_log.py": {"open", "read_bytes", "read_text"},
+    "networks/index.py": {"read_text"},  # the package's own table
     "networks/weights.py": {"load_file"},  # safetensors maps a file that was checked before
-    "report/compared.py": {"read_text"},  # the package's own style sheet
+    "report/comparison.py": {"read_text"},  # the package's own style sheet
     "report/curves.py": {"read_csv"},  # pyarrow, of a table that was opened before
     "report/page.py": {"read_text"},
-    "report/pictures.py": {"open"},  # bytes in memory
+    "report/images.py": {"open"},  # bytes in memory
     "report/study.py": {"read_text"},
     "store.py": {"open", "read_text"},  # temporary files, locks and the cache
     "studies/tune.py": {"RDBStorage"},  # the study's own database
     "training/checkpoint.py": {"safe_open"},
-    "training/from_scratch.py": {"memmap"},  # a temporary file
+    "training/methods/scratch.py": {"memmap"},  # a temporary file
     "training/loop.py": {"open"},  # of a checkpoint's keeper
 }
 """Modules that open files in another way than by `sightline.files`, and the functions that they call."""

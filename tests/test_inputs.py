@@ -21,7 +21,7 @@ from sightline.inputs import (
     separator_of,
 )
 from sightline.records import Predictions
-from sightline.studies.changing import build, change
+from sightline.studies.recipe_edit import build, change
 
 
 def recipe(folder: Path, text: str) -> Path:

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from sightline import store
 from sightline.errors import DataError, ModelFileError, RequestError
 from sightline.inputs import read_predictions
-from sightline.plain import csv_plain, csv_safe, from_plain
 from sightline.records import Backbone, Card, Explanation, Predictions, Preprocess, Recipe, Run
+from sightline.schema import csv_escape, csv_unescape, from_json
 
 
 def test_a_card_comes_back_from_json() -> None:
     backbone = Backbone("x", "timm", Preprocess(value_range=(0.0, 4095.0)), 5, map_shape=(5, 7, 7), arguments={"a": [1]})
     card = Card(("a", "b"), backbone, "logistic", {"C": 1.0}, "features", Recipe(seed=3), temperature=1.5)
-    assert from_plain(Card, store.plain(card), "card") == card
+    assert from_json(Card, store.plain(card), "card") == card
 
 
 @pytest.mark.parametrize(
@@ -34,14 +34,14 @@ def test_a_card_comes_back_from_json() -> None:
 )
 def test_a_wrong_recipe_is_named(value: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError) as caught:
-        from_plain(Recipe, value, "recipe")
+        from_json(Recipe, value, "recipe")
     assert message in str(caught.value)
 
 
 @given(st.text())
 def test_csv_cells_come_back_and_are_never_formulas(cell: str) -> None:
-    assert csv_safe(cell)[:1] not in ("=", "+", "-", "@", "\t", "\r")
-    assert csv_plain(csv_safe(cell)) == cell
+    assert csv_escape(cell)[:1] not in ("=", "+", "-", "@", "\t", "\r")
+    assert csv_unescape(csv_escape(cell)) == cell
 
 
 def make_predictions() -> Predictions:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sightline import catalog, pixels
-from sightline.training import scratch
+from sightline.training import fit_network
 from sightline.training.plan import Plan
 
 NETWORKS = {
@@ -25,15 +25,15 @@ def main() -> None:
     labels = table.labels(table.classes)
     images = np.empty((len(table), side, side, 3), dtype=np.uint8)
     good = np.zeros(len(table), dtype=bool)
-    for part in pixels.batches(table.files(), scratch.preprocess(side), batch_size=64):
+    for part in pixels.batches(table.files(), fit_network.preprocess(side), batch_size=64):
         images[part.index], good[part.index] = part.images, True
     rows = np.flatnonzero(good)
     held, kept = rows[rows % 5 == 0], rows[rows % 5 != 0]
     name, rate = NETWORKS[network]
     plan = Plan(epochs=epochs, batch_size=batch, learning_rate=rate, keep="last")
-    settings = scratch.ScratchSettings(name, augment=AUGMENT, plan=plan)
+    settings = fit_network.ScratchSettings(name, augment=AUGMENT, plan=plan)
     classes = len(table.classes)
-    fit = scratch.fit(images[kept], labels[kept], images[:0], labels[:0], classes, settings=settings)
+    fit = fit_network.fit(images[kept], labels[kept], images[:0], labels[:0], classes, settings=settings)
     seconds = fit.history[-1].seconds - fit.history[0].seconds
     right = 0
     import torch
@@ -43,7 +43,7 @@ def main() -> None:
     with torch.no_grad():
         for start in range(0, len(held), 64):
             index = held[start : start + 64]
-            x = (torch.from_numpy(images[index]).permute(0, 3, 1, 2) / 255 - scratch.MEAN[0]) / scratch.STD[0]
+            x = (torch.from_numpy(images[index]).permute(0, 3, 1, 2) / 255 - fit_network.MEAN[0]) / fit_network.STD[0]
             answers = heads.logits(fit.head, fit.network(x)[1].numpy()).argmax(axis=1)
             right += int((answers == labels[index]).sum())
     print(json.dumps({"images": len(kept) * (epochs - 1), "seconds": seconds, "accuracy": right / len(held)}))

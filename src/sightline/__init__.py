@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from sightline.catalog import save as save_catalog
     from sightline.catalog import scan
     from sightline.classifier import Classifier, load
+    from sightline.commands.api import explain, fit, hide, score, split
+    from sightline.commands.summary import summary
+    from sightline.commands.sweep import sweep, tune
     from sightline.errors import SightlineError, TrainingImagesWarning
-    from sightline.journey.study import sweep, tune
-    from sightline.journey.summary import summary
-    from sightline.journey.window import explain, fit, hide, score, split
     from sightline.records import Catalog, Predictions, Recipe, Run
     from sightline.report import write_report
 
@@ -30,18 +30,18 @@ _HOMES = {
     "Run": "records",
     "SightlineError": "errors",
     "TrainingImagesWarning": "errors",
-    "explain": "journey.window",
-    "fit": "journey.window",
-    "hide": "journey.window",
+    "explain": "commands.api",
+    "fit": "commands.api",
+    "hide": "commands.api",
     "load": "classifier",
     "load_catalog": "catalog:load",
     "save_catalog": "catalog:save",
     "scan": "catalog",
-    "score": "journey.window",
-    "split": "journey.window",
-    "summary": "journey.summary",
-    "sweep": "journey.study",
-    "tune": "journey.study",
+    "score": "commands.api",
+    "split": "commands.api",
+    "summary": "commands.summary",
+    "sweep": "commands.sweep",
+    "tune": "commands.sweep",
     "write_report": "report",
 }
 """Public name → the module where it lives, with its name there behind a colon where that is another."""

@@ -64,7 +64,7 @@ class Features:
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class CropFeatures:
     """Several images made of each one before the network sees it: crops at test time, augmented views in training.
 
     Args:
@@ -79,13 +79,13 @@ class Looks:
     make: Callable[[int, np.ndarray, Sequence[str]], np.ndarray]
 
 
-def crop_looks(preprocess: Preprocess, crops: int) -> Looks:
+def crop_looks(preprocess: Preprocess, crops: int) -> CropFeatures:
     """The looks of `crops` at test time, 5 or 10; the first five of ten are the five."""
 
     def make(number: int, images: np.ndarray, contents: Sequence[str]) -> np.ndarray:
         return pixels.cut(images, preprocess.size, number)
 
-    return Looks(pixels.uncut(preprocess), tuple(f"crop {i}" for i in range(crops)), make)
+    return CropFeatures(pixels.uncut(preprocess), tuple(f"crop {i}" for i in range(crops)), make)
 
 
 def extract(
@@ -144,11 +144,11 @@ def extract(
     return Features(values, problems, len(todo), time.perf_counter() - started, fast)
 
 
-def extract_looks(
+def extract_crops(
     files: Sequence[Path],
     contents: Sequence[str],
     backbone: Backbone,
-    looks: Looks,
+    looks: CropFeatures,
     *,
     session: Callable[[int], Session],
     precision: Precision,
@@ -221,8 +221,8 @@ def compute(
     return np.concatenate(rows), np.concatenate(values), np.concatenate(grids) if grids else None, errors
 
 
-def compute_looks(
-    arrays: Sequence[np.ndarray], looks: Looks, run: Session, *, progress: Progress = silent
+def compute_crops(
+    arrays: Sequence[np.ndarray], looks: CropFeatures, run: Session, *, progress: Progress = silent
 ) -> tuple[np.ndarray, np.ndarray, dict[int, ImageError]]:
     """Features of several looks at arrays, uncached.
 
@@ -309,7 +309,7 @@ def _look_rows(
     files: Sequence[Path],
     contents: Sequence[str],
     backbone: Backbone,
-    looks: Looks,
+    looks: CropFeatures,
     shelves: Sequence[_Shelf],
     session: Callable[[int], Session],
     todo: list[int],

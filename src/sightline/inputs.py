@@ -16,8 +16,8 @@ import numpy as np
 
 from sightline import files
 from sightline.errors import DataError, RequestError
-from sightline.plain import csv_plain, from_plain
 from sightline.records import Predictions, Recipe
+from sightline.schema import csv_unescape, from_json
 from sightline.store import log
 
 _Row = tuple[int, list[str]]
@@ -46,7 +46,7 @@ def read_recipe(file: Path) -> Recipe:
         if "augment" in settings:
             raise RequestError(f"the recipe {file} has augment twice, above and among the settings", "leave one of them out")
         value["settings"] = {**settings, "augment": value.pop("augment")}
-    return from_plain(Recipe, value, f"recipe {file.name}")
+    return from_json(Recipe, value, f"recipe {file.name}")
 
 
 # ------------------------------------------------------------------------------------------------------ any tool's text
@@ -193,7 +193,7 @@ def read_labelled(file: Path) -> tuple[Predictions, tuple[str, ...]]:
     classes = tuple(names[i].removeprefix("p:") for i in columns)
     index = {c: i for i, c in enumerate(classes)}
     place = names.index("path")
-    paths = tuple(csv_plain(cells[place]) for _, cells in rows)
+    paths = tuple(csv_unescape(cells[place]) for _, cells in rows)
     where = [
         f"row {number} of {file} ({path})" if path else f"row {number} of {file}"
         for (number, _), path in zip(rows, paths, strict=True)
@@ -204,7 +204,7 @@ def read_labelled(file: Path) -> tuple[Predictions, tuple[str, ...]]:
     twice = next((path for path, n in Counter(paths).items() if n > 1), None)
     if twice is not None:
         raise DataError(f"{twice} has more than one row in {file}", "keep one row per image")
-    labels = tuple(csv_plain(cells[names.index("label")]) for _, cells in rows) if "label" in names else ("",) * len(rows)
+    labels = tuple(csv_unescape(cells[names.index("label")]) for _, cells in rows) if "label" in names else ("",) * len(rows)
     true = np.array([index.get(label, -1) for label in labels], dtype=np.int64)
     return Predictions(paths, classes, true, probs, errors, bar=_bar(file, names, rows, classes)), labels
 
@@ -215,7 +215,7 @@ def _answered(names: Sequence[str], rows: list[_Row], columns: Sequence[int]) ->
         return rows, {}
     path, problem = names.index("path"), names.index("problem")
     failed = [bool(cells[problem].strip()) and not any(cells[c].strip() for c in columns) for _, cells in rows]
-    errors = {csv_plain(cells[path]): csv_plain(cells[problem]) for (_, cells), f in zip(rows, failed, strict=True) if f}
+    errors = {csv_unescape(cells[path]): csv_unescape(cells[problem]) for (_, cells), f in zip(rows, failed, strict=True) if f}
     return [row for row, f in zip(rows, failed, strict=True) if not f], errors
 
 

@@ -13,7 +13,9 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path, PurePath
 from typing import IO, Any
@@ -457,3 +459,31 @@ def stream(seed: int, *purpose: str | int) -> np.random.Generator:
     """
     key = hashlib.sha256(canonical_json([seed, *purpose])).digest()
     return np.random.Generator(np.random.Philox(key=np.frombuffer(key[:16], dtype=np.uint64)))
+
+
+def slug(text: str) -> str:
+    """Return a portable name for a file or a folder: lower-case letters and digits of any script, and `-`.
+
+    It has at most 40 characters and 80 bytes, and is never a name that Windows reserves.
+
+    Example:
+        >>> slug("My photos (2024)!"), slug("赤い花")
+        ('my-photos-2024', '赤い花')
+    """
+    letters = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
+    name = re.sub("-+", "-", "".join(c if unicodedata.category(c)[0] in "LMN" else "-" for c in letters)).strip("-")[:40]
+    name = name.encode("utf-8", errors="replace")[:80].decode("utf-8", errors="ignore").strip("-")
+    reserved = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in "0123456789¹²³")}
+    return name if name and name not in reserved else f"photos-{name}".strip("-")
+
+
+def slugs(names: Iterable[str]) -> dict[str, str]:
+    """Return each name's slug; names whose slugs differ in nothing but case get six digits of their hash behind them.
+
+    Example:
+        >>> slugs(["cat", "C++", "C#"])
+        {'cat': 'cat', 'C++': 'c-f3c665', 'C#': 'c-58a165'}
+    """
+    found = {name: slug(name) for name in names}
+    count = Counter(short.casefold() for short in found.values())
+    return {name: short if count[short.casefold()] == 1 else f"{short}-{digest(name)[:6]}" for name, short in found.items()}

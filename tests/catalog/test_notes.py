@@ -21,7 +21,7 @@ def test_pictures_with_two_labels_are_named_up_to_ten_and_counted_beyond(photos:
     for i in range(12):
         shutil.copyfile(root / "cat" / f"{i:02d}.png", root / "dog" / f"copy{i:02d}.png")
     found = catalog.scan(root)
-    told = catalog.split(found, clusters=catalog.duplicates(found, cache))
+    told = catalog.split(found, clusters=catalog.find_duplicates(found, cache))
     cautions = [note for note in told.notes if note.startswith(catalog.CAUTION)]
     assert len(cautions) == 11 and "2 more pictures have different labels" in cautions[-1]
     assert cautions[0].startswith(
@@ -31,7 +31,7 @@ def test_pictures_with_two_labels_are_named_up_to_ten_and_counted_beyond(photos:
     assert notes["cat/11.png"] == "the same picture as dog/copy11.png, which is labelled dog"
     assert notes["dog/copy11.png"] == "the same picture as cat/11.png, which is labelled cat"
     assert notes["dog/0.png"] is None
-    again = catalog.split(told, clusters=catalog.duplicates(told, cache))
+    again = catalog.split(told, clusters=catalog.find_duplicates(told, cache))
     assert again.column("note") == told.column("note")
 
 
@@ -39,7 +39,7 @@ def test_a_resized_copy_under_another_label_is_told(photos: Photos, cache: Cache
     root = photos("cat/1.png", "cat/2.png", "dog/3.png")
     Image.open(root / "cat" / "1.png").resize((192, 144)).save(root / "dog" / "near.jpg", quality=92)
     found = catalog.scan(root)
-    told = catalog.with_duplicates(found, catalog.duplicates(found, cache))
+    told = catalog.with_duplicates(found, catalog.find_duplicates(found, cache))
     assert "duplicates: 1 set of nearly identical images; a split keeps each set together" in told.notes
     assert any(note.startswith("CAUTION: cat/1.png and dog/near.jpg are the same picture") for note in told.notes)
 

@@ -305,7 +305,7 @@ def test_the_summary_counts_everything(photos: Photos, cache) -> None:  # type: 
     (root / "dog" / "bad.png").write_bytes(b"<html>")
     shutil.copy(root / "cat" / "1.jpg", root / "dog" / "copy.jpg")
     found = catalog.scan(root)
-    twins = catalog.duplicates(found, cache)
+    twins = catalog.find_duplicates(found, cache)
     data = catalog.summarise(catalog.split(found, clusters=twins), twins)
     assert (data["images"], data["usable"]) == (22, 21)
     assert sum(data["problems"].values()) == len(data["problem_files"]) == 1

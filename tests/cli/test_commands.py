@@ -59,7 +59,7 @@ def test_a_wrong_request_is_exit_code_2(arguments: list[str]) -> None:
 
 
 def test_run_passes_every_option_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from sightline import journey
+
     from sightline.records import Run
 
     seen: list[Any] = []
@@ -70,7 +70,7 @@ def test_run_passes_every_option_on(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         rest["progress"]("reading", 1, 2)
         return Run(tmp_path / "r", {"method": "features", "ladder": [{"method": "features", "seconds": None, "val": None}]})
 
-    monkeypatch.setattr(journey, "run", run)
+    monkeypatch.setattr("sightline.commands.run.run", run)
     ended = invoke(
         *("run", "my photos", "-o", "out", "--backbone", "a,b", "--backbone", "c", "--weights", "w.safetensors"),
         *(

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from sightline.cli import console, live
 from sightline.errors import DataError, RequestError
 from sightline.records import Learning, Told
-from sightline.training.pace import words
+from sightline.training.progress import words
 
 
 def ending(command: Callable[[], None]) -> Any:

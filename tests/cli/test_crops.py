@@ -9,15 +9,15 @@ import pytest
 from typer.testing import CliRunner
 
 from sightline import catalog as catalogs
-from sightline import journey
 from sightline.cli.app import app
+from sightline.commands import train as train_command
 from sightline.records import Recipe
 from sightline.store import Cache
 
 
 def trained(digits: Path, folder: Path, **recipe: object) -> Path:
     """A run on digits, and the table of their splits beside it."""
-    run = journey.train(catalogs.scan(digits), Recipe(**recipe), folder / "run", cache=Cache())  # type: ignore[arg-type]
+    run = train_command.train(catalogs.scan(digits), Recipe(**recipe), folder / "run", cache=Cache())  # type: ignore[arg-type]
     return run.folder
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from sightline.cli import console, live
 from sightline.records import Learning, Told
-from sightline.training.pace import words
+from sightline.training.progress import words
 from tests.conftest import write_few_digits
 
 RECIPE = 'method = "scratch"\nbackbone = "cnn(filters=[8])"\nimage_size = 16\n[settings]\nepochs = 60\nbatch_size = 4\n'

@@ -12,8 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sightline import catalog as catalogs
-from sightline import classifier, journey
+from sightline import classifier
 from sightline.cli.app import app
+from sightline.commands import train as train_command
 from sightline.records import Recipe, Run
 from sightline.store import Cache
 
@@ -30,7 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIGHTLINE_LEDGER", str(folder / "ledger"))
         patch.setenv("SIGHTLINE_CACHE", str(folder / "cache"))
-        journey.train(catalogs.scan(digits), RECIPE, folder / "run", cache=Cache())
+        train_command.train(catalogs.scan(digits), RECIPE, folder / "run", cache=Cache())
     random, rows = np.random.default_rng(0), []
     for number, file in enumerate(sorted(write_few_digits(folder / "more", 60).glob("*/*.png"))):
         dark = number % 5 == 0

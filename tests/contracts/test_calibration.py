@@ -13,10 +13,10 @@ from sightline.evaluation import conformal
 from sightline.records import Predictions, Recipe
 from sightline.store import Cache
 from sightline.training import methods
-from sightline.training.limits import limited
-from sightline.training.work import Work
+from sightline.training.conformal_fit import with_uncertainty
+from sightline.training.context import Context
 
-from .test_methods import RECIPES, recipe_of, work  # noqa: F401
+from .test_methods import RECIPES, context, recipe_of  # noqa: F401
 
 NETWORK = {"backbone": "resnet10t", "weights": "random", "image_size": 32}
 CROPPED = {
@@ -42,16 +42,16 @@ def left(answers: Predictions) -> float:
     )
 
 
-def check(recipe: Recipe, work: Work, folder: Path) -> None:  # noqa: F811
+def check(recipe: Recipe, context: Context, folder: Path) -> None:  # noqa: F811
     """What is left to calibrate is nothing, and the classifier gives the answers that it was calibrated on."""
-    candidates = methods.fit(work, recipe)
+    candidates = methods.fit(context, recipe)
     for found in candidates:
         assert abs(left(found.val)) < 1e-4, found.label
-    best = limited(work, candidates[0])
+    best = with_uncertainty(context, candidates[0])
     loaded = classifier.load(best.classifier.save(folder / "m.safetensors"))
     if best.estimate == "val" and recipe.method != "features":  # those are fitted once more on all images
         wanted = {p: i for i, p in enumerate(best.val.paths)}
-        answers = loaded.predict(work.catalog.rows(p in wanted for p in work.catalog.paths), cache=work.cache)
+        answers = loaded.predict(context.catalog.rows(p in wanted for p in context.catalog.paths), cache=context.cache)
         expected = best.val.probs[[wanted[p] for p in answers.paths]]
         np.testing.assert_allclose(answers.probs, expected, atol=1e-4)
     card = loaded.card
@@ -63,40 +63,40 @@ SLOW = ("scratch", "frozen", "finetune", "warmstart")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in RECIPES])
-def test_every_method_is_calibrated_last(name: str, work: Work, tmp_path: Path) -> None:  # noqa: F811
-    check(recipe_of(name, work, tmp_path), work, tmp_path)
+def test_every_method_is_calibrated_last(name: str, context: Context, tmp_path: Path) -> None:  # noqa: F811
+    check(recipe_of(name, context, tmp_path), context, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CROPPED)
-def test_crops_come_before_the_calibration(name: str, work: Work, tmp_path: Path) -> None:  # noqa: F811
-    check(CROPPED[name], work, tmp_path)
+def test_crops_come_before_the_calibration(name: str, context: Context, tmp_path: Path) -> None:  # noqa: F811
+    check(CROPPED[name], context, tmp_path)
 
 
 @pytest.mark.slow
-def test_an_ensemble_of_candidates_is_calibrated_on_its_mean(work: Work) -> None:  # noqa: F811
-    from sightline.training import ensemble
+def test_an_ensemble_of_candidates_is_calibrated_on_its_mean(context: Context) -> None:  # noqa: F811
+    from sightline.training.methods import ensemble
 
-    fitted = [methods.fit(work, RECIPES[name])[0] for name in ("scratch", "features")]
-    (found,) = ensemble.of_candidates(work, Recipe(method="ensemble"), fitted)
+    fitted = [methods.fit(context, RECIPES[name])[0] for name in ("scratch", "features")]
+    (found,) = ensemble.of_candidates(context, Recipe(method="ensemble"), fitted)
     assert abs(left(found.val)) < 1e-4
     assert found.classifier.card.temperature != 1
 
 
-def test_old_files_without_limits_still_answer(work: Work, tmp_path: Path, cache: Cache) -> None:  # noqa: F811
-    plain = methods.fit(work, RECIPES["features"])[0].classifier
+def test_old_files_without_limits_still_answer(context: Context, tmp_path: Path, cache: Cache) -> None:  # noqa: F811
+    plain = methods.fit(context, RECIPES["features"])[0].classifier
     loaded = classifier.load(plain.save(tmp_path / "m.safetensors"))
-    answers = loaded.predict(work.catalog.where(split="test"), cache=cache)
+    answers = loaded.predict(context.catalog.where(split="test"), cache=cache)
     assert loaded.bars(0.9) is None and answers.unlike is None and answers.unlike_bar is None
 
 
-def test_what_is_unlike_is_far_and_what_is_like_is_rarely_so(work: Work, tmp_path: Path) -> None:  # noqa: F811
+def test_what_is_unlike_is_far_and_what_is_like_is_rarely_so(context: Context, tmp_path: Path) -> None:  # noqa: F811
     recipe = dataclasses.replace(RECIPES["features"], head="logistic")
-    made = limited(work, methods.fit(work, recipe)[0]).classifier
+    made = with_uncertainty(context, methods.fit(context, recipe)[0]).classifier
     loaded = classifier.load(made.save(tmp_path / "m.safetensors"))
-    like = loaded.predict(work.catalog.where(split="test"), cache=work.cache)
+    like = loaded.predict(context.catalog.where(split="test"), cache=context.cache)
     noise = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
-    odd = loaded.predict(noise, cache=work.cache)
+    odd = loaded.predict(noise, cache=context.cache)
     assert like.unlike is not None and odd.unlike is not None and like.unlike_bar == odd.unlike_bar is not None
     assert (like.unlike > like.unlike_bar).mean() < 0.2 and (odd.unlike > odd.unlike_bar).mean() > 0.9
     kept = like.select(np.array([0, 2]))

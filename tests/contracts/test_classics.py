@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sightline.errors import RequestError
 from sightline.networks.classics import CLASSICS, Classic
-from sightline.networks.surface import Network
+from sightline.networks.network import Network
 
 # px that show two positions at least in the last map, and what keeps the network small
 SMALL: dict[str, tuple[int, dict[str, Any]]] = {

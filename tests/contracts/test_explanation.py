@@ -14,8 +14,9 @@ from torch import nn
 
 from sightline import engine, heads, networks
 from sightline.errors import RequestError, SightlineError
-from sightline.explanation import METHODS, contrast, explain, gradcam_linear, gradcam_tail, gradients, to_grid
+from sightline.explanation import METHODS, contrast, explain, gradcam_linear, gradcam_tail, to_grid
 from sightline.explanation.layers import borrowed
+from sightline.explanation.methods import gradients
 from sightline.records import Explanation, Head
 from sightline.store import Cache
 

@@ -14,7 +14,7 @@ from sightline.errors import DataError, RequestError
 from sightline.records import Recipe
 from sightline.store import Cache
 from sightline.training import methods
-from sightline.training.work import Work
+from sightline.training.context import Context
 
 RECIPES = {
     "baseline": Recipe(method="baseline"),
@@ -32,24 +32,24 @@ RECIPES = {
 }
 
 
-def recipe_of(name: str, work: Work, folder: Path) -> Recipe:
+def recipe_of(name: str, context: Context, folder: Path) -> Recipe:
     """The method's recipe; for `warmstart` with an earlier classifier in the folder."""
     recipe = RECIPES[name]
     if recipe.backbone != "EARLIER":
         return recipe
-    kept = np.isin(work.labels, range(4))
-    catalog = work.catalog.rows(kept.tolist())
-    few = dataclasses.replace(work, catalog=catalog, cluster=work.cluster[kept], classes=work.classes[:4])
+    kept = np.isin(context.labels, range(4))
+    catalog = context.catalog.rows(kept.tolist())
+    few = dataclasses.replace(context, catalog=catalog, cluster=context.cluster[kept], classes=context.classes[:4])
     made = methods.fit(few, dataclasses.replace(RECIPES["scratch"], seed=3))[0]
     return dataclasses.replace(recipe, backbone=str(made.classifier.save(folder / "earlier.safetensors")))
 
 
 @pytest.fixture
-def work(digits: Path, cache: Cache) -> Work:
+def context(digits: Path, cache: Cache) -> Context:
     found = catalogs.scan(digits)
-    twins = catalogs.duplicates(found, cache)
+    twins = catalogs.find_duplicates(found, cache)
     divided = catalogs.split(found, clusters=twins)
-    return Work(divided, catalogs.together(divided, twins), divided.classes, cache)
+    return Context(divided, catalogs.together(divided, twins), divided.classes, cache)
 
 
 def test_every_method_has_a_recipe_here() -> None:
@@ -57,53 +57,53 @@ def test_every_method_has_a_recipe_here() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_method_keeps_the_contract(name: str, work: Work, tmp_path: Path) -> None:
-    candidates = methods.fit(work, recipe_of(name, work, tmp_path))
+def test_a_method_keeps_the_contract(name: str, context: Context, tmp_path: Path) -> None:
+    candidates = methods.fit(context, recipe_of(name, context, tmp_path))
     best = candidates[0]
     assert [c.val_accuracy for c in candidates] == sorted((c.val_accuracy for c in candidates), reverse=True)
-    held_out = {p for p, s in zip(work.catalog.paths, work.catalog.column("split"), strict=True) if s != "test"}
+    held_out = {p for p, s in zip(context.catalog.paths, context.catalog.column("split"), strict=True) if s != "test"}
     assert set(best.val.paths) <= held_out, "test images were looked at"
-    assert best.val.classes == work.classes
+    assert best.val.classes == context.classes
     np.testing.assert_allclose(best.val.probs.sum(axis=1), 1, atol=1e-9)
     assert best.seconds > 0 and best.classifier.card.method == name
     loaded = classifier.load(best.classifier.save(tmp_path / "m.safetensors"))
-    rows = work.catalog.where(split="test")
-    before, after = (m.predict(rows, cache=work.cache) for m in (best.classifier, loaded))
+    rows = context.catalog.where(split="test")
+    before, after = (m.predict(rows, cache=context.cache) for m in (best.classifier, loaded))
     np.testing.assert_allclose(before.probs, after.probs, atol=1e-6)
-    train = [c for c, s in zip(work.catalog.column("content"), work.catalog.column("split"), strict=True) if s == "train"]
+    train = [c for c, s in zip(context.catalog.column("content"), context.catalog.column("split"), strict=True) if s == "train"]
     assert loaded.was_trained_on(train).all()
     assert not loaded.was_trained_on(rows.column("content")).any()
 
 
-def test_an_image_whose_pixels_are_broken_is_counted_apart(work: Work) -> None:
-    paths = [p for p, s in zip(work.catalog.paths, work.catalog.column("split"), strict=True) if s == "test"]
-    file = work.catalog.file(paths[0])
+def test_an_image_whose_pixels_are_broken_is_counted_apart(context: Context) -> None:
+    paths = [p for p, s in zip(context.catalog.paths, context.catalog.column("split"), strict=True) if s == "test"]
+    file = context.catalog.file(paths[0])
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 255  # the header stays whole, the pixels' checksum does not
     file.write_bytes(data)
-    rescanned = catalogs.scan(work.catalog.root)
-    divided = rescanned.with_column("split", work.catalog.column("split"))
-    broken = dataclasses.replace(work, catalog=divided)
+    rescanned = catalogs.scan(context.catalog.root)
+    divided = rescanned.with_column("split", context.catalog.column("split"))
+    broken = dataclasses.replace(context, catalog=divided)
     best = methods.fit(broken, RECIPES["features"])[0]
     assert [e["path"] for e in best.undecodable["test"]] == [paths[0]]
-    answers = best.classifier.predict(divided.where(split="test"), cache=work.cache)
+    answers = best.classifier.predict(divided.where(split="test"), cache=context.cache)
     assert list(answers.errors) == [paths[0]] and len(answers) == len(paths) - 1
 
 
-def test_a_file_that_changed_after_the_scan_is_not_trusted(work: Work) -> None:
-    paths = [p for p, s in zip(work.catalog.paths, work.catalog.column("split"), strict=True) if s == "train"]
-    other = next(p for p in work.catalog.paths if p.split("/")[0] != paths[0].split("/")[0])
-    work.catalog.file(paths[0]).write_bytes(work.catalog.file(other).read_bytes())
-    best = methods.fit(work, RECIPES["features"])[0]
+def test_a_file_that_changed_after_the_scan_is_not_trusted(context: Context) -> None:
+    paths = [p for p, s in zip(context.catalog.paths, context.catalog.column("split"), strict=True) if s == "train"]
+    other = next(p for p in context.catalog.paths if p.split("/")[0] != paths[0].split("/")[0])
+    context.catalog.file(paths[0]).write_bytes(context.catalog.file(other).read_bytes())
+    best = methods.fit(context, RECIPES["features"])[0]
     assert [e["path"] for e in best.undecodable["train"]] == [paths[0]]
 
 
-def test_what_cannot_be_learnt_from_is_said(work: Work) -> None:
+def test_what_cannot_be_learnt_from_is_said(context: Context) -> None:
     with pytest.raises(RequestError, match="did you mean 'features'"):
-        methods.fit(work, Recipe(method="featurs"))
+        methods.fit(context, Recipe(method="featurs"))
     with pytest.raises(RequestError, match="did you mean 'folds'"):
-        methods.fit(work, Recipe(method="features", backbone="pixels", settings={"fold": 3}))
-    one = work.catalog.rows(c == "3" for c in work.catalog.column("label"))
-    alone = dataclasses.replace(work, catalog=one, cluster=np.arange(len(one)), classes=("3",))
+        methods.fit(context, Recipe(method="features", backbone="pixels", settings={"fold": 3}))
+    one = context.catalog.rows(c == "3" for c in context.catalog.column("label"))
+    alone = dataclasses.replace(context, catalog=one, cluster=np.arange(len(one)), classes=("3",))
     with pytest.raises(DataError, match="one class"):
         methods.fit(alone, RECIPES["features"])

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline import networks
-from sightline.networks import building, names, search
-from sightline.networks.surface import Network
+from sightline.networks import building, find_feature_map, names
+from sightline.networks.network import Network
 from sightline.store import Cache
 
 # name, image size in px, how it is cut, layout, whether its features are the mean of the map
@@ -53,7 +53,7 @@ FAMILIES = [
 @functools.lru_cache(maxsize=8)
 def make(name: str, size: int, pool: str = "avg") -> Network:
     source, entry = names.source_of(name, {}, Cache())
-    wish = building.Wish(name, source, entry, (size, size), pool)  # type: ignore[arg-type]
+    wish = building.NetworkSpec(name, source, entry, (size, size), pool)  # type: ignore[arg-type]
     network = building.random(wish, 3)
     _disturb(network)
     return network
@@ -121,7 +121,7 @@ def test_leaves_no_trace(name: str) -> None:
     next(iter(network.net.children())).eval()  # a mixture of modes, as a half-frozen network has
     modes = [m.training for m in network.modules()]
     names = list(network.state_dict())
-    search.find(network.net, (64, 64))
+    find_feature_map.find(network.net, (64, 64))
     assert hooks(network) == 0
     assert [m.training for m in network.modules()] == modes
     assert all(p.grad is None and p.requires_grad for p in network.parameters())
@@ -136,7 +136,7 @@ def test_leaves_no_trace_after_an_error() -> None:
     network = make("vit_tiny_patch16_224", 64)
     network.train()
     with pytest.raises((RuntimeError, ValueError, AssertionError)):
-        search.find(network.net, (30, 30))
+        find_feature_map.find(network.net, (30, 30))
     assert hooks(network) == 0
     assert all(m.training for m in network.modules())
     network.eval()

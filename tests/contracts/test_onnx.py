@@ -29,7 +29,7 @@ NETWORKS = [
 @pytest.mark.parametrize("name", NETWORKS)
 def test_same_logits_from_onnx(name: str, tmp_path: Path) -> None:
     side = max(SMALLEST_PX, CLASSICS[names.parse(name)[0]].smallest)
-    made = networks.untrained(name, image_size=side, seed=3)
+    made = networks.random_network(name, image_size=side, seed=3)
     batch = torch.export.Dim("batch", min=1, max=64)
     example = torch.zeros((2, made.channels, side, side))
     file = tmp_path / "net.onnx"

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from sightline import heads, networks
-from sightline.networks.surface import grey, two_columns
-from sightline.networks.whole import Untrained
-from sightline.training import scratch
+from sightline.networks.network import grey, two_columns
+from sightline.networks.random_init import RandomNetwork
+from sightline.training import fit_network
+from sightline.training.fit_network import MEAN, STD, ScratchFit, ScratchSettings
 from sightline.training.plan import Plan
-from sightline.training.scratch import MEAN, STD, ScratchFit, ScratchSettings
 
 # network, image size in px, classes, how features are pooled
 NETWORKS = [
@@ -43,7 +43,7 @@ def pictures(n: int, side: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     return images.astype(np.uint8), y.astype(np.int64)
 
 
-def direct(made: Untrained, images: np.ndarray) -> np.ndarray:
+def direct(made: RandomNetwork, images: np.ndarray) -> np.ndarray:
     """The logits of the whole network."""
     x = (torch.from_numpy(images).permute(0, 3, 1, 2) / 255 - MEAN[0]) / STD[0]
     with torch.no_grad():
@@ -62,7 +62,7 @@ def by_parts(fit: ScratchFit, images: np.ndarray) -> np.ndarray:
 def test_parts_are_the_network(name: str, side: int, classes: int, pool: str) -> None:
     images, y = pictures(12, side, classes)
     settings = ScratchSettings(name, augment="none", plan=Plan(epochs=1, batch_size=6))
-    fit = scratch.fit(images, y, images[:4], y[:4], classes, settings=settings)
+    fit = fit_network.fit(images, y, images[:4], y[:4], classes, settings=settings)
     assert fit.network.pool == pool
     assert fit.steps == 2 and np.isfinite(fit.history[0].train_loss)
     expected, found = direct(fit.made, images), by_parts(fit, images)
@@ -74,11 +74,13 @@ def test_parts_are_the_network(name: str, side: int, classes: int, pool: str) ->
 def test_parts_are_kept_in_a_file(name: str, side: int, classes: int, pool: str) -> None:
     """The record and the tensors build the same body again, without the auxiliary heads."""
     from sightline.records import Recipe
-    from sightline.training import from_scratch
+    from sightline.training.methods import scratch as from_scratch
 
     images, y = pictures(6, side, classes)
-    fit = scratch.fit(images, y, images[:0], y[:0], classes, settings=ScratchSettings(name, plan=Plan(epochs=1, batch_size=6)))
-    record = from_scratch.record(Recipe(method="scratch", backbone=name), fit, scratch.preprocess(side))
+    fit = fit_network.fit(
+        images, y, images[:0], y[:0], classes, settings=ScratchSettings(name, plan=Plan(epochs=1, batch_size=6))
+    )
+    record = from_scratch.record(Recipe(method="scratch", backbone=name), fit, fit_network.preprocess(side))
     arrays = networks.tensors(fit.network)
     assert not any(n.startswith(("aux1", "aux2")) for n in arrays)
     again = networks.build(record, tensors=arrays)

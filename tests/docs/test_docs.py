@@ -121,9 +121,9 @@ def test_every_metric_is_documented() -> None:
 def check_recipe(file: Path) -> None:
     """Read a recipe and its method's own settings."""
     from sightline.inputs import read_recipe
-    from sightline.studies import changing
+    from sightline.studies import recipe_edit
 
-    changing.build(read_recipe(file))
+    recipe_edit.build(read_recipe(file))
 
 
 def test_the_journey_s_recipe_is_one(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 
 from sightline import evaluation
+from sightline.evaluation.bootstrap_counts import draws, losses
 from sightline.evaluation.intervals import auc_intervals, newcombe, with_one_mistake
 from sightline.evaluation.metrics import METRICS
 from sightline.evaluation.sample import sampled
-from sightline.evaluation.tallies import draws, losses
 from sightline.records import Predictions
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sightline.explanation import METHODS, caption, lettering
-from sightline.explanation.draw import SIDE_PX
+from sightline.explanation import METHODS
+from sightline.explanation.draw import caption, lettering
+from sightline.explanation.draw.overlay import SIDE_PX
 from sightline.records import Explanation
 
 ROOM = 320

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sightline.explanation import checks, verdict
+from sightline.explanation.checks import measures, verdict
 
 SIDE, CELLS = 56, 7
 
@@ -41,7 +41,7 @@ def hot_at(at: np.ndarray) -> list[np.ndarray]:
     return heats
 
 
-def words(found: checks.Faithfulness) -> list[str]:
+def words(found: measures.Faithfulness) -> list[str]:
     return [f.word for f in verdict.judge_faithfulness(found)]
 
 
@@ -49,11 +49,11 @@ def words(found: checks.Faithfulness) -> list[str]:
 def test_true_heat_passes_and_false_heat_does_not(n: int) -> None:
     images, at = photographs(n)
     targets = np.ones(n, dtype=np.int64)
-    true = checks.faithfulness(sees_checkers, images, targets, hot_at(at), 0)
+    true = measures.faithfulness(sees_checkers, images, targets, hot_at(at), 0)
     assert words(true)[0] == "passes"
     assert (true.heat.deletion < true.random.deletion).all() and (true.heat.insertion > true.random.insertion).all()
     elsewhere = [-heat for heat in hot_at(at)]
-    assert words(checks.faithfulness(sees_checkers, images, targets, elsewhere, 0))[0] == "don't rely on this"
+    assert words(measures.faithfulness(sees_checkers, images, targets, elsewhere, 0))[0] == "don't rely on this"
 
 
 def test_random_heat_rarely_passes() -> None:
@@ -61,45 +61,45 @@ def test_random_heat_rarely_passes() -> None:
     for seed in range(40):
         images, _ = photographs(8, seed)
         heats = [np.random.default_rng(1000 * seed + i).normal(size=(CELLS, CELLS)) for i in range(8)]
-        found = checks.faithfulness(sees_corner, images, np.zeros(8, dtype=np.int64), heats, seed)
+        found = measures.faithfulness(sees_corner, images, np.zeros(8, dtype=np.int64), heats, seed)
         passed += words(found)[0] == "passes"
     assert passed <= 6  # 40 tests at 5 %: more than 6 come once in 300 times
 
 
 def test_an_edge_filter_is_not_better_than_an_edge_filter() -> None:
     images, _ = photographs(10)
-    heats = list(checks.edge_heat(images, (CELLS, CELLS)))
-    found = checks.faithfulness(sees_corner, images, np.zeros(10, dtype=np.int64), heats, 0)
+    heats = list(measures.edge_heat(images, (CELLS, CELLS)))
+    found = measures.faithfulness(sees_corner, images, np.zeros(10, dtype=np.int64), heats, 0)
     assert words(found)[1] == "weak"
     np.testing.assert_allclose(found.heat.gain, found.edges.gain)
 
 
 def test_random_orders_gain_nothing_by_construction() -> None:
     images, at = photographs(4)
-    found = checks.faithfulness(sees_checkers, images, np.ones(4, dtype=np.int64), hot_at(at), 0)
-    assert np.abs(found.random.gain).max() < 1e-12 and found.chance.size >= checks.ORDERS_AT_ONCE
+    found = measures.faithfulness(sees_checkers, images, np.ones(4, dtype=np.int64), hot_at(at), 0)
+    assert np.abs(found.random.gain).max() < 1e-12 and found.chance.size >= measures.ORDERS_AT_ONCE
 
 
 def test_a_map_that_keeps_its_shape_under_other_weights_is_refused() -> None:
     images, _ = photographs(6)
-    edges = list(checks.edge_heat(images, (CELLS, CELLS)))
-    same = checks.likeness(edges, edges)
+    edges = list(measures.edge_heat(images, (CELLS, CELLS)))
+    same = measures.likeness(edges, edges)
     assert verdict.judge_weights({"all weights": same}).word == "don't rely on this"
     random = [np.random.default_rng(i).normal(size=(CELLS, CELLS)) for i in range(6)]
-    other = checks.likeness(edges, random)
+    other = measures.likeness(edges, random)
     assert verdict.judge_weights({"all weights": other}).word == "passes"
     # One step that the map survives is enough: guided backpropagation changes with the lowest layers alone.
     assert verdict.judge_weights({"the last stage": same, "all weights": other}).word == "don't rely on this"
 
 
 def test_likeness_of_an_empty_map_is_none() -> None:
-    assert checks.likeness([np.zeros((3, 3))], [np.arange(9.0).reshape(3, 3)]).tolist() == [0.0]
+    assert measures.likeness([np.zeros((3, 3))], [np.arange(9.0).reshape(3, 3)]).tolist() == [0.0]
 
 
 def test_fine_heat_is_asked_in_blocks() -> None:
     heat = np.zeros((56, 56))
     heat[:4, :4] = 16
-    found = checks.blocks(heat)
+    found = measures.blocks(heat)
     assert found.shape == (14, 14) and found[0, 0] == 16 and found.sum() == 16
 
 
@@ -123,7 +123,7 @@ def test_a_picture_whose_own_heat_fails_is_no_better_than_weak() -> None:
     images, at = photographs(12)
     heats = hot_at(at)
     heats[3] = -heats[3]
-    found = checks.faithfulness(sees_checkers, images, np.ones(12, dtype=np.int64), heats, 0)
+    found = measures.faithfulness(sees_checkers, images, np.ones(12, dtype=np.int64), heats, 0)
     shared = {**verdict.summary([verdict.judge_noise(np.ones(3))]), "images": 12}
     each = [verdict.of_image(shared, found.heat.row(i), found.chance)["verdict"] for i in range(12)]
     assert each[3] != "passes" and each.count("passes") >= 9
@@ -138,7 +138,7 @@ def test_pointing_is_held_against_the_area_of_the_boxes() -> None:
 
 def test_a_map_of_no_class_is_refused_and_one_without_a_sign_is_for_either() -> None:
     heat = [np.random.default_rng(i).normal(size=(CELLS, CELLS)) for i in range(6)]
-    same, opposite = checks.likeness(heat, heat), checks.likeness(heat, [-h for h in heat])
+    same, opposite = measures.likeness(heat, heat), measures.likeness(heat, [-h for h in heat])
     assert verdict.judge_class(same, same).word == "don't rely on this"
     assert verdict.judge_class(opposite, opposite).word == "passes"
     relative = verdict.judge_class(same, opposite)  # a close relative's evidence lies at the same place
@@ -149,7 +149,7 @@ def test_a_map_of_no_class_is_refused_and_one_without_a_sign_is_for_either() -> 
 
 def test_the_class_check_is_not_counted_where_two_classes_differ_by_construction() -> None:
     heat = [np.random.default_rng(i).normal(size=(CELLS, CELLS)) for i in range(6)]
-    same, opposite = checks.likeness(heat, heat), checks.likeness(heat, [-h for h in heat])
+    same, opposite = measures.likeness(heat, heat), measures.likeness(heat, [-h for h in heat])
     found = verdict.judge_class(opposite, opposite, two=True)
     assert found.word == "n/a" and verdict.judge_class(same, same, two=True).word == "don't rely on this"
     told = verdict.summary([verdict.judge_noise(np.ones(3)), found])
@@ -169,28 +169,28 @@ def test_a_gain_that_is_not_shown_is_called_not_clear_with_its_p_and_orders() ->
 def test_random_orders_are_drawn_until_p_is_clearly_on_one_side_of_the_limit() -> None:
     images, at = photographs(1)
     heat = hot_at(at)[0]
-    gain = float(checks.own_orders(sees_checkers, images, np.ones(1, np.int64), [heat]).gain[0])
-    true = checks.random_gains(sees_checkers, images[0], 1, heat, gain, 0)
-    assert len(true) == checks.MOST_ORDERS and verdict.p_of_orders(true[None], gain) < checks.LEVEL, "a close call"
-    high = checks.random_gains(sees_checkers, images[0], 1, heat, 100.0, 0)
-    assert len(high) == 2 * checks.ORDERS_AT_ONCE and checks.beats(high, 100.0) and not checks.unclear(high, 100.0)
-    none = checks.random_gains(sees_checkers, images[0], 1, heat, 0.0, 0)
-    assert len(none) == checks.ORDERS_AT_ONCE, "that nothing is there is clear at once"
+    gain = float(measures.own_orders(sees_checkers, images, np.ones(1, np.int64), [heat]).gain[0])
+    true = measures.random_gains(sees_checkers, images[0], 1, heat, gain, 0)
+    assert len(true) == measures.MOST_ORDERS and verdict.p_of_orders(true[None], gain) < measures.LEVEL, "a close call"
+    high = measures.random_gains(sees_checkers, images[0], 1, heat, 100.0, 0)
+    assert len(high) == 2 * measures.ORDERS_AT_ONCE and measures.beats(high, 100.0) and not measures.unclear(high, 100.0)
+    none = measures.random_gains(sees_checkers, images[0], 1, heat, 0.0, 0)
+    assert len(none) == measures.ORDERS_AT_ONCE, "that nothing is there is clear at once"
     np.testing.assert_array_equal(none, true[: len(none)])
-    assert checks.unclear(np.array([-1.0, 0.5, 2.0]), 1.5)
+    assert measures.unclear(np.array([-1.0, 0.5, 2.0]), 1.5)
 
 
 def test_an_images_own_order_gains_the_same_alone_and_in_a_sample() -> None:
     images, at = photographs(4)
     heats, targets = hot_at(at), np.ones(4, dtype=np.int64)
-    whole = checks.faithfulness(sees_checkers, images, targets, heats, 0)
-    own = checks.own_orders(sees_checkers, images, targets, heats)
+    whole = measures.faithfulness(sees_checkers, images, targets, heats, 0)
+    own = measures.own_orders(sees_checkers, images, targets, heats)
     assert [own.row(i) for i in range(4)] == [pytest.approx(whole.heat.row(i)) for i in range(4)]
 
 
 def test_the_texts_lead_with_the_verdict_and_tell_what_was_tested() -> None:
     images, at = photographs(8)
-    found = checks.faithfulness(sees_checkers, images, np.ones(8, dtype=np.int64), hot_at(at), 0)
+    found = measures.faithfulness(sees_checkers, images, np.ones(8, dtype=np.int64), hot_at(at), 0)
     random, edges = verdict.judge_faithfulness(found)
     assert random.text.startswith("hot cells move the answer more than random cells (+") and "log odds" in random.text
     assert edges.text.startswith("hot cells ") and "an edge filter's" in edges.text

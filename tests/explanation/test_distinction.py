@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sightline.explanation.distinction import judge_classes, judge_distinction
+from sightline.explanation.checks.distinction import judge_classes, judge_distinction
 from sightline.records import Predictions
 
 CLASSES = ("dogA", "dogB", "flower")

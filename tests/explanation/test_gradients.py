@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from sightline import engine, networks
-from sightline.explanation import gradients
-from sightline.explanation.subject import Subject
+from sightline.explanation.methods import gradients
+from sightline.explanation.score import Score
 from sightline.records import Head
 from sightline.store import Cache
 
 
 @pytest.fixture
-def subject(cache: Cache) -> Subject:
+def subject(cache: Cache) -> Score:
     """An MLP on 8×8 pixels, with kinks everywhere on the way."""
     random = np.random.default_rng(0)
     backbone = networks.describe("pixels", image_size=8, cache=cache)
@@ -29,7 +29,7 @@ def subject(cache: Cache) -> Subject:
     }
     image = random.integers(0, 256, (8, 8, 3)).astype(np.uint8)
     session = engine.open_session(backbone, cache=cache, expected=1)
-    return Subject(session, Head("mlp", 2, {}, arrays), 1, image=image)
+    return Score(session, Head("mlp", 2, {}, arrays), 1, image=image)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_no_gradient_is_taken_twice_and_coarse_ones_are_few(
-    subject: Subject, rows: list[int], monkeypatch: pytest.MonkeyPatch
+    subject: Score, rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gradients, "COMPLETE", 0.0)
     gradients.integrated_gradients(subject)
@@ -58,7 +58,7 @@ def test_no_gradient_is_taken_twice_and_coarse_ones_are_few(
     assert sum(rows) == 1 + gradients.POINTS * gradients.COARSE
 
 
-def test_they_are_the_integral_of_the_gradients(subject: Subject) -> None:
+def test_they_are_the_integral_of_the_gradients(subject: Score) -> None:
     heat, missed = gradients.integrated_gradients(subject)
     network = gradients.torch_network(subject)
     score = gradients.score_module(subject, network)

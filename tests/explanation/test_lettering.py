@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sightline.explanation import lettering
+from sightline.explanation.draw import lettering
 
 
 def test_long_names_lose_their_middle_and_both_ends_stay() -> None:

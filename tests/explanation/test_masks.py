@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sightline.explanation.masks import MASKS, PENALTY, cell_masks, hidden_value, mask_table
+from sightline.explanation.methods.masks import MASKS, PENALTY, cell_masks, hidden_value, mask_table
 from tests.explanation.fake import FakeSession, mean_tail
 
 

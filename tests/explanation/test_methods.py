@@ -10,9 +10,9 @@ import pytest
 from sightline import engine, heads, networks
 from sightline.errors import RequestError, SightlineError
 from sightline.explanation import explain
-from sightline.explanation.masks import cell_masks
 from sightline.explanation.methods import choose_method
-from sightline.explanation.subject import log_odds
+from sightline.explanation.methods.masks import cell_masks
+from sightline.explanation.score import log_odds
 from sightline.records import Backbone, Explanation, Head
 from sightline.store import Cache
 from tests.explanation.fake import FakeSession, numbered

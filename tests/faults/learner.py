@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sightline.networks.classics import cnn
 from sightline.training import augment, checkpoint, loop
-from sightline.training.feed import Pixels
+from sightline.training.dataloader import Pixels
 from sightline.training.plan import Plan
 
 STEPS = 20

@@ -255,7 +255,7 @@ def test_odd_names_work_from_scan_to_split_and_back(root: Path, add: Add, name: 
     assert f"cat/{name}" in found.paths
     assert name[:-4] in found.classes
     assert not any(problems(found).values())
-    done = catalog.split(found, clusters=catalog.duplicates(found, cache))
+    done = catalog.split(found, clusters=catalog.find_duplicates(found, cache))
     catalog.save(done, tmp_path / "c.csv")
     back = catalog.load(tmp_path / "c.csv", root)
     assert back.table.equals(done.table)
@@ -274,7 +274,7 @@ def test_bytes_that_are_not_utf8_are_a_problem_with_a_name(root: Path, tmp_path:
     found = catalog.scan(root)
     assert problems(found)["cat/caf\\xe9.png"] == "name: it is not UTF-8; rename the file"
     assert problems(found)["o\\xff/1.png"] == "name: it is not UTF-8; rename the file"
-    done = catalog.split(found, clusters=catalog.duplicates(found, cache))
+    done = catalog.split(found, clusters=catalog.find_duplicates(found, cache))
     catalog.save(done, tmp_path / "c.csv")
     assert len(catalog.load(tmp_path / "c.csv")) == 4
 

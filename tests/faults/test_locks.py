@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from sightline import catalog as catalogs
-from sightline import journey
+from sightline.commands import cross_validate, learning_curve, sweep
+from sightline.commands import evaluate as evaluate_command
+from sightline.commands import explain as explain_command
+from sightline.commands import train as train_command
 from sightline.errors import RequestError, SightlineError
-from sightline.journey import crossvalidating, learning, study
 from sightline.records import Catalog, Recipe
 from sightline.store import LOCK, OUTPUT_MARK, Cache, atomic_file, lock_folder
 from tests.conftest import write_few_digits
@@ -69,35 +71,35 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     found = catalogs.scan(write_few_digits(tmp_path_factory.mktemp("photos") / "digits", 10))
-    return catalogs.split(found, seed=0, clusters=catalogs.duplicates(found, cache=Cache()))
+    return catalogs.split(found, seed=0, clusters=catalogs.find_duplicates(found, cache=Cache()))
 
 
 VERBS: dict[str, Callable[[Catalog, Path], object]] = {
-    "train": lambda table, out: journey.train(table, PIXELS, out),
-    "sweep": lambda table, out: study.sweep(table, PIXELS, {"head": ["ridge", "knn"]}, out),
-    "tune": lambda table, out: study.tune(table, PIXELS, out, trials=1),
-    "cross-validate": lambda table, out: crossvalidating.cross_validate(table, PIXELS, out, folds=2),
-    "learning curve": lambda table, out: learning.learning_curve(table, PIXELS, out),
-    "evaluate": lambda table, out: journey.evaluate("answers.csv", str(table.root), out=str(out)),
-    "explain": lambda table, out: journey.explain(str(out.parent / "trained"), [str(table.files()[0])], out=str(out)),
+    "train": lambda table, out: train_command.train(table, PIXELS, out),
+    "sweep": lambda table, out: sweep.sweep(table, PIXELS, {"head": ["ridge", "knn"]}, out),
+    "tune": lambda table, out: sweep.tune(table, PIXELS, out, trials=1),
+    "cross-validate": lambda table, out: cross_validate.cross_validate(table, PIXELS, out, folds=2),
+    "learning curve": lambda table, out: learning_curve.learning_curve(table, PIXELS, out),
+    "evaluate": lambda table, out: evaluate_command.evaluate("answers.csv", str(table.root), out=str(out)),
+    "explain": lambda table, out: explain_command.explain(str(out.parent / "trained"), [str(table.files()[0])], out=str(out)),
 }
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_that_writes_a_folder_refuses_one_that_is_being_written(verb: str, table: Catalog, tmp_path: Path) -> None:
     if verb == "explain":
-        journey.train(table, PIXELS, tmp_path / "trained")
+        train_command.train(table, PIXELS, tmp_path / "trained")
     out = tmp_path / "out"
     with lock_folder(out), pytest.raises(RequestError, match=rf"out is being written .*process {os.getpid()}"):
         VERBS[verb](table, out)
 
 
 def test_a_finished_training_without_a_page_gets_one(table: Catalog, tmp_path: Path) -> None:
-    done = journey.train(table, PIXELS, tmp_path / "run")
+    done = train_command.train(table, PIXELS, tmp_path / "run")
     page = tmp_path / "run" / "report.html"
     page.unlink()
     before = (done.folder / "run.json").read_bytes()
-    journey.train(table, PIXELS, tmp_path / "run")
+    train_command.train(table, PIXELS, tmp_path / "run")
     assert page.is_file() and (done.folder / "run.json").read_bytes() == before
 
 
@@ -126,7 +128,7 @@ def test_of_two_trainings_at_once_one_is_carried_out_and_the_other_refused(table
 
 
 def test_a_database_of_a_search_that_cannot_be_used_is_named(table: Catalog, tmp_path: Path) -> None:
-    study.tune(table, PIXELS, tmp_path / "tuned", trials=1)
+    sweep.tune(table, PIXELS, tmp_path / "tuned", trials=1)
     (tmp_path / "tuned" / "optuna.db").write_bytes(b"no database" * 1000)
     with pytest.raises(SightlineError, match=r"tuned.optuna\.db cannot be read or written \(file is not a database\)"):
-        study.tune(table, PIXELS, tmp_path / "tuned", trials=2)
+        sweep.tune(table, PIXELS, tmp_path / "tuned", trials=2)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline.explanation import gradcam_linear, gradcam_plus_plus, hirescam
-from sightline.explanation.gradcam import patch_map
-from sightline.explanation.subject import Subject
+from sightline.explanation.methods.gradcam import patch_map
+from sightline.explanation.score import Score
 from sightline.records import Head
 from tests.explanation.fake import FakeSession
 
@@ -66,7 +66,7 @@ def test_an_mlp_s_plane_at_a_point() -> None:
         "weights.1": np.array([[1, 0], [0, 2]], np.float32),
         "bias.1": np.array([1, 0], np.float32),
     }
-    subject = Subject(FakeSession(MAP[None]), Head("mlp", 2, {}, arrays), 0)  # type: ignore[arg-type]
+    subject = Score(FakeSession(MAP[None]), Head("mlp", 2, {}, arrays), 0)  # type: ignore[arg-type]
     direction, rest = subject.direction(np.array([3, 1], np.float32))
     assert direction.tolist() == [1, -1] and rest == 1
     # at (1, 3) the other unit is on: hidden = (0, 2), score = 1 - 2 · (x1 - x0): direction (2, -2)
@@ -90,7 +90,7 @@ class Counting(nn.Module):
 
 def test_pixels_by_hand() -> None:
     # score of class 0 against class 1: 16 · mean + 3 · (value at (1, 2)); doubled map: ∂/∂red = 2 everywhere, and 6 more there
-    from sightline.explanation import gradients
+    from sightline.explanation.methods import gradients
     from sightline.records import Preprocess
 
     session = FakeSession(np.zeros((1, 1, 4, 4), np.float32))
@@ -99,7 +99,7 @@ def test_pixels_by_hand() -> None:
     head = Head("logistic", 2, {}, {"weights": np.array([[16, 3], [0, 0]], np.float32), "bias": np.zeros(2, np.float32)})
     image = np.zeros((4, 4, 3), np.uint8)
     image[1, 2], image[0, 0] = (255, 51, 0), (0, 255, 255)
-    subject = Subject(session, head, 0, image=image)  # type: ignore[arg-type]
+    subject = Score(session, head, 0, image=image)  # type: ignore[arg-type]
     slope = np.full((4, 4), 2.0)
     slope[1, 2] = 8
     np.testing.assert_allclose(gradients.saliency(subject), slope, rtol=1e-6)

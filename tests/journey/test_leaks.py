@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from sightline import journey
+from sightline.commands import run as run_command
+from sightline.runs import plan
 from sightline.store import Cache
 from tests.conftest import write_few_digits
 
@@ -21,10 +22,10 @@ def test_the_score_is_given_twice(tmp_path: Path, cache: Cache) -> None:
         file = min((tmp_path / "photos" / "train" / str(digit)).iterdir())
         shutil.copyfile(file, tmp_path / "photos" / "test" / str(digit) / f"copy_{file.name}")
     said: list[str] = []
-    request = journey.Request(
+    request = plan.Request(
         photos=str(tmp_path / "photos"), out=str(tmp_path / "runs"), backbones=("pixels",), methods=("features",), head="knn"
     )
-    run = journey.run(request, say=said.append, cache=cache)
+    run = run_command.run(request, say=said.append, cache=cache)
     split = run.data["split"]
     assert split["given"] and split["leaked"] == 10 and split["test_n"] == 130
     assert {Path(t).name.startswith("copy_") for t, _ in split["leaks"]} == {True}

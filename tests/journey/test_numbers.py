@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sightline import catalog as catalogs
-from sightline import journey
 from sightline.cli.app import app
+from sightline.commands import evaluate as evaluate_command
 from sightline.records import Catalog, Predictions
 from sightline.store import Cache, write_text
 from tests.conftest import write_few_digits
@@ -40,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def evaluate(place: dict[str, Any], table: str, catalog: str, out: Path, **options: Any) -> Any:
     folder = place["folder"]
-    return journey.evaluate(
+    return evaluate_command.evaluate(
         str(folder / f"{table}.csv"), str(folder / f"{catalog}.csv"), out=str(out), cache=place["cache"], **options
     )
 

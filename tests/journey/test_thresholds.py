@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sightline import classifier, journey
+from sightline import classifier
 from sightline.cli import job
 from sightline.cli.app import app
+from sightline.commands import run as run_command
 from sightline.inputs import read_predictions, read_recipe
-from sightline.journey.request import Request
 from sightline.records import Recipe, Run
+from sightline.runs.plan import Request
 from sightline.store import Cache
 from tests.conftest import write_few_digits
 
@@ -29,7 +30,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
     request = Request(
         **chosen, backbones=("pixels",), methods=("baseline", "features"), positive="eight", threshold="cost=1000:1"
     )
-    return journey.run(request, cache=Cache(folder / "cache"))
+    return run_command.run(request, cache=Cache(folder / "cache"))
 
 
 def test_the_recipe_carries_the_threshold_and_its_class(done: Run) -> None:
@@ -72,7 +73,7 @@ def test_the_ladder_has_one_bar_and_tells_the_chosen_one_apart(done: Run, capsys
 
 def test_without_a_threshold_nothing_is_said_of_a_bar(digits: Path, tmp_path: Path, cache: Cache) -> None:
     request = Request(photos=str(digits), out=str(tmp_path), backbones=("pixels",), methods=("features",), head="centroid")
-    plain = journey.run(request, cache=cache)
+    plain = run_command.run(request, cache=cache)
     assert [r["at_bar"] for r in plain.data["ladder"]] == [None]
     assert read_recipe(plain.folder / "recipe.toml") == Recipe(backbone="pixels", head="centroid")
     assert 'recipe.toml"' in plain.data["crossvalidate"] and not (plain.folder / "crossvalidate.toml").exists()

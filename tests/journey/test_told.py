@@ -14,14 +14,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import sightline as sl
-from sightline import journey
 from sightline.catalog import image_files
 from sightline.cli.app import app
+from sightline.commands import explain as explain_command
+from sightline.commands import run as run_command
 from sightline.errors import DataError
-from sightline.journey.gather import gather
-from sightline.report import answer, sections
+from sightline.report import headline, sections
+from sightline.runs import plan
+from sightline.runs.dataset import load_dataset
 from sightline.store import Cache
-from sightline.training import shortcut
+from sightline.training.methods import shortcut
 from tests.conftest import write_few_digits
 
 PIXELS = sl.Recipe(method="features", backbone="pixels", head="knn")
@@ -76,7 +78,7 @@ def test_one_class_alone_is_refused_once_with_the_files_that_are_left_out(digits
     (digits / "0" / "empty.png").write_bytes(b"")
     said: list[str] = []
     with pytest.raises(DataError, match=r"belong to one class.*0/empty\.png is empty"):
-        journey.run(journey.Request(photos=str(digits), out=str(digits.parent / "runs")), say=said.append, cache=cache)
+        run_command.run(plan.Request(photos=str(digits), out=str(digits.parent / "runs")), say=said.append, cache=cache)
     assert not any("one class" in line for line in said)
 
 
@@ -87,16 +89,16 @@ def test_a_run_says_what_the_crop_cuts_off_and_its_report_too(tmp_path: Path, ca
         for i in range(8):
             noise = random.integers(0, 255, (10, 60, 3), dtype=np.uint8)
             Image.fromarray(noise).resize((120, 20)).save(tmp_path / "wide" / label / f"{i}.png")
-    request = journey.Request(
+    request = plan.Request(
         photos=str(tmp_path / "wide"), out=str(tmp_path / "runs"), backbones=("pixels",), methods=("features",), head="knn"
     )
     said: list[str] = []
-    run = journey.run(request, say=said.append, cache=cache)
+    run = run_command.run(request, say=said.append, cache=cache)
     (note,) = [line for line in said if "centre crop" in line]
     assert "--fit pad or --fit squash" in note
     assert "the centre crop cuts off" in (run.folder / "report.html").read_text(encoding="utf-8")
     said.clear()
-    journey.run(dataclasses.replace(request, fit="squash"), say=said.append, cache=cache)
+    run_command.run(dataclasses.replace(request, fit="squash"), say=said.append, cache=cache)
     assert not any("centre crop" in line for line in said)
 
 
@@ -106,7 +108,7 @@ def test_the_report_tells_given_splits_from_those_that_were_taken(digits: Path, 
             target = tmp_path / "given" / ("val" if i < 3 else "train") / digit / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
-    found = gather(journey.Request(photos=str(tmp_path / "given"), seed=7), cache, lambda *_: None)
+    found = load_dataset(plan.Request(photos=str(tmp_path / "given"), seed=7), cache, lambda *_: None)
     assert found.moves == {"train": {"train": 10, "test": 4}, "val": {"val": 6}}
     counts = {"train": 10, "val_n": 6, "test_n": 4}
     page = sections.splitting({"split": {"given": True, "moves": found.moves, "seed": 7, **counts}})
@@ -125,7 +127,7 @@ def test_file_properties_that_do_better_than_chance_are_a_note_below_the_alarm()
     probs = np.where((labels == 1)[:, None], np.stack([1 - sure, sure], 1), np.stack([sure, 1 - sure], 1))
     detail = shortcut.alarm(probs, labels, ("cat", "dog"))
     assert detail["notable"] and not detail["alarm"]
-    (note,) = answer.alarms({"shortcut": {**detail, "feature": "file size"}})
+    (note,) = headline.alarms({"shortcut": {**detail, "feature": "file size"}})
     assert note.level == "note" and "file size" in note.text and note.title.endswith("(chance 50\N{NO-BREAK SPACE}%)")
     assert not shortcut.alarm(np.full((400, 2), 0.5), labels, ("cat", "dog"))["notable"]
 
@@ -136,6 +138,6 @@ def test_what_explain_writes_among_the_photographs_is_not_scanned(
     run = sl.fit(sl.scan(digits), PIXELS, out=digits / "results", cache=cache)
     image = str(min((digits / "0").iterdir()))
     monkeypatch.chdir(digits)
-    journey.explain(str(run.folder), [image], cache=cache)
+    explain_command.explain(str(run.folder), [image], cache=cache)
     assert (digits / "explanations").is_dir()
     assert len(image_files(digits)[0]) == 20

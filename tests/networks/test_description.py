@@ -15,9 +15,9 @@ from torch import nn
 
 from sightline import networks
 from sightline.errors import RequestError, WeightsError
-from sightline.networks import known
-from sightline.plain import from_plain
+from sightline.networks import index
 from sightline.records import Backbone
+from sightline.schema import from_json
 from sightline.store import Cache, plain
 
 MY_NET = """
@@ -95,7 +95,7 @@ print(len(networks.table("resnet")) > 50)
 
 def test_record_survives_json() -> None:
     backbone = networks.describe("resnet10t", weights="random", image_size=64, seed=1)
-    assert from_plain(Backbone, plain(backbone), "test") == backbone
+    assert from_json(Backbone, plain(backbone), "test") == backbone
     assert backbone.preprocess.interpolation == "bicubic" and backbone.preprocess.size == (64, 64)
     other = networks.describe("resnet10t", weights="random", image_size=64, seed=2)
     assert other.weights_hash != backbone.weights_hash
@@ -147,7 +147,7 @@ def test_own_cnn() -> None:
     assert (backbone.source, backbone.map_shape, backbone.features) == ("sightline", (16, 8, 8), 10)
     arrays = networks.tensors(networks.build(backbone))
     trained = replace(backbone, weights="run", weights_hash=networks.weights_hash(arrays))
-    again = networks.build(from_plain(Backbone, plain(trained), "test"), tensors=arrays)
+    again = networks.build(from_json(Backbone, plain(trained), "test"), tensors=arrays)
     assert again.features == 10
 
 
@@ -232,7 +232,7 @@ def test_short_list_can_be_had() -> None:
     roles = [d.role for d in networks.DEFAULTS.values()]
     assert sorted(roles) == ["foundation", "quick", "strong"]
     for name, default in networks.DEFAULTS.items():
-        entry = known.find(name, Cache())
+        entry = index.find(name, Cache())
         assert entry is not None and (entry.hub or entry.url)
         assert entry.licence == default.licence in ("apache-2.0", "mit", "bsd-3-clause")
         assert entry.preprocess.size == (224, 224)

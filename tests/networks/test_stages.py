@@ -10,7 +10,7 @@ from torch import nn
 
 from sightline import networks
 from sightline.errors import RequestError
-from sightline.networks.surface import Network
+from sightline.networks.network import Network
 
 # name, image size in px, positions of each stage's output
 KNOWN = [
@@ -24,7 +24,7 @@ KNOWN = [
 
 @functools.lru_cache
 def make(name: str, size: int) -> Network:
-    made = networks.untrained(name, image_size=size)
+    made = networks.random_network(name, image_size=size)
     return Network(made.net, made.size, classifier=True)
 
 
@@ -126,7 +126,7 @@ def test_parameter_groups_by_depth(name: str, size: int, cells: list[int]) -> No
 
 
 def test_a_grey_network_sees_the_grey_image() -> None:
-    made = networks.untrained("resnet10t", image_size=32, channels=1)
+    made = networks.random_network("resnet10t", image_size=32, channels=1)
     network = Network(made.net, made.size)
     x = torch.rand(2, 3, 32, 32)
     grey = (x * torch.tensor([0.299, 0.587, 0.114]).reshape(1, 3, 1, 1)).sum(dim=1, keepdim=True)
@@ -135,7 +135,7 @@ def test_a_grey_network_sees_the_grey_image() -> None:
 
 
 def test_one_unit_is_shown_as_two_columns() -> None:
-    made = networks.untrained("resnet10t", image_size=32, classes=1)
+    made = networks.random_network("resnet10t", image_size=32, classes=1)
     network = Network(made.net, made.size, classifier=True)
     with torch.no_grad():
         x = torch.rand(2, 3, 32, 32)

@@ -15,16 +15,16 @@ import torch
 
 from sightline import networks
 from sightline.errors import RequestError
-from sightline.networks import backbones, known, papers, survey
+from sightline.networks import backbones, index, papers, survey
 from sightline.networks.classics import CLASSICS
 from sightline.networks.counting import macs
-from sightline.networks.known import Entry
-from sightline.networks.surface import Network
-from sightline.plain import from_plain
+from sightline.networks.index import NetworkEntry
+from sightline.networks.network import Network
+from sightline.schema import from_json
 from sightline.store import Cache, plain
 
-ROWS: dict[str, Any] = json.loads(known.TABLE.read_text(encoding="utf-8"))["networks"]
-VERSIONS = json.loads(known.TABLE.read_text(encoding="utf-8"))["versions"]
+ROWS: dict[str, Any] = json.loads(index.TABLE.read_text(encoding="utf-8"))["networks"]
+VERSIONS = json.loads(index.TABLE.read_text(encoding="utf-8"))["versions"]
 MEASURED = ("parameters", "macs", "features", "smallest")
 
 FEW = ["lcnet_035", "mobilenetv3_small_050", "test_convnext", "test_efficientnet"]
@@ -90,7 +90,7 @@ MORE = [
 
 @pytest.mark.parametrize("name", [*FEW, *(pytest.param(n, marks=pytest.mark.slow) for n in MORE)])
 def test_every_number_of_a_row(name: str) -> None:
-    row, entry = ROWS[name], known.find(name, Cache())
+    row, entry = ROWS[name], index.find(name, Cache())
     assert entry is not None and entry.architecture == name and entry.source == row["source"]
     size = entry.preprocess.size
     with backbones.seeded(0):
@@ -106,7 +106,7 @@ def test_every_number_of_a_row(name: str) -> None:
     assert row["smallest"] == step or not sees(entry, row["smallest"] - step)
 
 
-def sees(entry: Entry, side: int) -> bool:
+def sees(entry: NetworkEntry, side: int) -> bool:
     """Whether a network gives finite scores for an image of noise, built with numbers."""
     try:
         with torch.no_grad(), backbones.seeded(0):
@@ -118,7 +118,7 @@ def sees(entry: Entry, side: int) -> bool:
 
 def test_parameters_are_those_of_the_summary() -> None:
     for name in FEW[:3]:
-        net = networks.untrained(name, meta=True).net
+        net = networks.random_network(name, meta=True).net
         assert ROWS[name]["parameters"] == sum(p.numel() for p in net.parameters())
 
 
@@ -152,23 +152,23 @@ def installed() -> dict[str, list[dict[str, Any]]]:
 
 def test_the_script_measures_what_the_file_says(installed: dict[str, list[dict[str, Any]]]) -> None:
     for name in FEW:
-        facts = plain(survey.measure(from_plain(Entry, installed[name][0], "survey")))
+        facts = plain(survey.measure(from_json(NetworkEntry, installed[name][0], "survey")))
         assert {key: ROWS[name][key] for key in MEASURED} == {key: facts[key] for key in MEASURED}, name
-    classics = {n: survey.measure_classic(n) for n in CLASSICS if n not in installed and n not in known.ALIASES}
+    classics = {n: survey.measure_classic(n) for n in CLASSICS if n not in installed and n not in index.ALIASES}
     assert survey.rows({}, classics) == {name: ROWS[name] for name in classics}
 
 
 def test_the_file_is_written_as_the_script_writes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "version", VERSIONS.__getitem__)
-    assert survey.text(ROWS) == known.TABLE.read_text(encoding="utf-8")
+    monkeypatch.setattr(index, "version", VERSIONS.__getitem__)
+    assert survey.text(ROWS) == index.TABLE.read_text(encoding="utf-8")
 
 
 def test_the_table_gives_what_the_libraries_say(
     installed: dict[str, list[dict[str, Any]]], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other versions may add networks and weights, and correct a few; those that both have are the same."""
-    monkeypatch.setattr(known, "version", VERSIONS.__getitem__)
-    shipped = {(name, e["tag"]): e for name, entries in known.library(cache).items() for e in entries}
+    monkeypatch.setattr(index, "version", VERSIONS.__getitem__)
+    shipped = {(name, e["tag"]): e for name, entries in index.library(cache).items() for e in entries}
     library = {(name, e["tag"]): e for name, entries in installed.items() for e in entries}
     both = shipped.keys() & library.keys()
     assert len(both) > 0.95 * len(shipped)
@@ -177,9 +177,9 @@ def test_the_table_gives_what_the_libraries_say(
 
 
 def test_the_file_is_small_and_in_order() -> None:
-    names = [line.split('"')[1] for line in known.TABLE.read_text(encoding="utf-8").splitlines()[1:-1]]
+    names = [line.split('"')[1] for line in index.TABLE.read_text(encoding="utf-8").splitlines()[1:-1]]
     assert names == sorted(names) == list(ROWS)
-    assert known.TABLE.stat().st_size < 700_000
+    assert index.TABLE.stat().st_size < 700_000
 
 
 def test_with_other_versions_the_libraries_are_asked_once(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,10 +187,10 @@ def test_with_other_versions_the_libraries_are_asked_once(cache: Cache, monkeypa
 
     def other() -> dict[str, list[dict[str, Any]]]:
         asked.append(1)
-        entry = known.lengthened({"tag": "new"}, "resnet50", "timm")
+        entry = index.lengthened({"tag": "new"}, "resnet50", "timm")
         return {"resnet50": [entry], "newnet": [entry | {"architecture": "newnet"}]}
 
-    monkeypatch.setattr(known, "version", lambda package: "0.0")
+    monkeypatch.setattr(index, "version", lambda package: "0.0")
     monkeypatch.setattr(backbones, "survey", other)
     for _ in range(2):
         rows = {row["network"]: row for row in networks.table("*net*", cache=cache)}
@@ -198,20 +198,20 @@ def test_with_other_versions_the_libraries_are_asked_once(cache: Cache, monkeypa
         assert rows["newnet"]["macs"] is None and rows["newnet"]["features"] is None
         assert "vgg16" not in rows
     assert len(asked) == 1
-    found = known.find("newnet", cache)
+    found = index.find("newnet", cache)
     assert found is not None and found.hub == "timm/resnet50.new"
 
 
 def test_entries_are_shortened_without_loss() -> None:
-    plain = known.lengthened({}, "a", "torchvision")
+    plain = index.lengthened({}, "a", "torchvision")
     for entry in (
         plain,
         plain | {"tag": "x", "source": "timm", "hub": "timm/a.x"},
         plain | {"tag": "x", "source": "timm", "hub": ""},
         plain | {"classes": 0, "preprocess": plain["preprocess"] | {"fit": "squash", "size": [8, 9]}},
     ):
-        assert known.lengthened(known.shortened(entry, "a"), "a", entry["source"]) == entry
-    assert known.shortened(plain, "a") == {}
+        assert index.lengthened(index.shortened(entry, "a"), "a", entry["source"]) == entry
+    assert index.shortened(plain, "a") == {}
 
 
 # ------------------------------------------------------------------------------------------------------ what people see
@@ -229,9 +229,9 @@ def test_ours_are_there() -> None:
 
 
 def test_xception_is_found_by_the_name_of_its_paper() -> None:
-    entry = known.find("xception", Cache())
+    entry = index.find("xception", Cache())
     assert entry is not None and entry.architecture == "legacy_xception"
-    tagged = known.find(f"xception.{entry.tag}", Cache())
+    tagged = index.find(f"xception.{entry.tag}", Cache())
     assert tagged == entry
     row = next(row for row in networks.table("xception") if row["network"] == "xception")
     assert row["parameters"] == 22_855_952 and row["year"] == 2016 and entry.tag in row["weights"]

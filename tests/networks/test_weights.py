@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sightline import networks
 from sightline.errors import WeightsError
-from sightline.networks import hub, known, weights
+from sightline.networks import hub, index, weights
 from sightline.records import Preprocess
 
 EXPECTED = {"conv.weight": torch.zeros(4, 3, 3, 3), "bn.weight": torch.zeros(4), "bn.num_batches_tracked": torch.tensor(0)}
@@ -161,5 +161,5 @@ def test_published_file_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_address_of_a_revision() -> None:
-    entry = known.Entry("a", "timm", Preprocess(), tag="t", hub="org/a.t@v2")
+    entry = index.NetworkEntry("a", "timm", Preprocess(), tag="t", hub="org/a.t@v2")
     assert hub.address(entry) == "https://huggingface.co/org/a.t/resolve/v2/model.safetensors"

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from sightline import engine, explanation, heads, networks, pixels
-from sightline.explanation import gradients
-from sightline.explanation.subject import Subject
+from sightline.explanation.methods import gradients
+from sightline.explanation.score import Score
 from sightline.records import Head
 from sightline.store import Cache
 
@@ -137,7 +137,7 @@ def test_integrated_gradients_are_complete(case: Case, kind: str) -> None:
     whole = Whole(case.whole.network, heads.layers(head) or []).eval()
     with torch.no_grad():
         change = float(score(whole(case.values[:1]) - whole(torch.zeros_like(case.values[:1])))[0])
-    heat, missed = gradients.integrated_gradients(Subject(case.session, head, 1, image=case.images[0]))
+    heat, missed = gradients.integrated_gradients(Score(case.session, head, 1, image=case.images[0]))
     assert missed <= 0.01 and heat.sum(dtype=np.float64) == pytest.approx(change, rel=0.01)
 
 
@@ -156,4 +156,4 @@ def test_integrated_gradients_of_photographs_are_complete(
     weights = np.stack([cat - dog, dog - cat])  # a direction that tells them apart, as a head learns it
     head = Head("logistic", 2, {}, {"weights": weights, "bias": np.zeros(2, np.float32)})
     for target, image in enumerate(images):
-        assert gradients.integrated_gradients(Subject(session, head, target, image=image))[1] <= 0.01
+        assert gradients.integrated_gradients(Score(session, head, target, image=image))[1] <= 0.01

@@ -14,9 +14,9 @@ from scipy.stats import binomtest
 from sklearn import metrics
 
 from sightline import evaluation
+from sightline.evaluation.bootstrap_counts import _counter
 from sightline.evaluation.ranking import rankings
 from sightline.evaluation.sample import sampled
-from sightline.evaluation.tallies import _counter
 from sightline.records import Predictions
 
 

@@ -8,7 +8,7 @@ import pytest
 from sightline import evaluation
 from sightline.records import Predictions
 from sightline.report import curves
-from sightline.report.words import percent
+from sightline.report.format import percent
 
 ROWS = [{"epoch": float(e), "train_accuracy": 0.5 + e / 10, "val_accuracy": 0.6} for e in (1, 2, 3)]
 

@@ -243,13 +243,13 @@ def test_repeats_are_not_mixed_without_a_word(tmp_path: Path) -> None:
 
 
 def test_a_suggestion_says_what_no_fold_chooses_anew() -> None:
-    from sightline.report import folds
+    from sightline.report import cross_validation
 
     own = {"method": "features", "backbone": "a"}
     data = {"crossvalidate": "sightline evaluate c.csv r.toml", "test": {"n": 60}, "ladder": [{"method": "baseline"}, own, own]}
-    assert "flatters" not in folds.suggestion(data)[1]  # type: ignore[index]
+    assert "flatters" not in cross_validation.suggestion(data)[1]  # type: ignore[index]
     several = {**data, "ladder": [*data["ladder"], {**own, "backbone": "b"}]}  # type: ignore[misc]
-    assert "chosen among 2 on these very images" in folds.suggestion(several)[1]  # type: ignore[index]
+    assert "chosen among 2 on these very images" in cross_validation.suggestion(several)[1]  # type: ignore[index]
 
 
 def test_a_long_table_is_read_as_a_short_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ def divided(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     """120 digits with splits."""
     folder = write_few_digits(tmp_path_factory.mktemp("digits") / "digits", 12)
     found = catalogs.scan(folder)
-    return catalogs.split(found, clusters=catalogs.duplicates(found, Cache(tmp_path_factory.mktemp("cache"))))
+    return catalogs.split(found, clusters=catalogs.find_duplicates(found, Cache(tmp_path_factory.mktemp("cache"))))
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from sightline import studies
+from sightline.commands import sweep
+from sightline.commands import train as single
 from sightline.errors import DataError, RequestError, SightlineError
 from sightline.inputs import read_predictions, read_recipe
-from sightline.journey import single, study
 from sightline.records import Catalog, Predictions, Recipe
 from sightline.store import Cache
 from sightline.studies.sweep import MOST_FITS, Outcome
@@ -122,7 +123,7 @@ def test_a_failed_fit_takes_its_setting_out_and_is_said() -> None:
 def test_a_sweep_is_runs_of_one_split(divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path) -> None:
     said: list[str] = []
     sweeps = {"augment.rotation": [0, 90]}
-    done = study.sweep(divided, tiny, sweeps, tmp_path / "a", seeds=2, say=said.append, cache=cache)
+    done = sweep.sweep(divided, tiny, sweeps, tmp_path / "a", seeds=2, say=said.append, cache=cache)
     data = done.data
     assert len(said) == 4 and said[0].startswith("0, seed 0: ")
     for row in data["settings"]:
@@ -140,7 +141,7 @@ def test_a_sweep_is_runs_of_one_split(divided: Catalog, tiny: Recipe, cache: Cac
     page = (done.folder / "report.html").read_text(encoding="utf-8")
     assert all(line.replace("'", "&#39;") in page for line in data["words"])
 
-    again = study.sweep(divided, tiny, sweeps, tmp_path / "b", seeds=2, cache=cache)
+    again = sweep.sweep(divided, tiny, sweeps, tmp_path / "b", seeds=2, cache=cache)
     assert without_times(again.data) == without_times(data)
 
 
@@ -156,21 +157,21 @@ def test_a_killed_sweep_goes_on_where_it_was(
         fitted.append(out.name)
         return train(catalog, recipe, out, **rest)
 
-    monkeypatch.setattr(study, "train", dying)
+    monkeypatch.setattr(sweep, "train", dying)
     sweeps = {"head.C": [0.1, 1.0, 10.0]}
     with pytest.raises(KeyboardInterrupt):
-        study.sweep(divided, pixels, sweeps, tmp_path / "s", cache=cache)
+        sweep.sweep(divided, pixels, sweeps, tmp_path / "s", cache=cache)
     assert not (tmp_path / "s" / "study.json").exists()
     before = [(tmp_path / "s" / name / "run.json").read_bytes() for name in fitted]
-    monkeypatch.setattr(study, "train", train)
-    done = study.sweep(divided, pixels, sweeps, tmp_path / "s", cache=cache)
+    monkeypatch.setattr(sweep, "train", train)
+    done = sweep.sweep(divided, pixels, sweeps, tmp_path / "s", cache=cache)
     assert [(tmp_path / "s" / name / "run.json").read_bytes() for name in fitted] == before
     assert len(done.data["settings"]) == 3
 
-    monkeypatch.setattr(study, "train", None)  # a finished study fits nothing
-    assert study.sweep(divided, pixels, sweeps, tmp_path / "s", cache=cache).data == done.data
-    monkeypatch.setattr(study, "train", train)
-    more = study.sweep(divided, pixels, {"head.C": [0.1, 1.0, 10.0, 100.0]}, tmp_path / "s", cache=cache)
+    monkeypatch.setattr(sweep, "train", None)  # a finished study fits nothing
+    assert sweep.sweep(divided, pixels, sweeps, tmp_path / "s", cache=cache).data == done.data
+    monkeypatch.setattr(sweep, "train", train)
+    more = sweep.sweep(divided, pixels, {"head.C": [0.1, 1.0, 10.0, 100.0]}, tmp_path / "s", cache=cache)
     assert [(tmp_path / "s" / name / "run.json").read_bytes() for name in fitted] == before
     assert len(more.data["settings"]) == 4
 
@@ -179,7 +180,7 @@ def test_a_fit_that_was_killed_on_its_way_goes_on_where_it_was_kept(
     divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path
 ) -> None:
     recipe = dataclasses.replace(tiny, settings={**tiny.settings, "epochs": 4})
-    whole = study.sweep(divided, recipe, {}, tmp_path / "whole", cache=cache)
+    whole = sweep.sweep(divided, recipe, {}, tmp_path / "whole", cache=cache)
     told: list[str] = []
 
     def dying(stage: str, done: int, total: int) -> None:
@@ -188,9 +189,9 @@ def test_a_fit_that_was_killed_on_its_way_goes_on_where_it_was_kept(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        study.sweep(divided, recipe, {}, tmp_path / "cut", progress=dying, cache=cache)
+        sweep.sweep(divided, recipe, {}, tmp_path / "cut", progress=dying, cache=cache)
     told.clear()
-    done = study.sweep(divided, recipe, {}, tmp_path / "cut", progress=lambda s, *_: told.append(s), cache=cache)
+    done = sweep.sweep(divided, recipe, {}, tmp_path / "cut", progress=lambda s, *_: told.append(s), cache=cache)
     assert not any("epoch 1 " in s for s in told), "it began anew"
     assert any("epoch 3 " in s for s in told)
     assert without_times(done.data) == without_times(whole.data)
@@ -208,19 +209,19 @@ def test_wrong_values_are_found_before_the_first_fit(divided: Catalog, tiny: Rec
         ({"learning_rate": [0.1, 0.1]}, "names a value twice"),
     ):
         with pytest.raises(RequestError, match=words):
-            study.sweep(divided, tiny, sweeps, tmp_path / "s", cache=cache)
+            sweep.sweep(divided, tiny, sweeps, tmp_path / "s", cache=cache)
         assert not (tmp_path / "s").exists()
 
 
 def test_a_folder_holds_one_study(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
-    study.sweep(divided, pixels, {}, tmp_path / "s", seeds=1, cache=cache)
+    sweep.sweep(divided, pixels, {}, tmp_path / "s", seeds=1, cache=cache)
     with pytest.raises(RequestError, match="a study of another recipe"):
-        study.sweep(divided, dataclasses.replace(pixels, image_size=12), {}, tmp_path / "s", cache=cache)
+        sweep.sweep(divided, dataclasses.replace(pixels, image_size=12), {}, tmp_path / "s", cache=cache)
     fewer = divided.rows([i % 9 > 0 for i in range(len(divided))])
     with pytest.raises(RequestError, match="a study from other images or splits"):
-        study.sweep(fewer, pixels, {}, tmp_path / "s", cache=cache)
+        sweep.sweep(fewer, pixels, {}, tmp_path / "s", cache=cache)
     with pytest.raises(RequestError, match=r"a study of another kind \(sweep\)"):
-        study.tune(divided, pixels, tmp_path / "s", trials=1, cache=cache)
+        sweep.tune(divided, pixels, tmp_path / "s", trials=1, cache=cache)
 
 
 def test_a_fit_that_fails_for_a_reason_does_not_end_the_sweep(
@@ -233,7 +234,7 @@ def test_a_fit_that_fails_for_a_reason_does_not_end_the_sweep(
             raise SightlineError("training diverged")
         return train(catalog, recipe, out, **rest)
 
-    monkeypatch.setattr(study, "train", diverging)
-    done = study.sweep(divided, pixels, {"head.C": [0.1, 1.0]}, tmp_path / "s", cache=cache)
+    monkeypatch.setattr(sweep, "train", diverging)
+    done = sweep.sweep(divided, pixels, {"head.C": [0.1, 1.0]}, tmp_path / "s", cache=cache)
     assert [row["failed"] for row in done.data["settings"]] == [None, "training diverged"]
     assert "failed: training diverged" in (done.folder / "report.html").read_text(encoding="utf-8")

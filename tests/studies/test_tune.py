@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from sightline import networks
+from sightline.commands import sweep, train
 from sightline.errors import RequestError, SightlineError
 from sightline.inputs import read_recipe
-from sightline.journey import single, study
 from sightline.records import Catalog, Recipe
 from sightline.store import Cache
-from sightline.studies import changing, counting, spaces, tune, verdict
-from sightline.training import finetune, methods
+from sightline.studies import parameter_count, recipe_edit, search_spaces, search_summary, tune
+from sightline.training import methods
+from sightline.training.methods import finetune
 from sightline.training.optimizers import OPTIMIZERS
 
 FINISHED = ("complete", "pruned", "repeated", "rejected", "failed")
@@ -34,16 +35,16 @@ def without_times(data: Any) -> Any:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only heads that cost a blink."""
-    kept = {k: spaces.HEAD_SPACES[k] for k in ("logistic", "knn", "centroid")}
-    monkeypatch.setattr(spaces, "HEAD_SPACES", kept)
+    kept = {k: search_spaces.HEAD_SPACES[k] for k in ("logistic", "knn", "centroid")}
+    monkeypatch.setattr(search_spaces, "HEAD_SPACES", kept)
 
 
-def random_draws(seed: int) -> spaces.Suggest:
+def random_draws(seed: int) -> search_spaces.Suggest:
     """Draws from spaces without Optuna, both ends included."""
     draws = np.random.default_rng(seed)
 
-    def suggest(name: str, space: spaces.Space) -> Any:
-        if isinstance(space, spaces.Choice):
+    def suggest(name: str, space: search_spaces.Space) -> Any:
+        if isinstance(space, search_spaces.Choice):
             return space.options[draws.integers(len(space.options))]
         share = draws.choice([0.0, 1.0, draws.random()])
         low, high = (math.log(space.low), math.log(space.high)) if space.log else (space.low, space.high)
@@ -54,16 +55,16 @@ def random_draws(seed: int) -> spaces.Suggest:
     return suggest
 
 
-@pytest.mark.parametrize("method", spaces.SPACES)
+@pytest.mark.parametrize("method", search_spaces.SPACES)
 @pytest.mark.parametrize("seed", range(25))
 def test_whatever_is_proposed_can_be_carried_out(method: str, seed: int, cache: Cache, tmp_path: Path) -> None:
     backbone = {"scratch": "cnn", "warmstart": str(tmp_path), "features": "pixels"}.get(method, "resnet10t")
     recipe = Recipe(method=method, backbone=backbone, weights="random", settings={"epochs": 3} if method != "features" else {})
-    proposed = spaces.propose(recipe, random_draws(seed), spaces.Here((backbone,), 32))
+    proposed = search_spaces.propose(recipe, random_draws(seed), search_spaces.SearchContext((backbone,), 32))
     if method in ("features", "scratch"):
-        changing.check(proposed, 10, cache)
+        recipe_edit.check(proposed, 10, cache)
     else:  # without building the network each time
-        changing.build(proposed)
+        recipe_edit.build(proposed)
         from sightline.training import augment
 
         augment.policy_for(proposed.settings["augment"], np.zeros((1, 8, 8, 3), np.uint8))
@@ -76,12 +77,12 @@ def test_networks_that_cannot_see_the_recipe_s_size_are_not_tried(
     method: str, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measure = networks.describe  # without weights, which are not on every machine
-    monkeypatch.setattr(spaces.networks, "describe", lambda name, **own: measure(name, weights="random", **own))
-    monkeypatch.setattr(spaces.networks, "download_bytes", lambda *_: None)
-    monkeypatch.setattr(spaces, "BACKBONES", ("inception_v3", "resnet18"))
+    monkeypatch.setattr(search_spaces.networks, "describe", lambda name, **own: measure(name, weights="random", **own))
+    monkeypatch.setattr(search_spaces.networks, "download_bytes", lambda *_: None)
+    monkeypatch.setattr(search_spaces, "BACKBONES", ("inception_v3", "resnet18"))
     fixed = Recipe(method=method, image_size=64)
-    assert spaces.here(fixed, 64, None, cache).backbones == (fixed.backbone, "resnet18")
-    assert spaces.here(dataclasses.replace(fixed, image_size=None), 64, None, cache).backbones == (
+    assert search_spaces.here(fixed, 64, None, cache).backbones == (fixed.backbone, "resnet18")
+    assert search_spaces.here(dataclasses.replace(fixed, image_size=None), 64, None, cache).backbones == (
         fixed.backbone,
         "inception_v3",
         "resnet18",
@@ -89,20 +90,20 @@ def test_networks_that_cannot_see_the_recipe_s_size_are_not_tried(
 
 
 def test_every_method_that_is_searched_exists() -> None:
-    assert set(spaces.SPACES) <= set(methods.METHODS)
+    assert set(search_spaces.SPACES) <= set(methods.METHODS)
     from sightline import heads
 
-    assert set(spaces.HEAD_SPACES) == set(heads.HEADS) - {"constant"}
+    assert set(search_spaces.HEAD_SPACES) == set(heads.HEADS) - {"constant"}
 
 
-@pytest.mark.parametrize("policy", spaces.POLICY_NAMES)
+@pytest.mark.parametrize("policy", search_spaces.POLICY_NAMES)
 def test_a_policy_has_a_strength(policy: str) -> None:
     from sightline.training import augment
 
-    assert set(spaces.POLICY_NAMES) == set(augment.POLICIES)
-    assert spaces.strengthened(policy, 1.0) == policy
+    assert set(search_spaces.POLICY_NAMES) == set(augment.POLICIES)
+    assert search_spaces.strengthened(policy, 1.0) == policy
     image = np.zeros((1, 8, 8, 3), np.uint8)
-    plain, strong = (augment.policy_for(p, image)[1] for p in (policy, spaces.strengthened(policy, 2)))
+    plain, strong = (augment.policy_for(p, image)[1] for p in (policy, search_spaces.strengthened(policy, 2)))
     assert strong.span("rotation")[1] == min(180, 2 * plain.span("rotation")[1])
     assert strong.flip == plain.flip
 
@@ -113,15 +114,17 @@ def test_parameters_are_counted_as_they_are(divided: Catalog, cache: Cache, tmp_
         Recipe(backbone="pixels", head="logistic", image_size=8, settings={"head": {"C": 1.0}}),
         Recipe(backbone="pixels", head="mlp", image_size=8, settings={"head": {"units": [[6, 0.1]], "epochs": 1}}),
     ):
-        run = single.train(divided, recipe, tmp_path / recipe.id, cache=cache)
+        run = train.train(divided, recipe, tmp_path / recipe.id, cache=cache)
         said = run.data["ladder"][0]["parameters"]
         # What the run counts has, beside what is learnt, the features' mean.
         width = 192 if recipe.method == "features" else 0
         if recipe.method == "scratch":
-            made = networks.untrained("cnn(batch_norm=True, pool=[2, 1], filters=[4, 8])", image_size=16, classes=10, meta=True)
-            assert counting.parameters(recipe, 10, 64, cache) == sum(p.numel() for p in made.net.parameters())
+            made = networks.random_network(
+                "cnn(batch_norm=True, pool=[2, 1], filters=[4, 8])", image_size=16, classes=10, meta=True
+            )
+            assert parameter_count.parameters(recipe, 10, 64, cache) == sum(p.numel() for p in made.net.parameters())
         else:
-            assert counting.parameters(recipe, 10, 64, cache) == said - width
+            assert parameter_count.parameters(recipe, 10, 64, cache) == said - width
 
 
 @pytest.mark.usefixtures("quick")
@@ -134,7 +137,7 @@ def test_no_test_label_is_ever_read(divided: Catalog, pixels: Recipe, cache: Cac
     poisoned = divided.with_column("label", [turned.get(i, v) for i, v in enumerate(labels)])
     contents = ["0" * 64 if i in test[:3] else c for i, c in enumerate(poisoned.column("content"))]  # nor a test image
     poisoned = poisoned.with_column("content", contents)
-    one, two = (study.tune(c, pixels, tmp_path / n, trials=4, cache=cache) for c, n in ((divided, "a"), (poisoned, "b")))
+    one, two = (sweep.tune(c, pixels, tmp_path / n, trials=4, cache=cache) for c, n in ((divided, "a"), (poisoned, "b")))
     assert without_times(one.data) == without_times(two.data)
     assert one.best_recipe.read_bytes() == two.best_recipe.read_bytes()
     assert one.data["images"] == sum(s in ("train", "val") for s in splits)
@@ -145,26 +148,26 @@ def test_no_test_label_is_ever_read(divided: Catalog, pixels: Recipe, cache: Cac
 def test_an_interrupted_search_ends_as_one_that_was_not(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = study.tune(divided, pixels, tmp_path / "whole", trials=8, cache=cache)
+    whole = sweep.tune(divided, pixels, tmp_path / "whole", trials=8, cache=cache)
     fit, calls = methods.fit, [0]
 
-    def dying(work: Any, recipe: Recipe) -> Any:
+    def dying(context: Any, recipe: Recipe) -> Any:
         calls[0] += 1
         if calls[0] in (3, 6):
             raise KeyboardInterrupt
-        return fit(work, recipe)
+        return fit(context, recipe)
 
     monkeypatch.setattr(methods, "fit", dying)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            study.tune(divided, pixels, tmp_path / "cut", trials=8, cache=cache)
+            sweep.tune(divided, pixels, tmp_path / "cut", trials=8, cache=cache)
         assert not (tmp_path / "cut" / "study.json").exists()
-    done = study.tune(divided, pixels, tmp_path / "cut", trials=8, cache=cache)
+    done = sweep.tune(divided, pixels, tmp_path / "cut", trials=8, cache=cache)
     assert without_times(done.data) == without_times(whole.data)
     assert calls[0] == 2 + len([t for t in done.data["trials"] if t["state"] in ("complete", "pruned")])
 
     monkeypatch.setattr(methods, "fit", None)  # nothing is left to fit
-    again = study.tune(divided, pixels, tmp_path / "cut", trials=8, cache=cache)
+    again = sweep.tune(divided, pixels, tmp_path / "cut", trials=8, cache=cache)
     assert without_times(again.data) == without_times(whole.data)
 
 
@@ -173,7 +176,7 @@ def test_the_recipe_is_the_first_trial_and_the_best_one_runs(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path
 ) -> None:
     lines: list[str] = []
-    done = study.tune(divided, pixels, tmp_path / "s", trials=9, say=lines.append, cache=cache)
+    done = sweep.tune(divided, pixels, tmp_path / "s", trials=9, say=lines.append, cache=cache)
     data = done.data
     assert data["trials"][0]["params"] == {} and data["trials"][0]["recipe"]["head"] == "logistic"
     assert sum(data["counts"].values()) == len(data["trials"]) == len(lines)
@@ -183,7 +186,7 @@ def test_the_recipe_is_the_first_trial_and_the_best_one_runs(
     assert best["accuracy"] == max(t["accuracy"] for t in complete)
     assert [p["best"] for p in data["path"]] == np.maximum.accumulate([t["accuracy"] for t in complete]).tolist()
     assert sum(data["importance"].values()) == pytest.approx(1) or data["importance"] == {}
-    run = single.train(divided, read_recipe(done.best_recipe), tmp_path / "best", cache=cache)
+    run = train.train(divided, read_recipe(done.best_recipe), tmp_path / "best", cache=cache)
     assert run.data["val"]["accuracy"] == pytest.approx(best["accuracy"])
     assert not data["comparison"]["told_apart"] or data["comparison"]["p"] < 0.05
     page = (done.folder / "report.html").read_text(encoding="utf-8")
@@ -193,7 +196,7 @@ def test_the_recipe_is_the_first_trial_and_the_best_one_runs(
 def test_a_training_is_searched_too_and_large_networks_are_not_fitted(
     divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path
 ) -> None:
-    done = study.tune(divided, tiny, tmp_path / "s", trials=3, max_parameters=9000, cache=cache)
+    done = sweep.tune(divided, tiny, tmp_path / "s", trials=3, max_parameters=9000, cache=cache)
     trials = done.data["trials"]
     assert {t["state"] for t in trials} <= set(FINISHED)
     assert all(t["parameters"] > 9000 and t["accuracy"] is None for t in trials if t["state"] == "rejected")
@@ -207,7 +210,7 @@ def test_a_training_is_searched_too_and_large_networks_are_not_fitted(
 def test_a_recipe_above_the_limit_is_fitted_but_cannot_win(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path
 ) -> None:
-    done = study.tune(divided, pixels, tmp_path / "s", trials=8, max_parameters=500, cache=cache)
+    done = sweep.tune(divided, pixels, tmp_path / "s", trials=8, max_parameters=500, cache=cache)
     assert done.data["trials"][0]["parameters"] == 1930 and done.data["best"] != 0
     best = next(t for t in done.data["trials"] if t["number"] == done.data["best"])
     assert best["parameters"] <= 500
@@ -216,10 +219,10 @@ def test_a_recipe_above_the_limit_is_fitted_but_cannot_win(
 
 @pytest.mark.usefixtures("quick")
 def test_time_ends_a_search_and_more_time_continues_it(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
-    done = study.tune(divided, pixels, tmp_path / "s", trials=5, budget_s=1e-3, cache=cache)
+    done = sweep.tune(divided, pixels, tmp_path / "s", trials=5, budget_s=1e-3, cache=cache)
     assert len(done.data["trials"]) == 1
     assert done.data["words"][-1] == "1 of 5 trials were made in the time given; the same command goes on from there."
-    done = study.tune(divided, pixels, tmp_path / "s", trials=5, cache=cache)
+    done = sweep.tune(divided, pixels, tmp_path / "s", trials=5, cache=cache)
     assert sum(n for s, n in done.data["counts"].items() if s != "repeated") == 5
 
 
@@ -228,21 +231,21 @@ def test_time_ends_a_search_and_more_time_continues_it(divided: Catalog, pixels:
 def test_a_trial_that_runs_out_of_time_is_no_trial(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit, before = methods.fit, study.tune(divided, pixels, tmp_path / "s", trials=3, cache=cache)
+    fit, before = methods.fit, sweep.tune(divided, pixels, tmp_path / "s", trials=3, cache=cache)
 
-    def slow(work: Any, recipe: Recipe) -> Any:
+    def slow(context: Any, recipe: Recipe) -> Any:
         time.sleep(1.1)
-        work.progress("features", 1, 2)
-        return fit(work, recipe)
+        context.progress("features", 1, 2)
+        return fit(context, recipe)
 
     monkeypatch.setattr(methods, "fit", slow)
     began = time.perf_counter()
-    cut = study.tune(divided, pixels, tmp_path / "s", trials=6, budget_s=1.0, cache=cache)
+    cut = sweep.tune(divided, pixels, tmp_path / "s", trials=6, budget_s=1.0, cache=cache)
     assert time.perf_counter() - began < 20
     assert without_times(cut.data["trials"]) == without_times(before.data["trials"])
     monkeypatch.setattr(methods, "fit", fit)
-    after = study.tune(divided, pixels, tmp_path / "s", trials=6, cache=cache)
-    whole = study.tune(divided, pixels, tmp_path / "whole", trials=6, cache=cache)
+    after = sweep.tune(divided, pixels, tmp_path / "s", trials=6, cache=cache)
+    whole = sweep.tune(divided, pixels, tmp_path / "whole", trials=6, cache=cache)
     assert without_times(after.data) == without_times(whole.data)
 
 
@@ -259,10 +262,10 @@ def test_a_trial_that_was_kept_but_not_closed_is_closed(
 
     monkeypatch.setattr(tune, "_tell", dying)
     with pytest.raises(KeyboardInterrupt):
-        study.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
+        sweep.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
     monkeypatch.setattr(tune, "_tell", tell)
-    done = study.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
-    assert without_times(done.data) == without_times(study.tune(divided, pixels, tmp_path / "a", trials=6, cache=cache).data)
+    done = sweep.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
+    assert without_times(done.data) == without_times(sweep.tune(divided, pixels, tmp_path / "a", trials=6, cache=cache).data)
 
 
 @pytest.mark.usefixtures("quick")
@@ -271,20 +274,20 @@ def test_a_trial_that_fails_is_one_of_the_results(
 ) -> None:
     fit = methods.fit
 
-    def failing(work: Any, recipe: Recipe) -> Any:
+    def failing(context: Any, recipe: Recipe) -> Any:
         if recipe.image_size != 8:
             raise SightlineError("it diverged")
-        return fit(work, recipe)
+        return fit(context, recipe)
 
     monkeypatch.setattr(methods, "fit", failing)
-    done = study.tune(divided, pixels, tmp_path / "s", trials=6, cache=cache)
+    done = sweep.tune(divided, pixels, tmp_path / "s", trials=6, cache=cache)
     assert {t["why"] for t in done.data["trials"] if t["state"] == "failed"} == {"it diverged"}
     with pytest.raises(SightlineError, match="it diverged"):
-        study.tune(divided, dataclasses.replace(pixels, image_size=9), tmp_path / "t", trials=2, cache=cache)
+        sweep.tune(divided, dataclasses.replace(pixels, image_size=9), tmp_path / "t", trials=2, cache=cache)
 
 
 def test_what_can_hardly_win_is_given_up(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
-    work, storage = _work(divided, cache), tmp_path / "optuna.db"
+    context, storage = _work(divided, cache), tmp_path / "optuna.db"
     with tune.quiet() as optuna:
         search = tune._open(optuna, storage, "scratch")
         for _ in range(tune.STARTUP):
@@ -293,7 +296,7 @@ def test_what_can_hardly_win_is_given_up(divided: Catalog, pixels: Recipe, cache
                 trial.report(0.9, step)
             search.tell(trial, 0.9)
         asking = search.ask()
-        watched = tune._watched(search, work, Recipe(method="scratch"), asking)
+        watched = tune._watched(search, context, Recipe(method="scratch"), asking)
         assert watched.watch is not None
         watched.watch(0.2, 0.1)  # too early to say
         watched.watch(0.35, 0.85)  # below the median, but within noise
@@ -302,9 +305,9 @@ def test_what_can_hardly_win_is_given_up(divided: Catalog, pixels: Recipe, cache
 
 
 def _work(divided: Catalog, cache: Cache) -> Any:
-    from sightline.training.work import Work
+    from sightline.training.context import Context
 
-    return Work(divided, np.arange(len(divided)), divided.classes, cache)
+    return Context(divided, np.arange(len(divided)), divided.classes, cache)
 
 
 def test_a_pruned_training_is_kept_as_such(
@@ -312,13 +315,13 @@ def test_a_pruned_training_is_kept_as_such(
 ) -> None:
     fit = methods.fit
 
-    def hopeless(work: Any, recipe: Recipe) -> Any:
+    def hopeless(context: Any, recipe: Recipe) -> Any:
         if recipe != tiny:
             raise tune._GivenUp("given up after 30% at an accuracy of 0.1")
-        return fit(work, recipe)
+        return fit(context, recipe)
 
     monkeypatch.setattr(methods, "fit", hopeless)
-    done = study.tune(divided, tiny, tmp_path / "s", trials=3, cache=cache)
+    done = sweep.tune(divided, tiny, tmp_path / "s", trials=3, cache=cache)
     assert done.data["counts"]["pruned"] == 2 and done.data["best"] == 0
     assert done.data["words"][0].startswith("No trial was better than the recipe as it is")
 
@@ -333,27 +336,27 @@ def test_a_pruned_training_is_kept_as_such(
 )
 def test_wrong_numbers_are_refused(divided: Catalog, options: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=words):
-        study.tune(divided, Recipe(backbone="pixels"), tmp_path / "s", **options)
+        sweep.tune(divided, Recipe(backbone="pixels"), tmp_path / "s", **options)
 
 
 def test_a_method_without_settings_is_not_searched(divided: Catalog, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="there is nothing to tune in baseline"):
-        study.tune(divided, Recipe(method="baseline"), tmp_path / "s")
+        sweep.tune(divided, Recipe(method="baseline"), tmp_path / "s")
 
 
 def test_a_winner_within_noise_is_said_to_be() -> None:
     base = tune.Trial(0, Recipe(), {}, "complete", 0.90, 0.3)
     best = dataclasses.replace(base, number=3, accuracy=0.92)
-    said = verdict.words(best, base, {"difference": 0.02, "p": 0.3, "told_apart": False}, None, 100, None)
+    said = search_summary.words(best, base, {"difference": 0.02, "p": 0.3, "told_apart": False}, None, 100, None)
     assert said == [
         "Trial 3 came first, 92.0 % against 90.0 %, but 2.0 percentage points on 100 images may be chance (p = 0.3): the "
         "recipe as it is may be as good."
     ]
-    said = verdict.words(best, base, {"difference": 0.0, "p": 1.0, "told_apart": False}, None, 100, None)
+    said = search_summary.words(best, base, {"difference": 0.0, "p": 1.0, "told_apart": False}, None, 100, None)
     assert said == ["Trial 3 and the recipe as it is are tied, 92.0 % each on 100 images; the trial has the lower log loss."]
-    (said,) = verdict.words(base, base, {"difference": 0.0, "p": 1.0, "told_apart": False}, None, 100, None, tried=1)
+    (said,) = search_summary.words(base, base, {"difference": 0.0, "p": 1.0, "told_apart": False}, None, 100, None, tried=1)
     assert said.startswith("Only the recipe itself was tried (90.0 %)") and "--budget" in said
-    said = verdict.words(best, base, {"difference": 0.02, "p": 0.003, "told_apart": True}, None, 100, None)
+    said = search_summary.words(best, base, {"difference": 0.02, "p": 0.003, "told_apart": True}, None, 100, None)
     assert said == ["Trial 3 is better than the recipe as it is: 92.0 % against 90.0 % (p = 0.003)."]
 
 
@@ -363,15 +366,15 @@ def test_rates_are_those_of_the_optimizer(method: str, optimizer: str) -> None:
     """Each range holds the rate that is taken where nobody says otherwise, well inside."""
     asked: dict[str, Any] = {}
 
-    def suggest(name: str, space: spaces.Space) -> Any:
+    def suggest(name: str, space: search_spaces.Space) -> Any:
         asked[name] = space
         return random_draws(0)(name, space)
 
     backbone = "cnn" if method == "scratch" else "mobilenetv2_100"
     recipe = Recipe(method=method, backbone=backbone, settings={"optimizer": optimizer})
-    proposed = spaces.propose(recipe, suggest, spaces.Here((backbone,), 32))
+    proposed = search_spaces.propose(recipe, suggest, search_spaces.SearchContext((backbone,), 32))
     rates = asked["learning_rate"]
-    assert rates == spaces.RATES[method][optimizer] and proposed.settings["optimizer"] == optimizer
+    assert rates == search_spaces.RATES[method][optimizer] and proposed.settings["optimizer"] == optimizer
     own = finetune.RATES[optimizer] if method == "finetune" else OPTIMIZERS[optimizer].learning_rate
     assert 2 * rates.low <= own <= rates.high / 2 and rates.log
 
@@ -379,21 +382,29 @@ def test_rates_are_those_of_the_optimizer(method: str, optimizer: str) -> None:
 def test_a_method_without_a_named_optimizer_takes_its_own() -> None:
     asked: dict[str, Any] = {}
 
-    def suggest(name: str, space: spaces.Space) -> Any:
+    def suggest(name: str, space: search_spaces.Space) -> Any:
         asked[name] = space
         return random_draws(0)(name, space)
 
-    spaces.propose(Recipe(method="finetune", backbone="mobilenetv2_100"), suggest, spaces.Here(("mobilenetv2_100",), 32))
-    assert asked["learning_rate"] == spaces.RATES["finetune"]["sgd"]
+    search_spaces.propose(
+        Recipe(method="finetune", backbone="mobilenetv2_100"), suggest, search_spaces.SearchContext(("mobilenetv2_100",), 32)
+    )
+    assert asked["learning_rate"] == search_spaces.RATES["finetune"]["sgd"]
     with pytest.raises(RequestError, match="lion"):
-        spaces.propose(Recipe(method="scratch", settings={"optimizer": "lion"}), suggest, spaces.Here(("cnn",), 32))
+        search_spaces.propose(
+            Recipe(method="scratch", settings={"optimizer": "lion"}), suggest, search_spaces.SearchContext(("cnn",), 32)
+        )
 
 
 def test_growing_images_are_searched_where_the_recipe_has_them() -> None:
     found = set()
     for seed in range(8):
         recipe = Recipe(method="scratch", backbone="cnn", settings={"resize_from": 0.5})
-        found.add(spaces.propose(recipe, random_draws(seed), spaces.Here(("cnn",), 64)).settings["resize_from"])
-        plain = spaces.propose(dataclasses.replace(recipe, settings={}), random_draws(seed), spaces.Here(("cnn",), 64))
+        found.add(
+            search_spaces.propose(recipe, random_draws(seed), search_spaces.SearchContext(("cnn",), 64)).settings["resize_from"]
+        )
+        plain = search_spaces.propose(
+            dataclasses.replace(recipe, settings={}), random_draws(seed), search_spaces.SearchContext(("cnn",), 64)
+        )
         assert "resize_from" not in plain.settings
     assert found == {0.5, 1.0}

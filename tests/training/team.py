@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sightline.training import augment, checkpoint, loop, ranks
+from sightline.training import augment, checkpoint, loop, process_group
 from sightline.training.plan import Plan
 from tests.faults import learner
 from tests.training.test_loop import bars
@@ -68,7 +68,7 @@ def main(kind: str, out: str, folder: str | None = None, number: str = "0", step
         if done == int(step):
             os.kill(os.getpid(), int(number))
 
-    with ranks.joined("cpu") as team:
+    with process_group.joined("cpu") as team:
         if int(number) == signal.SIGTERM and not team.first:
             step = "0"  # the other one gets none
         network, trained = learn(kind, None if folder is None else Path(folder), progress=progress)

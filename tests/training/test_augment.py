@@ -15,12 +15,12 @@ from torch.nn import functional as F  # noqa: N812
 
 from sightline import store
 from sightline.errors import RequestError
-from sightline.plain import from_plain
+from sightline.schema import from_json
 from sightline.training import augment
 from sightline.training.augment import POLICIES, SETTINGS, Draw, Policy
 from sightline.training.augment.drawing import rectangles
 from sightline.training.augment.warp import farthest
-from sightline.training.scratch import ScratchSettings
+from sightline.training.fit_network import ScratchSettings
 
 HEIGHT, WIDTH = 40, 56
 ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -185,7 +185,7 @@ def test_unknown_names_get_a_proposal() -> None:
 
 def test_a_recipe_may_change_any_setting() -> None:
     given = {"policy": "handwriting", "shear": [-5, 20], "padding": "zeros", "rgb_shift": "+10,-40,-10"}
-    chosen = from_plain(ScratchSettings, {"augment": given}, "settings of scratch")
+    chosen = from_json(ScratchSettings, {"augment": given}, "settings of scratch")
     _, policy = augment.policy_for(chosen.augment, noise())
     assert policy.span("shear") == (-5, 20) and policy.padding == "zeros" and policy.rgb_spans()[1] == (-40, -40)
     assert policy.elastic == POLICIES["handwriting"].elastic

@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 
 from sightline import catalog as catalogs
+from sightline.commands import cross_validate, learning_curve
+from sightline.commands.run import run
 from sightline.errors import DataError
-from sightline.journey import crossvalidating, learning
-from sightline.journey.main import run
-from sightline.journey.request import Request
 from sightline.records import Recipe
+from sightline.runs.plan import Request
 from sightline.store import Cache
 from sightline.training import methods
-from sightline.training.limits import limited
-from sightline.training.work import Work, folds_for
+from sightline.training.conformal_fit import with_uncertainty
+from sightline.training.context import Context, folds_for
 
 
 def photos(root: Path, sizes: dict[str, int]) -> Path:
@@ -32,12 +32,12 @@ def photos(root: Path, sizes: dict[str, int]) -> Path:
     return root
 
 
-def work_of(root: Path, cache: Path) -> Work:
+def work_of(root: Path, cache: Path) -> Context:
     """All images in train."""
     found = catalogs.scan(root)
     found = found.with_column("split", ["train"] * len(found))
     kept = Cache(cache)
-    return Work(found, catalogs.together(found, catalogs.duplicates(found, kept)), found.classes, kept)
+    return Context(found, catalogs.together(found, catalogs.find_duplicates(found, kept)), found.classes, kept)
 
 
 @pytest.mark.parametrize("duplicates", [False, True])
@@ -46,22 +46,22 @@ def test_a_class_of_one_image_is_always_trained_on(tmp_path: Path, duplicates: b
     if duplicates:  # one group of duplicates is no more than one image
         (root / "one" / "again.png").write_bytes((root / "one" / "0.png").read_bytes())
         (root / "many" / "again.png").write_bytes((root / "many" / "0.png").read_bytes())
-    work = work_of(root, tmp_path / "cache")
-    rows, labels = np.arange(len(work.catalog)), work.labels
-    folds = folds_for(work, rows, 5, seed=0)
+    context = work_of(root, tmp_path / "cache")
+    rows, labels = np.arange(len(context.catalog)), context.labels
+    folds = folds_for(context, rows, 5, seed=0)
     assert len(folds) == 5, "a class of two images does not limit the others"
     held = np.concatenate([b for _, b in folds])
-    one = labels == work.classes.index("one")
+    one = labels == context.classes.index("one")
     assert sorted(held.tolist()) == np.flatnonzero(~one).tolist()
     for train, out in folds:
-        assert set(np.unique(labels[train])) == set(range(4)) and not set(work.cluster[train]) & set(work.cluster[out])
+        assert set(np.unique(labels[train])) == set(range(4)) and not set(context.cluster[train]) & set(context.cluster[out])
         assert sorted([*train, *out]) == rows.tolist()
 
 
 def test_without_anything_to_hold_out_folds_are_refused(tmp_path: Path) -> None:
-    work = work_of(photos(tmp_path / "photos", {"a": 1, "b": 1}), tmp_path / "cache")
+    context = work_of(photos(tmp_path / "photos", {"a": 1, "b": 1}), tmp_path / "cache")
     with pytest.raises(DataError, match="every class has only one image"):
-        folds_for(work, np.arange(2), 5, seed=0)
+        folds_for(context, np.arange(2), 5, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_without_anything_to_hold_out_folds_are_refused(tmp_path: Path) -> None:
 def test_every_method_of_folds_names_a_class_of_one_image(
     tmp_path: Path, sizes: dict[str, int], method: str, changes: dict[str, object]
 ) -> None:
-    work = work_of(photos(tmp_path / "photos", sizes), tmp_path / "cache")
-    best = methods.fit(work, dataclasses.replace(Recipe(), method=method, **changes))[0]  # type: ignore[arg-type]
+    context = work_of(photos(tmp_path / "photos", sizes), tmp_path / "cache")
+    best = methods.fit(context, dataclasses.replace(Recipe(), method=method, **changes))[0]  # type: ignore[arg-type]
     assert best.note is not None and "no image of 'one' was held out" in best.note and "two" not in best.note
-    assert len(best.val) == len(work.catalog) - 1 and np.isfinite(best.val.probs).all()
-    assert limited(work, best).classifier.classes == work.classes
+    assert len(best.val) == len(context.catalog) - 1 and np.isfinite(best.val.probs).all()
+    assert with_uncertainty(context, best).classifier.classes == context.classes
 
 
 def test_the_main_job_cross_validation_and_the_learning_curve_go_on(tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_the_main_job_cross_validation_and_the_learning_curve_go_on(tmp_path: Pa
     assert any(line.startswith("note: no image of 'one' was held out") for line in lines)
     assert all("'one'" in rung["note"] for rung in done.data["ladder"])
     found = catalogs.scan(root)
-    folded = crossvalidating.cross_validate(found, recipe, tmp_path / "folds", folds=5, cache=cache, say=lines.append)
+    folded = cross_validate.cross_validate(found, recipe, tmp_path / "folds", folds=5, cache=cache, say=lines.append)
     assert folded.data["crossvalidation"]["folds"] == 5 and folded.data["val"]["n"] == 30
     assert any(line.startswith("note: 'one' has a single image") for line in lines)
-    curve = learning.learning_curve(found, recipe, tmp_path / "curve", cache=cache)
+    curve = learning_curve.learning_curve(found, recipe, tmp_path / "curve", cache=cache)
     assert curve.data["points"]

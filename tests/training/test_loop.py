@@ -17,7 +17,7 @@ from sightline.networks.classics import cnn
 from sightline.records import Progress, silent
 from sightline.training import augment, loop
 from sightline.training.loop import Epoch, Pixels, Plan, Trained
-from sightline.training.pace import words
+from sightline.training.progress import words
 
 NOTHING = Pixels(np.zeros((0, 16, 16, 3), dtype=np.uint8), np.zeros(0, dtype=np.int64))
 
@@ -220,7 +220,7 @@ def test_no_batch_is_of_one_image(n: int, batch_size: int) -> None:
 
 def test_every_image_is_seen_once_an_epoch_in_another_order() -> None:
     data = Pixels(np.zeros((10, 4, 4, 3), dtype=np.uint8), np.arange(10))
-    feed = loop.Feed(data, augment.POLICIES["none"], (0, 0, 0), (1, 1, 1), torch.device("cpu"), 0)
+    feed = loop.DataLoader(data, augment.POLICIES["none"], (0, 0, 0), (1, 1, 1), torch.device("cpu"), 0)
     orders = [torch.cat([y for _, y in feed.epoch(epoch, 4)]).tolist() for epoch in (1, 2, 1)]
     assert sorted(orders[0]) == list(range(10))
     assert orders[0] != orders[1] and orders[0] == orders[2]

@@ -9,76 +9,80 @@ import numpy as np
 import pytest
 
 from sightline import catalog as catalogs
-from sightline import classifier, engine, heads, journey
+from sightline import classifier, engine, heads
+from sightline.commands import evaluate as evaluate_command
+from sightline.commands import explain as explain_command
+from sightline.commands import train as train_command
 from sightline.errors import ModelFileError, RequestError
-from sightline.journey.heats import heats_of
+from sightline.explanation.heatmaps import heatmaps_of
 from sightline.records import Recipe
 from sightline.store import Cache
-from sightline.training import ensemble, methods
-from sightline.training.work import Work, with_card
+from sightline.training import methods
+from sightline.training.context import Context, with_card
+from sightline.training.methods import ensemble
 from tests.conftest import write_few_digits
 
 NETWORK = Recipe(backbone="resnet10t", weights="random", image_size=32, head="ridge")
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
     """100 digits with their splits, and a folder `runs` beside them."""
     folder = tmp_path_factory.mktemp("ensemble")
     found = catalogs.scan(write_few_digits(folder / "digits", 10))
     cache = Cache(folder / "cache")
-    twins = catalogs.duplicates(found, cache)
+    twins = catalogs.find_duplicates(found, cache)
     divided = catalogs.split(found, clusters=twins)
-    return Work(divided, catalogs.together(divided, twins), divided.classes, cache)
+    return Context(divided, catalogs.together(divided, twins), divided.classes, cache)
 
 
 @pytest.fixture(scope="module")
-def runs(work: Work) -> list[str]:
+def runs(context: Context) -> list[str]:
     """Three runs: two heads on one network, and a head on pixels."""
-    folder = work.cache.root.parent / "runs"
+    folder = context.cache.root.parent / "runs"
     recipes = {
         "ridge": NETWORK,
         "centroid": dataclasses.replace(NETWORK, head="centroid"),
         "pixels": Recipe(backbone="pixels", head="ridge"),
     }
     for name, recipe in recipes.items():
-        journey.train(work.catalog, recipe, folder / name, cache=work.cache)
+        train_command.train(context.catalog, recipe, folder / name, cache=context.cache)
     return [str(folder / name) for name in recipes]
 
 
-def fitted(work: Work, runs: list[str], **settings: object) -> methods.Candidate:  # type: ignore[name-defined]
-    return methods.fit(work, Recipe(method="ensemble", settings={"members": runs, **settings}))[0]
+def fitted(context: Context, runs: list[str], **settings: object) -> methods.Candidate:  # type: ignore[name-defined]
+    return methods.fit(context, Recipe(method="ensemble", settings={"members": runs, **settings}))[0]
 
 
-def test_the_answer_is_the_calibrated_mean_of_the_members(work: Work, runs: list[str]) -> None:
-    made = fitted(work, runs, weights=[2.0, 1.0, 1.0]).classifier
-    tests = work.catalog.where(split="test")
-    each = [classifier.load(run).predict(tests, cache=work.cache).probs for run in runs]
+def test_the_answer_is_the_calibrated_mean_of_the_members(context: Context, runs: list[str]) -> None:
+    made = fitted(context, runs, weights=[2.0, 1.0, 1.0]).classifier
+    tests = context.catalog.where(split="test")
+    each = [classifier.load(run).predict(tests, cache=context.cache).probs for run in runs]
     mean = 0.5 * each[0] + 0.25 * each[1] + 0.25 * each[2]
     expected = heads.softmax(np.log(mean) / made.card.temperature)
-    np.testing.assert_allclose(made.predict(tests, cache=work.cache).probs, expected, atol=1e-9)
+    np.testing.assert_allclose(made.predict(tests, cache=context.cache).probs, expected, atol=1e-9)
     assert made.card.weights == (0.5, 0.25, 0.25)
 
 
-def test_held_out_answers_are_those_that_the_runs_wrote_down(work: Work, runs: list[str]) -> None:
+def test_held_out_answers_are_those_that_the_runs_wrote_down(context: Context, runs: list[str]) -> None:
     """Heads were fitted once more on train and val: what they say of these now would flatter."""
-    best = fitted(work, runs)
+    best = fitted(context, runs)
     from sightline.inputs import read_predictions
 
     tables = [read_predictions(Path(run) / "predictions" / "cross_validated.csv") for run in runs]
-    assert len(best.val) == len(work.split("train", "val")) and best.estimate == "train+val, held out from every member"
+    assert len(best.val) == len(context.split("train", "val")) and best.estimate == "train+val, held out from every member"
     mean = np.mean([t.probs[[t.paths.index(p) for p in best.val.paths]] for t in tables], axis=0)
     np.testing.assert_allclose(heads.softmax(np.log(mean) / best.classifier.card.temperature), best.val.probs, atol=1e-9)
-    again = best.classifier.predict(work.catalog.where(split="val"), cache=work.cache)
+    again = best.classifier.predict(context.catalog.where(split="val"), cache=context.cache)
     in_val = [best.val.paths.index(p) for p in again.paths]
     assert (again.y_pred == again.y_true).mean() >= (best.val.y_pred == best.val.y_true)[in_val].mean()
     assert heads.temperature(heads.log_probs(best.val.probs), best.val.y_true) == pytest.approx(1.0, abs=0.02)
 
 
-def test_it_is_one_file_in_which_a_shared_network_lies_once(work: Work, runs: list[str], tmp_path: Path) -> None:
+def test_it_is_one_file_in_which_a_shared_network_lies_once(context: Context, runs: list[str], tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
-    best = fitted(work, runs)
+    best = fitted(context, runs)
     file = best.classifier.save(tmp_path / "e.safetensors")
     names = load_file(file)
     backbones = {n.split(".")[1] for n in names if n.startswith("backbone.")}
@@ -86,18 +90,18 @@ def test_it_is_one_file_in_which_a_shared_network_lies_once(work: Work, runs: li
     assert {n.split(".")[1] for n in names if n.startswith("head.")} == {"0", "1", "2"}
     loaded = classifier.load(file)
     assert [m.card.head for m in loaded.members] == ["ridge", "centroid", "ridge"]
-    tests = work.catalog.where(split="test")
-    before, after = (c.predict(tests, cache=work.cache) for c in (best.classifier, loaded))
+    tests = context.catalog.where(split="test")
+    before, after = (c.predict(tests, cache=context.cache) for c in (best.classifier, loaded))
     np.testing.assert_array_equal(before.probs, after.probs)
     assert loaded.save(tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
-    assert loaded.was_trained_on(work.catalog.where(split="train").column("content")).all()
+    assert loaded.was_trained_on(context.catalog.where(split="train").column("content")).all()
     assert not loaded.was_trained_on(tests.column("content")).any()
 
 
-def test_a_damaged_member_is_noticed(work: Work, runs: list[str], tmp_path: Path) -> None:
+def test_a_damaged_member_is_noticed(context: Context, runs: list[str], tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
-    file = fitted(work, runs).classifier.save(tmp_path / "e.safetensors")
+    file = fitted(context, runs).classifier.save(tmp_path / "e.safetensors")
     arrays = load_file(file)
     name = next(n for n in arrays if n.startswith("backbone.") and arrays[n].ndim == 4)
     arrays[name] = arrays[name] + 1
@@ -110,8 +114,8 @@ def test_a_damaged_member_is_noticed(work: Work, runs: list[str], tmp_path: Path
         classifier.load(file)
 
 
-def test_shared_features_are_computed_once(work: Work, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    made = fitted(work, runs).classifier
+def test_shared_features_are_computed_once(context: Context, runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = fitted(context, runs).classifier
     opened: list[str] = []
     real = classifier.Classifier.session
 
@@ -121,16 +125,16 @@ def test_shared_features_are_computed_once(work: Work, runs: list[str], monkeypa
 
     monkeypatch.setattr(classifier.Classifier, "session", counting)
     arrays = [np.full((40, 40, 3), v, dtype=np.uint8) for v in (0, 128)]
-    answers = made.predict(arrays, cache=work.cache)
+    answers = made.predict(arrays, cache=context.cache)
     assert len(answers) == 2 and sorted(opened) == ["pixels", "resnet10t"]
 
 
-def test_heat_is_the_sum_of_the_members(work: Work, runs: list[str]) -> None:
-    made = fitted(work, runs[:2]).classifier
-    files, names = work.catalog.files()[:2], work.catalog.paths[:2]
-    found, errors = heats_of(made, files, names, [3, 5], cache=work.cache, device="cpu")
+def test_heat_is_the_sum_of_the_members(context: Context, runs: list[str]) -> None:
+    made = fitted(context, runs[:2]).classifier
+    files, names = context.catalog.files()[:2], context.catalog.paths[:2]
+    found, errors = heatmaps_of(made, files, names, [3, 5], cache=context.cache, device="cpu")
     assert not errors and [e.path for e in found] == names and [e.target for e in found] == ["3", "5"]
-    parts = [heats_of(m, files, names, [3, 5], cache=work.cache, device="cpu")[0] for m in made.members]
+    parts = [heatmaps_of(m, files, names, [3, 5], cache=context.cache, device="cpu")[0] for m in made.members]
     for i, item in enumerate(found):
         scaled = [
             w / m.card.temperature * (p[i].heat - p[i].neutral)
@@ -140,20 +144,24 @@ def test_heat_is_the_sum_of_the_members(work: Work, runs: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_an_ensemble_goes_through_the_whole_journey(work: Work, runs: list[str], tmp_path: Path) -> None:
+def test_an_ensemble_goes_through_the_whole_journey(context: Context, runs: list[str], tmp_path: Path) -> None:
     recipe = Recipe(method="ensemble", settings={"members": runs})
-    run = journey.train(work.catalog, recipe, tmp_path / "run", cache=work.cache)
+    run = train_command.train(context.catalog, recipe, tmp_path / "run", cache=context.cache)
     assert run.data["method"] == "ensemble" and run.data["backbone"] == "ensemble of 3"
-    scored = journey.evaluate(str(run.folder), str(tmp_path / "run" / "catalog.csv"), out=str(tmp_path / "s"), cache=work.cache)
-    assert scored.data["test"]["n"] == len(work.split("test")) and scored.data["explanations"]
-    rows = journey.explain(str(run.folder), [str(work.catalog.files()[0])], out=str(tmp_path / "x"), cache=work.cache)
+    scored = evaluate_command.evaluate(
+        str(run.folder), str(tmp_path / "run" / "catalog.csv"), out=str(tmp_path / "s"), cache=context.cache
+    )
+    assert scored.data["test"]["n"] == len(context.split("test")) and scored.data["explanations"]
+    rows = explain_command.explain(
+        str(run.folder), [str(context.catalog.files()[0])], out=str(tmp_path / "x"), cache=context.cache
+    )
     assert Path(rows[0]["overlay"]).is_file() and rows[0]["layer"].startswith("sum over 3 members")
 
 
-def test_weights_are_chosen_on_held_out_images_and_judged_on_others(work: Work, runs: list[str]) -> None:
-    baseline = work.cache.root.parent / "runs" / "baseline"
-    journey.train(work.catalog, Recipe(method="baseline"), baseline, cache=work.cache)
-    best = fitted(work, [runs[2], str(baseline)], weights="validation")
+def test_weights_are_chosen_on_held_out_images_and_judged_on_others(context: Context, runs: list[str]) -> None:
+    baseline = context.cache.root.parent / "runs" / "baseline"
+    train_command.train(context.catalog, Recipe(method="baseline"), baseline, cache=context.cache)
+    best = fitted(context, [runs[2], str(baseline)], weights="validation")
     assert best.classifier.card.weights[0] > 0.9
     assert best.note is not None and "judged crosswise" in best.note
 
@@ -172,61 +180,61 @@ def test_mixture_weights_are_the_best_of_a_grid() -> None:
     assert loss(found[0]) <= min(loss(w) for w in np.linspace(0, 1, 501)) + 1e-5
 
 
-def test_seeds_of_one_recipe_are_members(work: Work) -> None:
+def test_seeds_of_one_recipe_are_members(context: Context) -> None:
     inner = {"method": "scratch", "backbone": "cnn(filters=[4])", "settings": {"epochs": 1}}
-    best = methods.fit(work, Recipe(method="ensemble", seed=4, settings={"recipe": inner, "seeds": 2}))[0]
+    best = methods.fit(context, Recipe(method="ensemble", seed=4, settings={"recipe": inner, "seeds": 2}))[0]
     assert [c.recipe.seed for c in best.classifier.card.members] == [4, 5]
     assert best.estimate == "val"
     assert best.note is not None and best.note.endswith("of the same images right") and "alone its members have" in best.note
 
 
-def test_seeds_tell_what_their_trainings_said(work: Work, tmp_path: Path) -> None:
+def test_seeds_tell_what_their_trainings_said(context: Context, tmp_path: Path) -> None:
     """The first one's epochs, all steps, and every note; what goes on from there appends to them."""
     inner = {"method": "scratch", "backbone": "cnn(filters=[4])", "settings": {"epochs": 2}}
     recipe = Recipe(method="ensemble", seed=4, settings={"recipe": inner, "seeds": 2})
-    first = journey.train(work.catalog, recipe, tmp_path / "first", cache=work.cache)
-    alone = methods.fit(work, Recipe(seed=4, **inner))[0]  # type: ignore[arg-type]
+    first = train_command.train(context.catalog, recipe, tmp_path / "first", cache=context.cache)
+    alone = methods.fit(context, Recipe(seed=4, **inner))[0]  # type: ignore[arg-type]
     assert (first.data["epochs"], first.data["steps"], first.data["history"]) == (2, 2 * alone.steps, "history.csv")
     assert first.data["best_epoch"] == alone.detail["best_epoch"]
     note = first.data["ladder"][0]["note"]
     assert "every seed: augmentation: light" in note and "those of seed 4, the steps those of all" in note
     assert (first.folder / "gradients.csv").is_file()
-    more = journey.train(work.catalog, recipe, tmp_path / "more", continued=first, cache=work.cache)
+    more = train_command.train(context.catalog, recipe, tmp_path / "more", continued=first, cache=context.cache)
     lines = [(run.folder / "history.csv").read_text().splitlines() for run in (first, more)]
     assert len(lines[1]) == 5 and lines[1][:3] == lines[0], "appended"
     assert "goes on after epoch 2" in more.data["ladder"][0]["note"]
     assert (more.data["epochs"], more.data["steps"]) == (4, 4 * alone.steps)
 
 
-def test_a_seed_that_diverges_says_so(work: Work) -> None:
+def test_a_seed_that_diverges_says_so(context: Context) -> None:
     settings = {"epochs": 2, "optimizer": "sgd", "learning_rate": 10, "clip_norm": 0, "momentum": 0.99}
     inner = {"method": "scratch", "backbone": "cnn(filters=[4, 8])", "image_size": 32, "settings": settings}
-    best = methods.fit(work, Recipe(method="ensemble", settings={"recipe": inner, "seeds": 2}))[0]
-    alone = [methods.fit(work, Recipe(seed=s, **inner))[0].note for s in (0, 1)]  # type: ignore[arg-type]
+    best = methods.fit(context, Recipe(method="ensemble", settings={"recipe": inner, "seeds": 2}))[0]
+    alone = [methods.fit(context, Recipe(seed=s, **inner))[0].note for s in (0, 1)]  # type: ignore[arg-type]
     assert "diverged" in f"{alone[0]}{alone[1]}" and best.note is not None
     assert all(f"seed {seed}: {note}" in best.note for seed, note in enumerate(alone))
 
 
-def test_runs_of_a_table_beside_the_photographs_are_members(work: Work, tmp_path: Path) -> None:
+def test_runs_of_a_table_beside_the_photographs_are_members(context: Context, tmp_path: Path) -> None:
     photos = write_few_digits(tmp_path / "digits", 10)
     found = catalogs.scan(photos)
-    catalogs.save(catalogs.split(found, clusters=catalogs.duplicates(found, work.cache)), tmp_path / "table.csv")
+    catalogs.save(catalogs.split(found, clusters=catalogs.find_duplicates(found, context.cache)), tmp_path / "table.csv")
     table = catalogs.load(tmp_path / "table.csv")
     assert table.paths[0].startswith("digits/")
     names = []
     for head in ("ridge", "centroid"):
         names.append(str(tmp_path / "runs" / head))
-        journey.train(table, Recipe(backbone="pixels", head=head), Path(names[-1]), cache=work.cache)
-    beside = Work(table, np.arange(len(table)), table.classes, work.cache)
+        train_command.train(table, Recipe(backbone="pixels", head=head), Path(names[-1]), cache=context.cache)
+    beside = Context(table, np.arange(len(table)), table.classes, context.cache)
     best = fitted(beside, names)
     assert best.estimate == "train+val, held out from every member" and len(best.val) == len(beside.split("train", "val"))
 
 
-def test_a_file_without_its_run_is_asked_and_that_is_said(work: Work, runs: list[str], tmp_path: Path) -> None:
+def test_a_file_without_its_run_is_asked_and_that_is_said(context: Context, runs: list[str], tmp_path: Path) -> None:
     alone = tmp_path / "moved.safetensors"
     alone.write_bytes((Path(runs[0]) / "classifier.safetensors").read_bytes())
-    best = fitted(work, [str(alone), runs[2]])
-    assert set(best.val.paths) == set(work.catalog.where(split="val").paths)
+    best = fitted(context, [str(alone), runs[2]])
+    assert set(best.val.paths) == set(context.catalog.where(split="val").paths)
     assert best.note is not None and "has no run beside it" in best.note
 
 
@@ -244,32 +252,32 @@ def test_a_file_without_its_run_is_asked_and_that_is_said(work: Work, runs: list
         ({"recipe": {"method": "ensemble"}}, "cannot be a member of one"),
     ],
 )
-def test_wrong_settings_are_named(work: Work, settings: dict[str, object], message: str) -> None:
+def test_wrong_settings_are_named(context: Context, settings: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        methods.fit(work, Recipe(method="ensemble", settings=settings))
+        methods.fit(context, Recipe(method="ensemble", settings=settings))
 
 
-def test_members_have_the_same_classes_and_are_no_ensembles(work: Work, runs: list[str], tmp_path: Path) -> None:
-    kept = np.isin(work.labels, range(5))
+def test_members_have_the_same_classes_and_are_no_ensembles(context: Context, runs: list[str], tmp_path: Path) -> None:
+    kept = np.isin(context.labels, range(5))
     few = dataclasses.replace(
-        work, catalog=work.catalog.rows(kept.tolist()), cluster=work.cluster[kept], classes=work.classes[:5]
+        context, catalog=context.catalog.rows(kept.tolist()), cluster=context.cluster[kept], classes=context.classes[:5]
     )
     with pytest.raises(RequestError, match="does not know the same classes"):
         fitted(few, runs)
-    whole = fitted(work, runs).classifier.save(tmp_path / "e.safetensors")
+    whole = fitted(context, runs).classifier.save(tmp_path / "e.safetensors")
     with pytest.raises(RequestError, match="is an ensemble itself"):
-        fitted(work, [str(whole), runs[0]])
+        fitted(context, [str(whole), runs[0]])
     with pytest.raises(RequestError, match="is an ensemble"):
-        methods.fit(work, Recipe(method="warmstart", backbone=str(whole)))
+        methods.fit(context, Recipe(method="warmstart", backbone=str(whole)))
 
 
 def test_members_in_two_precisions_run_their_network_once(
-    work: Work, runs: list[str], emulated_bf16: None, monkeypatch: pytest.MonkeyPatch
+    context: Context, runs: list[str], emulated_bf16: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two heads on one network, of which one needs float32."""
     first, second = (classifier.load(run) for run in runs[:2])
     members = [with_card(first, precision={"used": "bf16", "judged_on": 10}), second]
-    made = ensemble.combine(members, [0.5, 0.5], work, Recipe(method="ensemble"))
+    made = ensemble.combine(members, [0.5, 0.5], context, Recipe(method="ensemble"))
     opened: list[str] = []
     real = engine.open_session
 
@@ -278,7 +286,7 @@ def test_members_in_two_precisions_run_their_network_once(
         return real(*args, **own)  # type: ignore[arg-type]
 
     monkeypatch.setattr(engine, "open_session", counting)
-    assert len(made.predict([np.full((40, 40, 3), 128, dtype=np.uint8)], cache=work.cache)) == 1
+    assert len(made.predict([np.full((40, 40, 3), 128, dtype=np.uint8)], cache=context.cache)) == 1
     assert opened == ["f32"] and made.card.precision["used"] == "f32"
     assert [m.card.precision["used"] for m in made.members] == ["f32", "f32"]
     assert "another member" in made.members[0].card.precision["why"]

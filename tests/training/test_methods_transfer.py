@@ -16,10 +16,11 @@ from sightline.deadline import Deadline
 from sightline.errors import DataError, RequestError, SightlineError
 from sightline.records import Recipe
 from sightline.store import Cache
-from sightline.training import checkpoint, finetune, methods, stack, start
-from sightline.training.limits import limited
+from sightline.training import backbone_head, checkpoint, methods, pretrained
+from sightline.training.conformal_fit import with_uncertainty
+from sightline.training.context import Context
+from sightline.training.methods import finetune
 from sightline.training.plan import Plan
-from sightline.training.work import Work
 from tests.conftest import write_few_digits
 
 TINY = Recipe(backbone="cnn(filters=[4, 8])", weights="random", image_size=16, seed=1)
@@ -27,50 +28,50 @@ SMALL = Recipe(backbone="resnet10t", weights="random", image_size=32, seed=1)
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
+def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
     """120 digits; features are kept from test to test."""
     folder = tmp_path_factory.mktemp("transfer")
     found = catalogs.scan(write_few_digits(folder / "digits", 12))
     cache = Cache(folder / "cache")
-    twins = catalogs.duplicates(found, cache)
+    twins = catalogs.find_duplicates(found, cache)
     divided = catalogs.split(found, clusters=twins)
-    return Work(divided, catalogs.together(divided, twins), divided.classes, cache)
+    return Context(divided, catalogs.together(divided, twins), divided.classes, cache)
 
 
-def fitted(work: Work, method: str, **settings: object) -> methods.Candidate:  # type: ignore[name-defined]
-    return methods.fit(work, dataclasses.replace(SMALL, method=method, settings=settings))[0]
+def fitted(context: Context, method: str, **settings: object) -> methods.Candidate:  # type: ignore[name-defined]
+    return methods.fit(context, dataclasses.replace(SMALL, method=method, settings=settings))[0]
 
 
 @pytest.mark.parametrize("head", [[], [[24, 0.2]]])
-def test_a_frozen_network_is_the_very_same(work: Work, head: list[list[float]], tmp_path: Path) -> None:
-    before = start.named(work, SMALL)
-    best = fitted(work, "frozen", epochs=2, head=head)
+def test_a_frozen_network_is_the_very_same(context: Context, head: list[list[float]], tmp_path: Path) -> None:
+    before = pretrained.named(context, SMALL)
+    best = fitted(context, "frozen", epochs=2, head=head)
     card = best.classifier.card
     assert card.backbone.weights_hash == before.backbone.weights_hash and card.backbone.id == before.backbone.id
     assert card.head == ("mlp" if head else "logistic")
     assert len(best.history) == 2 and best.steps and best.estimate == "val"
     loaded = classifier.load(best.classifier.save(tmp_path / "m.safetensors"))
-    again = loaded.predict(work.catalog.where(split="val"), cache=work.cache)
+    again = loaded.predict(context.catalog.where(split="val"), cache=context.cache)
     np.testing.assert_allclose(again.probs, best.val.probs, atol=1e-9)
 
 
-def test_running_statistics_do_not_move_and_nothing_frozen_learns(work: Work) -> None:
+def test_running_statistics_do_not_move_and_nothing_frozen_learns(context: Context) -> None:
     import torch
     from torch import nn
 
     from sightline import networks
     from sightline.training import augment, loop
 
-    begin = start.named(work, SMALL)
-    found = start.gather(work, begin)
-    whole = stack.assemble(begin, found.train_features, (), 10, 0, frozen=True)
+    begin = pretrained.named(context, SMALL)
+    found = pretrained.gather(context, begin)
+    whole = backbone_head.assemble(begin, found.train_features, (), 10, 0, frozen=True)
     norms = [m for m in whole.base.modules() if isinstance(m, nn.BatchNorm2d)]
     before, counted = networks.tensors(whole.base), [int(m.num_batches_tracked) for m in norms]
     assert norms and any("running_mean" in n for n in before)
     weights = whole.layers()[0].weight.detach().clone()
-    data = loop.Pixels(found.train_images, work.labels[found.train])
+    data = loop.Pixels(found.train_images, context.labels[found.train])
     seen = begin.backbone.preprocess
-    none = loop.Pixels(found.train_images[:0], work.labels[:0])
+    none = loop.Pixels(found.train_images[:0], context.labels[:0])
     plan = Plan(epochs=2, batch_size=16)
     loop.train(whole, data, none, plan=plan, policy=augment.POLICIES["light"], mean=seen.mean, std=seen.std, seed=0)
     after = networks.tensors(whole.base)
@@ -81,39 +82,39 @@ def test_running_statistics_do_not_move_and_nothing_frozen_learns(work: Work) ->
 
 
 @pytest.mark.parametrize("units", [(), ((16, 0.3), (8, 0.0))])
-def test_a_head_on_scaled_features_is_one_on_the_features(work: Work, units: tuple[tuple[int, float], ...]) -> None:
+def test_a_head_on_scaled_features_is_one_on_the_features(context: Context, units: tuple[tuple[int, float], ...]) -> None:
     import torch
 
-    begin = start.named(work, SMALL)
+    begin = pretrained.named(context, SMALL)
     values = np.random.default_rng(0).normal(3, 2, (40, begin.backbone.features)).astype(np.float32)
-    whole = stack.assemble(begin, values, units, 10, 0, frozen=True).eval()
-    head = stack.head_of(whole, units, 10, values.mean(axis=0))
+    whole = backbone_head.assemble(begin, values, units, 10, 0, frozen=True).eval()
+    head = backbone_head.head_of(whole, units, 10, values.mean(axis=0))
     with torch.no_grad():
         direct = whole.head((torch.from_numpy(values) - whole.mean) * whole.factor).numpy()
     np.testing.assert_allclose(heads.logits(head, values), direct, atol=1e-4)
 
 
-def test_fine_tuning_begins_where_the_head_alone_ends(work: Work) -> None:
-    begin = start.named(work, SMALL)
-    found = start.gather(work, begin)
-    alone = finetune._head_alone(work, found, finetune.FinetuneSettings(), begin, 0)
-    whole = stack.assemble(begin, found.train_features, (), 10, 0, frozen=False)
+def test_fine_tuning_begins_where_the_head_alone_ends(context: Context) -> None:
+    begin = pretrained.named(context, SMALL)
+    found = pretrained.gather(context, begin)
+    alone = finetune._head_alone(context, found, finetune.FinetuneSettings(), begin, 0)
+    whole = backbone_head.assemble(begin, found.train_features, (), 10, 0, frozen=False)
     whole.set_layers(heads.layers(alone.head))
-    again = stack.head_of(whole, (), 10, found.train_features.mean(axis=0))
+    again = backbone_head.head_of(whole, (), 10, found.train_features.mean(axis=0))
     np.testing.assert_allclose(heads.logits(again, found.val_features), heads.logits(alone.head, found.val_features), atol=1e-4)
 
 
-def test_a_rate_of_nothing_changes_nothing(work: Work) -> None:
+def test_a_rate_of_nothing_changes_nothing(context: Context) -> None:
     """The second phase begins with the fitted head: as long as nothing moves, its scores are those of the first."""
-    best = fitted(work, "finetune", epochs=1, learning_rate=1e-9, augment="none")
+    best = fitted(context, "finetune", epochs=1, learning_rate=1e-9, augment="none")
     first, second = best.history
     assert second["val_loss"] == pytest.approx(first["val_loss"], rel=1e-3)
     assert second["val_accuracy"] == first["val_accuracy"] and best.detail["gain"]["p"] == 1.0
 
 
 @pytest.mark.parametrize("unfreeze", [pytest.param("all", marks=pytest.mark.slow), 1])
-def test_fine_tuning_keeps_one_history_and_compares_itself(work: Work, unfreeze: str | int) -> None:
-    best = fitted(work, "finetune", epochs=3, unfreeze=unfreeze, batch_size=16, learning_rate=2e-3)
+def test_fine_tuning_keeps_one_history_and_compares_itself(context: Context, unfreeze: str | int) -> None:
+    best = fitted(context, "finetune", epochs=3, unfreeze=unfreeze, batch_size=16, learning_rate=2e-3)
     assert [row["phase"] for row in best.history] == [1, 2, 2, 2]
     assert [row["epoch"] for row in best.history] == [0, 1, 2, 3]
     assert len({tuple(row) for row in best.history}) == 1, "rows of one table have the same keys"
@@ -123,20 +124,20 @@ def test_fine_tuning_keeps_one_history_and_compares_itself(work: Work, unfreeze:
     only = gain["only_fine_tuned_right"], gain["only_head_alone_right"]
     assert (only[0] - only[1]) / gain["images"] == pytest.approx(gain["fine_tuned"] - gain["head_alone"])
     assert gain["p"] == evaluation.mcnemar(np.arange(sum(only)) < only[0], np.arange(sum(only)) >= only[0])
-    untouched = start.named(work, SMALL).backbone.weights_hash
+    untouched = pretrained.named(context, SMALL).backbone.weights_hash
     assert (card.backbone.weights_hash == untouched) == (gain["kept"] == "head alone")
 
 
-def test_only_the_last_stage_learns_where_that_is_asked(work: Work) -> None:
+def test_only_the_last_stage_learns_where_that_is_asked(context: Context) -> None:
     from sightline import networks
 
-    begin = start.named(work, SMALL)
-    found = start.gather(work, begin)
+    begin = pretrained.named(context, SMALL)
+    found = pretrained.gather(context, begin)
     settings = finetune.FinetuneSettings(plan=Plan(epochs=1, batch_size=16, learning_rate=1e-2), layer_decay=0.5)
-    whole = stack.assemble(begin, found.train_features, (), 10, 0, frozen=False)
+    whole = backbone_head.assemble(begin, found.train_features, (), 10, 0, frozen=False)
     whole.base.unfreeze(1)
     before = networks.tensors(whole.base)
-    finetune._learn(work, whole, found, begin, settings, SMALL, math.inf)
+    finetune._learn(context, whole, found, begin, settings, SMALL, math.inf)
     after = networks.tensors(whole.base)
     moved = {n for n in before if not np.array_equal(before[n], after[n])}
     last = set(whole.base.stages[-1].parameters)
@@ -144,50 +145,50 @@ def test_only_the_last_stage_learns_where_that_is_asked(work: Work) -> None:
     assert not any("running" in n for n in moved)
 
 
-def test_stages_learn_at_lower_rates_the_nearer_they_are_to_the_image(work: Work) -> None:
-    begin = start.named(work, SMALL)
-    whole = stack.assemble(begin, start.gather(work, begin).train_features, (), 10, 0, frozen=False)
+def test_stages_learn_at_lower_rates_the_nearer_they_are_to_the_image(context: Context) -> None:
+    begin = pretrained.named(context, SMALL)
+    whole = backbone_head.assemble(begin, pretrained.gather(context, begin).train_features, (), 10, 0, frozen=False)
     rates = [g["lr"] for g in whole.base.parameter_groups(1.0, decay=0.5)]
     assert rates == sorted(rates) and rates[0] < 0.2 and rates[-1] == 1.0
     assert all(p.requires_grad for s in whole.base.stages for n, p in whole.base.net.named_parameters() if n in s.parameters)
 
 
 @pytest.mark.precision
-def test_what_does_not_help_is_not_kept(work: Work) -> None:
+def test_what_does_not_help_is_not_kept(context: Context) -> None:
     """A rate that ruins the network: the head alone is given back, and that is said."""
     plan = {"epochs": 1, "optimizer": "adamw", "learning_rate": 0.05, "warm_up": 0.0, "keep": "last"}
-    best = fitted(work, "finetune", layer_decay=1.0, **plan)
+    best = fitted(context, "finetune", layer_decay=1.0, **plan)
     assert best.detail["gain"]["kept"] == "head alone"
     assert best.note is not None and "fine-tuning did not help, so the head alone is kept" in best.note
-    assert best.classifier.card.backbone.weights_hash == start.named(work, SMALL).backbone.weights_hash
+    assert best.classifier.card.backbone.weights_hash == pretrained.named(context, SMALL).backbone.weights_hash
     assert "did not help" in best.label
 
 
-def test_too_little_time_is_said_and_little_time_shortens(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack, "cost", lambda *_: stack.Cost(100.0, 10.0))
+def test_too_little_time_is_said_and_little_time_shortens(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone_head, "cost", lambda *_: backbone_head.Cost(100.0, 10.0))
     with pytest.raises(SightlineError, match="not enough time to fine-tune resnet10t: one epoch takes about 115 s"):
-        fitted(dataclasses.replace(work, deadline=Deadline.after(60.0)), "finetune")
-    best = fitted(dataclasses.replace(work, deadline=Deadline.after(300.0)), "finetune", epochs=12)
+        fitted(dataclasses.replace(context, deadline=Deadline.after(60.0)), "finetune")
+    best = fitted(dataclasses.replace(context, deadline=Deadline.after(300.0)), "finetune", epochs=12)
     assert best.note is not None and "2 of 12 epochs, by the time budget" in best.note
     assert len(best.history) == 3 and best.classifier.card.recipe.settings["epochs"] == 2
 
 
-def test_an_epoch_is_measured_without_learning(work: Work) -> None:
+def test_an_epoch_is_measured_without_learning(context: Context) -> None:
     from sightline import networks
 
-    begin = start.named(work, SMALL)
-    found = start.gather(work, begin)
-    whole = stack.assemble(begin, found.train_features, (), 10, 0, frozen=False)
+    begin = pretrained.named(context, SMALL)
+    found = pretrained.gather(context, begin)
+    whole = backbone_head.assemble(begin, found.train_features, (), 10, 0, frozen=False)
     before = networks.tensors(whole.base)
-    seconds = stack.cost(whole, found, begin.backbone, 16, "cpu").epoch_s
+    seconds = backbone_head.cost(whole, found, begin.backbone, 16, "cpu").epoch_s
     assert 0 < seconds < 60
     assert all(np.array_equal(before[n], a) for n, a in networks.tensors(whole.base).items())
     assert all(p.grad is None for p in whole.parameters())
 
 
 @pytest.mark.precision
-def test_the_same_seed_gives_the_same_bits(work: Work) -> None:
-    a, b = (fitted(work, "frozen", epochs=1) for _ in range(2))
+def test_the_same_seed_gives_the_same_bits(context: Context) -> None:
+    a, b = (fitted(context, "frozen", epochs=1) for _ in range(2))
     assert all(np.array_equal(a.classifier.head.arrays[n], v) for n, v in b.classifier.head.arrays.items())
 
 
@@ -197,17 +198,17 @@ class InterruptedFitError(Exception):
 
 @pytest.mark.slow
 @pytest.mark.precision
-def test_an_interrupted_fine_tuning_goes_on_to_the_same_bits(work: Work, tmp_path: Path) -> None:
+def test_an_interrupted_fine_tuning_goes_on_to_the_same_bits(context: Context, tmp_path: Path) -> None:
     def stop(share: float, accuracy: float) -> None:
         if share > 0.5:
             raise InterruptedFitError
 
     settings = {"epochs": 3, "batch_size": 16, "keep": "last"}
-    whole = fitted(dataclasses.replace(work, checkpoint=tmp_path / "whole"), "finetune", **settings)
+    whole = fitted(dataclasses.replace(context, checkpoint=tmp_path / "whole"), "finetune", **settings)
     kept = tmp_path / "interrupted"
     with pytest.raises(InterruptedFitError):
-        fitted(dataclasses.replace(work, checkpoint=kept, watch=stop), "finetune", **settings)
-    resumed = fitted(dataclasses.replace(work, checkpoint=kept), "finetune", **settings)
+        fitted(dataclasses.replace(context, checkpoint=kept, watch=stop), "finetune", **settings)
+    resumed = fitted(dataclasses.replace(context, checkpoint=kept), "finetune", **settings)
     assert [r["val_loss"] for r in resumed.history] == [r["val_loss"] for r in whole.history]
     assert resumed.classifier.card.backbone.weights_hash == whole.classifier.card.backbone.weights_hash
     assert resumed.detail["gain"] == whole.detail["gain"]
@@ -217,7 +218,7 @@ def test_an_interrupted_fine_tuning_goes_on_to_the_same_bits(work: Work, tmp_pat
 
 
 @pytest.fixture(scope="module")
-def inverted(work: Work, tmp_path_factory: pytest.TempPathFactory) -> Work:
+def inverted(context: Context, tmp_path_factory: pytest.TempPathFactory) -> Context:
     """The same digits, white on black turned to black on white: features of another mean and length."""
     folder = tmp_path_factory.mktemp("inverted")
     for file in write_few_digits(folder / "digits", 12).rglob("*.png"):
@@ -225,31 +226,35 @@ def inverted(work: Work, tmp_path_factory: pytest.TempPathFactory) -> Work:
             turned = ImageOps.invert(image.convert("L"))
         turned.save(file)
     found = catalogs.scan(folder / "digits")
-    divided = catalogs.split(found, clusters=catalogs.duplicates(found, work.cache))
-    return Work(divided, np.arange(len(divided)), divided.classes, work.cache)
+    divided = catalogs.split(found, clusters=catalogs.find_duplicates(found, context.cache))
+    return Context(divided, np.arange(len(divided)), divided.classes, context.cache)
 
 
-def continued(first: Work, second: Work, method: str, place: Path, **settings: object) -> methods.Candidate:  # type: ignore[name-defined]
+def continued(first: Context, second: Context, method: str, place: Path, **settings: object) -> methods.Candidate:  # type: ignore[name-defined]
     """What a method trains on one set, and then goes on with on another."""
     fitted(dataclasses.replace(first, checkpoint=place / "first"), method, **settings)
     checkpoint.hand_on(place / "first", place / "second")
     return fitted(dataclasses.replace(second, checkpoint=place / "second"), method, **settings)
 
 
-def test_what_goes_on_with_other_images_is_delivered_as_it_was_trained(work: Work, inverted: Work, tmp_path: Path) -> None:
+def test_what_goes_on_with_other_images_is_delivered_as_it_was_trained(
+    context: Context, inverted: Context, tmp_path: Path
+) -> None:
     own = {"epochs": 2, "keep": "last", "augment": "none", "label_smoothing": 0.0, "head": [[24, 0.2]]}
-    best = continued(work, inverted, "frozen", tmp_path, **own)
+    best = continued(context, inverted, "frozen", tmp_path, **own)
     val, temperature = best.val, best.classifier.card.temperature
     logits = heads.log_probs(val.probs) * temperature
     assert heads.log_loss(logits, val.y_true) == pytest.approx(best.history[-1]["val_loss"], rel=1e-3)
 
 
 @pytest.mark.slow
-def test_a_continued_run_that_is_given_up_for_the_head_alone_says_so(work: Work, inverted: Work, tmp_path: Path) -> None:
-    best = continued(work, inverted, "finetune", tmp_path, epochs=1, learning_rate=1e-9, augment="none")
+def test_a_continued_run_that_is_given_up_for_the_head_alone_says_so(
+    context: Context, inverted: Context, tmp_path: Path
+) -> None:
+    best = continued(context, inverted, "finetune", tmp_path, epochs=1, learning_rate=1e-9, augment="none")
     assert best.detail["gain"]["kept"] == "head alone"
     assert "nothing of the run that was continued is in this classifier" in (best.note or "")
-    before = fitted(work, "finetune", epochs=1, learning_rate=1e-9, augment="none")
+    before = fitted(context, "finetune", epochs=1, learning_rate=1e-9, augment="none")
     assert "continued" not in (before.note or "")
 
 
@@ -257,13 +262,13 @@ def test_a_continued_run_that_is_given_up_for_the_head_alone_says_so(work: Work,
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_a_warm_start_takes_the_earlier_network_for_other_classes(work: Work, frozen: bool, tmp_path: Path) -> None:
-    few = few_classes(work)
+def test_a_warm_start_takes_the_earlier_network_for_other_classes(context: Context, frozen: bool, tmp_path: Path) -> None:
+    few = few_classes(context)
     earlier = methods.fit(few, Recipe(method="scratch", backbone="cnn(filters=[4, 8])", settings={"epochs": 1}))[0].classifier
     file = earlier.save(tmp_path / "earlier.safetensors")
     recipe = Recipe(method="warmstart", backbone=str(file), settings={"frozen": frozen, "epochs": 1})
-    best = methods.fit(work, recipe)[0]
-    assert best.classifier.classes == work.classes
+    best = methods.fit(context, recipe)[0]
+    assert best.classifier.classes == context.classes
     same = best.classifier.card.backbone.weights_hash == earlier.card.backbone.weights_hash
     assert same == (frozen or best.detail["gain"]["kept"] == "head alone")
     assert best.note is not None and "val images were in its train or val" in best.note
@@ -271,63 +276,63 @@ def test_a_warm_start_takes_the_earlier_network_for_other_classes(work: Work, fr
     assert methods.sources(recipe) != [] and methods.sources(SMALL) == []
 
 
-def few_classes(work: Work, count: int = 5) -> Work:
+def few_classes(context: Context, count: int = 5) -> Context:
     """The same work with the first classes only."""
-    kept = np.isin(work.labels, range(count))
+    kept = np.isin(context.labels, range(count))
     return dataclasses.replace(
-        work, catalog=work.catalog.rows(kept.tolist()), cluster=work.cluster[kept], classes=work.classes[:count]
+        context, catalog=context.catalog.rows(kept.tolist()), cluster=context.cluster[kept], classes=context.classes[:count]
     )
 
 
-def test_fine_tuning_trains_dense_layers_with_the_network(work: Work, tmp_path: Path) -> None:
+def test_fine_tuning_trains_dense_layers_with_the_network(context: Context, tmp_path: Path) -> None:
     settings = {"head": [[24, 0.1], [12, 0]], "epochs": 2, "batch_size": 16, "learning_rate": 2e-3, "augment": "none"}
-    best = methods.fit(work, dataclasses.replace(TINY, method="finetune", settings=settings))[0]
+    best = methods.fit(context, dataclasses.replace(TINY, method="finetune", settings=settings))[0]
     arrays = best.classifier.head.arrays
     assert [arrays[f"weights.{i}"].shape for i in range(3)] == [(24, 8), (12, 24), (10, 12)]
     assert best.history[0]["phase"] == 1 and len(best.history) == 3
-    begin = start.named(work, TINY)
-    found = start.gather(work, begin)
+    begin = pretrained.named(context, TINY)
+    found = pretrained.gather(context, begin)
     chosen = finetune.FinetuneSettings(head=((24, 0.1), (12, 0.0)))
-    alone = finetune._head_alone(work, found, chosen, begin, 1)
-    whole = finetune._opened(work, found, begin, chosen, 1, alone)
+    alone = finetune._head_alone(context, found, chosen, begin, 1)
+    whole = finetune._opened(context, found, begin, chosen, 1, alone)
     _, groups = finetune._course(whole, chosen)
     learning = {id(p) for g in groups for p in g["params"]}
     assert all(id(p) in learning for layer in whole.layers() for p in (layer.weight, layer.bias)), "every layer learns"
-    again = stack.head_of(whole, alone.units, 10, found.train_features.mean(axis=0))
+    again = backbone_head.head_of(whole, alone.units, 10, found.train_features.mean(axis=0))
     np.testing.assert_allclose(heads.logits(again, found.val_features), heads.logits(alone.head, found.val_features), atol=1e-3)
     loaded = classifier.load(best.classifier.save(tmp_path / "m.safetensors"))
     np.testing.assert_allclose(
-        loaded.predict(work.catalog.where(split="val"), cache=work.cache).probs, best.val.probs, atol=1e-6
+        loaded.predict(context.catalog.where(split="val"), cache=context.cache).probs, best.val.probs, atol=1e-6
     )
 
 
-def test_a_warm_start_goes_on_with_the_head_that_it_is_given(work: Work, tmp_path: Path) -> None:
+def test_a_warm_start_goes_on_with_the_head_that_it_is_given(context: Context, tmp_path: Path) -> None:
     """A rate of nothing shows where the second phase begins."""
     still = {"epochs": 1, "learning_rate": 1e-9, "augment": "none"}
-    first = methods.fit(work, dataclasses.replace(TINY, method="frozen", settings={"epochs": 2, "head": [[16, 0.0]]}))[0]
+    first = methods.fit(context, dataclasses.replace(TINY, method="frozen", settings={"epochs": 2, "head": [[16, 0.0]]}))[0]
     file = first.classifier.save(tmp_path / "m.safetensors")
     recipe = Recipe(method="warmstart", backbone=str(file), settings=still)
-    same = methods.fit(work, recipe)[0]
+    same = methods.fit(context, recipe)[0]
     assert same.classifier.head.kind == "mlp" and "head of that classifier goes on learning" in (same.note or "")
     np.testing.assert_allclose(same.val.probs, first.val.probs, atol=2e-3)
 
-    other = methods.fit(few_classes(work), recipe)[0]
+    other = methods.fit(few_classes(context), recipe)[0]
     arrays, before = other.classifier.head.arrays, first.classifier.head.arrays
     assert [arrays[f"weights.{i}"].shape for i in range(2)] == [(16, 8), (5, 16)]
     np.testing.assert_allclose(arrays["weights.0"], before["weights.0"], atol=1e-5)
     assert "hidden layers of its head (16 units) go on learning under a new last layer" in (other.note or "")
 
-    new = methods.fit(work, dataclasses.replace(recipe, settings={**still, "head": [[8, 0.0]]}))[0]
+    new = methods.fit(context, dataclasses.replace(recipe, settings={**still, "head": [[8, 0.0]]}))[0]
     assert new.classifier.head.arrays["weights.0"].shape == (8, 8) and "as the recipe asks" in (new.note or "")
-    forest = methods.fit(work, dataclasses.replace(TINY, head="forest"))[0].classifier.save(tmp_path / "f.safetensors")
-    none = methods.fit(work, dataclasses.replace(recipe, backbone=str(forest)))[0]
+    forest = methods.fit(context, dataclasses.replace(TINY, head="forest"))[0].classifier.save(tmp_path / "f.safetensors")
+    none = methods.fit(context, dataclasses.replace(recipe, backbone=str(forest)))[0]
     assert none.classifier.head.kind == "logistic" and "replaces its forest head" in (none.note or "")
 
 
 def test_a_kept_head_follows_the_order_of_classes() -> None:
     layers = [(np.eye(2, dtype=np.float32), np.zeros(2, dtype=np.float32))]
     earlier = finetune._as_head(layers, (), None)
-    begin = start.Start(None, head=earlier, classes=("a", "b"), temperature=2.0)  # type: ignore[arg-type]
+    begin = pretrained.PretrainedStart(None, head=earlier, classes=("a", "b"), temperature=2.0)  # type: ignore[arg-type]
     turned = finetune._same_head(layers, begin, ("b", "a"))
     np.testing.assert_allclose(heads.logits(turned, np.array([[4.0, 0.0]], dtype=np.float32)), [[0.0, 2.0]])
 
@@ -342,33 +347,33 @@ def test_a_kept_head_follows_the_order_of_classes() -> None:
         ("warmstart", {}),
     ],
 )
-def test_refit_trains_again_on_train_and_val(work: Work, method: str, changes: dict[str, object], tmp_path: Path) -> None:
+def test_refit_trains_again_on_train_and_val(context: Context, method: str, changes: dict[str, object], tmp_path: Path) -> None:
     changes = dict(changes)
     settings = {"epochs": 3, "augment": "none", **changes.pop("settings", {})}  # type: ignore[dict-item]
     if method == "warmstart":
         changes["backbone"] = str(
-            methods.fit(work, dataclasses.replace(TINY, method="frozen", settings={"epochs": 1}))[0].classifier.save(
+            methods.fit(context, dataclasses.replace(TINY, method="frozen", settings={"epochs": 1}))[0].classifier.save(
                 tmp_path / "m.safetensors"
             )
         )
     recipe = dataclasses.replace(TINY, method=method, settings=settings, **changes)  # type: ignore[arg-type]
-    place = dataclasses.replace(work, checkpoint=tmp_path / "checkpoint")
-    plain = methods.fit(work, recipe)[0]
+    place = dataclasses.replace(context, checkpoint=tmp_path / "checkpoint")
+    plain = methods.fit(context, recipe)[0]
     again = methods.fit(place, dataclasses.replace(recipe, settings={**settings, "refit": True}))[0]
     np.testing.assert_array_equal(plain.val.probs, again.val.probs)  # the score is that of the validated training
     assert [r["val_loss"] for r in plain.history] == [r["val_loss"] for r in again.history]
     facts = again.classifier.card.data["refit"]
     alone = plain.detail.get("gain", {}).get("kept") == "head alone"
-    assert facts == {"epochs": 0 if alone else plain.detail["best_epoch"], "images": len(work.split("train", "val"))}
+    assert facts == {"epochs": 0 if alone else plain.detail["best_epoch"], "images": len(context.split("train", "val"))}
     assert again.note is not None and "trained again on train and val together" in again.note
     assert again.classifier.card.temperature == plain.classifier.card.temperature
-    answers = [c.classifier.predict(work.catalog.where(split="test"), cache=work.cache).probs for c in (plain, again)]
+    answers = [c.classifier.predict(context.catalog.where(split="test"), cache=context.cache).probs for c in (plain, again)]
     assert not np.array_equal(*answers)
-    limits = limited(work, again).classifier.card.limits
+    limits = with_uncertainty(context, again).classifier.card.limits
     assert limits.images and (limits.unlike_bar is None) == (again.classifier.card.backbone.weights == "run")
 
 
-def stripes(folder: Path, low: int, high: int, images: int = 24) -> Work:
+def stripes(folder: Path, low: int, high: int, images: int = 24) -> Context:
     """Stripes across and along in values from `low` to `high`; of 16 bits where 8 do not hold them."""
     deep, random = high > 255, np.random.default_rng(0)
     for i in range(images):
@@ -380,7 +385,7 @@ def stripes(folder: Path, low: int, high: int, images: int = 24) -> Work:
     found = catalogs.scan(folder)
     cache = Cache(folder.parent / "cache")
     divided = found.with_column("split", ["val" if int(Path(path).stem) % 8 < 2 else "train" for path in found.paths])
-    return Work(divided, np.arange(len(divided)), divided.classes, cache)
+    return Context(divided, np.arange(len(divided)), divided.classes, cache)
 
 
 @pytest.mark.parametrize(("before", "frozen"), [((0, 255), True), ((0, 1000), False)])
@@ -410,17 +415,17 @@ def test_a_warm_start_scales_deep_images_by_their_own_range(before: tuple[int, i
         ({"image_size": 64}, "sees images of 32 px, not 64"),
     ],
 )
-def test_a_wrong_warm_start_is_refused(work: Work, changes: dict[str, object], message: str, tmp_path: Path) -> None:
-    file = fitted(work, "frozen", epochs=1).classifier.save(tmp_path / "e.safetensors")
+def test_a_wrong_warm_start_is_refused(context: Context, changes: dict[str, object], message: str, tmp_path: Path) -> None:
+    file = fitted(context, "frozen", epochs=1).classifier.save(tmp_path / "e.safetensors")
     recipe = dataclasses.replace(Recipe(method="warmstart", backbone=str(file)), **changes)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match=message):
-        methods.fit(work, recipe)
+        methods.fit(context, recipe)
 
 
-def test_a_warm_start_needs_a_network(work: Work, tmp_path: Path) -> None:
-    file = methods.fit(work, Recipe(method="baseline"))[0].classifier.save(tmp_path / "b.safetensors")
+def test_a_warm_start_needs_a_network(context: Context, tmp_path: Path) -> None:
+    file = methods.fit(context, Recipe(method="baseline"))[0].classifier.save(tmp_path / "b.safetensors")
     with pytest.raises(RequestError, match="has no network"):
-        methods.fit(work, Recipe(method="warmstart", backbone=str(file)))
+        methods.fit(context, Recipe(method="warmstart", backbone=str(file)))
 
 
 # -------------------------------------------------------------------------------------------------------------- refusals
@@ -439,20 +444,20 @@ def test_a_warm_start_needs_a_network(work: Work, tmp_path: Path) -> None:
         ("finetune", {"learning_rte": 1e-3}, "did you mean 'learning_rate'"),
     ],
 )
-def test_wrong_settings_are_named(work: Work, method: str, settings: dict[str, object], message: str) -> None:
+def test_wrong_settings_are_named(context: Context, method: str, settings: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError, match=message):
-        fitted(work, method, **settings)
+        fitted(context, method, **settings)
 
 
-def test_what_is_no_network_cannot_be_trained_on(work: Work) -> None:
+def test_what_is_no_network_cannot_be_trained_on(context: Context) -> None:
     for method in ("frozen", "finetune"):
         with pytest.raises(RequestError, match="'pixels' is none"):
-            methods.fit(work, Recipe(method=method, backbone="pixels"))
+            methods.fit(context, Recipe(method=method, backbone="pixels"))
 
 
-def test_validation_images_are_needed(work: Work) -> None:
-    splits = ["train" if s == "val" else s for s in work.catalog.column("split")]
-    without = dataclasses.replace(work, catalog=work.catalog.with_column("split", splits))
+def test_validation_images_are_needed(context: Context) -> None:
+    splits = ["train" if s == "val" else s for s in context.catalog.column("split")]
+    without = dataclasses.replace(context, catalog=context.catalog.with_column("split", splits))
     for method in ("finetune", "frozen", "scratch"):
         looked: list[str] = []
         asked = dataclasses.replace(without, progress=lambda stage, done, total, looked=looked: looked.append(stage))
@@ -462,10 +467,10 @@ def test_validation_images_are_needed(work: Work) -> None:
         assert not looked, "before anything is decoded"
 
 
-def test_what_is_advised_where_validation_is_missing_gives_validation_images(work: Work) -> None:
+def test_what_is_advised_where_validation_is_missing_gives_validation_images(context: Context) -> None:
     """`split --val` takes them out of train, though every image has its split already."""
-    splits = ["train" if s == "val" else s for s in work.catalog.column("split")]
-    table, twins = work.catalog.with_column("split", splits), catalogs.duplicates(work.catalog, work.cache)
+    splits = ["train" if s == "val" else s for s in context.catalog.column("split")]
+    table, twins = context.catalog.with_column("split", splits), catalogs.find_duplicates(context.catalog, context.cache)
     again = catalogs.split(table, val=0.15, test=0.2, clusters=twins).column("split")
     assert "val" in again and [s for s in again if s == "test"] == [s for s in splits if s == "test"]
 
@@ -478,8 +483,8 @@ def test_fine_tuning_a_real_network_is_no_worse_than_its_features(
     monkeypatch.setenv("SIGHTLINE_WEIGHTS", str(shared / "weights"))
     found = catalogs.scan(shared / "data" / "flowers", limit=12)
     cache = Cache(tmp_path / "cache")
-    divided = catalogs.split(found, val=0.3, test=0.2, clusters=catalogs.duplicates(found, cache))
-    real = Work(divided, np.arange(len(divided)), divided.classes, cache, engine.choose_device())
+    divided = catalogs.split(found, val=0.3, test=0.2, clusters=catalogs.find_duplicates(found, cache))
+    real = Context(divided, np.arange(len(divided)), divided.classes, cache, engine.choose_device())
     recipe = Recipe(method="finetune", backbone="mobilenetv2_100", image_size=128, settings={"epochs": 4})
     best = methods.fit(real, recipe)[0]
     gain = best.detail["gain"]
@@ -498,19 +503,19 @@ def test_fine_tuning_a_real_network_is_no_worse_than_its_features(
     ],
 )
 def test_a_rate_is_found_where_training_would_begin(
-    method: str, settings: dict[str, object], work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, settings: dict[str, object], context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fine-tuning begins with the fitted head, a frozen network's head with nothing; the rates tried are the last stage's."""
-    from sightline.training import finder
+    from sightline.training import lr_finder
 
     learns_head = method == "frozen" or bool(settings.get("frozen"))
-    monkeypatch.setattr(finder, "STEPS", 60 if learns_head else 25)
+    monkeypatch.setattr(lr_finder, "STEPS", 60 if learns_head else 25)
     recipe = dataclasses.replace(SMALL, method=method, settings={**settings, "label_smoothing": 0.0})
     if method == "warmstart":
-        file = fitted(work, "features", folds=2).classifier.save(tmp_path / "m.safetensors")
+        file = fitted(context, "features", folds=2).classifier.save(tmp_path / "m.safetensors")
         recipe = dataclasses.replace(recipe, backbone=str(file))
-    found = methods.FINDERS[method](work, recipe)
+    found = methods.FINDERS[method](context, recipe)
     assert (found.losses[0] > 0.9 * math.log(10)) == learns_head
-    assert finder.LOWEST < found.suggestion < finder.HIGHEST and found.smoothed.min() < found.smoothed[0]
-    again = methods.FINDERS[method](work, recipe)
+    assert lr_finder.LOWEST < found.suggestion < lr_finder.HIGHEST and found.smoothed.min() < found.smoothed[0]
+    again = methods.FINDERS[method](context, recipe)
     assert np.array_equal(found.losses, again.losses)

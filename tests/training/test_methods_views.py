@@ -13,22 +13,23 @@ from sightline import classifier, engine, features, heads, pixels
 from sightline.errors import RequestError
 from sightline.records import Recipe
 from sightline.store import Cache
-from sightline.training import augment, methods, on_features, start, views, work
-from sightline.training.work import Work
+from sightline.training import augment, augmented_views, context, methods, pretrained
+from sightline.training.context import Context
+from sightline.training.methods import features as on_features
 from tests.conftest import write_few_digits
 
 SMALL = Recipe(backbone="resnet10t", weights="random", image_size=32, head="logistic", settings={"head": {"C": [0.1, 1.0]}})
 
 
 @pytest.fixture(scope="module")
-def gathered(tmp_path_factory: pytest.TempPathFactory) -> Work:
+def gathered(tmp_path_factory: pytest.TempPathFactory) -> Context:
     """100 digits; features are kept from test to test."""
     folder = tmp_path_factory.mktemp("views")
     found = catalogs.scan(write_few_digits(folder / "digits", 10))
     cache = Cache(folder / "cache")
-    twins = catalogs.duplicates(found, cache)
+    twins = catalogs.find_duplicates(found, cache)
     divided = catalogs.split(found, clusters=twins)
-    return Work(divided, catalogs.together(divided, twins), divided.classes, cache)
+    return Context(divided, catalogs.together(divided, twins), divided.classes, cache)
 
 
 def with_settings(**settings: object) -> Recipe:
@@ -38,9 +39,9 @@ def with_settings(**settings: object) -> Recipe:
 # ----------------------------------------------------------------------------------------------------------- augmentation
 
 
-def test_a_view_is_a_function_of_content_view_and_seed(gathered: Work) -> None:
-    seen = start.resolve(gathered, SMALL).preprocess
-    looks = views.view_looks(gathered, seen, 3, "strong", 0)
+def test_a_view_is_a_function_of_content_view_and_seed(gathered: Context) -> None:
+    seen = pretrained.resolve(gathered, SMALL).preprocess
+    looks = augmented_views.view_looks(gathered, seen, 3, "strong", 0)
     images = np.stack([pixels.decode(f, seen) for f in gathered.catalog.files()[:4]])
     contents = gathered.catalog.column("content")[:4]
     together = looks.make(1, images, contents)
@@ -48,7 +49,7 @@ def test_a_view_is_a_function_of_content_view_and_seed(gathered: Work) -> None:
     for i in (3, 0):
         np.testing.assert_array_equal(looks.make(1, images[[i]], [contents[i]])[0], together[i])
     assert not np.array_equal(looks.make(2, images, contents), together)
-    other = views.view_looks(gathered, seen, 3, "strong", 1)
+    other = augmented_views.view_looks(gathered, seen, 3, "strong", 1)
     assert not np.array_equal(other.make(1, images, contents), together)
     assert other.names != looks.names and len({str(n) for n in looks.names}) == 3
 
@@ -57,26 +58,26 @@ def test_a_view_is_what_augmentation_makes_of_the_image() -> None:
     """The identity changes nothing; a mirror image is one."""
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
     same = augment.draw(augment.Policy(), 3, seed=0, epoch=1)
-    np.testing.assert_array_equal(views.warped(images, same, "reflection"), images)
+    np.testing.assert_array_equal(augmented_views.warped(images, same, "reflection"), images)
     mirrored = augment.draw(augment.Policy(flip=1.0), 3, seed=0, epoch=1)
-    np.testing.assert_array_equal(views.warped(images, mirrored, "reflection"), images[:, :, ::-1])
+    np.testing.assert_array_equal(augmented_views.warped(images, mirrored, "reflection"), images[:, :, ::-1])
 
 
-def test_more_views_cost_only_the_new_ones(gathered: Work) -> None:
+def test_more_views_cost_only_the_new_ones(gathered: Context) -> None:
     own = dataclasses.replace(gathered, cache=Cache(gathered.cache.root.parent / "counted"))
-    backbone = start.resolve(own, SMALL)
+    backbone = pretrained.resolve(own, SMALL)
     rows = own.split("train", "val")
     counts = []
     for number in (2, 2, 3):
-        looks = views.view_looks(own, backbone.preprocess, number, "light", 0)
-        found = work.extract(own, backbone, "f32", rows, looks=looks)
+        looks = augmented_views.view_looks(own, backbone.preprocess, number, "light", 0)
+        found = context.extract(own, backbone, "f32", rows, looks=looks)
         assert found.values.shape == (len(rows), number, backbone.features) and found.ok.all()
         counts.append(found.computed)
     distinct = len({own.catalog.column("content")[i] for i in rows})
     assert counts == [2 * distinct, 0, distinct]
 
 
-def test_views_stay_with_their_image_and_are_never_judged(gathered: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_views_stay_with_their_image_and_are_never_judged(gathered: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """Folds hold out plain images; an image's views are learnt from where, and only where, the image is."""
     seen: dict[str, object] = {}
     real = heads.fit
@@ -101,7 +102,7 @@ def test_views_stay_with_their_image_and_are_never_judged(gathered: Work, monkey
     assert len(set(best.val.paths)) == n
 
 
-def test_settings_of_views_are_checked(gathered: Work) -> None:
+def test_settings_of_views_are_checked(gathered: Context) -> None:
     with pytest.raises(RequestError, match="views cannot be 101"):
         methods.fit(gathered, with_settings(views=101))
     with pytest.raises(RequestError, match="did you mean 'light'"):
@@ -114,11 +115,11 @@ def test_settings_of_views_are_checked(gathered: Work) -> None:
 
 
 @pytest.fixture(scope="module")
-def plain(gathered: Work) -> classifier.Classifier:
+def plain(gathered: Context) -> classifier.Classifier:
     return methods.fit(gathered, SMALL)[0].classifier
 
 
-def test_crops_are_the_calibrated_mean_of_probabilities(gathered: Work, plain: classifier.Classifier) -> None:
+def test_crops_are_the_calibrated_mean_of_probabilities(gathered: Context, plain: classifier.Classifier) -> None:
     tests = gathered.catalog.where(split="test")
     run = plain.session(gathered.cache, device="cpu")
     seen = plain.card.backbone.preprocess
@@ -136,7 +137,7 @@ def test_crops_are_the_calibrated_mean_of_probabilities(gathered: Work, plain: c
 
 
 def test_crops_of_files_and_arrays_agree_and_are_cached(
-    gathered: Work, plain: classifier.Classifier, monkeypatch: pytest.MonkeyPatch
+    gathered: Context, plain: classifier.Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tests = gathered.catalog.where(split="test")
     first = plain.predict(tests, crops=10, cache=gathered.cache)
@@ -151,7 +152,7 @@ def test_crops_of_files_and_arrays_agree_and_are_cached(
     plain.predict(tests, crops=5, cache=gathered.cache)  # the first five of the ten
 
 
-def test_crops_of_a_recipe_are_kept_and_calibrated_last(gathered: Work) -> None:
+def test_crops_of_a_recipe_are_kept_and_calibrated_last(gathered: Context) -> None:
     best = methods.fit(gathered, with_settings(crops=5))[0]
     card = best.classifier.card
     assert card.crops == 5
@@ -163,7 +164,7 @@ def test_crops_of_a_recipe_are_kept_and_calibrated_last(gathered: Work) -> None:
 
 
 @pytest.mark.parametrize("method", ["scratch", "frozen"])
-def test_trained_networks_take_crops_too(gathered: Work, method: str) -> None:
+def test_trained_networks_take_crops_too(gathered: Context, method: str) -> None:
     backbone = "cnn(filters=[4, 8])" if method == "scratch" else "resnet10t"
     recipe = dataclasses.replace(
         SMALL, method=method, backbone=backbone, head="auto", settings={"epochs": 1, "crops": 10, "augment": "none"}
@@ -175,7 +176,7 @@ def test_trained_networks_take_crops_too(gathered: Work, method: str) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["pixels", "file"])
-def test_crops_are_for_networks(gathered: Work, backbone: str) -> None:
+def test_crops_are_for_networks(gathered: Context, backbone: str) -> None:
     recipe = Recipe(backbone=backbone, head="centroid")
     with pytest.raises(RequestError, match="5 crops are not for a classifier that looks at"):
         methods.fit(gathered, dataclasses.replace(recipe, settings={"crops": 5}))
@@ -184,7 +185,7 @@ def test_crops_are_for_networks(gathered: Work, backbone: str) -> None:
         made.predict(gathered.catalog.where(split="test"), crops=10, cache=gathered.cache)
 
 
-def test_a_broken_image_has_no_looks(gathered: Work, plain: classifier.Classifier, tmp_path: object) -> None:
+def test_a_broken_image_has_no_looks(gathered: Context, plain: classifier.Classifier, tmp_path: object) -> None:
     broken = gathered.catalog.root / "broken.png"
     broken.write_bytes(b"no image")
     whole = gathered.catalog.files()[0]
@@ -195,11 +196,11 @@ def test_a_broken_image_has_no_looks(gathered: Work, plain: classifier.Classifie
     assert answers.paths == (str(whole),) and list(answers.errors) == [str(broken)]
 
 
-def test_looks_of_one_image_under_two_names(gathered: Work) -> None:
-    backbone = start.resolve(gathered, SMALL)
+def test_looks_of_one_image_under_two_names(gathered: Context) -> None:
+    backbone = pretrained.resolve(gathered, SMALL)
     file, content = gathered.catalog.files()[0], gathered.catalog.column("content")[0]
     looks = features.crop_looks(backbone.preprocess, 5)
-    found = features.extract_looks(
+    found = features.extract_crops(
         [file, file],
         [content, content],
         backbone,

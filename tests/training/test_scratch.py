@@ -12,10 +12,10 @@ from sightline import networks
 from sightline.errors import DataError, RequestError
 from sightline.networks import names
 from sightline.networks.classics import CLASSICS
-from sightline.plain import from_plain
-from sightline.training import augment, scratch
+from sightline.schema import from_json
+from sightline.training import augment, fit_network
+from sightline.training.fit_network import MEAN, STD, ScratchFit, ScratchSettings
 from sightline.training.plan import Plan
-from sightline.training.scratch import MEAN, STD, ScratchFit, ScratchSettings
 
 TINY = ScratchSettings("cnn(filters=[16, 32])", plan=Plan(epochs=8, batch_size=16, learning_rate=0.01))
 
@@ -31,7 +31,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 def fitted(settings: ScratchSettings = TINY, seed: int = 0) -> tuple[ScratchFit, np.ndarray, np.ndarray]:
     images, y = digits()
-    made = scratch.fit(images[:400], y[:400], images[400:], y[400:], 3, settings=settings, seed=seed)
+    made = fit_network.fit(images[:400], y[:400], images[400:], y[400:], 3, settings=settings, seed=seed)
     return made, images[400:], y[400:]
 
 
@@ -58,7 +58,7 @@ def test_body_and_head_are_what_was_trained() -> None:
 
 def test_arguments_build_the_body_again() -> None:
     made, images, _ = fitted()
-    again = networks.untrained(made.made.name, image_size=16, classes=3)
+    again = networks.random_network(made.made.name, image_size=16, classes=3)
     again.net.load_state_dict(made.made.net.state_dict())
     x = torch.from_numpy(images[:5]).permute(0, 3, 1, 2) / 255
     assert torch.equal(networks.Network(again.net, again.size)(x)[1], made.network(x)[1])
@@ -73,16 +73,16 @@ def test_the_same_seed_gives_the_same_bits() -> None:
 
 
 def test_preprocess_is_what_the_loop_normalises_by() -> None:
-    assert (scratch.preprocess().mean, scratch.preprocess().std) == (MEAN, STD)
-    assert scratch.preprocess(32).size == (32, 32)
+    assert (fit_network.preprocess().mean, fit_network.preprocess().std) == (MEAN, STD)
+    assert fit_network.preprocess(32).size == (32, 32)
 
 
 @pytest.mark.parametrize(("side", "pool"), [(64, [2, 2, 2, 1]), (32, [2, 2, 1, 1]), (96, [2, 2, 2, 1]), (8, [1, 1, 1, 1])])
 def test_the_map_keeps_enough_cells_for_a_heatmap(side: int, pool: list[int]) -> None:
-    name, arguments = names.parse(scratch.called("cnn", side))
+    name, arguments = names.parse(fit_network.called("cnn", side))
     assert arguments["pool"] == pool
     network = CLASSICS[name].build(image_size=side, **arguments).eval()
-    assert min(network.map(torch.zeros(1, 3, side, side)).shape[2:]) >= scratch.MAP_SIDE  # type: ignore[operator]
+    assert min(network.map(torch.zeros(1, 3, side, side)).shape[2:]) >= fit_network.MAP_SIDE  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_map_keeps_enough_cells_for_a_heatmap(side: int, pool: list[int]) ->
     [(1_000, 64, 50), (2_000, 64, 40), (2_000, 32, 50), (2_000, 128, 10), (100_000, 64, 8), (400, 64, 62), (50, 64, 120)],
 )
 def test_epochs_follow_from_what_they_cost(images: int, side: int, epochs: int) -> None:
-    assert scratch.epochs_for(images, side) == epochs
+    assert fit_network.epochs_for(images, side) == epochs
 
 
 def test_grey_images_are_never_mirrored() -> None:
@@ -107,12 +107,12 @@ def test_layers_are_named_as_the_network_names_them() -> None:
 
 
 def test_settings_come_from_a_recipe() -> None:
-    settings = from_plain(
+    settings = from_json(
         ScratchSettings, {"network": "cnn(filters=[16, 32])", "epochs": 3, "augment": "none"}, "settings of scratch"
     )
     assert settings.network == "cnn(filters=[16, 32])" and settings.plan == Plan(epochs=3)
     with pytest.raises(RequestError, match="learning_rat"):
-        from_plain(ScratchSettings, {"learning_rat": 0.1}, "settings of scratch")
+        from_json(ScratchSettings, {"learning_rat": 0.1}, "settings of scratch")
 
 
 @pytest.mark.parametrize(
@@ -121,19 +121,19 @@ def test_settings_come_from_a_recipe() -> None:
 )
 def test_settings_outside_their_ranges(wrong: dict[str, object]) -> None:
     with pytest.raises(RequestError, match=next(iter(wrong))):
-        from_plain(ScratchSettings, wrong, "settings of scratch")
+        from_json(ScratchSettings, wrong, "settings of scratch")
 
 
 def test_arrays_that_do_not_fit() -> None:
     images, y = digits()
     none, empty = images[:0], y[:0]
     with pytest.raises(DataError, match="labels"):
-        scratch.fit(images, y[:-1], none, empty, 3, settings=TINY)
+        fit_network.fit(images, y[:-1], none, empty, 3, settings=TINY)
     with pytest.raises(DataError, match="outside 0 to 1"):
-        scratch.fit(images, y, none, empty, 2, settings=TINY)
+        fit_network.fit(images, y, none, empty, 2, settings=TINY)
     with pytest.raises(DataError, match="not square"):
-        scratch.fit(images[:, :8], y, none, empty, 3, settings=TINY)
+        fit_network.fit(images[:, :8], y, none, empty, 3, settings=TINY)
     with pytest.raises(DataError, match="float64"):
-        scratch.fit(images / 255, y, none, empty, 3, settings=TINY)
+        fit_network.fit(images / 255, y, none, empty, 3, settings=TINY)
     with pytest.raises(RequestError, match="no network 'cnm'"):
-        scratch.fit(images, y, none, empty, 3, settings=ScratchSettings(network="cnm"))
+        fit_network.fit(images, y, none, empty, 3, settings=ScratchSettings(network="cnm"))

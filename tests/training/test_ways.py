@@ -17,12 +17,12 @@ from sightline.errors import RequestError, SightlineError
 from sightline.records import Progress, silent
 from sightline.store import stream
 from sightline.training import augment, hardware, loop
-from sightline.training.feed import Feed, Pixels, balanced_rows, evaluate
+from sightline.training.dataloader import DataLoader, Pixels, balanced_rows, evaluate
 from sightline.training.gradients import MEASURED, Layers, measured
 from sightline.training.history import as_rows, best_of, rank
 from sightline.training.loop import Epoch, Trained
-from sightline.training.pace import Pace
 from sightline.training.plan import Plan
+from sightline.training.progress import ProgressLine
 from sightline.training.state import State, weights_of
 from tests.training.test_loop import NOTHING, Small, bars, same, small, weights
 
@@ -109,13 +109,13 @@ def test_balanced_sampling_reaches_the_network_with_changes_of_its_own() -> None
         np.arange(20, dtype=np.uint8)[:, None, None, None].repeat(8, 1).repeat(8, 2).repeat(3, 3), np.array([0] * 18 + [1] * 2)
     )
     policy = augment.Policy(brightness=0.5)
-    feed = Feed(data, policy, (0, 0, 0), (1, 1, 1), torch.device("cpu"), 0, "balanced")
+    feed = DataLoader(data, policy, (0, 0, 0), (1, 1, 1), torch.device("cpu"), 0, "balanced")
     drawn = list(feed.epoch(1, 5))
     y = torch.cat([labels for _, labels in drawn])
     assert len(y) == 20 and int(y.sum()) == 10
     values = torch.cat([x[:, 0, 0, 0] for x, _ in drawn])[y == 1]
     assert len(set(values.tolist())) == 10  # two images, five times each, every time changed in another way
-    about_its_mean = Feed(data, augment.Policy(contrast=(1, 1)), (0, 0, 0), (1, 1, 1), torch.device("cpu"), 0, "balanced")
+    about_its_mean = DataLoader(data, augment.Policy(contrast=(1, 1)), (0, 0, 0), (1, 1, 1), torch.device("cpu"), 0, "balanced")
     even = [(x[:, 0, 0, 0] * 255, labels) for x, labels in about_its_mean.epoch(1, 5)]
     pairs = [(round(float(v)), int(k)) for values_, labels in even for v, k in zip(values_, labels, strict=True)]
     assert all((value >= 18) == (label == 1) for value, label in pairs)  # an even image has no contrast about its own mean
@@ -370,7 +370,7 @@ def test_pace_by_hand() -> None:
     network = small()
     state = State.begin(network, torch.optim.SGD(network.parameters()), torch.device("cpu"), averaged=False)
     now = [0.0]
-    pace = Pace(state, [64] * 12, 605, 10, Deadline(clock=lambda: now[0]))
+    pace = ProgressLine(state, [64] * 12, 605, 10, Deadline(clock=lambda: now[0]))
     now[0] = 1.0
     assert pace.told() == "training: epoch 1 of 12"
     state.history, state.epoch = [line(1, 0.5, 0.5), dataclasses.replace(line(2, 0.4, 0.87), train_loss=0.411)], 2
@@ -381,7 +381,7 @@ def test_small_images_are_foretold_to_take_less_time() -> None:
     network = small()
     state = State.begin(network, torch.optim.SGD(network.parameters()), torch.device("cpu"), averaged=False)
     now = [0.0]
-    pace = Pace(state, [32, 32, 64], 100, 10, Deadline(clock=lambda: now[0]))
+    pace = ProgressLine(state, [32, 32, 64], 100, 10, Deadline(clock=lambda: now[0]))
     now[0] = 2.0
     state.epoch = 2  # half the pixels of the whole are still to be seen twice over: 1,024 · 2 done, 4,096 to go
     assert pace.told().learning.left_s == pytest.approx(4.0)

@@ -1,12 +1,12 @@
 """Photographs to a table that can be trusted: scan, duplicates, split. Nothing else in the program looks into folders."""
 
 from sightline.catalog.layout import LINK_HINT
+from sightline.catalog.near_duplicates import Duplicates, find_duplicates
 from sightline.catalog.notes import CAUTION, left_out, line_of, of_crop, warn, with_duplicates
 from sightline.catalog.scanning import scan
 from sightline.catalog.splitting import leaks, split, straddling, together
 from sightline.catalog.summary import summarise
 from sightline.catalog.tables import check_name, load, load_beside, save
-from sightline.catalog.twins import Duplicates, duplicates
 from sightline.catalog.walking import image_files
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "LINK_HINT",
     "Duplicates",
     "check_name",
-    "duplicates",
+    "find_duplicates",
     "image_files",
     "leaks",
     "left_out",

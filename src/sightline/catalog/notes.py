@@ -12,7 +12,7 @@ from decimal import Decimal
 import numpy as np
 
 from sightline import pixels
-from sightline.catalog.twins import Duplicates
+from sightline.catalog.near_duplicates import Duplicates
 from sightline.records import Catalog, Preprocess
 from sightline.store import log
 

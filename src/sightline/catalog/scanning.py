@@ -18,8 +18,8 @@ from sightline.catalog.paths import Files
 from sightline.catalog.reading import Reading, read_files
 from sightline.catalog.walking import walk, writable
 from sightline.errors import DataError, RequestError
-from sightline.plain import relative_posix
 from sightline.records import CATALOG_COLUMNS, Catalog, Progress, silent
+from sightline.schema import relative_posix
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,8 +10,8 @@ import numpy as np
 
 from sightline import store
 from sightline.catalog.layout import matched, pattern
+from sightline.catalog.near_duplicates import Duplicates
 from sightline.catalog.notes import with_duplicates
-from sightline.catalog.twins import Duplicates
 from sightline.errors import RequestError, closest
 from sightline.records import SPLITS, Catalog, Progress, silent
 

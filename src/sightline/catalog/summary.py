@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline.catalog.twins import Duplicates
+from sightline.catalog.near_duplicates import Duplicates
 from sightline.records import SPLITS, Catalog
 
 _MOST_LISTED = 200

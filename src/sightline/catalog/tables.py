@@ -19,8 +19,8 @@ from sightline.catalog.walking import writable
 from sightline.errors import DataError, RequestError, SightlineError, closest
 from sightline.files import is_file, open_regular
 from sightline.inputs import read_text, separator_of
-from sightline.plain import csv_plain, csv_safe, relative_posix
 from sightline.records import CATALOG_COLUMNS, Catalog
+from sightline.schema import csv_escape, csv_unescape, relative_posix
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -260,7 +260,7 @@ def _strings(table: pa.Table, name: str, file: Path, *, own: bool = False) -> li
     except pa.ArrowException as error:
         raise DataError(f"the column {name!r} holds no text ({table.column(name).type})") from error
     cells = [v if own or v is None else v.strip() for v in values]
-    return [(v and (csv_plain(v) if _escaped(file) else v)) or None for v in cells]
+    return [(v and (csv_unescape(v) if _escaped(file) else v)) or None for v in cells]
 
 
 def _splits(table: pa.Table, file: Path) -> tuple[list[str | None], list[str]]:
@@ -409,7 +409,7 @@ def _joined(prefix: str, path: str) -> str:
 def _cell(value: Any) -> str:
     """A value as a cell, quoted where it must be (Python's csv leaves a lone return bare); numbers may begin with a minus."""
     text = "" if value is None else str(value)
-    text = text if _NUMBER.fullmatch(text) else csv_safe(text)
+    text = text if _NUMBER.fullmatch(text) else csv_escape(text)
     return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
 
 
@@ -446,7 +446,7 @@ def load(file: Path, root: Path | None = None) -> Catalog:
             columns[name] = _typed(table, name, pa.type_for_alias(kind), file)
     extras = [n for n in table.column_names if n not in CATALOG_COLUMNS]
     if _escaped(file):
-        columns |= {csv_plain(n): pa.array(_strings(table, n, file, own=True), pa.string()) for n in extras}
+        columns |= {csv_unescape(n): pa.array(_strings(table, n, file, own=True), pa.string()) for n in extras}
     else:
         columns |= {n: table.column(n) for n in extras}
     ordered = pa.table(columns).take(pa.array(sorted(range(len(files)), key=lambda i: columns["path"][i].as_py())))

@@ -9,9 +9,9 @@ import numpy as np
 
 from sightline import heads
 from sightline.errors import ModelFileError
-from sightline.evaluation import unlike
+from sightline.evaluation import out_of_distribution
 from sightline.records import Backbone, Card, Head, Preprocess
-from sightline.records.model import Limits
+from sightline.records.classifier import Uncertainty
 
 MOST_SIDE_PX = 65_536
 _CROPS = (1, 5, 10)
@@ -102,7 +102,7 @@ def check_part(card: Card, head: Head, tensors: Mapping[str, np.ndarray]) -> Non
     heads.check(head, card.backbone.features)
 
 
-def check_limits(limits: Mapping[str, np.ndarray], facts: Limits, classes: int, seer: Backbone) -> None:
+def check_limits(limits: Mapping[str, np.ndarray], facts: Uncertainty, classes: int, embedding_model: Backbone) -> None:
     """Check what prediction sets and distances are measured by.
 
     Args:
@@ -129,7 +129,7 @@ def check_limits(limits: Mapping[str, np.ndarray], facts: Limits, classes: int, 
         raise ModelFileError(f"the tensor limits.bank is {'missing' if bank is None else 'there, and the card has no bar'}")
     if bank is None or bar is None:
         return
-    width = min(seer.features, unlike.WIDTH)
+    width = min(embedding_model.features, out_of_distribution.WIDTH)
     if bank.ndim != 2 or not len(bank) or bank.shape[1] != width or bank.dtype.kind != "f":
         raise ModelFileError(f"the tensor limits.bank has the shape {bank.shape}, expected (any, {width})")
     _range("limits.unlike_bar", [bar], 0, 2)

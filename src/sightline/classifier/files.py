@@ -17,8 +17,8 @@ from sightline.classifier import checking
 from sightline.classifier.model import BLANK_DIGEST, Classifier, digest_field, prefixes
 from sightline.errors import ForeignFileError, ModelFileError, RequestError
 from sightline.files import is_file, open_regular
-from sightline.plain import from_plain
 from sightline.records import Card, Head
+from sightline.schema import from_json
 
 _MOST_HEADER_BYTES = 100 << 20
 _MOST_DEPTH = 64
@@ -85,7 +85,7 @@ def _checked(card: Card, arrays: Mapping[str, np.ndarray], code: str | None) -> 
     if seen.ndim != 1 or seen.dtype != np.uint64:
         raise ModelFileError(f"the tensor data.seen has the shape {seen.shape} of {seen.dtype}, expected (any) of uint64")
     found = dataclasses.replace(whole, seen=seen, members=members, limits=limits)
-    checking.check_limits(limits, card.limits, len(card.classes), found.seer.card.backbone)
+    checking.check_limits(limits, card.limits, len(card.classes), found.embedding_model.card.backbone)
     return found
 
 
@@ -126,7 +126,7 @@ def _read_card(path: Path) -> tuple[Card, str, int]:
     if not isinstance(digest, str) or len(digest) != len(BLANK_DIGEST):
         raise ModelFileError(f"{path} is damaged: it has no digest", _AGAIN)
     try:
-        return from_plain(Card, value, "card"), digest, 8 + length
+        return from_json(Card, value, "card"), digest, 8 + length
     except (RequestError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         reason = error.message if isinstance(error, RequestError) else str(error)
         raise ModelFileError(f"{path} has a card that cannot be read ({reason})", _AGAIN) from error

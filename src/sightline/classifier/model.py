@@ -13,7 +13,7 @@ import numpy as np
 
 from sightline import catalog, engine, features, heads, networks, pixels
 from sightline.errors import ModelFileError, RequestError
-from sightline.evaluation import conformal, unlike
+from sightline.evaluation import conformal, out_of_distribution
 from sightline.records import Backbone, Card, Catalog, Head, Predictions, Progress, silent
 from sightline.store import Cache, atomic_file, bytes_digest, canonical_json, digest, file_digest, plain
 
@@ -175,12 +175,14 @@ class Classifier:
         known: dict[str, Any] = {"test_contents": tests, "in_training": seen}
         if "bank" not in self.limits:
             return Predictions(told, self.classes, true[kept], probs[kept], errors, self.card.bar, **known)
-        away = unlike.distances(self.limits["bank"], unlike.directions(_plain_look(self.seer._features(asked))[kept]))
+        away = out_of_distribution.distances(
+            self.limits["bank"], out_of_distribution.directions(_plain_look(self.embedding_model._features(asked))[kept])
+        )
         bar = self.card.limits.unlike_bar
         return Predictions(told, self.classes, true[kept], probs[kept], errors, self.card.bar, away, bar, **known)
 
     @property
-    def seer(self) -> Classifier:
+    def embedding_model(self) -> Classifier:
         """In whose features distances between images are measured: itself; of an ensemble the first member with a network."""
         return next((m for m in self.members if m.card.backbone.is_network), self.members[0]) if self.members else self
 
@@ -201,13 +203,13 @@ class Classifier:
         Returns:
             One row per image in order, float32 (n, d); d is 0 for a classifier that does not look at pixels.
         """
-        seer = self.seer
-        if seer.card.backbone.source in ("none", "file"):
+        embedding_model = self.embedding_model
+        if embedding_model.card.backbone.source in ("none", "file"):
             return features.Features(np.zeros((len(images), 0), np.float32))
         files = images.files() if isinstance(images, Catalog) else list(images)
         contents = images.column("content") if isinstance(images, Catalog) else [_digest_or_none(f) for f in files]
         asked = _Asked(files, contents, Cache() if cache is None else cache, device, progress)
-        found = seer._features(asked)
+        found = embedding_model._features(asked)
         return dataclasses.replace(found, values=_plain_look(found))
 
     def bars(self, coverage: float = conformal.COVERAGE) -> np.ndarray | None:
@@ -221,7 +223,7 @@ class Classifier:
         scores, labels = self.limits["scores"], self.limits["labels"]
         return conformal.quantiles(scores, labels, len(self.classes), coverage, by_class=self.card.limits.by_class)
 
-    def doubts(self, answers: Predictions, coverage: float | None = None) -> conformal.Doubts | None:
+    def doubts(self, answers: Predictions, coverage: float | None = None) -> conformal.UncertaintyFit | None:
         """What its answers leave open: their sets, and which of them are unsure.
 
         Args:
@@ -247,7 +249,9 @@ class Classifier:
             raise RequestError(f"a promise of {promised:g} {what}", hint)
         chosen = conformal.sets(answers.probs, bars)
         bar = conformal.answered_bar(self.limits["answers"], self.limits["right"] > 0, promised)
-        return conformal.Doubts(promised, chosen, conformal.unsure(answers.probs, answers.y_pred, chosen, bar, promised))
+        return conformal.UncertaintyFit(
+            promised, chosen, conformal.unsure(answers.probs, answers.y_pred, chosen, bar, promised)
+        )
 
     def _answer(self, asked: _Asked) -> tuple[np.ndarray, dict[int, str]]:
         """Probabilities float64 (n, k), whatever in the rows that have a problem; and the problems by row."""
@@ -285,7 +289,7 @@ class Classifier:
                 if looks is None:
                     asked.known[key] = features.extract(files, asked.contents, backbone, **own)
                 else:
-                    asked.known[key] = features.extract_looks(files, asked.contents, backbone, looks, **own)
+                    asked.known[key] = features.extract_crops(files, asked.contents, backbone, looks, **own)
         return asked.known[key]
 
     def was_trained_on(self, contents: Sequence[str]) -> np.ndarray:
@@ -357,7 +361,7 @@ def check_crops(crops: int, backbone: Backbone) -> None:
 
 
 def _of_arrays(
-    asked: _Asked, backbone: Backbone, looks: features.Looks | None, session: Callable[[int], engine.Session]
+    asked: _Asked, backbone: Backbone, looks: features.CropFeatures | None, session: Callable[[int], engine.Session]
 ) -> features.Features:
     """Features of arrays, in their order; of several looks where `looks` are given."""
     arrays: list[np.ndarray] = list(asked.sources)  # type: ignore[arg-type]
@@ -369,7 +373,7 @@ def _of_arrays(
     if looks is None:
         rows, some, _, errors = features.compute(arrays, backbone.preprocess, run, progress=asked.progress)
     else:
-        rows, some, errors = features.compute_looks(arrays, looks, run, progress=asked.progress)
+        rows, some, errors = features.compute_crops(arrays, looks, run, progress=asked.progress)
     values = np.zeros((len(arrays), *some.shape[1:]), dtype=np.float32)
     values[rows] = some
     return features.Features(values, {i: (e.kind, e.message) for i, e in errors.items()})

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sightline.records import Limits
+    from sightline.records import Uncertainty
 
 MOST_NAMED = 3
 """Images that were left out are named on the terminal up to here."""
@@ -40,7 +40,7 @@ def _is_unlike(row: Mapping[str, Any]) -> bool:
     return row.get("unlike") is not None and row.get("unlike_bar") is not None and row["unlike"] > row["unlike_bar"]
 
 
-def legend(rows: Rows, limits: Limits) -> Iterator[str]:
+def legend(rows: Rows, limits: Uncertainty) -> Iterator[str]:
     """What the remarks mean, a sentence for each kind that is there."""
     unsure, odd = sum(bool(row.get("unsure")) for row in rows), sum(_is_unlike(row) for row in rows)
     if unsure or odd:

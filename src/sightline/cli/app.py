@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sightline import __version__
-from sightline.cli import augment, compare, data, explain, job, keep, models, studies, summary
+from sightline.cli import augment, cache, compare, data, explain, job, models, studies, summary
 
 app = typer.Typer(
     add_completion=False,
@@ -56,4 +56,4 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
-app.add_typer(keep.cache, name="cache")
+app.add_typer(cache.cache, name="cache")

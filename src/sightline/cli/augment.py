@@ -34,7 +34,7 @@ def augment(
     Example:
       sightline augment catalog.csv -o preview.png --policy photo --set rotation=30
     """
-    from sightline.journey import preview
+    from sightline.commands import augment as preview
 
     with console.progress() as progress:
         value = preview.augment(

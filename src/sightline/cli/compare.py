@@ -9,7 +9,7 @@ import typer
 from sightline.cli import console, job, options
 
 if TYPE_CHECKING:
-    from sightline.journey.comparing import Comparison
+    from sightline.commands.compare import Comparison
 
 MOST_SHOWN = 20
 """Pairs that the terminal shows; the page has all."""
@@ -42,10 +42,11 @@ def compare(
       sightline compare runs/pets runs/pets-finetuned
       sightline compare runs/pets/classifier.safetensors theirs.csv --catalog "new photos"
     """
-    from sightline import journey, store
+    from sightline import store
+    from sightline.commands import compare as compare_command
 
     with console.progress() as progress:
-        done = journey.compare(
+        done = compare_command.compare(
             [str(options.output(s)) for s in subjects],
             split=split,
             catalog=catalog,

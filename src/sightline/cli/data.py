@@ -54,7 +54,7 @@ def scan(
             label_column=label_column,
             progress=progress,
         )
-        table = catalog.with_duplicates(table, catalog.duplicates(table, store.Cache(), progress))
+        table = catalog.with_duplicates(table, catalog.find_duplicates(table, store.Cache(), progress))
         catalog.save(table, target)
     value = {**values.of_scan(table, out), "overwritten": overwritten}
     if as_json:
@@ -104,7 +104,7 @@ def split(
     with console.progress() as progress:
         before = open_catalog(catalog, progress)
         earlier = None if previous is None else catalogs.load(options.output(previous))
-        clusters = catalogs.duplicates(before, store.Cache(), progress)
+        clusters = catalogs.find_duplicates(before, store.Cache(), progress)
         table = catalogs.split(
             before,
             val=sizes[0],

@@ -77,10 +77,11 @@ def explain(
       sightline explain classifier.safetensors photos/ -o explanations
       sightline explain runs/pets --split test --no-checks
     """
-    from sightline import journey, store
+    from sightline import store
+    from sightline.commands import explain as explain_command
 
     with console.progress() as progress:
-        rows = journey.explain(
+        rows = explain_command.explain(
             subject,
             images or [],
             out=out,

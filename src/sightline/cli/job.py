@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sightline.cli import console, options, values
-from sightline.plain import command_line
+from sightline.schema import command_line
 
 if TYPE_CHECKING:
     from sightline.records import Run
@@ -121,10 +121,12 @@ def run(
       sightline run "my photos"
       sightline run photos --backbone resnet50 --methods baseline,shortcut,features --budget 5m
     """
-    from sightline import inputs, journey, store
+    from sightline import inputs, store
+    from sightline.commands import run as run_command
+    from sightline.runs import plan
 
     chosen = None if recipe is None else inputs.read_recipe(options.output(recipe))
-    request = journey.Request(
+    request = plan.Request(
         photos=photos,
         out=out,
         recipe=chosen,
@@ -154,7 +156,7 @@ def run(
         resume=resume,
     )
     with console.progress() as progress:
-        done = journey.run(request, progress=progress, say=console.sayer(as_json), cache=store.Cache())
+        done = run_command.run(request, progress=progress, say=console.sayer(as_json), cache=store.Cache())
     return console.print_json(values.of_run(done)) if as_json else print_run(done)
 
 
@@ -173,10 +175,11 @@ def demo(
     Example:
       sightline demo
     """
-    from sightline import journey, store
+    from sightline import store
+    from sightline.commands import train as train_command
 
     with console.progress() as progress:
-        done = journey.demo(out, seed=seed, progress=progress, say=console.sayer(as_json), cache=store.Cache())
+        done = train_command.run_demo(out, seed=seed, progress=progress, say=console.sayer(as_json), cache=store.Cache())
     return console.print_json(values.of_run(done)) if as_json else print_run(done)
 
 

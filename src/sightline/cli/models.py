@@ -82,7 +82,8 @@ def train(
       sightline train catalog.csv recipes/cats.toml -o runs/turned --sweep augment.rotation=0,15,45 --seeds 3
     """
     from sightline import catalog as catalogs
-    from sightline import journey, records, store
+    from sightline import records, store
+    from sightline.commands import train as train_command
 
     many = bool(sweeps) or seeds != 1
     _check_one(find_rate, many, continued)
@@ -97,7 +98,7 @@ def train(
     with console.progress(not as_json) as progress:
         table = data.open_catalog(catalog, progress)
         catalogs.warn(table.notes)
-        run = journey.train(
+        run = train_command.train(
             table,
             chosen,
             options.output(out),
@@ -169,7 +170,7 @@ def _sources(catalog: str | None, recipe: str | None, before: Run | None) -> tup
 def _find_rate(catalog: str, recipe: Recipe, out: str, device: str, as_json: bool) -> None:
     """`train --find-rate`."""
     from sightline import store
-    from sightline.journey import single
+    from sightline.commands import train as single
 
     place = options.output(out)
     plot = place if place.suffix.lower() in (".svg", ".png") else place / "learning-rate.svg"
@@ -223,7 +224,8 @@ def evaluate(
       sightline evaluate catalog.csv recipes/cats.toml --folds 5 --repeats 2
       sightline evaluate catalog.csv recipes/cats.toml --learning-curve --goal 0.95
     """
-    from sightline import journey, store
+    from sightline import store
+    from sightline.commands import evaluate as evaluate_command
 
     shown = options.choice("--heatmaps", heatmaps, options.HEATMAPS)
     recipe, subject, catalog = recipes.sort(subject, catalog)
@@ -241,7 +243,7 @@ def evaluate(
     )
 
     with console.progress() as progress:
-        run = journey.evaluate(
+        run = evaluate_command.evaluate(
             subject,
             catalog,
             out=out,
@@ -349,7 +351,7 @@ def mistakes(
       sightline mistakes runs/pets/classifier.safetensors "new photos" --by pair
     """
     from sightline import store
-    from sightline.journey import mistakes as verb
+    from sightline.commands import mistakes as verb
 
     which: dict[str, Any] = {
         "split": split,

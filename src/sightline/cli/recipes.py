@@ -52,7 +52,7 @@ def sort(first: str, second: str) -> tuple[str | None, str, str]:
     for recipe, other in ((first, second), (second, first)):
         if recipe.lower().endswith(".toml"):
             return recipe, "", other
-    from sightline.journey.scoring import in_order
+    from sightline.commands.evaluate import in_order
 
     subject, catalog = in_order(first, second)
     return None, subject, catalog
@@ -110,7 +110,7 @@ def cross_validate(
 ) -> None:
     """`evaluate CATALOG RECIPE --folds`."""
     from sightline import inputs, store
-    from sightline.journey import crossvalidating
+    from sightline.commands import cross_validate as crossvalidating
 
     chosen = inputs.read_recipe(options.output(recipe))
     with console.progress() as progress:
@@ -152,7 +152,7 @@ def learning_curve(
 ) -> None:
     """`evaluate CATALOG RECIPE --learning-curve`."""
     from sightline import inputs, store
-    from sightline.journey import learning
+    from sightline.commands import learning_curve as learning
 
     chosen = inputs.read_recipe(options.output(recipe))
     with console.progress() as progress:

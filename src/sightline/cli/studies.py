@@ -12,7 +12,7 @@ from sightline.cli import console, data, options, recipes
 from sightline.errors import RequestError
 
 if TYPE_CHECKING:
-    from sightline.journey.study import Study
+    from sightline.commands.sweep import Study
     from sightline.records import Recipe
 
 MOST_SHOWN = 10
@@ -52,7 +52,7 @@ def tune(
       sightline tune catalog.csv recipes/cats.toml --trials 40 --budget 10m -o runs/tuned
     """
     from sightline import store
-    from sightline.journey import study
+    from sightline.commands import sweep as study
 
     chosen = recipes.read(recipe, options.assignments(changes))
     with console.progress(not as_json) as progress:
@@ -75,7 +75,7 @@ def tune(
 def sweep(catalog: str, recipe: Recipe, sweeps: list[str] | None, seeds: int, out: str, device: str, as_json: bool) -> None:
     """Carry `train --sweep` out and print its table."""
     from sightline import store
-    from sightline.journey import study
+    from sightline.commands import sweep as study
 
     keys = values_of(sweeps)
     with console.progress(not as_json) as progress:

@@ -52,7 +52,7 @@ def summary(
     Example:
       sightline summary resnet18 --head "512:0.3,128" --classes 3
     """
-    from sightline.journey.summary import summary as take_apart
+    from sightline.commands.summary import summary as take_apart
 
     value = take_apart(
         subject,

@@ -98,7 +98,7 @@ def of_scan(catalog: Catalog, file: str) -> dict[str, Any]:
 
 
 def of_predictions(
-    predictions: Predictions, doubts: conformal.Doubts | None = None, *, with_sets: bool = False
+    predictions: Predictions, doubts: conformal.UncertaintyFit | None = None, *, with_sets: bool = False
 ) -> list[dict[str, Any]]:
     """`predict`: one entry per image in the order of `paths`, then the files that gave no answer.
 

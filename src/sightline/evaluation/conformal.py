@@ -27,7 +27,7 @@ _EXACT = 1e-9  # (n + 1) · coverage may be a whole number that floats put just 
 
 
 @dataclass(frozen=True, slots=True)
-class Doubts:
+class UncertaintyFit:
     """What answers leave open.
 
     Args:

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from sightline.evaluation.bootstrap_counts import Tally
 from sightline.evaluation.curves import CALIBRATION_BINS, bins_of
 from sightline.evaluation.sample import Sample
-from sightline.evaluation.tallies import Tally
 
 Formula = Callable[[Tally, Sample], np.ndarray]
 TOP = 5

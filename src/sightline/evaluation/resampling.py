@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sightline.evaluation.bootstrap_counts import ROUNDS, drawn, draws, tally
 from sightline.evaluation.clusters import cautious, likeness, worth
 from sightline.evaluation.curves import placements
 from sightline.evaluation.intervals import (
@@ -23,7 +24,6 @@ from sightline.evaluation.intervals import (
 from sightline.evaluation.metrics import CLASS_METRICS, METRICS, Metric
 from sightline.evaluation.ranking import BINS, MOST_DRAWN, MOST_EXACT, influence, rank_scores, ranking, rankings
 from sightline.evaluation.sample import Sample, sampled
-from sightline.evaluation.tallies import ROUNDS, drawn, draws, tally
 from sightline.records import Predictions
 
 Ends = tuple[float, float] | None

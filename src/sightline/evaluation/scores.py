@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from sightline.errors import RequestError
+from sightline.evaluation.bootstrap_counts import tally
 from sightline.evaluation.metrics import METRICS, TOP, worded
 from sightline.evaluation.ranking import rankings
 from sightline.evaluation.resampling import Estimate, estimates
 from sightline.evaluation.sample import Sample, sampled
-from sightline.evaluation.tallies import tally
 from sightline.records import Predictions
 
 

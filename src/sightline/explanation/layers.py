@@ -18,7 +18,7 @@ import numpy as np
 
 from sightline.engine import is_mean
 from sightline.errors import RequestError, unknown
-from sightline.explanation.maps import MapSession
+from sightline.explanation.feature_map import MapSession
 from sightline.records import Backbone
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def as_whole(network: Any, x: Tensor) -> Tensor:
 
     A network that is cut in a traced graph runs the graph's steps, and the hooks of the containers around them stay silent.
     """
-    from sightline.networks.cuts import value_at
+    from sightline.networks.feature_cut import value_at
 
     net, behind = network.net, network.classifier
     value = value_at(net.get_submodule(behind), net, x) if behind else net(x)

@@ -1,161 +1,166 @@
-"""What is explained: one class of one head on one network, as a number that heads with and without a gradient give."""
+"""What is explained, from what the user names: a run, a classifier's file, or a pretrained network with its own classes."""
 
 from __future__ import annotations
 
-import math
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sightline import heads
-from sightline.errors import RequestError
-from sightline.explanation.maps import MapSession
-from sightline.records import Head
+from sightline import classifier, networks
+from sightline.classifier import Classifier
+from sightline.errors import RequestError, SightlineError, unknown
+from sightline.explanation.checks import verdict
+from sightline.explanation.checks.evidence import Skill, skill_of
+from sightline.inputs import read_predictions
+from sightline.records import Card, Catalog, Head, Predictions, Recipe, Run
+from sightline.store import Cache
 
-_SURE = math.log(999)
+_SUFFIXES = (".safetensors",)
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What is explained of one image.
+class ExplainedModel:
+    """A classifier that is to be explained, and what is known of it.
 
     Args:
-        session: The network.
-        head: What turns its features into logits.
-        target: The class index.
-        seed: Of whatever the method draws.
-        contrast: The class that the target is set against ("why dumpling and not chicken?"); None for all others together.
-        image: uint8 (height, width, 3), what the network sees; None where only its map is at hand.
-        coarse: The heat is only to be compared with another: a method that takes minutes may stop sooner.
-        planes: Directions of this head if it is linear, by target and contrast: subjects that share it compute each once.
+        model: It.
+        skill: How good it is known to be.
+        run: Its run, where it comes from one.
+        aliases: Other names of classes, in lower case → the class indices that they may mean.
     """
 
-    session: MapSession
-    head: Head
-    target: int
-    seed: int = 0
-    contrast: int | None = None
-    image: np.ndarray | None = None
-    coarse: bool = False
-    planes: dict[tuple[int, int | None], tuple[np.ndarray, float]] = field(default_factory=dict)
+    model: Classifier
+    skill: Skill
+    run: Run | None = None
+    aliases: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
-    @property
-    def mean_features(self) -> np.ndarray | None:
-        """float32 (d,): the mean of the training images' features, where the head keeps it."""
-        return self.head.arrays.get("feature_mean")
-
-    @property
-    def pixels(self) -> np.ndarray:
-        """uint8 (height, width, 3).
+    def class_index(self, name: str) -> int:
+        """The class that a name means: as it is written, then whatever its case, then by another name of it.
 
         Raises:
-            RequestError: Only the map is at hand.
+            RequestError: None, or several.
         """
-        if self.image is None:
-            raise RequestError("this method needs the image, and only its map is at hand", "hand over the images as well")
-        return self.image
-
-    def answer(self, features: np.ndarray) -> np.ndarray:
-        """What any head says for the target, float64 (m,), of features float32 (m, d).
-
-        Its log odds; against one class the difference of the two logits. Both are without a probability's ceiling.
-        """
-        logits = heads.logits(self.head, features)
-        if self.contrast is None:
-            return log_odds(logits, self.target)
-        between = logits[:, self.target] - logits[:, self.contrast]
-        return np.asarray(np.clip(between, -_SURE, _SURE) if counts_votes(logits) else between)
-
-    def coefficients(self) -> np.ndarray:
-        """float64 (k,): the score of a head with a gradient is their product with its logits.
-
-        1 for the target; -1 for the class that it is set against, or -1 / (k - 1) for each of the others.
-        """
-        return coefficients(self.head.classes, self.target, self.contrast)
-
-    def layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The head as linear layers with a ReLU between any two.
-
-        Raises:
-            RequestError: It is no such head, so that there is no gradient to follow.
-        """
-        found = heads.layers(self.head)
-        if found is None:
-            hint = "use --method masks or --method occlusion, which explain any head"
-            raise RequestError(f"a head of kind {self.head.kind!r} has no gradient", hint)
-        return found
-
-    def direction(self, features: np.ndarray) -> tuple[np.ndarray, float]:
-        """The score's gradient with respect to the features, and what it leaves of the score: score = direction · x + rest.
-
-        For a linear head that is the same everywhere, the rest its bias; for an MLP it is the plane on which `features` lie.
-
-        Args:
-            features: float32 (d,).
-
-        Returns:
-            float32 (d,), and the rest.
-
-        Raises:
-            RequestError: The head has no gradient.
-        """
-        known = self.planes.get((self.target, self.contrast))
-        if known is not None:
-            return known
-        layers = [(w.astype(np.float64), b.astype(np.float64)) for w, b in self.layers()]
-        value, values = features.astype(np.float64), []
-        for weights, bias in layers[:-1]:
-            values.append(weights @ value + bias)
-            value = np.maximum(values[-1], 0)
-        gradient = self.coefficients() @ layers[-1][0]
-        rest = float(self.coefficients() @ layers[-1][1])
-        for (weights, bias), hidden in zip(layers[-2::-1], values[::-1], strict=True):
-            gradient = gradient * (hidden > 0)
-            rest += float(gradient @ bias)
-            gradient = gradient @ weights
-        found = gradient.astype(np.float32), rest
-        if len(layers) == 1:
-            self.planes[self.target, self.contrast] = found
-        return found
+        classes = self.model.classes
+        if name in classes:
+            return classes.index(name)
+        meant = [i for i, c in enumerate(classes) if c.lower() == name.lower()] or self.aliases.get(name.lower(), ())
+        if len(meant) > 1:
+            raise RequestError(f"{name!r} may be {len(meant)} classes", f"name one: {', '.join(classes[i] for i in meant)}")
+        if not meant:
+            raise unknown("class", name, classes)
+        return meant[0]
 
 
-def coefficients(classes: int, target: int, contrast: int | None = None) -> np.ndarray:
-    """float64 (classes,): how much each logit counts in the score that is explained.
+def find_subject(name: str, cache: Cache, code: str | None = None) -> ExplainedModel:
+    """A run's folder, a classifier's file, or the name of a network whose published weights bring a classifier.
 
-    Example:
-        >>> coefficients(3, 1).tolist(), coefficients(3, 1, 2).tolist()
-        ([-0.5, 1.0, -0.5], [0.0, 1.0, -1.0])
+    Raises:
+        RequestError: It is none of them, or never looks at photographs.
+        WeightsError: The network's weights are absent, or bring no classifier.
     """
-    if contrast is None:
-        found = np.full(classes, -1 / max(classes - 1, 1))
+    if Path(name).exists() or name.endswith(_SUFFIXES) or len(Path(name).parts) > 1:
+        found = _written(Path(name), code)
     else:
-        found = np.zeros(classes)
-        found[contrast] = -1
-    found[target] = 1
+        found = _pretrained(name, cache)
+    if not explainable(found.model):
+        what = f"{name} ({found.model.card.method}) never looks at the photograph: there is nothing to explain"
+        raise RequestError(what, "explain a classifier that has a network, or looks at `pixels`")
     return found
 
 
-def counts_votes(logits: np.ndarray) -> bool:
-    """Whether logits float64 (m, k) are logarithms of shares, which sum to 1."""
-    return bool(np.abs(np.logaddexp.reduce(logits, axis=1)).max() < 0.1)
+def explainable(model: Classifier) -> bool:
+    """Whether it, or for an ensemble one member that counts, looks at images."""
+    counted = zip(model.members, model.card.weights, strict=True)
+    return any(m.looks_at_images and w > 0 for m, w in counted) if model.members else model.looks_at_images
 
 
-def log_odds(logits: np.ndarray, target: int) -> np.ndarray:
-    """How sure answers are of a class, without the ceiling that a probability has: of a sure one half may be hidden unnoticed.
+def _written(path: Path, code: str | None) -> ExplainedModel:
+    """A classifier that Sightline wrote, with its run's scores where they lie beside it."""
+    model = classifier.load(path, code=code)
+    folder = path if path.is_dir() else path.parent
+    run = None
+    if (folder / "run.json").is_file():
+        try:
+            run = Run.load(folder)
+        except SightlineError:
+            run = None
+    if run is not None and run.data.get("kind") == "evaluation":
+        run = None
+    test = None if run is None else run.data.get("test_without_leaks") or run.data.get("test") or run.data.get("val")
+    return ExplainedModel(model, skill_of(model, test, None if run is None else answers_of(run)), run)
+
+
+def _pretrained(name: str, cache: Cache) -> ExplainedModel:
+    """A network by its name, as a classifier with its own classes."""
+    try:
+        backbone = networks.describe(name, cache=cache)
+    except RequestError as error:
+        if not Path(name).suffix and "unknown network" not in error.message:
+            raise
+        raise RequestError(f"{name} is no run, no classifier's file and no network that is known", error.hint) from error
+    if not backbone.is_network:
+        raise RequestError(f"{name!r} is no network with classes of its own", "name a run, a file, or a network")
+    own = networks.own_classifier(backbone, cache)
+    head = Head("logistic", len(own.classes), {}, {"weights": own.weights, "bias": own.bias})
+    plain = dataclasses.replace(Recipe(), backbone=name)
+    card = Card(own.classes, own.backbone, head.kind, {}, "pretrained", plain)
+    return ExplainedModel(Classifier(card, head), Skill(verdict.published_classifier(name)), None, own.aliases)
+
+
+def catalog_of(run: Run) -> Catalog | None:
+    """A run's images, where its catalog is still there."""
+    from sightline import catalog as catalogs
+
+    try:
+        return catalogs.load(run.folder / "catalog.csv")
+    except (SightlineError, OSError):
+        return None
+
+
+def answers_of(run: Run) -> Predictions | None:
+    """What a run said of the images that it was judged on, where its table is still there."""
+    for split in ("test", "val"):
+        try:
+            return read_predictions(run.folder / "predictions" / f"{split}.csv")
+        except SightlineError:
+            continue
+    return None
+
+
+def rows_of(run: Run, catalog: Catalog, split: str | None = None) -> Catalog:
+    """Return a run's usable images of one split.
 
     Args:
-        logits: float64 (m, k). Heads that count votes give log probabilities, whose certainty has no degrees: of these the
-            log odds are cut at those of 0.1 % and 99.9 %.
-        target: The class index.
+        run: Finished.
+        catalog: Its images.
+        split: `train`, `val`, `test` or `all`; None takes the test images if the run itself was tested on them, else the
+            validation images.
 
-    Returns:
-        float64 (m,).
-
-    Example:
-        >>> log_odds(np.array([[2.0, -1.0], [0.0, 30.0]]), 1).tolist()
-        [-3.0, 30.0]
+    Raises:
+        RequestError: There is no such split, or no image in it.
     """
-    if logits.shape[1] == 1:
-        return np.asarray(logits[:, 0], dtype=np.float64)
-    odds = np.asarray(logits[:, target] - np.logaddexp.reduce(np.delete(logits, target, axis=1), axis=1))
-    return np.clip(odds, -_SURE, _SURE) if counts_votes(logits) else odds
+    if split not in (None, "train", "val", "test", "all"):
+        raise unknown("split", str(split), ("train", "val", "test", "all"))
+    chosen = split or ("test" if run.data.get("test") else "val")
+    usable = catalog.usable()
+    rows = usable if chosen == "all" else usable.where(split=chosen)
+    if not len(rows):
+        held = ", ".join(f"{name} {usable.column('split').count(name):,}" for name in ("train", "val", "test"))
+        raise RequestError(f"{run.folder} has no image in its {chosen} split ({held})", "choose another with --split")
+    return rows
+
+
+def aims(answers: Predictions, against: int | None) -> list[int]:
+    """The class to explain for each image where none is named: its answer, or where that is `against`, the second likeliest."""
+    second = np.argsort(-answers.probs, axis=1, kind="stable")[:, min(1, len(answers.classes) - 1)]
+    return [int(s if p == against else p) for p, s in zip(answers.y_pred, second, strict=True)]
+
+
+def top_classes(model: Classifier, probs: np.ndarray, most: int = 5) -> list[dict[str, Any]]:
+    """The likeliest classes of one image with their probabilities."""
+    order = np.argsort(-probs, kind="stable")[:most]
+    return [{"class": model.classes[i], "probability": float(probs[i])} for i in order]

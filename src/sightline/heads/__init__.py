@@ -1,7 +1,7 @@
 """Heads: from features (n, d) to logits (n, k). Fitting may use scikit-learn or torch; asking needs numpy alone."""
 
+from sightline.heads.registry import HEADS, Fit, Kind, check, fit, hidden, layers, linear, logits, probs
 from sightline.heads.softmax import log_loss, log_probs, softmax, temperature
-from sightline.heads.table import HEADS, Fit, Kind, check, fit, hidden, layers, linear, logits, probs
 
 __all__ = [
     "HEADS",

@@ -9,40 +9,40 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.networks.description import DEFAULTS, build, describe
 from sightline.networks.downloads import download_bytes
-from sightline.networks.known import SPECIAL, table
+from sightline.networks.index import SPECIAL, table
 from sightline.networks.names import check_name
 from sightline.networks.user import register
 from sightline.networks.weights import weights_hash
 
 if TYPE_CHECKING:
-    from sightline.networks.own import OwnClassifier, own_classifier
-    from sightline.networks.surface import Network, tensors
-    from sightline.networks.whole import Untrained, untrained
+    from sightline.networks.network import Network, tensors
+    from sightline.networks.pretrained_classifier import OwnClassifier, own_classifier
+    from sightline.networks.random_init import RandomNetwork, random_network
 
 __all__ = [
     "DEFAULTS",
     "SPECIAL",
     "Network",
     "OwnClassifier",
-    "Untrained",
+    "RandomNetwork",
     "build",
     "check_name",
     "describe",
     "download_bytes",
     "own_classifier",
+    "random_network",
     "register",
     "table",
     "tensors",
-    "untrained",
     "weights_hash",
 ]
 _HOMES = {
-    "Network": "surface",
-    "OwnClassifier": "own",
-    "Untrained": "whole",
-    "own_classifier": "own",
-    "tensors": "surface",
-    "untrained": "whole",
+    "Network": "network",
+    "OwnClassifier": "pretrained_classifier",
+    "RandomNetwork": "random_init",
+    "own_classifier": "pretrained_classifier",
+    "tensors": "network",
+    "random_network": "random_init",
 }
 """Names that need torch → the module where they live."""
 

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from sightline.errors import RequestError
 from sightline.networks.counting import Counter, counted_attention
-from sightline.networks.cuts import quiet
+from sightline.networks.feature_cut import quiet
 
 _LAYERS = (
     *(nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm),

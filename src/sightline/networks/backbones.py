@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sightline.errors import RequestError, WeightsError
-from sightline.networks.known import Entry, pretrained_on
+from sightline.networks.index import NetworkEntry, pretrained_on
 from sightline.records import Preprocess
 from sightline.store import plain
 
@@ -48,7 +48,7 @@ def survey() -> dict[str, list[dict[str, Any]]]:
     """Every architecture that can be built, with its weights, the default ones first; as JSON of `known.Entry`."""
     import timm
 
-    found: dict[str, list[Entry]] = {}
+    found: dict[str, list[NetworkEntry]] = {}
     for name in timm.list_models():
         default = timm.get_pretrained_cfg(name)
         configs = timm.models.get_arch_pretrained_cfgs(name)
@@ -64,7 +64,7 @@ def survey() -> dict[str, list[dict[str, Any]]]:
     return dict(plain(found))
 
 
-def _timm_entry(architecture: str, config: Any) -> Entry:
+def _timm_entry(architecture: str, config: Any) -> NetworkEntry:
     classifier = config.classifier or ()
     interpolation = config.interpolation if config.interpolation in _INTERPOLATIONS else "bicubic"
     preprocess = Preprocess(
@@ -75,7 +75,7 @@ def _timm_entry(architecture: str, config: Any) -> Entry:
         mean=tuple((config.mean * 3)[:3]),
         std=tuple((config.std * 3)[:3]),
     )
-    return Entry(
+    return NetworkEntry(
         architecture,
         "timm",
         preprocess,
@@ -98,7 +98,7 @@ def _hub_id(config: Any) -> str:
     return f"{config.hf_hub_id}{config.architecture}.{config.tag}" if config.hf_hub_id.endswith("/") else config.hf_hub_id
 
 
-def _torchvision_survey() -> dict[str, list[Entry]]:
+def _torchvision_survey() -> dict[str, list[NetworkEntry]]:
     import torchvision.models as models
 
     found = {}
@@ -106,11 +106,11 @@ def _torchvision_survey() -> dict[str, list[Entry]]:
         enum = models.get_model_weights(name)
         default = getattr(enum, "DEFAULT", None)
         entries = [_torchvision_entry(name, w) for w in sorted(enum, key=lambda w: w is not default)]
-        found[name] = entries or [Entry(name, "torchvision", Preprocess(interpolation="bilinear"))]
+        found[name] = entries or [NetworkEntry(name, "torchvision", Preprocess(interpolation="bilinear"))]
     return found
 
 
-def _torchvision_entry(name: str, weights: Any) -> Entry:
+def _torchvision_entry(name: str, weights: Any) -> NetworkEntry:
     seen = weights.transforms()
     crop, resize = int(seen.crop_size[0]), int(seen.resize_size[0])
     interpolation = seen.interpolation.value
@@ -122,7 +122,7 @@ def _torchvision_entry(name: str, weights: Any) -> Entry:
         std=tuple(seen.std),
     )
     swag = "SWAG" in weights.name
-    return Entry(
+    return NetworkEntry(
         name,
         "torchvision",
         preprocess,
@@ -158,7 +158,7 @@ class _Unset(TorchFunctionMode):
 
 
 def create(
-    entry: Entry,
+    entry: NetworkEntry,
     size: tuple[int, int],
     *,
     classifier: bool = False,
@@ -207,7 +207,7 @@ def create(
         raise WeightsError(f"the weights of {entry.name} could not be loaded ({_line(error)})") from error
 
 
-def _create_torchvision(entry: Entry, size: tuple[int, int], published: bool, classes: int | None = None) -> nn.Module:
+def _create_torchvision(entry: NetworkEntry, size: tuple[int, int], published: bool, classes: int | None = None) -> nn.Module:
     import torchvision.models as models
 
     arguments: dict[str, Any] = {"image_size": size[0]} if entry.fixed_size and not published else {}
@@ -229,7 +229,7 @@ def _create_torchvision(entry: Entry, size: tuple[int, int], published: bool, cl
 
 
 def create_whole(
-    entry: Entry,
+    entry: NetworkEntry,
     size: tuple[int, int],
     *,
     classes: int | None = None,
@@ -262,7 +262,7 @@ def create_whole(
         return _timm(entry, size, arguments)
 
 
-def _timm(entry: Entry, size: tuple[int, int], arguments: dict[str, Any]) -> nn.Module:
+def _timm(entry: NetworkEntry, size: tuple[int, int], arguments: dict[str, Any]) -> nn.Module:
     """timm's network without weights.
 
     Raises:
@@ -296,7 +296,7 @@ def patch_px(network: nn.Module) -> int:
     return patch if isinstance(patch, int) and patch > 0 else 1
 
 
-def too_small_or_fixed(entry: Entry, size: tuple[int, int], reason: str, step: int = 32) -> RequestError:
+def too_small_or_fixed(entry: NetworkEntry, size: tuple[int, int], reason: str, step: int = 32) -> RequestError:
     """The error for an image size that a network cannot be built for or run at."""
     own = entry.preprocess.size[0]
     return RequestError(
@@ -329,7 +329,7 @@ def filtered(network: nn.Module, found: dict[str, Tensor]) -> dict[str, Tensor] 
     return None
 
 
-def twin_names(entry: Entry) -> dict[str, str]:
+def twin_names(entry: NetworkEntry) -> dict[str, str]:
     """Key names of the same architecture in the other library → key names in this one; empty where there is no twin.
 
     Both libraries define the same layers in the same order, so the tensors correspond one to one; which pairs do was

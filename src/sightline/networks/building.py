@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from sightline.errors import RequestError, SightlineError, WeightsError, unknown
 from sightline.networks import backbones, hub, names, user, weights
-from sightline.networks.known import Entry
-from sightline.networks.surface import Network, Pixels, parse, tensors
-from sightline.plain import check_value
+from sightline.networks.index import NetworkEntry
+from sightline.networks.network import Network, Pixels, parse, tensors
 from sightline.records import Preprocess
+from sightline.schema import check_value
 from sightline.store import log
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class NetworkSpec:
     """A network to build.
 
     Args:
@@ -38,21 +38,21 @@ class Wish:
 
     name: str
     source: Literal["timm", "torchvision", "sightline", "user", "pixels"]
-    entry: Entry | None
+    entry: NetworkEntry | None
     size: tuple[int, int] | None
     pool: Literal["avg", "flatten", "scores"] = "avg"
     arguments: Mapping[str, Any] | None = None
     classifier: bool = False
 
 
-def random(wish: Wish, seed: int) -> Network:
+def random(wish: NetworkSpec, seed: int) -> Network:
     """The network with random weights, a function of the seed."""
     with backbones.seeded(seed):
         net = _bare(wish)
     return _cut(net, wish, classifier=wish.classifier)
 
 
-def published(wish: Wish) -> Network:
+def published(wish: NetworkSpec) -> Network:
     """The network with its published weights, fetched where they are not here; a user's network with its own.
 
     Raises:
@@ -70,7 +70,7 @@ def published(wish: Wish) -> Network:
     return _cut(net, wish, classifier=wish.classifier)
 
 
-def from_file(wish: Wish, file: Path) -> tuple[Network, int]:
+def from_file(wish: NetworkSpec, file: Path) -> tuple[Network, int]:
     """The network with the weights of a file, and how many classes the file's own classifier has (0: it has none).
 
     Raises:
@@ -83,7 +83,7 @@ def from_file(wish: Wish, file: Path) -> tuple[Network, int]:
     return network, classes
 
 
-def from_tensors(wish: Wish, arrays: Mapping[str, np.ndarray]) -> Network:
+def from_tensors(wish: NetworkSpec, arrays: Mapping[str, np.ndarray]) -> Network:
     """The network with the weights of a classifier's file.
 
     Raises:
@@ -92,7 +92,7 @@ def from_tensors(wish: Wish, arrays: Mapping[str, np.ndarray]) -> Network:
     return _filled(wish, parse(dict(arrays)), "the classifier's file")
 
 
-def _filled(wish: Wish, found: dict[str, Tensor], what: str) -> Network:
+def _filled(wish: NetworkSpec, found: dict[str, Tensor], what: str) -> Network:
     """The network with these tensors in it."""
     if wish.source == "timm" and wish.entry is not None and wish.pool != "scores":
         net = backbones.create(wish.entry, _size(wish), classifier=wish.classifier, drawn=False)
@@ -105,11 +105,11 @@ def _filled(wish: Wish, found: dict[str, Tensor], what: str) -> Network:
     return network
 
 
-def _size(wish: Wish) -> tuple[int, int]:
+def _size(wish: NetworkSpec) -> tuple[int, int]:
     return wish.size if wish.size is not None else Preprocess().size
 
 
-def _bare(wish: Wish) -> nn.Module:
+def _bare(wish: NetworkSpec) -> nn.Module:
     """The network as its library builds it, weights at random."""
     if wish.source == "pixels":
         return Pixels()
@@ -155,7 +155,7 @@ def classic(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise RequestError(f"{names.spell(name, arguments)} cannot be built ({error})", "see `sightline networks`") from error
 
 
-def _cut(net: nn.Module, wish: Wish, *, classifier: bool) -> Network:
+def _cut(net: nn.Module, wish: NetworkSpec, *, classifier: bool) -> Network:
     size = wish.size or own_size(net) or Preprocess().size
     patch = backbones.patch_px(net)
     if wish.entry is not None and (size[0] % patch or size[1] % patch):
@@ -179,7 +179,7 @@ def own_size(net: nn.Module) -> tuple[int, int] | None:
     return (int(size[-2]), int(size[-1])) if isinstance(size, tuple | list) and len(size) >= 2 else None
 
 
-def _behind(wish: Wish, found: str) -> tuple[str, ...]:
+def _behind(wish: NetworkSpec, found: str) -> tuple[str, ...]:
     """The modules that hold the classifier: as the library says, and as the cut found."""
     named = wish.entry.classifier if wish.entry is not None and wish.source == "timm" else ()
     return (*named, found) if found else named
@@ -189,7 +189,7 @@ def _in(name: str, modules: tuple[str, ...]) -> bool:
     return any(name.startswith(f"{m}.") for m in modules)
 
 
-def _load(net: nn.Module, wish: Wish, found: dict[str, Tensor], what: str, optional: tuple[str, ...]) -> None:
+def _load(net: nn.Module, wish: NetworkSpec, found: dict[str, Tensor], what: str, optional: tuple[str, ...]) -> None:
     """Put tensors in, under whichever library's names they come.
 
     Raises:
@@ -203,7 +203,7 @@ def _load(net: nn.Module, wish: Wish, found: dict[str, Tensor], what: str, optio
     net.load_state_dict(fitted, strict=False)
 
 
-def _renamed(entry: Entry, found: dict[str, Tensor]) -> dict[str, Tensor] | None:
+def _renamed(entry: NetworkEntry, found: dict[str, Tensor]) -> dict[str, Tensor] | None:
     """The tensors of the other library's twin under this library's names."""
     names = backbones.twin_names(entry)
     if sum(n in names for n in found) < len(found) / 2:

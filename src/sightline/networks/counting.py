@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from sightline.networks.cuts import quiet
+from sightline.networks.feature_cut import quiet
 
 _ATEN: Any = torch.ops.aten
 FORMULAS = {_ATEN._scaled_dot_product_flash_attention_for_cpu: flop_registry[_ATEN._scaled_dot_product_flash_attention]}

@@ -11,15 +11,15 @@ import numpy as np
 
 from sightline.errors import RequestError, WeightsError, closest, unknown
 from sightline.files import is_file
-from sightline.networks import hub, known, names, user, weights
-from sightline.networks.known import SPECIAL
-from sightline.plain import from_plain
+from sightline.networks import hub, index, names, user, weights
+from sightline.networks.index import SPECIAL
 from sightline.records import Backbone, Preprocess
+from sightline.schema import from_json
 from sightline.store import Cache, digest, plain
 
 if TYPE_CHECKING:
-    from sightline.networks.building import Wish
-    from sightline.networks.surface import Network
+    from sightline.networks.building import NetworkSpec
+    from sightline.networks.network import Network
 
 _FORMAT = 1
 FILE_FEATURES = 5
@@ -98,7 +98,7 @@ def describe(
         if key:
             cache.write_json(f"networks/described/{key}", backbone)
     else:
-        backbone = from_plain(Backbone, found, "description of a network")
+        backbone = from_json(Backbone, found, "description of a network")
     if file is not None:
         _noted(backbone, file, cache)
     return _fitted(backbone, fit)
@@ -124,7 +124,7 @@ class _Question:
         source: list[Any] = [self.weights, self.seed]
         if self.file is not None:
             source = [self.file.name, weights.identity(self.file, cache)]
-        versions = [known.version(p) for p in ("torch", "torchvision", "timm")]
+        versions = [index.version(p) for p in ("torch", "torchvision", "timm")]
         return digest([_FORMAT, self.name, source, self.image_size, self.pool, self.arguments, code, versions])
 
 
@@ -174,12 +174,12 @@ def _measure(asked: _Question, cache: Cache) -> Backbone:
     size = (asked.image_size, asked.image_size) if asked.image_size else None
     if size is None and source != "user":
         size = seen.size
-    wish = building.Wish(asked.name, source, entry, size, asked.pool, asked.arguments)  # type: ignore[arg-type]
+    wish = building.NetworkSpec(asked.name, source, entry, size, asked.pool, asked.arguments)  # type: ignore[arg-type]
     network, told = _built(wish, asked)
     if source == "user":
         seen = _seen_by(network.net, seen)
         size = size or building.own_size(network.net) or seen.size
-    from sightline.networks.surface import tensors
+    from sightline.networks.network import tensors
 
     backbone = Backbone(
         name=asked.name,
@@ -200,7 +200,7 @@ def _measure(asked: _Question, cache: Cache) -> Backbone:
     return backbone
 
 
-def _built(wish: Wish, asked: _Question) -> tuple[Network, dict[str, str]]:
+def _built(wish: NetworkSpec, asked: _Question) -> tuple[Network, dict[str, str]]:
     """The network, and what is known of its weights: where from, licence, data."""
     from sightline.networks import building
 
@@ -274,12 +274,12 @@ def build(
     from sightline.networks import building
 
     cache = Cache() if cache is None else cache
-    entry = known.find(backbone.name, cache) if backbone.source in ("timm", "torchvision") else None
+    entry = index.find(backbone.name, cache) if backbone.source in ("timm", "torchvision") else None
     if entry is None and backbone.source in ("timm", "torchvision"):
         raise RequestError(
             f"this {backbone.source} knows no network {backbone.name!r}", f"pip install --upgrade {backbone.source}"
         )
-    wish = building.Wish(
+    wish = building.NetworkSpec(
         backbone.name,
         backbone.source,  # type: ignore[arg-type]
         entry,
@@ -307,7 +307,7 @@ def whole(backbone: Backbone, *, cache: Cache | None = None) -> tuple[Backbone, 
     Raises:
         WeightsError: The weights are absent, do not fit, or bring no classifier.
     """
-    from sightline.networks.surface import tensors
+    from sightline.networks.network import tensors
 
     cache = Cache() if cache is None else cache
     network = build(replace(backbone, pool="scores"), classifier=True, cache=cache)
@@ -334,7 +334,7 @@ def _noted(backbone: Backbone, file: Path, cache: Cache) -> None:
         cache.write_json(place, str(file.resolve()))
 
 
-def _found_again(wish: Wish, backbone: Backbone, cache: Cache) -> Network:
+def _found_again(wish: NetworkSpec, backbone: Backbone, cache: Cache) -> Network:
     """The network with the weights that a record names, which are looked for where they were."""
     from sightline.networks import building
 

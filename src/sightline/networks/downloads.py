@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sightline.networks import hub, known, user, weights
-from sightline.networks.known import SPECIAL
+from sightline.networks import hub, index, user, weights
+from sightline.networks.index import SPECIAL
 from sightline.store import Cache
 
 
@@ -17,7 +17,7 @@ def download_bytes(name: str, wanted: str, cache: Cache) -> int | None:
     """
     if wanted != "pretrained" or name in SPECIAL or user.is_user(name) or weights.look_up(name) is not None:
         return None
-    entry = known.find(name, cache)
+    entry = index.find(name, cache)
     if entry is None or hub.here(entry) is not None or not (entry.hub or entry.url):
         return None
     return 4 * (entry.parameters or 0)

@@ -18,7 +18,7 @@ from typing import Any
 
 from sightline.errors import WeightsError
 from sightline.networks import weights
-from sightline.networks.known import Entry
+from sightline.networks.index import NetworkEntry
 
 _FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _HOST_S, _FILE_S = 5.0, 10.0
@@ -32,7 +32,7 @@ _began: dict[str, float] = {}
 """When a file was first asked for, by its address."""
 
 
-def here(entry: Entry) -> Path | None:
+def here(entry: NetworkEntry) -> Path | None:
     """The published file in the library's own cache, or None."""
     if entry.hub:
         import huggingface_hub
@@ -46,7 +46,7 @@ def here(entry: Entry) -> Path | None:
     return file if entry.url and file.is_file() else None
 
 
-def check(entry: Entry, name: str) -> None:
+def check(entry: NetworkEntry, name: str) -> None:
     """Make sure, within seconds, that published weights are here or can be fetched.
 
     Args:
@@ -68,7 +68,7 @@ def check(entry: Entry, name: str) -> None:
         raise absent(entry, name, f"{_name_of_host(entry)} does not answer")
 
 
-def fetch(entry: Entry, name: str) -> Path:
+def fetch(entry: NetworkEntry, name: str) -> Path:
     """Download published weights into the library's own cache; a server that sends nothing is given up within a minute.
 
     Ctrl-C and SIGTERM are obeyed at once: the download runs in a thread that nothing waits for.
@@ -114,7 +114,7 @@ def fetch(entry: Entry, name: str) -> Path:
         raise absent(entry, name, f"they cannot be downloaded ({line})") from found
 
 
-def _download(entry: Entry, arrived: list[float]) -> Path:
+def _download(entry: NetworkEntry, arrived: list[float]) -> Path:
     """Download a file by the library's own function, into its own cache.
 
     Args:
@@ -159,7 +159,7 @@ def _bar(arrived: list[float]) -> type:
     return Bar
 
 
-def _downloaded_bytes(entry: Entry) -> int:
+def _downloaded_bytes(entry: NetworkEntry) -> int:
     """The bytes of all files where a download of this entry writes."""
     folder = _checkpoints()
     if entry.hub:
@@ -179,7 +179,7 @@ def _checkpoints() -> Path:
     return home / "hub" / "checkpoints"
 
 
-def absent(entry: Entry, name: str, reason: str = "") -> WeightsError:
+def absent(entry: NetworkEntry, name: str, reason: str = "") -> WeightsError:
     """The error for weights that are not here and cannot be fetched: it names the file and the place."""
     why = reason or f"{_name_of_host(entry)} cannot be reached"
     return WeightsError(
@@ -188,7 +188,7 @@ def absent(entry: Entry, name: str, reason: str = "") -> WeightsError:
     )
 
 
-def address(entry: Entry) -> str:
+def address(entry: NetworkEntry) -> str:
     """Where the published file can be had."""
     if entry.hub:
         repository, _, revision = entry.hub.partition("@")
@@ -196,11 +196,11 @@ def address(entry: Entry) -> str:
     return entry.url
 
 
-def _name_of_host(entry: Entry) -> str:
+def _name_of_host(entry: NetworkEntry) -> str:
     return urllib.parse.urlsplit(_host(entry)).hostname or _host(entry)
 
 
-def _host(entry: Entry) -> str:
+def _host(entry: NetworkEntry) -> str:
     if entry.hub:
         return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     parts = urllib.parse.urlsplit(entry.url)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sightline.errors import RequestError, unknown
-from sightline.networks import known, user
-from sightline.networks.known import Entry
+from sightline.networks import index, user
+from sightline.networks.index import NetworkEntry
 from sightline.store import Cache
 
 Source = Literal["timm", "torchvision", "sightline", "user", "pixels"]
@@ -74,7 +74,7 @@ def spell(name: str, arguments: Mapping[str, Any]) -> str:
     return f"{name}({', '.join(f'{k}={v!r}' for k, v in arguments.items())})"
 
 
-def source_of(name: str, arguments: Mapping[str, Any], cache: Cache) -> tuple[Source, Entry | None]:
+def source_of(name: str, arguments: Mapping[str, Any], cache: Cache) -> tuple[Source, NetworkEntry | None]:
     """Who builds a network of that name, and what its library says of it.
 
     With arguments it is one of ours, since only those take any; without, a name that a library has is the library's, which
@@ -87,16 +87,16 @@ def source_of(name: str, arguments: Mapping[str, Any], cache: Cache) -> tuple[So
         return "pixels", None
     if user.is_user(name):
         return "user", None
-    entry = None if arguments else known.find(name, cache)
+    entry = None if arguments else index.find(name, cache)
     if entry is not None:
         return entry.source, entry
     from sightline.networks.classics import CLASSICS
 
     if name in CLASSICS:
         return "sightline", None
-    if arguments and known.find(name, cache) is not None:
+    if arguments and index.find(name, cache) is not None:
         raise RequestError(f"{name} takes no arguments", f"those that do: {', '.join(sorted(CLASSICS))}")
-    raise unknown("network", name, [*known.library(cache), *CLASSICS, "pixels"])
+    raise unknown("network", name, [*index.library(cache), *CLASSICS, "pixels"])
 
 
 def check_name(text: str, cache: Cache) -> None:
@@ -110,9 +110,9 @@ def check_name(text: str, cache: Cache) -> None:
         RequestError: The name is not known, the closest one is its hint; or it takes no such arguments.
     """
     name, arguments = parse(text)
-    if name in known.SPECIAL or Path(text).exists():
+    if name in index.SPECIAL or Path(text).exists():
         return
-    if name in known.ours() and not arguments:  # the table knows them without importing torch
+    if name in index.ours() and not arguments:  # the table knows them without importing torch
         return
     source, _ = source_of(name, arguments, cache)
     if source == "sightline":

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.networks.cuts import quiet
+from sightline.networks.feature_cut import quiet
 
 _FALL = 1.5
 """A stage begins where the number of positions falls by more than this; a class token more or less is no change."""

@@ -24,13 +24,13 @@ from torch.overrides import TorchFunctionMode
 
 from sightline import store
 from sightline.errors import SightlineError
-from sightline.networks import backbones, building, known
+from sightline.networks import backbones, building, index
 from sightline.networks.classics import CLASSICS
 from sightline.networks.counting import macs
-from sightline.networks.cuts import quiet
-from sightline.networks.known import Entry
-from sightline.networks.surface import Network
-from sightline.plain import from_plain
+from sightline.networks.feature_cut import quiet
+from sightline.networks.index import NetworkEntry
+from sightline.networks.network import Network
+from sightline.schema import from_json
 
 _FORMAT = 1
 _LIMIT_S = 300
@@ -81,7 +81,7 @@ class Facts:
 # --------------------------------------------------------------------------------------------------------------- measure
 
 
-def measure(entry: Entry) -> Facts:
+def measure(entry: NetworkEntry) -> Facts:
     """Build a library's network on the meta device, and count.
 
     Args:
@@ -135,7 +135,7 @@ def _or_none(work: Callable[[], Any]) -> Any:
         return None
 
 
-def _features(entry: Entry) -> int | None:
+def _features(entry: NetworkEntry) -> int | None:
     """The width that `Network` finds; it is asked itself, with numbers, only where timm's two halves do not say it."""
     size = entry.preprocess.size
     if entry.source == "torchvision":
@@ -168,7 +168,7 @@ def _width(net: Any, x: Tensor) -> int | None:
 # -------------------------------------------------------------------------------------------------------------- smallest
 
 
-def _smallest_of(entry: Entry, net: nn.Module) -> int | None:
+def _smallest_of(entry: NetworkEntry, net: nn.Module) -> int | None:
     """The smallest image of a library's network, which is built anew for each size where it is built for one."""
     own = min(entry.preprocess.size)
 
@@ -245,7 +245,7 @@ def rows(library: Mapping[str, list[dict[str, Any]]], facts: Mapping[str, Facts]
         measured = {k: v for k, v in store.plain(facts[name]).items() if v is not None}
         if name in library:
             found[name] = measured | {"source": library[name][0]["source"]}
-            found[name]["weights"] = [known.shortened(e, name) for e in library[name]]
+            found[name]["weights"] = [index.shortened(e, name) for e in library[name]]
         else:
             classic = CLASSICS[name]
             found[name] = measured | {"source": "sightline", "image_size": classic.image_size}
@@ -256,7 +256,7 @@ def rows(library: Mapping[str, list[dict[str, Any]]], facts: Mapping[str, Facts]
 def text(networks: Mapping[str, Any]) -> str:
     """The table's file: one network per line, so that two versions of it can be compared."""
     lines = [f"{json.dumps(n)}: {store.canonical_json(row).decode('utf-8')}" for n, row in sorted(networks.items())]
-    versions = {p: known.version(p) for p in known.LIBRARIES}
+    versions = {p: index.version(p) for p in index.LIBRARIES}
     head = store.canonical_json(versions).decode("utf-8")
     return f'{{"versions": {head}, "networks": {{\n' + ",\n".join(lines) + "\n}}\n"
 
@@ -286,12 +286,12 @@ def _measured(task: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     cache = store.Cache()
-    key = store.digest([_FORMAT, entry, *(known.version(p) for p in ("torch", *known.LIBRARIES))])
+    key = store.digest([_FORMAT, entry, *(index.version(p) for p in ("torch", *index.LIBRARIES))])
 
     def work() -> Any:
         try:
             with _limited(_LIMIT_S):
-                return store.plain(measure(from_plain(Entry, entry, "survey")))
+                return store.plain(measure(from_json(NetworkEntry, entry, "survey")))
         except TimeoutError:
             return store.plain(Facts())
 
@@ -302,16 +302,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all networks, and write the table."""
     parser = argparse.ArgumentParser(prog="python -m sightline.networks.survey", description=main.__doc__)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=known.TABLE)
+    parser.add_argument("--out", type=Path, default=index.TABLE)
     chosen = parser.parse_args(arguments)
     library = backbones.survey()
     facts: dict[str, Facts] = {}
     with multiprocessing.get_context("spawn").Pool(chosen.processes) as pool:
         tasks = [(name, entries[0]) for name, entries in sorted(library.items())]
         for name, found in pool.imap_unordered(_measured, tasks):
-            facts[name] = from_plain(Facts, found, "facts")
+            facts[name] = from_json(Facts, found, "facts")
             print(f"{len(facts):>5} / {len(tasks)}  {name}", file=sys.stderr, flush=True)
-    facts |= {name: measure_classic(name) for name in CLASSICS if name not in library and name not in known.ALIASES}
+    facts |= {name: measure_classic(name) for name in CLASSICS if name not in library and name not in index.ALIASES}
     store.write_text(chosen.out, text(rows(library, facts)))
     missing = [n for n, f in sorted(facts.items()) if None in (f.parameters, f.macs, f.features, f.smallest)]
     print(f"{len(facts):,} networks; not all could be measured of {len(missing)}: {', '.join(missing)}")

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from sightline.networks.anatomy import Anatomy, anatomy, on_meta
-from sightline.networks.cuts import Cut, Declared, Replay, quiet
-from sightline.networks.search import channels_of
-from sightline.networks.surface import Network
+from sightline.networks.feature_cut import Cut, Declared, Replay, quiet
+from sightline.networks.find_feature_map import channels_of
+from sightline.networks.network import Network
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The nouns: a plain, frozen record for all that is written to disk. Read this first."""
 
-from sightline.records.answers import Explanation, Predictions, Run
 from sightline.records.catalog import CATALOG_COLUMNS, SPLITS, Catalog, Split
-from sightline.records.model import Backbone, Card, Head, Limits, Preprocess
+from sightline.records.classifier import Backbone, Card, Head, Preprocess, Uncertainty
+from sightline.records.predictions import Explanation, Predictions, Run
 from sightline.records.recipe import Learning, Progress, Recipe, Told, silent
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "Explanation",
     "Head",
     "Learning",
-    "Limits",
     "Predictions",
     "Preprocess",
     "Progress",
@@ -22,5 +21,6 @@ __all__ = [
     "Run",
     "Split",
     "Told",
+    "Uncertainty",
     "silent",
 ]

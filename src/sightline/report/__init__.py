@@ -3,7 +3,7 @@
 Whatever it shows of images, networks or heatmaps was put into the run's folder before.
 """
 
-from sightline.report.compared import write_comparison
+from sightline.report.comparison import write_comparison
 from sightline.report.folders import write_page
 from sightline.report.page import write_report
 from sightline.report.study import write_study

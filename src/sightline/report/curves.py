@@ -16,10 +16,10 @@ from sightline import evaluation
 from sightline.errors import SightlineError
 from sightline.files import open_regular, read_text
 from sightline.inputs import read_predictions
-from sightline.plain import csv_plain
 from sightline.records import Predictions
-from sightline.report import svg, tradeoffs
-from sightline.report.words import count, decimal, percent, short
+from sightline.report import svg, threshold_curves
+from sightline.report.format import count, decimal, percent, short
+from sightline.schema import csv_unescape
 from sightline.store import log
 
 LARGE_BYTES = 4_000_000
@@ -50,7 +50,7 @@ def _read_large(file: Path) -> Predictions:
     index = {c.removeprefix("p:"): i for i, c in enumerate(columns)}
     probs = np.stack([table.column(c).to_numpy() for c in columns], axis=1)
     coded = table.column("label").combine_chunks().dictionary_encode()
-    codes = np.array([index.get(csv_plain(v), -1) for v in coded.dictionary.to_pylist()], dtype=np.int64)
+    codes = np.array([index.get(csv_unescape(v), -1) for v in coded.dictionary.to_pylist()], dtype=np.int64)
     y_true = codes[coded.indices.to_numpy()]
     if not bars or not len(y_true):
         return Predictions(("",) * len(y_true), tuple(index), y_true, probs)
@@ -68,9 +68,9 @@ def figures(answers: Predictions | None, score: Mapping[str, Any]) -> list[dict[
     answers = labelled(answers)
     if answers is None:
         return []
-    found = [_roc(answers, score), tradeoffs.other_side(answers, score), _calibration(answers, score)]
+    found = [_roc(answers, score), threshold_curves.other_side(answers, score), _calibration(answers, score)]
     if len(answers.classes) == 2:
-        found.append(tradeoffs.coverage(answers))
+        found.append(threshold_curves.coverage(answers))
     return [f for f in found if f is not None]
 
 
@@ -79,7 +79,7 @@ def folded(
 ) -> list[dict[str, Any]]:
     """The curves that not everybody asks for, in the same form."""
     answers = labelled(answers)
-    return [] if answers is None else tradeoffs.more(answers, score, threshold or {})
+    return [] if answers is None else threshold_curves.more(answers, score, threshold or {})
 
 
 def labelled(answers: Predictions | None) -> Predictions | None:
@@ -97,7 +97,7 @@ def _roc(answers: Predictions, score: Mapping[str, Any]) -> dict[str, Any] | Non
         return None
     classes, interval = answers.classes, f"{decimal(score.get('roc_auc_low'))}–{decimal(score.get('roc_auc_high'))}"
     positive, area = score.get("positive"), decimal(score.get("roc_auc"))
-    shown, rest = tradeoffs.drawn_classes(answers, score)
+    shown, rest = threshold_curves.drawn_classes(answers, score)
     title, names = "ROC: what is found, at what price", ("share of the other images taken for it", "found")
     if len(classes) == 2 and positive in classes:
         name, other = short(positive, 40), next(c for c in classes if c != positive)
@@ -112,8 +112,8 @@ def _roc(answers: Predictions, score: Mapping[str, Any]) -> dict[str, Any] | Non
     lines = []
     for style, name in enumerate(shown):
         k = classes.index(name)
-        fpr, tpr, _ = evaluation.roc_curve(answers.y_true == k, tradeoffs.rank_column(answers, name))
-        lines.append(svg.Series(short(name, 32), tradeoffs.points(fpr, tpr), style % 6))
+        fpr, tpr, _ = evaluation.roc_curve(answers.y_true == k, threshold_curves.rank_column(answers, name))
+        lines.append(svg.Series(short(name, 32), threshold_curves.points(fpr, tpr), style % 6))
     figure = svg.roc(lines, f"ROC curve. {text}", score.get("eer"), names)
     legend = svg.legend(lines) if len(lines) > 1 or len(classes) > 2 else None
     return {"title": title, "figure": figure, "legend": legend, "text": text}

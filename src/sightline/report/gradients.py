@@ -11,7 +11,7 @@ from typing import Any
 
 from sightline.files import read_text
 from sightline.report import svg
-from sightline.report.words import count, short
+from sightline.report.format import count, short
 
 MOST_RUNS = 6
 """As many as there are styles of lines."""

@@ -14,8 +14,20 @@ from markupsafe import Markup
 from sightline import __version__
 from sightline.errors import RequestError
 from sightline.records import Run
-from sightline.report import answer, curves, doubts, folds, gradients, heat, learning, made, sections, svg, words
-from sightline.report.pictures import Album
+from sightline.report import (
+    cross_validation,
+    curves,
+    format,
+    gradients,
+    headline,
+    heatmaps,
+    learning_curve,
+    provenance,
+    sections,
+    svg,
+    uncertainty,
+)
+from sightline.report.images import Album
 from sightline.store import write_text
 
 if TYPE_CHECKING:
@@ -80,26 +92,26 @@ def templates() -> Environment:
 
     loader = FileSystemLoader(TEMPLATES, encoding="utf-8")
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update(short=words.short, clean=words.clean, count=words.count, images=words.images)
+    environment.filters.update(short=format.short, clean=format.clean, count=format.count, images=format.images)
     return environment
 
 
 def view(run: Run, album: Album) -> dict[str, Any]:
     """Everything that the template shows of one run."""
     data = run.data
-    where, score = answer.scored(data)
+    where, score = headline.scored(data)
     classes = (score or {}).get("classes") or data.get("classes") or []
     answers = where if where == "test" else data.get("answers_in") or where
     table = curves.read_answers(run.folder / "predictions" / f"{answers}.csv") if score else None
     epochs = curves.read_history(run.folder / "history.csv") if data.get("history") else []
     return {
-        "title": words.short(data.get("name") or run.folder.name, 60),
-        "date": words.date(data.get("created")),
-        "kind": answer.kind_of(data),
-        "answer": answer.answer(data),
+        "title": format.short(data.get("name") or run.folder.name, 60),
+        "date": format.date(data.get("created")),
+        "kind": headline.kind_of(data),
+        "answer": headline.answer(data),
         "ladder": sections.ladder(data),
-        "folds": folds.folds(data),
-        "learning": learning.learning(data),
+        "folds": cross_validation.folds(data),
+        "learning": learning_curve.learning(data),
         "data": sections.dataset(run, album),
         "split": sections.splitting(data),
         "scores": sections.scores(data),
@@ -111,23 +123,23 @@ def view(run: Run, album: Album) -> dict[str, Any]:
         "more_figures": [*curves.folded(table, score or {}, data.get("threshold")), *gradients.of_run(run.folder)],
         "confusion": sections.confusion(score, classes),
         "gallery": sections.gallery(run, album),
-        "doubts": doubts.view(run, album),
-        "heat": heat.heat(data),
-        "made": made.made(data),
-        "again": made.again(run),
+        "doubts": uncertainty.view(run, album),
+        "heat": heatmaps.heat(data),
+        "made": provenance.made(data),
+        "again": provenance.again(run),
     }
 
 
 def comparison(runs: Sequence[Run]) -> dict[str, Any]:
     """The runs side by side, and whether they may be compared."""
-    picked = [run.data.get("test_without_leaks") or answer.scored(run.data)[1] or {} for run in runs]
+    picked = [run.data.get("test_without_leaks") or headline.scored(run.data)[1] or {} for run in runs]
     start = svg.floor_of([s.get("accuracy_low") for s in picked])
     rows = []
     for run, s in zip(runs, picked, strict=True):
         without = ", without leaked" if run.data.get("test_without_leaks") else ""
-        row = made.comparison_row(run, s, f"{answer.kind_of(run.data)}{without}")
+        row = provenance.comparison_row(run, s, f"{headline.kind_of(run.data)}{without}")
         rows.append({**row, "strip": svg.whisker(s.get("accuracy"), s.get("accuracy_low"), s.get("accuracy_high"), start)})
-    sets = {(run.data.get("photos"), answer.scored(run.data)[0], s.get("n")) for run, s in zip(runs, picked, strict=True)}
+    sets = {(run.data.get("photos"), headline.scored(run.data)[0], s.get("n")) for run, s in zip(runs, picked, strict=True)}
     names = [str(run.data.get("name") or run.folder.name) for run in runs]
     networks = [str(run.data.get("backbone") or name) for run, name in zip(runs, names, strict=True)]
     told = networks if len(set(networks)) == len(runs) else names

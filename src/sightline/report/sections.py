@@ -7,10 +7,10 @@ from typing import Any
 
 from sightline import evaluation
 from sightline.records import Run
-from sightline.report import folds, svg
-from sightline.report.answer import scored
-from sightline.report.pictures import Album
-from sightline.report.words import at, count, decimal, decimal_range, duration, images, percent, percent_range, short, sure
+from sightline.report import cross_validation, svg
+from sightline.report.format import at, count, decimal, decimal_range, duration, images, percent, percent_range, short, sure
+from sightline.report.headline import scored
+from sightline.report.images import Album
 
 Data = Mapping[str, Any]
 
@@ -290,7 +290,7 @@ def scores(data: Data) -> dict[str, Any] | None:
             rows.append({"name": name, "meaning": meaning, "cells": cells, "first": key in _FIRST})
     head = [f"{name} ({count(s.get('n'))})" for name, s in columns]
     first, more = [r for r in rows if r["first"]], [r for r in rows if not r["first"]]
-    return {"columns": head, "rows": first, "more": more, "note": folds.scores_note(data)}
+    return {"columns": head, "rows": first, "more": more, "note": cross_validation.scores_note(data)}
 
 
 def _cell(score: Data, key: str) -> dict[str, str | None]:

@@ -13,8 +13,8 @@ from markupsafe import Markup
 from sightline import __version__
 from sightline.errors import RequestError
 from sightline.report import svg
+from sightline.report.format import clean, count, date, decimal, duration, percent, percent_range, short
 from sightline.report.page import TEMPLATES, templates
-from sightline.report.words import clean, count, date, decimal, duration, percent, percent_range, short
 from sightline.store import write_text
 
 MOST_BARS = 10

@@ -14,9 +14,9 @@ import numpy as np
 from sightline.errors import FailedWorkError, RequestError
 from sightline.records import Predictions, Recipe
 from sightline.store import digest, plain
-from sightline.studies import comparing
-from sightline.studies.changing import change, shown
-from sightline.training.work import VAL
+from sightline.studies import paired_tests
+from sightline.studies.recipe_edit import change, shown
+from sightline.training.context import VAL
 
 MOST_FITS = 1000
 
@@ -117,18 +117,18 @@ def summarise(recipe: Recipe, fits: Sequence[Fit], outcomes: Sequence[Outcome]) 
     if not whole:
         raise FailedWorkError(f"every fit of the sweep failed: {rows[0]['failed']}", "see the first one's reason")
     answers = [o.val for i in whole for o in (outcomes[j] for j in groups[i]) if o.val is not None]
-    right, paths = comparing.paired(answers)
+    right, paths = paired_tests.paired(answers)
     right = right.reshape(len(whole), -1, len(paths))
     losses = [rows[i]["log_loss"] for i in whole]
     accuracy = right.mean(axis=(1, 2))
     best = min(range(len(whole)), key=lambda i: (-accuracy[i], losses[i], i))
     base = next((i for i, row in enumerate(whole) if rows[row]["default"]), None)
-    found = comparing.differences(right)
+    found = paired_tests.differences(right)
     reference = {"best": best} | ({"default": base} if base is not None and base != best else {})
     compared = [
         {**plain(d), "a": whole[d.a], "b": whole[d.b], "against": name, "told_apart": d.told_apart}
         for name, one in reference.items()
-        for d in comparing.against(found, one)
+        for d in paired_tests.against(found, one)
     ]
     rows[whole[best]]["best"] = True
     unsure = [d["b"] for d in compared if d["against"] == "best" and not d["told_apart"]]

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightline.errors import SightlineError
-from sightline.plain import from_plain
 from sightline.records import Predictions, Recipe
+from sightline.schema import from_json
 from sightline.store import plain, stream
-from sightline.studies import counting, spaces
-from sightline.studies.changing import network_of
+from sightline.studies import parameter_count, search_spaces
+from sightline.studies.recipe_edit import network_of
 from sightline.training import methods
-from sightline.training.work import VAL, Candidate, Work, decided
+from sightline.training.context import VAL, Candidate, Context, decided
 
 if TYPE_CHECKING:
     import optuna
@@ -96,7 +96,7 @@ class Asked:
 
 
 def search(
-    work: Work,
+    context: Context,
     recipe: Recipe,
     asked: Asked,
     storage: Path,
@@ -129,9 +129,9 @@ def search(
         done = _finished(optuna, study)
         for trial in done:
             told(trial)
-        found = spaces.here(recipe, asked.image_size, asked.max_parameters, work.cache)
+        found = search_spaces.here(recipe, asked.image_size, asked.max_parameters, context.cache)
         while _wanted(done, asked) and _time_left(done, asked, started):
-            timed = _timed(work, started + asked.budget_s) if done else work
+            timed = _timed(context, started + asked.budget_s) if done else context
             try:
                 trial = _next(optuna, study, timed, recipe, asked, found, done, keep)
             except _TimeUp:
@@ -155,27 +155,27 @@ def _named(optuna: Any, storage: Path) -> Iterator[None]:
         raise SightlineError(f"the search's database {storage} cannot be read or written ({reason})", hint) from error
 
 
-def image_size(work: Work, recipe: Recipe) -> int:
+def image_size(context: Context, recipe: Recipe) -> int:
     """What the recipe's network sees without a search, in pixels; only `scratch` asks."""
     if recipe.method != "scratch" or recipe.image_size is not None:
         return recipe.image_size or 64
-    from sightline.training import from_scratch
+    from sightline.training.methods import scratch
 
-    return from_scratch.own_image_size(work, network_of(recipe))
+    return scratch.own_image_size(context, network_of(recipe))
 
 
-def _timed(work: Work, deadline: float) -> Work:
+def _timed(context: Context, deadline: float) -> Context:
     """Work that ends when the time is up: a trial that is cut short would lose for that reason alone, so it is no trial."""
 
     def progress(stage: str, finished: int, total: int) -> None:
         check()
-        work.progress(stage, finished, total)
+        context.progress(stage, finished, total)
 
     def check(*_: float) -> None:
         if time.perf_counter() > deadline:
             raise _TimeUp
 
-    return dataclasses.replace(work, progress=progress, watch=check)
+    return dataclasses.replace(context, progress=progress, watch=check)
 
 
 def _wanted(done: Sequence[Trial], asked: Asked) -> bool:
@@ -197,10 +197,10 @@ def _time_left(done: Sequence[Trial], asked: Asked, started: float) -> bool:
 def _next(
     optuna: Any,
     study: optuna.Study,
-    work: Work,
+    context: Context,
     recipe: Recipe,
     asked: Asked,
-    found: spaces.Here,
+    found: search_spaces.SearchContext,
     done: Sequence[Trial],
     keep: Callable[[int, Predictions], None],
 ) -> Trial:
@@ -211,17 +211,17 @@ def _next(
         seed=seed, n_startup_trials=STARTUP, multivariate=True, group=True, constant_liar=False
     )
     asking = study.ask()
-    proposed = recipe if number == 0 else spaces.propose(recipe, _suggest(asking), found)
+    proposed = recipe if number == 0 else search_spaces.propose(recipe, _suggest(asking), found)
     before = next((t for t in done if t.recipe == proposed and t.state in (COMPLETE, PRUNED, FAILED)), None)
     if before is not None:
         why = f"the same as trial {before.number}"
         trial = dataclasses.replace(before, number=number, state=REPEATED, seconds=0.0, why=why)
     else:
-        trial = _fit(study, work, proposed, asked, number, asking, keep)
+        trial = _fit(study, context, proposed, asked, number, asking, keep)
     trial = dataclasses.replace(trial, params=dict(asking.params))
     if trial.accuracy is not None and trial.log_loss is not None:
         # The log loss decides between equals, and is never worth an image: it is at most 35.
-        asking.set_user_attr("value", trial.accuracy - trial.log_loss / (40 * _images(work)))
+        asking.set_user_attr("value", trial.accuracy - trial.log_loss / (40 * _images(context)))
     asking.set_user_attr("trial", json.dumps(plain(trial), sort_keys=True))
     _tell(optuna, study, asking.number, asking.user_attrs)
     return trial
@@ -237,16 +237,16 @@ def _tell(optuna: Any, study: Any, number: int, known: Mapping[str, Any]) -> Non
         study.tell(number, state=states.PRUNED if pruned else states.FAIL)
 
 
-def _images(work: Work) -> int:
+def _images(context: Context) -> int:
     """The most held-out images that there can be."""
-    return max(1, len(work.split("train", "val")))
+    return max(1, len(context.split("train", "val")))
 
 
-def _suggest(asking: Any) -> spaces.Suggest:
+def _suggest(asking: Any) -> search_spaces.Suggest:
     """Optuna's trial as what a space is drawn with."""
 
-    def suggest(name: str, space: spaces.Space) -> Any:
-        if isinstance(space, spaces.Choice):
+    def suggest(name: str, space: search_spaces.Space) -> Any:
+        if isinstance(space, search_spaces.Choice):
             return asking.suggest_categorical(name, list(space.options))
         if space.whole:
             return asking.suggest_int(name, int(space.low), int(space.high), log=space.log)
@@ -257,7 +257,7 @@ def _suggest(asking: Any) -> spaces.Suggest:
 
 def _fit(
     study: Any,
-    work: Work,
+    context: Context,
     recipe: Recipe,
     asked: Asked,
     number: int,
@@ -268,11 +268,11 @@ def _fit(
     started = time.perf_counter()
     trial = Trial(number, recipe, {}, FAILED)
     try:
-        count = counting.parameters(recipe, len(work.classes), asked.image_size, work.cache)
+        count = parameter_count.parameters(recipe, len(context.classes), asked.image_size, context.cache)
         trial = dataclasses.replace(trial, parameters=count)
         if number and asked.max_parameters is not None and count > asked.max_parameters:
             return dataclasses.replace(trial, state=REJECTED, why=f"{count:,} parameters")
-        best = decided(methods.fit(_watched(study, work, recipe, asking), recipe)[0], recipe.positive, recipe.threshold)
+        best = decided(methods.fit(_watched(study, context, recipe, asking), recipe)[0], recipe.positive, recipe.threshold)
     except _GivenUp as reason:
         return dataclasses.replace(trial, state=PRUNED, seconds=time.perf_counter() - started, why=str(reason))
     except SightlineError as error:
@@ -295,11 +295,11 @@ def _complete(trial: Trial, best: Candidate, seconds: float) -> Trial:
     )
 
 
-def _watched(study: Any, work: Work, recipe: Recipe, asking: Any) -> Work:
+def _watched(study: Any, context: Context, recipe: Recipe, asking: Any) -> Context:
     """Work that is given up where Optuna's pruner says so and the best trial was clearly better at the same point."""
     reported: set[int] = set()
     trains = _trains(recipe.method)
-    held_out = len(work.split("val")) if trains else _images(work)
+    held_out = len(context.split("val")) if trains else _images(context)
 
     def hopeless(step: int, share: float, accuracy: float) -> bool:
         others = (t.intermediate_values.get(step, 0.0) for t in study.get_trials(deepcopy=False) if t.state.is_finished())
@@ -309,8 +309,8 @@ def _watched(study: Any, work: Work, recipe: Recipe, asking: Any) -> Work:
         return bool(accuracy < best - _NOISE * error and asking.should_prune())
 
     def watch(share: float, accuracy: float) -> None:
-        if work.watch is not None:
-            work.watch(share, accuracy)
+        if context.watch is not None:
+            context.watch(share, accuracy)
         step = int(share * _TENTHS + 1e-9)
         if step in reported or share >= 1:
             return
@@ -319,7 +319,7 @@ def _watched(study: Any, work: Work, recipe: Recipe, asking: Any) -> Work:
         if hopeless(step, share, accuracy):
             raise _GivenUp(f"given up after {share:.0%} at an accuracy of {accuracy:.3f}")
 
-    return dataclasses.replace(work, watch=watch)
+    return dataclasses.replace(context, watch=watch)
 
 
 @contextlib.contextmanager
@@ -363,4 +363,4 @@ def _finished(optuna: Any, study: Any) -> list[Trial]:
     """The trials that were written down; one that was interrupted is set aside."""
     _set_aside(optuna, study)
     kept = (t.user_attrs["trial"] for t in study.get_trials(deepcopy=False) if "trial" in t.user_attrs)
-    return [from_plain(Trial, json.loads(text), "trial") for text in kept]
+    return [from_json(Trial, json.loads(text), "trial") for text in kept]

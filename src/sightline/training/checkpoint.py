@@ -27,7 +27,7 @@ from sightline.errors import FailedWorkError, RequestError
 from sightline.files import open_regular
 from sightline.store import atomic_file, log, plain, write_bytes
 from sightline.training.hardware import machine
-from sightline.training.ranks import ALONE, Ranks
+from sightline.training.process_group import ALONE, ProcessGroup
 from sightline.training.state import State, packed, unpack
 
 FILE, BEFORE = "state.safetensors", "before.safetensors"
@@ -130,7 +130,7 @@ class Keeper:
         folder: Path | None,
         identity: Mapping[str, Any],
         device: torch.device,
-        ranks: Ranks = ALONE,
+        ranks: ProcessGroup = ALONE,
     ) -> None:
         self.state, self.folder, self.identity, self.device, self.ranks = state, folder, plain(identity), device, ranks
         self._began = self._wrote = time.monotonic()

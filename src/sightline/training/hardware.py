@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sightline import engine
-from sightline.training import ranks
+from sightline.training import process_group
 
 SHARE = 0.4
 """Of an accelerator's free memory: what the training images may take; the rest is for the network."""
@@ -70,7 +70,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     """What the last bits of a training depend on beside its recipe: processes, threads, instruction set, device, versions,
     precision."""
     return {
-        "processes": ranks.here().count,
+        "processes": process_group.here().count,
         "threads": torch.get_num_threads(),
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

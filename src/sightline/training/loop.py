@@ -19,23 +19,23 @@ from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, RequestError, SightlineError
 from sightline.evaluation import METRICS, TOP, metric_of
 from sightline.heads.problem import Watch
-from sightline.networks.together import synchronised
+from sightline.networks.sync_batchnorm import synchronised
 from sightline.records import Progress, silent
-from sightline.training import augment, optimizers, ranks
+from sightline.training import augment, optimizers, process_group
 from sightline.training.checkpoint import Keeper
-from sightline.training.feed import Feed, Pixels, batches, evaluate
+from sightline.training.dataloader import DataLoader, Pixels, batches, evaluate
 from sightline.training.gradients import measured
 from sightline.training.hardware import forward_of, half_precision, isolated
 from sightline.training.history import Epoch, GradientNorm, Trained, as_rows, best_of, overfitting, rank
 from sightline.training.losses import Labels, Loss, balanced_weights, mixed
-from sightline.training.pace import Pace
 from sightline.training.plan import WATCHED, Plan
-from sightline.training.ranks import Ranks
+from sightline.training.process_group import ProcessGroup
+from sightline.training.progress import ProgressLine
 from sightline.training.state import State, weights_of
 
 __all__ = [
+    "DataLoader",
     "Epoch",
-    "Feed",
     "GradientNorm",
     "Pixels",
     "Plan",
@@ -124,10 +124,10 @@ def train(
         SightlineError: The loss was no number from the first epoch on, at half the rate too, or memory does not suffice.
         OutOfTimeError: Not one epoch fits before the deadline.
     """
-    epochs, where, team = _checked(train, plan), torch.device(device), ranks.here()
+    epochs, where, team = _checked(train, plan), torch.device(device), process_group.here()
     team.check(batches(np.arange(len(train)), plan.batch_size))
     network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    feed = Feed(train, policy, mean, std, where, seed, plan.sampling)
+    feed = DataLoader(train, policy, mean, std, where, seed, plan.sampling)
     loss, half, epoch_steps = _loss(plan, train, class_weights, where), half_precision(where), _steps(train, plan)
     optimizer = optimizers.build(network, plan, groups)
     ratios, steps = [group["lr"] / plan.peak for group in optimizer.param_groups], epochs * epoch_steps
@@ -139,7 +139,7 @@ def train(
         state.pieces = state.pieces if team.count == 1 else 1
         share = team.share if team.count > 1 and not plan.mixup else None  # what is mixed in may be another one's
         course = _course(state, sides, epochs, int(train.images.shape[1]))
-        pace = Pace(state, course, len(train), epoch_steps, deadline)
+        pace = ProgressLine(state, course, len(train), epoch_steps, deadline)
         _tell_again(state, epochs, watch if len(val) else None)
         while (ending := _ending(state, plan, course, pace, team)) is None:
             network.train()
@@ -191,7 +191,7 @@ def _backward(
     half: bool,
     seed: int,
     state: State,
-    team: Ranks,
+    team: ProcessGroup,
 ) -> tuple[Tensor, Tensor]:
     """The gradients of one batch, in as many parts as memory asks for, which it is then learnt from from now on.
 
@@ -222,7 +222,7 @@ def _backward(
 
 
 def _by_parts(
-    forward: Callable[[Tensor], Any], x: Tensor, labels: Labels, loss: Loss, half: bool, pieces: int, team: Ranks
+    forward: Callable[[Tensor], Any], x: Tensor, labels: Labels, loss: Loss, half: bool, pieces: int, team: ProcessGroup
 ) -> tuple[Tensor, Tensor]:
     """Forward and backward of a batch, or of this process's share of it; of parts one after the other, whose gradients add up
     to the batch's."""
@@ -247,7 +247,9 @@ def _by_parts(
 # ------------------------------------------------------------------------------------------------------------- one epoch
 
 
-def _score(network: nn.Module, feed: Feed, val: Pixels, loss: Loss, keep: str, team: Ranks) -> tuple[float, float, float]:
+def _score(
+    network: nn.Module, feed: DataLoader, val: Pixels, loss: Loss, keep: str, team: ProcessGroup
+) -> tuple[float, float, float]:
     """Loss, accuracy and what else is watched on the validation images, which the processes share out; NaN without any."""
     if not len(val):
         return math.nan, math.nan, math.nan
@@ -265,7 +267,7 @@ def _score(network: nn.Module, feed: Feed, val: Pixels, loss: Loss, keep: str, t
 
 
 def _close_epoch(
-    state: State, feed: Feed, val: Pixels, loss: Loss, plan: Plan, rate: float, seconds: float, team: Ranks
+    state: State, feed: DataLoader, val: Pixels, loss: Loss, plan: Plan, rate: float, seconds: float, team: ProcessGroup
 ) -> bool:
     """Score an epoch and take it into the history, or go back to where it began where its numbers are none."""
     own = None
@@ -340,7 +342,7 @@ def _checked(train: Pixels, plan: Plan) -> int:
     return plan.epochs
 
 
-def _together(network: nn.Module, device: torch.device, team: Ranks) -> AbstractContextManager[None]:
+def _together(network: nn.Module, device: torch.device, team: ProcessGroup) -> AbstractContextManager[None]:
     """BatchNorm over all processes' images, where that can be."""
     return synchronised(network) if team.count > 1 and device.type == "cuda" else nullcontext()
 
@@ -364,7 +366,7 @@ def _loss(plan: Plan, train: Pixels, class_weights: np.ndarray | None, device: t
 
 
 def _identity(
-    state: State, plan: Plan, feed: Feed, val: Pixels, class_weights: np.ndarray | None, sides: Sequence[int] | None
+    state: State, plan: Plan, feed: DataLoader, val: Pixels, class_weights: np.ndarray | None, sides: Sequence[int] | None
 ) -> dict[str, Any]:
     """What makes a training this one: another one cannot go on from its checkpoint."""
 
@@ -389,7 +391,7 @@ def _identity(
     }
 
 
-def _ending(state: State, plan: Plan, course: Sequence[int], pace: Pace, team: Ranks) -> Ending | None:
+def _ending(state: State, plan: Plan, course: Sequence[int], pace: ProgressLine, team: ProcessGroup) -> Ending | None:
     """Why training is over; None while it is not. Patience begins where images are of full size."""
     done, epochs = state.epoch - state.first_epoch, len(course)
     if done >= epochs or state.slowed == 0:
@@ -409,13 +411,13 @@ def _ending(state: State, plan: Plan, course: Sequence[int], pace: Pace, team: R
     return None
 
 
-def _stopped(state: State, pace: Pace) -> Ending:
+def _stopped(state: State, pace: ProgressLine) -> Ending:
     """The deadline ends training behind a complete epoch."""
     done, epochs = state.epoch - state.first_epoch, len(pace.course)
     return Ending(f"stopped by the time budget ({pace.allotted_s:.0f} s) after epoch {done} of {epochs}", stopped=True)
 
 
-def _stopped_within(state: State, pace: Pace) -> Ending:
+def _stopped_within(state: State, pace: ProgressLine) -> Ending:
     """The deadline ends training within an epoch, of which nothing is kept.
 
     Raises:

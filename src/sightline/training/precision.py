@@ -11,7 +11,7 @@ import numpy as np
 from sightline import engine
 from sightline.classifier import Classifier
 from sightline.store import stream
-from sightline.training.work import Work, extract, with_card
+from sightline.training.context import Context, extract, with_card
 
 JUDGED_IMAGES = 256
 MEAN_COSINE = 0.998
@@ -19,7 +19,7 @@ CHANGED_SHARE = 0.005
 _FLOAT32: dict[str, Any] = {"used": "f32", "why": "all features were computed in float32"}
 
 
-def judge(work: Work, classifier: Classifier, fast: engine.Precision) -> dict[str, Any]:
+def judge(context: Context, classifier: Classifier, fast: engine.Precision) -> dict[str, Any]:
     """Compare the fast features with float32 ones, and the answers that the fitted head gives on both.
 
     It is trusted if the mean cosine is at least 0.998 and at most max(1, 0.5 %) answers change, on 256 images that are not
@@ -32,11 +32,11 @@ def judge(work: Work, classifier: Classifier, fast: engine.Precision) -> dict[st
     backbone = classifier.card.backbone
     if fast == "f32":
         return _FLOAT32
-    rows = work.split("train", "val")
+    rows = context.split("train", "val")
     order = stream(0, "precision").permutation(len(rows))
     rows = np.sort(rows[order[:JUDGED_IMAGES]])
     tensors = classifier.tensors or None
-    quick, exact = extract(work, backbone, fast, rows, tensors), extract(work, backbone, "f32", rows, tensors)
+    quick, exact = extract(context, backbone, fast, rows, tensors), extract(context, backbone, "f32", rows, tensors)
     if quick.fast is None or not quick.fast.any():
         return _FLOAT32
     both = quick.ok & exact.ok & quick.fast

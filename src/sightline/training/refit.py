@@ -7,18 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sightline.classifier import Classifier
+from sightline.training.context import Candidate, Context, with_card
 from sightline.training.plan import Plan
-from sightline.training.work import Candidate, Work, with_card
 
 FIRST_SHARE = 0.5
 """The share of the time that the validated training gets where another one follows it."""
 _FOLDER, _BEFORE = "refit", "before.safetensors"
 
 
-def first_work(work: Work, plan: Plan) -> Work:
+def first_work(context: Context, plan: Plan) -> Context:
     """Return what the validated training is given: a part of the time where another training follows it."""
-    limited = plan.refit and work.deadline.limited
-    return dataclasses.replace(work, deadline=work.deadline.within(FIRST_SHARE * work.deadline.left())) if limited else work
+    limited = plan.refit and context.deadline.limited
+    return (
+        dataclasses.replace(context, deadline=context.deadline.within(FIRST_SHARE * context.deadline.left()))
+        if limited
+        else context
+    )
 
 
 def plan_for(plan: Plan, epochs: int) -> Plan:
@@ -26,15 +30,15 @@ def plan_for(plan: Plan, epochs: int) -> Plan:
     return dataclasses.replace(plan, epochs=epochs, keep="last", patience=0, refit=False)
 
 
-def work_for(work: Work) -> Work:
+def work_for(context: Context) -> Context:
     """Return what the second training is given: nobody gives it up, and its checkpoint has a folder of its own.
 
     A run that is continued hands its checkpoints on; the second training always begins at the beginning.
     """
-    kept: Path | None = None if work.checkpoint is None else work.checkpoint / _FOLDER
+    kept: Path | None = None if context.checkpoint is None else context.checkpoint / _FOLDER
     if kept is not None:
         (kept / _BEFORE).unlink(missing_ok=True)
-    return dataclasses.replace(work, watch=None, checkpoint=kept)
+    return dataclasses.replace(context, watch=None, checkpoint=kept)
 
 
 def replaced(

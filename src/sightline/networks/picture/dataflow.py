@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sightline.errors import RequestError
-from sightline.networks.cuts import quiet
+from sightline.networks.feature_cut import quiet
 from sightline.networks.picture import operations
 from sightline.networks.picture.operations import Kind
 

@@ -1,0 +1,1 @@
+"""The commands, one verb per file; `api` holds their Python signatures."""

@@ -1,0 +1,238 @@
+"""What an augmentation policy does to the user's own images: one labelled sheet, its extremes included."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sightline import pixels
+from sightline.errors import DataError, ImageError, RequestError
+from sightline.explanation.draw.sheet import Cell, Row, Section, write_sheet
+from sightline.records import Catalog, Preprocess, Progress, silent
+from sightline.runs.dataset import open_photos
+from sightline.store import plain, stream
+
+if TYPE_CHECKING:
+    from sightline.training.augment import Draw, Policy
+
+COUNT, MOST = 3, 8
+"""How many images are shown, and how many may be."""
+_LOOKED_AT = 64
+"""Images that say whether the set is grey and how its colours vary."""
+_SMALL_PX, _LARGE_PX = 32, 224
+"""What the network sees where nobody says otherwise: the smaller side where half the images are not larger."""
+_EPOCHS = 5
+"""Epochs that are shown at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The images of a sheet, as the network sees them.
+
+    Args:
+        images: uint8 (n, s, s, 3).
+        rows: int64 (n,), each one's place among the training images, on which its draws depend.
+        paths, labels: Of each.
+        looked_at: uint8 (m, s, s, 3), these and some more.
+    """
+
+    images: np.ndarray
+    rows: np.ndarray
+    paths: tuple[str, ...]
+    labels: tuple[str, ...]
+    looked_at: np.ndarray
+
+
+def augment(
+    photos: str,
+    out: str | Path,
+    *,
+    policy: str = "auto",
+    changes: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    count: int = COUNT,
+    image_size: int | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Draw a sheet of what a policy does to some of the user's training images.
+
+    First every operation alone, at both ends of its range; then all together, as drawn for epochs 1, 2, 3 … of a training
+    with this seed.
+
+    Args:
+        photos: A table or a folder of photographs.
+        out: The sheet, a PNG.
+        policy: A ready policy, or `auto`.
+        changes: Settings of `augment.Policy` that change it.
+        seed: Of the choice of images and of the draws.
+        count: How many images, 1 to 8, the classes in turn.
+        image_size: Side of what the network sees, 8 to 1024 px; None takes 32 for small images, else 224.
+        progress: Told how far it is.
+
+    Returns:
+        What `sightline augment --json` prints.
+
+    Raises:
+        RequestError: The policy or a setting is not known or out of range, or the sheet has no name of a PNG.
+        DataError: No image can be read.
+    """
+    from sightline.training import augment as ways
+
+    target, asked = Path(out), {"policy": policy, **(changes or {})}
+    _check(target, count, image_size)
+    ways.policy_for(asked, np.zeros((0, 1, 1, 3), np.uint8))  # refused before the work
+    catalog = open_photos(photos, progress=progress)
+    shown = _choose(catalog, count, seed, image_size, progress)
+    name, chosen = ways.policy_for(asked, shown.looked_at)
+    axes = ways.principal_colours(shown.looked_at)
+    single = {key: _ends(shown, chosen, key, axes) for key in ways.operations(chosen)}
+    epochs = max(_EPOCHS, 3 * len(shown.images) - 1)
+    together = _epochs(shown, chosen, seed, epochs, axes)
+    side = int(shown.images.shape[1])
+    seen = f"as the network sees them, {side}×{side} px · {Path(photos).name} · seed {seed}"
+    write_sheet(target, f"Augmentation: {name}", f"Training images {seen}", _sections(shown, chosen, single, together, seed))
+    return {
+        "preview": str(target),
+        "policy": name,
+        "settings": plain({k: v for k, v in plain(chosen).items() if v != plain(type(chosen)())[k]}),
+        "image_size": side,
+        "seed": seed,
+        "images": [{"path": path, "label": label} for path, label in zip(shown.paths, shown.labels, strict=True)],
+        "operations": [
+            {
+                "name": key,
+                "what": ways.SETTINGS[key].what,
+                "range": ways.in_words(chosen, key),
+                "shown": [cell.caption for cell in groups[0]],
+            }
+            for key, groups in single.items()
+        ],
+        "epochs": epochs,
+    }
+
+
+def _check(target: Path, count: int, image_size: int | None) -> None:
+    """Refuse what cannot be drawn."""
+    if target.suffix.lower() != ".png":
+        raise RequestError(f"{target.name} is no name for a sheet", "end it in .png")
+    if not 1 <= count <= MOST:
+        raise RequestError(f"a sheet of {count} images cannot be drawn", f"--count is 1 to {MOST}")
+    if image_size is not None and not 8 <= image_size <= 1024:
+        raise RequestError(f"images of {image_size} px cannot be drawn", "--image-size is 8 to 1024")
+
+
+# ------------------------------------------------------------------------------------------------------------------ images
+
+
+def _choose(catalog: Catalog, count: int, seed: int, image_size: int | None, progress: Progress) -> _Shown:
+    """Some training images, the classes in turn; all images where there is no split yet. What can't be read is passed over."""
+    usable = catalog.usable()
+    trained = usable.where(split="train")
+    usable = trained if len(trained) else usable
+    preprocess = _preprocess(usable, image_size)
+    labels, paths = usable.column("label"), usable.paths
+    turns: dict[str, list[int]] = {}
+    for i in stream(seed, "preview").permutation(len(usable)):
+        if labels[i] is not None:
+            turns.setdefault(labels[i], []).append(int(i))
+    ranked = [i for _, _, i in sorted((rank, label, i) for label, members in turns.items() for rank, i in enumerate(members))]
+    rows: list[int] = []
+    images: list[np.ndarray] = []
+    for i in ranked:
+        if len(rows) == max(count, _LOOKED_AT):
+            break
+        progress("decoding", len(rows), max(count, _LOOKED_AT))
+        try:
+            images.append(pixels.decode(usable.file(paths[i]), preprocess))
+            rows.append(i)
+        except (ImageError, OSError):
+            continue
+    if not rows:
+        raise DataError("none of the training images can be read", "see what sightline scan says of them")
+    looked_at, n = np.stack(images), min(count, len(rows))
+    found, named = tuple(paths[i] for i in rows[:n]), tuple(str(labels[i]) for i in rows[:n])
+    return _Shown(looked_at[:n], np.array(rows[:n], dtype=np.int64), found, named, looked_at)
+
+
+def _preprocess(catalog: Catalog, image_size: int | None) -> Preprocess:
+    """As training from scratch decodes them."""
+    from sightline.training import fit_network
+
+    if image_size is None:
+        sides = [min(w, h) for w, h in zip(catalog.column("width"), catalog.column("height"), strict=True) if w and h]
+        image_size = _SMALL_PX if sides and float(np.median(sides)) <= _SMALL_PX else _LARGE_PX
+    deep = [file for file, mode in zip(catalog.files(), catalog.column("mode"), strict=True) if mode in pixels.DEEP_MODES]
+    found = pixels.value_range(deep) if deep else None
+    return dataclasses.replace(fit_network.preprocess(image_size), value_range=found)
+
+
+# ------------------------------------------------------------------------------------------------------------------- cells
+
+
+def _ends(shown: _Shown, policy: Policy, name: str, axes: np.ndarray) -> tuple[tuple[Cell, ...], ...]:
+    """For each image: unchanged, then both ends of one operation."""
+    from sightline.training import augment as ways
+
+    found = ways.extremes(policy, name)
+    groups = []
+    for image in shown.images:
+        cells = [Cell(_changed(image, end.draw, policy, axes), end.caption) for end in found]
+        groups.append((Cell(image, "unchanged"), *cells))
+    return tuple(groups)
+
+
+def _epochs(shown: _Shown, policy: Policy, seed: int, epochs: int, axes: np.ndarray) -> tuple[tuple[Cell, ...], ...]:
+    """For each image: unchanged, then as the whole policy changes it in epochs 1, 2, 3 …."""
+    from sightline.training import augment as ways
+
+    cells: list[list[Cell]] = [[Cell(image, "unchanged")] for image in shown.images]
+    for epoch in range(1, epochs + 1):
+        drawn = ways.draw(policy, int(shown.rows.max()) + 1, seed=seed, epoch=epoch).rows(shown.rows)
+        for i, image in enumerate(shown.images):
+            one = drawn.rows(slice(i, i + 1))
+            cells[i].append(Cell(_changed(image, one, policy, axes), f"epoch {epoch}"))
+    return tuple(tuple(row) for row in cells)
+
+
+def _changed(image: np.ndarray, drawn: Draw, policy: Policy, axes: np.ndarray) -> np.ndarray:
+    """One image uint8 (s, s, 3), changed as drawn; an erased rectangle is mid-grey, as the network has its own mean there."""
+    import torch
+
+    from sightline.training import augment as ways
+    from sightline.training.fit_network import MEAN, STD
+
+    means, size = image.mean(axis=(0, 1))[None], (image.shape[0], image.shape[1])
+    changes = ways.prepare(drawn, size, means, MEAN, STD, padding=policy.padding, principal=axes)
+    out = ways.apply(torch.from_numpy(image[None].copy()), changes)[0].permute(1, 2, 0).numpy()
+    seen = (out * np.array(STD, dtype=np.float32) + np.array(MEAN, dtype=np.float32)) * 255
+    return np.asarray(np.clip(np.rint(seen), 0, 255), dtype=np.uint8)
+
+
+def _sections(
+    shown: _Shown,
+    policy: Policy,
+    single: Mapping[str, tuple[tuple[Cell, ...], ...]],
+    together: tuple[tuple[Cell, ...], ...],
+    seed: int,
+) -> list[Section]:
+    """The two halves of the sheet."""
+    from sightline.training import augment as ways
+
+    names = tuple(f"{label} · {Path(path).name}" for path, label in zip(shown.paths, shown.labels, strict=True))
+    sections = []
+    if single:
+        rows = tuple(
+            Row(key, f"{ways.SETTINGS[key].what}\n{ways.in_words(policy, key)}", groups) for key, groups in single.items()
+        )
+        sections.append(Section("One operation at a time, at both ends of its range", names, rows))
+    told = f"All together, as drawn for the first epochs with seed {seed}" if single else "This policy changes nothing"
+    rows = tuple(
+        Row(label, Path(path).name, (cells,)) for path, label, cells in zip(shown.paths, shown.labels, together, strict=True)
+    )
+    sections.append(Section(told, (), rows))
+    return sections

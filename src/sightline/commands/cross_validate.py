@@ -1,0 +1,238 @@
+"""`evaluate CATALOG RECIPE --folds 5`: a cross-validation as a run, each fold kept as it is finished."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline import __version__, engine, evaluation, report, studies
+from sightline import catalog as catalogs
+from sightline.classifier import environment
+from sightline.commands.run import Say, reuse
+from sightline.errors import RequestError, SightlineError
+from sightline.files import read_text
+from sightline.inputs import read_predictions
+from sightline.records import Catalog, Predictions, Progress, Recipe, Run, silent
+from sightline.runs import folder as folders
+from sightline.runs.dataset import taking_part
+from sightline.runs.plan import photos_name
+from sightline.store import Cache, digest, write_json, write_text
+from sightline.studies import cross_validation as folding
+from sightline.studies.cross_validation import Fitted, Part
+from sightline.training.context import Context
+
+KEPT = "folds"
+"""Inside the folder: the folds that are finished, until all are."""
+
+
+@folders.releasing
+def cross_validate(
+    catalog: Catalog,
+    recipe: Recipe,
+    out: str | Path | None = None,
+    *,
+    folds: int = 5,
+    repeats: int = 1,
+    seed: int | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+    say: Say = lambda line: None,
+    cache: Cache | None = None,
+) -> Run:
+    """Answer every image by a classifier that was made without it, and score the answers.
+
+    Images of the test split take no part. Duplicates and groups are never torn apart. Whatever the recipe chooses (the head,
+    its settings, the epoch, the threshold) is chosen anew inside each fold.
+
+    Args:
+        catalog: Where it has splits, train and val together are what is divided; else all images.
+        recipe: What to carry out in each fold.
+        out: The run's folder; one under `runs` if None. The same call goes on with what was interrupted.
+        folds, repeats: How often.
+        seed: Of the folds; the recipe's if None.
+        device, progress, cache: As everywhere.
+        say: Given a line for each fold.
+
+    Returns:
+        A run whose `val` holds the scores, and `crossvalidation` those of each fold. Its answers lie in
+        `predictions/cross_validated.csv`, those of further repeats in `cross_validated-2.csv` and so on.
+
+    Raises:
+        RequestError: The recipe or a number is wrong, or the folder holds another run.
+        DataError: The photographs do not allow it.
+    """
+    started = time.perf_counter()
+    cache, device = Cache() if cache is None else cache, engine.choose_device(device)
+    seed = recipe.seed if seed is None else seed
+    evaluation.check_criterion(recipe.threshold)
+    folding.check(recipe, folds, repeats)
+    kept, closed = taking_part(catalog)
+    twins = catalogs.find_duplicates(kept, cache=cache, progress=progress)
+    context = Context(kept, catalogs.together(kept, twins), kept.classes, cache, device, progress=progress)
+    studies.check(recipe, len(kept.classes), cache)
+    studies.check_threshold(recipe, kept.classes)
+    asked = folding.parts(context, folds, repeats, seed)
+    identity = digest(["crossvalidate", recipe, kept.fingerprint(), folds, repeats, seed, __version__])
+    folder = Path(out) if out is not None else Path("runs") / f"{photos_name(str(catalog.root))}-folds-{identity[:8]}"
+    earlier = _claim(folder, identity)
+    if earlier is not None:
+        return earlier
+    made = max(p.fold for p in asked) + 1
+    if made < folds:
+        say(f"note: {made} folds instead of {folds}, since no class has more images (duplicates count once)")
+    for name in folding.never_held_out(context, asked):
+        say(f"note: {name!r} has a single image or group of duplicates: every fold trains on it, and nothing is known of it")
+    if closed:
+        say(f"note: train and val are divided; the {closed:,} test images stay out of it")
+    exact = _with_positive(recipe, context)
+    found = [(part, _carry_out(context, exact, part, folder, len(asked), say, progress)) for part in asked]
+    tables = folding.gathered(kept, found)
+    data = _describe(kept, exact, found, tables, context, (twins, closed, identity, seed))
+    _write(folder, kept, recipe, tables, found)
+    folders.write_curves(folder, "cross_validated", tables[0], data["val"], recipe.threshold)
+    data |= {"environment": environment(device), "seconds": time.perf_counter() - started}
+    done = folders.finish(folder, data)
+    shutil.rmtree(folder / KEPT, ignore_errors=True)
+    report.write_report([done], folder / "report.html")
+    return done
+
+
+def _with_positive(recipe: Recipe, context: Context) -> Recipe:
+    """The recipe with its positive class, the rarer of all images where it names none: all folds' bars are about one class."""
+    if recipe.positive is not None or len(context.classes) != 2:
+        return recipe
+    known = Predictions(tuple(context.catalog.paths), context.classes, context.labels, np.zeros((len(context.labels), 2)))
+    return dataclasses.replace(recipe, positive=evaluation.rarer_class(known))
+
+
+def _claim(folder: Path, identity: str) -> Run | None:
+    """The finished run of the same request in a folder, or None where it is to be made there.
+
+    Raises:
+        RequestError: The folder holds something else.
+    """
+    folders.lock(folder)
+    earlier = reuse_without_classifier(folder)
+    if earlier is not None and earlier.data.get("id") == identity:
+        return earlier
+    if (folder / "run.json").is_file() or (folder / "study.json").is_file():
+        raise RequestError(f"{folder} holds a run of another request", "name another folder with -o")
+    plan = folder / KEPT / "plan.json"
+    try:
+        same = json.loads(read_text(plan)).get("id") == identity
+    except (OSError, ValueError, AttributeError):
+        same = False
+    if not same:
+        if plan.is_file():
+            raise RequestError(
+                f"{folder} holds folds of another recipe, of other images or other folds", "name another folder with -o"
+            )
+        write_json(plan, {"id": identity})
+    return None
+
+
+def reuse_without_classifier(folder: Path) -> Run | None:
+    """The finished run in a folder that has answers and no classifier."""
+    if (folder / "classifier.safetensors").is_file():
+        return reuse(folder)
+    try:
+        done = Run.load(folder)
+    except SightlineError:
+        return None
+    if not (folder / "predictions" / "cross_validated.csv").is_file():
+        return None
+    if not (folder / "report.html").is_file():
+        report.write_report([done], folder / "report.html")
+    return done
+
+
+def _carry_out(
+    context: Context, recipe: Recipe, part: Part, folder: Path, count: int, say: Callable[[str], None], progress: Progress
+) -> Fitted:
+    """One fold, taken as it is where it was finished before."""
+    table, facts = (folder / KEPT / f"{part.name}.{suffix}" for suffix in ("csv", "json"))
+    if facts.is_file() and table.is_file():
+        try:
+            told = json.loads(read_text(facts))
+            return Fitted(_with_errors(read_predictions(table), told["errors"]), told["facts"])
+        except (SightlineError, ValueError, KeyError):
+            say(f"fold {part.name} was damaged and is made again")
+    done = part.repeat * count + part.fold
+    progress("folds", done, 0)
+    fitted = folding.fit_part(context, recipe, part)
+    write_text(table, fitted.answers.to_csv())
+    write_json(facts, {"facts": fitted.facts, "errors": fitted.answers.errors})
+    right = float((fitted.answers.y_pred == fitted.answers.y_true).mean())
+    say(
+        f"{part.name}: {100 * right:.1f} % of {len(fitted.answers):,}, {fitted.facts['label']}, {fitted.facts['seconds']:.1f} s"
+    )
+    return fitted
+
+
+def _with_errors(answers: Predictions, errors: dict[str, str]) -> Predictions:
+    return dataclasses.replace(answers, errors=errors)
+
+
+def _describe(
+    kept: Catalog,
+    recipe: Recipe,
+    found: list[tuple[Part, Fitted]],
+    tables: list[Predictions],
+    context: Context,
+    known: tuple[Any, int, str, int],
+) -> dict[str, Any]:
+    """The content of run.json but for times and machine."""
+    twins, closed, identity, seed = known
+    told = folding.summarise(tables, found, context.cluster, kept.paths)
+    first = tables[0]
+    score = evaluation.score(first, positive=recipe.positive, groups=folders.clusters_of(kept, context.cluster, first))
+    over_all = {k: told[k] for k in ("accuracy", "accuracy_low", "accuracy_high")}
+    heads = ", ".join(f"{name} ({n} of {len(found)})" if len(told["heads"]) > 1 else name for name, n in told["heads"].items())
+    times = f", {told['repeats']} repeats" if told["repeats"] > 1 else ""
+    parts = "train+val" if closed or any(kept.column("split")) else "all images"
+    broken = [{"path": path, "problem": why} for path, why in first.errors.items()]
+    return {
+        **folders.head("crossvalidate", photos_name(str(kept.root)), identity),
+        "photos": str(kept.root),
+        "root": kept.root.as_posix(),
+        "seed": seed,
+        "classes": list(first.classes),
+        "positive": score["positive"],
+        "threshold": {
+            "by": recipe.threshold,
+            "positive": score["positive"],
+            "bars": [f.facts["threshold"] for _, f in found] if first.bar is not None else [],
+        },
+        "method": recipe.method,
+        "backbone": recipe.backbone,
+        "head": heads,
+        "data": catalogs.summarise(kept, twins),
+        "val": {**score, **over_all},
+        "val_estimate": f"CV ({parts}, {told['folds']} folds{times})",
+        "answers_in": "cross_validated",
+        "crossvalidation": {**told, "closed": closed},
+        "test": None,
+        "test_openings": [],
+        "undecodable": {"val": broken} if broken else {},
+        "mistakes": evaluation.mistakes(first),
+        "mistakes_in": "cross_validated",
+    }
+
+
+def _write(folder: Path, kept: Catalog, recipe: Recipe, tables: list[Predictions], found: list[tuple[Part, Fitted]]) -> None:
+    """Catalog, recipe, answers, and which image was held out where."""
+    catalogs.save(kept, folder / "catalog.csv")
+    write_text(folder / "recipe.toml", folders.toml(recipe))
+    for number, table in enumerate(tables, 1):
+        name = "cross_validated.csv" if number == 1 else f"cross_validated-{number}.csv"
+        write_text(folder / "predictions" / name, table.to_csv())
+    paths = kept.paths
+    rows = [{"path": paths[i], "repeat": p.repeat + 1, "fold": p.fold + 1} for p, _ in found for i in p.held.tolist()]
+    write_text(folder / "folds.csv", folders.table(rows))

@@ -1,0 +1,217 @@
+"""The learning curve of a recipe on features, alone (`evaluate --learning-curve`) or as a part of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline import __version__, engine, studies
+from sightline import catalog as catalogs
+from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
+from sightline.errors import DataError, RequestError, SightlineError
+from sightline.records import Catalog, Progress, Recipe, silent
+from sightline.report import line_plots
+from sightline.runs import folder as folders
+from sightline.runs.dataset import taking_part
+from sightline.runs.plan import photos_name
+from sightline.store import Cache, digest, plain, stream, write_json, write_text
+from sightline.studies import learning_curve as learning
+from sightline.training import methods
+from sightline.training.context import Candidate, Context, extract, folds_for
+
+QUICK = ("logistic", "ridge", "centroid", "knn")
+"""Heads whose 35 fits cost seconds."""
+ORDERS = 3
+SHARE = 0.04
+"""Of a run's time so far, at most, for the curve in its report."""
+FASTEST_S = 0.5
+"""A run so short is not made longer than this by its curve."""
+MOST_IMAGES = 20_000
+"""A curve is drawn from so many images; more would only take longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearningCurve:
+    """One finished folder.
+
+    Args:
+        folder: Where it lies.
+        data: The content of `learning-curve.json`, which is written last.
+    """
+
+    folder: Path
+    data: dict[str, Any]
+
+
+@folders.releasing
+def learning_curve(
+    catalog: Catalog,
+    recipe: Recipe,
+    out: str | Path | None = None,
+    *,
+    goal: float | None = None,
+    seed: int | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+    cache: Cache | None = None,
+) -> LearningCurve:
+    """Accuracy against the number of training images, and how many more a wished accuracy would take.
+
+    Args:
+        catalog: Where it has splits, train and val take part; else all images.
+        recipe: Of the method `features`; its head and settings are chosen once, on all images.
+        out: The folder of the result; one under `runs` if None.
+        goal: The wished accuracy, between 0 and 1; None asks for half of today's errors.
+        seed: Of the folds and orders; the recipe's if None.
+        device, progress, cache: As everywhere.
+
+    Raises:
+        RequestError: The recipe has no features, the goal is none, or there are too few images.
+        DataError: The photographs do not allow it.
+    """
+    if recipe.method != "features":
+        raise RequestError(
+            f"a learning curve is drawn from features, which {recipe.method} does not have",
+            'take a recipe with method = "features"; what it says of more photographs holds roughly for others too',
+        )
+    if goal is not None and not 0 < goal < 1:
+        raise RequestError(f"--goal cannot be {goal:g}", "name an accuracy between 0 and 1, such as 0.95")
+    cache, device = Cache() if cache is None else cache, engine.choose_device(device)
+    seed = recipe.seed if seed is None else seed
+    kept, closed = taking_part(catalog)
+    twins = catalogs.find_duplicates(kept, cache=cache, progress=progress)
+    # All images are held out in turn, so there is one split.
+    whole = kept.with_column("split", ["train"] * len(kept))
+    context = Context(whole, catalogs.together(kept, twins), kept.classes, cache, device, progress=progress)
+    studies.check(recipe, len(kept.classes), cache)
+    studies.check_threshold(recipe, kept.classes)
+    best = methods.fit(context, recipe)[0]
+    data = curve_of(context, best, goal=goal, orders=ORDERS, seed=seed)
+    identity = digest(["learning curve", recipe, kept.fingerprint(), goal, seed, __version__])
+    folder = Path(out) if out is not None else Path("runs") / f"{photos_name(str(catalog.root))}-curve-{identity[:8]}"
+    folders.lock(folder)
+    if (folder / "run.json").is_file() or (folder / "study.json").is_file():
+        raise RequestError(f"{folder} holds a run", "name another folder with -o")
+    told: dict[str, Any] = plain({"version": 1, "sightline": __version__, "kind": "learning curve", **data})
+    told |= {"created": folders.now(), "photos": str(kept.root), "closed": closed}
+    write_files(folder, told)
+    write_json(folder / "learning-curve.json", told)
+    return LearningCurve(folder, told)
+
+
+def curve_of(
+    context: Context,
+    candidate: Candidate,
+    *,
+    goal: float | None = None,
+    orders: int = 1,
+    seed: int = 0,
+    deadline: Deadline = UNLIMITED,
+) -> dict[str, Any]:
+    """The learning curve of one fitted head on its features, which are in the cache.
+
+    Raises:
+        RequestError: There are too few images.
+        DataError: A class has too few.
+        OutOfTimeError: The deadline has passed.
+    """
+    card = candidate.classifier.card
+    rows = context.split("train", "val")
+    if len(rows) > MOST_IMAGES:
+        rows = np.sort(stream(seed, "learning curve images").permutation(rows)[:MOST_IMAGES])
+    found = extract(context, card.backbone, candidate.classifier.precision, rows)
+    rows, values = rows[found.ok], found.values[found.ok]
+    folds = folds_for(context, rows, learning.FOLDS, int(stream(seed, "learning curve folds").integers(2**31)))
+    settings = {k: v for k, v in card.head_settings.items() if k != "class_weight"}
+    measured = learning.measure(
+        values,
+        context.labels[rows],
+        context.cluster[rows],
+        folds,
+        kind=card.head,
+        settings=settings,
+        classes=len(context.classes),
+        seeds=orders,
+        seed=seed,
+        deadline=deadline,
+    )
+    told = learning.summarise(measured, learning.fit(measured, seed=seed), images=len(rows), goal=goal)
+    return {**told, "label": candidate.label, "head": card.head, "settings": plain(settings), "held_out": len(rows)}
+
+
+def of_run(
+    folder: Path,
+    context: Context,
+    candidates: Sequence[Candidate],
+    chosen: Candidate,
+    deadline: Deadline,
+    spent_s: float,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """The learning curve in a run's report: of the chosen head on features, else of the best quick one beside it.
+
+    It is left out where it would take more than 4 % of what the run took so far: the time is foretold from the fit of the
+    very head, which the run has just made.
+
+    Returns:
+        The key `learning` of run.json, or none.
+    """
+    able = [c for c in candidates if c.classifier.card.method == "features" and c.classifier.card.head in QUICK]
+    able = [c for c in able if c.classifier.card.crops == 1 and c.classifier.card.backbone.source != "none"]
+    if not able:
+        return {}
+    mine = [c for c in able if c.label == chosen.label]
+    best = (mine or sorted(able, key=lambda c: (-c.val_accuracy, c.val_log_loss)))[0]
+    allowed, started = max(FASTEST_S, SHARE * spent_s), time.perf_counter()
+    if len(context.split("train", "val")) > MOST_IMAGES:
+        return {}
+    try:
+        if _foretold_s(context, best, deadline) > allowed:
+            return {}
+        data = curve_of(context, best, seed=best.classifier.card.recipe.seed, deadline=deadline)
+    except (RequestError, DataError, OutOfTimeError) as error:
+        say(f"learning curve: {error.message}")
+        return {}
+    except SightlineError:
+        return {}
+    write_files(folder, data)
+    say(f"learning curve: {data['words'][0]}")
+    return {"learning": {**data, "of_chosen": bool(mine), "seconds": time.perf_counter() - started}}
+
+
+def _foretold_s(context: Context, candidate: Candidate, deadline: Deadline) -> float:
+    """About how long one order takes: a fit of the head on all images, about 2.5 times (the sizes' sum) for each fold."""
+    from sightline import heads
+
+    card = candidate.classifier.card
+    rows = context.split("train", "val")
+    found = extract(context, card.backbone, candidate.classifier.precision, rows)
+    rows, values = rows[found.ok], found.values[found.ok]
+    settings = {k: v for k, v in card.head_settings.items() if k != "class_weight"}
+    part = np.arange(0, len(rows), 4)
+    one = heads.fit(
+        card.head,
+        values,
+        context.labels[rows],
+        len(context.classes),
+        folds=[(part, part)],
+        refit=False,
+        settings=settings,
+        deadline=deadline,
+    )
+    return one.seconds * 4 * 2.5 * learning.FOLDS
+
+
+def write_files(folder: Path, data: dict[str, Any]) -> None:
+    """`learning-curve.csv` and `.svg`."""
+    keys = ("images", "measured", "accuracy", "low", "high")
+    rows = [
+        {key: row.get(key, "") for key in keys} for row in sorted((*data["points"], *data["ahead"]), key=lambda r: r["images"])
+    ]
+    write_text(folder / "learning-curve.csv", folders.table(rows))
+    line_plots.learning_plot(data, folder / "learning-curve.svg")

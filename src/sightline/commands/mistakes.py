@@ -1,0 +1,130 @@
+"""`mistakes`: what a run, a classifier or any tool's table gets wrong, by confidence, by pair of classes, by slice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sightline import catalog as catalogs
+from sightline import evaluation
+from sightline.commands.evaluate import Answered, answers_of, in_training, match
+from sightline.errors import RequestError, unknown
+from sightline.inputs import read_predictions
+from sightline.records import Catalog, Predictions, Progress, Run, silent
+from sightline.runs import folder as folders
+from sightline.runs import test_set_log
+from sightline.runs.error_analysis import by_slice, columns_of
+from sightline.store import Cache
+
+_Own = tuple[Predictions, Catalog | None, Mapping[str, Any]]
+"""Labelled answers, all labelled images and what was written down of them."""
+
+WAYS = ("confidence", "pair", "slice")
+
+
+def mistakes(
+    subject: str,
+    catalog: str | None = None,
+    *,
+    by: str = "confidence",
+    split: str | None = None,
+    label_from: str | None = None,
+    label_column: str | None = None,
+    crops: int | None = None,
+    code: str | None = None,
+    device: str = "auto",
+    progress: Progress = silent,
+    cache: Cache | None = None,
+) -> list[dict[str, Any]]:
+    """What a run, a classifier or any tool's table of probabilities gets wrong.
+
+    Args:
+        subject: A run's folder, a classifier's file, or a CSV with `path` and `p:CLASS` columns.
+        catalog: A labelled set; None takes what the run has scored, or the labels in the table.
+        by: `confidence`: every mistake, the most confident first. `pair`: what is taken for what. `slice`: every slice of every
+            column, the worst first; or a column's name: those of that column.
+        split, label_from, label_column, crops, code, device, progress, cache: As of `evaluate`.
+
+    Returns:
+        As `evaluation.mistakes` (those of a run with `nearest`), {"label", "predicted", "n", "share", "paths"} for each pair,
+        or as `evaluation.slices.slices`.
+
+    Raises:
+        RequestError: There is no such subject, catalog or column, or it has no labelled images of its own.
+    """
+    cache = Cache() if cache is None else cache
+    if catalog is not None:
+        which = {"split": split, "label_from": label_from, "label_column": label_column, "crops": crops, "code": code}
+        found = answers_of(subject, catalog, **which, device=device, progress=progress, cache=cache)  # type: ignore[arg-type]
+        if found.scored not in ("train", "val"):
+            _count(found, subject, crops)
+        own: _Own = (found.predictions, found.labelled, {})
+    else:
+        own = _own(Path(subject), by)
+    answers, rows, kept = own
+    if by == "confidence":
+        return kept.get("mistakes") or evaluation.mistakes(answers)
+    if by == "pair":
+        return by_pair(answers)
+    if rows is None:
+        raise RequestError(f"a table of predictions has no images to slice by {by}", "name the labelled CATALOG as well")
+    usable = rows.usable()
+    names = list(columns_of(usable.rows([False] * len(usable)), cache))
+    if by not in ("slice", *names):
+        raise unknown("way to list mistakes by", by, [*WAYS, *names])
+    found_slices = kept.get("slices")
+    if not found_slices:
+        twins = catalogs.find_duplicates(rows, cache=cache, progress=progress)
+        groups = folders.clusters_of(rows, catalogs.together(rows, twins), answers)
+        found_slices = by_slice(answers, usable, groups, cache, progress)
+    return [row for row in found_slices if by in ("slice", row["column"])]
+
+
+def _own(subject: Path, by: str) -> _Own:
+    """A subject's own labelled answers, the images that they are of, and what its run has written down.
+
+    Raises:
+        RequestError: It has none.
+    """
+    if subject.suffix.lower() == ".csv":
+        answers = read_predictions(subject)
+        if not (answers.y_true >= 0).any():
+            raise RequestError(f"{subject} has no labels", "name the labelled CATALOG as well")
+        return answers, None, {}
+    if subject.is_file():
+        raise RequestError(
+            f"{subject} is a classifier, which has scored nothing", "name a labelled CATALOG, or its run's folder"
+        )
+    run = Run.load(subject)
+    if by == "confidence":
+        return Predictions((), (), np.zeros(0, np.int64), np.zeros((0, 0))), None, run.data
+    file = subject / "predictions" / f"{run.data.get('mistakes_in') or 'test'}.csv"
+    if not file.is_file():
+        raise RequestError(f"{file} does not exist", "name the labelled CATALOG as well")
+    answers = read_predictions(file)
+    if by == "pair":
+        return answers, None, {}
+    rows = catalogs.load(subject / "catalog.csv")
+    return match(answers, rows), rows, {"slices": run.data.get("slices")}
+
+
+def _count(found: Answered, subject: str, crops: int | None) -> None:
+    """Write this look at images that the classifier was not trained on into the ledger."""
+    unseen = ~in_training(found.predictions)
+    test_set_log.look(found.predictions, found.contents, unseen, found.model, verb="mistakes", by=subject, crops=crops)
+
+
+def by_pair(answers: Predictions) -> list[dict[str, Any]]:
+    """What is taken for what, the most frequent first, with the images' paths, the most confident first."""
+    answers = answers.select(answers.y_true >= 0)
+    classes = answers.classes
+    confusion = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(confusion, (answers.y_true, answers.y_pred), 1)
+    paths: dict[tuple[str, str], list[str]] = {}
+    for mistake in evaluation.mistakes(answers):
+        paths.setdefault((mistake["label"], mistake["predicted"]), []).append(mistake["path"])
+    pairs = evaluation.confused_pairs(confusion.tolist(), classes, len(classes) ** 2)
+    return [{**pair, "paths": paths[pair["label"], pair["predicted"]]} for pair in pairs]

@@ -1,0 +1,1 @@
+"""Check whether a heatmap can be trusted."""

@@ -1,0 +1,1 @@
+"""Draw heatmaps, captions and contact sheets."""

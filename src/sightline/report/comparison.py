@@ -1,0 +1,183 @@
+"""From a finished comparison to its page: who is better, whether that could be chance, and where they disagree."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from sightline import __version__
+from sightline.report import svg
+from sightline.report.format import clean, count, date, percent, percent_range, short, sure
+from sightline.report.headline import openings
+from sightline.report.images import Album
+from sightline.report.page import TEMPLATES, templates
+from sightline.store import write_text
+
+MOST_PAIRS = 200
+MOST_CARDS = 60
+MOST_LINES = 200
+LONGEST_LABEL = 18
+"""Letters of a name that still fits into the cells of a table."""
+
+Data = Mapping[str, Any]
+
+
+def write_comparison(data: Data, out: Path) -> Path:
+    """Write one self-contained HTML file about a comparison.
+
+    Args:
+        data: The content of `comparison.json`.
+        out: The file, beside the thumbnails; a complete older one stays until the new one is whole.
+
+    Returns:
+        `out`.
+    """
+    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
+    album, names, labels = Album(), [short(n, 40) for n in data["names"]], _labels(data["names"])
+    start = svg.floor_of([s["accuracy_low"] for s in data["scores"]])
+    rows = data["disagreements"]
+    cards = _cards(Path(out).parent, rows, album, labels)
+    pairs = [_pair(p, data, labels) for p in data["pairs"][:MOST_PAIRS]]
+    page = (
+        templates()
+        .get_template("compare.html.j2")
+        .render(
+            style=Markup(style),
+            style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
+            version=__version__,
+            title=" against ".join(names) if len(names) <= 3 else f"{len(names)} classifiers",
+            date=date(data.get("created")),
+            words=_words(data),
+            alarms=[a for a in (openings(data),) if a is not None],
+            clusters=None if data.get("clusters") is None else count(data["clusters"]),
+            ruler=svg.ruler(start),
+            scores=_scores(data, start, labels),
+            pairs=pairs,
+            with_needed=any(p["needed"] for p in pairs),
+            patterns=_patterns(data),
+            cards=cards,
+            lines=[_line(r, labels) for r in rows[len(cards) : MOST_CARDS + MOST_LINES]],
+            names=names,
+            total=len(rows),
+            left_out=max(0, len(rows) - MOST_CARDS - MOST_LINES),
+            images=f"{count(data['n'])} {clean(data['images'])}",
+        )
+    )
+    write_text(Path(out), page)
+    return Path(out)
+
+
+def _words(data: Data) -> list[str]:
+    """The verdicts as sentences, those that tell something first; then what the reader must know."""
+    ranked = sorted(data["pairs"], key=lambda p: (not p["told_apart"], -abs(p["difference"])))
+    said = [_sentence(p["verdict"]) for p in ranked[:6]]
+    if len(ranked) > 6:
+        said.append(f"{count(len(ranked) - 6)} more pairs are in the table.")
+    return [*said, *(_sentence(n) for n in data.get("notes") or [])]
+
+
+def _sentence(text: str) -> str:
+    line = clean(text)
+    return f"{line if line[:1].isupper() or ' is better than ' in line else line[:1].upper() + line[1:]}."
+
+
+def _labels(names: Sequence[str]) -> dict[str, str]:
+    """What each classifier is called in tables: its name, or A, B, … where names are long."""
+    letters = len(names) <= 26 and max(map(len, names)) > LONGEST_LABEL
+    return {name: chr(ord("A") + i) if letters else name for i, name in enumerate(names)}
+
+
+def _scores(data: Data, start: float, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Each one's accuracy on the ruler, the best first."""
+    top = max(s["accuracy"] for s in data["scores"])
+    given = dict(zip(data["names"], data["runs"], strict=True))
+    return [
+        {
+            "name": short(s["run"] if labels[s["run"]] == s["run"] else f"{labels[s['run']]}: {s['run']}", 60),
+            "given": short(given[s["run"]], 90) if given[s["run"]] != s["run"] else "",
+            "best": s["accuracy"] == top,
+            "strip": svg.whisker(
+                s["accuracy"], s["accuracy_low"], s["accuracy_high"], start, "on" if s["accuracy"] == top else ""
+            ),
+            "accuracy": percent(s["accuracy"]),
+            "interval": percent_range(s["accuracy_low"], s["accuracy_high"]),
+            "wrong": count(s["wrong"]),
+        }
+        for s in sorted(data["scores"], key=lambda s: -s["accuracy"])
+    ]
+
+
+def _pair(p: Data, data: Data, labels: Mapping[str, str]) -> dict[str, Any]:
+    """One line of the table of pairs, in percentage points: the better one less the other, as the verdicts say it."""
+    if p["difference"] < 0:
+        turned = {"difference": -p["difference"], "low": -p["high"], "high": -p["low"]}
+        p = {**p, **turned, "a": p["b"], "b": p["a"], "only_a": p["only_b"], "only_b": p["only_a"]}
+    name = {run: labels[n] for run, n in zip(data["runs"], data["names"], strict=True)}
+    better = short(name[p["a"]], 24)
+    needed = p.get("images_needed")
+    return {
+        "a": short(name[p["a"]], 30),
+        "b": short(name[p["b"]], 30),
+        "difference": _points(p["difference"]),
+        "interval": f"{_points(p['low'])} to {_points(p['high'])}",
+        "only": f"{count(p['only_a'])} / {count(p['only_b'])}",
+        "p": _p(p["p"]),
+        "corrected": _p(p["p_corrected"]),
+        "needed": "" if needed is None else f"{needed:.2g}" if needed > 1_000_000 else count(rounded(needed)),
+        "verdict": f"{better} better" if p["told_apart"] else "not told apart",
+    }
+
+
+def rounded(n: int) -> int:
+    """A number of images as exact as it can be: two digits, upwards."""
+    step = int(10 ** max(0, len(str(n)) - 2))
+    return -(-n // step) * step
+
+
+def _points(share: float) -> str:
+    rounded = round(100 * share, 1)
+    return f"{rounded:+.1f}" if rounded else "0.0"
+
+
+def _p(p: float) -> str:
+    return "< 0.0001" if p < 1e-4 else f"{p:.2g}" if p < 0.995 else "1"
+
+
+def _patterns(data: Data) -> list[tuple[str, str]]:
+    """How many images all, some and none had right."""
+    found, two = data["patterns"], len(data["names"]) == 2
+    facts = [("Both right" if two else "All right", found["all"])]
+    if two:
+        pair = data["pairs"][0]
+        facts += [(f"Only {short(n, 30)} right", pair[k]) for n, k in zip(data["names"], ("only_a", "only_b"), strict=True)]
+    else:
+        facts.append(("Some right", found["some"]))
+    facts.append(("Both wrong" if two else "All wrong", found["none"]))
+    return [(clean(k), f"{count(v)} ({percent(v / data['n'])})") for k, v in facts]
+
+
+def _cards(folder: Path, rows: Sequence[Data], album: Album, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The images that are shown, with everybody's answer; none where there is no picture of any, as of tables alone."""
+    shown = rows[:MOST_CARDS]
+    pictures = album.read(folder, [r.get("file") for r in shown], 240)
+    if not any(pictures):
+        return []
+    return [{**_line(r, labels), "picture": p} for r, p in zip(shown, pictures, strict=True)]
+
+
+def _line(row: Data, labels: Mapping[str, str]) -> dict[str, Any]:
+    answers = [
+        {
+            "run": short(labels[a["run"]], 24),
+            "predicted": short(a["predicted"], 30),
+            "sure": sure(a["probability"]),
+            "right": a["right"],
+        }
+        for a in row["answers"]
+    ]
+    return {"path": short(row["path"], 90), "label": short(row["label"], 40), "answers": answers}

@@ -1,0 +1,77 @@
+"""The section on what more photographs would bring: measured accuracies, the curve through them, and its band."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from sightline.report import svg
+from sightline.report.format import NBSP, clean, count, percent, short
+
+Data = Mapping[str, Any]
+
+
+def learning(data: Data) -> dict[str, Any] | None:
+    """The curve and what it says; None where none was drawn."""
+    told = data.get("learning")
+    if not told or len(told.get("points") or []) < 3 or len(told.get("ahead") or []) < 2:
+        return None
+    orders = told.get("orders") or 1
+    several = f", the mean of {orders} orders" if orders > 1 else ""
+    of = (
+        ""
+        if told.get("of_chosen")
+        else " It is not the chosen classifier, but the best one on features that costs only seconds."
+    )
+    return {
+        "words": [clean(w).replace(" %", f"{NBSP}%") for w in told.get("words") or []],
+        "how": f"Of {short(told.get('label'), 60)}: the head is fitted on growing parts of the training images{several}, and "
+        f"asked about images that it has not seen.{of} The band comes from drawing the images anew; beyond the images at hand "
+        f"it also rests on the curve's form.",
+        "figure": figure(told),
+    }
+
+
+def figure(told: Data) -> Markup:
+    """Accuracy over the number of training images, on a logarithmic axis."""
+    points, ahead = told["points"], told["ahead"]
+    x = [math.log10(r["images"]) for r in ahead]
+    low, high = svg.spread([*(r["low"] for r in ahead), *(r["high"] for r in ahead), *(p["measured"] for p in points)])
+    axes = svg.Axes((x[0], x[-1]), (low, high), ("training images", "accuracy"), (False, True))
+    body = axes.frame([])
+    upper = [(a, r["high"]) for a, r in zip(x, ahead, strict=True)]
+    lower = [(a, r["low"]) for a, r in zip(x, ahead, strict=True)]
+    body += Markup('<polygon class="interval" points="{}"/>').format(_corners(axes, [*upper, *reversed(lower)]))
+    body += axes.path([(a, r["accuracy"]) for a, r in zip(x, ahead, strict=True)], "line s0")
+    now = math.log10(told["images"])
+    body += axes.rule(now, low, now, high, "mark")
+    if low <= told["goal"] <= high:
+        body += axes.rule(x[0], told["goal"], x[-1], told["goal"], "chance")
+    for p in points:
+        body += axes.dot(math.log10(p["images"]), p["measured"], 4, "point on")
+    body += _numbers(axes, [*(p["images"] for p in points[::2]), told["images"], ahead[-1]["images"]])
+    title = (
+        f"Accuracy {percent(points[0]['measured'])} with {count(points[0]['images'])} training images, "
+        f"{percent(points[-1]['measured'])} with {count(points[-1]['images'])}"
+    )
+    return svg.svg(svg.WIDTH, svg.HEIGHT, body, title)
+
+
+def _corners(axes: svg.Axes, points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in points)
+
+
+def _numbers(axes: svg.Axes, images: Sequence[int]) -> Markup:
+    """Numbers of images below the axis, as many as find room; the last is always there."""
+    parts = Markup("")
+    taken: list[tuple[float, float]] = []
+    for n in sorted(set(images), key=lambda n: (n != images[-1], n != images[-2], n)):
+        at, half = axes.x(math.log10(n)), 4 * len(f"{n:,}") + 5
+        at = min(at, svg.WIDTH - half)
+        if all(abs(at - other) > half + room for other, room in taken):
+            parts += svg.label(at, svg.HEIGHT - svg.BOTTOM + 19, f"{n:,}")
+            taken.append((at, half))
+    return parts

@@ -1,0 +1,330 @@
+"""Fit the methods of a plan, cheap ones first, as far as the budget allows and something can still be won."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sightline import evaluation
+from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
+from sightline.errors import DataError, SightlineError
+from sightline.runs import folder as folders
+from sightline.runs.plan import BEST, FAR_AHEAD, TRIMMED, Plan, PlannedStep, speed_name, step_name
+from sightline.records import Progress, Recipe
+from sightline.training.methods import ensemble
+from sightline.training import methods
+from sightline.training.context import Candidate, Context
+
+ALWAYS = ("baseline", "shortcut")
+"""Methods that describe the photographs, whoever wins; they are never chosen over a classifier that looks at pixels."""
+GIVE_UP_FROM = 0.4
+"""No training is given up before this share of its epochs, or of its time: a training begins slowly."""
+FEWEST_EPOCHS = 5
+"""The clock gives no training up before so many epochs are done."""
+STANDARD_ERRORS = 2.0
+"""A training is given up when its predicted accuracy lies so many standard errors below the leader's."""
+BEHIND_SHARE = 0.25
+"""The share of the time left that fine-tuning leaves for a training from scratch that is planned behind it."""
+OVERRUN = 0.15
+"""The share of its time by which a step may overrun before it is stopped wherever it is."""
+MEASURED_S = 2.0
+"""A stage is measured for so long before its remaining time is predicted."""
+GUESS = 2.0
+"""An estimate that was never measured here may exceed the time left by this factor before the step is left out unseen."""
+
+
+class _GivenUp(Exception):  # noqa: N818 - no error: a step that is not worth going on with
+    """Raised out of a training that can hardly win any more."""
+
+
+@dataclass(slots=True)
+class EarlyGiveUp:
+    """Decides after every epoch whether a training can still reach the best step so far.
+
+    The accuracy that it may reach is extrapolated from its own course: accuracy grows about evenly with the logarithm of the
+    epochs, so that each doubling of them adds at most what the last one did.
+
+    Args:
+        leader: The best step so far.
+        images: How many held-out images the training is judged on.
+        deadline: When the training has to end, where the clock may decide beside the epochs; by default it decides nothing.
+    """
+
+    leader: Candidate
+    images: int
+    deadline: Deadline = UNLIMITED
+    _began: float = field(init=False)
+    _course: list[tuple[float, float]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._began = self.deadline.clock()
+
+    def __call__(self, share: float, accuracy: float) -> None:
+        """Judge the training after an epoch.
+
+        Args:
+            share: Of the epochs that are done, 0 to 1.
+            accuracy: On the held-out images.
+
+        Raises:
+            _GivenUp: It cannot win any more.
+        """
+        done = min(1.0, max(share, self._time_share() if len(self._course) + 1 >= FEWEST_EPOCHS else 0.0))
+        best = max([accuracy, *(a for _, a in self._course)])
+        self._course.append((done, best))
+        half = [(s, a) for s, a in self._course if s <= done / 2]
+        since, then = half[-1] if half else self._course[0]
+        if not GIVE_UP_FROM <= done < 1 or not since < done:
+            return
+        reach = best + (best - then) * math.log2(1 / done) / min(1.0, math.log2(done / since))
+        goal = self.leader.val_accuracy
+        # Laplace's rule: all right on a few images is no certainty
+        smoothed = [(p * self.images + 1) / (self.images + 2) for p in (best, goal)]
+        error = math.sqrt(max(p * (1 - p) for p in smoothed) / max(1, self.images))
+        if reach < goal - STANDARD_ERRORS * error:
+            what = f"{share:.0%} of its epochs" if done == share else f"{done:.0%} of its time"
+            raise _GivenUp(f"stopped early after {what} ({best:.2f}; {self.leader.label} already has {goal:.2f})")
+
+    def _time_share(self) -> float:
+        """The share of the time that is used up; 0 where the clock decides nothing."""
+        total = self.deadline.at - self._began
+        return (self.deadline.clock() - self._began) / total if math.isfinite(total) and total > 0 else 0.0
+
+
+@dataclass(slots=True)
+class StepClock:
+    """Takes a step's reports of progress, passes them on, and stops the step that cannot end in time.
+
+    A stage that counts its images is measured: where its remaining images would take longer than the time left, it is stopped
+    at once. Training by epochs looks at the deadline itself and is stopped here only if it overruns it by far.
+
+    Args:
+        progress: Where reports go.
+        deadline: When the step should end.
+        extra_s: By how much it may overrun.
+    """
+
+    progress: Progress
+    deadline: Deadline
+    extra_s: float
+    _stage: str = ""
+    _since: tuple[float, int] = (0.0, 0)
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Pass a report on.
+
+        Raises:
+            OutOfTimeError: The step cannot end in time.
+        """
+        self.progress(stage, done, total)
+        now, name = self.deadline.clock(), stage.partition(":")[0]
+        last = self.deadline.at + self.extra_s
+        if now >= last:
+            raise OutOfTimeError("stopped: its share of the time budget is used up", "raise --budget")
+        if name != self._stage or done < self._since[1]:
+            self._stage, self._since = name, (now, done)
+            return
+        elapsed, counted = now - self._since[0], done - self._since[1]
+        if name == "training" or elapsed < MEASURED_S or counted <= 0 or total <= done:
+            return
+        rest = (total - done) * elapsed / counted
+        if now + rest > last:
+            left = self.deadline.left()
+            why = f"{name} of {total:,} images would take about {elapsed + rest:.0f} s here, {left:.0f} s are left"
+            raise OutOfTimeError(f"stopped: {why}", "raise --budget")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What was fitted, and what was not.
+
+    Args:
+        candidates: Of each step its best first.
+        skipped: (method, backbone or "", why) of what was left out.
+    """
+
+    candidates: list[Candidate]
+    skipped: list[tuple[str, str, str]]
+
+
+@dataclass(slots=True)
+class _Climb:
+    """The state of a climb: what was fitted, what was left out, and how slow this machine is."""
+
+    candidates: list[Candidate] = field(default_factory=list)
+    skipped: list[tuple[str, str, str]] = field(default_factory=list)
+    failures: list[SightlineError] = field(default_factory=list)
+    slowness: float = 1.0
+
+
+def fit_candidates(plan: Plan, context: Context, deadline: Deadline, say: Callable[[str], None], *, clock_decides: bool = True) -> Candidates:
+    """Fit every step of the plan that the budget allows, in order.
+
+    A step that fails is reported and left out; if none works, the first failure is raised. Where a candidate has every held-out
+    image right, nothing can win any more, and the rest is not tried; a training that falls too far behind is given up early. A
+    step begins only if its cost, as measured so far, fits into the time left, and is measured again while it runs.
+
+    Args:
+        plan: The steps.
+        work: What they are given.
+        deadline: When the last step has to end.
+        say: Takes what happens, line by line.
+        clock_decides: Whether the clock may give a training up, beside its epochs: not where nobody set a budget, so that
+            results repeat.
+    """
+    state = _Climb()
+    for number, step in enumerate(plan.steps):
+        recipe, why = resolved(step.recipe, state.candidates)
+        name = step_name(recipe)
+        backbone = "" if recipe.backbone == "none" else recipe.backbone
+        why = step.why_not or why or _pointless(step, recipe, state, context) or _too_long(step, state, deadline)
+        if why is not None:
+            say(f"{name}: skipped, {why}")
+            state.skipped.append((recipe.method, backbone, why))
+            continue
+        share = _share(step, plan.steps[number + 1 :], state, context, deadline)
+        try:
+            fitted = _fit(_given(context, recipe, share, state.candidates, clock_decides), recipe, state.candidates)
+        except _GivenUp as reason:
+            say(f"{name}: {reason}")
+            state.skipped.append((recipe.method, backbone, str(reason)))
+            continue
+        except SightlineError as error:
+            say(f"{name}: {error.message}")
+            state.skipped.append((recipe.method, backbone, error.message))
+            state.failures.append(error)
+            continue
+        _say_fitted(name, fitted[0], say)
+        _remember_speed(fitted[0], context)
+        if recipe.method == "features" and fitted[0].classifier.card.backbone.is_network and step.seconds > 0:
+            state.slowness = max(1.0, fitted[0].seconds / step.seconds)
+        state.candidates.extend(fitted)
+    if not state.candidates:
+        raise state.failures[0] if state.failures else DataError("no method was tried", "raise --budget")
+    return Candidates(state.candidates, state.skipped)
+
+
+def _say_fitted(name: str, best: Candidate, say: Callable[[str], None]) -> None:
+    """Say how good a step's best candidate is, which epoch was kept, and whether the budget ended its training."""
+    estimate = f"{best.estimate}, {len(best.val):,} images"
+    say(f"{name}: {best.val_accuracy:.3f} on {estimate} ({best.label}, {best.seconds:.1f} s)")
+    if best.course is not None:
+        say(f"  {best.course}")
+    if "gain" in best.detail and best.note:
+        say(f"  {best.note}")
+
+
+def _share(step: PlannedStep, later: Sequence[PlannedStep], state: _Climb, context: Context, deadline: Deadline) -> Deadline:
+    """When a step has to end: fine-tuning leaves time for a training from scratch behind it that will be tried."""
+    scratch = [s for s in later if s.recipe.method == "scratch" and s.why_not is None]
+    if step.recipe.method not in TRIMMED or not any(_pointless(s, s.recipe, state, context) is None for s in scratch):
+        return deadline
+    wanted = min(sum(s.seconds for s in scratch) * state.slowness, BEHIND_SHARE * deadline.left())
+    return deadline.sooner(wanted) if math.isfinite(wanted) else deadline
+
+
+def resolved(recipe: Recipe, candidates: Sequence[Candidate]) -> tuple[Recipe, str | None]:
+    """The recipe with the network that did best so far, where it asks for that; and why there is none."""
+    if recipe.backbone != BEST:
+        return recipe, None
+    known = [c for c in candidates if c.classifier.card.method == "features" and c.classifier.card.backbone.is_network]
+    if not known:
+        return recipe, "no network gave features"
+    best = min(known, key=lambda c: (-c.val_accuracy, c.val_log_loss))
+    return dataclasses.replace(recipe, backbone=best.classifier.card.recipe.backbone), None
+
+
+def _pointless(step: PlannedStep, recipe: Recipe, state: _Climb, context: Context) -> str | None:
+    """Why a step cannot win any more, None where it may."""
+    if recipe.method in ALWAYS:
+        return None
+    perfect = [c for c in state.candidates if c.classifier.card.method not in ALWAYS and c.val_accuracy == 1.0]
+    if perfect:
+        return f"it cannot win any more: {perfect[0].label} has all {len(perfect[0].val):,} held-out images right"
+    return far_ahead(state.candidates, context) if step.unless_far_ahead else None
+
+
+def far_ahead(candidates: Sequence[Candidate], context: Context) -> str | None:
+    """Why a training from scratch is not tried beside a pretrained network; None where it may win.
+
+    The rule: the lower end of the leader's 95 % interval leaves at most a quarter (`FAR_AHEAD`) of the errors of always
+    predicting the most frequent class.
+    """
+    known = [c for c in candidates if c.classifier.card.backbone.pretrained_on != "nothing"]
+    known = [c for c in known if c.classifier.card.backbone.is_network]
+    if not known:
+        return None
+    leader = min(known, key=lambda c: (-c.val_accuracy, c.val_log_loss))
+    low, _ = evaluation.accuracy_interval(leader.val, folders.clusters_of(context.catalog, context.cluster, leader.val))
+    labels = leader.val.y_true.tolist()
+    frequent = max(labels.count(label) for label in set(labels)) / len(labels)
+    if 1 - low > FAR_AHEAD * (1 - frequent):
+        return None
+    return (
+        f"{leader.label} is far ahead: the lower end of its 95 % interval ({low:.1%}) leaves at most {FAR_AHEAD:.0%} of the "
+        f"errors of always predicting the most frequent class ({frequent:.1%})"
+    )
+
+
+def _too_long(step: PlannedStep, state: _Climb, deadline: Deadline) -> str | None:
+    """Why a step does not fit into the time left, None where it may."""
+    if step.recipe.method in ALWAYS[:1]:  # there is always something to compare with
+        return None
+    left = deadline.left()
+    if left <= 0:
+        return "no time is left in the budget"
+    needed = step.least_s * state.slowness
+    if needed > left * (1.0 if step.measured else GUESS):
+        return f"it takes about {needed:.0f} s here, {left:.0f} s are left"
+    return None
+
+
+def _given(context: Context, recipe: Recipe, share: Deadline, candidates: Sequence[Candidate], clock_decides: bool) -> Context:
+    """What a step is given: its time, a place of its own where its training is kept, and who gives it up.
+
+    Args:
+        work: Of the whole climb.
+        recipe: The step.
+        share: When it has to end.
+        candidates: Of the steps before.
+        clock_decides: Whether the clock may have it given up.
+    """
+    if recipe.method in ALWAYS[:1]:
+        share = dataclasses.replace(share, at=math.inf)
+    kept = None if context.checkpoint is None else context.checkpoint / f"{recipe.method}-{recipe.id[:8]}"
+    rivals = [c for c in candidates if c.classifier.card.method not in ALWAYS]
+    watch = context.watch
+    if rivals and recipe.method in methods.FINDERS:  # what trains by epochs
+        leader = max(rivals, key=lambda c: (c.val_accuracy, -c.val_log_loss))
+        watch = EarlyGiveUp(leader, len(context.split("val")), share if clock_decides else UNLIMITED)
+    progress = context.progress
+    if math.isfinite(share.at):
+        progress = StepClock(progress, share, OVERRUN * share.left())
+    return dataclasses.replace(context, deadline=share, checkpoint=kept, watch=watch, progress=progress)
+
+
+def _fit(context: Context, recipe: Recipe, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Carry a step out; an ensemble without members is one of what was fitted so far."""
+    if recipe.method == "ensemble" and not recipe.settings:
+        return ensemble.of_candidates(context, recipe, finalists(candidates))
+    return methods.fit(context, recipe)
+
+
+def finalists(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The best of each method and backbone; never `shortcut` where there is another."""
+    found: dict[tuple[str, str], Candidate] = {}
+    for c in candidates:
+        key = (c.classifier.card.method, c.classifier.card.backbone.name)
+        if key[0] != "shortcut":
+            found.setdefault(key, c)  # each method gives its best first
+    return list(found.values()) or list(candidates)
+
+
+def _remember_speed(best: Candidate, context: Context) -> None:
+    """How quick a network was here, for the next plan."""
+    computed = best.detail.get("computed", 0)
+    if computed >= 256 and best.classifier.card.backbone.parameters:
+        rate = computed / max(best.seconds, 1e-3)
+        context.cache.write_json(speed_name(best.classifier.card.backbone, context.device), rate)

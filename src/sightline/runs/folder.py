@@ -1,0 +1,302 @@
+"""A run's folder: what lies in it, written so that `run.json` comes last."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime
+import functools
+import io
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from sightline import __version__, evaluation
+from sightline import catalog as catalogs
+from sightline.files import read_text
+from sightline.schema import command_line, csv_escape
+from sightline.records import Catalog, Predictions, Recipe, Run
+from sightline.store import digest, lock_folder, plain, write_bytes, write_json, write_text
+from sightline.training import events
+from sightline.training.context import Candidate
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FEW = 200
+"""Test images below which a cross-validation is suggested."""
+MOST_LISTED = 200
+"""Lists in run.json are cut here; the tables beside it are whole."""
+
+
+_locks: ContextVar[contextlib.ExitStack] = ContextVar("_locks")
+
+
+def releasing(verb: Callable[P, T]) -> Callable[P, T]:
+    """Let a verb lock its output folder with `lock`; the lock is released when the verb ends."""
+
+    @functools.wraps(verb)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        with contextlib.ExitStack() as stack:
+            token = _locks.set(stack)
+            try:
+                return verb(*args, **kwargs)
+            finally:
+                _locks.reset(token)
+
+    return run
+
+
+def lock(folder: Path, *, depth: int = 3) -> None:
+    """Lock an output folder until the `releasing` verb ends; see `store.lock_folder`.
+
+    Raises:
+        RequestError: Another process writes into it.
+    """
+    _locks.get().enter_context(lock_folder(folder, depth=depth))
+
+
+def default(name: str, record: str, asked: Mapping[str, Any]) -> Path:
+    """Return a folder below `runs` for a result that was given no name: `runs/NAME`, and where that holds the result of
+    another request, the same with six digits that stand for this one.
+
+    Args:
+        name: What the result is called.
+        record: The JSON file in the folder that says what was asked for, such as `run.json`.
+        asked: Its keys that tell requests apart, and their values.
+    """
+    folder = Path("runs") / name
+    try:
+        held = json.loads(read_text(folder / record))
+        same = all(held.get(key) == value for key, value in plain(asked).items())
+    except FileNotFoundError:
+        same = True
+    except (OSError, ValueError, AttributeError):
+        same = False
+    return folder if same else Path("runs") / f"{name}-{digest(asked)[:6]}"
+
+
+def now() -> str:
+    """The time, as ISO 8601 with its offset, to the second."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def toml(recipe: Recipe) -> str:
+    """A recipe as the TOML that reads back as it."""
+    fields = plain(recipe)
+    settings = fields.pop("settings")
+    lines = [f"{key} = {_toml_value(value)}" for key, value in fields.items() if value is not None]
+    if settings:
+        lines += ["", "[settings]", *(f"{key} = {_toml_value(value)}" for key, value in settings.items() if value is not None)]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    """One value as TOML: JSON's text but for objects, which become inline tables."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def write_history(folder: Path, candidate: Candidate) -> str | None:
+    """Write `history.csv`, `gradients.csv` and an event file for TensorBoard.
+
+    Returns:
+        The first one's name, None where there is nothing to write.
+    """
+    if not candidate.history:
+        return None
+    write_text(folder / "history.csv", table(candidate.history))
+    if candidate.gradients:
+        write_text(folder / "gradients.csv", table(candidate.gradients))
+    write_bytes(folder / events.FILE_NAME, events.of_history(candidate.history, candidate.gradients, time.time()))
+    return "history.csv"
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as the text of a CSV."""
+    text = io.StringIO()
+    out = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    out.writeheader()
+    out.writerows({key: csv_escape(v) if isinstance(v, str) else v for key, v in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def write_candidate(folder: Path, candidate: Candidate, catalog: Catalog, test: Predictions | None) -> dict[str, Any]:
+    """Write what one chosen classifier leaves: itself, its recipe, its catalog, its answers, its history.
+
+    Returns:
+        The parts of run.json that speak of it.
+    """
+    card = candidate.classifier.card
+    candidate.classifier.save(folder / "classifier.safetensors")
+    write_text(folder / "recipe.toml", toml(card.recipe))
+    catalogs.save(catalog, folder / "catalog.csv")
+    write_text(folder / "predictions" / f"{candidate.answers_name}.csv", candidate.val.to_csv())
+    of_val = set(catalog.where(split="val").paths)
+    rows = np.array([path in of_val for path in candidate.val.paths], dtype=bool)
+    if candidate.answers_name != "val" and rows.any():  # the same images that a network is judged on
+        write_text(folder / "predictions" / "val.csv", candidate.val.select(rows).to_csv())
+    if test is not None:
+        write_text(folder / "predictions" / "test.csv", test.to_csv())
+    return {
+        "classes": list(card.classes),
+        "positive": card.positive,
+        "method": card.method,
+        "backbone": card.backbone.name,
+        "head": card.head,
+        "network": network_facts(candidate),
+        "precision": dict(card.precision),
+        "calibration": {"temperature": card.temperature, "fitted_on": candidate.estimate},
+        "threshold": {
+            "value": card.threshold,
+            "by": card.threshold_by,
+            "positive": card.positive,
+            "fitted_on": candidate.estimate,
+        },
+        "history": write_history(folder, candidate),
+        "overfitting": candidate.overfitting,
+        "epochs": sum(row.get("epoch", 1) > 0 for row in candidate.history),
+        "best_epoch": candidate.detail.get("best_epoch"),
+        "course": candidate.course,
+        "steps": candidate.steps,
+    }
+
+
+def clusters_of(catalog: Catalog, cluster: np.ndarray, answers: Predictions) -> np.ndarray:
+    """int64 (n,): one number for answered images that belong together, as duplicates or by the column `group`.
+
+    Args:
+        catalog: All rows.
+        cluster: int64 (rows,), what `catalog.together` gave for them.
+        answers: To n of its images.
+    """
+    of = dict(zip(catalog.paths, cluster.tolist(), strict=True))
+    return np.array([of[path] for path in answers.paths], dtype=np.int64)
+
+
+def write_curves(
+    folder: Path, split: str, answers: Predictions | None, scores: Mapping[str, Any] | None, by: str = "half"
+) -> None:
+    """Write the points of every curve of one split as `curves/SPLIT_CURVE.csv`.
+
+    Args:
+        folder: The run's.
+        split: `val`, `cross_validated` or `test`.
+        answers, scores: What was said of its images, and how good that is; nothing is written where there is none.
+        by: The criterion of the threshold; its prices are the costs in `thresholds`.
+    """
+    if answers is None or not scores:
+        return
+    for name, rows in evaluation.curve_tables(answers, scores, by).items():
+        write_text(folder / "curves" / f"{split}_{name}.csv", table(rows))
+
+
+def network_facts(candidate: Candidate) -> dict[str, Any]:
+    """What people ask about the network: size, weights, licence, origin."""
+    b = candidate.classifier.card.backbone
+    facts = {"name": b.name, "parameters": b.parameters, "features": b.features, "weights": b.weights}
+    origin = {"weights_hash": b.weights_hash, "licence": b.licence, "origin": b.origin, "pretrained_on": b.pretrained_on}
+    return {**facts, **origin, "preprocess": plain(b.preprocess)}
+
+
+def rung(candidate: Candidate, chosen: bool, groups: np.ndarray, decided: Candidate | None = None) -> dict[str, Any]:
+    """One row of the ladder.
+
+    Args:
+        candidate: What was trained.
+        chosen: Whether it was chosen.
+        groups: What `clusters_of` gives for its answers to the validation images.
+        decided: The chosen one with its threshold: the row has the accuracy that it was chosen by, and `at_bar` the one there.
+    """
+    card, val = candidate.classifier.card, candidate.val
+    at_bar = None
+    if decided is not None and decided.val.bar is not None:
+        own = decided.classifier.card
+        there = _accuracy(decided.val, groups, own.positive)
+        at_bar = {"n": len(val), "threshold": own.threshold, "by": own.threshold_by, "positive": own.positive, **there}
+    return {
+        "method": card.method,
+        "backbone": card.backbone.name,
+        "head": card.head,
+        "label": candidate.label,
+        "val": {
+            "n": len(val),
+            **_accuracy(val, groups, card.positive),
+            "log_loss": candidate.val_log_loss,
+            "estimate": candidate.estimate,
+        },
+        "at_bar": at_bar,
+        "seconds": candidate.seconds,
+        "chosen": chosen,
+        "note": candidate.note,
+        "parameters": card.backbone.parameters + int(sum(np.size(a) for a in candidate.classifier.head.arrays.values())),
+        "settings": dict(candidate.classifier.head.settings),
+    }
+
+
+def _accuracy(val: Predictions, groups: np.ndarray, positive: str | None) -> dict[str, float]:
+    """The share of right answers with its interval."""
+    right = int((val.y_pred == val.y_true).sum())
+    low, high = evaluation.accuracy_interval(val, groups, positive=positive)
+    return {"accuracy": right / len(val), "accuracy_low": low, "accuracy_high": high}
+
+
+def crossvalidate(catalog: Path | str, folder: Path, test: Predictions | None, *, again: Recipe | None = None) -> str | None:
+    """The command that says more than so few test images do; None where they are enough, or were not opened.
+
+    Args:
+        catalog: Of the images that would be divided.
+        folder: The run's, which holds the recipe.
+        test: What was scored.
+        again: What shall be cross-validated in place of the run's recipe, whose head was chosen on these very images; it is
+            written into the folder.
+    """
+    if test is None or not 0 < len(test) < FEW:
+        return None
+    file = folder / ("recipe.toml" if again is None else "crossvalidate.toml")
+    if again is not None:
+        write_text(file, toml(again))
+    return command_line("sightline", "evaluate", str(catalog), str(file), "--folds", "5", "--repeats", "2")
+
+
+def finish(folder: Path, data: Mapping[str, Any]) -> Run:
+    """Write `mistakes.csv`, then `run.json`: from now on the run is finished."""
+    if "mistakes" in data:
+        write_mistakes(folder, data["mistakes"], data.get("explanations") or [])
+    write_json(folder / "run.json", data)
+    return Run.load(folder)
+
+
+def write_mistakes(folder: Path, mistakes: Sequence[Mapping[str, Any]], explained: Sequence[Mapping[str, Any]]) -> None:
+    """Write `mistakes.csv`: every wrongly answered image, the most confident first, with its heatmap's file where it has one.
+
+    Args:
+        folder: The run's.
+        mistakes: As `evaluation.mistakes`.
+        explained: As the `explanations` of run.json.
+    """
+    heatmaps = {entry["path"]: entry["overlay"] for entry in explained}
+    columns = ("path", "label", "predicted", "probability")
+    rows = [{**{name: m[name] for name in columns}, "heatmap": heatmaps.get(m["path"], "")} for m in mistakes]
+    write_text(folder / "mistakes.csv", table(rows) if rows else ",".join([*columns, "heatmap"]) + "\n")
+
+
+def head(kind: str, name: str, identity: str) -> dict[str, Any]:
+    """The first keys of run.json."""
+    return {
+        "version": 1,
+        "sightline": __version__,
+        "kind": kind,
+        "name": name,
+        "created": now(),
+        "id": identity,
+        "command": "",
+    }

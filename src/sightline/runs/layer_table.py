@@ -1,0 +1,432 @@
+"""A network by name, a recipe, a run or a classifier → its layers, and which of them learn."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline import classifier, heads, networks, studies
+from sightline.errors import RequestError, unknown
+from sightline.heads.mlp import MlpSettings
+from sightline.inputs import read_recipe
+from sightline.networks import names, user
+from sightline.networks.index import SPECIAL
+from sightline.schema import from_json
+from sightline.records import Backbone, Head, Recipe
+from sightline.store import Cache
+from sightline.training import methods
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sightline.networks.anatomy import Anatomy, Layer
+    from sightline.networks.network import Network
+    from sightline.networks.transfer import Base
+
+CLASSES = 2
+"""How many classes a recipe or a new head gets where nobody says."""
+NOTHING, ALL = "none", "all"
+"""What learns of a network, beside a number of stages and the name of one."""
+WITHOUT = ("constant", "forest", "knn")
+"""Heads without layers."""
+
+Subject = str | Path | Callable[..., Any]
+Units = Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTable:
+    """A network taken apart.
+
+    Args:
+        name: What it is called.
+        anatomy: Its layers, and their sums.
+        net: The network itself; None where there is only a head.
+        size: (height, width) of the images, in pixels; (0, 0) where none is looked at.
+        channels: Of the images that it takes itself.
+        classes: What it tells apart; 1 is one sigmoid unit for two.
+        features: How many numbers go into the last layer.
+        own: For a bare base with a new head: the parameters of the network with its own.
+        head: How many parameters the head has; None where the network has its own.
+        notes: What a reader should know, in sentences.
+    """
+
+    name: str
+    anatomy: Anatomy
+    net: nn.Module | None
+    size: tuple[int, int]
+    channels: int
+    classes: int
+    features: int | None
+    own: int | None = None
+    head: int | None = None
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class SummarySpec:
+    """What is asked of a network beside its name."""
+
+    image_size: int | None
+    classes: int | None
+    pool: str | None
+    head: Units | None
+    code: str | None
+    cache: Cache
+
+
+def kind_of(subject: Subject) -> str:
+    """`recipe`, `model` or `network`."""
+    if not isinstance(subject, str | Path):
+        return "network"
+    path = Path(subject)
+    if path.suffix.lower() == ".toml":
+        return "recipe"
+    if path.suffix.lower() == ".safetensors" or (path / "run.json").is_file() or (path / "classifier.safetensors").is_file():
+        return "model"
+    return "network"
+
+
+def layer_table(subject: Subject, wish: SummarySpec) -> LayerTable:
+    """Take a network, recipe, run or classifier apart.
+
+    Raises:
+        RequestError: There is no such thing, or what is asked of it does not fit.
+    """
+    kind = kind_of(subject)
+    if kind == "network":
+        if isinstance(subject, str | Path) and Path(subject).is_dir():
+            hint = "name a network, a recipe (.toml), a run's folder, or a classifier (.safetensors)"
+            raise RequestError(f"{subject} is a folder without a classifier", hint)
+        name = str(subject) if isinstance(subject, Path) else subject
+        return _network(name, wish) if wish.head is None else _with_head(name, wish.head, wish)
+    if wish.head is not None:
+        raise RequestError(f"--head goes with a network, and {subject} has its own head", "name the network instead")
+    if kind == "recipe":
+        return _recipe(read_recipe(Path(str(subject))), wish)
+    for option, value in (("--classes", wish.classes), ("--image-size", wish.image_size)):
+        if value is not None:
+            raise RequestError(f"{option} {value} cannot be set for {subject}, which is trained", f"leave {option} out")
+    return _model(Path(str(subject)), wish)
+
+
+def of_the_other(subject: Subject, wish: SummarySpec) -> SummarySpec:
+    """The same questions, as far as they can be asked of the other one."""
+    kind = kind_of(subject)
+    if kind == "network":
+        return wish
+    without = dataclasses.replace(wish, head=None, pool=None)
+    return without if kind == "recipe" else dataclasses.replace(without, classes=None, image_size=None)
+
+
+def _network(name: str | Callable[..., Any], wish: SummarySpec, channels: int | None = None) -> LayerTable:
+    """A network whole, with its own classifier."""
+    from sightline.networks.anatomy import anatomy, feature_width
+
+    def built(meta: bool) -> tuple[networks.RandomNetwork, Anatomy]:
+        made = networks.random_network(
+            name, image_size=wish.image_size, classes=wish.classes, channels=channels, meta=meta, cache=wish.cache
+        )
+        return made, anatomy(made.net, made.size, made.channels)
+
+    own = not isinstance(name, str) or user.is_user(name)
+    try:
+        made, found = built(not own)
+    except RequestError:
+        if own:
+            raise
+        made, found = built(False)  # its shapes depend on numbers; or the error is the same
+    width = feature_width(made.net, found)
+    return LayerTable(made.name, found, made.net, made.size, made.channels, made.classes, width)
+
+
+def _with_head(name: str | Callable[..., Any], units: Units, wish: SummarySpec) -> LayerTable:
+    """The bare base of a network and a new head."""
+    from sightline.networks.transfer import Transfer, dense, taken_apart
+
+    whole = _network(name, dataclasses.replace(wish, classes=None))
+    base, _ = _base(name, wish.image_size, wish.pool or "avg", wish.cache)
+    classes = wish.classes or CLASSES
+    head = dense(base.features, units, classes)
+    net, found = taken_apart(Transfer(base, head), base)
+    count = sum(p.numel() for p in head.parameters())
+    notes = () if wish.classes else (f"the new head tells {CLASSES} classes apart: say another number with --classes",)
+    return LayerTable(
+        whole.name,
+        found,
+        net,
+        base.size,
+        base.channels,
+        classes,
+        base.features,
+        whole.anatomy.parameters,
+        count,
+        notes,
+    )
+
+
+def _recipe(recipe: Recipe, wish: SummarySpec) -> LayerTable:
+    """What a recipe would make: a base and its head, and which of them learn; or a network that learns as a whole."""
+    settings = studies.build(recipe)
+    if recipe.method == "ensemble":
+        return _ensemble(recipe, settings, wish)
+    if recipe.method == "warmstart":
+        return _warmstart(recipe, settings, wish)
+    classes, notes = wish.classes or CLASSES, []
+    if wish.classes is None:
+        notes.append(f"counted for {CLASSES} classes: say another number with --classes")
+    if recipe.method == "scratch":
+        found = _scratch(recipe, wish, classes)
+        return dataclasses.replace(found, notes=(*found.notes, *notes))
+    side = wish.image_size or recipe.image_size
+    name = {"baseline": "none", "shortcut": "file"}.get(recipe.method, recipe.backbone)
+    learning = settings.get("unfreeze", NOTHING)
+    backbone: Backbone | None = None
+    base, names_ = None, None
+    if name in SPECIAL:
+        if recipe.method in methods.PRETRAINED and recipe.method != "features":
+            raise RequestError(
+                f"{recipe.method} needs a network, and {name!r} is none", "name one that `sightline networks` lists"
+            )
+        backbone = networks.describe(name, image_size=side, cache=wish.cache)
+        width = backbone.features
+    else:
+        base, names_ = _base(name, side, recipe.pool, wish.cache, learning)
+        width = base.features
+    kind = {"baseline": "constant", "shortcut": "forest"}.get(recipe.method, recipe.head)
+    if recipe.method in ("frozen", "finetune"):
+        row = _layered_head(settings["head"] or (), width, max(classes, 2))
+    else:
+        if kind == "auto":
+            kind = "logistic"
+            notes.append('head = "auto" compares several; counted is the logistic one')
+        row = _planned_head(kind, width, max(classes, 2), settings.get("head") or {})
+    row = dataclasses.replace(row, trainable=0) if settings.get("head_rate") == 0 else row
+    return _on_base(name, backbone, base, row, tuple(notes), names_)
+
+
+def _ensemble(recipe: Recipe, settings: Mapping[str, Any], wish: SummarySpec) -> LayerTable:
+    """One of the members that a recipe trains under several seeds."""
+    if settings["members"]:
+        named = ", ".join(settings["members"])
+        raise RequestError(f"the recipe is an ensemble ({named}), which has no layers of its own", "name one of its members")
+    given = {"seed": recipe.seed, "image_size": recipe.image_size, "fit": recipe.fit, **settings["recipe"]}
+    found = _recipe(from_json(Recipe, given, "recipe of the ensemble"), wish)
+    note = f"the ensemble has {settings['seeds']} of these, each trained under a seed of its own"
+    return dataclasses.replace(found, notes=(*found.notes, note))
+
+
+def _warmstart(recipe: Recipe, settings: Mapping[str, Any], wish: SummarySpec) -> LayerTable:
+    """An earlier classifier's network with the head that goes on learning, or a new one."""
+    path = Path(recipe.backbone)
+    if not path.exists():
+        hint = 'set backbone to a run\'s folder or a classifier.safetensors, such as backbone = "runs/mine"'
+        raise RequestError(f"warmstart begins with an earlier classifier, and {recipe.backbone} does not exist", hint)
+    loaded, network = _loaded(path, wish)
+    if network is None:
+        raise RequestError(f"the classifier {path} has no network", "name one with a network of its own")
+    classes = wish.classes or len(loaded.classes)
+    notes = () if wish.classes else (f"counted for the {classes} classes of {path}: say another number with --classes",)
+    units = heads.hidden(loaded.head) if settings["head"] is None else settings["head"]
+    row = _layered_head(units or (), network.features, classes)
+    row = dataclasses.replace(row, trainable=0) if settings.get("head_rate") == 0 else row
+    learning = _learning_names(network, settings.get("unfreeze", NOTHING))
+    return _on_base(_spelled(loaded.card.backbone), loaded.card.backbone, _base_of(network), row, notes, learning)
+
+
+def _scratch(recipe: Recipe, wish: SummarySpec, classes: int) -> LayerTable:
+    from sightline.training import fit_network
+
+    given = {"network": recipe.backbone, **recipe.settings}
+    settings = from_json(fit_network.ScratchSettings, given, "settings of scratch")
+    side = wish.image_size or recipe.image_size
+    if side is None and names.parse(settings.network)[0] == "cnn":
+        side = fit_network.IMAGE_SIZE
+    name = fit_network.called(settings.network, side) if side is not None else settings.network
+    bare, arguments = names.parse(name)
+    channels = None if "channels" in arguments or user.is_user(bare) else 3
+    return _network(name, dataclasses.replace(wish, image_size=side, classes=classes), channels)
+
+
+def _base(
+    name: str | Callable[..., Any], side: int | None, pool: str, cache: Cache, learning: int | str = NOTHING
+) -> tuple[Base, frozenset[str] | None]:
+    """A network up to its features, without published weights, and the parameters that learn, as `_learning_names` has them."""
+    from sightline.networks import transfer
+
+    made = networks.random_network(name, image_size=side, meta=True, cache=cache)
+    found = transfer.declared(made.net, made.size, flat=pool == "flatten")
+    if found is not None and learning in (NOTHING, ALL):
+        return found, frozenset() if learning == NOTHING else None
+    # Where the cut or the stages have to be looked for, they are measured, which takes numbers.
+    made = networks.random_network(name, image_size=side, cache=cache)
+    network = networks.Network(made.net, made.size, pool=pool)  # type: ignore[arg-type]
+    return _base_of(network), _learning_names(network, learning)
+
+
+def _base_of(network: Network) -> Base:
+    """The base of a network that was cut."""
+    from sightline.networks.transfer import base_of
+
+    return base_of(network)
+
+
+def _learning_names(network: Network, learning: int | str) -> frozenset[str] | None:
+    """The names of a network's parameters that learn.
+
+    Args:
+        network: It; its gradients are switched.
+        learning: As `unfreeze` in `finetune`: a number of stages or the name of one; or `NOTHING`, or `ALL`.
+
+    Returns:
+        None for all of them.
+
+    Raises:
+        RequestError: There is no such stage.
+    """
+    if learning == ALL:
+        return None
+    if learning == NOTHING:
+        return frozenset()
+    network.unfreeze(learning)
+    return frozenset(name for name, parameter in network.net.named_parameters() if parameter.requires_grad)
+
+
+def _loaded(path: Path, wish: SummarySpec) -> tuple[classifier.Classifier, Network | None]:
+    """A classifier's file, and its network if it has one.
+
+    Raises:
+        RequestError: It is an ensemble, or its network is the user's own code, which is not named.
+    """
+    loaded = classifier.load(path, code=wish.code)
+    card, backbone = loaded.card, loaded.card.backbone
+    if loaded.members:
+        members = ", ".join(c.backbone.name for c in card.members)
+        raise RequestError(f"{path} is an ensemble ({members}), which has no layers of its own", "name one of its members")
+    if not backbone.is_network:
+        return loaded, None
+    if backbone.source == "user" and wish.code is None:
+        hint = f"pass the code that you trust: --code {backbone.name}"
+        raise RequestError(f"the network in {path} is your own code ({backbone.name}), which no file carries", hint)
+    named = backbone if wish.code is None or backbone.source != "user" else dataclasses.replace(backbone, name=wish.code)
+    return loaded, networks.build(named, tensors=loaded.tensors or None, cache=wish.cache)
+
+
+def _spelled(backbone: Backbone) -> str:
+    """The name and arguments of a classifier's network."""
+    arguments = {k: v for k, v in backbone.arguments.items() if k not in ("channels", "classes", "image_size")}
+    return names.spell(backbone.name, arguments)
+
+
+def _model(path: Path, wish: SummarySpec) -> LayerTable:
+    """What a classifier's file holds, and what of it its training changed."""
+    loaded, network = _loaded(path, wish)
+    card, backbone = loaded.card, loaded.card.backbone
+    row = _fitted_head(loaded.head, sigmoid=backbone.arguments.get("classes") == 1)
+    if network is None:
+        return _on_base(_spelled(backbone), backbone, None, row, (), None)
+    settings = studies.build(card.recipe)
+    learning = settings.get("unfreeze", ALL if card.method == "scratch" else NOTHING)
+    if backbone.weights != "run":  # fine-tuning did not help, so the network is the one that it began with
+        learning = NOTHING
+    row = dataclasses.replace(row, trainable=0) if settings.get("head_rate") == 0 else row
+    return _on_base(_spelled(backbone), backbone, _base_of(network), row, (), _learning_names(network, learning))
+
+
+def _on_base(
+    name: str,
+    backbone: Backbone | None,
+    base: Base | None,
+    head: Layer,
+    notes: tuple[str, ...],
+    learning: frozenset[str] | None,
+) -> LayerTable:
+    """A base and the one row of its head.
+
+    Args:
+        name: What it is called.
+        backbone: Its record, where there is one.
+        base: None where there is no network.
+        head: The row.
+        notes: What a reader should know.
+        learning: The base's parameters that learn; None for all.
+    """
+    from sightline.networks.anatomy import Anatomy
+    from sightline.networks.transfer import Transfer, taken_apart
+
+    assert head.output is not None
+    classes = head.output[0]
+    if base is None:
+        assert backbone is not None
+        looked = {"none": "at nothing", "file": "at the file, not at the image"}.get(
+            backbone.source, "at the pixels themselves"
+        )
+        notes = (f"there is no network: the head looks {looked}", *notes)
+        size = backbone.preprocess.size if backbone.source == "pixels" else (0, 0)
+        only = Anatomy.of([head], head.macs, 4 * classes)
+        return LayerTable(name, only, None, size, 3, classes, backbone.features, None, head.parameters, notes)
+    sizes = {n: p.numel() for n, p in base.net.named_parameters()}
+    net, found = taken_apart(Transfer(base), base)
+    count = None
+    rows = [dataclasses.replace(row, trainable=_learnt(row, sizes, learning)) for row in found.layers]
+    if head.type in WITHOUT:
+        notes = (*notes, f"what a {head.type} head keeps is not counted as parameters")
+    if backbone is None or backbone.pool != "scores":  # there the network's own scores are the logits
+        found = Anatomy.of([*rows, head], found.macs + head.macs, found.activation_bytes + 4 * classes)
+        count = head.parameters
+    else:
+        found = Anatomy.of(rows, found.macs, found.activation_bytes)
+    return LayerTable(name, found, net, base.size, base.channels, classes, base.features, None, count, notes)
+
+
+def _learnt(row: Layer, sizes: Mapping[str, int], learning: frozenset[str] | None) -> int:
+    """How many of a layer's parameters learn.
+
+    Args:
+        row: The layer; one that runs again has none.
+        sizes: Of the network's parameters, by name.
+        learning: Names of those that learn; None for all.
+    """
+    if learning is None or not row.parameters:
+        return row.parameters
+    return sum(size for n, size in sizes.items() if n in learning and (n == row.name or n.startswith(f"{row.name}.")))
+
+
+# ------------------------------------------------------------------------------------------------------------- heads
+
+
+def _head_row(kind: str, classes: int, widths: Sequence[int]) -> Layer:
+    """The row of a head with these widths from features to classes; none for what has no parameters."""
+    from sightline.networks.anatomy import Layer
+
+    pairs = list(itertools.pairwise(widths))
+    count = sum((a + 1) * b for a, b in pairs)
+    return Layer("head", kind, (classes,), count, count, 0, sum(a * b for a, b in pairs))
+
+
+def _planned_head(kind: str, width: int, classes: int, settings: Mapping[str, Any]) -> Layer:
+    """The head that a recipe will make."""
+    if kind not in heads.HEADS:
+        raise unknown("head", kind, [*heads.HEADS, "auto"])
+    own: Any = from_json(heads.HEADS[kind].settings, settings, f"settings of the {kind} head")
+    if kind in WITHOUT:
+        return _head_row(kind, classes, ())
+    return _head_row(kind, classes, [width, *((u for u, _ in own.units) if isinstance(own, MlpSettings) else ()), classes])
+
+
+def _layered_head(units: Units, width: int, classes: int) -> Layer:
+    """The head of linear layers that a training on pixels will make."""
+    return _head_row("mlp" if units else "logistic", classes, [width, *(u for u, _ in units), classes])
+
+
+def _fitted_head(head: Head, *, sigmoid: bool) -> Layer:
+    """The head of a classifier; of one that was trained as one sigmoid unit only that unit, not its column of zeros."""
+    weights = [head.arrays[name] for name in sorted(head.arrays) if name.partition(".")[0] == "weights"]
+    if head.kind in WITHOUT or not weights:
+        return _head_row(head.kind, head.classes, ())
+    weights = [head.arrays[f"weights.{i}"] for i in range(len(weights))] if len(weights) > 1 else weights
+    return _head_row(head.kind, head.classes, [int(weights[0].shape[1]), *(1 if sigmoid else int(w.shape[0]) for w in weights)])

@@ -1,0 +1,420 @@
+"""What the main job is asked for, and what it decides to do before it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sightline import engine, evaluation, heads, networks
+from sightline.errors import RequestError, WeightsError, unknown
+from sightline.records import Backbone, Catalog, Recipe
+from sightline.records.recipe import MOST_IMAGE_PX
+from sightline.store import Cache, digest, slug
+from sightline.training.methods.finetune import FinetuneSettings
+from sightline.training.methods import LADDER, METHODS, PRETRAINED, sources
+
+BUDGET_S = 600.0
+"""How long a run may take where nobody sets a budget, in seconds."""
+FAR_AHEAD = 0.25
+"""Scratch is skipped where a pretrained network's interval leaves at most this share of the errors of the commonest class."""
+HEATMAPS_SHARE = 0.15
+"""The share of the budget that heatmaps and pictures of mistakes may take."""
+BEHIND_SHARE = 0.1
+"""The share of the budget that is kept for the test, the learning curve and the report."""
+CURVE_SHARE = 0.04
+"""The share of the budget that the learning curve may take."""
+SMALL_IMAGE_PX = 64
+"""Where half the images are smaller than this, the image itself is tried as features too."""
+BEST = "the best network"
+"""Stands in a recipe's backbone for the network whose features did best."""
+_LEARNING = 20.0
+"""How much longer an image takes in training than in a frozen network: 3 times the arithmetic, and torch for OpenVINO."""
+_GENERIC_NETWORK_SPEED = 2.5e9
+"""Images a second × parameters of a frozen network on two cores, roughly, until it was measured on this machine."""
+TRIMMED = ("finetune", "warmstart")
+"""Methods that do as many epochs as the time allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options of `sightline run`; see there. `classes` is new name → old name; times are in seconds.
+
+    `budget_s` is None where nobody set one: the run then may take `BUDGET_S`, and no training is given up by the clock.
+    """
+
+    photos: str
+    out: str = "runs"
+    backbones: tuple[str, ...] = ()
+    weights: str = "pretrained"
+    methods: tuple[str, ...] = ()
+    head: str = "auto"
+    budget_s: float | None = None
+    seed: int = 0
+    val: float | int = 0.15
+    test: float | int = 0.2
+    group_by: str | None = None
+    label_from: str | None = None
+    path_column: str | None = None
+    label_column: str | None = None
+    classes: Mapping[str, str] | None = None
+    limit: int | None = None
+    positive: str | None = None
+    threshold: str | None = None
+    fit: str | None = None
+    image_size: int | None = None
+    pool: str = "avg"
+    device: str = "auto"
+    allow_truncated: bool = False
+    command: str = ""
+    resume: bool = False
+    recipe: Recipe | None = None
+    heatmaps: Literal["none", "few", "all"] = "all"
+
+    @property
+    def time_s(self) -> float:
+        """How long the whole run may take, in seconds."""
+        return BUDGET_S if self.budget_s is None else self.budget_s
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One method of the plan.
+
+    Args:
+        recipe: What is fitted.
+        seconds: Estimate of how long it takes here.
+        why_not: Why it is left out, or None.
+        measured: Whether the estimate comes from an earlier measurement on this machine.
+        unless_far_ahead: Whether it is skipped where a pretrained network is far ahead; see `climbing.far_ahead`.
+    """
+
+    recipe: Recipe
+    seconds: float
+    why_not: str | None = None
+    measured: bool = False
+    unless_far_ahead: bool = False
+
+    @property
+    def least_s(self) -> float:
+        """The seconds without which it is of no use; 0 where it measures that itself and does as much as the time allows."""
+        return 0.0 if self.recipe.method in TRIMMED else self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will do.
+
+    Args:
+        steps: The methods, in order.
+        backbones: The networks by name, as far as they were found.
+        lines: The plan for people.
+        missing: Networks of the short list whose weights cannot be had.
+    """
+
+    steps: tuple[PlannedStep, ...]
+    backbones: Mapping[str, Backbone] = field(default_factory=dict)
+    lines: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    def id(self, request: Request, catalog: Catalog) -> str:
+        """What the result depends on: the images, their splits, the recipes, the very weights, this version."""
+        unimportant = {"out": "", "command": "", "resume": False, "photos": str(catalog.root)}
+        asked = dataclasses.replace(request, **unimportant)  # type: ignore[arg-type]
+        weights = {n: (b.id, b.preprocess.id) for n, b in self.backbones.items()}
+        steps = [s.recipe for s in self.steps]  # what the clock leaves out is no part of what was asked for
+        from sightline import __version__
+
+        files = [found for step in steps for found in sources(step)]
+        return digest([asked, catalog.fingerprint(), weights, steps, __version__, *files])
+
+
+def check(request: Request, cache: Cache | None = None) -> None:
+    """Refuse names and numbers that cannot be right, before anything is read.
+
+    Raises:
+        RequestError: With the closest known name.
+    """
+    for method in (*request.methods, *([request.recipe.method] if request.recipe is not None else [])):
+        if method not in METHODS:
+            raise unknown("method", method, METHODS)
+    for backbone in request.backbones if "warmstart" not in request.methods else ():  # which begins with a run
+        networks.check_name(backbone, Cache() if cache is None else cache)
+    if request.head != "auto" and request.head not in heads.HEADS:
+        raise unknown("head", request.head, [*heads.HEADS, "auto"])
+    if request.device not in ("auto", "cpu", "cuda", "mps"):
+        raise unknown("device", request.device, ["auto", "cpu", "cuda", "mps"])
+    if request.threshold is not None:
+        evaluation.check_criterion(request.threshold)
+    if request.time_s <= 0:
+        raise RequestError(f"a budget of {request.time_s:g} s leaves no time", "name one such as --budget 10m")
+    if request.image_size is not None and not 8 <= request.image_size <= MOST_IMAGE_PX:
+        raise RequestError(f"an image size of {request.image_size} px is not usable", f"it lies between 8 and {MOST_IMAGE_PX}")
+
+
+def make_plan(
+    request: Request, catalog: Catalog, cache: Cache, device: str, say: Callable[[str], None], *, spent_s: float = 0.0
+) -> Plan:
+    """Decide which methods and networks to try, from what is known without running any of them.
+
+    What must be downloaded is said before it is.
+
+    Args:
+        request: What is asked for.
+        catalog: The usable images.
+        cache: Knows how quick networks were here.
+        device: `cpu`, `cuda` or `mps`.
+        say: Takes lines for people.
+        spent_s: What reading, duplicates and split have taken, in seconds.
+
+    Raises:
+        WeightsError: A network that was named has no weights.
+        RequestError: A name is not known.
+    """
+    request = _with_recipe(request)
+    methods = request.methods or LADDER
+    small = _median_side(catalog) < SMALL_IMAGE_PX
+    backbones, missing = _backbones(request, cache, small, say) if set(methods) & set(PRETRAINED) else ({}, {})
+    learning = {n: b for n, b in backbones.items() if b.is_network}
+    steps: list[PlannedStep] = []
+    for method in (m for m in METHODS if m in methods):
+        if method == "features":
+            for name, backbone in backbones.items():
+                seconds, measured = _features_seconds(backbone, len(catalog), cache, device)
+                steps.append(PlannedStep(_recipe(request, "features", name), seconds, measured=measured))
+        elif method == "scratch":
+            # where images are small, a small network of one's own may well beat one that was made for large ones
+            beside = bool(learning) and not request.methods and not small and request.weights != "random"
+            seconds = min(90.0, 5 + len(catalog) * 0.03)
+            names = _from_scratch(request, cache)
+            steps += [PlannedStep(_recipe(request, "scratch", name), seconds, unless_far_ahead=beside) for name in names]
+        elif method in ("frozen", "finetune"):
+            one = BEST if "features" in methods and len(learning) > 1 else next(iter(learning), "")
+            if learning or request.methods:
+                why = None if learning else "no network's weights are here"
+                steps.append(
+                    PlannedStep(_recipe(request, method, one), _learning_seconds(learning.values(), len(catalog), cache, device), why)
+                )
+        elif method == "warmstart":
+            steps.append(PlannedStep(_recipe(request, method, _earlier(request)), request.time_s / 2))
+        else:
+            steps.append(PlannedStep(_recipe(request, method, "none"), 1 + len(catalog) / 800, measured=method == "baseline"))
+    fitting = _fitting(steps, methods_s(request) - spent_s)
+    lines = _lines(catalog, fitting, backbones, missing, request, spent_s)
+    return Plan(tuple(fitting), backbones, tuple(lines), tuple(missing))
+
+
+def methods_s(request: Request) -> float:
+    """Return the seconds from the beginning of the run in which all methods have to end."""
+    heatmaps = 0.0 if request.heatmaps == "none" else HEATMAPS_SHARE
+    return request.time_s * (1 - heatmaps - BEHIND_SHARE)
+
+
+def _fitting(steps: list[PlannedStep], left_s: float) -> list[PlannedStep]:
+    """The steps with the reason why one does not fit; what does as much as the time allows is cut to what is left."""
+    total, fitting = 0.0, []
+    for step in steps:
+        left = max(0.0, left_s - total)
+        if step.why_not is None and step.recipe.method in TRIMMED and 0 < left < step.seconds:
+            step = dataclasses.replace(step, seconds=left)
+        elif step.why_not is None and total and step.seconds > left and (step.measured or left <= 0):
+            step = dataclasses.replace(step, why_not=f"it takes about {_time(step.seconds)} here, {_time(left)} are left")
+        total += step.seconds if step.why_not is None else 0.0
+        fitting.append(step)
+    return fitting
+
+
+def _backbones(
+    request: Request, cache: Cache, small: bool, say: Callable[[str], None]
+) -> tuple[dict[str, Backbone], dict[str, str]]:
+    """The networks to compare, and those of the short list whose weights cannot be had, with the reason."""
+    found: dict[str, Backbone] = {}
+    missing: dict[str, str] = {}
+    named = request.backbones
+    for name in named or networks.DEFAULTS:
+        size = networks.download_bytes(name, request.weights, cache)
+        if size is not None:
+            about = f", about {size / 1e6:.0f} MB" if size else ""
+            say(f"{name} needs its weights{about}: they are downloaded once, if they can be had")
+        try:
+            found[name] = networks.describe(
+                name,
+                weights=request.weights,
+                image_size=request.image_size,
+                fit=request.fit,
+                pool=request.pool,
+                seed=request.seed,
+                cache=cache,
+            )
+        except WeightsError as error:
+            if named:
+                raise
+            missing[name] = error.message
+    if not named and (small or not found):
+        # The image itself, small: 16 px keeps a fit on it quick and its heatmap readable.
+        found = {"pixels": networks.describe("pixels", image_size=request.image_size, fit=request.fit, cache=cache), **found}
+    return found, missing
+
+
+def _from_scratch(request: Request, cache: Cache) -> tuple[str, ...]:
+    """Return the networks that `scratch` trains: the named ones where the method is named too, else `cnn`.
+
+    Without `--methods`, a named network is one whose pretrained features are wanted; training it from scratch on the few images
+    of a usual run takes much longer and seldom comes near them, so the small network stays the comparison.
+
+    Raises:
+        RequestError: A name is not known.
+    """
+    if "scratch" not in request.methods:
+        return ("cnn",)
+    if request.recipe is not None:
+        return request.backbones
+    known = [n for n in request.backbones if n not in networks.SPECIAL and not _is_run(n)]
+    for name in known:
+        networks.check_name(name, cache)
+    return tuple(known) or ("cnn",)
+
+
+def _is_run(name: str) -> bool:
+    """Return whether a name is the path of a run or a classifier."""
+    return Path(name).is_dir() or name.endswith(".safetensors")
+
+
+def _with_recipe(request: Request) -> Request:
+    """The request in which the options are those of its recipe: that, and what any classifier is compared with."""
+    r = request.recipe
+    if r is None:
+        return request
+    methods = request.methods or ("baseline", "shortcut", r.method)
+    options = {"weights": r.weights, "head": r.head, "image_size": r.image_size, "fit": r.fit, "pool": r.pool}
+    return dataclasses.replace(request, methods=methods, backbones=(r.backbone,), **options)  # type: ignore[arg-type]
+
+
+def _recipe(request: Request, method: str, backbone: str) -> Recipe:
+    if request.recipe is not None and method == request.recipe.method:
+        return request.recipe
+    pretrained = method in PRETRAINED
+    return Recipe(
+        method=method,
+        backbone=backbone,
+        weights=request.weights if pretrained else "random",
+        head=request.head if method == "features" else "auto",
+        image_size=request.image_size if pretrained or method == "scratch" else None,
+        fit=request.fit,  # type: ignore[arg-type]
+        pool=request.pool if pretrained else "avg",  # type: ignore[arg-type]
+        seed=request.seed,
+    )
+
+
+def speed_name(backbone: Backbone, device: str) -> str:
+    """The cache's entry for how many images a second a network did here."""
+    return f"speed/{digest([backbone.name, backbone.preprocess.size, device, os.cpu_count()])}"
+
+
+def _features_seconds(backbone: Backbone, images: int, cache: Cache, device: str) -> tuple[float, bool]:
+    """Estimate the seconds that the features of so many images take here; and whether that was measured here before."""
+    if backbone.source == "pixels":
+        return 3 + images / 500, False
+    rate = cache.read_json(speed_name(backbone, device))
+    measured = rate is not None
+    if rate is None:
+        area = backbone.preprocess.size[0] * backbone.preprocess.size[1] / 224**2
+        rate = _GENERIC_NETWORK_SPEED / max(backbone.parameters, 1_000_000) / area * (20 if device == "cuda" else 1)
+    return 8 + images / min(float(rate), 1500.0), measured
+
+
+def _learning_seconds(backbones: Iterable[Backbone], images: int, cache: Cache, device: str) -> float:
+    """About how long fine-tuning the quickest of some networks takes; the method measures it, and does what the time allows."""
+    quickest = min((_features_seconds(b, images, cache, device)[0] - 8 for b in backbones), default=0.0)
+    return 10 + _LEARNING * (FinetuneSettings().plan.epochs or 1) * quickest * (0.3 if device != "cpu" else 1.0)
+
+
+def _earlier(request: Request) -> str:
+    """The classifier that `warmstart` begins with.
+
+    Raises:
+        RequestError: None is named.
+    """
+    if not request.backbones:
+        raise RequestError("warmstart needs an earlier classifier", "name it, such as --backbone runs/mine")
+    return request.backbones[0]
+
+
+def _median_side(catalog: Catalog) -> float:
+    sides = [min(w, h) for w, h in zip(catalog.column("width"), catalog.column("height"), strict=True) if w and h]
+    return float(np.median(sides)) if sides else 0.0
+
+
+def _lines(
+    catalog: Catalog,
+    steps: list[PlannedStep],
+    backbones: Mapping[str, Backbone],
+    missing: Mapping[str, str],
+    request: Request,
+    spent_s: float,
+) -> list[str]:
+    """The plan as a person reads it: every stage with an estimate of its seconds."""
+    budget, known = request.time_s, [s for s in steps if s.why_not is None]
+    heatmaps = 0.0 if request.heatmaps == "none" else HEATMAPS_SHARE * budget
+    curve, behind = CURVE_SHARE * budget, 2 + len(catalog) / 500
+    total = spent_s + sum(s.seconds for s in known) + curve + behind + heatmaps
+    about = f"plan for at most {_time(min(total, budget))}"
+    lines = [f"{len(catalog):,} images of {len(catalog.classes)} classes, a budget of {_time(budget)}; {about}:"]
+    lines.append(f"  reading, duplicates, split: {_time(spent_s)} (done)")
+    for step in steps:
+        recipe = step.recipe
+        what = step_name(recipe)
+        cost = f"up to {_time(step.seconds)}, as many epochs as fit" if recipe.method in TRIMMED else _time(step.seconds)
+        ahead = ", skipped if a pretrained network is far ahead" if step.unless_far_ahead else ""
+        lines.append(f"  {what}: " + (f"skipped, {step.why_not}" if step.why_not else f"{cost}{ahead}"))
+    if any(s.unless_far_ahead for s in known):
+        lines.append(
+            f"    (far ahead: the lower end of its 95 % interval leaves at most {FAR_AHEAD:.0%} of the errors "
+            "of always predicting the most frequent class)"
+        )
+    lines.append(f"  learning curve: at most {_time(curve)}")
+    lines.append(f"  test and report: {_time(behind)}")
+    drawn = "none" if not heatmaps else f"at most {_time(heatmaps)}, drawn into the report when it is there"
+    lines.append(f"  heatmaps and pictures of mistakes: {drawn}")
+    if missing:
+        first = next(iter(missing))
+        lines.append(f"  weights not found: {', '.join(missing)} ({missing[first]})")
+        lines.append(
+            f"    to use them, put files such as {first}.safetensors in a folder and set SIGHTLINE_WEIGHTS to that folder"
+        )
+        if not any(b.pretrained_on != "nothing" for b in backbones.values()):
+            lines.append("    without pretrained weights, expect a much lower accuracy")
+    if not any(s.recipe.method == "features" for s in steps) and "features" in (request.methods or LADDER):
+        lines.append("  no pretrained network can be had here")
+    return lines
+
+
+def step_name(recipe: Recipe) -> str:
+    """Return what the plan and its progress call a step: the method and its network."""
+    if recipe.method == "scratch":
+        return f"{recipe.backbone} from scratch"
+    return f"{recipe.method} on {recipe.backbone}" if recipe.method in PRETRAINED and recipe.backbone else recipe.method
+
+
+def _time(seconds: float) -> str:
+    seconds = max(0.0, seconds)
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def device_of(request: Request) -> str:
+    """The device that the request means here."""
+    return engine.choose_device(request.device)
+
+
+def photos_name(photos: str) -> str:
+    """What a run of these photographs is called."""
+    path = Path(photos)
+    return slug(path.stem if path.suffix.lower() in (".csv", ".parquet") else (path.name or path.resolve().name))

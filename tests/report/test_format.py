@@ -1,0 +1,203 @@
+"""What the page says in words: the answer, the alarms, and how numbers are put."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sightline import evaluation
+from sightline.records import Predictions, Run
+from sightline.report import format, headline, provenance, sections, svg
+from sightline.report.images import Album
+
+
+def scored(y: list[int], right: list[bool], classes: tuple[str, ...] = ("cat", "dog")) -> dict[str, Any]:
+    k = len(classes)
+    picked = np.array([c if r else (c + 1) % k for c, r in zip(y, right, strict=True)])
+    probs = np.full((len(y), k), 0.1 / max(k - 1, 1))
+    probs[np.arange(len(y)), picked] = 0.9
+    return evaluation.score(Predictions(tuple(map(str, range(len(y)))), classes, np.array(y), probs))
+
+
+GOOD = scored([0, 1] * 50, [True] * 95 + [False] * 5)
+
+
+def titles(data: dict[str, Any]) -> list[str]:
+    return [a.title for a in headline.alarms(data)]
+
+
+def plain(text: str) -> str:
+    return text.replace(format.NBSP, " ")
+
+
+def test_the_headline_is_the_test_score_with_its_interval() -> None:
+    (head,) = headline.answer({"test": GOOD, "test_openings": [{}]}).headlines
+    assert (plain(head.value), head.of) == ("95.0 %", "of 100 test images answered correctly")
+    assert plain(head.interval) == "88.8–97.8 %"
+
+
+def test_without_a_test_the_cross_validated_score_is_given_and_named() -> None:
+    found = headline.answer({"val": GOOD, "test": None, "val_estimate": "CV (train+val, 5 folds)"})
+    assert "held-out images" in found.headlines[0].of
+    assert any("did not use the test split" in line and "CV (train+val, 5 folds)" in line for line in found.lines)
+
+
+def test_leaks_give_the_score_twice() -> None:
+    clean = scored([0, 1] * 45, [True] * 84 + [False] * 6)
+    data = {"test": GOOD, "test_without_leaks": clean, "split": {"leaks": [["a", "b"], ["a", "c"], ["d", "e"]]}}
+    found = headline.answer(data)
+    assert [plain(h.value) for h in found.headlines] == ["95.0 %", "93.3 %"]
+    assert [h.aside for h in found.headlines] == [True, False]
+    assert found.alarms[0].title == "2 test images are also in train" and found.alarms[0].level == "alarm"
+
+
+def test_the_shortcut_alarm_names_the_feature() -> None:
+    shortcut = {"alarm": True, "class": "dog", "feature": "JPEG quality", "auc": 0.99, "auc_low": 0.97}
+    (alarm,) = headline.alarms({"test": GOOD, "shortcut": shortcut})
+    assert "dog" in alarm.title and "JPEG quality" in alarm.title and "0.970" in alarm.text
+    assert titles({"test": GOOD, "shortcut": {**shortcut, "alarm": False}}) == []
+
+
+def test_inverted_scores_are_an_alarm() -> None:
+    data = {"test": scored([0, 1] * 50, [False] * 95 + [True] * 5)}
+    assert "The scores look inverted" in titles(data)
+
+
+def test_a_score_no_better_than_one_answer_is_an_alarm() -> None:
+    poor = scored([0] * 90 + [1] * 10, [True] * 90 + [False] * 10)
+    assert "Not clearly better than always giving the same answer" in titles({"test": poor})
+
+
+@pytest.mark.parametrize(
+    ("y", "classes", "said"),
+    [
+        ([0] * 20, ("cat", "dog"), "All test images are of one class, “cat”"),
+        ([0, 1] * 20, ("cat", "dog", "fox"), "No test image of 1 of 3 classes"),
+    ],
+)
+def test_absent_classes_are_said(y: list[int], classes: tuple[str, ...], said: str) -> None:
+    assert said in titles({"test": scored(y, [True] * len(y), classes)})
+
+
+def test_undecodable_images_are_counted_apart_and_against() -> None:
+    data = {"test": GOOD, "undecodable": {"test": [{"path": "x.jpg", "problem": "truncated"}], "train": [{"path": "y"}]}}
+    (alarm,) = headline.alarms(data)
+    assert alarm.title == "1 test file could not be decoded" and "94.1 %" in plain(alarm.text)  # 95 of 101
+
+
+def test_a_table_that_does_not_fit_is_said() -> None:
+    paths = [f"x/{i}.jpg" for i in range(20)]
+    labels = [{"path": "x/1.jpg", "table": "cat", "catalog": "dog"}]
+    table = {"no_row": 25, "not_in_catalog": 1, "other_label": 1}
+    table |= {"examples": {"no_row": paths, "not_in_catalog": ["y.jpg"], "other_label": labels}}  # type: ignore[dict-item]
+    missing, lost, other = headline.alarms({"kind": "evaluate", "test": GOOD, "table": table})
+    assert (missing.level, lost.level, other.level) == ("caution", "note", "note")
+    assert missing.title == "The table has no row for 25 labelled images" and "x/4.jpg and 20 more: not in" in missing.text
+    assert "76.0 %" in plain(missing.text)  # 95 of 125
+    assert lost.title == "1 row of the table left out" and lost.text.startswith("y.jpg: ")
+    assert other.title == "1 row has another label in the table than in the labelled set"
+    assert "x/1.jpg is “cat” in the table and “dog” in the set." in other.text
+
+
+def test_sizes_are_put_in_words_and_empty_ends_of_the_histogram_are_cut() -> None:
+    block = {
+        "images": 10,
+        "usable": 10,
+        "per_class": {"a": {"train": 10}},
+        "width": {"min": 32, "median": 32, "max": 32},
+        "height": {"min": 20, "median": 30.5, "max": 2000},
+        "size_histogram": {"edges_px": [1, 16, 32, 64, 128, 65536], "counts": [0, 4, 0, 6, 0]},
+        "duplicates": {"exact": 0, "near": 1},
+    }
+    shown = sections.dataset(Run(Path(), {"data": block}), Album())
+    assert shown is not None and "All widths 32 px and heights from 20 to 2,000 px (median 30)." in shown["text"]
+    assert "65536" not in shown["histogram"] and ">16<" in shown["histogram"] and ">128<" in shown["histogram"]
+    split = sections.splitting({"data": block})
+    assert split is not None and "Found: 1 set of nearly identical images." in split["lines"]
+
+
+def test_every_score_that_is_missing_says_why() -> None:
+    table = sections.scores({"test": scored([0] * 20, [True] * 20)})
+    assert table is not None
+    (row,) = [r for r in table["rows"] if r["name"] == "ROC AUC"]
+    assert row["cells"] == [{"value": "n/a", "interval": None, "why": "the images are all of one class"}]
+    inverted = {**GOOD, "mcc": -0.9, "mcc_low": -0.95, "mcc_high": -0.85}
+    table = sections.scores({"test": inverted})
+    assert table is not None
+    (row,) = [r for r in table["more"] if r["name"] == "Matthews correlation"]
+    assert row["cells"][0]["interval"] == "-0.950 to -0.850"
+
+
+def test_openings_are_counted() -> None:
+    assert titles({"test": GOOD, "test_openings": [{}]}) == []
+    assert titles({"test": GOOD, "test_openings": [{}, {}, {}]}) == ["These test images have been looked at 3 times"]
+
+
+def test_scoring_images_that_were_in_training_is_said() -> None:
+    data = {"kind": "evaluate", "test": GOOD, "in_training": 30}
+    assert titles(data) == ["30 images of 100 were used to make this classifier"]
+    assert titles({**data, "in_training": 100}) == ["All of these images were used to make this classifier"]
+    assert headline.kind_of(data) == "labelled" and headline.kind_of({**data, "scored": "test"}) == "test"
+
+
+def test_the_gravest_comes_first() -> None:
+    data = {
+        "test": GOOD,
+        "data": {"problems": {"empty": 1}, "duplicates": {"conflicts": [["a", "b"]]}},
+        "split": {"leaks": [["a", "b"]]},
+    }
+    assert [a.level for a in headline.alarms(data)] == ["alarm", "caution", "note"]
+
+
+def test_what_is_not_all_is_never_a_hundred_percent() -> None:
+    assert plain(format.percent(99_999 / 100_000)) == "99.999 %" and plain(format.percent(1e-5)) == "0.001 %"
+    assert plain(format.percent(0.0)) == "0 %" and format.percent(None) == "n/a"
+
+
+def test_names_are_one_visible_line() -> None:
+    assert format.clean("a\nb\u202ec\x07é日") == "a\\nb\\u202ec\\x07é日"
+    assert len(format.short("x" * 10_000, 50)) == 50
+
+
+def test_marks_on_the_ruler_do_not_cover_each_other() -> None:
+    figure = str(svg.scale(0.9, 0.88, 0.92, [(0.9, "validation 90 %"), (0.905, "as given 90.5 %")], "t", 0.5))
+    heights = {line.split('y="')[1].split('"')[0] for line in figure.split("<text")[1:] if "marked" in line}
+    assert len(heights) == 2
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.9, 1.0), (0.5, 1.0), (0, 1e6), (3, 3)])
+def test_ticks_lie_within_and_are_few(low: float, high: float) -> None:
+    found = svg.ticks(low, high)
+    assert found == sorted(found) and low - 1e-9 <= found[0] and found[-1] <= high + 1e-9 and len(found) <= 8
+
+
+def test_a_cut_list_of_files_says_how_many_it_shows_and_where_all_are() -> None:
+    for n, ending in ((200, "Each is named below."), (201, "200 of them are named below, all of them in catalog.csv.")):
+        listed = [{"path": f"{i}.jpg", "problem": "empty"} for i in range(min(n, 200))]
+        found = headline._problems({"data": {"problems": {"empty": n}, "problem_files": listed}})
+        assert found is not None and found.text.endswith(ending)
+
+
+def test_a_report_without_pretrained_weights_says_so_and_what_to_do() -> None:
+    missing = {"not_at_hand": ["mobilenetv2_100", "resnet18"], "network": {"pretrained_on": "nothing"}}
+    found = headline._no_pretrained(missing)
+    assert found is not None and "SIGHTLINE_WEIGHTS" in found.text and "mobilenetv2_100.safetensors" in found.text
+    assert headline._no_pretrained({**missing, "network": {"pretrained_on": "ImageNet-1k"}}) is None
+    assert headline._no_pretrained({**missing, "not_at_hand": []}) is None
+
+
+def test_commands_name_paths_as_they_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shlex
+
+    monkeypatch.chdir(tmp_path)
+    folder = Path("my runs") / "it's $HOME"
+    folder.mkdir(parents=True)
+    (folder / "classifier.safetensors").write_bytes(b"")
+    lines = [line for _, line in provenance.again(Run(folder, {}))]
+    assert len(lines) == 3
+    for line in lines:
+        named = shlex.split(line)[2]
+        assert Path(named).exists(), line

@@ -1,0 +1,90 @@
+"""The report's section on heatmaps: what run.json says, escaped, and nothing where nothing was checked."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sightline.report import heatmaps
+from sightline.report.page import templates
+
+NASTY = "<script>alert(1)</script>"
+
+
+def data(**changes: Any) -> dict[str, Any]:
+    findings = [
+        {"check": "weights", "verdict": "passes", "text": NASTY},
+        {"check": "noise", "verdict": "weak", "text": "shaky"},
+    ]
+    views = [{"class": NASTY, "n": 9, "map": [[0.0, 0.5], [0.25, 0.25]], "outside": 0.6, "channels": [], "regions": {}}]
+    alarm = {
+        "class": NASTY,
+        "region": "lower border",
+        "n": 9,
+        "share": 0.7,
+        "area": 1 / 7,
+        "p": 1e-4,
+        "before": 0.9,
+        "after": 0.4,
+    }
+    kept = {"verdict": "weak", "why": NASTY, "images": 24, "layer": "last map", "findings": findings}
+    return {"heat_checks": kept, "heat_global": {"n": 9, "classes": views, "alarms": [alarm]}} | changes
+
+
+def rendered(of: dict[str, Any]) -> str:
+    return templates().get_template("heat.html.j2").render(run={"id": "", "heat": heatmaps.heat(of)})
+
+
+def test_it_says_the_verdict_the_numbers_and_the_alarm() -> None:
+    page = rendered(data())
+    assert "weak" in page and "shaky" in page and "lower border" in page
+    assert re.search(r"from 90\s?% to 40\s?%", page) and "2.0 times even heat" in page and page.count('"hit') == 3
+    assert NASTY not in page and "&lt;script&gt;" in page
+
+
+def test_a_run_without_checks_has_no_section() -> None:
+    assert heatmaps.heat({}) is None and rendered({"heat_checks": None}).strip() == ""
+
+
+def test_classes_without_maps_leave_the_table() -> None:
+    page = rendered(data(heat_global=None))
+    assert "relies on" not in page and "shaky" in page
+
+
+def test_the_section_s_verdict_is_the_worse_of_the_checks_and_the_alarm() -> None:
+    passing = data()["heat_checks"] | {"verdict": "passes", "why": "all 5 checks pass"}
+    alarmed = heatmaps.heat(data(heat_checks=passing))
+    assert alarmed is not None and (alarmed["verdict"], alarmed["kind"]) == ("alarm", "alarm")
+    assert "lower border" in alarmed["why"] and "passes" in alarmed["why"]
+    overall = data()["heat_global"]
+    harmless = overall["alarms"][0] | {"before": 0.66, "after": 0.70}
+    quiet = heatmaps.heat(
+        data(heat_checks=passing, heat_global=overall | {"alarms": [], "harmless": [harmless], "highest": harmless})
+    )
+    assert quiet is not None and quiet["verdict"] == "passes" and not quiet["alarms"]
+    assert "does not clearly lower" in quiet["quiet"] and "lower border" in quiet["quiet"]
+
+
+def test_without_an_alarm_it_says_what_comes_nearest_and_denies_nothing() -> None:
+    overall = data()["heat_global"]
+    highest = {"class": NASTY, "region": "upper right corner", "n": 16, "share": 0.339, "area": 0.0816, "p": 0.07}
+    page = rendered(data(heat_global=overall | {"alarms": [], "highest": highest}))
+    assert re.search(r"is not shown; highest: upper right corner, 34\s?% of the heat on 8\s?% of the area", page)
+    assert "No class puts" not in page and NASTY not in page and "16 images" in page
+    assert "not tested" in rendered(data(heat_global=overall | {"alarms": [], "highest": None}))
+    assert "not shown" not in rendered(data())
+
+
+def test_it_says_whether_a_channel_speaks_by_its_presence_or_its_absence() -> None:
+    overall = data()["heat_global"]
+    ways = ("presence", "absence", "presence", "absence")
+    channels = [{"channel": 10 + i, "share": 0.4 - i / 10, "by": way} for i, way in enumerate(ways)]
+    views = [overall["classes"][0] | {"channels": channels}]
+    page = " ".join(rendered(data(classes=["a", "b"], heat_global=overall | {"classes": views})).split())
+    said = r"by the presence of channels 10 \(40\s?%\), 12 \(20\s?%\); absence of channel 11 \(30\s?%\)<"
+    assert re.search(said, page), page
+    assert "answers more on its images than on average" in page and "present in one is absent in the other" in page
+    three = rendered(data(classes=["a", "b", "c"], heat_global=overall | {"classes": views}))
+    assert "answers less" in three and "present in one" not in three and "answers less" not in rendered(data())
+    older = [{"channel": 3, "share": 0.5}]
+    assert "by the channel 3" in rendered(data(heat_global=overall | {"classes": [views[0] | {"channels": older}]}))

@@ -1,0 +1,97 @@
+"""What limits are fitted on: held-out answers, by class where classes are very unlike, and images that no weight has seen."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sightline import catalog as catalogs
+from sightline.evaluation import conformal, out_of_distribution
+from sightline.records import Predictions, Recipe
+from sightline.store import Cache
+from sightline.training import conformal_fit, methods
+from sightline.training.conformal_fit import with_uncertainty
+from sightline.training.context import Candidate, Context
+
+RECIPE = Recipe(backbone="pixels", head="centroid")
+
+
+@pytest.fixture
+def context(digits: Path, cache: Cache) -> Context:
+    found = catalogs.scan(digits)
+    twins = catalogs.find_duplicates(found, cache)
+    divided = catalogs.split(found, clusters=twins)
+    return Context(divided, catalogs.together(divided, twins), divided.classes, cache)
+
+
+def with_answers(candidate: Candidate, counts: list[int]) -> Candidate:
+    """The candidate with as many held-out answers of each class."""
+    y = np.repeat(np.arange(len(counts)), counts)
+    probs = np.random.default_rng(0).dirichlet(np.ones(10), len(y))
+    paths = tuple(str(i) for i in range(len(y)))
+    return dataclasses.replace(candidate, val=Predictions(paths, candidate.val.classes, y, probs))
+
+
+@pytest.mark.parametrize(
+    ("counts", "by_class"),
+    [([30] * 10, False), ([200] + [30] * 9, True), ([200] + [30] * 8 + [18], False), ([80] + [30] * 9, False)],
+)
+def test_unlike_classes_get_a_promise_each_where_there_are_enough(context: Context, counts: list[int], by_class: bool) -> None:
+    best = methods.fit(context, RECIPE)[0]
+    made = with_uncertainty(context, with_answers(best, counts)).classifier
+    assert made.card.limits.by_class is by_class and made.card.limits.images == sum(counts)
+    bars = made.bars(0.9)
+    assert bars is not None and (len(np.unique(bars)) > 1) is by_class
+
+
+def test_few_answers_promise_nothing(context: Context) -> None:
+    best = methods.fit(context, RECIPE)[0]
+    made = with_uncertainty(context, with_answers(best, [1] * 10)).classifier
+    answers = made.predict(context.catalog.where(split="test"), cache=context.cache)
+    assert made.bars() is None and made.doubts(answers) is None
+    doubts = made.doubts(answers, 0.8)
+    assert doubts is not None and doubts.coverage == 0.8
+
+
+def test_many_answers_are_drawn_from(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conformal_fit, "MOST_ANSWERS", 100)
+    made = with_uncertainty(context, methods.fit(context, RECIPE)[0]).classifier
+    assert made.card.limits.images == 100 == len(made.limits["scores"]) == len(made.limits["labels"])
+
+
+def test_features_that_were_not_learnt_here_are_compared_across_clusters(context: Context) -> None:
+    """As many bars as images: train and val, each without its own cluster."""
+    made = with_uncertainty(context, methods.fit(context, RECIPE)[0]).classifier
+    rows = context.split("train", "val")
+    assert made.card.limits.unlike_images == len(rows) and len(made.limits["bank"]) == len(rows)
+    assert made.card.limits.unlike_rate == out_of_distribution.RATE
+    chosen = context.catalog.rows(np.isin(np.arange(len(context.catalog)), rows).tolist())
+    answers = made.predict(chosen, cache=context.cache)
+    assert answers.unlike is not None and answers.unlike_bar is not None
+    itself = answers.unlike.mean()  # each has itself in the bank now, at distance 0
+    assert itself < answers.unlike_bar and (answers.unlike > answers.unlike_bar).mean() < out_of_distribution.RATE
+
+
+@pytest.mark.slow
+def test_a_network_that_learnt_here_is_judged_by_validation_images(context: Context) -> None:
+    recipe = Recipe(method="scratch", backbone="cnn(filters=[4, 8])", settings={"epochs": 1})
+    made = with_uncertainty(context, methods.fit(context, recipe)[0]).classifier
+    assert made.card.limits.unlike_images == len(context.split("val")) == made.card.limits.images
+    assert len(made.limits["bank"]) == len(context.split("train"))
+
+
+def test_the_test_split_has_no_part_in_it(context: Context) -> None:
+    tests = np.isin(np.arange(len(context.catalog)), context.split("test"))
+    shuffled = [("0" if t else label) for t, label in zip(tests, context.catalog.column("label"), strict=True)]
+    other = dataclasses.replace(context, catalog=context.catalog.with_column("label", shuffled))
+    one, two = (with_uncertainty(w, methods.fit(w, RECIPE)[0]).classifier for w in (context, other))
+    for name in ("scores", "labels", "bank"):
+        np.testing.assert_array_equal(one.limits[name], two.limits[name])
+    assert one.card.limits == two.card.limits
+
+
+def test_the_default_promise_needs_nineteen() -> None:
+    assert conformal.needed(conformal.COVERAGE) == 19
