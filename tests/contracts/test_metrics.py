@@ -25,7 +25,7 @@ def score(p: Predictions, **settings: Any) -> dict[str, Any]:
 
 def classes_for(name: str) -> int:
     """Two for what is defined for two only, else as many as there may be five likeliest of."""
-    return 2 if name in METRICS and METRICS[name].two_only else 6
+    return 2 if name in METRICS and METRICS[name].two_classes_only else 6
 
 
 def answers(k: int, n: int, skill: float, seed: int = 0) -> Predictions:
@@ -70,7 +70,7 @@ def test_its_interval_is_around_it_and_says_where_it_comes_from(name: str, score
 def test_a_perfect_answer_is_best_and_worse_answers_are_not_better(name: str) -> None:
     k = classes_for(name)
     perfect = Predictions(("",) * 60, tuple("abcdef"[:k]), np.arange(60) % k, np.eye(k)[np.arange(60) % k])
-    sign = 1 if metric(name).higher else -1
+    sign = 1 if metric(name).higher_is_better else -1
     before = None
     for wrong in (0, 12, 24, 36):  # ever more images get the next class's answer
         probs = perfect.probs.copy()
@@ -78,7 +78,7 @@ def test_a_perfect_answer_is_best_and_worse_answers_are_not_better(name: str) ->
         s = score(Predictions(perfect.paths, perfect.classes, perfect.y_true, probs))
         value = np.mean([v for v, _, _ in told(s, name) if v is not None])
         if not wrong:
-            best = metric(name).limits[1 if metric(name).higher else 0]
+            best = metric(name).limits[1 if metric(name).higher_is_better else 0]
             assert value == pytest.approx(best, abs=1e-12)
             for _, low, high in told(s, name):  # nobody is perfect for certain
                 assert (low is None and high is None and name == "log_loss") or high - low > 0.01
@@ -115,7 +115,7 @@ def test_copies_count_once_where_it_is_said_that_they_belong_together(k: int, sc
     together, apart = score(copied, groups=rows), score(copied)
     assert (together["clusters"], apart["clusters"]) == (120, 480)
     for name in ALL:
-        if (k != 2 and metric(name).two_only) or (k == 2 and name == "top_5") or name == "ece":
+        if (k != 2 and metric(name).two_classes_only) or (k == 2 and name == "top_5") or name == "ece":
             continue  # of the calibration error the lower end is 0 for few images and many
         for (v, low, high), (_, a, b), (_, c, d) in zip(
             told(scored[k], name), told(together, name), told(apart, name), strict=True

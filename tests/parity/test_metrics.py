@@ -138,7 +138,7 @@ def test_numbers_from_how_often_each_image_is_drawn_are_those_of_the_copied_imag
     copied = sampled(Predictions(("",) * len(rows), p.classes, sample.y[rows], sample.probs[rows]), sample.positive)
     counted, told = (_counter(s, 5, rankings(s))(w) for s, w in ((sample, weights), (copied, np.ones((1, len(rows))))))
     for name, metric in [*evaluation.METRICS.items(), *evaluation.CLASS_METRICS.items()]:
-        np.testing.assert_allclose(metric.value(counted, sample), metric.value(told, copied), atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(metric.formula(counted, sample), metric.formula(told, copied), atol=1e-12, err_msg=name)
 
 
 @given(predicted())

@@ -13,7 +13,7 @@ from sightline.evaluation.curves import (
     roc_curve,
 )
 from sightline.evaluation.intervals import auc_interval, macro_auc_interval, wilson
-from sightline.evaluation.metrics import CLASS_METRICS, METRICS, TOP, Metric
+from sightline.evaluation.metrics import CLASS_METRICS, METRICS, PRIMARY_METRIC, TOP, Metric
 from sightline.evaluation.mistakes import confused_pairs, mistakes
 from sightline.evaluation.paired import SIGNIFICANT, alike, expanded_tail, holm, mcnemar, paired_bootstrap, sign_flip
 from sightline.evaluation.ranking import average_precision, rank_scores
@@ -37,6 +37,7 @@ __all__ = [
     "CRITERIA",
     "HALF",
     "METRICS",
+    "PRIMARY_METRIC",
     "SIGNIFICANT",
     "TOP",
     "CalibrationBin",

@@ -49,8 +49,8 @@ class Estimate:
 def estimates(sample: Sample, *, top: int, seed: int = 0) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
     """The metrics of all images, and those of each class, under their names in the registries."""
     many = _Many(sample, top, seed)
-    whole = {name: many.estimate(name, metric) for name, metric in METRICS.items()}
-    return whole, {name: many.estimate(name, metric) for name, metric in CLASS_METRICS.items()}
+    whole = {name: many.estimate(metric) for name, metric in METRICS.items()}
+    return whole, {name: many.estimate(metric) for name, metric in CLASS_METRICS.items()}
 
 
 def accuracy_interval(
@@ -126,9 +126,9 @@ class _Many:
         self.now = dataclasses.replace(self.now, precision=found[0], area=found[1])
         return spreads, variance(total / max(int((~np.isnan(found[0])).sum()), 1), sample.y, self.unit)
 
-    def estimate(self, name: str, metric: Metric) -> Estimate:
+    def estimate(self, metric: Metric) -> Estimate:
         """One metric with its interval."""
-        values = metric.value(self.now, self.sample)[0] if metric.per_class else metric.value(self.now, self.sample)
+        values = metric.formula(self.now, self.sample)[0] if metric.per_class else metric.formula(self.now, self.sample)
         if metric.interval == "delong":
             column, areas = self.sample.column, self.areas
             single = (areas.mean, areas.mean_widened) if column is None else (areas.each[column], areas.widened[column])
@@ -138,10 +138,10 @@ class _Many:
                 how += ", widened towards Newcombe's where few images are misordered"
         elif metric.interval == "wilson":
             ends, how = self._shares(metric, values)
-        elif name == "pr_auc" and self.linear:
+        elif metric.from_ranking and not metric.two_classes_only and self.linear:
             ends, how = self._linear(metric, values)
         else:
-            ends, how = self._bootstrap(name, metric, values)
+            ends, how = self._bootstrap(metric, values)
         known = [None if np.isnan(v) else e for v, e in zip(values.tolist(), ends, strict=True)]
         return Estimate(metric, values, known, how)
 
@@ -157,7 +157,7 @@ class _Many:
         )
         if self.unit is None:
             return [wilson(v * t, t) if t else None for v, t in zip(values.tolist(), trials.tolist(), strict=True)], "Wilson"
-        each = metric.value(self.drawn, self.sample).reshape(ROUNDS, -1)
+        each = metric.formula(self.drawn, self.sample).reshape(ROUNDS, -1)
         least = worth(np.ones(len(self.sample)), self.unit) / max(len(self.sample), 1)
         ends: list[Ends] = []
         for v, t, column in zip(values.tolist(), trials.tolist(), each.T, strict=True):
@@ -205,9 +205,9 @@ class _Many:
             ends.append(wilson(v * n, n) if surer else normal(v, spread))
         return ends, "infinitesimal jackknife" + self._together(" over {}")
 
-    def _bootstrap(self, name: str, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
+    def _bootstrap(self, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
         """From the spread of the drawn sets."""
-        each = metric.value(self.drawn, self.sample).reshape(ROUNDS, -1)
+        each = metric.formula(self.drawn, self.sample).reshape(ROUNDS, -1)
         limits = metric.limits
         if len(self.sample.classes) == 2 and metric.limits_of_two is not None:
             limits = metric.limits_of_two
@@ -222,7 +222,7 @@ class _Many:
             ends = [e and (max(limits[0], e[0] - metric.bias(self.sample)), e[1]) for e in ends]
         how = self._together("cluster bootstrap of {}") or "stratified bootstrap"
         how += f", {ROUNDS:,} rounds"
-        if self.binned and name in ("pr_auc", "eer"):
-            off = np.nanmax(np.abs(metric.value(self.coarse, self.sample) - metric.value(self.now, self.sample)), initial=0)
+        if self.binned and metric.from_ranking:
+            off = np.nanmax(np.abs(metric.formula(self.coarse, self.sample) - metric.formula(self.now, self.sample)), initial=0)
             how += f" over {BINS:,} bins of the score (which move the value by {off:.1g})"
         return ends, how

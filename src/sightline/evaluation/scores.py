@@ -10,7 +10,7 @@ import numpy as np
 
 from sightline.errors import RequestError
 from sightline.evaluation.bootstrap_counts import tally
-from sightline.evaluation.metrics import METRICS, TOP, worded
+from sightline.evaluation.metrics import METRICS, TOP, undefined_reason
 from sightline.evaluation.ranking import rankings
 from sightline.evaluation.resampling import Estimate, estimates
 from sightline.evaluation.sample import Sample, sampled
@@ -32,8 +32,8 @@ def metric_of(name: str, y: np.ndarray, probs: np.ndarray) -> float:
     k = probs.shape[1]
     classes = tuple(f"{i:06d}" for i in range(k))
     sample = sampled(Predictions(tuple(map(str, range(len(y)))), classes, y.astype(np.int64), probs), positive=classes[-1])
-    ranked = rankings(sample) if name in ("roc_auc", "pr_auc", "eer") else []
-    return float(METRICS[name].value(tally(sample, TOP, ranked), sample)[0])
+    ranked = rankings(sample) if METRICS[name].from_ranking else []
+    return float(METRICS[name].formula(tally(sample, TOP, ranked), sample)[0])
 
 
 def score(
@@ -77,7 +77,7 @@ def score(
     reasons: dict[str, str] = {}
     result: dict[str, Any] = {"n": len(sample), "classes": list(classes), "positive": sample.positive}
     for name, estimate in whole.items():
-        result |= _told(name, estimate, 0, reasons, name, worded(estimate.metric, sample))
+        result |= _told(name, estimate, 0, reasons, name, undefined_reason(estimate.metric, sample))
     _say_partial_means(result, whole, each, reasons)
     result["per_class"] = _per_class(sample, confusion, each, reasons)
     result["intervals"] = {name: e.how for name, e in whole.items() if result[f"{name}_low"] is not None}
@@ -114,8 +114,7 @@ def _say_partial_means(
             continue
         known = int((~np.isnan(each[part].values)).sum())
         if known < len(each[part].values):
-            others = "the others are never answered" if part == "precision" else "the others have no images here"
-            reasons[name] = f"the mean over {known} of {len(each[part].values)} classes; {others}"
+            reasons[name] = f"the mean over {known} of {len(each[part].values)} classes; {each[part].metric.left_out}"
 
 
 def _per_class(
@@ -126,7 +125,7 @@ def _per_class(
     for c, name in enumerate(sample.classes):
         table[name] = {"n": int(confusion[c].sum()), "answered": int(confusion[:, c].sum())}
         for metric, estimate in each.items():
-            why = worded(estimate.metric, sample, name)
+            why = undefined_reason(estimate.metric, sample, name)
             table[name] |= _told(metric, estimate, c, reasons, f"per_class.{name}.{metric}", why)
     return table
 
