@@ -1,4 +1,4 @@
-"""Metrics are known by their records alone: no other code tests for a metric's name, and what shows scores shows every record."""
+"""One record per metric: no other code tests for a metric's name, and --json, console, report and docs show every record."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def named_metrics(tree: ast.AST) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Compare):
             sides = zip([node.left, *node.comparators], [node.ops[0], *node.ops], strict=True)
             # `"accuracy" in scores` asks whether a JSON field is there
-            names = [n for side, op in sides for n in literals(side) if side is not node.left or isinstance(op, ast.Eq | ast.NotEq)]
+            names = [
+                n for side, op in sides for n in literals(side) if side is not node.left or isinstance(op, ast.Eq | ast.NotEq)
+            ]
         elif isinstance(node, ast.MatchValue):
             names = list(literals(node.value))
         elif isinstance(node, ast.Tuple | ast.List | ast.Set):

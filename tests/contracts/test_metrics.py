@@ -167,7 +167,7 @@ def test_chance_is_not_called_inverted_and_negated_scores_are() -> None:
         assert alarms <= 10
     p = answers(2, 100, 1.5)
     s = score(Predictions(p.paths, p.classes, p.y_true, 1 - p.probs), positive="b")
-    assert "'b'" in s["inverted"] and "one curve" in s["inverted"]
+    assert "'b'" in s["inverted"] and "the same curve" in s["inverted"]
 
 
 def test_groups_and_top_are_checked() -> None:

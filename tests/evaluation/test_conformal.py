@@ -63,7 +63,7 @@ def test_what_is_needed_is_just_enough(coverage: float) -> None:
 
 @pytest.mark.parametrize("coverage", [0.0, 1.0, -1.0, 95.0, float("nan")])
 def test_what_cannot_be_promised_is_refused(coverage: float) -> None:
-    with pytest.raises(RequestError, match="cannot promise"):
+    with pytest.raises(RequestError, match="coverage of prediction sets cannot be"):
         conformal.quantile(np.zeros(100), coverage)
 
 
@@ -100,20 +100,20 @@ def test_answers_that_are_not_unsure_are_right_as_often_as_wished(sharp: float, 
     for _ in range(100):
         rows = random.integers(0, len(y), 1_300)
         held, asked = rows[:300], rows[300:]
-        bar = conformal.answered_bar(likely[held], right[held], wish)
+        bar = conformal.confidence_threshold(likely[held], right[held], wish)
         kept = likely[asked] >= bar
         hits, count = hits + int(right[asked][kept].sum()), count + int(kept.sum())
     assert count > 1_000 and hits / count > wish - 0.01
-    assert right.mean() > wish or conformal.answered_bar(likely, right, wish) > likely.min()
+    assert right.mean() > wish or conformal.confidence_threshold(likely, right, wish) > likely.min()
 
 
 def test_the_bar_of_answers_takes_equal_ones_together_and_asks_for_enough() -> None:
     likely, right = np.repeat([0.9, 0.6], 40), np.r_[np.ones(40, bool), np.zeros(20, bool), np.ones(20, bool)]
-    assert conformal.answered_bar(likely, right, 0.95) == 0.9
-    assert conformal.answered_bar(likely, right[::-1], 0.95) == np.inf
-    assert conformal.answered_bar(np.full(31, 0.9), np.ones(31, bool), 0.95) == np.inf
-    assert conformal.answered_bar(np.full(32, 0.9), np.ones(32, bool), 0.95) == 0.0
-    assert conformal.answered_bar(likely[:0], right[:0], 0.95) == np.inf
+    assert conformal.confidence_threshold(likely, right, 0.95) == 0.9
+    assert conformal.confidence_threshold(likely, right[::-1], 0.95) == np.inf
+    assert conformal.confidence_threshold(np.full(31, 0.9), np.ones(31, bool), 0.95) == np.inf
+    assert conformal.confidence_threshold(np.full(32, 0.9), np.ones(32, bool), 0.95) == 0.0
+    assert conformal.confidence_threshold(likely[:0], right[:0], 0.95) == np.inf
 
 
 def test_what_was_measured_is_counted() -> None:

@@ -39,7 +39,7 @@ def test_mcnemar_by_hand(only_a: int, only_b: int, expected: float) -> None:
 
 
 def test_answers_to_other_images_cannot_be_paired() -> None:
-    with pytest.raises(DataError, match="3 images cannot be paired with answers to 4"):
+    with pytest.raises(DataError, match="3 images cannot be paired with predictions for 4"):
         mcnemar(np.ones(3, dtype=bool), np.ones(4, dtype=bool))
 
 

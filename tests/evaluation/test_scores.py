@@ -71,9 +71,7 @@ def test_inverted_scores_are_said_to_be_inverted() -> None:
     good = np.clip(0.35 + 0.3 * y + rng.normal(0, 0.15, 200), 0.01, 0.99)
     assert evaluation.score(two(list(y), list(good)))["inverted"] is None
     s = evaluation.score(two(list(y), list(1 - good)))
-    assert (
-        "wholly under 0.5" in s["inverted"] and f"{s['roc_auc']:.3f} and {1 - s['roc_auc']:.3f} are one curve" in s["inverted"]
-    )
+    assert "entirely below 0.5" in s["inverted"] and f"the same curve has the area {1 - s['roc_auc']:.3f}" in s["inverted"]
     chance = evaluation.score(two(list(y), list(rng.random(200))))
     assert chance["inverted"] is None
 

@@ -248,7 +248,7 @@ class Classifier:
             )
             raise RequestError(f"a promise of {promised:g} {what}", hint)
         chosen = conformal.sets(answers.probs, bars)
-        bar = conformal.answered_bar(self.limits["answers"], self.limits["right"] > 0, promised)
+        bar = conformal.confidence_threshold(self.limits["answers"], self.limits["right"] > 0, promised)
         return conformal.UncertaintyFit(
             promised, chosen, conformal.unsure(answers.probs, answers.y_pred, chosen, bar, promised)
         )

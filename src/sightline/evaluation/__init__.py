@@ -1,6 +1,7 @@
-"""Arrays in, numbers out: scores with their intervals, curves as data, mistakes. Knows nothing of files or networks.
+"""Evaluation of predictions: metrics with confidence intervals, curves, thresholds, paired tests and conformal sets.
 
-The definitions are scikit-learn's. What is not defined for some images is None with a reason beside it, never 0.
+Everything here is computed from arrays, without files or networks. The definitions are scikit-learn's. An undefined value is
+None with a reason beside it, never 0.
 """
 
 from sightline.evaluation.curves import (
