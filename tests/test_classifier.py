@@ -128,7 +128,7 @@ def test_folders_are_searched_and_missing_paths_named(tmp_path: Path, cache: Cac
     with pytest.raises(RequestError, match="does not exist"):
         classifier.load(tmp_path / "bare")
     (tmp_path / "bare" / "run.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(RequestError, match="keeps scores and no classifier"):
+    with pytest.raises(RequestError, match="contains scores but no classifier"):
         classifier.load(tmp_path / "bare")
     with pytest.raises(RequestError, match="there is no image in"):
         make(cache).predict([tmp_path / "bare"], cache=cache)

@@ -71,7 +71,7 @@ def test_features_are_kept_by_what_they_were_computed_in(
         own = {"session": session, "precision": precision, "cache": cache}
         if crops == 1:
             return features.extract(files, contents, backbone, **own)  # type: ignore[arg-type]
-        looks = features.crop_looks(backbone.preprocess, crops)
+        looks = features.crop_views(backbone.preprocess, crops)
         return features.extract_crops(files, contents, backbone, looks, **own)  # type: ignore[arg-type]
 
     first = extract("bf16", opens)

@@ -87,7 +87,7 @@ def test_old_files_without_limits_still_answer(context: Context, tmp_path: Path,
     plain = methods.fit(context, RECIPES["features"])[0].classifier
     loaded = classifier.load(plain.save(tmp_path / "m.safetensors"))
     answers = loaded.predict(context.catalog.where(split="test"), cache=cache)
-    assert loaded.bars(0.9) is None and answers.unlike is None and answers.unlike_bar is None
+    assert loaded.set_thresholds(0.9) is None and answers.unlike is None and answers.unlike_bar is None
 
 
 def test_what_is_unlike_is_far_and_what_is_like_is_rarely_so(context: Context, tmp_path: Path) -> None:  # noqa: F811

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sightline import evaluation
-from sightline.evaluation.clusters import cautious, likeness, worth
+from sightline.evaluation.clusters import cautious_correlation, effective_sample_size, intraclass_correlation
 from sightline.evaluation.intervals import auc_intervals, newcombe
 from sightline.evaluation.ranking import ranking
 from sightline.records import Predictions
@@ -48,7 +48,7 @@ def test_the_widening_fades_as_images_grow_in_number() -> None:
     y, score = (
         np.repeat([0, 1], 50),
         np.repeat([0.0, 1.9], 50) + random.normal(size=100),
-    )  # 4 of 50 images' worth are misordered
+    )  # 4 of 50 images' effective_sample_size are misordered
     excess = []
     for times in (1, 2, 3, 10):
         found = auc_intervals(np.tile(y, times), np.tile(score, times)[:, None], first=1, widened=True)
@@ -156,14 +156,17 @@ def test_likeness_and_worth_worked_by_hand() -> None:
     # pairs (1, 1), (0, 0), (1, 0): mean 1/2; sums in groups 1, -1, 0: (2 - 6/4) / 6 / (1/4) = 1/3, left = 1/9,
     # below = 1 - 1/9 · (12/6 - 1) = 8/9: (1/3 + 1/9) / (8/9) = 1/2
     unit = np.array([0, 0, 1, 1, 2, 2])
-    assert likeness(np.array([1, 1, 0, 0, 1, 0]), unit) == pytest.approx(0.5)
-    assert cautious(np.array([1, 1, 0, 0, 1, 0]), unit) == pytest.approx((3 * 0.5 + 1) / 4)
-    assert likeness(np.zeros(6), unit) == 1.0 and likeness(np.arange(6), np.arange(6)) == 0.0
-    assert likeness(np.arange(6), np.zeros(6, dtype=int)) == 1.0
-    assert worth(np.ones(6), unit, 0.5) == pytest.approx(6 / 1.5)
+    assert intraclass_correlation(np.array([1, 1, 0, 0, 1, 0]), unit) == pytest.approx(0.5)
+    assert cautious_correlation(np.array([1, 1, 0, 0, 1, 0]), unit) == pytest.approx((3 * 0.5 + 1) / 4)
+    assert intraclass_correlation(np.zeros(6), unit) == 1.0 and intraclass_correlation(np.arange(6), np.arange(6)) == 0.0
+    assert intraclass_correlation(np.arange(6), np.zeros(6, dtype=int)) == 1.0
+    assert effective_sample_size(np.ones(6), unit, 0.5) == pytest.approx(6 / 1.5)
     weights = np.repeat([1 / 4, 1 / 2], [4, 2])  # classes of 4 and 2 images: 2² / (1/4 + 1/2)
-    assert worth(weights, None) == pytest.approx(16 / 3)
-    assert worth(weights, unit) == pytest.approx(4 / (0.25 + 0.25 + 1))
+    assert effective_sample_size(weights, None) == pytest.approx(16 / 3)
+    assert effective_sample_size(weights, unit) == pytest.approx(4 / (0.25 + 0.25 + 1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert worth(np.zeros(0), np.zeros(0, dtype=int)) == 0.0 and likeness(np.zeros(0), np.zeros(0, dtype=int)) == 1.0
+        assert (
+            effective_sample_size(np.zeros(0), np.zeros(0, dtype=int)) == 0.0
+            and intraclass_correlation(np.zeros(0), np.zeros(0, dtype=int)) == 1.0
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def likeness(values: np.ndarray, unit: np.ndarray) -> float:
+def intraclass_correlation(values: np.ndarray, unit: np.ndarray) -> float:
     """Return the intraclass correlation of values within groups, 0–1, from all pairs, corrected for the estimated mean.
 
     It is 1 if it cannot be estimated: if all values are equal, or all images are of one group.
@@ -15,7 +15,8 @@ def likeness(values: np.ndarray, unit: np.ndarray) -> float:
         unit: int (n,), equal for images that belong together.
 
     Example:
-        >>> likeness(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1])), likeness(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]))
+        >>> unit = np.array([0, 0, 1, 1])
+        >>> intraclass_correlation(np.array([0, 0, 1, 1]), unit), intraclass_correlation(np.array([0, 1, 0, 1]), unit)
         (1.0, 0.0)
     """
     n, sizes = len(values), np.bincount(unit, minlength=1).astype(np.float64)
@@ -31,11 +32,11 @@ def likeness(values: np.ndarray, unit: np.ndarray) -> float:
     return min(1.0, max(0.0, (correlation + correction) / divisor)) if divisor > 1e-9 else 1.0
 
 
-def cautious(values: np.ndarray, unit: np.ndarray) -> float:
+def cautious_correlation(values: np.ndarray, unit: np.ndarray) -> float:
     """Return the intraclass correlation with one more, fully correlated group added: a cautious estimate for few groups.
 
     Example:
-        >>> round(cautious(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])), 3)
+        >>> round(cautious_correlation(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])), 3)
         0.333
     """
     sizes = np.bincount(unit, minlength=1).astype(np.float64)
@@ -43,10 +44,10 @@ def cautious(values: np.ndarray, unit: np.ndarray) -> float:
     if not pairs.any():
         return 0.0
     groups = float(pairs.sum() ** 2 / (pairs**2).sum())  # effective number of groups
-    return (groups * likeness(values, unit) + 1) / (groups + 1)
+    return (groups * intraclass_correlation(values, unit) + 1) / (groups + 1)
 
 
-def worth(weights: np.ndarray, unit: np.ndarray | None, correlation: float = 1.0) -> float:
+def effective_sample_size(weights: np.ndarray, unit: np.ndarray | None, correlation: float = 1.0) -> float:
     """Return the effective sample size of a weighted mean of n images, given the correlation within groups; 0 without images.
 
     It is 1 / sum of w² for weights of sum 1 and independent images; for equal weights and groups of m images it is n divided
@@ -60,8 +61,10 @@ def worth(weights: np.ndarray, unit: np.ndarray | None, correlation: float = 1.0
     Source: Kish 1965, "Survey Sampling", sections 8.2 and 11.7.
 
     Example:
-        >>> worth(np.ones(6), None), worth(np.ones(6), np.array([0, 0, 1, 1, 2, 2])), worth(np.array([3.0, 1.0]), None)
-        (6.0, 3.0, 1.6)
+        >>> effective_sample_size(np.ones(6), None), effective_sample_size(np.ones(6), np.array([0, 0, 1, 1, 2, 2]))
+        (6.0, 3.0)
+        >>> effective_sample_size(np.array([3.0, 1.0]), None)
+        1.6
     """
     total, squares = float(weights.sum()), float((weights**2).sum())
     if not squares:

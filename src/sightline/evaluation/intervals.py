@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from sightline.evaluation.clusters import likeness, worth
+from sightline.evaluation.clusters import effective_sample_size, intraclass_correlation
 from sightline.evaluation.curves import placements
 
 
@@ -193,7 +193,7 @@ def _effective_counts(
         return len(positive), len(negative)
     counts = []
     for clusters, placed in ((unit[y], positive), (unit[~y], negative)):
-        counts.append(worth(np.ones(len(placed)), clusters, likeness(placed, clusters)))
+        counts.append(effective_sample_size(np.ones(len(placed)), clusters, intraclass_correlation(placed, clusters)))
     return counts[0], counts[1]
 
 
@@ -289,7 +289,7 @@ def normal(value: float, variance: float, confidence: float = 0.95) -> tuple[flo
     return max(0.0, value - half), min(1.0, value + half)
 
 
-def effective(value: float, drawn: np.ndarray, least: float, inflation: float = 1.0) -> float:
+def effective_trials(value: float, drawn: np.ndarray, least: float, inflation: float = 1.0) -> float:
     """Return the number of independent images for which a proportion would have the variance of `drawn`; `least` if that is 0.
 
     Args:
@@ -342,7 +342,7 @@ def bootstrap(
         low, high = log_scale(value - bottom, error)
         return bottom + low, bottom + high
     share, shares = (value - bottom) / (top - bottom), (known - bottom) / (top - bottom)
-    n = effective(share, shares, math.nan, inflation)
+    n = effective_trials(share, shares, math.nan, inflation)
     n = least if math.isnan(n) else min(n, most)
     if n <= 0:
         return None

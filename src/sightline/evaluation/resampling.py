@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from sightline.evaluation.bootstrap_counts import ROUNDS, drawn, draws, tally
-from sightline.evaluation.clusters import cautious, likeness, worth
+from sightline.evaluation.clusters import cautious_correlation, effective_sample_size, intraclass_correlation
 from sightline.evaluation.curves import placements
 from sightline.evaluation.intervals import (
     Areas,
     auc_intervals,
     bootstrap,
-    effective,
+    effective_trials,
     normal,
     variance,
     wilson,
@@ -78,7 +78,7 @@ def accuracy_interval(
         return wilson(float(right.sum()), n)
     shares = np.concatenate([weights @ right / weights.sum(axis=1) for weights in draws(sample, seed)])
     share = float(right.mean())
-    counts = min(n, effective(share, shares, worth(np.ones(n), sample.unit), _inflation(sample)))
+    counts = min(n, effective_trials(share, shares, effective_sample_size(np.ones(n), sample.unit), _inflation(sample)))
     return wilson(share * counts, counts)
 
 
@@ -150,7 +150,7 @@ class _Estimator:
         return text.format(f"{len(self.sample.stratum):,} clusters of images") if self.unit is not None else ""
 
     def _proportions(self, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
-        """Return Wilson's intervals; for clustered images, with the effective number of images by the bootstrap variance."""
+        """Return Wilson's intervals; for clustered images, with an effective number of images."""
         assert metric.trials is not None
         trials = np.atleast_1d(
             metric.trials(self.now, self.sample)[0] if metric.per_class else metric.trials(self.now, self.sample)
@@ -158,10 +158,10 @@ class _Estimator:
         if self.unit is None:
             return [wilson(v * t, t) if t else None for v, t in zip(values.tolist(), trials.tolist(), strict=True)], "Wilson"
         each = metric.formula(self.drawn, self.sample).reshape(ROUNDS, -1)
-        least = worth(np.ones(len(self.sample)), self.unit) / max(len(self.sample), 1)
+        least = effective_sample_size(np.ones(len(self.sample)), self.unit) / max(len(self.sample), 1)
         ends: list[Ends] = []
         for v, t, column in zip(values.tolist(), trials.tolist(), each.T, strict=True):
-            n = min(t, effective(v, column, least * t, self.inflation))
+            n = min(t, effective_trials(v, column, least * t, self.inflation))
             ends.append(wilson(v * n, n) if t and not np.isnan(v) else None)
         return ends, self._together("cluster bootstrap of {}, in the form of Wilson's")
 
@@ -172,9 +172,9 @@ class _Estimator:
             return 0.0, 0.0
         wrong = (sample.y != sample.y_pred).astype(np.float64)
         rate = np.bincount(sample.y, wrong) / np.maximum(np.bincount(sample.y), 1)
-        correlation, y = likeness(wrong - rate[sample.y], self.unit), sample.y == sample.column
+        correlation, y = intraclass_correlation(wrong - rate[sample.y], self.unit), sample.y == sample.column
         placed = placements(y, rank_scores(sample.probs)[0][:, sample.column or 0])[0]
-        return correlation, max(correlation, cautious(placed, self.unit[y]) if y.any() else 0.0)
+        return correlation, max(correlation, cautious_correlation(placed, self.unit[y]) if y.any() else 0.0)
 
     def _effective_sizes(self, metric: Metric, count: int) -> list[tuple[float, float]]:
         """Return the effective number of independent images for each value of a metric, as if it were a proportion.
@@ -185,7 +185,7 @@ class _Estimator:
         """
         y, sizes, column = self.sample.y, self.now.n[0], self.sample.column
         if metric.per_class:
-            return [(worth((y == c).astype(np.float64), self.unit), math.inf) for c in range(count)]
+            return [(effective_sample_size((y == c).astype(np.float64), self.unit), math.inf) for c in range(count)]
         ways = [np.ones(len(y)) if metric.weighs == "images" else 1 / sizes[y]]
         if metric.weighs == "positives" and column is not None:
             ways.append((y == column).astype(np.float64))
@@ -195,8 +195,8 @@ class _Estimator:
                 self.correlation_positives,
                 self.areas.mean_widened if column is None else self.areas.widened[column],
             )
-        most = max(worth(w, self.unit, correlation) for w in ways) / far if metric.capped and far else math.inf
-        return [(max(worth(w, self.unit) for w in ways), most)] * count
+        most = max(effective_sample_size(w, self.unit, correlation) for w in ways) / far if metric.capped and far else math.inf
+        return [(max(effective_sample_size(w, self.unit) for w in ways), most)] * count
 
     def _linear(self, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
         """Return intervals by the infinitesimal jackknife, where bootstrapping every class's ranking would take minutes."""
@@ -221,7 +221,7 @@ class _Estimator:
             )
         ]
         if metric.mistake is not None and len(self.sample.classes) > 1 and len(self.sample):
-            count = worth(np.ones(len(self.sample)), self.unit)
+            count = effective_sample_size(np.ones(len(self.sample)), self.unit)
             ends = [with_one_mistake(float(values[0]), each[:, 0], metric.mistake(self.sample), count, self.inflation)]
         if metric.bias is not None:
             ends = [e and (max(limits[0], e[0] - metric.bias(self.sample)), e[1]) for e in ends]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline.evaluation.clusters import cautious
+from sightline.evaluation.clusters import cautious_correlation
 from sightline.evaluation.intervals import wilson
 from sightline.evaluation.paired import SIGNIFICANT, holm
 
@@ -59,7 +59,7 @@ def slices(
     """
     right = np.asarray(right, dtype=bool)
     unit = np.arange(len(right)) if groups is None else np.unique(groups, return_inverse=True)[1].ravel()
-    rho = 0.0 if right.all() or not right.any() else cautious(~right, unit)
+    rho = 0.0 if right.all() or not right.any() else cautious_correlation(~right, unit)
     tested: list[dict[str, Any]] = []
     for name, values in columns.items():
         for described, inside in _cut(name, values, least):

@@ -1,4 +1,4 @@
-"""The nouns: a plain, frozen record for all that is written to disk. Read this first."""
+"""Data types: frozen dataclasses for everything that is written to disk. Read this first."""
 
 from sightline.records.catalog import CATALOG_COLUMNS, SPLITS, Catalog, Split
 from sightline.records.classifier import Backbone, Card, Head, Preprocess, Uncertainty

@@ -92,7 +92,7 @@ def limits(model: Classifier, answers: Predictions) -> dict[str, Any]:
         `coverage`, `calibrated_on`, `images`, `by_class`; `sets` (as `conformal.measured`) and `unsure`, or None and `why`; and
         `unlike`, None where it is not known.
     """
-    card, doubts = model.card.limits, model.doubts(answers)
+    card, doubts = model.card.limits, model.uncertainty(answers)
     facts = {"calibrated_on": card.fitted_on, "images": card.images, "by_class": card.by_class}
     told: dict[str, Any] = {"coverage": conformal.COVERAGE, **facts, "sets": None, "unsure": None, "unlike": None}
     if doubts is None:
