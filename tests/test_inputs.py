@@ -142,7 +142,7 @@ def test_each_row_may_have_a_bar_of_its_own(tmp_path: Path) -> None:
 def test_a_bar_that_answers_no_image_is_kept(tmp_path: Path) -> None:
     above = float(np.nextafter(1, 2))  # what `evaluation.threshold` may choose
     for bar in (0.0, 1.0, above):
-        assert read_predictions(table(tmp_path, f"path,p:cat,p:dog,bar:dog\na.png,0,1,{bar!r}\n")).bar == ("dog", bar)
+        assert read_predictions(table(tmp_path, f"path,p:cat,p:dog,bar:dog\na.png,0,1,{bar!r}\n")).threshold == ("dog", bar)
 
 
 def test_names_are_found_whole_by_unicode_form_or_by_an_ending_that_no_other_path_has() -> None:

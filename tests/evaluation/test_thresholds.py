@@ -95,17 +95,17 @@ def test_predictions_obey_and_their_table_keeps_it(tmp_path) -> None:  # type: i
     assert answers.y_pred.tolist() == [0, 0, 1]
     import dataclasses
 
-    barred = dataclasses.replace(answers, bar=("dog", 0.3))
-    assert barred.y_pred.tolist() == [0, 1, 1]
-    assert dataclasses.replace(answers, bar=("cat", 0.95)).y_pred.tolist() == [1, 1, 1]
+    thresholded = dataclasses.replace(answers, threshold=("dog", 0.3))
+    assert thresholded.y_pred.tolist() == [0, 1, 1]
+    assert dataclasses.replace(answers, threshold=("cat", 0.95)).y_pred.tolist() == [1, 1, 1]
     file = tmp_path / "p.csv"
-    file.write_text(barred.to_csv(), encoding="utf-8")
-    assert read_predictions(file).bar == ("dog", 0.3)
+    file.write_text(thresholded.to_csv(), encoding="utf-8")
+    assert read_predictions(file).threshold == ("dog", 0.3)
     assert read_predictions(file).y_pred.tolist() == [0, 1, 1]
     file.write_text(answers.to_csv(), encoding="utf-8")
-    assert read_predictions(file).bar is None
-    file.write_text(barred.to_csv().replace("0.3\n", "0.4\n", 1), encoding="utf-8")
-    assert read_predictions(file).bars.tolist() == [0.4, 0.3, 0.3]  # as folds have them
-    file.write_text(barred.to_csv().replace("0.3\n", "much\n", 1), encoding="utf-8")
+    assert read_predictions(file).threshold is None
+    file.write_text(thresholded.to_csv().replace("0.3\n", "0.4\n", 1), encoding="utf-8")
+    assert read_predictions(file).thresholds.tolist() == [0.4, 0.3, 0.3]  # as folds have them
+    file.write_text(thresholded.to_csv().replace("0.3\n", "much\n", 1), encoding="utf-8")
     with pytest.raises(DataError, match="a number in each row"):
         read_predictions(file)

@@ -70,9 +70,9 @@ def test_features_that_were_not_learnt_here_are_compared_across_clusters(context
     assert made.card.limits.unlike_rate == out_of_distribution.RATE
     chosen = context.catalog.rows(np.isin(np.arange(len(context.catalog)), rows).tolist())
     answers = made.predict(chosen, cache=context.cache)
-    assert answers.unlike is not None and answers.unlike_bar is not None
-    itself = answers.unlike.mean()  # each has itself in the bank now, at distance 0
-    assert itself < answers.unlike_bar and (answers.unlike > answers.unlike_bar).mean() < out_of_distribution.RATE
+    assert answers.ood_score is not None and answers.ood_threshold is not None
+    itself = answers.ood_score.mean()  # each has itself in the bank now, at distance 0
+    assert itself < answers.ood_threshold and (answers.ood_score > answers.ood_threshold).mean() < out_of_distribution.RATE
 
 
 @pytest.mark.slow

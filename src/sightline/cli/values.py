@@ -116,8 +116,8 @@ def of_predictions(
         if doubts is not None and with_sets:
             likeliest_first = sorted(range(len(names)), key=lambda k: -probs[k])
             row |= {"set": [names[k] for k in likeliest_first if doubts.sets[i, k]], "coverage": doubts.coverage}
-        if predictions.unlike is not None:
-            row |= {"unlike": float(predictions.unlike[i]), "unlike_bar": predictions.unlike_bar}
+        if predictions.ood_score is not None:
+            row |= {"unlike": float(predictions.ood_score[i]), "unlike_bar": predictions.ood_threshold}
         told.append(row)
     return told + [{"path": path, "error": error} for path, error in predictions.errors.items()]
 

@@ -94,7 +94,8 @@ def sampled(predictions: Predictions, positive: str | None = None, groups: np.nd
     _, start, unit = np.unique(unit[order], return_index=True, return_inverse=True)
     unit = np.argsort(np.argsort(start))[unit.ravel()]  # numbered by first appearance
     y = y[order]
-    return Sample(classes, positive, y, y_pred[order], probs[order], unit, _strata(unit, place[y], len(classes)))
+    strata = _strata(unit, place[y], len(classes))
+    return Sample(classes, positive, y=y, y_pred=y_pred[order], probs=probs[order], unit=unit, stratum=strata)
 
 
 def _strata(unit: np.ndarray, y: np.ndarray, k: int) -> np.ndarray:

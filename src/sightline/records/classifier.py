@@ -189,6 +189,6 @@ class Card:
     format: int = 2
 
     @property
-    def bar(self) -> tuple[str, float] | None:
-        """Return `Predictions.bar` for its predictions: (positive class, decision threshold), or None for 0.5."""
+    def decision(self) -> tuple[str, float] | None:
+        """Return `Predictions.threshold` for its predictions: (positive class, decision threshold), or None for 0.5."""
         return None if self.threshold is None or self.positive is None else (self.positive, self.threshold)

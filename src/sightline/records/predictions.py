@@ -30,11 +30,11 @@ class Predictions:
         y_true: int64 (n,), true class indices, -1 if unknown.
         probs: float64 (n, k), rows that sum to 1.
         errors: Files without a prediction: path → reason. They are not in `paths`.
-        bar: Decision threshold for two classes: (positive class, threshold); None for 0.5. If thresholds differ between rows,
-            as after cross-validation, float64 (n,).
-        unlike: float64 (n,), OOD score: distance of each image from the training images, see
+        threshold: Decision threshold for two classes: (positive class, threshold); None for 0.5. If thresholds differ between
+            rows, as after cross-validation, float64 (n,).
+        ood_score: float64 (n,), distance of each image from the training images, see
             `sightline.evaluation.out_of_distribution`; None if the classifier has no OOD detection.
-        unlike_bar: OOD threshold: an image with a larger score is out of distribution.
+        ood_threshold: An image with a larger score is out of distribution.
         test_contents: SHA-256 of each image that is a labelled test image of a catalog, "" for the others; empty if none is.
             `sightline.score` records an access to the test set for them.
         in_training: bool (n,), which images the classifier was fitted or selected on (train or val), by their bytes; None if
@@ -46,9 +46,9 @@ class Predictions:
     y_true: np.ndarray
     probs: np.ndarray
     errors: Mapping[str, str] = field(default_factory=dict)
-    bar: tuple[str, float | np.ndarray] | None = None
-    unlike: np.ndarray | None = None
-    unlike_bar: float | None = None
+    threshold: tuple[str, float | np.ndarray] | None = None
+    ood_score: np.ndarray | None = None
+    ood_threshold: float | None = None
     test_contents: tuple[str, ...] = ()
     in_training: np.ndarray | None = None
 
@@ -58,15 +58,15 @@ class Predictions:
     @property
     def y_pred(self) -> np.ndarray:
         """Return predicted class indices, int64 (n,): by the threshold if there is one, else the most probable class."""
-        if self.bar is None:
+        if self.threshold is None:
             return np.asarray(self.probs.argmax(axis=1), dtype=np.int64)
-        positive = self.classes.index(self.bar[0])
-        return np.where(self.probs[:, positive] >= self.bar[1], positive, 1 - positive).astype(np.int64)
+        positive = self.classes.index(self.threshold[0])
+        return np.where(self.probs[:, positive] >= self.threshold[1], positive, 1 - positive).astype(np.int64)
 
     @property
-    def bars(self) -> np.ndarray:
+    def thresholds(self) -> np.ndarray:
         """Return the decision threshold of each row, float64 (n,); 0.5 by default."""
-        return np.broadcast_to(np.asarray(0.5 if self.bar is None else self.bar[1], dtype=np.float64), len(self))
+        return np.broadcast_to(np.asarray(0.5 if self.threshold is None else self.threshold[1], dtype=np.float64), len(self))
 
     @property
     def labels(self) -> list[str]:
@@ -75,14 +75,16 @@ class Predictions:
 
     def select(self, rows: np.ndarray) -> Predictions:
         """Return the predictions of the rows of a boolean mask or an index array."""
-        index = np.arange(len(self))[rows]
+        index, threshold = np.arange(len(self))[rows], self.threshold
+        if threshold is not None and isinstance(threshold[1], np.ndarray):
+            threshold = (threshold[0], threshold[1][index])
         return dataclasses.replace(
             self,
             paths=tuple(self.paths[i] for i in index),
             y_true=self.y_true[index],
             probs=self.probs[index],
-            bar=(self.bar[0], self.bar[1][index]) if self.bar is not None and isinstance(self.bar[1], np.ndarray) else self.bar,
-            unlike=None if self.unlike is None else self.unlike[index],
+            threshold=threshold,
+            ood_score=None if self.ood_score is None else self.ood_score[index],
             test_contents=tuple(self.test_contents[i] for i in index) if self.test_contents else (),
             in_training=None if self.in_training is None else self.in_training[index],
         )
@@ -97,17 +99,17 @@ class Predictions:
         """
         text, more = io.StringIO(), more or {}
         rows = csv.writer(text, lineterminator="\n")
-        head = [] if self.bar is None else [f"bar:{self.bar[0]}"]
+        head = [] if self.threshold is None else [f"bar:{self.threshold[0]}"]
         failed = self.errors if with_errors else {}
         if failed:
             more = {**more, "problem": [""] * len(self)}
-        bars = self.bars.tolist()
+        thresholds = self.thresholds.tolist()
         rows.writerow(["path", "label", "predicted", "probability", *(f"p:{c}" for c in self.classes), *head, *more])
         for i, (path, true, pred, probs) in enumerate(zip(self.paths, self.y_true, self.y_pred, self.probs, strict=True)):
             label = self.classes[true] if true >= 0 else ""
             cells = [csv_escape(path), csv_escape(label), csv_escape(self.classes[pred])]
             further = (csv_escape(column[i]) for column in more.values())
-            end = [repr(bars[i])] if head else []
+            end = [repr(thresholds[i])] if head else []
             rows.writerow([*cells, repr(float(probs[pred])), *(repr(float(p)) for p in probs), *end, *further])
         empty = [""] * (2 + len(self.classes) + len(head) + len(more))
         for path, problem in failed.items():
