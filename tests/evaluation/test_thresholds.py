@@ -19,7 +19,7 @@ def made(y: list[int], scores: list[float]) -> Predictions:
 
 
 def errors(y: list[int], scores: list[float], cut: float) -> tuple[int, int, int]:
-    """Missed positives, false alarms, positives found."""
+    """Return the numbers of missed positives, false alarms and hits."""
     said = np.array(scores) >= cut
     true = np.array(y) == 1
     return int((true & ~said).sum()), int((~true & said).sum()), int((true & said).sum())
@@ -90,7 +90,7 @@ def test_one_class_only() -> None:
         threshold(three, "a", "f1")
 
 
-def test_predictions_obey_and_their_table_keeps_it(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_predictions_use_the_threshold_and_their_table_keeps_it(tmp_path) -> None:  # type: ignore[no-untyped-def]
     answers = made([0, 1, 1], [0.1, 0.3, 0.8])
     assert answers.y_pred.tolist() == [0, 0, 1]
     import dataclasses

@@ -1,4 +1,4 @@
-"""Intervals no wider than they need be: many classes, groups without dependence, classes of unequal size, rare ones."""
+"""Widths of intervals: many classes, independent groups, imbalanced and rare classes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = "abcdefghij"
 
 
 def drawn(random: np.random.Generator, sizes: tuple[int, ...], skill: float) -> Predictions:
-    """Softmax of normal scores, the label's shifted."""
+    """Return softmax probabilities of normal scores, with that of the label shifted."""
     k, y = len(sizes), np.repeat(np.arange(len(sizes)), sizes)
     scores = random.normal(size=(len(y), k))
     scores[np.arange(len(y)), y] += skill
@@ -60,7 +60,7 @@ def test_the_widening_fades_as_images_grow_in_number() -> None:
     assert excess[0] > 0 and excess[-1] == 0 and 0 < excess[0] < 1
 
 
-def test_the_mean_of_areas_near_one_holds_the_truth_and_averages_the_widening() -> None:
+def test_the_mean_of_areas_near_one_covers_the_true_value_and_averages_the_widening() -> None:
     random, k, held, plain, wide = np.random.default_rng(0), 6, 0, 0, []
     whole = drawn(random, (20_000,) * k, 3.2)
     truth = float(np.mean([evaluation.auc(whole.y_true == c, whole.probs[:, c]) for c in range(k)]))
@@ -100,7 +100,7 @@ def test_groups_without_dependence_cost_little_in_every_metric() -> None:
     assert all(np.mean(r) < 1.35 for r in ratios.values()), ratios
 
 
-def test_groups_that_are_all_alike_count_once_in_a_mean_over_classes() -> None:
+def test_fully_correlated_groups_count_once_in_a_mean_over_classes() -> None:
     random = np.random.default_rng(0)
     p = drawn(random, (40, 10), 2.5)
     copies = np.repeat(np.arange(50), 6)
@@ -115,7 +115,7 @@ def test_weighted_precision_weighs_by_images(sizes: tuple[int, ...]) -> None:
     assert width(s, "weighted_precision") < 1.3 * width(s, "accuracy")
 
 
-def test_the_average_precision_of_a_frequent_class_is_sure() -> None:
+def test_the_average_precision_of_a_frequent_class_has_a_narrow_interval() -> None:
     frequent, rare = (evaluation.score(drawn(np.random.default_rng(0), (490, 10), 1.5), positive=c) for c in "ab")
     assert width(frequent, "pr_auc") < 0.03 < 0.1 < width(rare, "pr_auc")
 
@@ -136,7 +136,7 @@ def test_rare_positives_of_long_sets_keep_their_order(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("positives", "others"), [(20, 5000), (5000, 20), (2500, 2500)])
-def test_bins_weigh_both_kinds_alike_and_keep_equal_scores_together(positives: int, others: int) -> None:
+def test_bins_weight_both_kinds_equally_and_keep_ties_together(positives: int, others: int) -> None:
     random = np.random.default_rng(0)
     y = np.repeat([True, False], [positives, others])
     score = np.round(y * 1.5 + random.normal(size=len(y)), 4)
@@ -152,7 +152,7 @@ def test_bins_weigh_both_kinds_alike_and_keep_equal_scores_together(positives: i
         assert passed.max() <= others / 100 + 2
 
 
-def test_likeness_and_worth_worked_by_hand() -> None:
+def test_intraclass_correlation_and_effective_sample_size_worked_by_hand() -> None:
     # pairs (1, 1), (0, 0), (1, 0): mean 1/2; sums in groups 1, -1, 0: (2 - 6/4) / 6 / (1/4) = 1/3, left = 1/9,
     # below = 1 - 1/9 · (12/6 - 1) = 8/9: (1/3 + 1/9) / (8/9) = 1/2
     unit = np.array([0, 0, 1, 1, 2, 2])
