@@ -367,7 +367,7 @@ def _file_rows(files: Sequence[Path], backbone: Backbone) -> _Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _CachedRows:
     """Content of the cache: content hash → (shard, row), or a problem."""
 
     shards: list[np.ndarray]
@@ -375,7 +375,7 @@ class _Known:
     problems: dict[str, tuple[str, str]]
 
     @classmethod
-    def load(cls, cache: Cache, folder: str, wanted: set[str]) -> _Known:
+    def load(cls, cache: Cache, folder: str, wanted: set[str]) -> _CachedRows:
         shards: list[np.ndarray] = []
         where: dict[str, tuple[int, int]] = {}
         problems: dict[str, tuple[str, str]] = {}
@@ -419,25 +419,25 @@ class _FeatureStore:
     ) -> None:
         self._cache, self._identity, self._name = cache, identity, name
         self._writers: dict[Precision, _Writer] = {}
-        self._known: dict[Precision, _Known] = {}
+        self._rows: dict[Precision, _CachedRows] = {}
         wanted = set(contents) - {""}
         usable: tuple[Precision, ...] = (precision,) if precision == "f32" else (precision, "f32")
         for one in usable:
             if wanted:
-                self._known[one] = _Known.load(cache, self._folder(one), wanted)
-                wanted = {content for content in wanted if content not in self._known[one]}
+                self._rows[one] = _CachedRows.load(cache, self._folder(one), wanted)
+                wanted = {content for content in wanted if content not in self._rows[one]}
 
     def _folder(self, precision: Precision) -> str:
         return f"features/{digest([_VERSION, *self._identity, precision, *self._name])}"
 
     def __contains__(self, content: str) -> bool:
-        return any(content in known for known in self._known.values())
+        return any(content in rows for rows in self._rows.values())
 
     def get(self, content: str) -> _Result | None:
-        for precision, known in self._known.items():
-            found = known.get(content)
-            if found is not None:
-                return _Result(found, precision)
+        for precision, rows in self._rows.items():
+            value = rows.get(content)
+            if value is not None:
+                return _Result(value, precision)
         return None
 
     def add(self, content: str, result: _Result) -> None:

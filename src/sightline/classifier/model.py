@@ -174,15 +174,15 @@ class Classifier:
         paths = tuple(names[i] for i in rows)
         tests = tuple(contents[i] if counts[i] else "" for i in rows) if counts.any() else ()
         seen = None if batch.contents is None else self.was_trained_on([batch.contents[i] for i in rows])
-        found: dict[str, Any] = {"errors": errors, "threshold": self.card.decision}
-        found |= {"test_contents": tests, "in_training": seen}
+        details: dict[str, Any] = {"errors": errors, "threshold": self.card.decision}
+        details |= {"test_contents": tests, "in_training": seen}
         if "bank" not in self.limits:
-            return Predictions(paths, self.classes, true[rows], probs[rows], **found)
+            return Predictions(paths, self.classes, true[rows], probs[rows], **details)
         distance = out_of_distribution.distances(
             self.limits["bank"], out_of_distribution.directions(_first_crop(self.embedding_model._features(batch))[rows])
         )
-        found |= {"ood_score": distance, "ood_threshold": self.card.limits.unlike_bar}
-        return Predictions(paths, self.classes, true[rows], probs[rows], **found)
+        details |= {"ood_score": distance, "ood_threshold": self.card.limits.unlike_bar}
+        return Predictions(paths, self.classes, true[rows], probs[rows], **details)
 
     @property
     def embedding_model(self) -> Classifier:

@@ -146,15 +146,17 @@ def auc_intervals(
         low, high = newcombe(area, *sizes, confidence)
         spread, misordered = variance(share, y.astype(np.int64), unit), min(sizes) * min(area, 1 - area)
         far[i] = 1.0 if spread <= 1e-18 else _fading(misordered) if widened else 0.0
-        own = z * math.sqrt(spread)
-        each[i] = _between(area, own, max(own, area - low), max(own, high - area), far[i])
-        rows.append((area, own, area - low, high - area, misordered))
+        half_width = z * math.sqrt(spread)
+        each[i] = _between(area, half_width, max(half_width, area - low), max(half_width, high - area), far[i])
+        rows.append((area, half_width, area - low, high - area, misordered))
     if not rows:
         return Areas(each, None, far, 0.0)
     area, below, above, misordered = _averaged(np.array(rows))
     spread = variance(total, y_true, unit) / len(rows) ** 2
-    own, mean_far = z * math.sqrt(spread), 1.0 if spread <= 1e-18 else _fading(misordered) if widened else 0.0
-    return Areas(each, _between(area, own, math.hypot(own, below), math.hypot(own, above), mean_far), far, mean_far)
+    half_width, mean_far = z * math.sqrt(spread), 1.0 if spread <= 1e-18 else _fading(misordered) if widened else 0.0
+    return Areas(
+        each, _between(area, half_width, math.hypot(half_width, below), math.hypot(half_width, above), mean_far), far, mean_far
+    )
 
 
 def _fading(misordered: float) -> float:
@@ -162,9 +164,9 @@ def _fading(misordered: float) -> float:
     return min(1.0, max(0.0, (ENOUGH - misordered) / (ENOUGH - FEW)))
 
 
-def _between(area: float, own: float, below: float, above: float, far: float) -> tuple[float, float]:
-    """Interpolate between DeLong's interval (far = 0, half width `own`) and a wider one (far = 1), clipped to 0–1."""
-    return max(0.0, area - own - far * (below - own)), min(1.0, area + own + far * (above - own))
+def _between(area: float, half_width: float, below: float, above: float, far: float) -> tuple[float, float]:
+    """Interpolate between DeLong's interval (far = 0, half width `half_width`) and a wider one (far = 1), clipped to 0–1."""
+    return max(0.0, area - half_width - far * (below - half_width)), min(1.0, area + half_width + far * (above - half_width))
 
 
 def _averaged(rows: np.ndarray) -> tuple[float, float, float, float]:
@@ -177,12 +179,12 @@ def _averaged(rows: np.ndarray) -> tuple[float, float, float, float]:
         rows: float (k, 5): area, DeLong's half width, Newcombe's below and above, number of misordered images.
     """
     k = len(rows)
-    area, own, below, above, misordered = rows.T
+    area, half_width, below, above, misordered = rows.T
     shared = k / (k - 1) if k > 1 else 1.0
-    lacking = [math.sqrt(shared * np.maximum(side**2 - own**2, 0.0).sum()) / k for side in (below, above)]
+    lacking = [math.sqrt(shared * np.maximum(side**2 - half_width**2, 0.0).sum()) / k for side in (below, above)]
     weight = (below + above) ** 2
-    known = float((weight * misordered).sum() * weight.sum() / (weight**2).sum()) / shared
-    return float(area.mean()), lacking[0], lacking[1], known
+    count = float((weight * misordered).sum() * weight.sum() / (weight**2).sum()) / shared
+    return float(area.mean()), lacking[0], lacking[1], count
 
 
 def _effective_counts(
@@ -298,8 +300,8 @@ def effective_trials(value: float, drawn: np.ndarray, least: float, inflation: f
         least: Result if all bootstrap samples agree, as when every prediction is correct.
         inflation: Factor by which the bootstrap variance is too small.
     """
-    known = drawn[np.isfinite(drawn)]
-    spread = float(known.var()) * inflation if len(known) else 0.0
+    finite = drawn[np.isfinite(drawn)]
+    spread = float(finite.var()) * inflation if len(finite) else 0.0
     return value * (1 - value) / spread if spread > 1e-18 and 0 < value < 1 else least
 
 
@@ -331,17 +333,17 @@ def bootstrap(
     Returns:
         (low, high) around the value, or None if it is undefined in most bootstrap samples, or is the same in all.
     """
-    known = drawn[np.isfinite(drawn)]
-    if math.isnan(value) or len(known) * 2 < len(drawn):
+    finite = drawn[np.isfinite(drawn)]
+    if math.isnan(value) or len(finite) * 2 < len(drawn):
         return None
     bottom, top = limits
     if math.isinf(top):
-        error = math.sqrt(float(known.var()) * inflation)
+        error = math.sqrt(float(finite.var()) * inflation)
         if error < 1e-12 or value <= bottom:
             return None
         low, high = log_scale(value - bottom, error)
         return bottom + low, bottom + high
-    share, shares = (value - bottom) / (top - bottom), (known - bottom) / (top - bottom)
+    share, shares = (value - bottom) / (top - bottom), (finite - bottom) / (top - bottom)
     n = effective_trials(share, shares, math.nan, inflation)
     n = least if math.isnan(n) else min(n, most)
     if n <= 0:

@@ -121,9 +121,9 @@ def rank_scores(probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     new[1:] = (gap[order][1:] != gap[order][:-1]) | (odds[order][1:] != odds[order][:-1])
     rank = np.empty(len(probs), dtype=np.int64)
     rank[order] = np.cumsum(new) - 1
-    known = probs[order[new]]
-    levels = len(known)
-    return np.stack([levels - 1 - rank, rank], axis=1).astype(np.float64), np.stack([known[::-1, 0], known[:, 1]], axis=1)
+    distinct = probs[order[new]]
+    levels = len(distinct)
+    return np.stack([levels - 1 - rank, rank], axis=1).astype(np.float64), np.stack([distinct[::-1, 0], distinct[:, 1]], axis=1)
 
 
 def rankings(sample: Sample, bins: int | None = None) -> list[Ranking]:

@@ -142,8 +142,8 @@ class _Estimator:
             ends, how = self._linear(metric, values)
         else:
             ends, how = self._bootstrap(metric, values)
-        known = [None if np.isnan(v) else e for v, e in zip(values.tolist(), ends, strict=True)]
-        return Estimate(metric, values, known, how)
+        intervals = [None if np.isnan(v) else e for v, e in zip(values.tolist(), ends, strict=True)]
+        return Estimate(metric, values, intervals, how)
 
     def _together(self, text: str) -> str:
         """Return the text with the number of clusters, or "" if all images are independent."""

@@ -56,8 +56,8 @@ def rarer_class(predictions: Predictions) -> str:
         >>> rarer_class(Predictions(("1.jpg", "2.jpg"), ("cat", "dog"), np.array([0, 0]), np.eye(2)))
         'dog'
     """
-    k, known = len(predictions.classes), predictions.y_true[predictions.y_true >= 0]
-    counts = np.bincount(known, minlength=k)
+    k, labels = len(predictions.classes), predictions.y_true[predictions.y_true >= 0]
+    counts = np.bincount(labels, minlength=k)
     return max(name for name, count in zip(predictions.classes, counts.tolist(), strict=True) if count == counts.min())
 
 

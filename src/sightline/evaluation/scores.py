@@ -114,9 +114,9 @@ def _explain_partial_means(
         part = estimate.metric.mean_of
         if part is None or result[name] is None:
             continue
-        known = int((~np.isnan(each[part].values)).sum())
-        if known < len(each[part].values):
-            reasons[name] = f"the mean over {known} of {len(each[part].values)} classes; {each[part].metric.left_out}"
+        defined = int((~np.isnan(each[part].values)).sum())
+        if defined < len(each[part].values):
+            reasons[name] = f"the mean over {defined} of {len(each[part].values)} classes; {each[part].metric.left_out}"
 
 
 def _per_class(

@@ -122,9 +122,9 @@ def _cut(name: str, values: Sequence[Any], least: int) -> list[tuple[dict[str, A
 
 def _quarters(name: str, numbers: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray]]:
     """Split a numeric column into four parts of about equal size; equal numbers stay together."""
-    known = np.isfinite(numbers)
-    edges = np.unique(np.quantile(numbers[known], np.arange(1, QUARTERS) / QUARTERS))
-    part = np.where(known, np.searchsorted(edges, numbers, "left"), -1)
+    present = np.isfinite(numbers)
+    edges = np.unique(np.quantile(numbers[present], np.arange(1, QUARTERS) / QUARTERS))
+    part = np.where(present, np.searchsorted(edges, numbers, "left"), -1)
     rows = []
     for number in range(len(edges) + 1):
         inside = part == number

@@ -3,7 +3,7 @@
 from sightline.records.catalog import CATALOG_COLUMNS, SPLITS, Catalog, Split
 from sightline.records.classifier import Backbone, Card, Head, Preprocess, Uncertainty
 from sightline.records.predictions import Explanation, Predictions, Run
-from sightline.records.recipe import Learning, Progress, Recipe, Told, silent
+from sightline.records.recipe import Learning, Progress, Recipe, TrainingStage, silent
 
 __all__ = [
     "CATALOG_COLUMNS",
@@ -20,7 +20,7 @@ __all__ = [
     "Recipe",
     "Run",
     "Split",
-    "Told",
+    "TrainingStage",
     "Uncertainty",
     "silent",
 ]

@@ -39,12 +39,12 @@ class Learning:
     fits: int = 0
 
 
-class Told(str):
+class TrainingStage(str):
     """Name of a training stage with its numbers; a plain string for callbacks that don't show them."""
 
     learning: Learning
 
-    def __new__(cls, words: str, learning: Learning) -> Told:
+    def __new__(cls, words: str, learning: Learning) -> TrainingStage:
         """Return the string `words` with the attribute `learning`."""
         stage = super().__new__(cls, words)
         stage.learning = learning
