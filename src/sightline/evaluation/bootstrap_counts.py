@@ -25,7 +25,7 @@ class Tally:
 
     Args:
         n: (b, k), number of images of each class.
-        answered: (b, k), number of images predicted as each class.
+        predicted: (b, k), number of images predicted as each class.
         hits: (b, k), number of images of each class that are predicted correctly.
         top: (b,), number of images whose true class is among the most probable ones; NaN if there are too few classes.
         loss: (b,), sum of the log losses in nats.
@@ -37,7 +37,7 @@ class Tally:
     """
 
     n: np.ndarray
-    answered: np.ndarray
+    predicted: np.ndarray
     hits: np.ndarray
     top: np.ndarray
     loss: np.ndarray
@@ -129,7 +129,7 @@ def _counter(sample: Sample, top: int, ranked: list[Ranking]) -> Callable[[np.nd
     in_top = (ranks(sample.probs, sample.y) < top) if k > top else np.full(n, np.nan)
     in_top = in_top.astype(np.float64)
     by_bin = Sums(bins_of(confidence), CALIBRATION_BINS)
-    by_label, by_answer, by_hit = (Sums(sample.y, k), Sums(sample.y_pred, k), Sums(np.where(right, sample.y, k), k + 1))
+    by_label, by_prediction, by_hit = (Sums(sample.y, k), Sums(sample.y_pred, k), Sums(np.where(right, sample.y, k), k + 1))
     column = sample.column
 
     def count(weights: np.ndarray) -> Tally:
@@ -137,7 +137,7 @@ def _counter(sample: Sample, top: int, ranked: list[Ranking]) -> Callable[[np.nd
         curves = np.array([r.scores(weights) for r in ranked]).reshape(len(ranked), 3, len(weights))
         return Tally(
             n=by_label(weights),
-            answered=by_answer(weights),
+            predicted=by_prediction(weights),
             hits=by_hit(weights)[:, :k],
             top=np.einsum("bn,n->b", weights, in_top),  # a matrix product would start BLAS threads, which is slower here
             loss=np.einsum("bn,n->b", weights, loss),

@@ -96,12 +96,12 @@ def _recall(t: Tally, _: Sample) -> np.ndarray:
 
 
 def _precision(t: Tally, _: Sample) -> np.ndarray:
-    return _ratio(t.hits, t.answered)
+    return _ratio(t.hits, t.predicted)
 
 
 def _specificity(t: Tally, _: Sample) -> np.ndarray:
     negatives = t.total[:, None] - t.n
-    return _ratio(negatives - t.answered + t.hits, negatives)
+    return _ratio(negatives - t.predicted + t.hits, negatives)
 
 
 def _negatives(t: Tally, _: Sample) -> np.ndarray:
@@ -109,7 +109,7 @@ def _negatives(t: Tally, _: Sample) -> np.ndarray:
 
 
 def _f1(t: Tally, _: Sample) -> np.ndarray:
-    return _ratio(2 * t.hits, t.n + t.answered)
+    return _ratio(2 * t.hits, t.n + t.predicted)
 
 
 def _accuracy(t: Tally, _: Sample) -> np.ndarray:
@@ -119,14 +119,14 @@ def _accuracy(t: Tally, _: Sample) -> np.ndarray:
 def _mcc(t: Tally, _: Sample) -> np.ndarray:
     """Return Matthews correlation. Source: Gorodkin 2004, "Comparing two K-category assignments", equation 8."""
     total = t.total
-    covariance = total * t.hits.sum(axis=1) - (t.n * t.answered).sum(axis=1)
-    spread = (total**2 - (t.n**2).sum(axis=1)) * (total**2 - (t.answered**2).sum(axis=1))
+    covariance = total * t.hits.sum(axis=1) - (t.n * t.predicted).sum(axis=1)
+    spread = (total**2 - (t.n**2).sum(axis=1)) * (total**2 - (t.predicted**2).sum(axis=1))
     return np.asarray(np.clip(_ratio(covariance, np.sqrt(spread)), -1, 1))
 
 
 def _kappa(t: Tally, _: Sample) -> np.ndarray:
     """Return Cohen's kappa. Source: Cohen 1960, "A coefficient of agreement for nominal scales", equation 1."""
-    chance = (t.n * t.answered).sum(axis=1)
+    chance = (t.n * t.predicted).sum(axis=1)
     total = t.total
     return np.asarray(np.clip(_ratio(total * t.hits.sum(axis=1) - chance, total**2 - chance), -1, 1))
 
@@ -393,7 +393,7 @@ _CLASS_RECORDS = (
         formula=_precision,
         headline=True,
         undefined="no image was classified as '{name}'",
-        trials=lambda t, s: t.answered,
+        trials=lambda t, s: t.predicted,
         per_class=True,
         left_out="the others are never predicted",
     ),
