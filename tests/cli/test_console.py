@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from sightline.cli import console, live
 from sightline.errors import DataError, RequestError
-from sightline.records import Learning, Told
+from sightline.records import Learning, TrainingStage
 from sightline.training.progress import words
 
 
@@ -220,7 +220,7 @@ def test_a_training_shows_one_time_left_and_how_many_epochs_fit() -> None:
         bars = console.Bars(shown, epochs)
         learning = Learning(2, 120, loss=0.5, left_s=193.0, fits=17)
         for step in (1, 2):
-            bars(Told(f"training: {words(learning)}", learning), step, 1200)
+            bars(TrainingStage(f"training: {words(learning)}", learning), step, 1200)
         shown.refresh()
         terminal.print(epochs)
     drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sightline import evaluation
 from sightline.cli import console, options, values
 from sightline.schema import command_line
 
@@ -29,10 +30,10 @@ def interval(scores: dict[str, Any] | None) -> str:
 
 
 def metrics(scores: dict[str, Any]) -> Iterator[str]:
-    """Every other metric with its interval, or why there is none, one to a line."""
+    """Yield one line for each metric but the accuracy: its value with its interval, or the reason why there is none."""
     if scores.get("positive") is not None:
         yield f"{'positive class':<20}{scores['positive']}"
-    for name in values.METRICS:
+    for name in (name for name in evaluation.METRICS if name != evaluation.PRIMARY_METRIC):
         number, low, high = (scores.get(key) for key in (name, f"{name}_low", f"{name}_high"))
         why = (scores.get("reasons") or {}).get(name)
         around = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"

@@ -305,7 +305,7 @@ def predict(
         answers = loaded.predict(
             [options.output(path) for path in paths], crops=crops, device=device, progress=progress, cache=store.Cache()
         )
-        doubts = loaded.doubts(answers, sets)
+        doubts = loaded.uncertainty(answers, sets)
     rows = values.of_predictions(answers, doubts, with_sets=sets is not None)
     told = [row for row in rows if "error" not in row]
     if out is not None:

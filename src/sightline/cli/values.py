@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sightline import evaluation
 from sightline.records import Catalog, Predictions, Run
 
 if TYPE_CHECKING:
@@ -14,14 +15,12 @@ if TYPE_CHECKING:
 _RUN_TEST = ("n", "accuracy", "accuracy_low", "accuracy_high")
 MOST_FILES = 200
 """Unusable files that `scan --json` names; the table names them all."""
-METRICS = (
-    *("balanced_accuracy", "top_5", "macro_precision", "macro_f1", "weighted_precision", "weighted_f1", "mcc", "kappa"),
-    *("log_loss", "brier", "ece", "roc_auc", "pr_auc", "eer"),
-)
-_SCORES = (
-    *("n", *(f"{name}{end}" for name in ("accuracy", *METRICS) for end in ("", "_low", "_high"))),
-    *("positive", "inverted", "reasons", "intervals", "clusters", "per_class"),
-)
+
+
+def _score_fields() -> tuple[str, ...]:
+    """Return the fields of scores: every metric of the registry with its interval, and what explains them."""
+    numbers = (f"{name}{end}" for name in evaluation.METRICS for end in ("", "_low", "_high"))
+    return ("n", *numbers, "positive", "inverted", "reasons", "intervals", "clusters", "per_class")
 
 
 def of_run(run: Run) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def of_training(run: Run) -> dict[str, Any]:
 def of_evaluation(run: Run) -> dict[str, Any]:
     """`evaluate`: the scores of what was scored; an undefined one is null, and `reasons` says why."""
     data = run.data
-    told = {"run": str(run.folder), "split": data.get("scored", "test"), **_pick(data.get("test") or {}, _SCORES)}
+    told = {"run": str(run.folder), "split": data.get("scored", "test"), **_pick(data.get("test") or {}, _score_fields())}
     told |= {key: data.get(key) for key in ("caution", "in_training", "not_among_classes", "table", "limits")}
     told["looks"] = len(data.get("test_openings") or [])
     told["test_without_leaks"] = _pick(data.get("test_without_leaks"), _RUN_TEST)
@@ -70,7 +69,7 @@ def of_crossvalidation(run: Run) -> dict[str, Any]:
     return {
         "run": str(run.folder),
         "split": "cross-validated",
-        **_pick(data["val"], _SCORES),
+        **_pick(data["val"], _score_fields()),
         "estimate": data["val_estimate"],
         **{key: told[key] for key in ("folds", "repeats", "by_repeat", "parts", "closed")},
         "threshold": data.get("threshold"),
@@ -117,8 +116,8 @@ def of_predictions(
         if doubts is not None and with_sets:
             likeliest_first = sorted(range(len(names)), key=lambda k: -probs[k])
             row |= {"set": [names[k] for k in likeliest_first if doubts.sets[i, k]], "coverage": doubts.coverage}
-        if predictions.unlike is not None:
-            row |= {"unlike": float(predictions.unlike[i]), "unlike_bar": predictions.unlike_bar}
+        if predictions.ood_score is not None:
+            row |= {"unlike": float(predictions.ood_score[i]), "unlike_bar": predictions.ood_threshold}
         told.append(row)
     return told + [{"path": path, "error": error} for path, error in predictions.errors.items()]
 

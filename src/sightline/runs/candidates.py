@@ -159,7 +159,9 @@ class _Climb:
     slowness: float = 1.0
 
 
-def fit_candidates(plan: Plan, context: Context, deadline: Deadline, say: Callable[[str], None], *, clock_decides: bool = True) -> Candidates:
+def fit_candidates(
+    plan: Plan, context: Context, deadline: Deadline, say: Callable[[str], None], *, clock_decides: bool = True
+) -> Candidates:
     """Fit every step of the plan that the budget allows, in order.
 
     A step that fails is reported and left out; if none works, the first failure is raised. Where a candidate has every held-out

@@ -201,7 +201,9 @@ def make_plan(
             if learning or request.methods:
                 why = None if learning else "no network's weights are here"
                 steps.append(
-                    PlannedStep(_recipe(request, method, one), _learning_seconds(learning.values(), len(catalog), cache, device), why)
+                    PlannedStep(
+                        _recipe(request, method, one), _learning_seconds(learning.values(), len(catalog), cache, device), why
+                    )
                 )
         elif method == "warmstart":
             steps.append(PlannedStep(_recipe(request, method, _earlier(request)), request.time_s / 2))

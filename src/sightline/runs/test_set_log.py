@@ -105,7 +105,9 @@ def root() -> Path:
     return user_data_path("sightline", appauthor=False) / "ledger"
 
 
-def subject(name: str, answers: Predictions, contents: Sequence[str], model: Classifier | None, crops: int | None) -> LoggedClassifier:
+def subject(
+    name: str, answers: Predictions, contents: Sequence[str], model: Classifier | None, crops: int | None
+) -> LoggedClassifier:
     """What is scored, as the ledger knows it again.
 
     Args:
@@ -128,7 +130,7 @@ def identity(model: Classifier, crops: int | None = None) -> str:
     arrays = {name: hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for name, a in model.head.arrays.items()}
     own = [card.backbone.id, card.backbone.preprocess.id, card.backbone.weights_hash, card.head, arrays, card.temperature]
     members = [identity(m, crops) for m in model.members]
-    return digest([card.classes, own, card.bar, card.crops if crops is None else crops, members, card.weights])
+    return digest([card.classes, own, card.decision, card.crops if crops is None else crops, members, card.weights])
 
 
 def opened(contents: Sequence[str], subjects: Sequence[LoggedClassifier], *, verb: str, by: str, when: str) -> Opening:
@@ -230,7 +232,9 @@ class _Entry:
     subjects: tuple[LoggedClassifier, ...]
 
 
-def _opening(earlier: Sequence[_Entry], here: TestSetAccess, subjects: Sequence[LoggedClassifier], n: int, trouble: str = "") -> Opening:
+def _opening(
+    earlier: Sequence[_Entry], here: TestSetAccess, subjects: Sequence[LoggedClassifier], n: int, trouble: str = ""
+) -> Opening:
     """The earlier looks and this one, if it is one, and how many classifiers that makes."""
     known: list[set[str]] = []
     for each in [*(s for e in earlier for s in e.subjects), *subjects]:

@@ -155,11 +155,11 @@ def gathered(catalog: Catalog, found: Sequence[tuple[Part, Fitted]]) -> list[Pre
 
 def _bars(pieces: Sequence[Predictions]) -> tuple[str, np.ndarray] | None:
     """The bars of the folds, row by row; None where none has one."""
-    named = {piece.bar[0] for piece in pieces if piece.bar is not None}
+    named = {piece.threshold[0] for piece in pieces if piece.threshold is not None}
     if not named:
         return None
     assert len(named) == 1, "each fold has the same positive class"
-    return named.pop(), np.concatenate([piece.bars for piece in pieces])
+    return named.pop(), np.concatenate([piece.thresholds for piece in pieces])
 
 
 def summarise(

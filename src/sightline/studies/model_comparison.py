@@ -282,7 +282,7 @@ def disagreements(aligned: Aligned) -> list[dict[str, Any]]:
         Per image `path`, `label`, `answers`: for each classifier `run`, `predicted`, `probability`, `right`.
     """
     said = [each.labels for each in aligned.answers]
-    sure = [each.probs.max(axis=1) if each.bar is None else _of_answer(each) for each in aligned.answers]
+    sure = [each.probs.max(axis=1) if each.threshold is None else _of_answer(each) for each in aligned.answers]
     right = aligned.right
     rows = [i for i in range(len(aligned.paths)) if len({s[i] for s in said}) > 1]
     mixed: np.ndarray = np.asarray(right.any(axis=0) & ~right.all(axis=0))

@@ -15,7 +15,7 @@ from sightline import engine, heads
 from sightline.classifier import check_crops
 from sightline.deadline import OutOfTimeError
 from sightline.errors import RequestError, unknown
-from sightline.features import Features, crop_looks
+from sightline.features import Features, crop_views
 from sightline.records import Backbone, Head, Predictions, Recipe
 from sightline.training import precision
 from sightline.training.augmented_views import view_looks
@@ -154,7 +154,7 @@ def _table(context: Context, recipe: Recipe, backbone: Backbone, settings: Featu
         spread = [(_with_views(a, start, settings.views), b) for a, b in folds]
         seconds, computed = seconds + seen.seconds, computed + seen.computed
     if settings.crops > 1:
-        looked = extract(context, backbone, found.precision, rows, looks=crop_looks(backbone.preprocess, settings.crops))
+        looked = extract(context, backbone, found.precision, rows, looks=crop_views(backbone.preprocess, settings.crops))
         crops, seconds, computed = looked.values, seconds + looked.seconds, computed + looked.computed
     return _Table(rows, values, labels, spread, folds, crops, estimate, seconds, computed)
 
