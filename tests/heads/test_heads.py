@@ -9,7 +9,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from sightline import heads
 from sightline.errors import DataError, RequestError, SightlineError
-from sightline.heads import choosing, logistic, problem
+from sightline.heads import logistic, problem, selection
+from sightline.heads.kind import linear_logits
 from sightline.heads.problem import Problem
 
 
@@ -71,7 +72,7 @@ def test_temperature_stays_in_its_range_and_changes_no_answer() -> None:
 def choice(*outs: np.ndarray, y: np.ndarray, class_weight: str | None = None) -> tuple[int, list[dict]]:
     rows = np.arange(len(y))
     asked = Problem(np.zeros((len(y), 1), np.float32), y, 2, ((rows, rows),), True, 0, class_weight)  # type: ignore[arg-type]
-    return choosing.choose(asked, [{"try": i} for i in range(len(outs))], np.stack(outs))
+    return selection.choose(asked, [{"try": i} for i in range(len(outs))], np.stack(outs))
 
 
 def scores(right: np.ndarray, y: np.ndarray, sure: float = 1.0) -> np.ndarray:
@@ -108,7 +109,7 @@ def test_balanced_choice_counts_classes_alike() -> None:
 def test_rows_held_out_twice_get_the_mean() -> None:
     rows = np.arange(4)
     asked = Problem(np.zeros((4, 1), np.float32), rows % 2, 2, ((rows, rows[:2]), (rows, rows[1:3])), True, 0, None)
-    out = choosing.gather(asked, [np.ones((1, 2, 2)), np.full((1, 2, 2), 3.0)], 1)[0]
+    out = selection.gather(asked, [np.ones((1, 2, 2)), np.full((1, 2, 2), 3.0)], 1)[0]
     np.testing.assert_array_equal(out[:, 0], [1, 2, 3, np.nan])
 
 
@@ -122,7 +123,7 @@ def test_scale_folds_into_weights() -> None:
     values = scale.apply(x)
     assert (values.astype(np.float64) ** 2).sum(axis=1).mean() == pytest.approx(1, rel=1e-5)
     weights, bias = rng.standard_normal((2, 4)), rng.standard_normal(2)
-    np.testing.assert_allclose(problem.linear_logits(scale.fold(weights, bias), x), values @ weights.T + bias, atol=2e-4)
+    np.testing.assert_allclose(linear_logits(scale.fold(weights, bias), x), values @ weights.T + bias, atol=2e-4)
 
 
 def test_constant_features_have_no_scale() -> None:
@@ -229,9 +230,9 @@ def test_mlp_learns_with_every_optimizer(optimizer: str) -> None:
     assert [found.head.arrays[f"weights.{i}"].shape for i in range(3)] == [(32, 5), (16, 32), (3, 16)]
 
 
-def test_mlp_that_diverges_says_so() -> None:
+def test_diverging_mlp_raises_an_error() -> None:
     x, y = toy()
-    with pytest.raises(SightlineError, match="the loss of the mlp head is not a number any more in epoch") as caught:
+    with pytest.raises(SightlineError, match="the loss of the mlp head became NaN or infinite in epoch") as caught:
         heads.fit(
             "mlp", x, y, 3, folds=folds(y), settings={"optimizer": "sgd", "learning_rate": 10.0, "units": [[512, 0.0]] * 3}
         )

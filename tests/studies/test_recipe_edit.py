@@ -78,7 +78,7 @@ def test_a_key_may_depend_on_one_that_is_set_before_it() -> None:
 
 
 def test_what_is_no_table_has_no_keys_inside() -> None:
-    with pytest.raises(RequestError, match=r"epochs\.many reaches into epochs, which is no table of keys"):
+    with pytest.raises(RequestError, match=r"cannot set epochs\.many: epochs is not a table"):
         change(SCRATCH, {"epochs.many": 1})
 
 

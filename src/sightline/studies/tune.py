@@ -18,6 +18,7 @@ import numpy as np
 from sightline.errors import SightlineError
 from sightline.records import Predictions, Recipe
 from sightline.schema import from_json
+from sightline.search_space import Choice, Space, Suggest
 from sightline.store import plain, stream
 from sightline.studies import parameter_count, search_spaces
 from sightline.studies.recipe_edit import network_of
@@ -242,11 +243,11 @@ def _images(context: Context) -> int:
     return max(1, len(context.split("train", "val")))
 
 
-def _suggest(asking: Any) -> search_spaces.Suggest:
+def _suggest(asking: Any) -> Suggest:
     """Optuna's trial as what a space is drawn with."""
 
-    def suggest(name: str, space: search_spaces.Space) -> Any:
-        if isinstance(space, search_spaces.Choice):
+    def suggest(name: str, space: Space) -> Any:
+        if isinstance(space, Choice):
             return asking.suggest_categorical(name, list(space.options))
         if space.whole:
             return asking.suggest_int(name, int(space.low), int(space.high), log=space.log)
