@@ -12,7 +12,7 @@ import sightline
 from sightline import heads
 
 SOURCE = Path(sightline.__file__).parent
-OTHER_REGISTRIES = {("training/schedules.py", "constant")}
+OTHER_REGISTRIES = {("training/schedules.py", "constant"), ("training/plan.py", "constant")}
 """Places where a name of a head is the key of another registry: here that of learning-rate schedules."""
 
 

@@ -86,7 +86,7 @@ def test_auto_compares_heads_from_the_quickest_on() -> None:
         heads.settings_of(name, settings)
     with pytest.raises(RequestError, match="need its name"):
         heads.to_compare(heads.AUTO, {"C": 1.0})
-    with pytest.raises(RequestError, match="auto"):
+    with pytest.raises(RequestError, match="nearest"):
         heads.to_compare("nearest", {})
 
 

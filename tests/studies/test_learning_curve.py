@@ -85,7 +85,11 @@ def test_a_large_set_tells_a_number_and_its_band_holds_it() -> None:
 
 @pytest.mark.parametrize(
     ("goal", "verdict", "said"),
-    [(0.5, "there", "reached already"), (0.999, "never", "hardly lead to 99.9 %"), (0.955, None, "can't be said")],
+    [
+        (0.5, "there", "already reaches 50.0 %"),
+        (0.999, "never", "unlikely to give 99.9 %"),
+        (0.955, None, "cannot be estimated"),
+    ],
 )
 def test_what_cannot_be_told_is_not(goal: float, verdict: str | None, said: str) -> None:
     measured = drawn(400, 3)

@@ -9,15 +9,15 @@ from scipy import stats
 from sightline.errors import DataError
 from sightline.records import Predictions
 from sightline.studies import model_comparison, power
-from sightline.studies.model_comparison import Sheet
+from sightline.studies.model_comparison import NamedPredictions
 
 
-def sheet(name: str, right: str, keys: str = "", classes: tuple[str, ...] = ("x", "y"), label: str = "x") -> Sheet:
+def sheet(name: str, right: str, keys: str = "", classes: tuple[str, ...] = ("x", "y"), label: str = "x") -> NamedPredictions:
     """One letter an image: 1 for a right answer; all have one label."""
     paths = tuple(keys or "abcdefghijklmnopqrstuvwxyz"[: len(right)])
     truth = classes.index(label)
     probs = np.array([np.eye(2)[truth if r == "1" else 1 - truth] * 0.8 + 0.1 for r in right])
-    return Sheet(name, Predictions(paths, classes, np.full(len(right), truth), probs), paths)
+    return NamedPredictions(name, Predictions(paths, classes, np.full(len(right), truth), probs), paths)
 
 
 def test_answers_are_aligned_by_image_and_class_name() -> None:
@@ -34,11 +34,11 @@ def test_answers_are_aligned_by_image_and_class_name() -> None:
             r"a \(4 images\) and b \(2\) .* 1 in both, 3 only in a \(such as a\) and 1 only in b \(such as z\)",
         ),
         ([sheet("a", "11"), sheet("b", "111")], r"2 in both, 1 only in b \(such as c\)"),
-        ([sheet("a", "11", "pp"), sheet("b", "11", "pq")], "a has more than one answer to p"),
-        ([sheet("a", "11"), sheet("b", "11", label="y")], "labels of a differ: a says 'x', b 'y'"),
+        ([sheet("a", "11", "pp"), sheet("b", "11", "pq")], "a has more than one prediction for p"),
+        ([sheet("a", "11"), sheet("b", "11", label="y")], "labels of a differ: 'x' in a, 'y' in b"),
     ],
 )
-def test_other_images_or_labels_are_refused_with_what_differs(sheets: list[Sheet], said: str) -> None:
+def test_other_images_or_labels_are_refused_with_what_differs(sheets: list[NamedPredictions], said: str) -> None:
     with pytest.raises(DataError, match=said):
         model_comparison.align(sheets)
 
@@ -46,10 +46,10 @@ def test_other_images_or_labels_are_refused_with_what_differs(sheets: list[Sheet
 def test_a_table_without_labels_takes_the_other_s() -> None:
     bare = sheet("b", "10")
     none = Predictions(bare.answers.paths, bare.answers.classes, np.full(2, -1), bare.answers.probs)
-    aligned = model_comparison.align([Sheet("b", none, bare.keys), sheet("a", "11")])
+    aligned = model_comparison.align([NamedPredictions("b", none, bare.keys), sheet("a", "11")])
     np.testing.assert_array_equal(aligned.right, [[1, 0], [1, 1]])
-    with pytest.raises(DataError, match="2 images have no label, or one that is no class of any table, such as a"):
-        model_comparison.align([Sheet("b", none, bare.keys), Sheet("c", none, bare.keys)])
+    with pytest.raises(DataError, match="2 images have no label, or one that is not a class of any table, such as a"):
+        model_comparison.align([NamedPredictions("b", none, bare.keys), NamedPredictions("c", none, bare.keys)])
 
 
 def test_a_comparison_by_hand() -> None:
@@ -71,8 +71,8 @@ def test_the_better_one_comes_first_in_words_whatever_the_order() -> None:
 
 def test_no_difference_names_no_number() -> None:
     (pair,) = model_comparison.compare(model_comparison.align([sheet("a", "110"), sheet("b", "011")]))["pairs"]
-    assert pair["images_needed"] is None and "how many would be needed cannot be said" in pair["verdict"]
-    assert pair["verdict"].startswith("can't tell a and b apart with 3 test images")
+    assert pair["images_needed"] is None and pair["verdict"].endswith("both have equally many correct predictions")
+    assert pair["verdict"].startswith("the difference between a and b is not significant with 3 test images")
 
 
 def test_more_than_two_are_corrected_together() -> None:

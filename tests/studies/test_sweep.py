@@ -49,9 +49,9 @@ def test_a_plan_is_the_grid_under_every_seed() -> None:
     ("sweeps", "seeds", "words"),
     [
         ({"hed": ["knn"]}, 1, "no key in a recipe of features 'hed'"),
-        ({"head": []}, 1, "--sweep head names no value"),
-        ({"head": ["knn", "knn"]}, 1, "--sweep head names a value twice"),
-        ({"seed": [1, 2]}, 1, "seeds are not swept like other keys"),
+        ({"head": []}, 1, "--sweep head has no values"),
+        ({"head": ["knn", "knn"]}, 1, "--sweep head has a value twice"),
+        ({"seed": [1, 2]}, 1, "--sweep does not take the key seed"),
         ({"head": ["knn"]}, 0, "--seeds cannot be 0"),
         ({"image_size": list(range(8, 8 + MOST_FITS))}, 2, "this sweep has 2,000 fits"),
     ],
@@ -79,8 +79,8 @@ def test_the_table_and_the_words_by_hand() -> None:
     assert against["90"]["p_corrected"] == pytest.approx(6 / 64)
     assert found["words"] == [
         "rotation=15 came first (100.0 %, the mean of 2 seeds).",
-        "Its lead over 0 and 90 may be chance with 12 images.",
-        "The seed alone moves a result by up to 8.3 percentage points.",
+        "Its lead over 0 and 90 is not significant with 12 images.",
+        "The random seed alone changes the accuracy by up to 8.3 percentage points.",
     ]
     assert [row["mark"] for row in found["settings"]] == ["", "first, may be chance", ""]
 
@@ -92,7 +92,7 @@ def test_equal_settings_are_tied_and_none_is_best() -> None:
     assert [row["mark"] for row in found["settings"]] == ["tied", "tied", ""]
     assert found["words"][:2] == [
         "head=knn and ridge are tied (100.0 %).",
-        "Its lead over forest may be chance with 12 images.",
+        "Its lead over forest is not significant with 12 images.",
     ]
 
 
@@ -102,10 +102,10 @@ def test_what_is_told_apart_is_said() -> None:
     found = studies.summarise(Recipe(), fits, [Outcome(predictions(r)) for r in (~none, none, np.arange(40) > 0)])
     assert found["words"][:2] == [
         "head=knn came first (100.0 %).",
-        "Its lead over forest may be chance with 40 images.",
+        "Its lead over forest is not significant with 40 images.",
     ]
     found = studies.summarise(Recipe(), fits[:2], [Outcome(predictions(r)) for r in (~none, none)])
-    assert found["words"][:2] == ["head=knn is best (100.0 %).", "It is better than ridge, on 40 images."]
+    assert found["words"][:2] == ["head=knn is best (100.0 %).", "It is significantly better than ridge, on 40 images."]
     assert [row["mark"] for row in found["settings"]] == ["best", ""]
 
 
@@ -206,7 +206,7 @@ def test_wrong_values_are_found_before_the_first_fit(divided: Catalog, tiny: Rec
         ({"augment.rotatoin": [0]}, "rotatoin"),
         ({"learning_rate": [1e-3, "fast"]}, "'learning_rate'"),
         ({"learning_rate": [float("nan"), 0.1]}, "learning_rate cannot be nan"),
-        ({"learning_rate": [0.1, 0.1]}, "names a value twice"),
+        ({"learning_rate": [0.1, 0.1]}, "has a value twice"),
     ):
         with pytest.raises(RequestError, match=words):
             sweep.sweep(divided, tiny, sweeps, tmp_path / "s", cache=cache)

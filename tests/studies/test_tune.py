@@ -213,7 +213,7 @@ def test_a_recipe_above_the_limit_is_fitted_but_cannot_win(
     assert done.data["trials"][0]["parameters"] == 1930 and done.data["best"] != 0
     best = next(t for t in done.data["trials"] if t["number"] == done.data["best"])
     assert best["parameters"] <= 500
-    assert "The recipe as it is has 1,930 parameters, more than 500." in done.data["words"]
+    assert "The starting recipe has 1,930 parameters, more than 500." in done.data["words"]
 
 
 @pytest.mark.usefixtures("quick")
@@ -252,17 +252,17 @@ def test_a_trial_that_runs_out_of_time_is_no_trial(
 def test_a_trial_that_was_kept_but_not_closed_is_closed(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell = tune._tell
+    tell = tune._close
 
     def dying(optuna: Any, search: Any, number: int, known: Any) -> None:
         if number == 3:
             raise KeyboardInterrupt
         tell(optuna, search, number, known)
 
-    monkeypatch.setattr(tune, "_tell", dying)
+    monkeypatch.setattr(tune, "_close", dying)
     with pytest.raises(KeyboardInterrupt):
         sweep.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
-    monkeypatch.setattr(tune, "_tell", tell)
+    monkeypatch.setattr(tune, "_close", tell)
     done = sweep.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
     assert without_times(done.data) == without_times(sweep.tune(divided, pixels, tmp_path / "a", trials=6, cache=cache).data)
 
@@ -295,11 +295,11 @@ def test_what_can_hardly_win_is_given_up(divided: Catalog, pixels: Recipe, cache
                 trial.report(0.9, step)
             search.tell(trial, 0.9)
         asking = search.ask()
-        watched = tune._watched(search, context, Recipe(method="scratch"), asking)
+        watched = tune._with_pruning(search, context, Recipe(method="scratch"), asking)
         assert watched.watch is not None
         watched.watch(0.2, 0.1)  # too early to say
         watched.watch(0.35, 0.85)  # below the median, but within noise
-        with pytest.raises(tune._GivenUp, match=r"given up after 50% at an accuracy of 0\.100"):
+        with pytest.raises(tune._Pruned, match=r"stopped early after 50% at an accuracy of 0\.100"):
             watched.watch(0.5, 0.1)
 
 
@@ -316,13 +316,13 @@ def test_a_pruned_training_is_kept_as_such(
 
     def hopeless(context: Any, recipe: Recipe) -> Any:
         if recipe != tiny:
-            raise tune._GivenUp("given up after 30% at an accuracy of 0.1")
+            raise tune._Pruned("stopped early after 30% at an accuracy of 0.1")
         return fit(context, recipe)
 
     monkeypatch.setattr(methods, "fit", hopeless)
     done = sweep.tune(divided, tiny, tmp_path / "s", trials=3, cache=cache)
     assert done.data["counts"]["pruned"] == 2 and done.data["best"] == 0
-    assert done.data["words"][0].startswith("No trial was better than the recipe as it is")
+    assert done.data["words"][0].startswith("No trial was better than the starting recipe")
 
 
 @pytest.mark.parametrize(
@@ -343,20 +343,23 @@ def test_a_method_without_settings_is_not_searched(divided: Catalog, tmp_path: P
         sweep.tune(divided, Recipe(method="baseline"), tmp_path / "s")
 
 
-def test_a_winner_within_noise_is_said_to_be() -> None:
+def test_a_winner_within_noise_is_reported_as_such() -> None:
     base = tune.Trial(0, Recipe(), {}, "complete", 0.90, 0.3)
     best = dataclasses.replace(base, number=3, accuracy=0.92)
-    said = search_summary.words(best, base, {"difference": 0.02, "p": 0.3, "told_apart": False}, None, 100, None)
-    assert said == [
-        "Trial 3 came first, 92.0 % against 90.0 %, but 2.0 percentage points on 100 images may be chance (p = 0.3): the "
-        "recipe as it is may be as good."
+
+    def sentences(best: tune.Trial, difference: float, p: float, **options: Any) -> list[str]:
+        comparison = {"difference": difference, "p": p, "told_apart": p < 0.05}
+        return search_summary.sentences(best, base, comparison, optimism=None, images=100, max_parameters=None, **options)
+
+    assert sentences(best, 0.02, 0.3) == [
+        "Trial 3 came first, 92.0 % against 90.0 %, but 2.0 percentage points on 100 images may be due to chance (p = 0.3): "
+        "the starting recipe may be as good."
     ]
-    said = search_summary.words(best, base, {"difference": 0.0, "p": 1.0, "told_apart": False}, None, 100, None)
-    assert said == ["Trial 3 and the recipe as it is are tied, 92.0 % each on 100 images; the trial has the lower log loss."]
-    (said,) = search_summary.words(base, base, {"difference": 0.0, "p": 1.0, "told_apart": False}, None, 100, None, tried=1)
-    assert said.startswith("Only the recipe itself was tried (90.0 %)") and "--budget" in said
-    said = search_summary.words(best, base, {"difference": 0.02, "p": 0.003, "told_apart": True}, None, 100, None)
-    assert said == ["Trial 3 is better than the recipe as it is: 92.0 % against 90.0 % (p = 0.003)."]
+    tied = "Trial 3 and the starting recipe are tied, 92.0 % each on 100 images; the trial has the lower log loss."
+    assert sentences(best, 0.0, 1.0) == [tied]
+    (line,) = sentences(base, 0.0, 1.0, tried=1)
+    assert line.startswith("Only the starting recipe was tried (90.0 %)") and "--budget" in line
+    assert sentences(best, 0.02, 0.003) == ["Trial 3 is better than the starting recipe: 92.0 % against 90.0 % (p = 0.003)."]
 
 
 @pytest.mark.parametrize("method", ["scratch", "frozen", "finetune"])
