@@ -114,7 +114,7 @@ def test_same_input_same_bits(kind: str, fitted: dict[str, heads.Fit]) -> None:
 
 
 @each
-def test_the_global_random_state_has_no_part_in_it_and_stays(kind: str, fitted: dict[str, heads.Fit]) -> None:
+def test_the_global_random_state_is_neither_used_nor_changed(kind: str, fitted: dict[str, heads.Fit]) -> None:
     import torch
 
     np.random.seed(7)
@@ -129,7 +129,7 @@ def test_the_global_random_state_has_no_part_in_it_and_stays(kind: str, fitted: 
 
 
 @pytest.mark.parametrize("kind", ["forest", "mlp"])
-def test_the_seed_counts(kind: str, fitted: dict[str, heads.Fit]) -> None:
+def test_another_seed_gives_another_head(kind: str, fitted: dict[str, heads.Fit]) -> None:
     assert not np.array_equal(fit(kind, seed=1).logits, fitted[kind].logits)
 
 
@@ -155,7 +155,7 @@ def test_the_type_of_the_features_does_not_matter(kind: str, fitted: dict[str, h
 
 
 @each
-def test_features_are_left_alone(kind: str) -> None:
+def test_features_are_not_modified(kind: str) -> None:
     x, y = data()
     before = x.copy()
     found = heads.fit(kind, x, y, CLASSES, folds=folds(y), settings=QUICK.get(kind, {}))
@@ -214,7 +214,7 @@ def test_only_held_out_rows_have_logits(kind: str) -> None:
 
 
 @each
-def test_held_out_labels_have_no_part_in_held_out_logits(kind: str) -> None:
+def test_held_out_labels_do_not_change_held_out_logits(kind: str) -> None:
     # With one setting there is nothing to select, so the label of a held-out row cannot change its logits.
     one = {"logistic": {"C": 1.0}, "ridge": {"alpha": 1.0}, "knn": {"neighbours": 5}, "centroid": {"shrinkage": 1.0}}
     settings = {**QUICK.get(kind, {}), **one.get(kind, {}), **({"epochs": 1} if kind == "mlp" else {})}
@@ -230,7 +230,7 @@ def test_held_out_labels_have_no_part_in_held_out_logits(kind: str) -> None:
 
 @each
 @pytest.mark.parametrize("balanced", [None, "balanced"])
-def test_awkward_data(kind: str, balanced: str | None) -> None:
+def test_degenerate_data_gives_finite_results(kind: str, balanced: str | None) -> None:
     rng = np.random.default_rng(0)
     settings = QUICK.get(kind, {})
     y = np.array([0, 0, 0, 0, 1, 1, 1, 3, 3, 3, 3, 3])  # class 2 of 5 has no row, class 4 gets one
@@ -250,14 +250,14 @@ def test_awkward_data(kind: str, balanced: str | None) -> None:
 
 
 @each
-def test_one_class_alone(kind: str) -> None:
+def test_a_single_class_is_always_predicted(kind: str) -> None:
     x, _ = data(20)
     found = heads.fit(kind, x, np.full(20, 1), 3, folds=[(np.arange(10), np.arange(10, 20))], settings=QUICK.get(kind, {}))
     assert (heads.logits(found.head, x).argmax(axis=1) == 1).all()
 
 
 @each
-def test_errors(kind: str, fitted: dict[str, heads.Fit]) -> None:
+def test_wrong_input_raises_errors(kind: str, fitted: dict[str, heads.Fit]) -> None:
     x, y = data()
     bad = x.copy()
     bad[[3, 5], 2] = np.nan

@@ -1,4 +1,4 @@
-"""Sweeps: same split for all, resumable, the same twice, and what is said of them is what they hold."""
+"""Sweeps: one split for all fits, resumable, reproducible, with sentences that match the table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMES = ("created", "seconds", "name", "photos")
 
 
 def without_times(data: Any) -> Any:
-    """A study's data without what differs between two equal ones."""
+    """Return a study's data without times and names, which differ between equal studies."""
     if isinstance(data, dict):
         return {k: without_times(v) for k, v in data.items() if k not in TIMES}
     return [without_times(v) for v in data] if isinstance(data, list) else data
@@ -96,7 +96,7 @@ def test_equal_settings_are_tied_and_none_is_best() -> None:
     ]
 
 
-def test_what_is_told_apart_is_said() -> None:
+def test_significant_differences_are_reported() -> None:
     fits = studies.plan(Recipe(), {"head": ["knn", "ridge", "forest"]}, 1)
     none = np.zeros(40, bool)
     found = studies.summarise(Recipe(), fits, [Outcome(predictions(r)) for r in (~none, none, np.arange(40) > 0)])
@@ -109,7 +109,7 @@ def test_what_is_told_apart_is_said() -> None:
     assert [row["mark"] for row in found["settings"]] == ["best", ""]
 
 
-def test_a_failed_fit_takes_its_setting_out_and_is_said() -> None:
+def test_a_failed_fit_excludes_its_setting_and_is_reported() -> None:
     fits = studies.plan(Recipe(), {"head": ["knn", "ridge"]}, 2)
     fine = Outcome(predictions(np.arange(20) > 3))
     found = studies.summarise(Recipe(), fits, [fine, Outcome(None, why="it diverged"), fine, fine])
@@ -145,7 +145,7 @@ def test_a_sweep_is_runs_of_one_split(divided: Catalog, tiny: Recipe, cache: Cac
     assert without_times(again.data) == without_times(data)
 
 
-def test_a_killed_sweep_goes_on_where_it_was(
+def test_a_killed_sweep_resumes(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted: list[str] = []
@@ -176,9 +176,7 @@ def test_a_killed_sweep_goes_on_where_it_was(
     assert len(more.data["settings"]) == 4
 
 
-def test_a_fit_that_was_killed_on_its_way_goes_on_where_it_was_kept(
-    divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path
-) -> None:
+def test_a_killed_fit_resumes_from_its_checkpoint(divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path) -> None:
     recipe = dataclasses.replace(tiny, settings={**tiny.settings, "epochs": 4})
     whole = sweep.sweep(divided, recipe, {}, tmp_path / "whole", cache=cache)
     told: list[str] = []

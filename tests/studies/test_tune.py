@@ -1,4 +1,4 @@
-"""Searches: never a test label, the same twice, resumed to the same, within limits, and honest about luck."""
+"""Searches: no test labels, reproducible, resumable, within limits, and cautious about chance."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FINISHED = ("complete", "pruned", "repeated", "rejected", "failed")
 
 
 def without_times(data: Any) -> Any:
-    """A study's data without what differs between two equal ones."""
+    """Return a study's data without times and names, which differ between equal studies."""
     if isinstance(data, dict):
         return {k: without_times(v) for k, v in data.items() if k not in ("created", "seconds", "name", "photos", "id")}
     return [without_times(v) for v in data] if isinstance(data, list) else data
@@ -42,7 +42,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def random_draws(seed: int) -> Suggest:
-    """Draws from spaces without Optuna, both ends included."""
+    """Draw from search spaces without Optuna, both ends included."""
     draws = np.random.default_rng(seed)
 
     def suggest(name: str, space: Space) -> Any:
@@ -249,7 +249,7 @@ def test_a_trial_that_runs_out_of_time_is_no_trial(
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_trial_that_was_kept_but_not_closed_is_closed(
+def test_a_stored_trial_that_was_not_closed_is_closed(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tell = tune._close
@@ -285,7 +285,7 @@ def test_a_trial_that_fails_is_one_of_the_results(
         sweep.tune(divided, dataclasses.replace(pixels, image_size=9), tmp_path / "t", trials=2, cache=cache)
 
 
-def test_what_can_hardly_win_is_given_up(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
+def test_a_fit_that_is_unlikely_to_win_is_pruned(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
     context, storage = _work(divided, cache), tmp_path / "optuna.db"
     with tune.quiet() as optuna:
         search = tune._open(optuna, storage, "scratch")
@@ -309,7 +309,7 @@ def _work(divided: Catalog, cache: Cache) -> Any:
     return Context(divided, np.arange(len(divided)), divided.classes, cache)
 
 
-def test_a_pruned_training_is_kept_as_such(
+def test_a_pruned_training_is_recorded_as_pruned(
     divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit = methods.fit
@@ -365,7 +365,7 @@ def test_a_winner_within_noise_is_reported_as_such() -> None:
 @pytest.mark.parametrize("method", ["scratch", "frozen", "finetune"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_rates_are_those_of_the_optimizer(method: str, optimizer: str) -> None:
-    """Each range holds the rate that is taken where nobody says otherwise, well inside."""
+    """Each range contains the default learning rate, well inside."""
     asked: dict[str, Any] = {}
 
     def suggest(name: str, space: Space) -> Any:
@@ -381,7 +381,7 @@ def test_rates_are_those_of_the_optimizer(method: str, optimizer: str) -> None:
     assert 2 * rates.low <= own <= rates.high / 2 and rates.log
 
 
-def test_a_method_without_a_named_optimizer_takes_its_own() -> None:
+def test_a_method_without_a_set_optimizer_uses_its_default() -> None:
     asked: dict[str, Any] = {}
 
     def suggest(name: str, space: Space) -> Any:
@@ -398,7 +398,7 @@ def test_a_method_without_a_named_optimizer_takes_its_own() -> None:
         )
 
 
-def test_growing_images_are_searched_where_the_recipe_has_them() -> None:
+def test_progressive_resizing_is_searched_if_the_recipe_has_it() -> None:
     found = set()
     for seed in range(8):
         recipe = Recipe(method="scratch", backbone="cnn", settings={"resize_from": 0.5})
