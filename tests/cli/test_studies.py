@@ -89,7 +89,7 @@ def test_seeds_alone_say_how_much_the_seed_moves(digits: Path, recipe: str, tmp_
     ended = invoke("train", str(digits), recipe, "--seeds", "2", "-o", str(tmp_path / "s"), "--json")
     value = json.loads(ended.stdout)
     assert (value["keys"], value["seeds"], value["comparisons"]) == ([], [0, 1], [])
-    assert value["words"][1].startswith("The seed alone moves a result by up to")
+    assert value["words"][1].startswith("The random seed alone changes the accuracy by up to")
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_a_search_from_the_command_line(digits: Path, recipe: str, tmp_path: Pat
     ended = invoke(*arguments)
     assert ended.exit_code == 0, ended.stderr
     assert ended.stdout.splitlines()[0].split() == ["trial", "accuracy", "log", "loss", "seconds", "proposed"]
-    assert "the recipe as it is" in ended.stdout and "trial 1: " in ended.stderr
+    assert "the starting recipe" in ended.stdout and "trial 1: " in ended.stderr
     value = json.loads(invoke(*arguments, "--json").stdout)
     assert len([t for t in value["trials"] if t["state"] not in ("rejected", "repeated")]) == 2
     best = next(t for t in value["trials"] if t["number"] == value["best"])

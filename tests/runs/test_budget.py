@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from sightline.commands import train as train_command, run as run_command
-from sightline.runs import gallery, test_set_log, scored_run, plan as request, resume as resuming
 from sightline.commands import run as main
+from sightline.commands import run as run_command
+from sightline.commands import train as train_command
 from sightline.records import Recipe, Run
+from sightline.runs import gallery, scored_run, test_set_log
+from sightline.runs import plan as request
+from sightline.runs import resume as resuming
 from sightline.store import Cache
 from tests.conftest import write_few_digits
 

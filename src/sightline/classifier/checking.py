@@ -18,14 +18,14 @@ _CROPS = (1, 5, 10)
 
 
 def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
-    """Check that tensors hold no NaN or infinity, except the thresholds of a forest's leaves, which may be infinite.
+    """Check that no tensor holds NaN or infinity, except those of heads that may, which the check of the head covers.
 
     Raises:
-        ModelFileError: If one does; the message names the tensor.
+        ModelFileError: If a tensor does; the message names it.
     """
     for name, values in arrays.items():
-        forest = name.startswith("head.") and name.endswith(".threshold")
-        if values.dtype.kind == "f" and not forest and not np.isfinite(values).all():
+        exempt = name.startswith("head.") and heads.may_be_infinite(name.rpartition(".")[2])
+        if values.dtype.kind == "f" and not exempt and not np.isfinite(values).all():
             kind = "NaN" if np.isnan(values).any() else "infinity"
             raise ModelFileError(f"the tensor {name} holds {kind}")
 

@@ -216,7 +216,7 @@ def print_tuning(study: Study) -> None:
 def _proposed(params: dict[str, Any]) -> str:
     """What was proposed, on one line."""
     texts = (f"{k}={v:.4g}" if isinstance(v, float) and math.isfinite(v) else f"{k}={v}" for k, v in params.items())
-    return ", ".join(texts) or "the recipe as it is"
+    return ", ".join(texts) or "the starting recipe"
 
 
 def _print_rest(study: Study) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline import __version__, engine, studies
+from sightline import __version__, engine, heads, studies
 from sightline import catalog as catalogs
 from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, RequestError, SightlineError
@@ -24,8 +24,6 @@ from sightline.studies import learning_curve as learning
 from sightline.training import methods
 from sightline.training.context import Candidate, Context, extract, folds_for
 
-QUICK = ("logistic", "ridge", "centroid", "knn")
-"""Heads whose 35 fits cost seconds."""
 ORDERS = 3
 SHARE = 0.04
 """Of a run's time so far, at most, for the curve in its report."""
@@ -161,7 +159,7 @@ def of_run(
     Returns:
         The key `learning` of run.json, or none.
     """
-    able = [c for c in candidates if c.classifier.card.method == "features" and c.classifier.card.head in QUICK]
+    able = [c for c in candidates if c.classifier.card.method == "features" and heads.HEADS[c.classifier.card.head].quick]
     able = [c for c in able if c.classifier.card.crops == 1 and c.classifier.card.backbone.source != "none"]
     if not able:
         return {}
@@ -186,8 +184,6 @@ def of_run(
 
 def _foretold_s(context: Context, candidate: Candidate, deadline: Deadline) -> float:
     """About how long one order takes: a fit of the head on all images, about 2.5 times (the sizes' sum) for each fold."""
-    from sightline import heads
-
     card = candidate.classifier.card
     rows = context.split("train", "val")
     found = extract(context, card.backbone, candidate.classifier.precision, rows)

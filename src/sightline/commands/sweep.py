@@ -162,7 +162,7 @@ def tune(
     context = Context(kept, clusters, kept.classes, cache, device, progress=progress)
     studies.check(recipe, len(kept.classes), cache)
     studies.check_threshold(recipe, kept.classes)
-    asked = tuning.Asked(trials, budget_s, max_parameters, tuning.image_size(context, recipe))
+    asked = tuning.SearchLimits(trials, budget_s, max_parameters, tuning.image_size(context, recipe))
     claim = {"recipe": recipe, "data": kept.fingerprint(), "max_parameters": max_parameters, "version": __version__}
     folder = _claim(out, "tune", divided, claim)
     catalogs.save(divided, folder / "catalog.csv")
@@ -176,10 +176,10 @@ def tune(
         progress("trials", trial.number + 1, max(trials, trial.number + 1))
 
     storage = folder / "optuna.db"
-    done = tuning.search(context, recipe, asked, storage, keep=keep, told=told)
+    done = tuning.search(context, recipe, asked, storage, save=keep, on_trial=told)
     answers = {t.number: read_predictions(_answers(folder, t.number)) for t in done if t.state == tuning.COMPLETE}
     importances = search_summary.importance(storage)
-    found = search_summary.summarise(done, answers, asked=asked, seed=recipe.seed, importances=importances)
+    found = search_summary.summarise(done, answers, limits=asked, seed=recipe.seed, importances=importances)
     found["words"] += _unfinished(done, trials)
     best = next(t for t in done if t.number == found["best"])
     write_text(folder / "best.toml", folders.toml(best.recipe))
@@ -188,7 +188,7 @@ def tune(
 
 def _unfinished(done: Sequence[tuning.Trial], trials: int) -> list[str]:
     """What to say of a search that made fewer trials than it was asked for."""
-    made = tuning.made(done)
+    made = tuning.counted(done)
     if made >= trials:
         return []
     if len(done) >= tuning.TRIES * trials:

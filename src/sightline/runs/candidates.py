@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from sightline import evaluation
 from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, SightlineError
+from sightline.records import Progress, Recipe
 from sightline.runs import folder as folders
 from sightline.runs.plan import BEST, FAR_AHEAD, TRIMMED, Plan, PlannedStep, speed_name, step_name
-from sightline.records import Progress, Recipe
-from sightline.training.methods import ensemble
 from sightline.training import methods
 from sightline.training.context import Candidate, Context
+from sightline.training.methods import ensemble
 
 ALWAYS = ("baseline", "shortcut")
 """Methods that describe the photographs, whoever wins; they are never chosen over a classifier that looks at pixels."""

@@ -15,8 +15,8 @@ from sightline import catalog as catalogs
 from sightline.catalog import Duplicates
 from sightline.errors import DataError, SightlineError
 from sightline.files import read_text
-from sightline.runs.plan import Request
 from sightline.records import Catalog, Progress
+from sightline.runs.plan import Request
 from sightline.store import Cache
 
 

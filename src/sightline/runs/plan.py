@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
-import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +16,8 @@ from sightline.errors import RequestError, WeightsError, unknown
 from sightline.records import Backbone, Catalog, Recipe
 from sightline.records.recipe import MOST_IMAGE_PX
 from sightline.store import Cache, digest, slug
-from sightline.training.methods.finetune import FinetuneSettings
 from sightline.training.methods import LADDER, METHODS, PRETRAINED, sources
+from sightline.training.methods.finetune import FinetuneSettings
 
 BUDGET_S = 600.0
 """How long a run may take where nobody sets a budget, in seconds."""
@@ -148,8 +145,7 @@ def check(request: Request, cache: Cache | None = None) -> None:
             raise unknown("method", method, METHODS)
     for backbone in request.backbones if "warmstart" not in request.methods else ():  # which begins with a run
         networks.check_name(backbone, Cache() if cache is None else cache)
-    if request.head != "auto" and request.head not in heads.HEADS:
-        raise unknown("head", request.head, [*heads.HEADS, "auto"])
+    heads.check_name(request.head)
     if request.device not in ("auto", "cpu", "cuda", "mps"):
         raise unknown("device", request.device, ["auto", "cpu", "cuda", "mps"])
     if request.threshold is not None:

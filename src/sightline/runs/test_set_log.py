@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from sightline.classifier import Classifier, content_keys
-from sightline.runs.folder import now
 from sightline.records import Predictions
+from sightline.runs.folder import now
 from sightline.store import canonical_json, digest, log, plain, write_bytes
 
 LOCK_S = 20.0
