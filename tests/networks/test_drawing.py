@@ -330,6 +330,6 @@ def test_errors(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"cannot be written to 'net\.pdf'") as error:
         draw(lenet(), (32, 32), tmp_path / "net.pdf", channels=1)
     assert error.value.hint == "end its name in .svg or .png"
-    with pytest.raises(RequestError, match="Sequential cannot see images of 8×8 px with 1 channels"):
+    with pytest.raises(RequestError, match="Sequential does not accept images of 8×8 px with 1 channels"):
         draw(lenet(), (8, 8), tmp_path / "net.svg", channels=1)
     assert not list(tmp_path.iterdir())

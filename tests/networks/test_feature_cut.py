@@ -127,9 +127,9 @@ def test_declared() -> None:
 @pytest.mark.parametrize(
     ("net", "size", "words"),
     [
-        (nn.Sequential(nn.Conv2d(3, 4, 9), nn.Flatten()), 4, "cannot see images of 4×4 px"),
-        (nn.LSTM(5, 5), 8, "cannot see images"),
-        (nn.Flatten(0), 4, "gives (48,) for one image"),
+        (nn.Sequential(nn.Conv2d(3, 4, 9), nn.Flatten()), 4, "does not accept images of 4×4 px"),
+        (nn.LSTM(5, 5), 8, "does not accept images"),
+        (nn.Flatten(0), 4, "returns (48,) for one image"),
     ],
 )
 def test_refused(net: nn.Module, size: int, words: str) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import WeightsError
-from sightline.networks import hub, index
+from sightline.networks import hub
+from sightline.networks.entry import NetworkEntry
 from sightline.records import Preprocess
 
 BODY = bytes(range(256)) * 2048
@@ -68,10 +69,8 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[http.ser
     hub.reachable.cache_clear()
 
 
-def entry(server: http.server.ThreadingHTTPServer, file: str) -> index.NetworkEntry:
-    return index.NetworkEntry(
-        "net", "torchvision", Preprocess(), tag="V1", url=f"http://127.0.0.1:{server.server_port}/{file}.pth"
-    )
+def entry(server: http.server.ThreadingHTTPServer, file: str) -> NetworkEntry:
+    return NetworkEntry("net", "torchvision", Preprocess(), tag="V1", url=f"http://127.0.0.1:{server.server_port}/{file}.pth")
 
 
 @pytest.mark.parametrize("file", ["whole", "slow"])
@@ -116,7 +115,7 @@ def test_the_hubs_own_downloader(
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
     for name, value in (("HF_HUB_CACHE", str(tmp_path / "hf")), ("HF_HUB_OFFLINE", False)):
         monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
-    wanted = index.NetworkEntry("net", "timm", Preprocess(), tag="t", hub="org/net", file=f"{file}.safetensors")
+    wanted = NetworkEntry("net", "timm", Preprocess(), tag="t", hub="org/net", file=f"{file}.safetensors")
     hub.check(wanted, "net")
     if file == "whole":
         assert hub.fetch(wanted, "net").read_bytes() == BODY

@@ -8,7 +8,7 @@ import torch
 from sightline import networks
 from sightline.networks import Network
 from sightline.networks.feature_cut import Headed
-from sightline.networks.patch_tokens import outlooks, patches_are_read
+from sightline.networks.patch_tokens import patch_outputs, patches_are_read
 from sightline.store import Cache
 
 
@@ -52,7 +52,7 @@ def test_the_class_token_s_last_block_is_told_from_one_that_is_read(cache: Cache
     network, x = made("vit_tiny_patch16_224", cache)
     assert not patches_are_read(network.net, x, Headed(), 1) and patches_are_read(network.net, x, network.cut, 1)
     modes = {m: m.training for m in network.net.modules()}
-    found = outlooks(network.net, x, "")
+    found = patch_outputs(network.net, x, "")
     assert found and found[-1].prefix in (0, 1) and "blocks.11" not in {o.module for o in found}
     assert "blocks.10" in {o.module for o in found} and modes == {m: m.training for m in network.net.modules()}
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.net.modules())

@@ -69,7 +69,7 @@ def test_ones_own(tmp_path: Path) -> None:
         ("cnn([3])", "cannot be read"),
         ("cnn(filters=open('x'))", "cannot be read"),
         ("cnn(filters='ab')", "filters of cnn cannot be 'ab'"),
-        ("pixels", "is no network"),
+        ("pixels", "is not a network"),
     ],
 )
 def test_names_that_are_wrong(name: str, words: str) -> None:

@@ -18,7 +18,7 @@ from sightline.errors import RequestError
 from sightline.networks import backbones, index, papers, survey
 from sightline.networks.classics import CLASSICS
 from sightline.networks.counting import macs
-from sightline.networks.index import NetworkEntry
+from sightline.networks.entry import NetworkEntry
 from sightline.networks.network import Network
 from sightline.schema import from_json
 from sightline.store import Cache, plain
@@ -240,7 +240,7 @@ def test_xception_is_found_by_the_name_of_its_paper() -> None:
 def test_the_list_needs_no_torch_on_a_fresh_machine(python: Callable[..., Any], tmp_path: Path) -> None:
     """With the versions that the table was made from."""
     fresh = {"SIGHTLINE_CACHE": str(tmp_path / "fresh")}
-    code = f"from sightline.networks import known\nknown.version = {VERSIONS}.__getitem__\n"
+    code = f"from sightline.networks import index\nindex.version = {VERSIONS}.__getitem__\n"
     code += "from sightline.cli import main\nmain()\n"
     ended = python(code, "networks", "--json", env=fresh)
     assert ended.code == 0, ended.err
@@ -264,7 +264,7 @@ def test_papers_cover_nearly_all() -> None:
 
 
 def test_each_paper_is_cited_with_its_year() -> None:
-    for key, paper in papers.PAPERS.items():
+    for key, paper in papers.papers().items():
         assert paper.cited.split(", ")[0].endswith(f" {paper.year}"), key
         _, mark, number = paper.cited.partition("arXiv:")
         assert not mark or 2000 + int(number[:2]) == paper.year or number.startswith("9"), key
@@ -272,7 +272,7 @@ def test_each_paper_is_cited_with_its_year() -> None:
 
 def test_no_paper_is_there_for_nothing() -> None:
     cited = {papers.paper(name) for name in ROWS}
-    assert set(papers.PAPERS.values()) <= cited
+    assert set(papers.papers().values()) <= cited
 
 
 @pytest.mark.parametrize(

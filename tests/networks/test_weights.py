@@ -14,7 +14,8 @@ from torch import Tensor
 
 from sightline import networks
 from sightline.errors import WeightsError
-from sightline.networks import hub, index, weights
+from sightline.networks import hub, weights
+from sightline.networks.entry import NetworkEntry
 from sightline.records import Preprocess
 
 EXPECTED = {"conv.weight": torch.zeros(4, 3, 3, 3), "bn.weight": torch.zeros(4), "bn.num_batches_tracked": torch.tensor(0)}
@@ -161,5 +162,5 @@ def test_published_file_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_address_of_a_revision() -> None:
-    entry = index.NetworkEntry("a", "timm", Preprocess(), tag="t", hub="org/a.t@v2")
+    entry = NetworkEntry("a", "timm", Preprocess(), tag="t", hub="org/a.t@v2")
     assert hub.address(entry) == "https://huggingface.co/org/a.t/resolve/v2/model.safetensors"

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from sightline.errors import RequestError
 from sightline.networks.counting import Counter, counted_attention
-from sightline.networks.feature_cut import quiet
+from sightline.networks.feature_cut import evaluation_mode
 
 _LAYERS = (
     *(nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm),
@@ -119,7 +119,7 @@ def anatomy(net: nn.Module, size: tuple[int, int], channels: int = 3) -> Anatomy
 
 def _blind(net: nn.Module, size: tuple[int, int], error: Exception) -> RequestError:
     reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    what = f"{type(net).__name__} cannot see images of {size[0]}×{size[1]} px ({reason})"
+    what = f"{type(net).__name__} does not accept images of {size[0]}×{size[1]} px ({reason})"
     return RequestError(what, "is the image size right?")
 
 
@@ -220,7 +220,7 @@ def _taken_apart(net: nn.Module, x: Tensor) -> Anatomy:
         for module in net.modules():
             handles.append(module.register_forward_pre_hook(record.begin))
             handles.append(module.register_forward_hook(record.end))
-        with quiet(net), counted_attention(), counter, _Uses(record, {id(t): t for t in _own(net).values()}):
+        with evaluation_mode(net), counted_attention(), counter, _Uses(record, {id(t): t for t in _own(net).values()}):
             net(x)
     finally:
         for handle in handles:

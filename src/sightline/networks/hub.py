@@ -18,7 +18,7 @@ from typing import Any
 
 from sightline.errors import WeightsError
 from sightline.networks import weights
-from sightline.networks.index import NetworkEntry
+from sightline.networks.entry import NetworkEntry
 
 _FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _HOST_S, _FILE_S = 5.0, 10.0

@@ -27,8 +27,8 @@ from sightline.errors import SightlineError
 from sightline.networks import backbones, building, index
 from sightline.networks.classics import CLASSICS
 from sightline.networks.counting import macs
-from sightline.networks.feature_cut import quiet
-from sightline.networks.index import NetworkEntry
+from sightline.networks.entry import NetworkEntry
+from sightline.networks.feature_cut import evaluation_mode
 from sightline.networks.network import Network
 from sightline.schema import from_json
 
@@ -141,7 +141,7 @@ def _features(entry: NetworkEntry) -> int | None:
     if entry.source == "torchvision":
         return _classifier_width(_built(lambda: backbones.create_whole(entry, size)))
     net: Any = _built(lambda: backbones.create(entry, size))
-    with quiet(net), _Shapes():
+    with evaluation_mode(net), _Shapes():
         width = _or_none(lambda: _width(net, _images(3, size)))
         given = None if width else net(_images(3, size))
     if width is not None or not isinstance(given, Tensor) or given.ndim not in (2, 4):
@@ -177,7 +177,7 @@ def _smallest_of(entry: NetworkEntry, net: nn.Module) -> int | None:
             fitted = net
             if entry.fixed_size and side != own:
                 fitted = _built(lambda: backbones.create_whole(entry, (side, side)))
-            with quiet(fitted), _Shapes():
+            with evaluation_mode(fitted), _Shapes():
                 fitted(_images(3, (side, side)))
             return True
 

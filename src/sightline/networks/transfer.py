@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.networks.anatomy import Anatomy, anatomy, on_meta
-from sightline.networks.feature_cut import Cut, Declared, Replay, quiet
+from sightline.networks.feature_cut import Cut, Declared, Replay, evaluation_mode
 from sightline.networks.find_feature_map import channels_of
 from sightline.networks.network import Network
 
@@ -51,7 +51,7 @@ def declared(net: nn.Module, size: tuple[int, int], *, flat: bool) -> Base | Non
     if not (callable(getattr(net, "map", None)) and callable(getattr(net, "tail", None))):
         return None
     cut, channels = Declared(), channels_of(net)
-    with quiet(net):
+    with evaluation_mode(net):
         last = cut.map(net, torch.zeros((1, channels, *size), device="meta"))
         width = last[0].numel() if flat else cut.tail(net, last).shape[1]
     return Base(net, cut, flat, size, channels, int(width))

@@ -78,7 +78,7 @@ def _eligible(name: str, recipe: Recipe, largest: float | None, cache: Cache) ->
     if recipe.image_size is None and largest is None:
         return True
     try:
-        described = networks.describe(name, image_size=recipe.image_size, fit=recipe.fit, pool=recipe.pool, cache=cache)
+        described = networks.describe_recipe(replace(recipe, backbone=name), cache)
     except RequestError:
         return False
     return largest is None or described.parameters <= largest

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sightline.errors import RequestError
-from sightline.networks.feature_cut import quiet
+from sightline.networks.feature_cut import evaluation_mode
 from sightline.networks.picture import operations
 from sightline.networks.picture.operations import Kind
 
@@ -105,7 +105,7 @@ def dataflow(net: nn.Module, size: tuple[int, int], channels: int = 3) -> Flow:
 def _unseen(net: nn.Module, size: tuple[int, int], channels: int, error: Exception) -> RequestError:
     why = (str(error).splitlines() or [type(error).__name__])[0][:200]
     what = f"{size[0]}×{size[1]} px with {channels} channels"
-    return RequestError(f"{type(net).__name__} cannot see images of {what} ({why})", "choose another image size")
+    return RequestError(f"{type(net).__name__} does not accept images of {what} ({why})", "choose another image size")
 
 
 def _on_meta(net: nn.Module) -> nn.Module:
@@ -135,7 +135,7 @@ def _watch(net: nn.Module, x: Tensor) -> Flow:
         for module in net.modules():
             handles.append(module.register_forward_pre_hook(recorder.enter, with_kwargs=True))
             handles.append(module.register_forward_hook(recorder.leave, with_kwargs=True))
-        with quiet(net), recorder:
+        with evaluation_mode(net), recorder:
             given = net(x)
     finally:
         for handle in handles:
