@@ -76,16 +76,16 @@ def test_the_rows_of_a_small_network_by_hand() -> None:
     net.conv.weight.requires_grad_(False)
     found = anatomy(net, (10, 12))
     assert found.layers == (
-        Layer("conv", "Conv2d", (4, 8, 10), 108, 0, 0, 108 * 80),
+        Layer("conv", "Conv2d", (4, 8, 10), parameters=108, macs=108 * 80),
         Layer("norm", "BatchNorm2d", (4, 8, 10), 8, 8, 8),
         Layer("act", "ReLU", (4, 8, 10)),
         Layer("scale", "parameter", (4, 1, 1), 4, 4),
-        Layer("same.0", "Conv2d", (4, 8, 10), 20, 20, 0, 16 * 80),
+        Layer("same.0", "Conv2d", (4, 8, 10), 20, 20, macs=16 * 80),
         Layer("same.1", "Dropout", (4, 8, 10)),
-        Layer("same.0", "Conv2d", (4, 8, 10), 0, 0, 0, 16 * 80),
+        Layer("same.0", "Conv2d", (4, 8, 10), macs=16 * 80),
         Layer("same.1", "Dropout", (4, 8, 10)),
         Layer("act", "ReLU", (4, 8, 10)),
-        Layer("fc", "Linear", (2,), 10, 10, 0, 8),
+        Layer("fc", "Linear", (2,), 10, 10, macs=8),
         Layer("spare", "parameter", None, 7, 7),
         Layer("never", "Linear", None, 36, 36),
         Layer("auxiliary", "Linear", None, 10, 10),

@@ -96,7 +96,8 @@ def test_residual_blocks_that_there_are_not(wrong: object) -> None:
 @pytest.mark.parametrize("k", [3, 5])
 def test_inception(k: int) -> None:
     i, one, r3, three, r5, large, pooled = 20, 6, 9, 11, 3, 5, 7
-    module = Inception(i, one, r3, three, r5, large, pooled, kernel=k)
+    widths = {"one": one, "three_reduced": r3, "three": three, "large_reduced": r5, "large": large, "pooled": pooled}
+    module = Inception(i, **widths, kernel=k)
     norms = 2 * (one + r3 + three + r5 + large + pooled)
     assert count(module) == i * one + i * r3 + 9 * r3 * three + i * r5 + k * k * r5 * large + i * pooled + norms
     assert output(module, 2, i, 9, 10).shape == (2, one + three + large + pooled, 9, 10)
@@ -105,7 +106,8 @@ def test_inception(k: int) -> None:
 def test_inception_3a_by_hand() -> None:
     # Szegedy 2014, table 1, "inception (3a)": 159 K weights with the 5×5 of the paper; ours adds BatchNorm, without biases
     norms = 2 * (64 + 96 + 128 + 16 + 32 + 32)
-    assert count(Inception(192, 64, 96, 128, 16, 32, 32)) - norms == 163_328
+    module = Inception(192, one=64, three_reduced=96, three=128, large_reduced=16, large=32, pooled=32)
+    assert count(module) - norms == 163_328
     assert 163_328 == 192 * 64 + 192 * 96 + 9 * 96 * 128 + 192 * 16 + 25 * 16 * 32 + 192 * 32
 
 

@@ -87,7 +87,7 @@ def test_a_download_that_stands_still_is_given_up(server: http.server.ThreadingH
     wanted = entry(server, file)
     hub.check(wanted, "net")
     began = time.monotonic()
-    with pytest.raises(WeightsError, match=r"127\.0\.0\.1 has stopped answering") as error:
+    with pytest.raises(WeightsError, match=r"127\.0\.0\.1 stopped responding") as error:
         hub.fetch(wanted, "net")
     assert time.monotonic() - began < 20, "two seconds on an idle machine"
     assert "SIGHTLINE_WEIGHTS" in str(error.value) and f"/{file}.pth" in str(error.value)
@@ -103,7 +103,7 @@ def test_a_server_that_does_not_speak_of_the_file_is_given_up(
 
 
 def test_a_file_that_is_not_there_is_said(server: http.server.ThreadingHTTPServer) -> None:
-    with pytest.raises(WeightsError, match=r"they cannot be downloaded \(HTTP Error 404: Not Found\)"):
+    with pytest.raises(WeightsError, match=r"the download failed \(HTTP Error 404: Not Found\)"):
         hub.fetch(entry(server, "absent"), "net")
 
 
@@ -121,13 +121,13 @@ def test_the_hubs_own_downloader(
         assert hub.fetch(wanted, "net").read_bytes() == BODY
         assert hub.here(wanted) is not None
     else:
-        with pytest.raises(WeightsError, match="has stopped answering"):
+        with pytest.raises(WeightsError, match="stopped responding"):
             hub.fetch(wanted, "net")
 
 
 def test_what_the_hubs_progress_bar_counts_is_noted() -> None:
-    arrived: list[float] = []
-    bar = hub._bar(arrived)(total=10, disable=True)
+    received: list[float] = []
+    bar = hub._counting_tqdm(received)(total=10, disable=True)
     bar.update(0)
     bar.update(4)
-    assert arrived == [4]
+    assert received == [4]

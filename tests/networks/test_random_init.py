@@ -53,7 +53,7 @@ def test_ones_own(tmp_path: Path) -> None:
     )
     made = networks.random_network(f"{file}:build", image_size=16, classes=7)
     assert (made.source, made.size, made.classes) == ("user", (16, 16), 7)
-    with pytest.raises(RequestError, match="gives 4 numbers"):
+    with pytest.raises(RequestError, match="returns 4 numbers"):
         networks.random_network(f"{file}:fixed", image_size=8, classes=7)
     made = networks.random_network(lambda: nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     assert made.classes == 2

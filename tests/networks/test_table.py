@@ -94,7 +94,7 @@ def test_every_number_of_a_row(name: str) -> None:
     assert entry is not None and entry.architecture == name and entry.source == row["source"]
     size = entry.preprocess.size
     with backbones.seeded(0):
-        whole = backbones.create_whole(entry, size).eval()
+        whole = backbones.create_with_classifier(entry, size).eval()
         bare = backbones.create(entry, size)
     assert row["parameters"] == sum(p.numel() for p in whole.parameters())
     assert row["macs"] == macs(whole.requires_grad_(False), torch.zeros(1, 3, *size))
@@ -110,7 +110,7 @@ def sees(entry: NetworkEntry, side: int) -> bool:
     """Whether a network gives finite scores for an image of noise, built with numbers."""
     try:
         with torch.no_grad(), backbones.seeded(0):
-            net = backbones.create_whole(entry, (side, side)).eval()
+            net = backbones.create_with_classifier(entry, (side, side)).eval()
             return bool(net(torch.randn(1, 3, side, side)).isfinite().all())
     except (RequestError, RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError):
         return False

@@ -41,11 +41,11 @@ def test_fits_and_is_float32() -> None:
     ("change", "words"),
     [
         ({"bn.weight": None}, "bn.weight is missing"),
-        ({"odd.weight": torch.ones(2)}, "odd.weight is extra"),
-        ({"conv.weight": torch.ones(4, 3, 5, 5)}, "conv.weight is (4, 3, 5, 5), not (4, 3, 3, 3)"),
+        ({"odd.weight": torch.ones(2)}, "odd.weight is unexpected"),
+        ({"conv.weight": torch.ones(4, 3, 5, 5)}, "conv.weight has shape (4, 3, 5, 5), not (4, 3, 3, 3)"),
         ({"bn.weight": torch.tensor([1.0, float("nan"), 1, 1])}, "NaN or infinity in the tensor bn.weight"),
         ({"bn.weight": torch.tensor([1.0, float("inf"), 1, 1])}, "NaN or infinity in the tensor bn.weight"),
-        ({"fc.weight": torch.ones(7, 4)}, "fc.weight is extra"),
+        ({"fc.weight": torch.ones(7, 4)}, "fc.weight is unexpected"),
     ],
 )
 def test_names_what_does_not_fit(change: dict[str, Tensor | None], words: str) -> None:

@@ -229,7 +229,7 @@ def _create_torchvision(entry: NetworkEntry, size: tuple[int, int], published: b
     return network  # type: ignore[no-any-return]
 
 
-def create_whole(
+def create_with_classifier(
     entry: NetworkEntry,
     size: tuple[int, int],
     *,
@@ -331,7 +331,7 @@ def filtered(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor] 
 
 
 def other_library_names(entry: NetworkEntry) -> dict[str, str]:
-    """Map key names of the same architecture in the other library to those in this one; empty for networks not in `TORCHVISION`.
+    """Map the other library's key names of an architecture to this library's; empty for networks not in `TORCHVISION`.
 
     Both libraries define the same layers in the same order, so tensors correspond one to one. Tests compare the logits of
     each pair.

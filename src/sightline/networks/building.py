@@ -112,7 +112,7 @@ def _uncut(spec: NetworkSpec) -> nn.Module:
     if spec.source == "pixels":
         return Pixels()
     if spec.entry is not None and spec.pool == "scores":
-        return backbones.create_whole(spec.entry, _size(spec), classes=(spec.arguments or {}).get("classes"))
+        return backbones.create_with_classifier(spec.entry, _size(spec), classes=(spec.arguments or {}).get("classes"))
     if spec.entry is not None:
         return backbones.create(spec.entry, _size(spec), classifier=spec.classifier)
     if spec.source == "user":

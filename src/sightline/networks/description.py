@@ -319,7 +319,7 @@ def build(
     return _with_described_weights(spec, backbone, cache)
 
 
-def whole(backbone: Backbone, *, cache: Cache | None = None) -> tuple[Backbone, Network]:
+def build_with_scores(backbone: Backbone, *, cache: Cache | None = None) -> tuple[Backbone, Network]:
     """Build the same network with its classifier as part of the tail, so that its features are its class scores.
 
     Args:

@@ -74,7 +74,7 @@ class MeasuredCut:
     classifier: str = ""
 
 
-def find(net: nn.Module, size: tuple[int, int], *, scores: bool = False) -> Found:
+def find(net: nn.Module, size: tuple[int, int], *, scores: bool = False) -> MeasuredCut:
     """Find the cut of a network by the rules above. The network's mode, gradients and hooks are restored.
 
     Args:

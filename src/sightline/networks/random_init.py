@@ -151,7 +151,9 @@ def _library_network(entry: NetworkEntry, shape: _Shape) -> RandomNetwork:
     default_classes = entry.classes or (1000 if entry.source == "torchvision" else 0)
 
     def build() -> nn.Module:
-        return backbones.create_whole(entry, size, classes=shape.classes, channels=shape.channels, drawn=not shape.meta)
+        return backbones.create_with_classifier(
+            entry, size, classes=shape.classes, channels=shape.channels, drawn=not shape.meta
+        )
 
     return RandomNetwork(
         net=_build(build, meta=shape.meta),

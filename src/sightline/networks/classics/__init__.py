@@ -11,12 +11,12 @@ from typing import Any
 from torch import nn
 
 from sightline.errors import unknown
-from sightline.networks.classics.lab import basic_cnn, cnn, happy_cnn, simple_net
+from sightline.networks.classics.course_cnns import basic_cnn, cnn, happy_cnn, simple_net
 from sightline.networks.classics.lenet import lenet5
 from sightline.networks.classics.nin import nin
 from sightline.networks.classics.residual import plain18, plain34, plain50
-from sightline.networks.classics.small import resnet9
-from sightline.networks.classics.wrapped import (
+from sightline.networks.classics.resnet9 import resnet9
+from sightline.networks.classics.torchvision_classics import (
     alexnet,
     googlenet,
     resnet18,
