@@ -178,7 +178,7 @@ def test_what_is_too_intricate_is_a_chain_that_says_so() -> None:
     assert isinstance(chain, Panel) and chain.loose and chain.path == "in order; not all edges are drawn"
     assert [(p.title, p.times) for p in chain.items if isinstance(p, Box)] == [("3×3 conv, 3", 14), ("concat", 1)]
     dense = next(p for p in panels(parts_of("densenet121")) if p.title == "DenseBlock")
-    assert dense.loose and dense.path == "each takes what all before it gave"
+    assert dense.loose and dense.path == "each takes the outputs of all before it"
     assert titles(dense.items) == ["DenseLayer", "concat"]
 
 

@@ -1,4 +1,4 @@
-"""Small convolutional networks of courses and tutorials. `classes=1` is a single sigmoid unit: the logit of the second class."""
+"""Small convolutional networks of courses. `classes=1` is a single sigmoid unit: the logit of the second of two classes."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def basic_cnn(*, dropout: float = 0.5, image_size: int = 150, channels: int = 3,
 
 
 def happy_cnn(*, blocks: int = 1, image_size: int = 64, channels: int = 3, classes: int = 1) -> ClassicNetwork:
-    """Build the "Happy House" network: padding 3, 7×7 convolution with 32 filters, BatchNorm, ReLU, max pooling 2, sigmoid unit.
+    """Build padding 3, a 7×7 convolution with 32 filters, BatchNorm, ReLU, max pooling 2 and a single sigmoid unit.
 
     Parameters at 64 px: 49·3·32 + 32 of the convolution, 2·32 of BatchNorm (and 64 statistics), 32,768 + 1 of the unit:
     37,569.

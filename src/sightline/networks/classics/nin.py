@@ -15,10 +15,10 @@ _WINDOWS = (Window(11, 4), Window(3, 2), Window(5, 1, 4), Window(3, 2), Window(3
 
 
 def nin(*, dropout: float = 0.5, image_size: int = 224, channels: int = 3, classes: int = 1000) -> ClassicNetwork:
-    """Build four `MlpConv` blocks with max pooling between them. The last block returns a map per class; its means are the logits.
+    """Build four `MlpConv` blocks with max pooling between them.
 
-    Map sizes at 224 px: 54, 26, 12, 5. There is no linear layer: the classifier is the identity, and the last map shows the
-    evidence for each class at each position.
+    The last block returns a map per class; the means of these maps are the logits. There is no linear layer: the classifier is
+    the identity, and the last map shows the evidence for each class at each position. Map sizes at 224 px: 54, 26, 12, 5.
 
     Parameters: 53,568 + 746,240 + 1,180,800 in the first three blocks, 4,589,568 + 1,025·classes in the last: 7,595,176
     with three channels and 1,000 classes. The published network applies ReLU to its scores; here there is none, since logits
