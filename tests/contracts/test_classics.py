@@ -1,4 +1,4 @@
-"""What every registered classic must do: one surface, its smallest image, other channels and classes, learning."""
+"""The contract of every classic network: interface, smallest image, channels, classes, gradients."""
 
 from __future__ import annotations
 

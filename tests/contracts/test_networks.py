@@ -1,4 +1,4 @@
-"""What every network must do, on a small one of each family: one surface, whatever its kind."""
+"""The interface that every network must fulfil, tested on a small network of each family."""
 
 from __future__ import annotations
 

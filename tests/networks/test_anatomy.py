@@ -1,4 +1,4 @@
-"""Layer tables: every number is in one row, in the order in which things run, and nothing of the network changes."""
+"""Layer tables: every parameter is in one row, rows are in order of execution, and the network is not changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The blocks' shapes and the formulas of their docstrings, on sizes where no two numbers are equal by chance."""
+"""Shapes and parameter formulas of the blocks, with sizes that are all different."""
 
 from __future__ import annotations
 

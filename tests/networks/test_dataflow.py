@@ -1,4 +1,4 @@
-"""What a network does is found without running it on numbers, and the network does not notice."""
+"""The recorded data flow is correct, and recording does not change the network."""
 
 from __future__ import annotations
 

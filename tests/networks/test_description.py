@@ -1,4 +1,4 @@
-"""From names to records, and back to networks; torch-free where it was asked before."""
+"""Descriptions: from names to records and back to networks, without importing torch if cached."""
 
 from __future__ import annotations
 

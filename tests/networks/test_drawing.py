@@ -1,4 +1,4 @@
-"""Pictures show what the networks are, nothing in them overlaps, and the same network gives the same bytes."""
+"""Network diagrams show the structure of networks, have no overlaps, and are reproducible byte by byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where networks that say nothing about themselves are cut."""
+"""Cuts of networks without methods that declare them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Published weights that cannot be fetched are given up in time, and the message says what to do."""
+"""Downloads of published weights: time limits, and error messages that say what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The map of a transformer consists of patches that its features read, whatever attends to them last."""
+"""The map of a transformer consists of patches that influence its features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole networks by name: what they take and give, and what is said where they cannot be built."""
+"""Networks with random weights by name: input and output shapes, and error messages."""
 
 from __future__ import annotations
 

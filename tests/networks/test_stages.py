@@ -1,4 +1,4 @@
-"""Stages, freezing and parameter groups: the same on every network, found by its resolutions."""
+"""Stages, freezing and parameter groups of different kinds of networks."""
 
 from __future__ import annotations
 

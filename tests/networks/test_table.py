@@ -1,6 +1,6 @@
-"""The shipped table of networks says what the networks are: checked on networks that the installed libraries really build.
+"""The shipped table of networks agrees with the networks that the installed libraries build.
 
-No test depends on the versions that the table was made from: a newer library that builds other networks must be noticed.
+No test depends on the versions that the table was made from, so that changes in a newer library are noticed.
 """
 
 from __future__ import annotations

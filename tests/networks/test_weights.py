@@ -1,4 +1,4 @@
-"""Files of weights: found, read, refused."""
+"""Weight files: locating, reading, matching to networks, refusing."""
 
 from __future__ import annotations
 

@@ -87,19 +87,27 @@ def describe(
     if pool not in ("avg", "flatten"):
         raise unknown("pool", pool, ["avg", "flatten"])
     if image_size is not None and image_size < 1:
-        raise RequestError(f"an image size of {image_size} px is not usable", "it is at least 1")
+        raise RequestError(f"an image size of {image_size} px is not usable", "give at least 1")
     if name in SPECIAL:
         return _fitted(_special(name, image_size), fit)
     file = _weights_file(name, weights)
-    query = _Query(name, str(weights), file, image_size, pool, seed, arguments)
+    query = _Query(
+        name=name,
+        weights=str(weights),
+        file=file,
+        image_size=image_size,
+        pool=pool,
+        seed=seed,
+        arguments=arguments,
+    )
     key = query.key(cache)
-    found = cache.read_json(f"networks/described/{key}") if key else None
-    if found is None:
+    cached = cache.read_json(f"networks/described/{key}") if key else None
+    if cached is None:
         backbone = _measure(query, cache)
         if key:
             cache.write_json(f"networks/described/{key}", backbone)
     else:
-        backbone = from_json(Backbone, found, "description of a network")
+        backbone = from_json(Backbone, cached, "description of a network")
     if file is not None:
         _remember_file(backbone, file, cache)
     return _fitted(backbone, fit)
