@@ -106,7 +106,17 @@ def cam(session: engine.Session, head: Head, images: np.ndarray, targets: list[i
     """Compute Grad-CAM of a batch."""
     names = [str(i) for i in range(len(images))]
     boxes = [BOX] * len(names)
-    explanation.explain(session, head, images, names, targets, CLASSES, boxes, method="gradcam", maps=maps)
+    explanation.explain(
+        session,
+        head,
+        images,
+        paths=names,
+        targets=targets,
+        classes=CLASSES,
+        boxes=boxes,
+        method="gradcam",
+        maps=maps,
+    )
 
 
 def ours(session: engine.Session, head: Head, images: np.ndarray) -> None:

@@ -156,7 +156,7 @@ def test_an_attention_layer_of_torch_is_one_row_with_its_whole_work() -> None:
     assert found.only_in_training == 0
 
 
-def test_what_a_block_computes_with_a_layer_s_weight_counts_there() -> None:
+def test_uncalled_layers_count_where_their_weight_is_used() -> None:
     """BEiT multiplies by the weight of a linear layer that it never calls."""
     with torch.device("meta"):
         net = timm.create_model("beit_base_patch16_224")

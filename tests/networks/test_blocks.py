@@ -29,7 +29,7 @@ def output(module: nn.Module, *shape: int) -> Tensor:
         return module.eval()(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
 
 
-def test_conv_norm() -> None:
+def test_conv_norm_shapes_and_parameters() -> None:
     block = ConvNorm(3, 10, 5, stride=2)
     assert count(block) == 25 * 3 * 10 + 2 * 10
     assert output(block, 2, 3, 17, 20).shape == (2, 10, 9, 10)
@@ -66,7 +66,7 @@ def test_named_residual_blocks() -> None:
 
 
 @pytest.mark.parametrize("layers", [2, 3])
-def test_the_skip_is_what_the_plain_twin_lacks(layers: int) -> None:
+def test_blocks_differ_only_in_the_skip_connection(layers: int) -> None:
     torch.manual_seed(0)
     block = identity_block(8, layers=layers).eval()  # type: ignore[arg-type]
     plain = identity_block(8, layers=layers, skip=False).eval()  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def test_the_skip_is_what_the_plain_twin_lacks(layers: int) -> None:
         lambda: convolutional_block(8, 8, stride=1),
     ],
 )
-def test_residual_blocks_that_there_are_not(wrong: object) -> None:
+def test_invalid_residual_blocks_are_refused(wrong: object) -> None:
     with pytest.raises(RequestError) as error:
         wrong()  # type: ignore[operator]
     assert error.value.hint

@@ -93,7 +93,7 @@ def test_body_without_classifier() -> None:
     assert network.classifier == "" and torch.allclose(features, last.mean((2, 3)))
 
 
-def test_no_map_at_all() -> None:
+def test_without_map_the_cut_is_at_the_image() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 7), nn.ReLU(), nn.Linear(7, 2))
     network, x, last, features = look(net, 8)
     assert torch.equal(last, x) and network.map_shape is None  # an image is no map of features
@@ -110,7 +110,7 @@ def test_the_callers_map_is_not_changed() -> None:
     assert torch.equal(last, before) and bool((last < 0).any())
 
 
-def test_declared() -> None:
+def test_declared_cuts_are_used() -> None:
     class Own(nn.Module):
         layout = "nhwc"
 

@@ -74,7 +74,7 @@ def entry(server: http.server.ThreadingHTTPServer, file: str) -> NetworkEntry:
 
 
 @pytest.mark.parametrize("file", ["whole", "slow"])
-def test_a_download_that_goes_on_is_waited_for(server: http.server.ThreadingHTTPServer, file: str) -> None:
+def test_a_slow_download_completes(server: http.server.ThreadingHTTPServer, file: str) -> None:
     """The slow one takes two seconds, longer than it may stand still."""
     wanted = entry(server, file)
     hub.check(wanted, "net")
@@ -83,7 +83,7 @@ def test_a_download_that_goes_on_is_waited_for(server: http.server.ThreadingHTTP
 
 
 @pytest.mark.parametrize("file", ["never", "half"])
-def test_a_download_that_stands_still_is_given_up(server: http.server.ThreadingHTTPServer, file: str) -> None:
+def test_a_stalled_download_is_abandoned(server: http.server.ThreadingHTTPServer, file: str) -> None:
     wanted = entry(server, file)
     hub.check(wanted, "net")
     began = time.monotonic()
@@ -94,7 +94,7 @@ def test_a_download_that_stands_still_is_given_up(server: http.server.ThreadingH
     assert hub.here(wanted) is None
 
 
-def test_a_server_that_does_not_speak_of_the_file_is_given_up(
+def test_a_server_that_does_not_answer_about_the_file_gives_an_error(
     server: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "_FILE_S", 0.5)
@@ -102,7 +102,7 @@ def test_a_server_that_does_not_speak_of_the_file_is_given_up(
         hub.check(entry(server, "mute"), "net")
 
 
-def test_a_file_that_is_not_there_is_said(server: http.server.ThreadingHTTPServer) -> None:
+def test_a_missing_file_gives_an_error(server: http.server.ThreadingHTTPServer) -> None:
     with pytest.raises(WeightsError, match=r"the download failed \(HTTP Error 404: Not Found\)"):
         hub.fetch(entry(server, "absent"), "net")
 
@@ -125,7 +125,7 @@ def test_the_hubs_own_downloader(
             hub.fetch(wanted, "net")
 
 
-def test_what_the_hubs_progress_bar_counts_is_noted() -> None:
+def test_received_bytes_are_counted() -> None:
     received: list[float] = []
     bar = hub._counting_tqdm(received)(total=10, disable=True)
     bar.update(0)

@@ -43,7 +43,7 @@ def test_the_features_read_the_map_s_patches(name: str, grid: tuple[int, int, in
         assert torch.allclose(several, features.expand(3, -1), atol=1e-5)
 
 
-def test_where_no_module_decides_alone_there_is_no_map(cache: Cache) -> None:
+def test_without_single_determining_module_there_is_no_map(cache: Cache) -> None:
     backbone = networks.describe("crossvit_9_240", weights="random", cache=cache)
     assert backbone.map_shape is None and backbone.features == 384  # two branches of patches up to the end
 

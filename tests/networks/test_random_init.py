@@ -41,7 +41,7 @@ def test_a_network_of_two_classes_may_stay_one_unit() -> None:
     assert networks.random_network("cnn", classes=2, meta=True).classes == 2
 
 
-def test_ones_own(tmp_path: Path) -> None:
+def test_user_defined_networks(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(
         "from torch import nn\n"

@@ -134,7 +134,7 @@ def test_published_numbers() -> None:
         assert ROWS[name]["macs"] == pytest.approx(count, rel=0.01)
 
 
-def test_nearly_all_is_known() -> None:
+def test_measurements_are_nearly_complete() -> None:
     """What could not be measured is null; that is rare."""
     assert len(ROWS) > 1300
     for key in ("parameters", "macs", "features", "smallest"):
@@ -182,7 +182,7 @@ def test_the_file_is_small_and_in_order() -> None:
     assert index.TABLE.stat().st_size < 700_000
 
 
-def test_with_other_versions_the_libraries_are_asked_once(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_of_other_library_versions_are_read_once(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def other() -> dict[str, list[dict[str, Any]]]:
@@ -217,7 +217,7 @@ def test_entries_are_shortened_without_loss() -> None:
 # ------------------------------------------------------------------------------------------------------ what people see
 
 
-def test_ours_are_there() -> None:
+def test_classic_networks_are_listed() -> None:
     rows = {row["network"]: row for row in networks.table()}
     for name, classic in CLASSICS.items():
         assert name in rows, name
@@ -270,7 +270,7 @@ def test_each_paper_is_cited_with_its_year() -> None:
         assert not mark or 2000 + int(number[:2]) == paper.year or number.startswith("9"), key
 
 
-def test_no_paper_is_there_for_nothing() -> None:
+def test_every_paper_is_cited() -> None:
     cited = {papers.paper(name) for name in ROWS}
     assert set(papers.papers().values()) <= cited
 
@@ -293,7 +293,7 @@ def test_the_longest_fitting_name_decides(name: str, year: int) -> None:
 # ------------------------------------------------------------------------------------------------------------- smallest
 
 
-def test_smallest_is_not_taken_in_by_luck() -> None:
+def test_smallest_ignores_sizes_that_work_by_coincidence() -> None:
     """64 works by chance: 72 and what is above up to 96 do not."""
     assert survey.smallest(lambda side: side in (8, 64) or side >= 96, 224) == 96
     assert survey.smallest(lambda side: side >= 75, 299) == 80

@@ -48,7 +48,7 @@ def test_fits_and_is_float32() -> None:
         ({"fc.weight": torch.ones(7, 4)}, "fc.weight is unexpected"),
     ],
 )
-def test_names_what_does_not_fit(change: dict[str, Tensor | None], words: str) -> None:
+def test_errors_name_tensors_that_do_not_fit(change: dict[str, Tensor | None], words: str) -> None:
     found = {k: v for k, v in (good() | change).items() if v is not None}
     with pytest.raises(WeightsError) as error:
         weights.fit(EXPECTED, found, "my.safetensors")
@@ -118,7 +118,7 @@ def test_hash_is_of_names_types_shapes_and_values() -> None:
     assert networks.weights_hash({}) == ""
 
 
-def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_weights_give_the_download_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SIGHTLINE_WEIGHTS", raising=False)
     monkeypatch.setattr(hub, "reachable", lambda host: False)
     monkeypatch.setattr(hub, "here", lambda entry: None)
@@ -129,7 +129,7 @@ def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "resnet10t.safetensors" in text and "SIGHTLINE_WEIGHTS" in text
 
 
-def test_an_unreachable_host_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_host_is_requested_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def refuse(*_: object, **__: object) -> None:
