@@ -68,8 +68,8 @@ def test_a_comparison_on_the_test_split_is_one_look(place: dict[str, Any], tmp_p
     assert [x["verb"] for x in third.data["test_openings"]] == ["compare", "compare"]
     assert third.data["ledger"]["classifiers"] == 3
     page = (tmp_path / "c" / "report.html").read_text(encoding="utf-8")
-    assert "looked at 2 times" in page and "3 classifiers have been scored on them" in page
-    assert "looked at" not in (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
+    assert "have been used 2 times" in page and "3 classifiers have been scored on these images" in page
+    assert "have been used" not in (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_table_of_predictions_finds_its_images(place: dict[str, Any], tmp_path: Path) -> None:
@@ -208,7 +208,9 @@ def test_duplicates_count_together(place: dict[str, Any], tmp_path: Path) -> Non
     assert pair["p"] == pytest.approx(0.125)  # two of three in either class, so four of the six clusters: 2 · 2⁻⁴
     low, high = (done.data["scores"][1][k] for k in ("accuracy_low", "accuracy_high"))
     assert high - low > 0.5
-    assert "clusters, which images of one group and duplicates form" in (tmp_path / "c" / "report.html").read_text("utf-8")
+    assert "clusters: duplicates and images of one group count as one cluster" in (tmp_path / "c" / "report.html").read_text(
+        "utf-8"
+    )
 
 
 def test_labels_that_are_no_class_are_refused(place: dict[str, Any], tmp_path: Path) -> None:

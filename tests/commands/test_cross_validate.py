@@ -108,8 +108,8 @@ def test_a_bar_turns_the_answers_and_leaves_the_probabilities(place: dict[str, A
     np.testing.assert_array_equal(two.y_pred == k, two.probs[:, k] >= two.thresholds)
     assert cost.data["val"]["accuracy"] == pytest.approx(float((two.y_pred == two.y_true).mean()))
     page = (cost.folder / "report.html").read_text(encoding="utf-8")
-    assert "each fold’s own bar (criterion: cost=1000:1)" in page and "a missed one costs 1000, a false alarm 1" in page
-    assert "criterion: half" not in page and "Answers are turned at each fold" in page
+    assert "one threshold per fold (criterion: cost=1000:1)" in page and "a miss costs 1000, a false alarm 1" in page
+    assert "the default" not in page and "Each fold has its own decision threshold" in page
     costs = (cost.folder / "curves" / "cross_validated_thresholds.csv").read_text(encoding="utf-8").splitlines()
     assert max(float(line.split(",")[-1]) for line in costs[1:]) > 100
 
@@ -139,8 +139,8 @@ def test_a_run_of_out_of_fold_answers(place: dict[str, Any], tmp_path: Path) -> 
     weighted = sum(p["n"] * p["accuracy"] for p in told["parts"]) / sum(p["n"] for p in told["parts"])
     assert weighted == pytest.approx(told["accuracy"]) and len(told["parts"]) == 6
     page = (done.folder / "report.html").read_text(encoding="utf-8")
-    assert "held-out images" in page and "Fold by fold" in page
-    assert "test images stay out of it" in page and "still closed" not in page
+    assert "held-out images" in page and "Cross-validation folds" in page
+    assert "test images were not used" in page and "still closed" not in page
     assert not (done.folder / "folds").exists() and (done.folder / "folds.csv").is_file()
     assert (
         cross_validate.cross_validate(place["divided"], RECIPE, tmp_path / "cv", folds=3, repeats=2, cache=place["cache"]).data[

@@ -89,7 +89,7 @@ def test_rows_of_no_image_are_counted_and_said(photos: Path, tmp_path: Path) -> 
     assert value["table"] == run.data["table"] and value["table"]["not_in_catalog"] == 2
     assert value["table"]["examples"]["not_in_catalog"] == ["more/1.png", "more/2.png"]
     assert "note: 2 rows of " in notes and "such as more/1.png" in notes
-    assert "Note 2 rows of the table left out more/1.png and more/2.png: no image of the labelled set" in page
+    assert "Note 2 rows of the table of predictions ignored more/1.png and more/2.png: no image of the labelled set" in page
 
 
 def test_rows_for_another_split_are_no_misfits(photos: Path, tmp_path: Path) -> None:
@@ -158,15 +158,15 @@ def test_labels_that_contradict_the_set_are_counted_and_said(photos: Path, tmp_p
     first = {"path": rows[1][0], "table": "1", "catalog": "0"}
     assert value["table"]["examples"]["other_label"][0] == first
     assert "note: 2 rows of " in notes and f"{rows[1][0]} is '1' there and '0' here" in notes
-    assert "Note 2 rows have another label in the table than in the labelled set The labelled set's labels count." in page
-    assert f"{rows[1][0]} is “1” in the table and “0” in the set" in page
+    assert "Note 2 rows have a label that differs from the labelled set The labels of the labelled set are used." in page
+    assert f"{rows[1][0]} is “1” in the table and “0” in the labelled set" in page
 
 
 def test_images_of_other_classes_are_said_on_the_console_too(photos: Path, tmp_path: Path) -> None:
     value, notes, run, page = evaluate(write(tmp_path / "t.csv", rows_of(photos, "0", "1", "2")), photos, tmp_path / "e")
     assert value["not_among_classes"] == run.data["not_among_classes"] == 12
     assert "note: 12 images of " in notes and "(2/" in notes and "is '2')" in notes
-    assert "12 images of classes that it does not know" in page
+    assert "12 images of classes that the classifier does not know" in page
 
 
 def test_images_without_a_row_are_not_called_broken(photos: Path, tmp_path: Path) -> None:
@@ -174,8 +174,8 @@ def test_images_without_a_row_are_not_called_broken(photos: Path, tmp_path: Path
     value, notes, run, page = evaluate(write(tmp_path / "t.csv", rows[3:]), photos, tmp_path / "e")
     assert value["table"]["no_row"] == 3 and value["table"]["examples"]["no_row"] == [row[0] for row in rows[:3]]
     assert "note: 3 images of " in notes and f"is of that image (such as {rows[0][0]})" in notes
-    assert "Caution The table has no row for 3 labelled images" in page
-    assert "could not be decoded" not in page and "Found to be broken" not in page
+    assert "Caution 3 labelled images without a row in the table of predictions" in page
+    assert "could not be decoded" not in page and "Files that could not be decoded" not in page
     assert run.data["undecodable"] == {"test": []} and run.data["test"]["undecodable"] == 0
 
 
@@ -192,9 +192,9 @@ def test_a_bar_is_said_to_come_with_the_table(photos: Path, tmp_path: Path) -> N
     barred = write(tmp_path / "bar.csv", [[*row, "0.3"] for row in rows], more="bar:1")
     _, _, run, page = evaluate(barred, photos, tmp_path / "e")
     assert run.data["threshold"] == {"by": "given with the table"}
-    assert "from a probability of 0.3 on (criterion: given with the table)" in page
+    assert "at probability ≥ 0.3 (criterion: given with the table)" in page
     _, _, _, plain = evaluate(write(tmp_path / "t.csv", rows), photos, tmp_path / "plain")
-    assert "from a probability of 0.5 on (criterion: half)" in plain
+    assert "at probability ≥ 0.5 (the default)" in plain
 
 
 def test_an_evaluation_is_not_written_over_anything_else(photos: Path, tmp_path: Path) -> None:

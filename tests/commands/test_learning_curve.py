@@ -61,7 +61,7 @@ def test_a_run_has_its_curve_and_suggests_a_cross_validation(
     told = done.data["learning"]
     assert told["of_chosen"] and told["images"] == 240 and told["orders"] == 1
     page = (done.folder / "report.html").read_text(encoding="utf-8")
-    assert "More photographs?" in page and told["words"][0] in page.replace("\xa0", " ")
+    assert "Learning curve: would more photographs help?" in page and told["words"][0] in page.replace("\xa0", " ")
     command = done.data["crossvalidate"]
     assert command in page.replace("&#34;", '"') and "Only" in page
     catalog, recipe = (Path(part) for part in shlex.split(command)[2:4])

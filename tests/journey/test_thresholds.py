@@ -66,7 +66,7 @@ def test_the_ladder_has_one_bar_and_tells_the_chosen_one_apart(done: Run, capsys
     assert chosen["at_bar"]["threshold"] == done.data["threshold"]["value"] and chosen["at_bar"]["by"] == "cost=1000:1"
     assert [r["at_bar"] for r in done.data["ladder"] if not r["chosen"]] == [None] * (len(done.data["ladder"]) - 1)
     page = (done.folder / "report.html").read_text(encoding="utf-8")
-    assert "at its bar: “eight” from" in page and "all accuracies of this table are at one half" in page
+    assert "for “eight” (criterion: cost=1000:1): " in page and "All accuracies in this table use a threshold of 0.5" in page
     job.print_run(done)
     printed = capsys.readouterr().out
     assert "with its bar" in printed and "criterion cost=1000:1" in printed

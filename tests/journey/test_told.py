@@ -114,8 +114,8 @@ def test_the_report_tells_given_splits_from_those_that_were_taken(digits: Path, 
     page = sections.splitting({"split": {"given": True, "moves": found.moves, "seed": 7, **counts}})
     assert page is not None
     assert page["lines"][:2] == [
-        "Kept as it was given: 10 train, 6 validation.",
-        "Taken by Sightline, since no such split was given: 4 test images from train (seed 7).",
+        "Kept as given: 10 train, 6 validation.",
+        "Set aside by Sightline, because this split was not given: 4 test images from train (seed 7).",
     ]
     assert any("no test split was given: 4 test images are taken from train (seed 7)" in n for n in found.catalog.notes)
 

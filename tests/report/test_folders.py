@@ -1,4 +1,4 @@
-"""What `sightline report` makes of the folders that it is given."""
+"""Reports on folders of runs and studies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_study_gets_its_page(tmp_path: Path) -> None:
 
 
 def test_a_study_beside_others_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="is a study, which has a page of its own"):
+    with pytest.raises(RequestError, match="is a study and cannot be combined"):
         write_page([tmp_path / "run", study(tmp_path / "tuned")], tmp_path / "page.html")
 
 

@@ -1,4 +1,4 @@
-"""What the page says in words: the answer, the alarms, and how numbers are put."""
+"""Texts of the report: summary, alarms and formatting of numbers."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def plain(text: str) -> str:
 
 def test_the_headline_is_the_test_score_with_its_interval() -> None:
     (head,) = headline.answer({"test": GOOD, "test_openings": [{}]}).headlines
-    assert (plain(head.value), head.of) == ("95.0 %", "of 100 test images answered correctly")
-    assert plain(head.interval) == "88.8–97.8 %"
+    assert (plain(head.value), head.of) == ("95.0 %", "of 100 test images classified correctly")
+    assert plain(head.interval) == "[88.8, 97.8] %"
 
 
 def test_without_a_test_the_cross_validated_score_is_given_and_named() -> None:
@@ -66,20 +66,20 @@ def test_inverted_scores_are_an_alarm() -> None:
     assert "The scores look inverted" in titles(data)
 
 
-def test_a_score_no_better_than_one_answer_is_an_alarm() -> None:
+def test_score_at_the_level_of_the_largest_class_is_an_alarm() -> None:
     poor = scored([0] * 90 + [1] * 10, [True] * 90 + [False] * 10)
-    assert "Not clearly better than always giving the same answer" in titles({"test": poor})
+    assert "Not significantly better than always predicting the same class" in titles({"test": poor})
 
 
 @pytest.mark.parametrize(
-    ("y", "classes", "said"),
+    ("y", "classes", "title"),
     [
-        ([0] * 20, ("cat", "dog"), "All test images are of one class, “cat”"),
-        ([0, 1] * 20, ("cat", "dog", "fox"), "No test image of 1 of 3 classes"),
+        ([0] * 20, ("cat", "dog"), "All test images belong to one class, “cat”"),
+        ([0, 1] * 20, ("cat", "dog", "fox"), "1 of 3 classes have no test image"),
     ],
 )
-def test_absent_classes_are_said(y: list[int], classes: tuple[str, ...], said: str) -> None:
-    assert said in titles({"test": scored(y, [True] * len(y), classes)})
+def test_absent_classes_are_an_alarm(y: list[int], classes: tuple[str, ...], title: str) -> None:
+    assert title in titles({"test": scored(y, [True] * len(y), classes)})
 
 
 def test_undecodable_images_are_counted_apart_and_against() -> None:
@@ -95,11 +95,14 @@ def test_a_table_that_does_not_fit_is_said() -> None:
     table |= {"examples": {"no_row": paths, "not_in_catalog": ["y.jpg"], "other_label": labels}}  # type: ignore[dict-item]
     missing, lost, other = headline.alarms({"kind": "evaluate", "test": GOOD, "table": table})
     assert (missing.level, lost.level, other.level) == ("caution", "note", "note")
-    assert missing.title == "The table has no row for 25 labelled images" and "x/4.jpg and 20 more: not in" in missing.text
+    assert (
+        missing.title == "25 labelled images without a row in the table of predictions"
+        and "x/4.jpg and 20 more: not in" in missing.text
+    )
     assert "76.0 %" in plain(missing.text)  # 95 of 125
-    assert lost.title == "1 row of the table left out" and lost.text.startswith("y.jpg: ")
-    assert other.title == "1 row has another label in the table than in the labelled set"
-    assert "x/1.jpg is “cat” in the table and “dog” in the set." in other.text
+    assert lost.title == "1 row of the table of predictions ignored" and lost.text.startswith("y.jpg: ")
+    assert other.title == "1 row has a label that differs from the labelled set"
+    assert "x/1.jpg is “cat” in the table and “dog” in the labelled set." in other.text
 
 
 def test_sizes_are_put_in_words_and_empty_ends_of_the_histogram_are_cut() -> None:
@@ -113,10 +116,10 @@ def test_sizes_are_put_in_words_and_empty_ends_of_the_histogram_are_cut() -> Non
         "duplicates": {"exact": 0, "near": 1},
     }
     shown = sections.dataset(Run(Path(), {"data": block}), Album())
-    assert shown is not None and "All widths 32 px and heights from 20 to 2,000 px (median 30)." in shown["text"]
+    assert shown is not None and {"Width: 32 px.", "Height: 20 to 2,000 px (median 30 px)."} <= set(shown["text"])
     assert "65536" not in shown["histogram"] and ">16<" in shown["histogram"] and ">128<" in shown["histogram"]
     split = sections.splitting({"data": block})
-    assert split is not None and "Found: 1 set of nearly identical images." in split["lines"]
+    assert split is not None and "Duplicates: 1 set of near-duplicate images." in split["lines"]
 
 
 def test_every_score_that_is_missing_says_why() -> None:
@@ -128,12 +131,12 @@ def test_every_score_that_is_missing_says_why() -> None:
     table = sections.scores({"test": inverted})
     assert table is not None
     (row,) = [r for r in table["more"] if r["name"] == "Matthews correlation"]
-    assert row["cells"][0]["interval"] == "-0.950 to -0.850"
+    assert row["cells"][0]["interval"] == "[-0.950,\u00a0-0.850]"
 
 
 def test_openings_are_counted() -> None:
     assert titles({"test": GOOD, "test_openings": [{}]}) == []
-    assert titles({"test": GOOD, "test_openings": [{}, {}, {}]}) == ["These test images have been looked at 3 times"]
+    assert titles({"test": GOOD, "test_openings": [{}, {}, {}]}) == ["These test images have been used 3 times"]
 
 
 def test_scoring_images_that_were_in_training_is_said() -> None:
@@ -175,7 +178,7 @@ def test_ticks_lie_within_and_are_few(low: float, high: float) -> None:
 
 
 def test_a_cut_list_of_files_says_how_many_it_shows_and_where_all_are() -> None:
-    for n, ending in ((200, "Each is named below."), (201, "200 of them are named below, all of them in catalog.csv.")):
+    for n, ending in ((200, "“Files left out” below lists all."), (201, "“Files left out” below lists 200, catalog.csv all.")):
         listed = [{"path": f"{i}.jpg", "problem": "empty"} for i in range(min(n, 200))]
         found = headline._problems({"data": {"problems": {"empty": n}, "problem_files": listed}})
         assert found is not None and found.text.endswith(ending)

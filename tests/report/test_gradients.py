@@ -1,4 +1,4 @@
-"""Gradients by layer: what is read, what is drawn, what is said, and what is left out."""
+"""Gradient norms by layer: reading, drawing and text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_one_run_has_its_first_and_last_epoch(tmp_path: Path) -> None:
     later = PLAIN + "".join(line.replace("1,", "2,", 1) + "\n" for line in PLAIN.splitlines()[1:])
     (figure,) = gradients.of_run(run(tmp_path / "a", later))
     assert figure["legend"].count("<li>") == 2 and "epoch 2" in figure["legend"]
-    assert "0.001 (conv1)" in figure["text"] and "1,000 times" in figure["text"]
+    assert "0.001 (conv1)" in figure["text"] and "ratio 1,000" in figure["text"]
     # three layers, a thousandfold: two powers of ten apart in the drawing as on the axis
     assert all(f">{power}</text>" in figure["figure"] for power in ("0.001", "0.01", "0.1", "1"))
 
@@ -34,7 +34,7 @@ def test_runs_are_drawn_together_by_their_names(tmp_path: Path) -> None:
     twins = [("plain<b>", run(tmp_path / "a", PLAIN)), ("residual", run(tmp_path / "b", PLAIN.replace("0.001", "0.9")))]
     (figure,) = gradients.of_runs([*twins, ("features", tmp_path)])
     assert figure["legend"].count("<li>") == 2 and "plain&lt;b&gt;" in figure["legend"]
-    assert "residual: the smallest of 3 layers is 0.1" in figure["text"]
+    assert "residual: smallest of 3 layers 0.1" in figure["text"]
     assert gradients.of_runs(twins[:1]) == []
 
 
@@ -49,4 +49,4 @@ def test_what_cannot_be_drawn_is_left_out(tmp_path: Path, text: str) -> None:
 
 def test_a_layer_without_gradient_is_said(tmp_path: Path) -> None:
     (figure,) = gradients.of_run(run(tmp_path / "a", PLAIN.replace("0.001", "0.0")))
-    assert "1 with none" in figure["text"] and "nan" not in figure["figure"]
+    assert "1 without a gradient" in figure["text"] and "nan" not in figure["figure"]

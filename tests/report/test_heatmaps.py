@@ -1,4 +1,4 @@
-"""The report's section on heatmaps: what run.json says, escaped, and nothing where nothing was checked."""
+"""Heatmap section of the report: content, escaping, and no section without checks."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def data(**changes: Any) -> dict[str, Any]:
 
 
 def rendered(of: dict[str, Any]) -> str:
-    return templates().get_template("heat.html.j2").render(run={"id": "", "heat": heatmaps.heat(of)})
+    return templates().get_template("heatmaps.html.j2").render(run={"id": "", "heat": heatmaps.heat(of)})
 
 
-def test_it_says_the_verdict_the_numbers_and_the_alarm() -> None:
+def test_section_shows_verdict_numbers_and_alarm() -> None:
     page = rendered(data())
     assert "weak" in page and "shaky" in page and "lower border" in page
-    assert re.search(r"from 90\s?% to 40\s?%", page) and "2.0 times even heat" in page and page.count('"hit') == 3
+    assert re.search(r"from 90\s?% to 40\s?%", page) and "2.0 times the uniform value" in page and page.count('"hit') == 3
     assert NASTY not in page and "&lt;script&gt;" in page
 
 
@@ -46,12 +46,12 @@ def test_a_run_without_checks_has_no_section() -> None:
     assert heatmaps.heat({}) is None and rendered({"heat_checks": None}).strip() == ""
 
 
-def test_classes_without_maps_leave_the_table() -> None:
+def test_table_of_checks_does_not_need_average_heatmaps() -> None:
     page = rendered(data(heat_global=None))
-    assert "relies on" not in page and "shaky" in page
+    assert "Average heatmap" not in page and "shaky" in page
 
 
-def test_the_section_s_verdict_is_the_worse_of_the_checks_and_the_alarm() -> None:
+def test_verdict_is_the_worse_of_checks_and_alarm() -> None:
     passing = data()["heat_checks"] | {"verdict": "passes", "why": "all 5 checks pass"}
     alarmed = heatmaps.heat(data(heat_checks=passing))
     assert alarmed is not None and (alarmed["verdict"], alarmed["kind"]) == ("alarm", "alarm")
@@ -65,26 +65,26 @@ def test_the_section_s_verdict_is_the_worse_of_the_checks_and_the_alarm() -> Non
     assert "does not clearly lower" in quiet["quiet"] and "lower border" in quiet["quiet"]
 
 
-def test_without_an_alarm_it_says_what_comes_nearest_and_denies_nothing() -> None:
+def test_without_an_alarm_the_highest_region_is_reported() -> None:
     overall = data()["heat_global"]
     highest = {"class": NASTY, "region": "upper right corner", "n": 16, "share": 0.339, "area": 0.0816, "p": 0.07}
     page = rendered(data(heat_global=overall | {"alarms": [], "highest": highest}))
-    assert re.search(r"is not shown; highest: upper right corner, 34\s?% of the heat on 8\s?% of the area", page)
-    assert "No class puts" not in page and NASTY not in page and "16 images" in page
+    assert re.search(r"Highest: upper right corner, 34\s?% of the attribution on 8\s?% of the area", page)
+    assert "No class concentrates" in page and NASTY not in page and "16 images" in page
     assert "not tested" in rendered(data(heat_global=overall | {"alarms": [], "highest": None}))
-    assert "not shown" not in rendered(data())
+    assert "No class concentrates" not in rendered(data())
 
 
-def test_it_says_whether_a_channel_speaks_by_its_presence_or_its_absence() -> None:
+def test_channels_are_grouped_by_presence_and_absence() -> None:
     overall = data()["heat_global"]
     ways = ("presence", "absence", "presence", "absence")
     channels = [{"channel": 10 + i, "share": 0.4 - i / 10, "by": way} for i, way in enumerate(ways)]
     views = [overall["classes"][0] | {"channels": channels}]
     page = " ".join(rendered(data(classes=["a", "b"], heat_global=overall | {"classes": views})).split())
-    said = r"by the presence of channels 10 \(40\s?%\), 12 \(20\s?%\); absence of channel 11 \(30\s?%\)<"
-    assert re.search(said, page), page
-    assert "answers more on its images than on average" in page and "present in one is absent in the other" in page
+    text = r"top feature channels: presence of channels 10 \(40\s?%\), 12 \(20\s?%\); absence of channel 11 \(30\s?%\)<"
+    assert re.search(text, page), page
+    assert "above average on images of this class" in page and "present in one is absent in the other" in page
     three = rendered(data(classes=["a", "b", "c"], heat_global=overall | {"classes": views}))
-    assert "answers less" in three and "present in one" not in three and "answers less" not in rendered(data())
+    assert "below average" in three and "present in one" not in three and "below average" not in rendered(data())
     older = [{"channel": 3, "share": 0.5}]
-    assert "by the channel 3" in rendered(data(heat_global=overall | {"classes": [views[0] | {"channels": older}]}))
+    assert "channels: channel 3" in rendered(data(heat_global=overall | {"classes": [views[0] | {"channels": older}]}))

@@ -1,4 +1,4 @@
-"""The page as a whole: complete in itself, safe with any name, bounded, and alive whatever a run lacks."""
+"""The whole report: self-contained, escaped, bounded in size, and complete for runs that lack parts."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_whatever_is_missing_or_null_is_left_out(run: Run, tmp_path: Path) -> No
         for key in run.data[block]:
             Elements(page.render([Run(tmp_path, {**run.data, block: {**run.data[block], key: None}})]))
     text = Elements(page.render([Run(tmp_path, {})])).text
-    assert "no score" in text
+    assert "No score" in text
 
 
 def test_damaged_tables_and_pictures_are_left_out(run: Run, tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_many_classes_and_images_stay_bounded_and_readable(tmp_path: Path) -> No
     assert len(text) < 3_000_000
     assert "5 hardest of 100 classes" in elements.text and "80 more classes" in elements.text
     assert 'class="matrix"' in text and 'table class="confusion' not in text
-    assert f"{len(data['mistakes']) - 200:,} more are in" in elements.text
+    assert f"lists {len(data['mistakes']) - 200:,} more" in elements.text
 
 
 def test_images_without_splits_have_one_column(tmp_path: Path) -> None:
@@ -235,21 +235,21 @@ def test_images_without_splits_have_one_column(tmp_path: Path) -> None:
 
 def test_repeats_are_not_mixed_without_a_word(tmp_path: Path) -> None:
     told = {"folds": 3, "repeats": 2, "by_repeat": [0.9, 0.8], "clusters": 60, "parts": []}
-    note = "The accuracy is the mean over all 2 repeats; every other score is of the first repeat"
+    note = "The accuracy is the mean over all 2 repeats; every other score is from the first repeat"
     data = {"kind": "crossvalidate", "crossvalidation": told, "val": {"accuracy": 0.85, "n": 60, "ece": 0.1}}
     assert note in Elements(page.render([Run(tmp_path, data)])).text
     once = {**data, "crossvalidation": {**told, "repeats": 1, "by_repeat": [0.9]}}
     assert "every other score" not in Elements(page.render([Run(tmp_path, once)])).text
 
 
-def test_a_suggestion_says_what_no_fold_chooses_anew() -> None:
+def test_suggestion_names_the_bias_of_selection_before_the_folds() -> None:
     from sightline.report import cross_validation
 
     own = {"method": "features", "backbone": "a"}
     data = {"crossvalidate": "sightline evaluate c.csv r.toml", "test": {"n": 60}, "ladder": [{"method": "baseline"}, own, own]}
-    assert "flatters" not in cross_validation.suggestion(data)[1]  # type: ignore[index]
+    assert "optimistic" not in cross_validation.suggestion(data)[1]  # type: ignore[index]
     several = {**data, "ladder": [*data["ladder"], {**own, "backbone": "b"}]}  # type: ignore[misc]
-    assert "chosen among 2 on these very images" in cross_validation.suggestion(several)[1]  # type: ignore[index]
+    assert "selected among 2 on these same images" in cross_validation.suggestion(several)[1]  # type: ignore[index]
 
 
 def test_a_long_table_is_read_as_a_short_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +272,7 @@ def test_pictures_stop_at_the_limit_and_it_is_said(run: Run, monkeypatch: pytest
     text = page.render([run])
     pictures = re.findall(r'src="(data:image[^"]+)"', text)
     assert sum(map(len, pictures)) <= 60_000
-    assert "more would have made it too large" in Elements(text).text
+    assert "To limit its size" in Elements(text).text
 
 
 def test_wrong_requests_are_refused(run: Run, tmp_path: Path) -> None:
@@ -285,10 +285,10 @@ def test_wrong_requests_are_refused(run: Run, tmp_path: Path) -> None:
 def test_several_runs_begin_with_a_comparison(run: Run, drawn: ModuleType, tmp_path: Path) -> None:
     other = Run(run.folder, {**run.data, "name": "another"})
     text = Elements(page.render([run, other])).text
-    assert text.index("2 runs side by side") < text.index("Run 1 of 2") < text.index("Run 2 of 2")
+    assert text.index("Comparison of 2 runs") < text.index("Run 1 of 2") < text.index("Run 2 of 2")
     assert "were scored on the same images" in text
     elsewhere = dataclasses.replace(other, data={**other.data, "photos": "elsewhere"})
-    assert "not scored on the same images" in Elements(page.render([run, elsewhere])).text
+    assert "scored on different images" in Elements(page.render([run, elsewhere])).text
 
 
 def test_it_needs_no_heavy_package(run: Run, tmp_path: Path) -> None:

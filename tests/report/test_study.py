@@ -1,4 +1,4 @@
-"""The page of a study: complete in itself, and what it shows is what the study holds."""
+"""Study report: self-contained, escaped, and with the numbers of the study."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_two_keys_are_a_heat_table_with_the_best_deepest(tmp_path: Path) -> None
 
 def test_a_paired_test_is_shown_as_it_is(tmp_path: Path) -> None:
     page = write_study(sweep(), tmp_path / "report.html").read_text(encoding="utf-8")
-    cells = re.findall(r"<td[^>]*>([^<]*)</td>", page[page.index("Told apart") :])[:6]
-    assert cells == ["+30.0", "0.0 to +40.0", "+20.0 to +40.0", "&lt; 0.0001", "0.04", "different"]
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", page[page.index("Significance tests") :])[:6]
+    assert cells == ["+30.0", "[0.0, +40.0]", "+20.0 to +40.0", "&lt; 0.0001", "0.04", "significant"]
 
 
 def test_one_numeric_key_is_a_plot(tmp_path: Path) -> None:
@@ -99,5 +99,5 @@ def test_points_lie_by_their_logarithm_where_asked() -> None:
 
 
 def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="'run' is no kind of study"):
+    with pytest.raises(RequestError, match="unknown kind of study 'run'"):
         write_study({"kind": "run"}, tmp_path / "report.html")

@@ -1,4 +1,4 @@
-"""The figures over a threshold or a certainty: which are drawn, what they say, and that they are drawn right."""
+"""Figures over the decision threshold or the confidence: which are drawn, with which text, and where their points lie."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ def test_two_classes_have_both_curves_and_name_the_positive_one_everywhere() -> 
     found = figures(made(("cat", "dog")), "cat", "cost=5:1")
     titles = [f["title"].partition(":")[0] for f in found]
     assert titles == [
-        *("ROC of “cat”", "ROC of “dog”", "Calibration", "Accuracy–coverage"),
-        *("DET of “cat”", "DET of “dog”", "Precision–recall", "Threshold"),
+        *("ROC curve for “cat”", "ROC curve for “dog”", "Calibration", "Accuracy–coverage curve"),
+        *("DET curve for “cat”", "DET curve for “dog”", "Precision–recall curve", "Effect of the decision threshold"),
     ]
     for f in found:
         ElementTree.fromstring(f["figure"])
-        if f["title"].startswith(("ROC", "DET", "Precision", "Threshold")):
+        if f["title"].startswith(("ROC", "DET", "Precision", "Effect")):
             assert "“cat”" in f["text"] + f["title"] or "“dog”" in f["title"]
             assert "cat" in f["figure"]
-    said = [f["text"] for f in found]
-    assert "one curve seen from two sides" in said[1] and "one curve, seen from two sides" in said[5]
-    assert "a missed one costs 5, a false alarm 1" in said[7]
+    texts = [f["text"] for f in found]
+    assert "ame information as the curve for “cat”" in texts[1] and "ame information as the curve for “cat”" in texts[5]
+    assert "a miss costs 5, a false alarm 1" in texts[7]
 
 
 def test_many_classes_are_drawn_against_the_rest_and_the_left_out_are_counted() -> None:
     found = figures(made(tuple("abcdefghij")))
     assert [f["title"].partition(":")[0] for f in found] == [
-        "ROC",
+        "ROC curve",
         "Calibration",
-        "DET",
-        "Precision–recall",
-        "Accuracy–coverage",
+        "DET curve",
+        "Precision–recall curve",
+        "Accuracy–coverage curve",
     ]
     for f in found:
         if f["title"].startswith(("ROC", "DET", "Precision")):
@@ -59,21 +59,21 @@ def test_many_classes_are_drawn_against_the_rest_and_the_left_out_are_counted() 
 def test_a_class_without_images_is_said_to_have_no_curve() -> None:
     p = made(("a", "b", "c"))
     found = figures(p.select(p.y_true < 2))
-    assert all("1 without images here has none" in f["text"] for f in found if f["title"].startswith(("ROC", "DET")))
+    assert all("1 class has no images here and no curve" in f["text"] for f in found if f["title"].startswith(("ROC", "DET")))
 
 
 def test_one_class_only_draws_what_is_defined() -> None:
     p = made(("cat", "dog"))
     titles = [f["title"] for f in figures(p.select(p.y_true == 0), "dog")]
-    assert not any(t.startswith(("ROC", "DET", "Precision", "Threshold")) for t in titles)
+    assert not any(t.startswith(("ROC", "DET", "Precision", "Effect")) for t in titles)
 
 
-def test_a_bar_is_marked_where_it_is_and_of_the_other_class_mirrored() -> None:
+def test_threshold_is_marked_and_mirrored_for_the_other_class() -> None:
     p = made(("cat", "dog"))
     for bar, there in ((("dog", 0.3), 0.3), (("cat", 0.3), 0.7)):
         given = Predictions(p.paths, p.classes, p.y_true, p.probs, threshold=bar)
         last = figures(given, "dog", "youden")[-1]
-        assert f"bar {there:g} (youden)" in last["figure"]
+        assert f"threshold {there:g} (criterion: youden)" in last["figure"]
         x = float(re.search(r'<line x1="([\d.]+)"[^>]*class="mark"', last["figure"])[1])
         assert x == pytest.approx(svg.LEFT + there * (svg.WIDTH - svg.LEFT - svg.RIGHT), abs=0.01)
         right = evaluation.threshold_curve(p.y_true == 1, p.probs[:, 1])
@@ -81,15 +81,15 @@ def test_a_bar_is_marked_where_it_is_and_of_the_other_class_mirrored() -> None:
         assert f"recall {100 * recall:.1f}" in last["text"]
 
 
-def test_axes_of_normal_deviates_are_those() -> None:
-    assert threshold_figures.deviate(0.5) == 0.0
-    assert threshold_figures.deviate(0.841344746) == pytest.approx(1.0, abs=1e-6)
-    assert threshold_figures.deviate(0.0) == threshold_figures.deviate(0.001) == -threshold_figures.deviate(1.0)
+def test_det_axes_have_a_probit_scale() -> None:
+    assert threshold_figures.probit(0.5) == 0.0
+    assert threshold_figures.probit(0.841344746) == pytest.approx(1.0, abs=1e-6)
+    assert threshold_figures.probit(0.0) == threshold_figures.probit(0.001) == -threshold_figures.probit(1.0)
     figure = threshold_figures.det([svg.Series("a", [(0.0, 1.0), (0.02, 0.02), (1.0, 0.0)])], "t", ("x", "y"), 0.02)
     points = re.search(r'<path d="M([^"]+)" class="line s0"', figure)[1]
     xy = [tuple(map(float, pair.split())) for pair in points.split("L")]
     left, right, top, bottom = svg.LEFT, svg.WIDTH - svg.RIGHT, svg.TOP, svg.HEIGHT - svg.BOTTOM
-    share = (threshold_figures.deviate(0.02) - threshold_figures.deviate(0.001)) / (2 * threshold_figures.deviate(0.999))
+    share = (threshold_figures.probit(0.02) - threshold_figures.probit(0.001)) / (2 * threshold_figures.probit(0.999))
     middle = (left + share * (right - left), bottom - share * (bottom - top))
     assert xy == [pytest.approx(p, abs=0.01) for p in ((left, top), middle, (right, bottom))]
     ring = re.search(r'<circle cx="([\d.]+)" cy="([\d.]+)"[^>]*class="ring"', figure)
@@ -108,4 +108,4 @@ def test_the_page_folds_them_and_escapes_names(tmp_path: Path) -> None:
     assert fold.count("<figure>") == 4 and "curves/*.csv" in fold
     for figure in re.findall(r"<svg.*?</svg>", fold, re.DOTALL):
         ElementTree.fromstring(figure)
-    assert "counts as positive" in text
+    assert "Positive class: " in text

@@ -1,4 +1,4 @@
-"""What the page says of mistakes' neighbours, of slices and of doubts, and that names stay text."""
+"""Nearest training images, slices and uncertainty in the report, with escaped names."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def mistake(label: str = "cat") -> dict[str, Any]:
     return {**own, "nearest": near}
 
 
-def test_a_mistake_stands_beside_what_it_looks_like(tmp_path: Path) -> None:
+def test_misclassified_image_is_shown_with_its_nearest_training_images(tmp_path: Path) -> None:
     page = render([run_of(tmp_path, mistakes=[mistake(), {"path": "cat/8.jpg", "label": "cat", "predicted": "dog"}])])
     assert page.count('<figure class="asked">') == 1
     assert "<b><bdi>dog</bdi></b> <span" in page and "0.12" in page and "no picture" in page
@@ -72,15 +72,15 @@ def test_names_of_files_classes_and_columns_stay_text(tmp_path: Path) -> None:
     assert odd not in page and "&lt;script&gt;" in page
 
 
-def test_a_worse_slice_is_named_in_words_with_its_numbers(tmp_path: Path) -> None:
+def test_significantly_worse_slice_is_named_with_its_numbers(tmp_path: Path) -> None:
     found = uncertainty.slices({"slices": [SLICE, {**SLICE, "worse": False, "p_corrected": 1.0}]})
     assert found is not None
     assert found["words"][0].replace("\xa0", " ") == (
-        "Worse where brightness 0.1 to 0.2: 62.5 % of 40 images right, against 95.0 % of the 160 others (chance under 0.001)."
+        "Significantly worse: brightness 0.1 to 0.2. Accuracy 62.5 % on 40 images, versus 95.0 % on the 160 others (p < 0.001)."
     )
     assert [row["worse"] for row in found["rows"]] == [True, False]
     calm = uncertainty.slices({"slices": [{**SLICE, "worse": False, "p_corrected": 0.4}]})
-    assert calm is not None and "In none are there more mistakes" in calm["words"][0]
+    assert calm is not None and "No slice has significantly more errors." in calm["words"][0]
     assert uncertainty.slices({}) is None
     page = render([run_of(tmp_path, mistakes=[], slices=[SLICE])])
     assert '<span class="badge">worse</span>' in page
@@ -92,19 +92,17 @@ def test_slices_are_named_with_their_units() -> None:
     assert uncertainty.name({"column": "year", "value": None, "low": 3.0, "high": 3.0}) == "year 3"
 
 
-def test_doubts_are_told_with_what_they_are_worth(tmp_path: Path) -> None:
+def test_uncertainty_is_reported_with_its_measured_quality(tmp_path: Path) -> None:
     sets, unsure, odd = (row["text"].replace("\xa0", " ") for row in uncertainty.limits({"limits": LIMITS}))
-    assert "94.5 % (91.0–97.0 %)" in sets and "1.20 classes" in sets and "200 images (val)" in sets
-    assert (
-        unsure
-        == "20 of 200 answers are marked unsure; 60.0 % of these are right. Of the others 98.0 % are right (95.0–99.0 %)."
-    )
+    assert "94.5 % (95 % CI [91.0, 97.0] %)" in sets and "1.20 classes" in sets and "200 images: val" in sets
+    assert unsure.startswith("20 of 200 predictions are marked “unsure”: ")
+    assert unsure.endswith("Accuracy on these: 60.0 %. Accuracy on the others: 98.0 % (95 % CI [95.0, 99.0] %).")
     assert "9 of 200 images" in odd and "5 % of 150 held-out images" in odd
-    assert "hardly knows what is foreign" not in odd
+    assert "unrelated images are rarely recognised" not in odd
     alone = {**LIMITS, "unlike": {**LIMITS["unlike"], "pretrained": False}}
-    assert "hardly knows what is foreign" in uncertainty.limits({"limits": alone})[2]["text"]
+    assert "unrelated images are rarely recognised" in uncertainty.limits({"limits": alone})[2]["text"]
     few = {"limits": {**LIMITS, "sets": None, "unsure": None, "unlike": None, "why": "there were 12"}}
-    assert uncertainty.limits(few) == [{"name": "Sets of classes", "text": "Nothing can be promised: there were 12."}]
+    assert uncertainty.limits(few) == [{"name": "Prediction sets", "text": "Not available: there were 12."}]
     assert uncertainty.limits({}) == []
     run = run_of(tmp_path)
     assert uncertainty.view(run, Album()) == {"likenesses": [], "slices": None, "limits": [], "where": "test"}

@@ -62,7 +62,7 @@ def test_a_run_keeps_its_budget_and_its_report_is_honest(report_s: float, photos
     assert clock.now <= 60 * 1.2, done.data["timings"]
     page = (done.folder / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"[-−]\d+ s\b", " ".join(said) + page), "no negative time"
-    assert "are being drawn" not in page and done.data["seconds"] == pytest.approx(clock.now, abs=1)
+    assert "are being computed" not in page and done.data["seconds"] == pytest.approx(clock.now, abs=1)
     fitted = [step["method"] for step in done.data["ladder"]]
     if report_s == 0.0:
         assert len(fitted) == 2 and done.data["heatmaps"]["drawn"] == done.data["heatmaps"]["of"] > 0
@@ -71,7 +71,7 @@ def test_a_run_keeps_its_budget_and_its_report_is_honest(report_s: float, photos
     if report_s == 5.0:
         assert fitted == ["baseline"] and done.data["skipped"][0]["method"] == "scratch"
         assert any("CAUTION: no method" in line for line in said)
-        assert "No method that looks at the photographs was finished" in page
+        assert "No method that uses the photographs finished" in page
 
 
 def test_the_report_is_there_before_the_heatmaps(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,9 +85,9 @@ def test_the_report_is_there_before_the_heatmaps(photos: Path, tmp_path: Path, m
     monkeypatch.setattr(gallery, "write_explanations", drawing)
     said: list[str] = []
     done = run_command.run(asked(photos, tmp_path / "runs"), say=said.append, cache=Cache(tmp_path / "cache"))
-    assert "Heatmaps are being drawn" in seen[0] and "of 20 test images" in seen[0], "the score is in it"
+    assert "Heatmaps are being computed" in seen[0] and "of 20 test images" in seen[0], "the score is in it"
     page = (done.folder / "report.html").read_text(encoding="utf-8")
-    assert "Heatmaps were not drawn" in page and "sufficed for 0 of 20" in page
+    assert "No heatmaps were computed" in page and "was enough for 0 of 20" in page
     assert "heatmaps: 0 of 20 were drawn in their share of the budget (9 s)" in said
 
 

@@ -1,6 +1,6 @@
-"""Finished runs → one HTML file that opens with a double click, offline, and needs neither scripts nor torch.
+"""HTML reports: one self-contained file about finished runs, studies or comparisons, without scripts and without torch.
 
-Whatever it shows of images, networks or heatmaps was put into the run's folder before.
+Images and heatmaps are read from the run folder; nothing is computed by a network here.
 """
 
 from sightline.report.comparison import write_comparison

@@ -1,4 +1,4 @@
-"""From a finished comparison to its page: who is better, whether that could be chance, and where they disagree."""
+"""Comparison report: accuracies, paired significance tests and disagreements of several classifiers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_PAIRS = 200
 MOST_CARDS = 60
 MOST_LINES = 200
 LONGEST_LABEL = 18
-"""Letters of a name that still fits into the cells of a table."""
+"""Longest name, in characters, that is shown in full in tables."""
 
 Data = Mapping[str, Any]
 
@@ -32,7 +32,7 @@ def write_comparison(data: Data, out: Path) -> Path:
 
     Args:
         data: The content of `comparison.json`.
-        out: The file, beside the thumbnails; a complete older one stays until the new one is whole.
+        out: The HTML file, in the folder of the thumbnails; an existing file is replaced only when the new one is complete.
 
     Returns:
         `out`.
@@ -50,7 +50,7 @@ def write_comparison(data: Data, out: Path) -> Path:
             style=Markup(style),
             style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
             version=__version__,
-            title=" against ".join(names) if len(names) <= 3 else f"{len(names)} classifiers",
+            title=" vs. ".join(names) if len(names) <= 3 else f"{len(names)} classifiers",
             date=date(data.get("created")),
             words=_words(data),
             alarms=[a for a in (openings(data),) if a is not None],
@@ -73,12 +73,12 @@ def write_comparison(data: Data, out: Path) -> Path:
 
 
 def _words(data: Data) -> list[str]:
-    """The verdicts as sentences, those that tell something first; then what the reader must know."""
+    """Return the verdicts as sentences, significant differences first, then the notes."""
     ranked = sorted(data["pairs"], key=lambda p: (not p["told_apart"], -abs(p["difference"])))
-    said = [_sentence(p["verdict"]) for p in ranked[:6]]
+    lines = [_sentence(p["verdict"]) for p in ranked[:6]]
     if len(ranked) > 6:
-        said.append(f"{count(len(ranked) - 6)} more pairs are in the table.")
-    return [*said, *(_sentence(n) for n in data.get("notes") or [])]
+        lines.append(f"The table below lists {count(len(ranked) - 6)} more pairs.")
+    return [*lines, *(_sentence(n) for n in data.get("notes") or [])]
 
 
 def _sentence(text: str) -> str:
@@ -87,13 +87,13 @@ def _sentence(text: str) -> str:
 
 
 def _labels(names: Sequence[str]) -> dict[str, str]:
-    """What each classifier is called in tables: its name, or A, B, … where names are long."""
+    """Return the label of each classifier in tables: its name, or A, B, … if names are long."""
     letters = len(names) <= 26 and max(map(len, names)) > LONGEST_LABEL
     return {name: chr(ord("A") + i) if letters else name for i, name in enumerate(names)}
 
 
 def _scores(data: Data, start: float, labels: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Each one's accuracy on the ruler, the best first."""
+    """Return the table of accuracies, the best first."""
     top = max(s["accuracy"] for s in data["scores"])
     given = dict(zip(data["names"], data["runs"], strict=True))
     return [
@@ -113,7 +113,7 @@ def _scores(data: Data, start: float, labels: Mapping[str, str]) -> list[dict[st
 
 
 def _pair(p: Data, data: Data, labels: Mapping[str, str]) -> dict[str, Any]:
-    """One line of the table of pairs, in percentage points: the better one less the other, as the verdicts say it."""
+    """Return a row of the table of pairs: better minus worse, in percentage points."""
     if p["difference"] < 0:
         turned = {"difference": -p["difference"], "low": -p["high"], "high": -p["low"]}
         p = {**p, **turned, "a": p["b"], "b": p["a"], "only_a": p["only_b"], "only_b": p["only_a"]}
@@ -124,17 +124,17 @@ def _pair(p: Data, data: Data, labels: Mapping[str, str]) -> dict[str, Any]:
         "a": short(name[p["a"]], 30),
         "b": short(name[p["b"]], 30),
         "difference": _points(p["difference"]),
-        "interval": f"{_points(p['low'])} to {_points(p['high'])}",
+        "interval": f"[{_points(p['low'])}, {_points(p['high'])}]",
         "only": f"{count(p['only_a'])} / {count(p['only_b'])}",
         "p": _p(p["p"]),
         "corrected": _p(p["p_corrected"]),
         "needed": "" if needed is None else f"{needed:.2g}" if needed > 1_000_000 else count(rounded(needed)),
-        "verdict": f"{better} better" if p["told_apart"] else "not told apart",
+        "verdict": f"{better} better" if p["told_apart"] else "not significant",
     }
 
 
 def rounded(n: int) -> int:
-    """A number of images as exact as it can be: two digits, upwards."""
+    """Round a number of images up to two significant digits."""
     step = int(10 ** max(0, len(str(n)) - 2))
     return -(-n // step) * step
 
@@ -149,20 +149,20 @@ def _p(p: float) -> str:
 
 
 def _patterns(data: Data) -> list[tuple[str, str]]:
-    """How many images all, some and none had right."""
+    """Return how many images all, some and none of the classifiers predicted correctly."""
     found, two = data["patterns"], len(data["names"]) == 2
-    facts = [("Both right" if two else "All right", found["all"])]
+    facts = [("Both correct" if two else "All correct", found["all"])]
     if two:
         pair = data["pairs"][0]
-        facts += [(f"Only {short(n, 30)} right", pair[k]) for n, k in zip(data["names"], ("only_a", "only_b"), strict=True)]
+        facts += [(f"Only {short(n, 30)} correct", pair[k]) for n, k in zip(data["names"], ("only_a", "only_b"), strict=True)]
     else:
-        facts.append(("Some right", found["some"]))
+        facts.append(("Some correct", found["some"]))
     facts.append(("Both wrong" if two else "All wrong", found["none"]))
     return [(clean(k), f"{count(v)} ({percent(v / data['n'])})") for k, v in facts]
 
 
 def _cards(folder: Path, rows: Sequence[Data], album: Album, labels: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The images that are shown, with everybody's answer; none where there is no picture of any, as of tables alone."""
+    """Return disagreements with pictures and all predictions; none if no picture is available."""
     shown = rows[:MOST_CARDS]
     pictures = album.read(folder, [r.get("file") for r in shown], 240)
     if not any(pictures):

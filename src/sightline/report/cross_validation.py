@@ -1,4 +1,4 @@
-"""The section on a cross-validation: every fold and repeat on one ruler, and what was chosen in each."""
+"""Cross-validation section of the report: accuracy and selected classifier of each fold and repeat."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sightline.report.format import at, clean, count, duration, images, percent,
 Data = Mapping[str, Any]
 
 MOST_PARTS = 30
-"""Folds that are shown at once; the others fold away."""
+"""Folds shown at once; the others are collapsed."""
 
 
 def folds(data: Data) -> dict[str, Any] | None:
-    """Every fold, and what its range means; None where there was no cross-validation."""
+    """Return the table of folds and its explanation; None without a cross-validation."""
     told = data.get("crossvalidation")
     if not told:
         return None
@@ -38,77 +38,74 @@ def folds(data: Data) -> dict[str, Any] | None:
 
 
 def trust(data: Data) -> list[str]:
-    """What makes a cross-validation's number honest, for the first lines of the page."""
+    """Return sentences for the summary on how a cross-validated score was obtained."""
     told = data["crossvalidation"]
     closed = told.get("closed") or 0
     lines = [
-        "Every image was answered by a classifier that was made without it and without its duplicates. Whatever was to be "
-        "chosen was chosen anew inside each fold, so no answer had a part in its own making.",
+        "Each image was predicted by a classifier that was trained without it and without its duplicates. Model selection was "
+        "repeated inside each fold (nested cross-validation), so no image influenced its own prediction.",
     ]
     if told["repeats"] > 1:
         lines.append(
-            f"The number is the mean over {told['repeats']} repeats with other folds "
+            f"The accuracy is the mean over {told['repeats']} repeats with different folds "
             f"({percent_range(min(told['by_repeat']), max(told['by_repeat']))}). "
-            "The other scores and the curves below are of the first."
+            "The other scores and the curves below are from the first repeat."
         )
     if closed:
-        lines.append(f"The {images(closed, 'test')} {'stays' if closed == 1 else 'stay'} out of it.")
+        lines.append(f"The {images(closed, 'test')} {'was' if closed == 1 else 'were'} not used.")
     return lines
 
 
 def scores_note(data: Data) -> str | None:
-    """What the table of scores mixes: the accuracy of a repeated cross-validation is over all repeats; None without repeats."""
+    """Explain that accuracy is averaged over all repeats and the other scores are not; None without repeats."""
     told = data.get("crossvalidation")
     if not told or told["repeats"] < 2:
         return None
     return (
-        f"The accuracy is the mean over all {told['repeats']} repeats; every other score is of the first repeat, "
+        f"The accuracy is the mean over all {told['repeats']} repeats; every other score is from the first repeat, "
         f"whose accuracy is {percent(told['by_repeat'][0])}."
     )
 
 
 def suggestion(data: Data) -> tuple[str, str] | None:
-    """What to do about a test on few images: a title and a text."""
+    """Return title and text of the advice to cross-validate if there are few test images; None otherwise."""
     command, n = data.get("crossvalidate"), at(data, "test.n")
     if not command or n is None:
         return None
     low, high = at(data, "test.accuracy_low"), at(data, "test.accuracy_high")
-    width = f" The interval is {100 * (high - low):.0f} points wide." if low is not None and high is not None else ""
+    width = f" The 95 % CI is {100 * (high - low):.0f} percentage points wide." if low is not None and high is not None else ""
     text = (
-        f"{width} Cross-validation has every image outside the test split answered by classifiers that have not seen it, and "
-        f"so says more of the recipe: {clean(command)}{_chosen_before(data)}"
+        f"{width} Cross-validation uses all images outside the test split and gives a tighter estimate of this recipe: "
+        f"{clean(command)}{_chosen_before(data)}"
     )
     return f"Only {images(n, 'test')}", text.strip()
 
 
 def _chosen_before(data: Data) -> str:
-    """A sentence on what no fold chooses anew, because the run had chosen it on these very images."""
+    """Return a sentence on the bias from selecting method and backbone on the same images; empty without a selection."""
     tried = {(r.get("method"), r.get("backbone")) for r in data.get("ladder") or []}
     tried = {pair for pair in tried if pair[0] not in ("baseline", "shortcut")}
     if len(tried) < 2:
         return ""
     return (
-        f" (The method and its network were chosen among {len(tried)} on these very images, which the folds do not do anew: "
-        "that flatters a little.)"
+        f" (Slightly optimistic: method and backbone were selected among {len(tried)} on these same images, before the folds.)"
     )
 
 
 def _words(data: Data, told: Data) -> list[str]:
-    """What the ranges are, and what they are not."""
+    """Return sentences that explain the table of folds."""
     by_repeat = told["by_repeat"]
-    lines = [f"{told['folds']} folds, stratified; duplicates and groups on one side ({count(told['clusters'])} of them)."]
+    lines = [f"{told['folds']} stratified folds; duplicates and groups stay in one fold ({count(told['clusters'])} clusters)."]
     if len(by_repeat) > 1:
-        lines.append(f"Means of the repeats: {', '.join(percent(v) for v in by_repeat)}.")
+        lines.append(f"Mean accuracy of each repeat: {', '.join(percent(v) for v in by_repeat)}.")
     if len(told.get("heads") or {}) > 1:
         chosen = ", ".join(f"{short(k, 30)} in {count(v)}" for k, v in told["heads"].items())
-        lines.append(f"The head was chosen anew in each fold: {chosen}.")
+        lines.append(f"Head selected in each fold: {chosen}.")
     by, bars = at(data, "threshold.by"), at(data, "threshold.bars", [])
     if bars:
-        lines.append(
-            f"Answers are turned at each fold's own bar (criterion: {clean(by)}); probabilities are as they were given."
-        )
+        lines.append(f"Each fold has its own decision threshold (criterion: {clean(by)}); probabilities are unchanged.")
     lines.append(
-        "Folds share most of their training images, so their spread is not the uncertainty of the result; the interval above "
-        "is over images, each counting once however often it was answered."
+        "Folds share most of their training images, so the spread over folds is not the uncertainty of the result. The 95 % CI "
+        "above is over images; each image counts once, whatever the number of repeats."
     )
     return lines

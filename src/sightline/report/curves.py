@@ -1,4 +1,4 @@
-"""The figures that need every single prediction or every epoch: ROC curves, calibration, the course of a training."""
+"""Figures drawn from single predictions or epochs: ROC curves, calibration and training history."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sightline.files import open_regular, read_text
 from sightline.inputs import read_predictions
 from sightline.records import Predictions
 from sightline.report import svg, threshold_curves
-from sightline.report.format import count, decimal, percent, short
+from sightline.report.format import count, decimal, decimal_range, percent, short
 from sightline.schema import csv_unescape
 from sightline.store import log
 
@@ -26,18 +26,18 @@ LARGE_BYTES = 4_000_000
 
 
 def read_answers(file: Path) -> Predictions | None:
-    """A run's table of predictions; None where it is absent or damaged, which is said."""
+    """Read a run's table of predictions; None if it is absent, or damaged (with a warning)."""
     try:
         if not file.is_file():
             return None
         return _read_large(file) if file.stat().st_size > LARGE_BYTES else read_predictions(file)
     except (SightlineError, OSError, ValueError, KeyError) as error:
-        log.warning("%s cannot be read, its curves are left out (%s)", file.name, error)
+        log.warning("%s cannot be read; the report has no curves (%s)", file.name, error)
         return None
 
 
 def _read_large(file: Path) -> Predictions:
-    """The labels, probabilities and bar of a table that is too long for Python's own reader; the paths are left out."""
+    """Read labels, probabilities and threshold of a large table of predictions with pyarrow; paths are left empty."""
     import pyarrow as pa
     from pyarrow import csv as arrow
 
@@ -60,10 +60,10 @@ def _read_large(file: Path) -> Predictions:
 
 
 def figures(answers: Predictions | None, score: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """ROC and calibration of one split; where there are two classes, both their ROC curves, and what abstaining would give.
+    """Return ROC curve and calibration of one split; for two classes both ROC curves and the accuracy–coverage curve.
 
     Returns:
-        One {"title", "figure", "legend", "text"} for each that can be drawn.
+        A dict of `title`, `figure`, `legend` and `text` for each figure.
     """
     answers = labelled(answers)
     if answers is None:
@@ -77,13 +77,13 @@ def figures(answers: Predictions | None, score: Mapping[str, Any]) -> list[dict[
 def folded(
     answers: Predictions | None, score: Mapping[str, Any], threshold: Mapping[str, Any] | None = None
 ) -> list[dict[str, Any]]:
-    """The curves that not everybody asks for, in the same form."""
+    """Return the figures that the report collapses under “More curves”, in the same form."""
     answers = labelled(answers)
     return [] if answers is None else threshold_curves.more(answers, score, threshold or {})
 
 
 def labelled(answers: Predictions | None) -> Predictions | None:
-    """The answers to labelled images; None where there are none, or one class only."""
+    """Return the predictions of labelled images; None if there are none or fewer than two classes."""
     if answers is None or len(answers.classes) < 2:
         return None
     if (answers.y_true < 0).any():
@@ -92,23 +92,26 @@ def labelled(answers: Predictions | None) -> Predictions | None:
 
 
 def _roc(answers: Predictions, score: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The ROC curve of the positive class, or of each class, the worst where there are many."""
+    """Return the ROC curve of the positive class, or of each class (the hardest of many) versus the rest."""
     if score.get("roc_auc") is None:
         return None
-    classes, interval = answers.classes, f"{decimal(score.get('roc_auc_low'))}–{decimal(score.get('roc_auc_high'))}"
+    classes, interval = answers.classes, decimal_range(score.get("roc_auc_low"), score.get("roc_auc_high"))
     positive, area = score.get("positive"), decimal(score.get("roc_auc"))
     shown, rest = threshold_curves.drawn_classes(answers, score)
-    title, names = "ROC: what is found, at what price", ("share of the other images taken for it", "found")
+    title, names = "ROC curve", ("false positive rate", "true positive rate (recall)")
     if len(classes) == 2 and positive in classes:
         name, other = short(positive, 40), next(c for c in classes if c != positive)
         text = (
-            f"“{name}” counts as positive. Area {area} (95 % interval {interval}): the chance that an image of “{name}” gets a "
-            f"higher probability of it than an image of “{short(other, 40)}”."
+            f"Positive class: “{name}”. AUC {area} (95 % CI {interval}): probability that an image of “{name}” gets a "
+            f"higher score for “{name}” than an image of “{short(other, 40)}”. Dashed line: random guessing."
         )
-        names = (f"share of “{short(other, 16)}” taken for “{short(positive, 16)}”", f"found of “{short(positive, 24)}”")
-        title = f"ROC of “{short(positive, 24)}”"
+        names = (
+            f"false positive rate (“{short(other, 24)}” misclassified)",
+            f"true positive rate (recall of “{short(positive, 24)}”)",
+        )
+        title = f"ROC curve for “{short(positive, 24)}”"
     else:
-        text = f"Mean area {area} (95 % interval {interval}), each class against all the others.{rest}"
+        text = f"Mean AUC {area} (95 % CI {interval}), each class versus the rest. Dashed line: random guessing.{rest}"
     lines = []
     for style, name in enumerate(shown):
         k = classes.index(name)
@@ -120,47 +123,47 @@ def _roc(answers: Predictions, score: Mapping[str, Any]) -> dict[str, Any] | Non
 
 
 def _calibration(answers: Predictions, score: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether claimed certainties come true: those of the given answers, which a threshold may have moved."""
+    """Return the calibration plot: accuracy over the confidence of the predicted class."""
     y_pred = answers.y_pred
     correct, claimed = y_pred == answers.y_true, answers.probs[np.arange(len(answers)), y_pred]
     curve = evaluation.calibration_curve(correct, claimed)
     error = evaluation.expected_calibration_error(correct, claimed)
     mean, right = float(claimed.mean()), float(correct.mean())
     text = (
-        f"On average it claims {percent(mean)} for its answers, and {percent(right)} of them are right: "
-        f"{_verdict(mean, right, _worth(len(answers), score))}. The expected calibration error is {percent(error)} (15 bins of "
-        f"the answer’s probability; a dot’s area is its share of the images, the number how many)."
+        f"Mean confidence {percent(mean)}, accuracy {percent(right)}: "
+        f"{_verdict(mean, right, _worth(len(answers), score))}. Expected calibration error: {percent(error)} (15 bins). "
+        "Dot area and number: images in the bin. Dashed line: perfect calibration."
     )
     figure = svg.calibration([(b.confidence, b.accuracy, b.n) for b in curve], f"Calibration. {text}")
-    return {"title": "Calibration: do its certainties come true?", "figure": figure, "legend": None, "text": text}
+    return {"title": "Calibration: does confidence match accuracy?", "figure": figure, "legend": None, "text": text}
 
 
 def _verdict(claimed: float, right: float, n: float) -> str:
-    """What a mean claimed probability says beside the accuracy on as many as n independent images.
+    """Say whether mean confidence and accuracy differ significantly, given the accuracy on n independent images.
 
-    The claim is compared with the ends of Clopper and Pearson's 95 % interval, each a binomial tail of 2.5 %. That is on the
-    safe side: where claims differ, the number of mistakes varies less than a binomial of their mean.
+    The mean confidence is compared with the Clopper–Pearson 95 % interval of the accuracy, each end a binomial tail of 2.5 %.
+    This is conservative: with unequal confidences, the number of errors varies less than a binomial with their mean.
 
     Example:
         >>> _verdict(0.977, 61 / 64, 64), _verdict(0.98, 0.9, 200), _verdict(0.8, 0.9, 200)
-        ('no further apart than chance allows', 'it is too sure of itself', 'it is too modest')
+        ('the difference is within chance', 'overconfident', 'underconfident')
     """
     images, error = max(1, round(n)), min(max(1 - claimed, 1e-12), 1 - 1e-12)
     mistakes, k = images * (1 - right), np.arange(images + 1)
     factorial = np.concatenate([[0.0], np.cumsum(np.log(k[1:]))])
     ways = factorial[-1] - factorial - factorial[::-1]
     chances = np.exp(ways + k * math.log(error) + (images - k) * math.log(1 - error))
-    most = float(chances[math.floor(mistakes + 1e-9) :].sum())  # the chance of at least as many mistakes
-    least = float(chances[: math.ceil(mistakes - 1e-9) + 1].sum())  # and of at most as many
+    most = float(chances[math.floor(mistakes + 1e-9) :].sum())  # probability of at least as many errors
+    least = float(chances[: math.ceil(mistakes - 1e-9) + 1].sum())  # probability of at most as many errors
     if min(most, least) >= 0.025:
-        return "no further apart than chance allows"
-    return "it is too sure of itself" if claimed > right else "it is too modest"
+        return "the difference is within chance"
+    return "overconfident" if claimed > right else "underconfident"
 
 
 def _worth(n: int, score: Mapping[str, Any]) -> float:
-    """As how many independent images n count: as many as Wilson's interval of the accuracy is as wide for.
+    """Return the effective sample size: the n for which the Wilson interval is as wide as the interval of the accuracy.
 
-    Where images belong together, the score lays its interval out as Wilson's of fewer images. His ends e solve
+    It is below the number of images if images form clusters. The ends e of the Wilson interval solve
     (e - accuracy)² = z² e (1 - e) / n.
     """
     share, ends = score.get("accuracy"), [score.get("accuracy_low"), score.get("accuracy_high")]
@@ -172,7 +175,7 @@ def _worth(n: int, score: Mapping[str, Any]) -> float:
 
 
 def read_history(file: Path) -> list[dict[str, float]]:
-    """The epochs of a training, as numbers; [] where there are none."""
+    """Read the training history, one dict of numbers per epoch; [] if there is none."""
     try:
         rows = csv.DictReader(io.StringIO(read_text(file), newline=""))
         return [{k: float(v) if v else math.nan for k, v in row.items() if k} for row in rows]
@@ -180,13 +183,13 @@ def read_history(file: Path) -> list[dict[str, float]]:
         return []
 
 
-def history(rows: Sequence[Mapping[str, float]], overfitting: str | None, kept: int | None = None) -> list[dict[str, Any]]:
-    """The course of a training: accuracy and loss by epoch, whose weights were kept, and whether it learnt by heart.
+def history(rows: Sequence[Mapping[str, float]], overfitting: str | None, saved: int | None = None) -> list[dict[str, Any]]:
+    """Return the training history as figures: accuracy and loss by epoch, with the saved epoch and signs of overfitting.
 
-    A row of epoch 0 is the head alone, before the network learns with it.
+    A row of epoch 0 stands for the head alone, before the backbone is trained.
     """
     found, trained = [], sum(r.get("epoch", 1.0) > 0 for r in rows)
-    before = " Epoch 0 is the head alone; then the network learns with it." if trained < len(rows) else ""
+    before = " Epoch 0: head only; from epoch 1 on the backbone is trained as well." if trained < len(rows) else ""
     for part, share in (("accuracy", True), ("loss", False)):
         names = (("training", f"train_{part}", 1), ("validation", f"val_{part}", 0))
         lines = [
@@ -199,9 +202,9 @@ def history(rows: Sequence[Mapping[str, float]], overfitting: str | None, kept: 
         ends = ", ".join(f"{s.name} {percent(s.points[-1][1]) if share else decimal(s.points[-1][1])}" for s in lines)
         text = f"After {count(trained)} epoch{'s' if trained > 1 else ''}: {ends}.{before}"
         figure = svg.lines(lines, ("epoch", part), f"{part} by epoch. {text}", share=share)
-        found.append({"title": f"Training: {part}", "figure": figure, "legend": svg.legend(lines), "text": text})
-    if found and kept and kept != trained:
-        found[0]["text"] += f" The weights of epoch {kept} are kept: the scores are theirs."
+        found.append({"title": f"Training history: {part}", "figure": figure, "legend": svg.legend(lines), "text": text})
+    if found and saved and saved != trained:
+        found[0]["text"] += f" The scores are those of epoch {saved}, whose weights were saved."
     if found and overfitting:
         found[0]["text"] += f" Overfitting: {overfitting.rstrip('.')}."
     return found

@@ -1,4 +1,4 @@
-"""From folders that the user names to the page about them: runs side by side, or one study."""
+"""Report on folders: one or more runs, or one study."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ from sightline.report.study import write_study
 
 
 def write_page(folders: Sequence[Path], out: Path) -> Path:
-    """Write the page about one or more runs, or about one sweep or search.
+    """Write the report on one or more runs, or on one sweep or hyperparameter search.
 
     Args:
-        folders: As `run`, `train`, `evaluate`, `train --sweep` and `tune` make them.
-        out: The file.
+        folders: Output folders of `run`, `train`, `evaluate`, `train --sweep` or `tune`.
+        out: The HTML file.
 
     Raises:
-        RequestError: A folder is neither, a study is not finished, or is named beside others.
-        ModelFileError: A file in it is damaged.
+        RequestError: If a folder is neither a run nor a study, or a study is not finished or not the only folder.
+        ModelFileError: If a file of the study is damaged.
     """
     studies = [f for f in folders if (f / "study.json").is_file() or (f / "plan.json").is_file()]
     if not studies:
         return write_report([Run.load(folder) for folder in folders], out)
     study = studies[0]
     if len(folders) > 1:
-        raise RequestError(f"{study} is a study, which has a page of its own", "name it alone")
+        raise RequestError(
+            f"{study} is a study and cannot be combined with other folders", "run `sightline report` on it alone"
+        )
     file = study / "study.json"
     if not file.is_file():
-        hint = "repeat its command: what is fitted already is taken as it is"
+        hint = "repeat the command of the study; classifiers that are already fitted are reused"
         raise RequestError(f"the study in {study} is not finished", hint)
     try:
         return write_study(json.loads(read_text(file)), out)

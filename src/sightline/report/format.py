@@ -1,4 +1,4 @@
-"""Numbers and names as people read them."""
+"""Formatting of numbers, intervals, times and names for the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NBSP = "\u00a0"
 
 
 def at(data: Mapping[str, Any] | None, path: str, default: Any = None) -> Any:
-    """The value at a dotted path of nested objects, or `default` where a part is absent or null.
+    """Return the value at a dotted path of nested mappings, or `default` if a part is absent or None.
 
     Example:
         >>> at({"split": {"train": 3}}, "split.train"), at({"split": None}, "split.train", 0)
@@ -25,7 +25,7 @@ def at(data: Mapping[str, Any] | None, path: str, default: Any = None) -> Any:
 
 
 def percent(share: float | None, decimals: int = 1) -> str:
-    """A share as a percentage; what is not all is never rounded to 100, what is not nothing never to 0.
+    """Return a fraction (0–1) as a percentage; only 1 gives 100 % and only 0 gives 0 %, whatever the rounding.
 
     Example:
         >>> percent(0.9857).replace(chr(160), " "), percent(0.99996).replace(chr(160), " "), percent(1.0).replace(chr(160), " ")
@@ -37,14 +37,20 @@ def percent(share: float | None, decimals: int = 1) -> str:
 
 
 def percent_range(low: float | None, high: float | None, decimals: int = 1) -> str:
-    """Two shares as one range of percentages, such as 97.1–99.3 %."""
+    """Return two fractions (0–1) as an interval in percent, both ends with the same number of decimals.
+
+    Example:
+        >>> percent_range(0, 0.071).replace(chr(160), " "), percent_range(0.984, 0.9995).replace(chr(160), " ")
+        ('[0.0, 7.1] %', '[98.40, 99.95] %')
+    """
     if low is None or high is None:
         return "n/a"
-    return f"{_digits(low, decimals)}–{_digits(high, decimals)}{NBSP}%"
+    places = max(len(_digits(v, decimals).partition(".")[2]) for v in (low, high))
+    return f"[{100 * low:.{places}f},{NBSP}{100 * high:.{places}f}]{NBSP}%"
 
 
 def sure(probability: float | None) -> str:
-    """A certainty as a percentage; above 99.9 % the digits say nothing more.
+    """Return a confidence (0–1) as a percentage, cut off at 99.9 %.
 
     Example:
         >>> sure(0.9996).replace(chr(160), " "), sure(0.874).replace(chr(160), " ")
@@ -66,7 +72,7 @@ def _digits(share: float, decimals: int) -> str:
 
 
 def count(n: int | None) -> str:
-    """A whole number with its thousands apart.
+    """Return a whole number with thousands separators.
 
     Example:
         >>> count(1600)
@@ -76,7 +82,7 @@ def count(n: int | None) -> str:
 
 
 def images(n: int | None, kind: str = "") -> str:
-    """A number of images, in the singular where it is one.
+    """Return a number of images with its noun in the singular or plural.
 
     Example:
         >>> images(1, "test"), images(2)
@@ -87,7 +93,7 @@ def images(n: int | None, kind: str = "") -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time as people say it.
+    """Return a time in seconds, minutes or hours.
 
     Example:
         >>> [duration(s).replace(chr(160), " ") for s in (0.04, 3.21, 75, 4000)]
@@ -104,24 +110,24 @@ def duration(seconds: float | None) -> str:
 
 
 def decimal(value: float | None, places: int = 3) -> str:
-    """A number with a fixed number of places, or n/a."""
+    """Return a number with a fixed number of decimals, or `n/a`."""
     return "n/a" if value is None else f"{value:.{places}f}"
 
 
 def decimal_range(low: float | None, high: float | None) -> str:
-    """Two numbers as one range, such as 0.959–0.985; with a word between them where a minus sign might be read as the dash.
+    """Return two numbers as an interval.
 
     Example:
-        >>> decimal_range(0.9591, 0.985), decimal_range(-0.153, 0.153)
-        ('0.959–0.985', '-0.153 to 0.153')
+        >>> decimal_range(0.9591, 0.985).replace(chr(160), " ")
+        '[0.959, 0.985]'
     """
     if low is None or high is None:
         return "n/a"
-    return f"{decimal(low)}{' to ' if low < 0 else '–'}{decimal(high)}"
+    return f"[{decimal(low)},{NBSP}{decimal(high)}]"
 
 
 def clean(text: Any) -> str:
-    """A name that may hold anything as one line: line ends, control and direction characters are written out."""
+    """Return any text as one line: line ends, control and direction characters become escape sequences."""
     text = "" if text is None else str(text)
     return "".join(c if _printable(c) else c.encode("unicode_escape").decode("ascii") for c in text)
 
@@ -131,7 +137,7 @@ def _printable(c: str) -> bool:
 
 
 def short(text: Any, limit: int = 60) -> str:
-    """A name that is cut in its middle where it is longer than `limit`.
+    """Return a text on one line, with its middle cut out if it is longer than `limit` characters.
 
     Example:
         >>> short("a" * 50 + ".jpg", 20)
@@ -145,7 +151,7 @@ def short(text: Any, limit: int = 60) -> str:
 
 
 def listing(names: Sequence[Any], limit: int = 5) -> str:
-    """Names in a row, the first few of many.
+    """Return the first `limit` names as a list in words, and the number of the others.
 
     Example:
         >>> listing(["a", "b"]), listing(list("abcdefg"), 2)
@@ -159,7 +165,7 @@ def listing(names: Sequence[Any], limit: int = 5) -> str:
 
 
 def date(iso: str | None) -> str:
-    """An ISO time as a day and a minute: 20 November 2025, 21:07.
+    """Return an ISO 8601 time as day and minute, or an empty text if it is not valid.
 
     Example:
         >>> date("2025-11-20T21:07:00+01:00")

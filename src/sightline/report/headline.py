@@ -1,4 +1,4 @@
-"""The first lines of the page: how good the classifier is, in words, and what the reader must know before believing it."""
+"""Report summary: the headline score, the selected method, and alarms that limit how far the score can be trusted."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sightline.report.format import at, clean, count, date, decimal, duration, i
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something to know before believing the score.
+    """Warning shown above the sections of the report.
 
     Args:
-        level: `alarm` where the score may mean nothing, `caution` where it means less, `note` otherwise.
-        title: In a few words.
-        text: What it means and what to do.
+        level: `alarm` if the score may be meaningless, `caution` if it is less reliable, `note` otherwise.
+        title: The warning in a few words.
+        text: Consequences and remedy.
     """
 
     level: Literal["alarm", "caution", "note"]
@@ -30,7 +30,7 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """One number, its interval and what it is a share of; `aside` where another one is to be quoted."""
+    """Score with its confidence interval and its sample; `aside` if another score is the one to quote."""
 
     value: str
     interval: str
@@ -41,14 +41,14 @@ class Headline:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The run in a glance.
+    """Summary of a run.
 
     Args:
-        headlines: One, or two where test images were also in train.
-        lines: Sentences below them.
-        scale: The score on a ruler, None where there is none.
-        marks: What else stands on the ruler.
-        alarms: The gravest first.
+        headlines: One score, or two if test images were also in train.
+        lines: Sentences below the scores.
+        scale: SVG axis with the score and its interval; None without a score.
+        marks: Names of the reference values on the axis, in rising order.
+        alarms: Warnings, the most severe first.
     """
 
     headlines: list[Headline]
@@ -59,14 +59,14 @@ class Answer:
 
 
 def scored(data: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
-    """Which images the page speaks of, and their scores: the test split's where it was opened, else validation's."""
+    """Return the name of the reported split and its scores: test if the test split was used, else validation."""
     if data.get("test"):
         return "test", data["test"]
     return "val", data.get("val")
 
 
 def kind_of(data: Mapping[str, Any]) -> str:
-    """What the scored images are called: test, validation, held-out of those that were cross-validated, else labelled."""
+    """Return the adjective of the scored images: `test`, `validation`, `held-out` (cross-validated) or `labelled`."""
     where, _ = scored(data)
     if where == "val":
         crossed = data.get("kind") == "crossvalidate" or (data.get("val_estimate") or "val") != "val"
@@ -75,28 +75,28 @@ def kind_of(data: Mapping[str, Any]) -> str:
 
 
 def answer(data: Mapping[str, Any]) -> Answer:
-    """The first lines of one run."""
+    """Return the summary of one run."""
     _, score = scored(data)
     kind = kind_of(data)
     if not score or score.get("accuracy") is None:
-        text = "No labelled image was scored, so there is no score."
+        text = "No score: no labelled image was scored."
         return Answer([], [text, *_method_lines(data)], None, [], alarms(data))
     quoted, heads, marks = (
         score,
-        [_headline(score, f"of {images(score.get('n'), kind)} answered correctly")],
+        [_headline(score, f"of {images(score.get('n'), kind)} classified correctly")],
         _marks(data, score),
     )
     clean = data.get("test_without_leaks")
     if clean and clean.get("accuracy") is not None:
-        first = dataclasses.replace(heads[0], label="as given", aside=True)
-        of = f"of the {images(clean.get('n'))} that it was not made from"
+        first = dataclasses.replace(heads[0], label="all images", aside=True)
+        of = f"of {images(clean.get('n'))} that were not used to train or select the classifier"
         heads = [first, _headline(clean, of, "without the leaked images")]
-        marks.append((score["accuracy"], f"as given {percent(score['accuracy'])}"))
+        marks.append((score["accuracy"], f"all images {percent(score['accuracy'])}"))
         quoted = clean
     low, high = quoted.get("accuracy_low"), quoted.get("accuracy_high")
     drawn = None
     if low is not None and high is not None:
-        words = f"accuracy {percent(quoted['accuracy'])}, 95 % interval {percent_range(low, high)}"
+        words = f"accuracy {percent(quoted['accuracy'])}, 95 % CI {percent_range(low, high)}"
         drawn = svg.scale(quoted["accuracy"], low, high, marks, words, svg.floor_of([low, *(v for v, _ in marks)]))
     lines = [*_method_lines(data), *_trust_lines(data)]
     return Answer(heads, lines, drawn, [name for _, name in sorted(marks)], alarms(data))
@@ -108,11 +108,11 @@ def _headline(score: Mapping[str, Any], of: str, label: str = "") -> Headline:
 
 
 def _marks(data: Mapping[str, Any], score: Mapping[str, Any]) -> list[tuple[float, str]]:
-    """What the score is compared with: always answering one class, and the validation score."""
+    """Return the reference values on the axis: always predicting the most frequent class, and the validation accuracy."""
     marks = []
     name, share = _most_frequent(score)
     if share is not None:
-        marks.append((share, f"always “{short(name, 24)}” {percent(share)}"))
+        marks.append((share, f"always predicting “{short(name, 24)}” {percent(share)}"))
     val = at(data, "val.accuracy")
     if val is not None and data.get("test"):
         marks.append((val, f"{data.get('val_estimate') or 'val'} {percent(val)}"))
@@ -120,7 +120,7 @@ def _marks(data: Mapping[str, Any], score: Mapping[str, Any]) -> list[tuple[floa
 
 
 def _most_frequent(score: Mapping[str, Any]) -> tuple[str, float | None]:
-    """The most frequent class of the scored images and its share of them."""
+    """Return the most frequent class of the scored images and its fraction, 0–1; None if no image was scored."""
     sizes = {c: row.get("n") or 0 for c, row in (score.get("per_class") or {}).items()}
     total = sum(sizes.values())
     if not total:
@@ -130,49 +130,52 @@ def _most_frequent(score: Mapping[str, Any]) -> tuple[str, float | None]:
 
 
 def _method_lines(data: Mapping[str, Any]) -> list[str]:
-    """What gives the answers, and how it was chosen."""
+    """Return sentences that name the classifier and say how it was selected."""
     ladder = data.get("ladder") or []
     chosen = next((r for r in ladder if r.get("chosen")), None)
     name = (chosen or {}).get("label") or method_name(data)
     if not name:
-        return [f"The answers come from {data['subject']}."] if data.get("subject") else []
+        return [f"Predictions: {data['subject']}."] if data.get("subject") else []
     if chosen and len(ladder) > 1:
-        n, how = at(chosen, "val.n", 0), f"on {at(chosen, 'val.estimate', 'val')}"
+        where = f"{at(chosen, 'val.estimate', 'val')}, {images(at(chosen, 'val.n', 0))}"
         if chosen.get("shared"):
-            n, how = chosen["shared"]["n"], "on the images that all methods were held out on"
-        took = f" The whole run took {duration(data.get('seconds'))}." if data.get("seconds") else ""
-        return [f"The answers come from {name}, chosen among {len(ladder)} candidates {how} ({count(n)} images).{took}"]
-    return [f"The answers come from {name}."]
+            where = f"{images(chosen['shared']['n'])} held out from all methods"
+        took = f" Total time of the run: {duration(data.get('seconds'))}." if data.get("seconds") else ""
+        return [f"Model: {name}, the best of {len(ladder)} candidates ({where}).{took}"]
+    return [f"Model: {name}."]
 
 
 def method_name(data: Mapping[str, Any]) -> str:
-    """Method, network and head as one phrase."""
+    """Return method, head and backbone as one phrase, such as `features (logistic on resnet18)`."""
     parts = [data.get("head"), data.get("backbone")]
     inner = " on ".join(str(p) for p in parts if p and p != "none")
     return f"{data['method']} ({inner})" if data.get("method") and inner else str(data.get("method") or inner)
 
 
 def _trust_lines(data: Mapping[str, Any]) -> list[str]:
-    """What makes the number honest: unseen images, opened once."""
+    """Return sentences on how independent the score is of training and model selection."""
     openings = data.get("test_openings") or []
     if data.get("kind") == "evaluate":
         return []
     if data.get("crossvalidation"):
         return cross_validation.trust(data)
     if data.get("test") and len(openings) <= 1 and at(data, "ledger.new", True):
-        return ["No test image was used for training or for any choice: the test split was opened once, at the end."]
+        return ["The test images were used once, at the end: not for training and not for model selection."]
     if data.get("test"):
-        return ["No test image was used for training or for any choice in this run."]
+        return ["No test image was used for training or model selection in this run."]
     estimate = data.get("val_estimate")
-    by = f" The accuracy is on {estimate}." if estimate else ""
-    return [f"This run did not use the test split.{by} Choices were made on these images, so the score may flatter a little."]
+    by = f" The accuracy was measured on {estimate}." if estimate else ""
+    return [
+        f"This run did not use the test split.{by} Decisions such as model selection used these images, so the score may be "
+        "slightly optimistic."
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------------- alarms
 
 
 def alarms(data: Mapping[str, Any]) -> list[Alarm]:
-    """Everything that the reader must know before believing the score, the gravest first."""
+    """Return all warnings about the run, the most severe first."""
     found = [check(data) for check in _CHECKS]
     order = {"alarm": 0, "caution": 1, "note": 2}
     return sorted((a for a in found if a is not None), key=lambda a: order[a.level])
@@ -190,69 +193,73 @@ def _leaks(data: Mapping[str, Any]) -> Alarm | None:
         if not n:
             return None
         if n >= total:
-            text = "The score says how well the classifier remembers, not how well it does on images it has never seen."
+            text = "The score measures how well the classifier remembers these images, not how well it generalises to new ones."
             return Alarm("alarm", "All of these images were used to make this classifier", text)
-        text = "The first score counts them; the second leaves them out and is the one to quote."
+        text = "The first score includes them; quote the second one, which leaves them out."
         return Alarm("alarm", f"{images(n)} of {count(total)} {'was' if n == 1 else 'were'} used to make this classifier", text)
     pairs = at(data, "split.leaks", [])
     n = at(data, "split.leaked") or len({pair[0] for pair in pairs})
     if not n:
         return None
     if not data.get("test"):
-        return Alarm("caution", f"{images(n, 'test')} also in train", "They will flatter the test score.")
-    text = "The first score counts them, as given (so do the tables below); the second leaves them out and is the one to quote."
+        return Alarm("caution", f"{images(n, 'test')} also in train", "They will make the test score too optimistic.")
+    text = "The first score and the tables below include them; quote the second score, which leaves them out."
     return Alarm("alarm", f"{images(n, 'test')} {'is' if n == 1 else 'are'} also in train", f"{text} They are listed below.")
 
 
 def _only_baseline(data: Mapping[str, Any]) -> Alarm | None:
-    """No method that looks at the photographs was finished."""
+    """Warn if only the baseline was fitted."""
     if data.get("kind") != "run" or data.get("method") != "baseline" or not data.get("skipped"):
         return None
-    text = "It always predicts the most frequent class. “Methods left out” below gives the reasons; a larger --budget may help."
-    return Alarm("alarm", "No method that looks at the photographs was finished", text)
+    text = "It always predicts the most frequent class. “Methods compared” gives the reasons; a larger --budget may help."
+    return Alarm("alarm", "No method that uses the photographs finished", text)
 
 
 def _unfinished(data: Mapping[str, Any]) -> Alarm | None:
-    """What the page lacks for want of time, or still waits for."""
+    """Note heatmaps and checks that are pending or were skipped for lack of time."""
     heatmaps = data.get("heatmaps") or {}
     if heatmaps.get("pending"):
-        return Alarm("note", "Heatmaps are being drawn", "The scores are final; this page is written again with the pictures.")
-    missing = [f"the budget left out {what}" for what in data.get("left_out") or []]
+        return Alarm(
+            "note", "Heatmaps are being computed", "The scores are final; this report is updated when the heatmaps are ready."
+        )
+    missing = [f"skipped for lack of time: {what}" for what in data.get("left_out") or []]
     drawn, of = heatmaps.get("drawn", 0), heatmaps.get("of", 0)
     if heatmaps.get("asked") not in (None, "none") and drawn < of and heatmaps.get("budget_s") is not None:
-        share = f"the share of the budget that heatmaps have ({duration(heatmaps['budget_s'])}) sufficed for {drawn} of {of}"
+        share = f"the time for heatmaps ({duration(heatmaps['budget_s'])}) was enough for {drawn} of {of}"
         missing.insert(0, share)
     if not missing:
         return None
-    title = "Heatmaps were not drawn" if drawn == 0 and of else "Some pictures are missing"
+    title = "No heatmaps were computed" if drawn == 0 and of else "Some heatmaps or checks are missing"
     text = "; ".join(missing)
-    return Alarm("note", title, f"{text[0].upper()}{text[1:]}. The scores are not affected. A larger --budget draws more.")
+    return Alarm(
+        "note", title, f"{text[0].upper()}{text[1:]}. The scores are not affected. Increase --budget to get all of them."
+    )
 
 
 def _shortcut(data: Mapping[str, Any]) -> Alarm | None:
     found = data.get("shortcut") or {}
     if found.get("notable"):
         text = (
-            f"A classifier that sees no photograph, only the file's size, width, height, brightness and JPEG quality, is "
-            f"right for {percent(found.get('score'))} of the images. The most telling property is {found.get('feature')}. "
-            "Part of the classifier's accuracy may come from how the files were made."
+            f"A classifier that uses only file size, width, height, brightness and JPEG quality, not the photograph, "
+            f"predicts {percent(found.get('score'))} of the images correctly. Most informative: "
+            f"{found.get('feature')}. Part of the accuracy may come from how the files were made."
         )
         title = f"File properties alone reach {percent(found.get('score'), 0)} (chance {percent(found.get('chance'), 0)})"
         return Alarm("note", title, text)
     if not found.get("alarm"):
         return None
     feature, name = found.get("feature"), short(found.get("class"), 40)
-    alone = f" Its {feature} alone is most telling" if feature else ""
+    alone = f" Most informative property: {feature}" if feature else ""
     if alone and found.get("feature_auc") is not None:
-        alone += f" (ROC AUC {decimal(found['feature_auc'])})"
+        alone += f" (ROC AUC {decimal(found['feature_auc'])} on its own)"
     text = (
-        f"A classifier that sees no photograph, only the file's size, width, height, brightness and JPEG quality, tells "
-        f"“{name}” from the rest with a ROC AUC of {decimal(found.get('auc'))} (95 % interval from "
+        f"A classifier that uses only file size, width, height, brightness and JPEG quality, not the photograph, separates "
+        f"“{name}” from the other classes with a ROC AUC of {decimal(found.get('auc'))} (lower end of the 95 % CI: "
         f"{decimal(found.get('auc_low'))}).{alone}{'.' if alone else ''} The score may come from how the files were made, "
-        f"not from what they show, and may not hold for photographs from elsewhere."
+        f"not from what they show, and may be much lower on photographs from other sources."
     )
-    suspect = f": look at the {feature}" if feature else ""
-    return Alarm("alarm", f"The files give “{name}” away without being looked at{suspect}", text)
+    suspect = f": check {feature}" if feature else ""
+    return Alarm("alarm", f"Shortcut: file properties alone identify “{name}”{suspect}", text)
 
 
 def _no_better(data: Mapping[str, Any]) -> Alarm | None:
@@ -262,10 +269,10 @@ def _no_better(data: Mapping[str, Any]) -> Alarm | None:
     if share is None or low is None or low > share or share == 1:
         return None
     text = (
-        f"Always answering “{short(name, 40)}” would be right for {percent(share)} of these images, and the score's interval "
-        f"reaches down to {percent(low)}."
+        f"Always predicting “{short(name, 40)}” would be correct for {percent(share)} of these images, and the 95 % CI of the "
+        f"accuracy starts at {percent(low)}."
     )
-    return Alarm("alarm", "Not clearly better than always giving the same answer", text)
+    return Alarm("alarm", "Not significantly better than always predicting the same class", text)
 
 
 def _classes(data: Mapping[str, Any]) -> Alarm | None:
@@ -277,11 +284,11 @@ def _classes(data: Mapping[str, Any]) -> Alarm | None:
     kind = kind_of(data)
     if len(per_class) - len(absent) == 1:
         only = next(c for c in per_class if c not in absent)
-        title = f"All {kind} images are of one class, “{short(only, 40)}”"
-        text = "A score on one class does not say whether the classifier tells it from others; curves and areas are undefined."
+        title = f"All {kind} images belong to one class, “{short(only, 40)}”"
+        text = "The score does not show whether the classifier separates this class from others; ROC curves are undefined."
         return Alarm("alarm", title, text)
-    title = f"No {kind} image of {len(absent)} of {len(per_class)} classes"
-    text = f"Nothing is known of {listing(absent)}; means are taken over the other classes."
+    title = f"{len(absent)} of {len(per_class)} classes have no {kind} image"
+    text = f"There is no score for {listing(absent)}; averages are over the other classes."
     return Alarm("caution", title, text)
 
 
@@ -293,7 +300,7 @@ def _undecodable(data: Mapping[str, Any]) -> Alarm | None:
     n, right = score["n"], score["accuracy"] * score["n"]
     them = "they" if len(broken) > 1 else "it"
     text = (
-        f"{listing([b.get('path') for b in broken])}: not in the score. If {them} counted as wrong, the score would be "
+        f"{listing([b.get('path') for b in broken])}: not in the score. If {them} counted as errors, the accuracy would be "
         f"{percent(right / (n + len(broken)))}."
     )
     title = f"{count(len(broken))} {kind_of(data)} file{'s' if len(broken) > 1 else ''} could not be decoded"
@@ -301,21 +308,27 @@ def _undecodable(data: Mapping[str, Any]) -> Alarm | None:
 
 
 def _no_row(data: Mapping[str, Any]) -> Alarm | None:
-    """Images of the labelled set that a table of predictions does not speak of."""
+    """Warn of labelled images without a row in the table of predictions."""
     n = at(data, "table.no_row", 0)
     _, score = scored(data)
     if not n or not score or score.get("accuracy") is None or not score.get("n"):
         return None
     them, right = "they" if n > 1 else "it", score["accuracy"] * score["n"]
     text = (
-        f"{_first(data, 'no_row', n)}: not in the score. If {them} counted as wrong, the score would be "
+        f"{_first(data, 'no_row', n)}: not in the score. If {them} counted as errors, the accuracy would be "
         f"{percent(right / (n + score['n']))}."
     )
-    return Alarm("caution", f"The table has no row for {images(n, kind_of(data))}", text)
+    return Alarm("caution", f"{images(n, kind_of(data))} without a row in the table of predictions", text)
 
 
 def _first(data: Mapping[str, Any], kind: str, n: int) -> str:
-    """The first few of n paths, of which not all are known."""
+    """Return the first paths as a list in words, and the number of the others.
+
+    Args:
+        data: The run record, with examples in `table.examples`.
+        kind: The key of the examples.
+        n: The number of all paths; fewer may be stored.
+    """
     shown = [short(path, 40) for path in at(data, f"table.examples.{kind}", [])[:5]]
     return listing(shown) if n <= len(shown) else f"{', '.join(shown)} and {count(n - len(shown))} more"
 
@@ -324,8 +337,8 @@ def _not_in_catalog(data: Mapping[str, Any]) -> Alarm | None:
     n = at(data, "table.not_in_catalog", 0)
     if not n:
         return None
-    text = f"{_first(data, 'not_in_catalog', n)}: no image of the labelled set, or more than one, has such a path."
-    return Alarm("note", f"{count(n)} row{'s' if n > 1 else ''} of the table left out", text)
+    text = f"{_first(data, 'not_in_catalog', n)}: no image of the labelled set has this path, or several have it."
+    return Alarm("note", f"{count(n)} row{'s' if n > 1 else ''} of the table of predictions ignored", text)
 
 
 def _other_label(data: Mapping[str, Any]) -> Alarm | None:
@@ -333,58 +346,57 @@ def _other_label(data: Mapping[str, Any]) -> Alarm | None:
     if not n:
         return None
     cases = [
-        f"{short(c['path'], 40)} is “{short(c['table'], 24)}” in the table and “{short(c['catalog'], 24)}” in the set"
+        f"{short(c['path'], 40)} is “{short(c['table'], 24)}” in the table and “{short(c['catalog'], 24)}” in the labelled set"
         for c in at(data, "table.examples.other_label", [])[:3]
     ]
-    text = (
-        f"The labelled set's labels count. {'; '.join(cases)}{f'; and {count(n - len(cases))} more' if n > len(cases) else ''}."
-    )
-    title = f"{count(n)} row{'s have' if n > 1 else ' has'} another label in the table than in the labelled set"
+    more = f"; and {count(n - len(cases))} more" if n > len(cases) else ""
+    text = f"The labels of the labelled set are used. {'; '.join(cases)}{more}."
+    title = f"{count(n)} row{'s have' if n > 1 else ' has'} a label that differs from the labelled set"
     return Alarm("note", title, text)
 
 
 def openings(data: Mapping[str, Any]) -> Alarm | None:
-    """Who has looked at the test images before, and what that does to the score."""
+    """Warn if the test images were used before, and say how optimistic the score may be."""
     looks, told = data.get("test_openings") or [], data.get("ledger") or {}
     again = bool(looks) and told.get("new") is False and (told.get("classifiers") or 0) > 1
     if len(looks) < 2 and not again:
         if told.get("counted", True):
             return None
-        text = f"{_sentence(told.get('note'))} Looks at these images by other runs cannot be told from this one."
-        return Alarm("note", "This look at the test images is not counted", text)
+        text = f"{_sentence(told.get('note'))} Uses of these images by other runs are unknown."
+        return Alarm("note", "This use of the test images is not in the test-set log", text)
     here = [] if not told or not told.get("new") else looks[-1:]
     before = [o for o in looks if o not in here]
-    same = " Scoring the same classifier on the same images again is no new look." if told and not here else ""
+    same = " Scoring the same classifier again on the same images does not count as a new use." if told and not here else ""
     earlier = "; ".join(_look(o, here) for o in before[-3:])
     more = f", the last {len(before[-3:])}: " if len(before) > 3 else ": "
-    text = f"{'Earlier looks' if here else 'The looks'}{more}{earlier}.{same} {_flattery(told)}".strip()
+    text = f"{'Earlier uses' if here else 'Uses'}{more}{earlier}.{same} {_flattery(told)}".strip()
     times = f"{len(looks)} times" if len(looks) > 1 else "before"
-    return Alarm("caution", f"These test images have been looked at {times}", text)
+    return Alarm("caution", f"These test images have been used {times}", text)
 
 
 def _look(look: Mapping[str, Any], here: Sequence[Mapping[str, Any]]) -> str:
-    """One look at test images: when, by what, and at how many of them."""
+    """Describe one use of the test images: time, command, number of classifiers and number of images."""
     shared, total = look.get("shared"), (here[0] if here else {}).get("shared")
-    part = f" at {count(shared)} of them" if shared and total and shared < total else ""
-    several = f", {count(look['classifiers'])} at once" if (look.get("classifiers") or 1) > 1 else ""
+    part = f" on {count(shared)} of these images" if shared and total and shared < total else ""
+    several = f", {count(look['classifiers'])} classifiers at once" if (look.get("classifiers") or 1) > 1 else ""
     when = date(look.get("when")) or clean(look.get("when"))
     return f"{when} by {short(look.get('by'), 60)}{several}{part}"
 
 
 def _flattery(told: Mapping[str, Any]) -> str:
-    """What it means that several classifiers were scored on the same test images."""
+    """Say how optimistic the score may be after several classifiers were scored on the same test images."""
     k, worth = told.get("classifiers") or 0, told.get("flattery")
     if k < 2 or worth is None:
-        return "Each time that a choice follows a look at the test split, its score flatters a little more."
+        return "Each decision that is based on a test score makes later scores on these images more optimistic."
     return (
-        f"{count(k)} classifiers have been scored on them. Nothing is lost if nothing was chosen by these scores. If the best "
-        f"of the {count(k)} was, its score is too high by up to about {100 * worth:.1f} points, and only images that "
-        f"none of them was scored on would tell."
+        f"{count(k)} classifiers have been scored on these images. If you selected the best of them by its test score, that "
+        f"score is optimistic by up to about {100 * worth:.1f} percentage points: confirm it on new images. If you selected "
+        f"nothing by these scores, they are unbiased."
     )
 
 
 def _sentence(text: Any) -> str:
-    """A note as a sentence."""
+    """Return a note with a capital letter and a full stop."""
     line = clean(text)
     return f"{line[:1].upper()}{line[1:]}." if line else ""
 
@@ -398,16 +410,18 @@ def _conflicts(data: Mapping[str, Any]) -> Alarm | None:
     found = at(data, "data.duplicates.conflicts", [])
     if not found:
         return None
-    text = "One of the labels must be wrong, or the image shows both. They are listed under “Duplicates”."
-    return Alarm("caution", f"{images(len(found))} {'stands' if len(found) == 1 else 'stand'} under more than one label", text)
+    text = "One of the labels must be wrong, or the image shows both classes. See “Duplicates with conflicting labels” below."
+    return Alarm(
+        "caution", f"{images(len(found))} {'appears' if len(found) == 1 else 'appear'} under more than one label", text
+    )
 
 
 def _unknown_labels(data: Mapping[str, Any]) -> Alarm | None:
     n = data.get("not_among_classes") or 0
     if not n:
         return None
-    text = f"The classifier knows {listing(data.get('classes') or [], 8)}. Images of other classes are not in the score."
-    return Alarm("caution", f"{images(n)} of classes that it does not know", text)
+    text = f"Classes of the classifier: {listing(data.get('classes') or [], 8)}. Images of other classes are not in the score."
+    return Alarm("caution", f"{images(n)} of classes that the classifier does not know", text)
 
 
 def _problems(data: Mapping[str, Any]) -> Alarm | None:
@@ -417,20 +431,23 @@ def _problems(data: Mapping[str, Any]) -> Alarm | None:
         return None
     text = ", ".join(f"{short(kind)}: {count(k)}" for kind, k in sorted(kinds.items(), key=lambda item: -item[1])[:6])
     shown = len(at(data, "data.problem_files", []))
-    where = "Each is named below" if shown >= n else f"{count(shown)} of them are named below, all of them in catalog.csv"
+    where = (
+        "“Files left out” below lists all" if shown >= n else f"“Files left out” below lists {count(shown)}, catalog.csv all"
+    )
     return Alarm("note", f"{count(n)} file{'s were' if n > 1 else ' was'} left out", f"{text}. {where}.")
 
 
 def _no_pretrained(data: Mapping[str, Any]) -> Alarm | None:
-    """No pretrained weights were at hand, and the chosen classifier has none."""
+    """Warn if pretrained weights were not available and the selected classifier uses none."""
     missing = data.get("not_at_hand") or []
     if not missing or at(data, "network.pretrained_on", "nothing") != "nothing":
         return None
     text = (
-        f"The weights of {listing(missing)} were not on this machine and could not be fetched. With them, accuracy is usually "
-        f"much higher: put files such as {missing[0]}.safetensors in a folder, set SIGHTLINE_WEIGHTS to it, and run again."
+        f"The weights of {listing(missing)} were not on this machine and could not be downloaded. Pretrained weights usually "
+        f"give a much higher accuracy: put files such as {missing[0]}.safetensors in a folder, set SIGHTLINE_WEIGHTS to it, "
+        "and run again."
     )
-    return Alarm("caution", "Made without pretrained weights", text)
+    return Alarm("caution", "No pretrained weights", text)
 
 
 _CHECKS = (

@@ -1,4 +1,4 @@
-"""The section on heatmaps: whether they can be believed, what each class relies on, and an alarm for borders and corners."""
+"""Heatmap section: sanity checks, average heatmaps by class, and alarms for borders and corners."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ MOST_CLASSES = 20
 _MOST_CHANNELS = 3
 _SIDE_PX = 132
 _CHECKS = {
-    "classifier": "Is there anything to explain?",
-    "against random": "Hot cells against random cells",
-    "against edges": "Hot cells against an edge filter",
-    "weights": "Other weights, another map?",
-    "noise": "The same map under faint noise?",
-    "class": "Another class, another map?",
-    "completeness": "Does it add up?",
-    "pointing": "Peaks on the object",
+    "classifier": "Classifier better than chance",
+    "against random": "High-attribution cells vs. random cells",
+    "against edges": "High-attribution cells vs. edge detector",
+    "weights": "Model randomisation: does the heatmap depend on the weights?",
+    "noise": "Stability under faint noise",
+    "class": "Class sensitivity: do other classes give other heatmaps?",
+    "completeness": "Completeness: do the attributions sum to the score?",
+    "pointing": "Pointing game: peak inside the object",
 }
 _KINDS = {"passes": "", "weak": "caution", "don't rely on this": "alarm", "alarm": "alarm"}
 
 
 def heat(data: Data) -> dict[str, Any] | None:
-    """What the run says of its heatmaps; None where nothing was checked."""
+    """Return the template variables of the heatmap section; None if no checks were made."""
     checks, overall = data.get("heat_checks"), data.get("heat_global") or {}
     if not checks or not checks.get("verdict"):
         return None
@@ -61,11 +61,11 @@ def _section(verdict: str, why: str, alarms: Sequence[Data]) -> tuple[str, str]:
     if not alarms or verdict == "don't rely on this":
         return verdict, why
     places = ", ".join(f"{short(a.get('class'), 40)}: {a.get('region')}" for a in alarms)
-    return "alarm", f"a border or corner decides ({places}); the checks of the heatmaps: {verdict}, {why}"
+    return "alarm", f"attribution is concentrated at a border or corner ({places}). Heatmap checks: {verdict}, {why}"
 
 
 def _maps(views: Sequence[Data]) -> dict[str, Any]:
-    """The average maps on one scale, which is told in words."""
+    """Return the average heatmaps of the classes on one common scale."""
     peaks = [_peak(v["map"]) for v in views if v.get("map")]
     if not peaks:
         return {"maps": [], "most": None, "channels": False}
@@ -77,7 +77,7 @@ def _maps(views: Sequence[Data]) -> dict[str, Any]:
             {
                 "name": v.get("class"),
                 "n": count(v.get("n")),
-                "figure": average_map(v.get("map") or [], most, f"Average map of {short(v.get('class'), 40)}"),
+                "figure": average_map(v.get("map") or [], most, f"Average heatmap of {short(v.get('class'), 40)}"),
                 "outside": outside,
                 "channels": _channels((v.get("channels") or [])[:_MOST_CHANNELS]),
             }
@@ -86,23 +86,23 @@ def _maps(views: Sequence[Data]) -> dict[str, Any]:
 
 
 def _channels(channels: Sequence[Data]) -> str:
-    """The channels of a class, those that it shows itself by when they answer apart from those when they do not."""
+    """Return the top feature channels of a class in words, grouped by presence and absence."""
     groups = []
     for way, words in (("presence", "presence of channel"), ("absence", "absence of channel"), (None, "channel")):
-        own = [f"{c.get('channel')} ({percent(c.get('share'), 0)})" for c in channels if c.get("by") == way]
-        if own:
-            groups.append(f"{words}{'s' if len(own) > 1 else ''} {', '.join(own)}")
+        names = [f"{c.get('channel')} ({percent(c.get('share'), 0)})" for c in channels if c.get("by") == way]
+        if names:
+            groups.append(f"{words}{'s' if len(names) > 1 else ''} {', '.join(names)}")
     return "; ".join(groups)
 
 
 def _peak(table: Sequence[Sequence[float]]) -> float:
-    """The hottest cell, in units of even heat."""
+    """Return the largest cell in multiples of the uniform value."""
     cells = [value for row in table for value in row]
     return max(cells, default=0.0) * len(cells)
 
 
 def average_map(table: Sequence[Sequence[float]], most: float, title: str) -> Markup:
-    """A map as squares in ten steps of blue, none for no heat; a frame marks the central 60 % of either side."""
+    """Draw a heatmap as squares in ten shades of blue; a frame marks the central 60 % of each side."""
     rows, columns = len(table), len(table[0]) if table else 0
     if not rows or not columns:
         return Markup("")
@@ -130,33 +130,32 @@ def _edge(x1: float, y1: float, x2: float, y2: float) -> Markup:
 
 
 def _quiet(highest: Data | None, harmless: Sequence[Data]) -> str:
-    """Return what is known of borders and corners without an alarm: the nearest region, and what blurring it does."""
+    """Return a sentence on the border or corner with the highest attribution if there is no alarm."""
     if highest is None:
-        return "Borders and corners were not tested: there are too few images of each class."
+        return "Borders and corners were not tested: too few images per class."
     region = harmless[0] if harmless else highest
     where = (
-        f"{region.get('region')}, {percent(region.get('share'), 0)} of the heat on "
+        f"{region.get('region')}, {percent(region.get('share'), 0)} of the attribution on "
         f"{percent(region.get('area'), 0)} of the area "
         f"(class {short(region.get('class'), 40)}, {count(region.get('n'))} images)"
     )
     if harmless:
         return (
-            "Heat is concentrated at one border or corner, but blurring it does not clearly lower the probability, so there "
-            f"is no alarm: {where}; mean probability {percent(region.get('before'), 0)} before, "
+            "No alarm: attribution is concentrated at one border or corner, but blurring this region does not clearly lower "
+            f"the probability: {where}; mean probability {percent(region.get('before'), 0)} before blurring, "
             f"{percent(region.get('after'), 0)} after."
         )
-    return f"That a class keeps its heat to one border or corner is not shown; highest: {where}."
+    return f"No class concentrates its attribution on one border or corner. Highest: {where}."
 
 
 def _alarm(alarm: Data) -> dict[str, Any]:
-    """An alarm in words, with what covering the place does to the answer."""
+    """Return an alarm in words, with the effect of blurring the region."""
     text = (
-        f"Half of {count(alarm.get('n'))} images, training's among them where others are few, put "
-        f"{percent(alarm.get('share'), 0)} of their heat or more on the {alarm.get('region')}, which is "
-        f"{percent(alarm.get('area'), 0)} of the picture."
+        f"In half of {count(alarm.get('n'))} images (training images included if there are few others), at least "
+        f"{percent(alarm.get('share'), 0)} of the attribution lies in this region: {alarm.get('region')}, "
+        f"{percent(alarm.get('area'), 0)} of the image area."
     )
     if alarm.get("before") is not None:
-        text += (
-            f" Blurring it there takes the mean probability from {percent(alarm['before'], 0)} to {percent(alarm['after'], 0)}."
-        )
+        before, after = percent(alarm["before"], 0), percent(alarm["after"], 0)
+        text += f" Blurring this region changes the mean probability from {before} to {after}."
     return {"class": alarm.get("class"), "region": alarm.get("region"), "text": text}

@@ -1,4 +1,4 @@
-"""Pictures of a run's folder as data URIs: small, few enough, and without anything that was hidden in the files."""
+"""Pictures of a run folder as data URIs: reduced, limited in total size and without metadata."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ TINY_PX = 96
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image that lies in the page itself.
+    """Image embedded in the report.
 
     Args:
         uri: `data:image/…;base64,…`.
         width, height: In pixels.
-        tiny: Whether it is so small that its pixels are better shown as squares.
+        tiny: Whether it is so small that it is enlarged with visible pixels.
     """
 
     uri: str
@@ -32,10 +32,10 @@ class Picture:
 
 
 class Album:
-    """Reads pictures until their bytes reach the page's limit; later ones are left out, and counted.
+    """Reader of pictures with a limit on their total size; pictures beyond it are left out and counted.
 
     Args:
-        limit_bytes: How much all pictures may add to the page.
+        limit_bytes: Largest total length of the data URIs.
     """
 
     def __init__(self, limit_bytes: int = 20_000_000) -> None:
@@ -43,26 +43,26 @@ class Album:
         self.left_out = 0
 
     def read(self, folder: Path, names: Sequence[str | None], max_side_px: int) -> list[Picture | None]:
-        """The pictures at names relative to `folder`, in order; None for what is absent, unreadable, or over the limit."""
+        """Read pictures in order; None for each that is absent, unreadable or over the limit."""
         with activity.workers(2, "sightline-report") as pool:
             found = list(pool.map(lambda name: picture(folder, name, max_side_px), names))
-        kept: list[Picture | None] = []
+        pictures: list[Picture | None] = []
         for item in found:
             if item is not None and len(item.uri) > self.left_bytes:
                 self.left_out += 1
                 item = None
             self.left_bytes -= len(item.uri) if item is not None else 0
-            kept.append(item)
-        return kept
+            pictures.append(item)
+        return pictures
 
 
 def picture(folder: Path, name: str | None, max_side_px: int) -> Picture | None:
-    """One picture, drawn anew: pixels alone, so that no position, comment or profile of the file comes along.
+    """Read a picture and re-encode its pixels, without position, comments or colour profile.
 
     Args:
-        folder: The run's folder; a name that leads out of it is not opened.
-        name: Relative to the folder.
-        max_side_px: Larger ones are reduced.
+        folder: The run folder; files outside it are not opened.
+        name: Path relative to the folder.
+        max_side_px: Longest side; larger pictures are reduced.
     """
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""The section on what more photographs would bring: measured accuracies, the curve through them, and its band."""
+"""Learning curve section: measured accuracies, the fitted curve and its confidence band."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ Data = Mapping[str, Any]
 
 
 def learning(data: Data) -> dict[str, Any] | None:
-    """The curve and what it says; None where none was drawn."""
+    """Return the figure and its explanation; None without a learning curve."""
     told = data.get("learning")
     if not told or len(told.get("points") or []) < 3 or len(told.get("ahead") or []) < 2:
         return None
     orders = told.get("orders") or 1
-    several = f", the mean of {orders} orders" if orders > 1 else ""
+    several = f" (mean over {orders} random orders)" if orders > 1 else ""
     of = (
         ""
         if told.get("of_chosen")
-        else " It is not the chosen classifier, but the best one on features that costs only seconds."
+        else " This is not the selected classifier but the best classifier on features, which is fitted in seconds."
     )
     return {
         "words": [clean(w).replace(" %", f"{NBSP}%") for w in told.get("words") or []],
-        "how": f"Of {short(told.get('label'), 60)}: the head is fitted on growing parts of the training images{several}, and "
-        f"asked about images that it has not seen.{of} The band comes from drawing the images anew; beyond the images at hand "
-        f"it also rests on the curve's form.",
+        "how": f"Classifier: {short(told.get('label'), 60)}. Its head is fitted on increasing numbers of training images"
+        f"{several} and evaluated on held-out images.{of} Band: 95 % bootstrap interval; to the right of the vertical line it "
+        f"is an extrapolation.",
         "figure": figure(told),
     }
 
 
 def figure(told: Data) -> Markup:
-    """Accuracy over the number of training images, on a logarithmic axis."""
+    """Draw accuracy over the number of training images, with a logarithmic x axis."""
     points, ahead = told["points"], told["ahead"]
     x = [math.log10(r["images"]) for r in ahead]
     low, high = svg.spread([*(r["low"] for r in ahead), *(r["high"] for r in ahead), *(p["measured"] for p in points)])
@@ -65,7 +65,7 @@ def _corners(axes: svg.Axes, points: Sequence[tuple[float, float]]) -> str:
 
 
 def _numbers(axes: svg.Axes, images: Sequence[int]) -> Markup:
-    """Numbers of images below the axis, as many as find room; the last is always there."""
+    """Draw the tick labels of the x axis that fit; the last is always drawn."""
     parts = Markup("")
     taken: list[tuple[float, float]] = []
     for n in sorted(set(images), key=lambda n: (n != images[-1], n != images[-2], n)):

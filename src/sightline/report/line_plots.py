@@ -1,4 +1,4 @@
-"""Plots for one's own papers and reports, as SVG or PNG: losses by learning rate, gradient norms by depth, learning curves."""
+"""Stand-alone plots as SVG or PNG: learning-rate range test, gradient norms by depth, learning curves."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ _SETTINGS: Any = {
     "xtick.color": "#444444",
     "ytick.color": "#444444",
 }
-"""Matplotlib's, whatever the user's own are. Letters stay letters in SVG."""
+"""Matplotlib settings, independent of the user's configuration; text stays text in SVG."""
 _COLOURS = ("#1f5fa8", "#d1541f", "#2f8f5b", "#8653a6", "#7a6a22", "#3c3c3c")
 _SIZE = (7.0, 4.2)  # inches
 _DPI = 144
 
 
 def rate_plot(found: LrCurve, file: Path, title: str = "") -> None:
-    """Draw the loss at each learning rate, and the one that is suggested.
+    """Draw the loss at each learning rate, with the suggested learning rate.
 
     Args:
-        found: What the finder gave.
-        file: Ends in .svg or .png.
-        title: Above it.
+        found: Result of the learning-rate range test.
+        file: Path that ends in .svg or .png.
+        title: Title of the plot.
     """
 
     def fill(axes: Axes) -> None:
@@ -70,15 +70,15 @@ def rate_plot(found: LrCurve, file: Path, title: str = "") -> None:
 def gradient_plot(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, *, epoch: int | None = None) -> None:
     """Draw the gradient norm of every convolution and linear layer against its depth, for several networks side by side.
 
-    Layers of normalisation are left out: their few parameters have norms of another size.
+    Normalisation layers are left out: the norms of their few parameters have another magnitude.
 
     Args:
-        runs: Name → rows of epoch, layer, norm and type, as `read_gradients` reads them.
-        file: Ends in .svg or .png.
-        epoch: Which one; None draws the mean over all epochs.
+        runs: Name → rows of epoch, layer, norm and type, as returned by `read_gradients`.
+        file: Path that ends in .svg or .png.
+        epoch: Epoch to draw; None draws the mean over all epochs.
 
     Raises:
-        DataError: A run has no such epoch.
+        DataError: If a run has no such epoch.
     """
     curves = {name: _by_depth(name, rows, epoch) for name, rows in runs.items()}
 
@@ -88,19 +88,19 @@ def gradient_plot(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, *
             axes.plot(depth, norms, color=_COLOURS[i % len(_COLOURS)], linewidth=1.6, marker="o", markersize=3, label=name)
         axes.set_yscale("log")
         axes.locator_params(axis="x", integer=True)
-        axes.set_xlabel("layer, from the image to the scores")
-        axes.set_ylabel("norm of the gradient")
+        axes.set_xlabel("layer (from input to output)")
+        axes.set_ylabel("gradient norm")
         axes.legend(frameon=False)
 
     _save(file, f"Gradient norm by depth, {f'epoch {epoch}' if epoch is not None else 'mean over all epochs'}", fill)
 
 
 def learning_plot(data: Mapping[str, Any], file: Path) -> None:
-    """Draw accuracy against the number of training images: what was measured, the curve through it, and its 95 % band.
+    """Draw accuracy over the number of training images: measurements, fitted curve and 95 % band.
 
     Args:
-        data: As `studies.learning.summarise` gives it.
-        file: Ends in .svg or .png.
+        data: Result of `studies.learning_curve.summarise`.
+        file: Path that ends in .svg or .png.
     """
 
     def fill(axes: Axes) -> None:
@@ -115,10 +115,10 @@ def learning_plot(data: Mapping[str, Any], file: Path) -> None:
             linewidth=0,
             label="95 % band",
         )
-        axes.plot(x, [r["accuracy"] for r in ahead], color=_COLOURS[0], linewidth=1.8, label="curve through them")
+        axes.plot(x, [r["accuracy"] for r in ahead], color=_COLOURS[0], linewidth=1.8, label="fitted curve")
         axes.plot([r["images"] for r in points], [r["measured"] for r in points], "o", color=_COLOURS[5], label="measured")
-        axes.axhline(data["goal"], color=_COLOURS[1], linewidth=1.2, linestyle="--", label=f"goal {100 * data['goal']:.1f} %")
-        axes.axvline(data["images"], color="#999999", linewidth=1, linestyle=":", label=f"now {data['images']:,}")
+        axes.axhline(data["goal"], color=_COLOURS[1], linewidth=1.2, linestyle="--", label=f"target {100 * data['goal']:.1f} %")
+        axes.axvline(data["images"], color="#999999", linewidth=1, linestyle=":", label=f"current number {data['images']:,}")
         axes.set_xscale("log")
         marks = sorted({points[0]["images"], points[len(points) // 2]["images"], data["images"], ahead[-1]["images"]})
         axes.set_xticks(marks, [f"{n:,}" for n in marks])
@@ -131,41 +131,41 @@ def learning_plot(data: Mapping[str, Any], file: Path) -> None:
 
 
 def read_gradients(run: Path) -> list[dict[str, Any]]:
-    """The rows of a run's `gradients.csv`.
+    """Read the rows of a run's `gradients.csv`.
 
     Raises:
-        DataError: It has none.
+        DataError: If the run has no such file.
     """
     file = run / "gradients.csv"
     if not file.is_file():
-        raise DataError(f"{run} has no gradients.csv", "only what is trained by epochs has gradients")
+        raise DataError(f"{run} has no gradients.csv", "only methods that train by epochs store gradients")
     rows = csv.DictReader(io.StringIO(read_text(file), newline=""))
     return [{**row, "epoch": int(row["epoch"]), "norm": float(row["norm"])} for row in rows]
 
 
 def check(file: Path) -> str:
-    """The kind of picture that a file's name asks for: `svg` or `png`.
+    """Return the file format of a plot, `svg` or `png`, from the name of the file.
 
     Raises:
-        RequestError: It is neither.
+        RequestError: If the name ends in neither.
     """
     kind = file.suffix.lower().lstrip(".")
     if kind not in {"svg", "png"}:
-        raise RequestError(f"a plot cannot be written to {file.name!r}", "end its name in .svg or .png")
+        raise RequestError(f"{file.name!r} is not a name for a plot", "use a name that ends in .svg or .png")
     return kind
 
 
 def _by_depth(name: str, rows: Sequence[Mapping[str, Any]], epoch: int | None) -> np.ndarray:
-    """float64 (layers,): the norm of each layer, in the network's order."""
+    """Return the norm of each layer, float64 (layers,), in network order."""
     some = [row for row in rows if epoch in (None, row["epoch"]) and "Norm" not in row["type"]]
     if not some:
-        raise DataError(f"{name} has no gradients of epoch {epoch}", "name an epoch of its history")
+        raise DataError(f"{name} has no gradients of epoch {epoch}", "choose an epoch of its training history")
     layers = list(dict.fromkeys(row["layer"] for row in some))
     return np.array([np.mean([row["norm"] for row in some if row["layer"] == layer]) for layer in layers])
 
 
 def _save(file: Path, title: str, fill: Any) -> None:
-    """Make a figure with one pair of axes and write it."""
+    """Create a figure with one pair of axes and save it."""
     kind = check(file)
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -1,4 +1,4 @@
-"""From finished runs to the page: gathers the parts, fills the template, writes one file."""
+"""Run report: build the sections of finished runs, render the template and write one HTML file."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ TEMPLATES = Path(__file__).parent / "templates"
 def write_report(runs: Sequence[Run], out: Path) -> Path:
     """Write one self-contained HTML file about one or several finished runs.
 
-    It holds its own pictures, figures and style, loads nothing, runs no script, and shows names of files and classes as
-    text whatever they hold.
+    The file contains its pictures, figures and style, loads nothing and runs no script. Names of files and classes are
+    escaped.
 
     Args:
-        runs: In the order of the page; several begin with a comparison.
-        out: The file; a complete older one stays until the new one is whole.
+        runs: Finished runs, in the order of the report; a comparison is added if there are several.
+        out: The HTML file; an existing file is replaced only when the new one is complete.
 
     Returns:
         `out`.
 
     Raises:
-        RequestError: There are no runs, or `out` is a folder.
+        RequestError: If there are no runs, or `out` is a folder.
     """
     if not runs:
         raise RequestError("a report needs at least one run", "name a folder that `sightline run` made")
@@ -62,7 +62,7 @@ def write_report(runs: Sequence[Run], out: Path) -> Path:
 
 
 def render(runs: Sequence[Run]) -> str:
-    """The page's text."""
+    """Return the HTML text of the report."""
     album = Album()
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     views = [view(run, album) for run in runs]
@@ -87,7 +87,7 @@ def render(runs: Sequence[Run]) -> str:
 
 @functools.cache
 def templates() -> Environment:
-    """The templates, compiled once; what they print is escaped."""
+    """Return the Jinja environment with automatic escaping; templates are compiled once."""
     from jinja2 import Environment, FileSystemLoader  # here, so that importing the package stays quick
 
     loader = FileSystemLoader(TEMPLATES, encoding="utf-8")
@@ -97,7 +97,7 @@ def templates() -> Environment:
 
 
 def view(run: Run, album: Album) -> dict[str, Any]:
-    """Everything that the template shows of one run."""
+    """Return the template variables of one run."""
     data = run.data
     where, score = headline.scored(data)
     classes = (score or {}).get("classes") or data.get("classes") or []
@@ -131,17 +131,17 @@ def view(run: Run, album: Album) -> dict[str, Any]:
 
 
 def comparison(runs: Sequence[Run]) -> dict[str, Any]:
-    """The runs side by side, and whether they may be compared."""
+    """Return the table that compares several runs, and whether they were scored on the same images."""
     picked = [run.data.get("test_without_leaks") or headline.scored(run.data)[1] or {} for run in runs]
     start = svg.floor_of([s.get("accuracy_low") for s in picked])
     rows = []
     for run, s in zip(runs, picked, strict=True):
-        without = ", without leaked" if run.data.get("test_without_leaks") else ""
+        without = ", without leaked images" if run.data.get("test_without_leaks") else ""
         row = provenance.comparison_row(run, s, f"{headline.kind_of(run.data)}{without}")
         rows.append({**row, "strip": svg.whisker(s.get("accuracy"), s.get("accuracy_low"), s.get("accuracy_high"), start)})
     sets = {(run.data.get("photos"), headline.scored(run.data)[0], s.get("n")) for run, s in zip(runs, picked, strict=True)}
     names = [str(run.data.get("name") or run.folder.name) for run in runs]
     networks = [str(run.data.get("backbone") or name) for run, name in zip(runs, names, strict=True)]
-    told = networks if len(set(networks)) == len(runs) else names
-    figures = gradients.of_runs([(name, run.folder) for name, run in zip(told, runs, strict=True)])
+    labels = networks if len(set(networks)) == len(runs) else names
+    figures = gradients.of_runs([(name, run.folder) for name, run in zip(labels, runs, strict=True)])
     return {"rows": rows, "ruler": svg.ruler(start), "same": len(sets) == 1, "figures": figures}

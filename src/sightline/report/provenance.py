@@ -1,4 +1,4 @@
-"""How the numbers were made and how to make them again: network, precision, calibration, machine, times, commands."""
+"""Reproducibility section: network, preprocessing, precision, calibration, machine, times, versions and commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Fact = tuple[str, str]
 
 
 def made(data: Data) -> dict[str, Any]:
-    """Facts in groups, times by stage, and versions."""
+    """Return facts about the method, times by stage, versions, uses of the test set and the printed plan."""
     facts = [
         *_method(data),
         *_network(data),
@@ -35,18 +35,18 @@ def made(data: Data) -> dict[str, Any]:
 
 
 def _method(data: Data) -> list[Fact]:
-    """What was fitted, and from which random numbers."""
+    """Return method, random seed and training length."""
     name = method_name(data)
     facts = [("Method", name)] if name else []
     if data.get("seed") is not None:
-        facts.append(("Seed", str(data["seed"])))
+        facts.append(("Random seed", str(data["seed"])))
     if data.get("epochs"):
         facts.append(("Training", f"{count(data['epochs'])} epochs, {count(data.get('steps'))} steps"))
     return facts
 
 
 def _network(data: Data) -> list[Fact]:
-    """Whose weights they are."""
+    """Return the network's size and the origin and licence of its weights."""
     net = data.get("network")
     if not net:
         return []
@@ -58,7 +58,8 @@ def _network(data: Data) -> list[Fact]:
     facts = [("Network", ", ".join(parts))]
     if net.get("weights"):
         known = [
-            (what, net.get(key)) for key, what in (("pretrained_on", "trained on"), ("licence", "licence"), ("origin", "from"))
+            (what, net.get(key))
+            for key, what in (("pretrained_on", "pretrained on:"), ("licence", "licence:"), ("origin", "source:"))
         ]
         words = [f"{what} {clean(v)}" for what, v in known if v and v not in ("unknown", "nothing")]
         mark = f" (SHA-256 {net['weights_hash'][:12]}…)" if net.get("weights_hash") else ""
@@ -67,23 +68,25 @@ def _network(data: Data) -> list[Fact]:
 
 
 _FITS = {
-    "crop": "the middle is cut out",
-    "pad": "borders are added",
-    "squash": "the sides are scaled on their own",
+    "crop": "centre crop",
+    "pad": "padded with borders",
+    "squash": "resized without keeping the aspect ratio",
 }
 
 
 def _seen(data: Data) -> list[Fact]:
-    """From a file to what the network sees."""
+    """Return the preprocessing: input size, interpolation and crop."""
     p = at(data, "network.preprocess")
     if not p or not p.get("size"):
         return []
     height, width = p["size"]
-    return [("Input", f"{width} × {height} px, {p.get('interpolation')}; {_FITS.get(p.get('fit', ''), p.get('fit'))}")]
+    return [
+        ("Input", f"{width} × {height} px, {p.get('interpolation')} interpolation, {_FITS.get(p.get('fit', ''), p.get('fit'))}")
+    ]
 
 
 def _precision(data: Data) -> list[Fact]:
-    """Which arithmetic was used, and how that was judged."""
+    """Return the numerical precision of inference and its comparison with float32."""
     p = data.get("precision")
     if not p:
         return []
@@ -91,50 +94,47 @@ def _precision(data: Data) -> list[Fact]:
     if p.get("why"):
         parts.append(str(p["why"]).rstrip("."))
     if p.get("judged_on"):
-        mean = "" if p.get("why") else f" mean cosine {decimal(p.get('mean_cosine'), 5)},"
-        changed = f"{count(p.get('answers_changed'))} answers changed, at most {count(p.get('limit'))} accepted"
+        mean = "" if p.get("why") else f" mean cosine similarity {decimal(p.get('mean_cosine'), 5)},"
+        changed = f"predictions changed: {count(p.get('answers_changed'))} ({count(p.get('limit'))} allowed)"
         parts.append(
-            f"judged against float32 on {count(p['judged_on'])} images of this run:{mean} "
-            f"lowest cosine {decimal(p.get('min_cosine'), 4)}, {changed}"
+            f"compared with float32 on {count(p['judged_on'])} images of this run:{mean} "
+            f"lowest cosine similarity {decimal(p.get('min_cosine'), 4)}, {changed}"
         )
     if p.get("torch_max_difference") is not None:
-        parts.append(f"largest difference from torch {p['torch_max_difference']:.2g}")
-    return [("Precision", "; ".join(parts))]
+        parts.append(f"largest difference from PyTorch {p['torch_max_difference']:.2g}")
+    return [("Numerical precision", "; ".join(parts))]
 
 
 def _calibration(data: Data) -> list[Fact]:
-    """The temperature that makes certainties true."""
+    """Return the temperature scaling that calibrates the probabilities."""
     temperature = at(data, "calibration.temperature")
     if temperature is None:
         return []
     if temperature == 1:
-        return [("Calibration", "none: probabilities are as the method gives them")]
+        return [("Calibration", "none (temperature 1)")]
     fitted = at(data, "calibration.fitted_on")
     where = f", fitted on {fitted}" if fitted else ""
-    effect = "softer" if temperature > 1 else "sharper"
-    return [
-        ("Calibration", f"scores are divided by a temperature of {decimal(temperature)}{where}: probabilities are {effect}")
-    ]
+    effect = "lower" if temperature > 1 else "higher"
+    return [("Calibration", f"temperature scaling, T = {decimal(temperature)}{where}; this makes confidences {effect}")]
 
 
 def _threshold(data: Data) -> list[Fact]:
-    """From which probability on the answer is the positive class, where that is not one half."""
+    """Return the decision threshold for the positive class, if it is not the default of 0.5."""
     value, bars = at(data, "threshold.value"), [b for b in at(data, "threshold.bars", []) if b is not None]
     if bars:
-        told = f"the answer is {clean(at(data, 'threshold.positive'))} from each fold's own bar on"
-        span = f"a probability of {min(bars):.3f} to {max(bars):.3f}"
-        return [("Threshold", f"{told}, {span}, chosen by {clean(at(data, 'threshold.by'))} without the fold's images")]
+        rule = f"predicted “{clean(at(data, 'threshold.positive'))}” at probability ≥ {min(bars):.3f} to {max(bars):.3f}"
+        how = f"one threshold per fold, criterion: {clean(at(data, 'threshold.by'))}, selected without the images of the fold"
+        return [("Decision threshold", f"{rule} ({how})")]
     if value is None:
         return []
     fitted = at(data, "threshold.fitted_on")
-    told = f"the answer is {clean(at(data, 'threshold.positive'))} from a probability of {value:.3f} on"
-    return [
-        ("Threshold", f"{told}, chosen by {clean(at(data, 'threshold.by'))} on {fitted}, whose own scores it flatters a little")
-    ]
+    rule = f"predicted “{clean(at(data, 'threshold.positive'))}” at probability ≥ {value:.3f}"
+    how = f"criterion: {clean(at(data, 'threshold.by'))}, selected on {fitted}; scores on those images are slightly optimistic"
+    return [("Decision threshold", f"{rule} ({how})")]
 
 
 def _machine(data: Data) -> list[Fact]:
-    """Where it ran."""
+    """Return the machine and the software versions."""
     e = data.get("environment") or {}
     cores = f"{e['cores']} cores" if e.get("cores") else None
     parts = [clean(v) for v in (e.get("processor"), cores, e.get("device"), e.get("platform")) if v]
@@ -145,22 +145,22 @@ def _machine(data: Data) -> list[Fact]:
 
 
 def again(run: Run) -> list[tuple[str, str]]:
-    """Commands that make the run again and use what it made."""
-    commands = [("The same run again", clean(line)) for line in run.data.get("rerun") or []]
+    """Return commands that repeat the run and use its classifier."""
+    commands = [("Repeat this run", clean(line)) for line in run.data.get("rerun") or []]
     if not commands and run.data.get("command"):
-        commands.append(("The same run again", clean(run.data["command"])))
+        commands.append(("Repeat this run", clean(run.data["command"])))
     if run.classifier_file.is_file():
         folder, file = str(run.folder), str(run.classifier_file)
         commands += [
-            ("Classify other images", f"{clean(command_line('sightline', 'predict', file))} NEW_PHOTOS"),
-            ("Score it on another labelled set", f"{clean(command_line('sightline', 'evaluate', folder))} OTHER_PHOTOS"),
-            ("Draw heatmaps of other images", f"{clean(command_line('sightline', 'explain', folder))} IMAGE.jpg"),
+            ("Classify new images", f"{clean(command_line('sightline', 'predict', file))} NEW_PHOTOS"),
+            ("Evaluate on another labelled dataset", f"{clean(command_line('sightline', 'evaluate', folder))} OTHER_PHOTOS"),
+            ("Compute heatmaps of other images", f"{clean(command_line('sightline', 'explain', folder))} IMAGE.jpg"),
         ]
     return commands
 
 
 def comparison_row(run: Run, score: Data | None, kind: str) -> dict[str, Any]:
-    """One run's line among several."""
+    """Return the row of one run in the comparison of several."""
     data, s = run.data, score or {}
     return {
         "name": short(data.get("name") or run.folder.name, 50),

@@ -1,4 +1,4 @@
-"""The sections of one run's page, as data for its template. Whatever a run lacks gives None or an empty list."""
+"""Sections of the run report as template variables; None or an empty list for what a run does not have."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MOST_CORRECT = 12
 TABLE_CLASSES = 14
 MATRIX_CLASSES = 120
 OVERLAY_PX = 500
-"""Overlays are not reduced: their captions have to be read."""
+"""Longest side of an overlay; not reduced further, so that its caption stays readable."""
 
 
 def ladder(data: Data) -> dict[str, Any] | None:
-    """Every method that was tried, on one ruler."""
+    """Return the table of candidate methods with their accuracies on one axis; None for fewer than two."""
     rungs = (data.get("ladder") or [])[-MOST_RUNGS:]
     if len(rungs) < 2:
         return None
@@ -58,16 +58,17 @@ def ladder(data: Data) -> dict[str, Any] | None:
 
 
 def _at_bar(told: Data | None) -> str | None:
-    """What the chosen bar made of the accuracy that a classifier was chosen by."""
+    """Return the accuracy of a candidate at the selected decision threshold as a sentence."""
     if not told:
         return None
     name, bar = short(told.get("positive"), 24), f"{told['threshold']:.3g}"
     span = percent_range(told.get("accuracy_low"), told.get("accuracy_high"))
-    return f"{percent(told['accuracy'])} ({span}) at its bar: “{name}” from {bar} on (criterion: {short(told.get('by'), 24)})"
+    where = f"decision threshold {bar} for “{name}” (criterion: {short(told.get('by'), 24)})"
+    return f"at the {where}: {percent(told['accuracy'])} (95 % CI {span})"
 
 
 def dataset(run: Run, album: Album) -> dict[str, Any] | None:
-    """What the images are."""
+    """Return the dataset section; None without a description of the data."""
     data = run.data.get("data")
     if not data:
         return None
@@ -96,33 +97,45 @@ def dataset(run: Run, album: Album) -> dict[str, Any] | None:
 
 
 def _dataset_words(data: Data) -> list[str]:
-    """How many images, how large, in which formats."""
+    """Return sentences on the number, sizes, file formats and colour modes of the images."""
     n, usable = data.get("images"), data.get("usable")
     lines = []
     if n is not None:
-        left = f", of which {count(usable)} can be used" if usable is not None and usable != n else ""
+        left = f"; {count(usable)} usable" if usable is not None and usable != n else ""
         lines.append(f"{images(n)} in {len(data.get('per_class') or {})} classes{left}.")
-    sides = [_span(name, s) for name, s in (("widths", data.get("width")), ("heights", data.get("height"))) if s]
-    if sides:
-        lines.append(f"{' and '.join(sides)}.".capitalize())
-    for key, what in (("formats", "Formats"), ("modes", "Colour modes")):
+    lines += [_span(name, s) for name, s in (("Width", data.get("width")), ("Height", data.get("height"))) if s]
+    for key, what in (("formats", "File formats"), ("modes", "Colour modes")):
         parts = sorted((data.get(key) or {}).items(), key=lambda item: -item[1])
         if parts:
-            lines.append(f"{what}: {', '.join(f'{short(k, 20)} {count(v)}' for k, v in parts[:8])}.")
+            lines.append(f"{what}: {', '.join(f'{_MODES.get(k, short(k, 20))} ({count(v)})' for k, v in parts[:8])}.")
     return lines
 
 
+_MODES = {
+    "1": "black and white",
+    "L": "greyscale",
+    "LA": "greyscale with transparency",
+    "P": "palette",
+    "PA": "palette with transparency",
+    "RGBA": "RGB with transparency",
+    "I": "32-bit integer greyscale",
+    "I;16": "16-bit greyscale",
+    "F": "32-bit float greyscale",
+}
+"""Pillow's colour modes that need a name."""
+
+
 def _span(name: str, side: Data) -> str:
-    """From the least to the most, in words."""
+    """Return the range and the median of the image widths or heights as a sentence."""
     low, high, median = side.get("min"), side.get("max"), side.get("median")
     if low == high:
-        return f"all {name} {count(low)} px"
-    middle = f" (median {count(round(median))})" if median is not None else ""
-    return f"{name} from {count(low)} to {count(high)} px{middle}"
+        return f"{name}: {count(low)} px."
+    middle = f" (median {count(round(median))} px)" if median is not None else ""
+    return f"{name}: {count(low)} to {count(high)} px{middle}."
 
 
 def _class_rows(per_class: Data) -> dict[str, Any]:
-    """Classes with a bar for each, by splits where there are any (`split`), the largest and smallest where there are many."""
+    """Return class sizes with bars, by split if there is one; of many classes the largest and the smallest."""
     parts = ("train", "val", "test")
     counts = {name: {s: at(sizes, s, 0) for s in (*parts, "unsplit")} for name, sizes in per_class.items()}
     rows: list[dict[str, Any]] = [{"name": name, **sizes, "total": sum(sizes.values())} for name, sizes in counts.items()]
@@ -146,28 +159,32 @@ def _size_histogram(data: Data) -> Any:
     filled = [i for i, n in enumerate(counts) if n]
     if len(filled) < 2:
         return None
-    first, last = filled[0], filled[-1] + 1  # empty ends say nothing
+    first, last = filled[0], filled[-1] + 1  # without the empty bins at both ends
     edges, counts = edges[first : last + 1], counts[first:last]
     most = max(range(len(counts)), key=lambda i: counts[i])
-    title = f"Shorter sides: most images, {counts[most]:,}, lie between {edges[most]:g} and {edges[most + 1]:g} px."
-    return svg.histogram(edges, counts, "shorter side in px", title)
+    title = (
+        f"Histogram of shorter sides: the largest bin, {edges[most]:g} to {edges[most + 1]:g} px, has {counts[most]:,} images."
+    )
+    return svg.histogram(edges, counts, "shorter side (px)", title)
 
 
 def _enlarged_words(data: Data) -> str | None:
-    """What share is enlarged for this run's network, in words."""
+    """Return a sentence on the fraction of images that are smaller than the input of this run's network."""
     size = at(data, "network.preprocess.size")
     enlarged = at(data, "data.enlarged", {})
     share = enlarged.get(str(max(size))) if size else None
     if share is None:
         return None
     if share == 0:
-        return f"No image has to be enlarged for this network, which sees {size[0]} × {size[1]} px."
-    more = "An enlarged image holds no detail that it did not hold before; a smaller input may do as well and be quicker."
-    return f"This network sees {size[0]} × {size[1]} px: {percent(share, 0)} of the images are enlarged for it. {more}"
+        return f"No image is smaller than the network input ({size[0]} × {size[1]} px)."
+    more = "Enlarging adds no detail: a smaller input size may be as accurate, and faster."
+    return (
+        f"Network input {size[0]} × {size[1]} px: {percent(share, 0)} of the images are smaller and have to be enlarged. {more}"
+    )
 
 
 def _samples(run: Run, samples: Sequence[Data], album: Album) -> list[dict[str, Any]]:
-    """Images as they are and as the network sees them."""
+    """Return training images, each as a thumbnail and as network input."""
     samples = samples[:12]
     whole = album.read(run.folder, [s.get("file") for s in samples], 280)
     seen = album.read(run.folder, [s.get("seen") for s in samples], 280)
@@ -176,7 +193,7 @@ def _samples(run: Run, samples: Sequence[Data], album: Album) -> list[dict[str, 
 
 
 def splitting(data: Data) -> dict[str, Any] | None:
-    """How the images were divided, and what lies on both sides."""
+    """Return the section on the train, validation and test split, with leaks and duplicates."""
     split = data.get("split")
     twins = at(data, "data.duplicates", {})
     if not split and not twins:
@@ -188,20 +205,20 @@ def splitting(data: Data) -> dict[str, Any] | None:
     if split.get("given"):
         lines += _given_words(split, sizes)
     elif sizes:
-        by = f"; images of one {split['group_by']} stay together" if split.get("group_by") else ""
+        by = f", and so do images with the same {split['group_by']}" if split.get("group_by") else ""
         lines.append(
-            f"Drawn by Sightline, every class in the same proportion: {sizes} (seed {split.get('seed', 0)}). "
-            f"Duplicates stay on one side{by}. Another run moves no image."
+            f"Stratified random split: {sizes} (seed {split.get('seed', 0)}). "
+            f"Duplicates stay in the same split{by}. Repeated runs use the same split."
         )
     exact, near = _number(twins.get("exact")), _number(twins.get("near"))
     if exact or near:
         parts_found = [_sets(exact, "identical files")] if exact else []
-        parts_found += [_sets(near, "nearly identical images")] if near else []
-        lines.append(f"Found: {' and '.join(parts_found)}.")
+        parts_found += [_sets(near, "near-duplicate images")] if near else []
+        lines.append(f"Duplicates: {' and '.join(parts_found)}.")
     elif twins:
         lines.append("No duplicates were found.")
     if split.get("straddling"):
-        lines.append(f"On more than one side of the split: {_sets(split['straddling'], 'duplicates')}.")
+        lines.append(f"In more than one split: {_sets(split['straddling'], 'duplicates')}.")
     return {
         "lines": lines,
         "leaks": at(data, "split.leaks", [])[:MOST_LISTED],
@@ -215,45 +232,49 @@ _PARTS = {"train": "train", "val": "validation", "test": "test"}
 
 
 def _given_words(split: Data, sizes: str) -> list[str]:
-    """Say which images kept the split that they were given, and which Sightline drew from where.
+    """Return sentences on which images kept their given split and which Sightline assigned.
 
     Args:
         split: The block of `run.json`.
-        sizes: How many images each split has now, in words.
+        sizes: Final size of each split, in words.
     """
     moves: Data = split.get("moves") or {}
     if not moves:
-        return [f"The split was given in part or whole; now: {sizes}."]
+        return [f"The split was given, completely or in part. Final sizes: {sizes}."]
 
     def counted(before: str, kept: bool) -> str:
         after = moves.get(before) or {}
         return ", ".join(f"{count(after[s])} {name}" for s, name in _PARTS.items() if after.get(s) and (s == before) == kept)
 
     kept = ", ".join(text for s in _PARTS if (text := counted(s, True)))
-    lines = [f"Kept as it was given: {kept}."] if kept else []
+    lines = [f"Kept as given: {kept}."] if kept else []
     taken = [f"{text} images from {_PARTS[s]}" for s in _PARTS if (text := counted(s, False))]
     if taken:
-        lines.append(f"Taken by Sightline, since no such split was given: {'; '.join(taken)} (seed {split.get('seed', 0)}).")
-    if counted("none", False):
         lines.append(
-            f"Drawn by Sightline among images without a split: {counted('none', False)} (seed {split.get('seed', 0)})."
+            f"Set aside by Sightline, because this split was not given: {'; '.join(taken)} (seed {split.get('seed', 0)})."
         )
-    return [*lines, f"In all: {sizes}."]
+    if counted("none", False):
+        lines.append(f"Assigned at random to images without a split: {counted('none', False)} (seed {split.get('seed', 0)}).")
+    return [*lines, f"Total: {sizes}."]
 
 
 def _sets(n: int, what: str) -> str:
-    """So many sets of something."""
+    """Return a number of sets with its noun."""
     return f"{count(n)} set{'' if n == 1 else 's'} of {what}"
 
 
 def _number(value: Any) -> int:
-    """A count, or the length of a list of clusters."""
+    """Return a count, or the length of a list of clusters."""
     return len(value) if isinstance(value, list) else int(value or 0)
 
 
 def scores(data: Data) -> dict[str, Any] | None:
-    """All numbers of all scored splits side by side: `rows` that are shown, `more` that are folded, a `note` below."""
-    names = (("val", data.get("val_estimate") or "val"), ("test", "test"), ("test_without_leaks", "test without leaked images"))
+    """Return the table of scores: a column per scored split, `rows` shown at once, `more` collapsed, a `note` below."""
+    names = (
+        ("val", data.get("val_estimate") or "Validation"),
+        ("test", "Test"),
+        ("test_without_leaks", "Test without leaked images"),
+    )
     columns = [(name, data[key]) for key, name in names if data.get(key)]
     if not columns:
         return None
@@ -263,11 +284,11 @@ def scores(data: Data) -> dict[str, Any] | None:
         if k and not metric.defined_for(k):
             continue
         of_positive = metric.from_ranking and k == 2 and positive is not None
-        meaning = metric.description + (f"; “{short(positive, 40)}” counts as positive" if of_positive else "")
+        meaning = metric.description + (f"; positive class: “{short(positive, 40)}”" if of_positive else "")
         cells = [_cell(score, metric) for _, score in columns]
         if any(c["value"] != "n/a" or c["why"] for c in cells):
             rows.append({"name": metric.title, "meaning": meaning, "cells": cells, "first": metric.headline})
-    head = [f"{name} ({count(s.get('n'))})" for name, s in columns]
+    head = [f"{name}, {images(s.get('n'))}" for name, s in columns]
     first, more = [r for r in rows if r["first"]], [r for r in rows if not r["first"]]
     return {"columns": head, "rows": first, "more": more, "note": cross_validation.scores_note(data)}
 
@@ -311,7 +332,7 @@ def per_class(score: Data | None) -> dict[str, Any] | None:
 
 
 def confusion(score: Data | None, classes: Sequence[str]) -> dict[str, Any] | None:
-    """The confusion matrix: a table of numbers for few classes, a picture for many, and what is taken for what."""
+    """Return the confusion matrix (a table for few classes, a figure for many) and the most confused pairs of classes."""
     counts = (score or {}).get("confusion")
     if not counts or len(counts) != len(classes) or len(classes) < 2:
         return None
@@ -322,13 +343,13 @@ def confusion(score: Data | None, classes: Sequence[str]) -> dict[str, Any] | No
         found["table"] = [_confusion_row(name, i, row) for i, (name, row) in enumerate(zip(classes, counts, strict=True))]
     elif len(classes) <= MATRIX_CLASSES:
         right = sum(counts[i][i] for i in range(len(classes)))
-        title = f"Confusion matrix of {len(classes)} classes, rows the label, columns the answer; {right:,} on the diagonal."
+        title = f"Confusion matrix of {len(classes)} classes: rows true, columns predicted; {right:,} images on the diagonal."
         found["figure"] = svg.matrix(counts, classes, title)
     return found
 
 
 def _confusion_row(name: str, index: int, row: Sequence[int]) -> dict[str, Any]:
-    """One label's answers, each with how strongly its cell is coloured."""
+    """Return a row of the confusion matrix with the colour level of each cell."""
     total = sum(row) or 1
     cells = [
         {"n": count(n), "kind": f"{'hit' if c == index else 'miss'}{-(-10 * n // total)}" if n else "none"}
@@ -337,11 +358,11 @@ def _confusion_row(name: str, index: int, row: Sequence[int]) -> dict[str, Any]:
     return {"name": name, "cells": cells}
 
 
-_EXPLAINERS = {"gradcam": "Grad-CAM", "contribution": "exact shares", "masks": "random cell masks"}
+_EXPLAINERS = {"gradcam": "Grad-CAM", "contribution": "exact contributions", "masks": "random cell masks"}
 
 
 def gallery(run: Run, album: Album) -> dict[str, Any]:
-    """Mistakes and right answers with where the classifier looked."""
+    """Return misclassified images and a sample of correct predictions with their heatmaps."""
     explained = run.data.get("explanations") or []
     wrong = [e for e in explained if not e.get("correct")][:MOST_MISTAKES]
     right = [e for e in explained if e.get("correct")][:MOST_CORRECT]
@@ -365,18 +386,18 @@ def gallery(run: Run, album: Album) -> dict[str, Any]:
 
 
 def _partial(heatmaps: Data) -> str:
-    """Return why not all heatmaps are here, or nothing."""
+    """Return why some heatmaps are missing, or an empty text."""
     drawn, of = heatmaps.get("drawn"), heatmaps.get("of")
     if not of or drawn is None:
         return ""
     if heatmaps.get("asked") == "none":
-        return "No heatmaps were asked for (--heatmaps none)."
+        return "Heatmaps were turned off (--heatmaps none)."
     if drawn < of:
-        return f"{count(drawn)} of {count(of)} heatmaps were drawn in the time for them; the most important came first."
-    return "Only a few heatmaps were asked for (--heatmaps few)." if heatmaps.get("asked") == "few" else ""
+        return f"{count(drawn)} of {count(of)} heatmaps were computed in the available time, the most important first."
+    return "Only a few heatmaps were requested (--heatmaps few)." if heatmaps.get("asked") == "few" else ""
 
 
 def _cards(run: Run, items: Sequence[Data], album: Album) -> list[dict[str, Any]]:
-    """Overlays with their captions."""
+    """Return heatmap overlays with their captions."""
     pictures = album.read(run.folder, [e.get("overlay") for e in items], OVERLAY_PX)
     return [{**e, "sure": sure(e.get("probability")), "picture": p} for e, p in zip(items, pictures, strict=True)]

@@ -1,4 +1,4 @@
-"""From a finished study (a sweep or a search) to its page."""
+"""Study report: sweeps and hyperparameter searches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sightline.store import write_text
 
 MOST_BARS = 10
 MOST_ROWS = 25
-"""Trials that are shown at once; the others fold away."""
+"""Trials shown at once; the others are collapsed."""
 
 
 def write_study(data: Mapping[str, Any], out: Path) -> Path:
@@ -27,16 +27,16 @@ def write_study(data: Mapping[str, Any], out: Path) -> Path:
 
     Args:
         data: The content of `study.json`.
-        out: The file; a complete older one stays until the new one is whole.
+        out: The HTML file; an existing file is replaced only when the new one is complete.
 
     Returns:
         `out`.
 
     Raises:
-        RequestError: It is no study.
+        RequestError: If the kind of study is unknown.
     """
     if data.get("kind") not in _VIEWS:
-        raise RequestError(f"{data.get('kind')!r} is no kind of study", f"known: {', '.join(_VIEWS)}")
+        raise RequestError(f"unknown kind of study {data.get('kind')!r}", f"known kinds: {', '.join(_VIEWS)}")
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     page = (
         templates()
@@ -61,13 +61,13 @@ def write_study(data: Mapping[str, Any], out: Path) -> Path:
 
 
 def _recipe(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The keys of a recipe that say something, settings among them."""
+    """Return the keys and settings of a recipe that have a value."""
     whole = {**{k: v for k, v in recipe.items() if k != "settings"}, **recipe.get("settings", {})}
     return [(clean(k), short(_value(v), 120)) for k, v in whole.items() if v is not None]
 
 
 def _value(value: Any) -> str:
-    """A value of a recipe as text."""
+    """Return a value of a recipe as text."""
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {_value(v)}" for k, v in value.items())
     if isinstance(value, list):
@@ -79,7 +79,7 @@ def _value(value: Any) -> str:
 
 
 def _sweep(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of a sweep."""
+    """Return the template variables of a sweep."""
     rows = data["settings"]
     start = svg.floor_of([r["accuracy_low"] for r in rows if r["failed"] is None])
     shown = [
@@ -113,11 +113,11 @@ def _sweep(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _compared(c: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One paired test, in percentage points."""
+    """Return a row of the table of paired tests, in percentage points."""
     return {
         "name": short(rows[c["b"]]["label"], 60),
         "difference": _points(c["difference"]),
-        "interval": f"{_points(c['low'])} to {_points(c['high'])}",
+        "interval": f"[{_points(c['low'])}, {_points(c['high'])}]",
         "by_seed": f"{_points(min(c['by_seed']))} to {_points(max(c['by_seed']))}" if len(c["by_seed"]) > 1 else "",
         "p": _p(c["p"]),
         "corrected": _p(c["p_corrected"]),
@@ -126,7 +126,7 @@ def _compared(c: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[s
 
 
 def _points(share: float) -> str:
-    """A difference of shares in percentage points.
+    """Return a difference of fractions in percentage points.
 
     Example:
         >>> _points(-0.0001), _points(0.0834)
@@ -137,17 +137,17 @@ def _points(share: float) -> str:
 
 
 def _p(p: float) -> str:
-    """A p value with as many places as it has."""
+    """Return a p value with two significant digits."""
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}" if p < 0.995 else "1"
 
 
 def _numbers(data: Mapping[str, Any], key: str) -> bool:
-    """Whether every value of a key is a number."""
+    """Return whether every value of a key is a number."""
     return all(isinstance(r["setting"][key], int | float) and not isinstance(r["setting"][key], bool) for r in data["settings"])
 
 
 def _plot(data: Mapping[str, Any]) -> Markup | None:
-    """Accuracy over the values of one key, where they are numbers."""
+    """Return the plot of accuracy over the values of the only key; None if they are not numbers."""
     rows = [r for r in data["settings"] if r["failed"] is None]
     if len(data["keys"]) != 1 or len(rows) < 2 or not _numbers(data, data["keys"][0]):
         return None
@@ -162,7 +162,7 @@ def _plot(data: Mapping[str, Any]) -> Markup | None:
 
 
 def _heat(data: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Accuracy over the values of two keys as a table whose cells are the deeper the better."""
+    """Return accuracy over the values of two keys as a colour-coded table; None for another number of keys."""
     if len(data["keys"]) != 2:
         return None
     down, across = data["keys"]
@@ -185,19 +185,19 @@ def _heat(data: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _tune(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of a search."""
+    """Return the template variables of a hyperparameter search."""
     complete = [t for t in data["trials"] if t["state"] == "complete"]
     ranked = sorted(complete, key=lambda t: (t["number"] != data["best"], -t["accuracy"], t["log_loss"]))
     others = [t for t in data["trials"] if t["state"] != "complete"]
     start = svg.floor_of([t["accuracy"] for t in ranked[: MOST_ROWS or None]])
-    mark = "best" if data["comparison"]["told_apart"] or data["best"] == 0 else "first, may be chance"
+    mark = "best" if data["comparison"]["told_apart"] or data["best"] == 0 else "best, not significant"
     rows = [{**_trial(t, start, data["best"]), "mark": mark} for t in [*ranked, *others]]
     points = [(p["number"], p["accuracy"], p["best"]) for p in data["path"] if p["best"] is not None]
     title = f"Accuracy of {len(points)} trials and the best so far"
     top = max(data["importance"].values(), default=0.0)
     return {
         "changed": [(clean(k), short(_value(v), 120)) for k, v in data["changed"].items()],
-        "figure": svg.climb(points, ("trial", "accuracy, and the best so far"), title) if len(points) > 1 else None,
+        "figure": svg.best_so_far(points, ("trial", "accuracy (line: best so far)"), title) if len(points) > 1 else None,
         "importance": [
             {"name": clean(name), "bar": svg.share_bar(value / top), "share": percent(value, 0)}
             for name, value in sorted(data["importance"].items(), key=lambda item: -item[1])[:MOST_BARS]
@@ -212,7 +212,7 @@ def _tune(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _trial(t: Mapping[str, Any], start: float, best: int) -> dict[str, Any]:
-    """One line of the table of trials."""
+    """Return a row of the table of trials."""
     params = ", ".join(f"{clean(k)} {_value(v)}" for k, v in t["params"].items())
     complete = t["state"] == "complete"
     return {
@@ -233,16 +233,16 @@ def _against_default(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the comparison of the best trial with the starting recipe, and its optimism, as facts."""
     c, worth = data["comparison"], data["optimism"]
     facts = [
-        ("Difference", f"{_points(c['difference'])} percentage points ({_points(c['low'])} to {_points(c['high'])})"),
-        ("McNemar's exact p", _p(c["p"])),
+        ("Difference", f"{_points(c['difference'])} percentage points (95 % CI [{_points(c['low'])}, {_points(c['high'])}])"),
+        ("p (McNemar's exact test)", _p(c["p"])),
     ]
     if worth is not None and data["best"] != 0:
         facts += [
             (
-                "On other images",
-                f"about {100 * worth['optimism']:.1f} points less: chosen among {worth['chosen_among']}",
+                "Expected on new images",
+                f"about {100 * worth['optimism']:.1f} points lower (best of {worth['chosen_among']} trials)",
             ),
-            ("Gain on halves", f"{_points(worth['gain'])} points, chosen on one half of the images, scored on the other"),
+            ("Split-half gain", f"{_points(worth['gain'])} points: selected on one half of the images, evaluated on the other"),
         ]
     return facts
 

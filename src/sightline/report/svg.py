@@ -1,4 +1,4 @@
-"""Figures as SVG, drawn by hand: they take their colours from the page's style and their text is escaped."""
+"""SVG figures: coloured by the style sheet of the report, with escaped text."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LEFT, RIGHT, TOP, BOTTOM = 54, 22, 30, 48
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A line of a plot.
+    """Line of a plot.
 
     Args:
-        name: What the legend calls it.
+        name: Name in the legend.
         points: (x, y) in data units.
-        style: Which of the page's line styles, 0 to 5.
+        style: Line style of the style sheet, 0 to 5.
     """
 
     name: str
@@ -31,14 +31,14 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Ranged:
-    """A number on a plot's x axis and what was measured there.
+    """Mean and range of repeated measurements at one x.
 
     Args:
-        x: Where.
-        name: What stands below it.
-        mean, low, high: Shares, 0–1.
-        each: The repeats.
-        chosen: Whether it is drawn in colour.
+        x: Position in data units.
+        name: Tick label.
+        mean, low, high: Fractions, 0–1.
+        each: Single measurements, 0–1.
+        chosen: Whether it is highlighted.
     """
 
     x: float
@@ -51,13 +51,13 @@ class Ranged:
 
 
 def svg(width: float, height: float, body: Markup, title: str, kind: str = "figure") -> Markup:
-    """The element around a drawing, with the words for those who can't see it."""
+    """Return the SVG element around a drawing, with its text alternative."""
     start = Markup('<svg class="{}" viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">')
     return start.format(kind, _n(width), _n(height), _n(width), _n(height), title) + body + Markup("</svg>")
 
 
 def _n(value: float) -> str:
-    """A coordinate with at most two places."""
+    """Return a coordinate with at most two decimals."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
@@ -75,7 +75,7 @@ def _text(x: float, y: float, text: str, kind: str = "tick", anchor: str = "midd
 
 
 def label(x: float, y: float, text: str) -> Markup:
-    """A small text, centred, in the drawing's units."""
+    """Return a small centred text at a position in drawing units."""
     return _text(x, y, text)
 
 
@@ -84,7 +84,7 @@ def _dot(x: float, y: float, radius: float, kind: str) -> Markup:
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers from `low` to `high`, about as many as asked for.
+    """Return about `about` round numbers from `low` to `high`.
 
     Example:
         >>> ticks(0, 1)
@@ -100,7 +100,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
 
 
 def floor_of(lows: Sequence[float | None]) -> float:
-    """Where an axis of accuracies begins: a whole tenth below the lowest end that it must show, and at most 0.9.
+    """Return the start of an axis of accuracies: a multiple of 0.1 below the lowest value, at most 0.9.
 
     Example:
         >>> floor_of([0.97, 0.52]), floor_of([0.995])
@@ -114,13 +114,13 @@ def floor_of(lows: Sequence[float | None]) -> float:
 
 
 def scale(value: float, low: float, high: float, marks: Sequence[tuple[float, str]], title: str, start: float = 0.0) -> Markup:
-    """One accuracy with its interval on a ruler, and marks below it for what to compare it with.
+    """Draw an accuracy with its interval on an axis, with named reference values below it.
 
     Args:
         value, low, high: 0–1.
-        marks: (0–1, name) of what stands on the same ruler.
-        title: The same in words.
-        start: Where the ruler begins, 0–1.
+        marks: Reference values as (0–1, name).
+        title: Text alternative of the figure.
+        start: Start of the axis, 0–1.
     """
     width, left, right, y = 720.0, 14.0, 26.0, 24.0
 
@@ -131,7 +131,7 @@ def scale(value: float, low: float, high: float, marks: Sequence[tuple[float, st
     for t in ticks(start, 1.0, 5):
         edge = {start: ("start", left), 1.0: ("end", -right)}.get(t, ("middle", 0.0))
         parts += [_line(x(t), y - 4, x(t), y + 4, "axis"), _text(x(t) - edge[1], y + 20, percent(t, 0), "tick", edge[0])]
-    levels: list[float] = []  # right ends of the names, one for each line of them
+    levels: list[float] = []  # right end of the last name in each line of names
     for v, name in sorted(marks):
         size = 6.6 * len(name) / 2 + 4
         centre = min(max(x(v), size), width - size)
@@ -144,7 +144,7 @@ def scale(value: float, low: float, high: float, marks: Sequence[tuple[float, st
 
 
 def whisker(value: float | None, low: float | None, high: float | None, start: float, kind: str = "") -> Markup:
-    """A dot with its interval for a table's cell; all cells of one `start` share one ruler, which ends at 1."""
+    """Draw a value with its interval for a table cell, on an axis from `start` to 1."""
     width, height, pad = 240.0, 22.0, 7.0
 
     def x(v: float) -> float:
@@ -159,7 +159,7 @@ def whisker(value: float | None, low: float | None, high: float | None, start: f
 
 
 def ruler(start: float) -> Markup:
-    """The axis above a column of whiskers."""
+    """Draw the axis above a column of whiskers."""
     width, pad = 240.0, 7.0
     marks = ticks(start, 1.0, 5)
     parts = []
@@ -173,7 +173,7 @@ def ruler(start: float) -> Markup:
 
 
 def stacked(counts: Sequence[int], most: int) -> Markup:
-    """One bar of counts in a row, the longest possible one being `most`."""
+    """Draw counts as one stacked bar, of full width if they sum to `most`."""
     width, x, parts = 240.0, 0.0, []
     for i, n in enumerate(counts):
         w = width * n / max(most, 1)
@@ -183,7 +183,7 @@ def stacked(counts: Sequence[int], most: int) -> Markup:
 
 
 def share_bar(share: float) -> Markup:
-    """One share as a bar."""
+    """Draw a fraction (0–1) as a bar."""
     body = _rect(0, 3, 240, 12, "track") + _rect(0, 3, 240 * share, 12, "fill0")
     return svg(240, 18, body, percent(share), "strip")
 
@@ -192,23 +192,23 @@ def share_bar(share: float) -> Markup:
 
 
 class Axes:
-    """A plot's frame: from data to the drawing's units, with axes, ticks and names."""
+    """Axes of a plot: map data to drawing units, draw ticks, labels and shapes."""
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], names: tuple[str, str], share: tuple[bool, bool]):
         self.x_range, self.y_range, self.names, self.share = x, y, names, share
 
     def x(self, value: float) -> float:
-        """Where a value lies from left to right."""
+        """Return the horizontal position of a value in drawing units."""
         low, high = self.x_range
         return LEFT + (value - low) / (high - low or 1) * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
-        """Where a value lies from top to bottom."""
+        """Return the vertical position of a value in drawing units."""
         low, high = self.y_range
         return HEIGHT - BOTTOM - (value - low) / (high - low or 1) * (HEIGHT - TOP - BOTTOM)
 
     def frame(self, x_ticks: Sequence[float] | None = None, y_ticks: Sequence[float] | None = None) -> Markup:
-        """Grid, ticks and the names of the axes."""
+        """Draw grid, ticks and axis labels."""
         parts = []
         for t in ticks(*self.y_range) if y_ticks is None else y_ticks:
             parts += [_line(LEFT, self.y(t), WIDTH - RIGHT, self.y(t), "grid")]
@@ -221,32 +221,32 @@ class Axes:
         return Markup("").join(parts)
 
     def rule(self, x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
-        """A straight line between two points of the data."""
+        """Draw a straight line between two points in data units."""
         return _line(self.x(x1), self.y(y1), self.x(x2), self.y(y2), kind)
 
     def dot(self, x: float, y: float, radius: float, kind: str) -> Markup:
-        """A dot at a point of the data, its radius in the drawing's units."""
+        """Draw a dot at a point in data units, with a radius in drawing units."""
         return _dot(self.x(x), self.y(y), radius, kind)
 
     def text(self, x: float, y: float, text: str, shift: tuple[float, float] = (0, 0), anchor: str = "middle") -> Markup:
-        """Words beside a point of the data, shifted by so many of the drawing's units."""
+        """Draw a text at a point in data units, shifted in drawing units."""
         return _text(self.x(x) + shift[0], self.y(y) + shift[1], text, "tick", anchor)
 
     def path(self, points: Sequence[tuple[float, float]], kind: str) -> Markup:
-        """A line through points."""
+        """Draw a line through points in data units."""
         at = "L".join(f"{_n(self.x(x))} {_n(self.y(y))}" for x, y in points)
         return Markup('<path d="M{}" class="{}"/>').format(at, kind) if points else Markup("")
 
 
 def lines(series: Sequence[Series], names: tuple[str, str], title: str, *, share: bool = False, whole: bool = True) -> Markup:
-    """Lines over a shared x axis, as of a training.
+    """Draw lines over a common x axis, such as a training history.
 
     Args:
-        series: What to draw.
-        names: Of the x axis and of the figure.
-        title: The same in words.
-        share: Whether y is a share of 0–1, printed as percent.
-        whole: Whether x counts in whole numbers.
+        series: The lines.
+        names: Labels of the x and the y axis.
+        title: Text alternative of the figure.
+        share: Whether y is a fraction (0–1), printed in percent.
+        whole: Whether x has whole numbers only.
     """
     xs = [x for s in series for x, _ in s.points]
     ys = [y for s in series for _, y in s.points if math.isfinite(y)]
@@ -263,7 +263,7 @@ def lines(series: Sequence[Series], names: tuple[str, str], title: str, *, share
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Ends of an axis that shows accuracies as large as whole twentieths allow.
+    """Return the ends of an axis of accuracies: multiples of 0.05 around the values.
 
     Example:
         >>> spread([0.912, 0.934]), spread([0.3, 0.99])
@@ -275,13 +275,13 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
 
 
 def ranges(points: Sequence[Ranged], names: tuple[str, str], title: str, *, log: bool = False) -> Markup:
-    """A share with its range over each of several numbers, the repeats as small dots, means joined by a line.
+    """Draw fractions with their ranges over a number; single measurements are small dots, means are joined by a line.
 
     Args:
-        points: In rising x.
-        names: Of the x axis and of the figure.
-        title: The same in words.
-        log: Whether x is laid out by its logarithm; all are positive then.
+        points: Measurements in rising x.
+        names: Labels of the x and the y axis.
+        title: Text alternative of the figure.
+        log: Whether the x axis is logarithmic; every x is positive then.
     """
     at = [math.log10(p.x) if log else p.x for p in points]
     room = 0.04 * (at[-1] - at[0]) or 0.5
@@ -302,15 +302,15 @@ def ranges(points: Sequence[Ranged], names: tuple[str, str], title: str, *, log:
     return svg(WIDTH, HEIGHT, body, title)
 
 
-def climb(points: Sequence[tuple[int, float, float]], names: tuple[str, str], title: str) -> Markup:
-    """What each try gave as a dot, and the best so far as a line of steps.
+def best_so_far(points: Sequence[tuple[int, float, float]], names: tuple[str, str], title: str) -> Markup:
+    """Draw the value of each trial as a dot and the best value so far as a step line.
 
     Args:
-        points: (number, value, best so far), shares.
-        names: Of the x axis and of the figure.
-        title: The same in words.
+        points: (trial number, value, best value so far), values 0–1.
+        names: Labels of the x and the y axis.
+        title: Text alternative of the figure.
     """
-    floor = sorted(v for _, v, _ in points)[len(points) // 10]  # a few hopeless tries don't squeeze the rest
+    floor = sorted(v for _, v, _ in points)[len(points) // 10]  # the worst tenth does not set the scale
     axes = Axes((0, max(points[-1][0], 1)), spread([floor, *(b for _, _, b in points)]), names, (False, True))
     marks = sorted({float(round(t)) for t in ticks(0, max(points[-1][0], 1), 6)})
     body, steps = axes.frame(marks), []
@@ -324,41 +324,41 @@ def climb(points: Sequence[tuple[int, float, float]], names: tuple[str, str], ti
 
 
 def roc(series: Sequence[Series], title: str, equal_error: float | None, names: tuple[str, str]) -> Markup:
-    """ROC curves: x the share of others that is let through, y the share of the class that is found."""
+    """Draw ROC curves: true positive rate over false positive rate."""
     axes = Axes((0, 1), (0, 1), names, (True, True))
     body = axes.frame() + axes.path([(0, 0), (1, 1)], "chance")
     for s in series:
         body += axes.path(s.points, f"line s{s.style}")
     if equal_error is not None:
         x, y = equal_error, 1 - equal_error
-        body += axes.dot(x, y, 4.5, "ring") + axes.text(x, y, f"equal error {percent(equal_error)}", (10, 16), "start")
+        body += axes.dot(x, y, 4.5, "ring") + axes.text(x, y, f"EER {percent(equal_error)}", (10, 16), "start")
     return svg(WIDTH, HEIGHT, body, title)
 
 
 def calibration(bins: Sequence[tuple[float, float, int]], title: str) -> Markup:
-    """Accuracy over claimed certainty, a dot's area being the share of the images; on the diagonal claims are true.
+    """Draw accuracy over confidence; dot areas are proportional to the number of images, the diagonal is perfect calibration.
 
     Args:
-        bins: (confidence, accuracy, images) of each bin.
-        title: The same in words.
+        bins: (mean confidence, accuracy, number of images) of each bin.
+        title: Text alternative of the figure.
     """
     start = max(0.0, math.floor(min(min(c, a) for c, a, _ in bins) * 10) / 10) if bins else 0.0
     start = min(start, 0.8)
-    axes = Axes((start, 1), (start, 1), ("certainty that it claims", "right"), (True, True))
+    axes = Axes((start, 1), (start, 1), ("confidence", "accuracy"), (True, True))
     body = axes.frame() + axes.path([(start, start), (1, 1)], "chance")
     total = sum(n for _, _, n in bins) or 1
     for confidence, accuracy, n in bins:
         x, y = axes.x(confidence), axes.y(accuracy)
         radius = 3 + 15 * math.sqrt(n / total)
         body += _line(x, axes.y(confidence), x, y, "gap") + _dot(x, y, radius, "bubble")
-        beside = max(y - radius - 5, 10) if accuracy >= confidence else y + radius + 13  # on the side without the gap
+        beside = max(y - radius - 5, 10) if accuracy >= confidence else y + radius + 13  # on the side away from the diagonal
         low = beside > HEIGHT - BOTTOM - 2
         body += _text(x + low * (radius + 8), y - 4 if low else beside, f"{n:,}", "count")
     return svg(WIDTH, HEIGHT, body, title)
 
 
 def histogram(edges: Sequence[float], counts: Sequence[int], name: str, title: str) -> Markup:
-    """Counts as columns of equal width, their edges written below, however unequal they are."""
+    """Draw a histogram with columns of equal width, whatever the widths of the bins."""
     height, bottom = 250, 44
     n, most = len(counts), max(counts, default=1) or 1
     step = (WIDTH - 2 * RIGHT) / max(n, 1)
@@ -375,7 +375,7 @@ def histogram(edges: Sequence[float], counts: Sequence[int], name: str, title: s
 
 
 def matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Markup:
-    """A confusion matrix of many classes as a grid of cells without numbers; hover says what a cell is."""
+    """Draw a confusion matrix of many classes as coloured cells, with the numbers as tooltips."""
     k = len(classes)
     side = max(3.0, min(18.0, 560 / k))
     label = 110 if side >= 9 else 0
@@ -387,15 +387,15 @@ def matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], title: st
                 level = max(1, math.ceil(10 * n / total))
                 kind = f"{'hit' if r == c else 'miss'}{level}"
                 rect = _rect(label + c * side, r * side, side - 0.5, side - 0.5, kind)
-                said = f"{short(classes[r], 40)} answered {short(classes[c], 40)}: {n:,} of {total:,}"
-                parts.append(Markup("<g>{}<title>{}</title></g>").format(rect, said))
+                tooltip = f"true: {short(classes[r], 40)}, predicted: {short(classes[c], 40)}: {n:,} of {total:,}"
+                parts.append(Markup("<g>{}<title>{}</title></g>").format(rect, tooltip))
         if label:
             parts.append(_text(label - 6, r * side + side * 0.75, short(classes[r], 18), "tiny", "end"))
     return svg(label + side * k, side * k, Markup("").join(parts), title, "matrix")
 
 
 def legend(series: Sequence[Series]) -> Markup:
-    """Which line is which."""
+    """Return the legend of the lines as an HTML list."""
     items = [
         Markup('<li><svg class="key" viewBox="0 0 26 10" width="26" height="10" aria-hidden="true">{}</svg>{}</li>').format(
             _line(1, 5, 25, 5, f"line s{s.style}"), escape(s.name)

@@ -1,4 +1,4 @@
-"""The figures over a threshold or a certainty: both classes' ROC and DET, precision–recall, accuracy–coverage, costs."""
+"""Figures over the decision threshold or the confidence: ROC, DET, precision–recall, accuracy–coverage, cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from sightline import evaluation
 from sightline.records import Predictions
 from sightline.report import svg, threshold_figures
-from sightline.report.format import at, decimal, percent, percent_range, short
+from sightline.report.format import at, decimal, decimal_range, percent, percent_range, short, sure
 
 MOST_POINTS = 400
 MOST_LINES = 6
@@ -20,50 +20,53 @@ Figure = dict[str, Any]
 
 
 def points(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
-    """A curve's points, thinned evenly where they are many; those that are no numbers are left out."""
+    """Return the finite points of a curve, thinned evenly to at most `MOST_POINTS`."""
     keep = evaluation.thinned(len(x), MOST_POINTS)
     return [(float(a), float(b)) for a, b in zip(x[keep], y[keep], strict=True) if math.isfinite(a + b)]
 
 
 def drawn_classes(answers: Predictions, score: Mapping[str, Any]) -> tuple[list[str], str]:
-    """Which classes have a line, and what to say of the others: the positive one of two, the hardest of many."""
+    """Return the classes to draw (the positive one of two, the hardest of many) and a sentence on the others."""
     positive = score.get("positive")
     if len(answers.classes) == 2 and positive in answers.classes:
         return [positive], ""
     areas = {c: at(score, "per_class", {}).get(c, {}).get("roc_auc") for c in answers.classes}
     known = sorted((c for c in answers.classes if areas[c] is not None), key=lambda c: areas[c])
     absent = len(areas) - len(known)
-    said = f" {absent} without images here {'has' if absent == 1 else 'have'} none." if absent else ""
+    note = f" {absent} {'class has' if absent == 1 else 'classes have'} no images here and no curve." if absent else ""
     if len(known) <= MOST_LINES:
-        return known, said
-    return known[: MOST_LINES - 1], f" Drawn are the {MOST_LINES - 1} hardest of {len(known)} classes.{said}"
+        return known, note
+    return known[: MOST_LINES - 1], f" Shown: the {MOST_LINES - 1} hardest of {len(known)} classes.{note}"
 
 
 def other_side(answers: Predictions, score: Mapping[str, Any]) -> Figure | None:
-    """The ROC curve of the class that is not the positive one: the same curve from its other side."""
+    """Return the ROC curve of the negative class of two; None for more classes."""
     name = _other(answers, score)
     if name is None or score.get("roc_auc") is None:
         return None
     area, positive = at(score, "per_class", {}).get(name, {}).get("roc_auc"), short(score["positive"], 40)
     text = (
-        f"Here “{short(name, 40)}” counts as positive (area {decimal(area)}). It and the curve of “{positive}” are one curve "
-        f"seen from two sides: what is found of one class is what is not taken for the other."
+        f"Positive class: “{short(name, 40)}”. AUC {decimal(area)}. The same information as the curve for “{positive}”, "
+        "with the classes swapped."
     )
     fpr, tpr, _ = evaluation.roc_curve(answers.y_true == answers.classes.index(name), rank_column(answers, name))
-    axes = (f"share of “{positive}” taken for “{short(name, 16)}”", f"found of “{short(name, 24)}”")
+    axes = (
+        f"false positive rate (“{short(positive, 24)}” misclassified)",
+        f"true positive rate (recall of “{short(name, 24)}”)",
+    )
     figure = svg.roc([svg.Series(short(name, 32), points(fpr, tpr), 1)], f"ROC curve. {text}", score.get("eer"), axes)
-    return {"title": f"ROC of “{short(name, 24)}”", "figure": figure, "legend": None, "text": text}
+    return {"title": f"ROC curve for “{short(name, 24)}”", "figure": figure, "legend": None, "text": text}
 
 
 def more(answers: Predictions, score: Mapping[str, Any], threshold: Mapping[str, Any]) -> list[Figure]:
-    """DET, precision–recall, and what each bar would give for two classes; for more than two what abstaining would give."""
+    """Return DET and precision–recall curves, and the threshold curve (two classes) or accuracy–coverage curve (more)."""
     two = _other(answers, score) is not None
     found = [*_det(answers, score), _precision_recall(answers, score)]
     return [f for f in [*found, _thresholds(answers, score, threshold) if two else coverage(answers)] if f is not None]
 
 
 def _other(answers: Predictions, score: Mapping[str, Any]) -> str | None:
-    """Of two classes the one that is not positive."""
+    """Return the negative class of two, else None."""
     positive = score.get("positive")
     return (
         next(c for c in answers.classes if c != positive) if len(answers.classes) == 2 and positive in answers.classes else None
@@ -75,12 +78,12 @@ def _column(answers: Predictions, name: str) -> np.ndarray:
 
 
 def rank_column(answers: Predictions, name: str) -> np.ndarray:
-    """float64 (n,): what images are ranked by for a class, as `evaluation.rank_scores` says."""
+    """Return the scores, float64 (n,), that rank the images for a class, as `evaluation.rank_scores` defines them."""
     return np.asarray(evaluation.rank_scores(answers.probs)[0][:, answers.classes.index(name)])
 
 
 def _det(answers: Predictions, score: Mapping[str, Any]) -> list[Figure]:
-    """The error rates against each other: of both classes where they are two, else of the hardest."""
+    """Return DET curves: for each of two classes, else one figure of the hardest classes."""
     if score.get("roc_auc") is None:
         return []
 
@@ -88,30 +91,31 @@ def _det(answers: Predictions, score: Mapping[str, Any]) -> list[Figure]:
         fpr, fnr, _ = evaluation.det_curve(answers.y_true == answers.classes.index(name), rank_column(answers, name))
         return svg.Series(short(name, 32), points(fpr, fnr), style)
 
-    edges = "Both axes are normal deviates; rates beyond 0.1 and 99.9 % lie on the frame."
+    edges = "Both axes have a probit scale; rates below 0.1 % or above 99.9 % are drawn on the frame."
     other = _other(answers, score)
     if other is None:
         shown, rest = drawn_classes(answers, score)
         lines = [line(name, style) for style, name in enumerate(shown)]
-        text = f"Each class against all the others; the nearer to the lower left corner, the better. {edges}{rest}"
-        figure = threshold_figures.det(lines, f"DET curves. {text}", ("others taken for it", "missed"))
-        return [{"title": "DET: misses against false alarms", "figure": figure, "legend": svg.legend(lines), "text": text}]
+        text = f"Each class versus the rest; closer to the lower left corner is better. {edges}{rest}"
+        figure = threshold_figures.det(lines, f"DET curves. {text}", ("false positive rate", "false negative rate (misses)"))
+        return [{"title": "DET curve: misses versus false alarms", "figure": figure, "legend": svg.legend(lines), "text": text}]
     positive, eer = str(score["positive"]), score.get("eer")
     interval = percent_range(score.get("eer_low"), score.get("eer_high"))
-    first = f"At the ring as large a share of “{short(positive, 24)}” is missed as of “{short(other, 24)}” is taken for it: "
-    first += f"{percent(eer)} (95 % interval {interval}). {edges}"
-    second = f"The same errors with “{short(other, 24)}” as the positive class: misses and false alarms change places. "
-    second += "The two are one curve, seen from two sides."
+    first = f"Circle: equal error rate (EER), {percent(eer)} (95 % CI {interval}), where both error rates are equal. {edges}"
+    second = f"The same information as the curve for “{short(positive, 24)}”, with the classes swapped."
     found = []
     for style, (name, against, text) in enumerate(((positive, other, first), (other, positive, second))):
-        axes = (f"“{short(against, 24)}” taken for “{short(name, 16)}”", f"missed of “{short(name, 24)}”")
-        figure = threshold_figures.det([line(name, style)], f"DET curve of {short(name, 40)}. {text}", axes, eer)
-        found.append({"title": f"DET of “{short(name, 24)}”", "figure": figure, "legend": None, "text": text})
+        axes = (
+            f"false positive rate (“{short(against, 24)}” misclassified)",
+            f"false negative rate (“{short(name, 24)}” missed)",
+        )
+        figure = threshold_figures.det([line(name, style)], f"DET curve for “{short(name, 40)}”. {text}", axes, eer)
+        found.append({"title": f"DET curve for “{short(name, 24)}”", "figure": figure, "legend": None, "text": text})
     return found
 
 
 def _precision_recall(answers: Predictions, score: Mapping[str, Any]) -> Figure | None:
-    """How many of its answers are right, over how many of its images are found."""
+    """Return the precision–recall curve of the positive class, or of each class (the hardest of many)."""
     if score.get("pr_auc") is None and score.get("roc_auc") is None:
         return None
     shown, rest = drawn_classes(answers, score)
@@ -121,93 +125,103 @@ def _precision_recall(answers: Predictions, score: Mapping[str, Any]) -> Figure 
             answers.y_true == answers.classes.index(name), rank_column(answers, name)
         )
         lines.append(svg.Series(short(name, 32), points(recall, precision), style))
-    interval = f"(95 % interval {decimal(score.get('pr_auc_low'))}–{decimal(score.get('pr_auc_high'))})"
+    interval = f"(95 % CI {decimal_range(score.get('pr_auc_low'), score.get('pr_auc_high'))})"
     share = None
     if _other(answers, score) is None:
-        text = f"Mean area {decimal(score.get('pr_auc'))} {interval}, each class against all the others.{rest}"
+        text = f"Mean average precision {decimal(score.get('pr_auc'))} {interval}, each class versus the rest.{rest}"
     else:
         share = float((answers.y_true == answers.classes.index(shown[0])).mean())
         text = (
-            f"For “{short(shown[0], 40)}”: area {decimal(score.get('pr_auc'))} {interval}. Answers by chance would be right as "
-            f"often as the class is among the images, {percent(share)} (broken line)."
+            f"Positive class: “{short(shown[0], 40)}”. Average precision {decimal(score.get('pr_auc'))} {interval}. "
+            f"Dashed line: random guessing ({percent(share)}, the fraction of positive images)."
         )
     figure = threshold_figures.precision_recall(lines, f"Precision–recall curve. {text}", share)
     legend = svg.legend(lines) if len(answers.classes) > 2 else None
-    return {"title": "Precision–recall: the price of finding more", "figure": figure, "legend": legend, "text": text}
+    return {"title": "Precision–recall curve", "figure": figure, "legend": legend, "text": text}
 
 
 def coverage(answers: Predictions) -> Figure:
-    """What is gained by not answering where it is unsure."""
+    """Return the accuracy–coverage curve: accuracy on the most confident images."""
     right = answers.y_pred == answers.y_true
     share, accuracy, level = evaluation.accuracy_coverage(right, answers.probs[np.arange(len(answers)), answers.y_pred])
     half = int(np.argmax(share >= 0.5))
+    lowest = sure(level[half]) if level[half] > 0.999 else f"≥ {percent(level[half])}"
     text = (
-        f"If it answers only the {percent(share[half], 0)} of the images that it is surest of (certainty from "
-        f"{percent(level[half])}), {percent(accuracy[half])} of those answers are right; of all, {percent(accuracy[-1])}."
+        f"On the most confident {percent(share[half], 0)} of images (confidence {lowest}), accuracy is "
+        f"{percent(accuracy[half])}; on all images {percent(accuracy[-1])}."
     )
     enough = np.flatnonzero(accuracy >= 0.99)
     if accuracy[-1] < 0.99 and enough.size:
-        text += f" For 99 % it may answer {percent(share[enough[-1]], 0)}, as these very images have it."
-    figure = threshold_figures.coverage(points(share, accuracy), float(accuracy[-1]), f"Accuracy over coverage. {text}")
-    return {"title": "Accuracy–coverage: when to abstain", "figure": figure, "legend": None, "text": text}
+        text += (
+            f" To reach 99 %, the classifier could predict on only {percent(share[enough[-1]], 0)} (estimated on these same "
+            "images)."
+        )
+    figure = threshold_figures.coverage(points(share, accuracy), float(accuracy[-1]), f"Accuracy–coverage curve. {text}")
+    return {"title": "Accuracy–coverage curve: when to abstain", "figure": figure, "legend": None, "text": text}
 
 
 def _thresholds(answers: Predictions, score: Mapping[str, Any], threshold: Mapping[str, Any]) -> Figure | None:
-    """Precision, recall and cost of the positive class over its bar, the chosen one marked."""
+    """Return precision, recall and cost of the positive class over the decision threshold, with the selected one marked."""
     if _other(answers, score) is None or score.get("roc_auc") is None:
         return None
-    name, by = str(score["positive"]), str(threshold.get("by") or "half")
-    bars = np.unique(answers.thresholds)
+    name, by = str(score["positive"]), str(threshold.get("by") or evaluation.HALF)
+    thresholds = np.unique(answers.thresholds)
     if answers.threshold is not None and answers.threshold[0] != name:
-        bars = 1 - bars[::-1]
+        thresholds = 1 - thresholds[::-1]
     missed, alarm = evaluation.costs(by)
     positive = answers.y_true == answers.classes.index(name)
     curve = evaluation.threshold_curve(positive, _column(answers, name), missed, alarm)
-    dearest = float(curve.cost.max()) or 1.0
+    largest_cost = float(curve.cost.max()) or 1.0
     lines = [
         svg.Series(f"precision of “{short(name, 24)}”", points(curve.threshold, curve.precision), 0),
         svg.Series(f"recall of “{short(name, 24)}”", points(curve.threshold, curve.recall), 1),
-        svg.Series("cost, as a share of the dearest bar’s", points(curve.threshold, curve.cost / dearest), 2),
+        svg.Series("cost relative to the worst threshold", points(curve.threshold, curve.cost / largest_cost), 2),
     ]
-    if len(bars) == 1:
-        text = _one_bar(curve, float(bars[0]), name, by)
+    if len(thresholds) == 1:
+        text = _text_of_one_threshold(curve, float(thresholds[0]), name, by)
     else:
-        text = _own_bars(answers, positive, bars, name, by, bool(threshold.get("bars")))
-    axis = f"probability of “{short(name, 24)}” from which on it is the answer"
-    figure = threshold_figures.thresholds(lines, bars.tolist(), short(by, 20), axis, f"Threshold. {text}")
-    return {"title": "Threshold: what another bar would give", "figure": figure, "legend": svg.legend(lines), "text": text}
+        text = _text_of_several_thresholds(answers, positive, thresholds, name, by, bool(threshold.get("bars")))
+    axis = f"decision threshold (minimum probability of “{short(name, 24)}”)"
+    figure = threshold_figures.thresholds(lines, thresholds.tolist(), _criterion(by), axis, f"Decision threshold. {text}")
+    return {"title": "Effect of the decision threshold", "figure": figure, "legend": svg.legend(lines), "text": text}
 
 
-def _one_bar(curve: evaluation.ThresholdCurve, bar: float, name: str, by: str) -> str:
-    """What the bar of all answers gives."""
-    chosen = int(np.argmin(np.abs(curve.threshold - bar)))
+def _text_of_one_threshold(curve: evaluation.ThresholdCurve, selected: float, name: str, by: str) -> str:
+    """Return a text on precision, recall and cost at the decision threshold of all predictions."""
+    chosen = int(np.argmin(np.abs(curve.threshold - selected)))
     return (
-        f"An image is answered “{short(name, 40)}” from a probability of {bar:.3g} on (criterion: {short(by, 24)}). There "
-        f"precision is {percent(_number(curve.precision, chosen))}, recall {percent(_number(curve.recall, chosen))}, and an "
-        f"image costs {decimal(float(curve.cost[chosen]))} on average ({_priced(by)}). Choose a bar on held-out images, not "
-        "here."
+        f"Predicted “{short(name, 40)}” at probability ≥ {selected:.3g} ({_criterion(by)}): precision "
+        f"{percent(_number(curve.precision, chosen))}, recall {percent(_number(curve.recall, chosen))}, mean cost per image "
+        f"{decimal(float(curve.cost[chosen]))} ({_cost_terms(by)}). Choose the threshold on validation images, not on these."
     )
 
 
-def _own_bars(answers: Predictions, positive: np.ndarray, bars: np.ndarray, name: str, by: str, folds: bool) -> str:
-    """What bars that are not the same for all answers give together."""
-    said = np.asarray(answers.y_pred == answers.classes.index(name))
-    hits, (missed, alarm) = float((said & positive).sum()), evaluation.costs(by)
-    cost = (missed * (positive.sum() - hits) + alarm * (said.sum() - hits)) / len(answers)
-    whose = "each fold’s own bar" if folds else "each image’s own bar"
+def _text_of_several_thresholds(
+    answers: Predictions, positive: np.ndarray, thresholds: np.ndarray, name: str, by: str, folds: bool
+) -> str:
+    """Return a text on precision, recall and cost if the decision threshold differs between predictions."""
+    predicted = np.asarray(answers.y_pred == answers.classes.index(name))
+    hits, (missed, alarm) = float((predicted & positive).sum()), evaluation.costs(by)
+    cost = (missed * (positive.sum() - hits) + alarm * (predicted.sum() - hits)) / len(answers)
+    unit = "fold" if folds else "image"
     return (
-        f"An image is answered “{short(name, 40)}” by {whose} (criterion: {short(by, 24)}), from a probability of "
-        f"{bars[0]:.3g} to {bars[-1]:.3g} on. So precision is {percent(hits / said.sum() if said.any() else None)}, recall "
-        f"{percent(hits / positive.sum() if positive.any() else None)}, and an image costs {decimal(float(cost))} on average "
-        f"({_priced(by)}). The curves are those of one bar for all."
+        f"Predicted “{short(name, 40)}” at probability ≥ {thresholds[0]:.3g} to {thresholds[-1]:.3g}, one threshold per {unit} "
+        f"({_criterion(by)}): precision {percent(hits / predicted.sum() if predicted.any() else None)}, recall "
+        f"{percent(hits / positive.sum() if positive.any() else None)}, mean cost per image {decimal(float(cost))} "
+        f"({_cost_terms(by)}). The curves use one threshold for all images."
     )
 
 
-def _priced(by: str) -> str:
+def _criterion(by: str) -> str:
+    """Return how the threshold was selected, in words."""
+    return "the default" if by == evaluation.HALF else f"criterion: {short(by, 24)}"
+
+
+def _cost_terms(by: str) -> str:
     missed, alarm = evaluation.costs(by)
-    return f"a missed one costs {missed:g}, a false alarm {alarm:g}"
+    return f"a miss costs {missed:g}, a false alarm {alarm:g}"
 
 
 def _number(values: Sequence[float] | np.ndarray, i: int) -> float | None:
-    """One of them, None where it is no number."""
+    """Return an element, or None if it is not finite."""
     return float(values[i]) if math.isfinite(values[i]) else None

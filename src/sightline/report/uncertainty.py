@@ -1,4 +1,4 @@
-"""Of one run's page: what its mistakes look like, where there are more of them, and how far its doubts can be trusted."""
+"""Error analysis sections: nearest training images, error rate by slice, prediction sets and OOD detection."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ MOST_LIKENESSES = 24
 MOST_SLICES = 10
 _SIDE_PX = 160
 
-_UNITS = {"size": ("shorter side", " px"), "aspect": ("width : height", "")}
-"""What a column of ours is called, and what its numbers are."""
+_UNITS = {"size": ("shorter side", " px"), "aspect": ("aspect ratio (width / height)", "")}
+"""Column → name and unit in the report."""
 
 
 def likenesses(run: Run, album: Album) -> list[dict[str, Any]]:
-    """The most confident mistakes, each beside the training images that are most like it to the classifier."""
-    told = [m for m in run.data.get("mistakes") or [] if m.get("nearest") and m.get("thumbnail")][:MOST_LIKENESSES]
+    """Return the most confident errors, each with its nearest training images in feature space."""
+    mistakes = [m for m in run.data.get("mistakes") or [] if m.get("nearest") and m.get("thumbnail")][:MOST_LIKENESSES]
     rows = []
-    for mistake in told:
+    for mistake in mistakes:
         near = mistake["nearest"]
-        own, *others = album.read(run.folder, [mistake["thumbnail"], *(n.get("thumbnail") for n in near)], _SIDE_PX)
-        if own is None:
+        picture, *others = album.read(run.folder, [mistake["thumbnail"], *(n.get("thumbnail") for n in near)], _SIDE_PX)
+        if picture is None:
             continue
         shown = [
             {**n, "picture": p, "away": decimal(n.get("distance"), 2), "fooled": n.get("label") == mistake.get("predicted")}
             for n, p in zip(near, others, strict=True)
         ]
-        rows.append({**mistake, "picture": own, "sure": sure(mistake.get("probability")), "nearest": shown})
+        rows.append({**mistake, "picture": picture, "sure": sure(mistake.get("probability")), "nearest": shown})
     return rows
 
 
 def slices(data: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Where there are more mistakes than elsewhere: a table, and in words what chance does not explain."""
+    """Return the table of slices and sentences on those with significantly more errors; None without slices."""
     found = data.get("slices") or []
     if not found:
         return None
@@ -52,7 +52,7 @@ def slices(data: Mapping[str, Any]) -> dict[str, Any] | None:
             "accuracy": percent(row.get("accuracy")),
             "rest": percent(row.get("rest_accuracy")),
             "wrong": f"{count(row.get('wrong'))} of {count(row.get('n'))}",
-            "p": _chance(row.get("p_corrected")),
+            "p": _corrected_p(row.get("p_corrected")),
         }
         for row in shown
     ]
@@ -60,7 +60,7 @@ def slices(data: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def name(row: Mapping[str, Any]) -> str:
-    """A slice in words."""
+    """Return the name of a slice, such as `brightness 0.1 to 0.2`."""
     column, unit = _UNITS.get(row.get("column") or "", (row.get("column") or "", ""))
     if row.get("value") is not None:
         return f"{column}: {row['value']}"
@@ -69,79 +69,81 @@ def name(row: Mapping[str, Any]) -> str:
 
 
 def _slice_words(found: list[Mapping[str, Any]]) -> list[str]:
-    """What the table says."""
+    """Return sentences on the slices with significantly more errors."""
     worse = [row for row in found if row.get("worse")]
-    slices_were = "slice was" if len(found) == 1 else "slices were"
-    tested = f"{count(len(found))} {slices_were} compared with all other images, and the chances corrected for that (Holm)."
+    several = "s" if len(found) > 1 else ""
+    tested = f"{count(len(found))} slice{several} tested against all other images; p values are Holm-corrected."
     if not worse:
-        return [f"In none are there more mistakes than chance explains. {tested}"]
+        return [f"No slice has significantly more errors. {tested}"]
     lines = [
-        f"Worse where {name(row)}: {percent(row['accuracy'])} of {images(row['n'])} right, against "
-        f"{percent(row['rest_accuracy'])} of the {count(row['rest_n'])} others (chance {_chance(row['p_corrected'])})."
+        f"Significantly worse: {name(row)}. Accuracy {percent(row['accuracy'])} on {images(row['n'])}, versus "
+        f"{percent(row['rest_accuracy'])} on the {count(row['rest_n'])} others (p {_corrected_p(row['p_corrected'], '= ')})."
         for row in worse[:5]
     ]
-    return [*lines, f"{tested} More photographs of this kind in training are what helps most."]
+    return [*lines, f"{tested} Adding training photographs like these usually helps most."]
 
 
-def _chance(p: float | None) -> str:
-    """A corrected p value."""
-    return "–" if p is None else "under 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+def _corrected_p(p: float | None, sign: str = "") -> str:
+    """Return a corrected p value as text, after `sign` unless it begins with `<`."""
+    return "–" if p is None else "< 0.001" if p < 0.001 else f"{sign}{p:.3f}" if p < 0.1 else f"{sign}{p:.2f}"
 
 
 def limits(data: Mapping[str, Any]) -> list[dict[str, str]]:
-    """How the sets, the unsure answers and the distances did: a heading and a sentence each."""
+    """Return the measured quality of prediction sets, `unsure` marks and OOD detection: a heading and a text each."""
     told = data.get("limits")
     if not told:
         return []
     promise = percent(told.get("coverage"), 0)
     rows = []
     if told.get("sets") is None:
-        rows.append({"name": "Sets of classes", "text": f"Nothing can be promised: {told.get('why')}."})
+        rows.append({"name": "Prediction sets", "text": f"Not available: {told.get('why')}."})
     else:
         rows += _set_rows(told, promise)
     odd = told.get("unlike")
     if odd:
         rate = percent(odd.get("rate"), 0)
         text = (
-            f"{count(odd['n'])} of {images(odd['of'])} lie farther from every training image than the bar of {odd['bar']:.2f}, "
-            f"which {rate} of {count(odd['images'])} held-out images do. predict marks such images."
+            f"{count(odd['n'])} of {images(odd['of'])} are out-of-distribution: farther from all training images than the "
+            f"threshold of {odd['bar']:.2f}, which {rate} of {count(odd['images'])} held-out images exceed. sightline predict "
+            "marks such images."
         )
         if odd.get("pretrained") is False:
             text += (
-                " This network has learnt from these photographs alone and hardly knows what is foreign to them: networks like "
-                "it marked 0 to 20 % of the photographs of four other sets. No mark does not mean that an image is familiar."
+                " Without pretrained features, unrelated images are rarely recognised: similar classifiers marked only 0 to "
+                "20 % of the photographs of four unrelated datasets. An image without this mark may still be unrelated."
             )
-        rows.append({"name": "Unlike anything in training", "text": text})
+        rows.append({"name": "Out-of-distribution (OOD) images", "text": text})
     return rows
 
 
 def _set_rows(told: Mapping[str, Any], promise: str) -> list[dict[str, str]]:
-    """Sets, and what is unsure by them."""
+    """Return the texts on prediction sets and on predictions marked `unsure`."""
     found, unsure = told["sets"], told.get("unsure") or {}
-    each = "every class" if told.get("by_class") else "all images together"
+    each = "in each class" if told.get("by_class") else "on average over all images"
     around = percent_range(found.get("covered_low"), found.get("covered_high"))
     single, none = percent(found.get("single"), 0), percent(found.get("empty"), 0)
     text = (
-        f"predict --sets names the classes among which the right one is {promise} of the time, promised for {each} from "
-        f"{images(told.get('images'))} ({told.get('calibrated_on')}). Here it was {percent(found.get('covered'))} ({around}) "
-        f"of the time, with {decimal(found.get('mean_size'), 2)} classes on average: {single} of the sets name one class, "
-        f"{none} none."
+        f"A prediction set (sightline predict --sets) contains the true class with a probability of {promise} {each} "
+        f"(conformal prediction, calibrated on {images(told.get('images'))}: {told.get('calibrated_on')}). "
+        f"Measured coverage: {percent(found.get('covered'))} (95 % CI {around}). "
+        f"Mean size: {decimal(found.get('mean_size'), 2)} classes; {single} of the sets contain one class, {none} are empty."
     )
-    rows = [{"name": "Sets of classes", "text": text}]
+    rows = [{"name": "Prediction sets", "text": text}]
     n = unsure.get("n")
     if n is not None:
         asked = n + (unsure.get("others") or 0)
-        text = f"{count(n)} of {count(asked)} answers are marked unsure"
-        text += f"; {percent(unsure.get('accuracy'))} of these are right" if n else ""
+        text = f"{count(n)} of {count(asked)} predictions are marked “unsure”: another class is plausible, or the confidence "
+        text += "is unusually low"
+        text += f". Accuracy on these: {percent(unsure.get('accuracy'))}" if n else ""
         if unsure.get("others"):
             others = percent_range(unsure.get("others_low"), unsure.get("others_high"))
-            text += f". Of the others {percent(unsure.get('others_accuracy'))} are right ({others})"
-        rows.append({"name": "Unsure", "text": text + "."})
+            text += f". Accuracy on the others: {percent(unsure.get('others_accuracy'))} (95 % CI {others})"
+        rows.append({"name": "Unsure predictions", "text": text + "."})
     return rows
 
 
 def view(run: Run, album: Album) -> dict[str, Any]:
-    """All of it for the template."""
+    """Return the template variables of the error analysis sections."""
     where = {"val": "held-out", "cross_validated": "held-out"}.get(at(run.data, "mistakes_in", "test"), "test")
     return {
         "likenesses": likenesses(run, album),
