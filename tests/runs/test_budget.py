@@ -109,7 +109,7 @@ def test_a_run_killed_behind_the_test_opens_it_no_second_time(
     (folder,) = (tmp_path / "a").iterdir()
     assert not (folder / "run.json").exists() and scored_run.load(folder, folder / resuming.FOLDER) is not None
     with monkeypatch.context() as patch:
-        patch.setattr(main, "climb", fall)  # nothing is fitted again
+        patch.setattr(main, "fit_candidates", fall)  # nothing is fitted again
         patch.setattr(main, "_predict_test", fall)  # nor is the test split
         done = run_command.run(dataclasses.replace(wanted, resume=resume), cache=cache)
     assert len(done.data["test_openings"]) == 1 and not (folder / resuming.FOLDER).exists()
@@ -196,7 +196,7 @@ def test_the_plan_names_every_stage_with_its_seconds(photos: Path, tmp_path: Pat
     def fall(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main, "climb", fall)
+    monkeypatch.setattr(main, "fit_candidates", fall)
     with pytest.raises(KeyboardInterrupt):
         run_command.run(asked(photos, tmp_path / "a"), say=said.append, cache=Cache(tmp_path / "cache"))
     plan = said[next(i for i, line in enumerate(said) if "plan for" in line) :]
