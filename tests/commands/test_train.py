@@ -23,7 +23,7 @@ from sightline.records import Catalog, Recipe, Run
 from sightline.report import line_plots
 from sightline.runs import resume
 from sightline.store import Cache
-from sightline.training import checkpoint, fit_network, hardware
+from sightline.training import checkpoint, decoded_images, fit_network, hardware
 from sightline.training.context import Context
 from sightline.training.methods import scratch as from_scratch
 from tests.conftest import write_few_digits
@@ -198,7 +198,7 @@ def test_another_optimizer_and_other_held_out_images_are_said(photos: Path, done
     table = divided(photos, 1)
     again = train_command.train(table, recipe(epochs=1, optimizer="sgd"), tmp_path / "run", continued=done)
     note = again.data["ladder"][0]["note"]
-    assert "the optimizer begins anew" in note and "judged in another way" in note
+    assert "the state of the optimizer is reset" in note and "evaluated on other images or metrics" in note
 
 
 @pytest.mark.slow
@@ -297,9 +297,9 @@ def test_gradients_of_two_runs_are_drawn(done: Run, tmp_path: Path) -> None:
 def test_large_sets_are_decoded_into_a_file(table: Catalog, cache: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     usable = table.usable()
     context = Context(usable, np.arange(len(usable)), usable.classes, cache)
-    rows_, in_memory = from_scratch.decode(context, context.split("train"), fit_network.preprocess(16), {})
-    monkeypatch.setattr(from_scratch, "LARGE_BYTES", 1000)
-    again, mapped = from_scratch.decode(context, context.split("train"), fit_network.preprocess(16), {})
+    rows_, in_memory = decoded_images.decode(context, context.split("train"), fit_network.preprocess(16), {})
+    monkeypatch.setattr(decoded_images, "LARGE_BYTES", 1000)
+    again, mapped = decoded_images.decode(context, context.split("train"), fit_network.preprocess(16), {})
     assert isinstance(mapped, np.memmap) and np.array_equal(mapped, in_memory) and np.array_equal(rows_, again)
     assert [p for p in cache.root.rglob("*") if p.is_file()] == []  # the file has no name, and nobody need remove it
 
@@ -310,11 +310,11 @@ def test_images_that_cannot_be_decoded_leave_no_hole(photos: Path, tmp_path: Pat
     usable = table.usable()
     context = Context(usable, np.arange(len(usable)), usable.classes, cache)
     train = context.split("train")
-    _, whole = from_scratch.decode(context, train, fit_network.preprocess(16), {})
+    _, whole = decoded_images.decode(context, train, fit_network.preprocess(16), {})
     for at in (0, 5):
         usable.files()[train[at]].write_bytes(b"no image")
     lost: dict[str, list[dict[str, str]]] = {}
-    rows_, found = from_scratch.decode(context, train, fit_network.preprocess(16), lost)
+    rows_, found = decoded_images.decode(context, train, fit_network.preprocess(16), lost)
     kept = [i for i in range(len(train)) if i not in (0, 5)]
     assert np.array_equal(rows_, train[kept]) and np.array_equal(found, whole[kept]) and len(lost["train"]) == 2
 
@@ -325,9 +325,9 @@ def test_without_room_decoded_images_go_to_memory(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(from_scratch, "LARGE_BYTES", 10)
-    monkeypatch.setattr(from_scratch.os, "posix_fallocate", full, raising=False)
-    assert type(from_scratch.room((2, 4, 4, 3), tmp_path)) is np.ndarray
+    monkeypatch.setattr(decoded_images, "LARGE_BYTES", 10)
+    monkeypatch.setattr(decoded_images.os, "posix_fallocate", full, raising=False)
+    assert type(decoded_images.room((2, 4, 4, 3), tmp_path)) is np.ndarray
     assert "No space left" in caplog.text
 
 
@@ -335,11 +335,11 @@ def test_what_fits_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(from_scratch, "LARGE_BYTES", 10)
-    monkeypatch.setattr(from_scratch.os, "posix_fallocate", full, raising=False)
+    monkeypatch.setattr(decoded_images, "LARGE_BYTES", 10)
+    monkeypatch.setattr(decoded_images.os, "posix_fallocate", full, raising=False)
     monkeypatch.setattr(hardware, "memory_bytes", lambda: 50)
     with pytest.raises(DataError, match="fit neither into"):
-        from_scratch.room((2, 4, 4, 3), tmp_path)
+        decoded_images.room((2, 4, 4, 3), tmp_path)
 
 
 def test_what_memory_cannot_hold_is_refused_before_images_are_decoded(
@@ -348,7 +348,7 @@ def test_what_memory_cannot_hold_is_refused_before_images_are_decoded(
     told: list[str] = []
     monkeypatch.setattr(hardware, "memory_bytes", lambda: 10**9)
     large = Recipe(method="scratch", backbone="cnn(filters=[8, 16])", image_size=2000, settings=SETTINGS)
-    with pytest.raises(RequestError, match=r"images of 2000×2000 px at once .* GB of memory, and here are 1 GB"):
+    with pytest.raises(RequestError, match=r"images of 2000×2000 px needs .* GB of memory, and this machine has 1 GB"):
         train_command.train(table, large, tmp_path / "run", device="cpu", progress=lambda stage, *_: told.append(stage))
     assert not any(stage.startswith("decoding") for stage in told)
     monkeypatch.setattr(hardware, "memory_bytes", lambda: None)  # as on Windows

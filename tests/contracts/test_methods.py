@@ -1,8 +1,9 @@
-"""Every method gives classifiers that save, load and answer as they did, judged on images that they were not fitted on."""
+"""Every method returns classifiers that give the same predictions after saving and loading, evaluated on held-out images."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from sightline.records import Recipe
 from sightline.store import Cache
 from sightline.training import methods
 from sightline.training.context import Context
+from sightline.training.method import Workload
 
 RECIPES = {
     "baseline": Recipe(method="baseline"),
@@ -33,7 +35,7 @@ RECIPES = {
 
 
 def recipe_of(name: str, context: Context, folder: Path) -> Recipe:
-    """The method's recipe; for `warmstart` with an earlier classifier in the folder."""
+    """Return the recipe of a method; for `warmstart`, save an earlier classifier to the folder first."""
     recipe = RECIPES[name]
     if recipe.backbone != "EARLIER":
         return recipe
@@ -54,6 +56,26 @@ def context(digits: Path, cache: Cache) -> Context:
 
 def test_every_method_has_a_recipe_here() -> None:
     assert set(RECIPES) == set(methods.METHODS)
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_a_record_is_consistent(name: str) -> None:
+    method = methods.METHODS[name]
+    assert method.name == name and method.title
+    assert method is importlib.import_module(f"sightline.training.methods.{name}").METHOD, "a file of its own"
+    assert all(dataclasses.is_dataclass(kind) for kind in method.settings_of(Recipe(method=name)))
+    assert (method.find_lr is not None) == method.by_epochs, "what trains by epochs has a learning rate"
+    assert not method.fills_time or method.by_epochs
+    assert not method.fits_heads or (method.pretrained and not method.by_epochs)
+    assert (method.search_space is None) == (method.count_parameters is None), "a search reports the number of parameters"
+    assert (method.fixed_backbone is not None) == (method.fixed_head is not None) == (method.network == "none")
+    assert method.role == "classifier" or method.network == "none"
+    assert method.estimate_seconds(Workload(images=100, budget_s=60, features_s=5, forward_s=2)) > 0
+
+
+def test_there_is_one_reference_and_one_shortcut_check() -> None:
+    roles = [method.role for method in methods.METHODS.values()]
+    assert roles.count("reference") == roles.count("shortcut_check") == 1
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -10,8 +10,9 @@ from sightline import heads, networks
 from sightline.networks.network import grey, two_columns
 from sightline.networks.random_init import RandomNetwork
 from sightline.training import fit_network
-from sightline.training.fit_network import MEAN, STD, ScratchFit, ScratchSettings
+from sightline.training.fit_network import MEAN, STD, ScratchFit
 from sightline.training.plan import Plan
+from sightline.training.scratch_settings import ScratchSettings
 
 # network, image size in px, classes, how features are pooled
 NETWORKS = [

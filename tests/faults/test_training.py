@@ -151,7 +151,7 @@ def test_killed_in_the_epoch_after_a_loss_that_was_no_number(tmp_path: Path, mon
     monkeypatch.setattr(learner, "Small", Breaks)
     monkeypatch.setattr(Breaks, "tries", 0)
     whole, told = learn(None)
-    assert "went back to the end of epoch 1" in told.notes[0]
+    assert "resumed from the end of epoch 1" in told.notes[0]
     monkeypatch.setattr(Breaks, "tries", 0)
     calls: list[int] = []
 

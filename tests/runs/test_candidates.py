@@ -293,7 +293,7 @@ def test_every_method_may_be_named(photos: Catalog, cache: Cache, monkeypatch: p
     check(request)
     plan = planned(request, photos, cache, monkeypatch, name)
     assert [s.recipe.method for s in plan.steps] == list(methods.METHODS)
-    assert [s.recipe.backbone for s in plan.steps if s.recipe.method in methods.PRETRAINED] == [name] * 3
+    assert [s.recipe.backbone for s in plan.steps if methods.METHODS[s.recipe.method].pretrained] == [name] * 3
     with pytest.raises(RequestError, match="warmstart needs an earlier classifier"):
         planned(Request("photos", methods=("warmstart",)), photos, cache, monkeypatch)
 

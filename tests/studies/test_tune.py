@@ -18,9 +18,10 @@ from sightline.inputs import read_recipe
 from sightline.records import Catalog, Recipe
 from sightline.search_space import Choice, Space, Suggest
 from sightline.store import Cache
-from sightline.studies import parameter_count, recipe_edit, search_spaces, search_summary, tune
-from sightline.training import methods
-from sightline.training.methods import finetune
+from sightline.studies import recipe_edit, search_spaces, search_summary, tune
+from sightline.training import methods, tuning
+from sightline.training.method import SearchContext
+from sightline.training.methods import finetune, frozen, scratch
 from sightline.training.optimizers import OPTIMIZERS
 
 FINISHED = ("complete", "pruned", "repeated", "rejected", "failed")
@@ -41,6 +42,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setitem(heads.HEADS, name, dataclasses.replace(kind, search_space={}))
 
 
+RATES = {"scratch": scratch.RATES, "frozen": frozen.RATES, "finetune": finetune.SEARCH_RATES}
+
+
+def propose(recipe: Recipe, suggest: Suggest, context: SearchContext) -> Recipe:
+    """Draw the next recipe of a search."""
+    return search_spaces.search_space_of(recipe)(recipe, suggest, context)
+
+
 def random_draws(seed: int) -> Suggest:
     """Draw from search spaces without Optuna, both ends included."""
     draws = np.random.default_rng(seed)
@@ -57,12 +66,12 @@ def random_draws(seed: int) -> Suggest:
     return suggest
 
 
-@pytest.mark.parametrize("method", search_spaces.SPACES)
+@pytest.mark.parametrize("method", [name for name, method in methods.METHODS.items() if method.search_space is not None])
 @pytest.mark.parametrize("seed", range(25))
 def test_whatever_is_proposed_can_be_carried_out(method: str, seed: int, cache: Cache, tmp_path: Path) -> None:
     backbone = {"scratch": "cnn", "warmstart": str(tmp_path), "features": "pixels"}.get(method, "resnet10t")
     recipe = Recipe(method=method, backbone=backbone, weights="random", settings={"epochs": 3} if method != "features" else {})
-    proposed = search_spaces.propose(recipe, random_draws(seed), search_spaces.SearchContext((backbone,), 32))
+    proposed = propose(recipe, random_draws(seed), SearchContext((backbone,), 32))
     if method in ("features", "scratch"):
         recipe_edit.check(proposed, 10, cache)
     else:  # without building the network each time
@@ -95,18 +104,14 @@ def test_networks_that_cannot_see_the_recipe_s_size_are_not_tried(
     )
 
 
-def test_every_method_that_is_searched_exists() -> None:
-    assert set(search_spaces.SPACES) <= set(methods.METHODS)
-
-
-@pytest.mark.parametrize("policy", search_spaces.POLICY_NAMES)
+@pytest.mark.parametrize("policy", tuning.POLICY_NAMES)
 def test_a_policy_has_a_strength(policy: str) -> None:
     from sightline.training import augment
 
-    assert set(search_spaces.POLICY_NAMES) == set(augment.POLICIES)
-    assert search_spaces.strengthened(policy, 1.0) == policy
+    assert set(tuning.POLICY_NAMES) == set(augment.POLICIES)
+    assert tuning.strengthened(policy, 1.0) == policy
     image = np.zeros((1, 8, 8, 3), np.uint8)
-    plain, strong = (augment.policy_for(p, image)[1] for p in (policy, search_spaces.strengthened(policy, 2)))
+    plain, strong = (augment.policy_for(p, image)[1] for p in (policy, tuning.strengthened(policy, 2)))
     assert strong.span("rotation")[1] == min(180, 2 * plain.span("rotation")[1])
     assert strong.flip == plain.flip
 
@@ -125,9 +130,9 @@ def test_parameters_are_counted_as_they_are(divided: Catalog, cache: Cache, tmp_
             made = networks.random_network(
                 "cnn(batch_norm=True, pool=[2, 1], filters=[4, 8])", image_size=16, classes=10, meta=True
             )
-            assert parameter_count.parameters(recipe, 10, 64, cache) == sum(p.numel() for p in made.net.parameters())
+            assert methods.count_parameters(recipe, 10, 64, cache) == sum(p.numel() for p in made.net.parameters())
         else:
-            assert parameter_count.parameters(recipe, 10, 64, cache) == said - width
+            assert methods.count_parameters(recipe, 10, 64, cache) == said - width
 
 
 @pytest.mark.usefixtures("quick")
@@ -378,9 +383,9 @@ def test_rates_are_those_of_the_optimizer(method: str, optimizer: str) -> None:
 
     backbone = "cnn" if method == "scratch" else "mobilenetv2_100"
     recipe = Recipe(method=method, backbone=backbone, settings={"optimizer": optimizer})
-    proposed = search_spaces.propose(recipe, suggest, search_spaces.SearchContext((backbone,), 32))
+    proposed = propose(recipe, suggest, SearchContext((backbone,), 32))
     rates = asked["learning_rate"]
-    assert rates == search_spaces.RATES[method][optimizer] and proposed.settings["optimizer"] == optimizer
+    assert rates == RATES[method][optimizer] and proposed.settings["optimizer"] == optimizer
     own = finetune.RATES[optimizer] if method == "finetune" else OPTIMIZERS[optimizer].learning_rate
     assert 2 * rates.low <= own <= rates.high / 2 and rates.log
 
@@ -392,25 +397,17 @@ def test_a_method_without_a_set_optimizer_uses_its_default() -> None:
         asked[name] = space
         return random_draws(0)(name, space)
 
-    search_spaces.propose(
-        Recipe(method="finetune", backbone="mobilenetv2_100"), suggest, search_spaces.SearchContext(("mobilenetv2_100",), 32)
-    )
-    assert asked["learning_rate"] == search_spaces.RATES["finetune"]["sgd"]
+    propose(Recipe(method="finetune", backbone="mobilenetv2_100"), suggest, SearchContext(("mobilenetv2_100",), 32))
+    assert asked["learning_rate"] == RATES["finetune"]["sgd"]
     with pytest.raises(RequestError, match="lion"):
-        search_spaces.propose(
-            Recipe(method="scratch", settings={"optimizer": "lion"}), suggest, search_spaces.SearchContext(("cnn",), 32)
-        )
+        propose(Recipe(method="scratch", settings={"optimizer": "lion"}), suggest, SearchContext(("cnn",), 32))
 
 
 def test_progressive_resizing_is_searched_if_the_recipe_has_it() -> None:
     found = set()
     for seed in range(8):
         recipe = Recipe(method="scratch", backbone="cnn", settings={"resize_from": 0.5})
-        found.add(
-            search_spaces.propose(recipe, random_draws(seed), search_spaces.SearchContext(("cnn",), 64)).settings["resize_from"]
-        )
-        plain = search_spaces.propose(
-            dataclasses.replace(recipe, settings={}), random_draws(seed), search_spaces.SearchContext(("cnn",), 64)
-        )
+        found.add(propose(recipe, random_draws(seed), SearchContext(("cnn",), 64)).settings["resize_from"])
+        plain = propose(dataclasses.replace(recipe, settings={}), random_draws(seed), SearchContext(("cnn",), 64))
         assert "resize_from" not in plain.settings
     assert found == {0.5, 1.0}

@@ -20,7 +20,7 @@ from sightline.training import augment
 from sightline.training.augment import POLICIES, SETTINGS, Draw, Policy
 from sightline.training.augment.drawing import rectangles
 from sightline.training.augment.warp import farthest
-from sightline.training.fit_network import ScratchSettings
+from sightline.training.scratch_settings import ScratchSettings
 
 HEIGHT, WIDTH = 40, 56
 ZERO, ONE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

@@ -270,7 +270,7 @@ def test_a_loss_that_is_no_number_is_gone_back_from_and_the_rate_halved() -> Non
     rates = [(b.learning_rate, a.learning_rate) for a, b in zip(undisturbed.history, trained.history, strict=True)]
     assert all(new == old for new, old in rates[:3]) and all(new == old / 2 for new, old in rates[3:])
     assert [e.train_loss for e in trained.history[:3]] == [e.train_loss for e in undisturbed.history[:3]]
-    assert "in epoch 4: training went back to the end of epoch 3" in trained.notes[0] and "half" in trained.notes[0]
+    assert "in epoch 4: training resumed from the end of epoch 3" in trained.notes[0] and "half" in trained.notes[0]
     assert all(bool(torch.isfinite(t).all()) for t in network.state_dict().values())
 
 
@@ -321,7 +321,7 @@ def test_no_number_from_the_first_epoch_on_is_an_error() -> None:
 
 def test_weights_that_are_far_worse_than_guessing_are_said_to_be() -> None:
     wild = run(small(), bars(32), bars(16, 1), epochs=2, optimizer="sgd", learning_rate=10.0, clip_norm=0.0, keep="last")
-    assert "training diverged: epoch 2, which is kept" in wild.notes[-1] and "such as 1" in wild.notes[-1]
+    assert "training diverged: the kept epoch, 2, has" in wild.notes[-1] and "such as 1" in wild.notes[-1]
     assert run(small(), bars(32), bars(16, 1), epochs=2, keep="last").notes == ()
 
 

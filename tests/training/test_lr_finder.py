@@ -90,7 +90,7 @@ def test_a_network_that_cannot_learn_is_an_error() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.zeros(len(x), 2) + 0 * self.unused
 
-    with pytest.raises(SightlineError, match="fell at no learning rate"):
+    with pytest.raises(SightlineError, match="decreased at no learning rate"):
         found(Fixed(), bars(32))
     with pytest.raises(DataError, match=r"1 image\(s\)"):
         found(small(), bars(1))
@@ -102,12 +102,12 @@ def test_a_network_that_has_learnt_gets_a_tenth_of_the_rate_at_which_the_loss_ri
     guessing = float(np.log(2))
     flat = np.array([0.300, 0.295, 0.302, 0.301, 0.310, 0.400, 0.900])
     assert lr_finder._suggestion(rates, flat, guessing) == pytest.approx(1e-3)
-    with pytest.raises(SightlineError, match="has learnt already, and the loss moves at no learning rate up to 1") as raised:
+    with pytest.raises(SightlineError, match="is trained already, and its loss changes at no learning rate up to 1") as raised:
         lr_finder._suggestion(rates, np.full(7, 0.3), guessing)
     assert "images" not in str(raised.value.hint)
     falls = np.array([0.300, 0.300, 0.290, 0.250, 0.200, 0.400, 0.900])
     assert lr_finder._suggestion(rates, falls, guessing) == pytest.approx(1e-3), (
         "what still learns is judged by its lowest loss"
     )
-    with pytest.raises(SightlineError, match="fell at no learning rate"):
+    with pytest.raises(SightlineError, match="decreased at no learning rate"):
         lr_finder._suggestion(rates, np.array([0.70, 0.70, 0.71, 0.72, 0.8, 0.9, 1.0]), guessing)

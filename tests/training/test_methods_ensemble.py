@@ -163,7 +163,7 @@ def test_weights_are_chosen_on_held_out_images_and_judged_on_others(context: Con
     train_command.train(context.catalog, Recipe(method="baseline"), baseline, cache=context.cache)
     best = fitted(context, [runs[2], str(baseline)], weights="validation")
     assert best.classifier.card.weights[0] > 0.9
-    assert best.note is not None and "judged crosswise" in best.note
+    assert best.note is not None and "evaluated by cross-validation" in best.note
 
 
 def test_mixture_weights_are_the_best_of_a_grid() -> None:
@@ -185,7 +185,7 @@ def test_seeds_of_one_recipe_are_members(context: Context) -> None:
     best = methods.fit(context, Recipe(method="ensemble", seed=4, settings={"recipe": inner, "seeds": 2}))[0]
     assert [c.recipe.seed for c in best.classifier.card.members] == [4, 5]
     assert best.estimate == "val"
-    assert best.note is not None and best.note.endswith("of the same images right") and "alone its members have" in best.note
+    assert best.note is not None and "accuracy of its members alone on the same images: " in best.note
 
 
 def test_seeds_tell_what_their_trainings_said(context: Context, tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_seeds_tell_what_their_trainings_said(context: Context, tmp_path: Path) 
     more = train_command.train(context.catalog, recipe, tmp_path / "more", continued=first, cache=context.cache)
     lines = [(run.folder / "history.csv").read_text().splitlines() for run in (first, more)]
     assert len(lines[1]) == 5 and lines[1][:3] == lines[0], "appended"
-    assert "goes on after epoch 2" in more.data["ladder"][0]["note"]
+    assert "continues after epoch 2" in more.data["ladder"][0]["note"]
     assert (more.data["epochs"], more.data["steps"]) == (4, 4 * alone.steps)
 
 
@@ -244,7 +244,7 @@ def test_a_file_without_its_run_is_asked_and_that_is_said(context: Context, runs
         ({}, "of members or of one recipe"),
         ({"members": ["a"]}, "an ensemble of 1"),
         ({"members": ["a", "b"], "recipe": {"method": "scratch"}}, "one of the two"),
-        ({"members": ["a", "b"], "weights": [1.0]}, "1 weights do not fit 2 members"),
+        ({"members": ["a", "b"], "weights": [1.0]}, "1 weights do not match 2 members"),
         ({"members": ["a", "b"], "weights": [1.0, -1.0]}, r"weights \[1.0, -1.0\] cannot be"),
         ({"members": ["a", "b"], "weights": "validatoin"}, "weights"),
         ({"members": ["runs/nowhere", "b"]}, "runs/nowhere does not exist"),
@@ -262,7 +262,7 @@ def test_members_have_the_same_classes_and_are_no_ensembles(context: Context, ru
     few = dataclasses.replace(
         context, catalog=context.catalog.rows(kept.tolist()), cluster=context.cluster[kept], classes=context.classes[:5]
     )
-    with pytest.raises(RequestError, match="does not know the same classes"):
+    with pytest.raises(RequestError, match="differ from those of the images"):
         fitted(few, runs)
     whole = fitted(context, runs).classifier.save(tmp_path / "e.safetensors")
     with pytest.raises(RequestError, match="is an ensemble itself"):

@@ -253,7 +253,7 @@ def test_a_continued_run_that_is_given_up_for_the_head_alone_says_so(
 ) -> None:
     best = continued(context, inverted, "finetune", tmp_path, epochs=1, learning_rate=1e-9, augment="none")
     assert best.detail["gain"]["kept"] == "head alone"
-    assert "nothing of the run that was continued is in this classifier" in (best.note or "")
+    assert "this classifier contains nothing of the continued run" in (best.note or "")
     before = fitted(context, "finetune", epochs=1, learning_rate=1e-9, augment="none")
     assert "continued" not in (before.note or "")
 
@@ -273,7 +273,7 @@ def test_a_warm_start_takes_the_earlier_network_for_other_classes(context: Conte
     assert same == (frozen or best.detail["gain"]["kept"] == "head alone")
     assert best.note is not None and "val images were in its train or val" in best.note
     assert np.isin(earlier.seen, best.classifier.seen).all()
-    assert methods.sources(recipe) != [] and methods.sources(SMALL) == []
+    assert methods.source_hashes(recipe) != [] and methods.source_hashes(SMALL) == []
 
 
 def few_classes(context: Context, count: int = 5) -> Context:
@@ -313,14 +313,14 @@ def test_a_warm_start_goes_on_with_the_head_that_it_is_given(context: Context, t
     file = first.classifier.save(tmp_path / "m.safetensors")
     recipe = Recipe(method="warmstart", backbone=str(file), settings=still)
     same = methods.fit(context, recipe)[0]
-    assert same.classifier.head.kind == "mlp" and "head of that classifier goes on learning" in (same.note or "")
+    assert same.classifier.head.kind == "mlp" and "training continues with the head of that classifier" in (same.note or "")
     np.testing.assert_allclose(same.val.probs, first.val.probs, atol=2e-3)
 
     other = methods.fit(few_classes(context), recipe)[0]
     arrays, before = other.classifier.head.arrays, first.classifier.head.arrays
     assert [arrays[f"weights.{i}"].shape for i in range(2)] == [(16, 8), (5, 16)]
     np.testing.assert_allclose(arrays["weights.0"], before["weights.0"], atol=1e-5)
-    assert "hidden layers of its head (16 units) go on learning under a new last layer" in (other.note or "")
+    assert "hidden layers of its head (16 units) and a new last layer" in (other.note or "")
 
     new = methods.fit(context, dataclasses.replace(recipe, settings={**still, "head": [[8, 0.0]]}))[0]
     assert new.classifier.head.arrays["weights.0"].shape == (8, 8) and "as the recipe asks" in (new.note or "")
@@ -412,7 +412,7 @@ def test_a_warm_start_scales_deep_images_by_their_own_range(before: tuple[int, i
         ({"backbone": "runs/nowhere"}, "runs/nowhere does not exist"),
         ({"settings": {"frozn": True}}, "did you mean 'frozen'"),
         ({"settings": {"epocs": 3}}, "did you mean 'epochs'"),
-        ({"image_size": 64}, "sees images of 32 px, not 64"),
+        ({"image_size": 64}, "takes images of 32 px, not 64"),
     ],
 )
 def test_a_wrong_warm_start_is_refused(context: Context, changes: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -451,7 +451,7 @@ def test_wrong_settings_are_named(context: Context, method: str, settings: dict[
 
 def test_what_is_no_network_cannot_be_trained_on(context: Context) -> None:
     for method in ("frozen", "finetune"):
-        with pytest.raises(RequestError, match="'pixels' is none"):
+        with pytest.raises(RequestError, match="'pixels' is not one"):
             methods.fit(context, Recipe(method=method, backbone="pixels"))
 
 
@@ -461,7 +461,7 @@ def test_validation_images_are_needed(context: Context) -> None:
     for method in ("finetune", "frozen", "scratch"):
         looked: list[str] = []
         asked = dataclasses.replace(without, progress=lambda stage, done, total, looked=looked: looked.append(stage))
-        with pytest.raises(DataError, match="needs validation images, and the table has none") as raised:
+        with pytest.raises(DataError, match="needs validation images, and the catalog has none") as raised:
             methods.fit(asked, dataclasses.replace(SMALL, method=method))
         assert "sightline split CATALOG --val 0.15 -o new.csv" in (raised.value.hint or "")
         assert not looked, "before anything is decoded"
@@ -514,8 +514,8 @@ def test_a_rate_is_found_where_training_would_begin(
     if method == "warmstart":
         file = fitted(context, "features", folds=2).classifier.save(tmp_path / "m.safetensors")
         recipe = dataclasses.replace(recipe, backbone=str(file))
-    found = methods.FINDERS[method](context, recipe)
+    found = methods.METHODS[method].find_lr(context, recipe)
     assert (found.losses[0] > 0.9 * math.log(10)) == learns_head
     assert lr_finder.LOWEST < found.suggestion < lr_finder.HIGHEST and found.smoothed.min() < found.smoothed[0]
-    again = methods.FINDERS[method](context, recipe)
+    again = methods.METHODS[method].find_lr(context, recipe)
     assert np.array_equal(found.losses, again.losses)

@@ -15,8 +15,8 @@ from sightline.store import Cache
 from sightline.studies import recipe_edit
 from sightline.training import augment, fit_network, loop, progressive_resizing
 from sightline.training.dataloader import DataLoader, Pixels
-from sightline.training.fit_network import ScratchSettings
 from sightline.training.plan import Plan
+from sightline.training.scratch_settings import ScratchSettings
 from tests.training.test_loop import NOTHING, Small, bars, small
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -125,11 +125,11 @@ def test_shrinking_smooths() -> None:
 @pytest.mark.parametrize(("network", "side"), [("lenet5", 32), ("happy_cnn", 64), ("vit_tiny_patch16_224", 224)])
 def test_a_network_for_one_size_alone_is_refused_by_name(network: str, side: int) -> None:
     images = np.zeros((4, side, side, 3), dtype=np.uint8)
-    with pytest.raises(RequestError, match=rf"{network}.* for {side} px cannot learn from images of {side // 2} px") as error:
+    with pytest.raises(RequestError, match=rf"{network}.* for {side} px cannot train on images of {side // 2} px") as error:
         fit_network.prepare(images, np.arange(4) % 2, 2, settings=ScratchSettings(network, resize_from=0.5), seed=0)
     assert "resnet18" in str(error.value.hint)
     recipe = Recipe(method="scratch", backbone=network, image_size=side, settings={"resize_from": 0.5})
-    with pytest.raises(RequestError, match="cannot learn from images of"):  # a study says so before its first fit
+    with pytest.raises(RequestError, match="cannot train on images of"):  # a study says so before its first fit
         recipe_edit.check(recipe, 2, Cache())
 
 

@@ -14,8 +14,9 @@ from sightline.networks import names
 from sightline.networks.classics import CLASSICS
 from sightline.schema import from_json
 from sightline.training import augment, fit_network
-from sightline.training.fit_network import MEAN, STD, ScratchFit, ScratchSettings
+from sightline.training.fit_network import MEAN, STD, ScratchFit
 from sightline.training.plan import Plan
+from sightline.training.scratch_settings import ScratchSettings
 
 TINY = ScratchSettings("cnn(filters=[16, 32])", plan=Plan(epochs=8, batch_size=16, learning_rate=0.01))
 

@@ -372,9 +372,9 @@ def test_pace_by_hand() -> None:
     now = [0.0]
     pace = ProgressLine(state, [64] * 12, 605, 10, Deadline(clock=lambda: now[0]))
     now[0] = 1.0
-    assert pace.told() == "training: epoch 1 of 12"
+    assert pace.message() == "training: epoch 1 of 12"
     state.history, state.epoch = [line(1, 0.5, 0.5), dataclasses.replace(line(2, 0.4, 0.87), train_loss=0.411)], 2
-    assert pace.told() == ("training: epoch 3 of 12, loss 0.41, val loss 0.40, val accuracy 0.87, 1,210 images/s, 0:05 left")
+    assert pace.message() == ("training: epoch 3 of 12, loss 0.41, val loss 0.40, val accuracy 0.87, 1,210 images/s, 0:05 left")
 
 
 def test_small_images_are_foretold_to_take_less_time() -> None:
@@ -384,4 +384,4 @@ def test_small_images_are_foretold_to_take_less_time() -> None:
     pace = ProgressLine(state, [32, 32, 64], 100, 10, Deadline(clock=lambda: now[0]))
     now[0] = 2.0
     state.epoch = 2  # half the pixels of the whole are still to be seen twice over: 1,024 · 2 done, 4,096 to go
-    assert pace.told().learning.left_s == pytest.approx(4.0)
+    assert pace.message().learning.left_s == pytest.approx(4.0)

@@ -35,9 +35,10 @@ def read(file: str, changes: Mapping[str, Any]) -> Recipe:
     """
     from sightline import inputs, networks, store
     from sightline.studies import change
+    from sightline.training.methods import method_of
 
     recipe = change(inputs.read_recipe(options.output(file)), changes)
-    if recipe.method != "warmstart":  # whose backbone is a run
+    if method_of(recipe).network != "classifier":  # there the backbone is a run
         networks.check_name(recipe.backbone, store.Cache())
     return recipe
 

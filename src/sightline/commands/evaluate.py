@@ -276,7 +276,7 @@ def _of_model(
     card = model.card
     data: dict[str, Any] = {"method": card.method, "backbone": card.backbone.name, "head": card.head}
     data |= {"precision": dict(card.precision), "crops": card.crops if crops is None else crops}
-    if card.method in methods.METHODS and not card.members and not methods.sources(card.recipe):
+    if card.method in methods.METHODS and not card.members and not methods.source_hashes(card.recipe):
         write_text(folder / "recipe.toml", folders.toml(card.recipe))
         data["crossvalidate"] = folders.crossvalidate(folder / "catalog.csv", folder, answers)
     if not (card.backbone.source == "user" and code is None):

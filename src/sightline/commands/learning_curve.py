@@ -72,7 +72,7 @@ def learning_curve(
         RequestError: The recipe has no features, the goal is none, or there are too few images.
         DataError: The photographs do not allow it.
     """
-    if recipe.method != "features":
+    if not methods.method_of(recipe).fits_heads:
         raise RequestError(
             f"a learning curve is drawn from features, which {recipe.method} does not have",
             'take a recipe with method = "features"; what it says of more photographs holds roughly for others too',
@@ -159,7 +159,7 @@ def of_run(
     Returns:
         The key `learning` of run.json, or none.
     """
-    able = [c for c in candidates if c.classifier.card.method == "features" and heads.HEADS[c.classifier.card.head].quick]
+    able = [c for c in candidates if methods.METHODS[c.classifier.card.method].fits_heads and heads.HEADS[c.classifier.card.head].quick]
     able = [c for c in able if c.classifier.card.crops == 1 and c.classifier.card.backbone.source != "none"]
     if not able:
         return {}

@@ -28,6 +28,7 @@ from sightline.store import Cache, plain
 from sightline.training import process_group
 from sightline.training.conformal_fit import with_uncertainty
 from sightline.training.context import Candidate, Context, decided, never_held_out, with_card
+from sightline.training.methods import METHODS
 
 Say = Callable[[str], None]
 MOST_NAMED = 5
@@ -129,7 +130,7 @@ def _score(
     unknown_classes = never_held_out(context, picked.val)
     if unknown_classes is not None:
         say(f"note: {unknown_classes}")
-    if picked.classifier.card.method == "baseline" and climbed.skipped:
+    if METHODS[picked.classifier.card.method].role == "reference" and climbed.skipped:
         say("CAUTION: no method that looks at the photographs was finished; raise --budget (computed features are kept)")
     curve_ends = ends.within(CURVE_SHARE * request.time_s)
     curve = learning_curve.of_run(folder, context, climbed.candidates, picked, curve_ends, laps.total(), say)
@@ -245,7 +246,7 @@ def _open_choice(climbed: Candidates, chosen: Candidate) -> Recipe | None:
         for c in climbed.candidates
         if (c.classifier.card.method, c.classifier.card.backbone.name) == (card.method, card.backbone.name)
     ]
-    if card.method != "features" or len({c.classifier.card.head for c in beside}) < 2:
+    if not METHODS[card.method].fits_heads or len({c.classifier.card.head for c in beside}) < 2:
         return None
     settings = {key: value for key, value in card.recipe.settings.items() if key != "head"}
     return dataclasses.replace(card.recipe, head="auto", settings=settings)
@@ -385,7 +386,7 @@ def _say_data(found: Dataset, say: Say) -> None:
 def _crop_told(found: Dataset, plan: Plan, say: Say) -> Dataset:
     """Say where a network of the plan does not see most of wide or tall images; the same with a note on it."""
     fits = [backbone.preprocess for backbone in plan.backbones.values()]
-    fits += [Preprocess(fit=s.recipe.fit or "crop") for s in plan.steps if s.recipe.method == "scratch"]
+    fits += [Preprocess(fit=s.recipe.fit or "crop") for s in plan.steps if METHODS[s.recipe.method].network == "random"]
     notes = [note for how in fits for note in [catalogs.of_crop(found.catalog, how)] if note is not None]
     for note in notes[:1]:
         say(catalogs.line_of(note))
@@ -448,7 +449,7 @@ def _describe(
     """
     candidates, (picked, chosen) = climbed.candidates, best
     usable, positive = found.catalog.usable(), chosen.classifier.card.positive
-    shortcut = next((c.detail for c in candidates if c.classifier.card.method == "shortcut"), None)
+    shortcut = next((c.detail for c in candidates if METHODS[c.classifier.card.method].role == "shortcut_check"), None)
     leaked = {t for t, _ in found.leaks}
     clean = None
     if test is not None and leaked:

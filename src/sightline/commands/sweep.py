@@ -152,7 +152,7 @@ def tune(
     process_group.check_alone("a search")
     recipe = Recipe() if recipe is None else recipe
     _check_numbers(trials, budget_s, max_parameters)
-    search_spaces.check_method(recipe.method)
+    search_spaces.search_space_of(recipe)
     cache, device = Cache() if cache is None else cache, engine.choose_device(device)
     divided = _divided(catalog, recipe, cache, progress)
     kept = divided.rows(s in ("train", "val") for s in divided.column("split")).usable()

@@ -76,7 +76,7 @@ def train(
     divided, twins = _divided(catalog, recipe, cache, progress)
     catalogs.warn(n for n in divided.notes if n.startswith(catalogs.CAUTION) or n not in catalog.notes)
     before = [] if continued is None else [continued.data.get("id")]
-    identity = digest([recipe, divided.fingerprint(), __version__, *methods.sources(recipe), *before])
+    identity = digest([recipe, divided.fingerprint(), __version__, *methods.source_hashes(recipe), *before])
     if earlier is not None and earlier.data.get("id") == identity:
         return earlier
     if (Path(out) / "run.json").is_file():
@@ -149,8 +149,9 @@ def find_rate(
     """
     process_group.check_alone("the search for a learning rate")
     cache = Cache() if cache is None else cache
-    if recipe.method not in methods.FINDERS:
-        known = ", ".join(methods.FINDERS)
+    range_test = methods.method_of(recipe).find_lr
+    if range_test is None:
+        known = ", ".join(name for name, method in methods.METHODS.items() if method.find_lr is not None)
         raise RequestError(f"the learning rate of {recipe.method} cannot be looked for", f"methods that have one: {known}")
     studies.check(recipe, len(catalog.usable().classes), cache)
     studies.check_threshold(recipe, catalog.usable().classes)
@@ -159,7 +160,7 @@ def find_rate(
     usable = divided.usable()
     clusters = catalogs.together(divided, twins)[[p is None for p in divided.column("problem")]]
     context = Context(usable, clusters, usable.classes, cache, engine.choose_device(device), progress=progress)
-    found = methods.FINDERS[recipe.method](context, recipe)
+    found = range_test(context, recipe)
     line_plots.rate_plot(found, out, f"Learning-rate range test: {recipe.method} of {recipe.backbone}")
     return found
 

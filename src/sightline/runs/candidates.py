@@ -12,13 +12,11 @@ from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, SightlineError
 from sightline.records import Progress, Recipe
 from sightline.runs import folder as folders
-from sightline.runs.plan import BEST, FAR_AHEAD, TRIMMED, Plan, PlannedStep, speed_name, step_name
+from sightline.runs.plan import BEST, FAR_AHEAD, Plan, PlannedStep, speed_name, step_name
 from sightline.training import methods
 from sightline.training.context import Candidate, Context
-from sightline.training.methods import ensemble
+from sightline.training.methods import METHODS, ensemble
 
-ALWAYS = ("baseline", "shortcut")
-"""Methods that describe the photographs, whoever wins; they are never chosen over a classifier that looks at pixels."""
 GIVE_UP_FROM = 0.4
 """No training is given up before this share of its epochs, or of its time: a training begins slowly."""
 FEWEST_EPOCHS = 5
@@ -200,7 +198,7 @@ def fit_candidates(
             continue
         _say_fitted(name, fitted[0], say)
         _remember_speed(fitted[0], context)
-        if recipe.method == "features" and fitted[0].classifier.card.backbone.is_network and step.seconds > 0:
+        if METHODS[recipe.method].fits_heads and fitted[0].classifier.card.backbone.is_network and step.seconds > 0:
             state.slowness = max(1.0, fitted[0].seconds / step.seconds)
         state.candidates.extend(fitted)
     if not state.candidates:
@@ -220,8 +218,8 @@ def _say_fitted(name: str, best: Candidate, say: Callable[[str], None]) -> None:
 
 def _share(step: PlannedStep, later: Sequence[PlannedStep], state: _Climb, context: Context, deadline: Deadline) -> Deadline:
     """When a step has to end: fine-tuning leaves time for a training from scratch behind it that will be tried."""
-    scratch = [s for s in later if s.recipe.method == "scratch" and s.why_not is None]
-    if step.recipe.method not in TRIMMED or not any(_pointless(s, s.recipe, state, context) is None for s in scratch):
+    scratch = [s for s in later if METHODS[s.recipe.method].network == "random" and s.why_not is None]
+    if not METHODS[step.recipe.method].fills_time or not any(_pointless(s, s.recipe, state, context) is None for s in scratch):
         return deadline
     wanted = min(sum(s.seconds for s in scratch) * state.slowness, BEHIND_SHARE * deadline.left())
     return deadline.sooner(wanted) if math.isfinite(wanted) else deadline
@@ -231,7 +229,7 @@ def resolved(recipe: Recipe, candidates: Sequence[Candidate]) -> tuple[Recipe, s
     """The recipe with the network that did best so far, where it asks for that; and why there is none."""
     if recipe.backbone != BEST:
         return recipe, None
-    known = [c for c in candidates if c.classifier.card.method == "features" and c.classifier.card.backbone.is_network]
+    known = [c for c in candidates if METHODS[c.classifier.card.method].fits_heads and c.classifier.card.backbone.is_network]
     if not known:
         return recipe, "no network gave features"
     best = min(known, key=lambda c: (-c.val_accuracy, c.val_log_loss))
@@ -240,9 +238,9 @@ def resolved(recipe: Recipe, candidates: Sequence[Candidate]) -> tuple[Recipe, s
 
 def _pointless(step: PlannedStep, recipe: Recipe, state: _Climb, context: Context) -> str | None:
     """Why a step cannot win any more, None where it may."""
-    if recipe.method in ALWAYS:
+    if METHODS[recipe.method].role != "classifier":
         return None
-    perfect = [c for c in state.candidates if c.classifier.card.method not in ALWAYS and c.val_accuracy == 1.0]
+    perfect = [c for c in state.candidates if METHODS[c.classifier.card.method].role == "classifier" and c.val_accuracy == 1.0]
     if perfect:
         return f"it cannot win any more: {perfect[0].label} has all {len(perfect[0].val):,} held-out images right"
     return far_ahead(state.candidates, context) if step.unless_far_ahead else None
@@ -272,7 +270,7 @@ def far_ahead(candidates: Sequence[Candidate], context: Context) -> str | None:
 
 def _too_long(step: PlannedStep, state: _Climb, deadline: Deadline) -> str | None:
     """Why a step does not fit into the time left, None where it may."""
-    if step.recipe.method in ALWAYS[:1]:  # there is always something to compare with
+    if METHODS[step.recipe.method].role == "reference":  # there is always something to compare with
         return None
     left = deadline.left()
     if left <= 0:
@@ -293,12 +291,12 @@ def _given(context: Context, recipe: Recipe, share: Deadline, candidates: Sequen
         candidates: Of the steps before.
         clock_decides: Whether the clock may have it given up.
     """
-    if recipe.method in ALWAYS[:1]:
+    if METHODS[recipe.method].role == "reference":
         share = dataclasses.replace(share, at=math.inf)
     kept = None if context.checkpoint is None else context.checkpoint / f"{recipe.method}-{recipe.id[:8]}"
-    rivals = [c for c in candidates if c.classifier.card.method not in ALWAYS]
+    rivals = [c for c in candidates if METHODS[c.classifier.card.method].role == "classifier"]
     watch = context.watch
-    if rivals and recipe.method in methods.FINDERS:  # what trains by epochs
+    if rivals and METHODS[recipe.method].by_epochs:
         leader = max(rivals, key=lambda c: (c.val_accuracy, -c.val_log_loss))
         watch = EarlyGiveUp(leader, len(context.split("val")), share if clock_decides else UNLIMITED)
     progress = context.progress
@@ -309,7 +307,7 @@ def _given(context: Context, recipe: Recipe, share: Deadline, candidates: Sequen
 
 def _fit(context: Context, recipe: Recipe, candidates: Sequence[Candidate]) -> list[Candidate]:
     """Carry a step out; an ensemble without members is one of what was fitted so far."""
-    if recipe.method == "ensemble" and not recipe.settings:
+    if METHODS[recipe.method].network == "members" and not recipe.settings:
         return ensemble.of_candidates(context, recipe, finalists(candidates))
     return methods.fit(context, recipe)
 
@@ -319,7 +317,7 @@ def finalists(candidates: Sequence[Candidate]) -> list[Candidate]:
     found: dict[tuple[str, str], Candidate] = {}
     for c in candidates:
         key = (c.classifier.card.method, c.classifier.card.backbone.name)
-        if key[0] != "shortcut":
+        if METHODS[key[0]].role != "shortcut_check":
             found.setdefault(key, c)  # each method gives its best first
     return list(found.values()) or list(candidates)
 

@@ -11,11 +11,9 @@ from sightline import engine
 from sightline.errors import RequestError
 from sightline.records import Run
 from sightline.training import process_group
+from sightline.training.methods import METHODS, method_of
 
 P = ParamSpec("P")
-
-BY_EPOCHS = ("scratch", "frozen", "finetune", "warmstart", "ensemble")
-"""Methods whose work can be shared out."""
 
 
 def shared(train: Callable[P, Run]) -> Callable[P, Run]:
@@ -35,10 +33,11 @@ def shared(train: Callable[P, Run]) -> Callable[P, Run]:
         if started.count == 1:
             return train(*args, **kwargs)
         given = inspect.signature(train).bind(*args, **kwargs).arguments
-        method = given["recipe"].method
-        if method not in BY_EPOCHS:
-            what = f"{method} does not learn by epochs: {started.count} processes would all do the same"
-            raise RequestError(what, f"leave torchrun out; methods that share their work: {', '.join(BY_EPOCHS)}")
+        method = method_of(given["recipe"])
+        if not method.distributed:
+            known = ", ".join(name for name, m in METHODS.items() if m.distributed)
+            what = f"{method.name} does not learn by epochs: {started.count} processes would all do the same"
+            raise RequestError(what, f"leave torchrun out; methods that share their work: {known}")
         with process_group.joined(engine.choose_device(given.get("device", "auto"))) as team:
             made = train(*args, **kwargs)
             team.wait()

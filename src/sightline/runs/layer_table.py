@@ -18,6 +18,7 @@ from sightline.records import Backbone, Head, Recipe
 from sightline.schema import from_json
 from sightline.store import Cache
 from sightline.training import methods
+from sightline.training.methods import scratch, warmstart
 
 if TYPE_CHECKING:
     from torch import nn
@@ -169,23 +170,24 @@ def _with_head(name: str | Callable[..., Any], units: Units, wish: SummarySpec) 
 def _recipe(recipe: Recipe, wish: SummarySpec) -> LayerTable:
     """What a recipe would make: a base and its head, and which of them learn; or a network that learns as a whole."""
     settings = studies.build(recipe)
-    if recipe.method == "ensemble":
+    method = methods.method_of(recipe)
+    if method.network == "members":
         return _ensemble(recipe, settings, wish)
-    if recipe.method == "warmstart":
+    if method.network == "classifier":
         return _warmstart(recipe, settings, wish)
     classes, notes = wish.classes or CLASSES, []
     if wish.classes is None:
         notes.append(f"counted for {CLASSES} classes: say another number with --classes")
-    if recipe.method == "scratch":
+    if method.network == "random":
         found = _scratch(recipe, wish, classes)
         return dataclasses.replace(found, notes=(*found.notes, *notes))
     side = wish.image_size or recipe.image_size
-    name = {"baseline": "none", "shortcut": "file"}.get(recipe.method, recipe.backbone)
+    name = method.fixed_backbone or recipe.backbone
     learning = settings.get("unfreeze", NOTHING)
     backbone: Backbone | None = None
     base, names_ = None, None
     if name in SPECIAL:
-        if recipe.method in methods.PRETRAINED and recipe.method != "features":
+        if method.by_epochs:
             raise RequestError(
                 f"{recipe.method} needs a network, and {name!r} is none", "name one that `sightline networks` lists"
             )
@@ -194,8 +196,8 @@ def _recipe(recipe: Recipe, wish: SummarySpec) -> LayerTable:
     else:
         base, names_ = _base(name, side, recipe.pool, wish.cache, learning)
         width = base.features
-    kind = {"baseline": "constant", "shortcut": "forest"}.get(recipe.method, recipe.head)
-    if recipe.method in ("frozen", "finetune"):
+    kind = method.fixed_head or recipe.head
+    if method.by_epochs:
         row = _layered_head(settings["head"] or (), width, max(classes, 2))
     else:
         if kind == "auto":
@@ -219,10 +221,8 @@ def _ensemble(recipe: Recipe, settings: Mapping[str, Any], wish: SummarySpec) ->
 
 def _warmstart(recipe: Recipe, settings: Mapping[str, Any], wish: SummarySpec) -> LayerTable:
     """An earlier classifier's network with the head that goes on learning, or a new one."""
+    warmstart.check_file(recipe)
     path = Path(recipe.backbone)
-    if not path.exists():
-        hint = 'set backbone to a run\'s folder or a classifier.safetensors, such as backbone = "runs/mine"'
-        raise RequestError(f"warmstart begins with an earlier classifier, and {recipe.backbone} does not exist", hint)
     loaded, network = _loaded(path, wish)
     if network is None:
         raise RequestError(f"the classifier {path} has no network", "name one with a network of its own")
@@ -238,8 +238,7 @@ def _warmstart(recipe: Recipe, settings: Mapping[str, Any], wish: SummarySpec) -
 def _scratch(recipe: Recipe, wish: SummarySpec, classes: int) -> LayerTable:
     from sightline.training import fit_network
 
-    given = {"network": recipe.backbone, **recipe.settings}
-    settings = from_json(fit_network.ScratchSettings, given, "settings of scratch")
+    settings = scratch.settings_of(recipe)
     side = wish.image_size or recipe.image_size
     if side is None and names.parse(settings.network)[0] == "cnn":
         side = fit_network.IMAGE_SIZE
@@ -327,7 +326,7 @@ def _model(path: Path, wish: SummarySpec) -> LayerTable:
     if network is None:
         return _on_base(_spelled(backbone), backbone, None, row, (), None)
     settings = studies.build(card.recipe)
-    learning = settings.get("unfreeze", ALL if card.method == "scratch" else NOTHING)
+    learning = settings.get("unfreeze", ALL if methods.METHODS[card.method].network == "random" else NOTHING)
     if backbone.weights != "run":  # fine-tuning did not help, so the network is the one that it began with
         learning = NOTHING
     row = dataclasses.replace(row, trainable=0) if settings.get("head_rate") == 0 else row

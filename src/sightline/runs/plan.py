@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,8 +16,8 @@ from sightline.errors import RequestError, WeightsError, unknown
 from sightline.records import Backbone, Catalog, Recipe
 from sightline.records.recipe import MOST_IMAGE_PX
 from sightline.store import Cache, digest, slug
-from sightline.training.methods import LADDER, METHODS, PRETRAINED, sources
-from sightline.training.methods.finetune import FinetuneSettings
+from sightline.training.method import Method, Workload
+from sightline.training.methods import METHODS, source_hashes
 
 BUDGET_S = 600.0
 """How long a run may take where nobody sets a budget, in seconds."""
@@ -33,12 +33,10 @@ SMALL_IMAGE_PX = 64
 """Where half the images are smaller than this, the image itself is tried as features too."""
 BEST = "the best network"
 """Stands in a recipe's backbone for the network whose features did best."""
-_LEARNING = 20.0
-"""How much longer an image takes in training than in a frozen network: 3 times the arithmetic, and torch for OpenVINO."""
+STARTUP_S = 8.0
+"""Seconds that it takes to convert a network before it runs on the first image."""
 _GENERIC_NETWORK_SPEED = 2.5e9
 """Images a second × parameters of a frozen network on two cores, roughly, until it was measured on this machine."""
-TRIMMED = ("finetune", "warmstart")
-"""Methods that do as many epochs as the time allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,7 @@ class PlannedStep:
     @property
     def least_s(self) -> float:
         """The seconds without which it is of no use; 0 where it measures that itself and does as much as the time allows."""
-        return 0.0 if self.recipe.method in TRIMMED else self.seconds
+        return 0.0 if METHODS[self.recipe.method].fills_time else self.seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,7 @@ class Plan:
         steps = [s.recipe for s in self.steps]  # what the clock leaves out is no part of what was asked for
         from sightline import __version__
 
-        files = [found for step in steps for found in sources(step)]
+        files = [found for step in steps for found in source_hashes(step)]
         return digest([asked, catalog.fingerprint(), weights, steps, __version__, *files])
 
 
@@ -143,7 +141,8 @@ def check(request: Request, cache: Cache | None = None) -> None:
     for method in (*request.methods, *([request.recipe.method] if request.recipe is not None else [])):
         if method not in METHODS:
             raise unknown("method", method, METHODS)
-    for backbone in request.backbones if "warmstart" not in request.methods else ():  # which begins with a run
+    runs_named = any(METHODS[method].network == "classifier" for method in request.methods)
+    for backbone in () if runs_named else request.backbones:
         networks.check_name(backbone, Cache() if cache is None else cache)
     heads.check_name(request.head)
     if request.device not in ("auto", "cpu", "cuda", "mps"):
@@ -176,38 +175,58 @@ def make_plan(
         RequestError: A name is not known.
     """
     request = _with_recipe(request)
-    methods = request.methods or LADDER
+    methods = _methods(request)
     small = _median_side(catalog) < SMALL_IMAGE_PX
-    backbones, missing = _backbones(request, cache, small, say) if set(methods) & set(PRETRAINED) else ({}, {})
-    learning = {n: b for n, b in backbones.items() if b.is_network}
+    wanted = any(method.pretrained for method in methods)
+    backbones, missing = _backbones(request, cache, small, say) if wanted else ({}, {})
+    estimates = {name: _features_seconds(backbone, len(catalog), cache, device) for name, backbone in backbones.items()}
+    networks_s = [seconds - STARTUP_S for name, (seconds, _) in estimates.items() if backbones[name].is_network]
+    workload = Workload(len(catalog), request.time_s, forward_s=min(networks_s, default=0.0), device=device)
+    # where images are small, a small network of one's own may well beat one that was made for large ones
+    beside = bool(networks_s) and not request.methods and not small and request.weights != "random"
     steps: list[PlannedStep] = []
-    for method in (m for m in METHODS if m in methods):
-        if method == "features":
-            for name, backbone in backbones.items():
-                seconds, measured = _features_seconds(backbone, len(catalog), cache, device)
-                steps.append(PlannedStep(_recipe(request, "features", name), seconds, measured=measured))
-        elif method == "scratch":
-            # where images are small, a small network of one's own may well beat one that was made for large ones
-            beside = bool(learning) and not request.methods and not small and request.weights != "random"
-            seconds = min(90.0, 5 + len(catalog) * 0.03)
-            names = _from_scratch(request, cache)
-            steps += [PlannedStep(_recipe(request, "scratch", name), seconds, unless_far_ahead=beside) for name in names]
-        elif method in ("frozen", "finetune"):
-            one = BEST if "features" in methods and len(learning) > 1 else next(iter(learning), "")
-            if learning or request.methods:
-                why = None if learning else "no network's weights are here"
-                steps.append(
-                    PlannedStep(
-                        _recipe(request, method, one), _learning_seconds(learning.values(), len(catalog), cache, device), why
-                    )
-                )
-        elif method == "warmstart":
-            steps.append(PlannedStep(_recipe(request, method, _earlier(request)), request.time_s / 2))
-        else:
-            steps.append(PlannedStep(_recipe(request, method, "none"), 1 + len(catalog) / 800, measured=method == "baseline"))
+    for method in methods:
+        for name in _networks_of(method, request, backbones, cache):
+            features_s, measured = estimates.get(name, (0.0, False)) if method.fits_heads else (0.0, method.role == "reference")
+            step = PlannedStep(
+                _recipe(request, method, name),
+                method.estimate_seconds(dataclasses.replace(workload, features_s=features_s)),
+                why_not="no network's weights are here" if method.pretrained and not name else None,
+                measured=measured,
+                unless_far_ahead=beside and method.network == "random",
+            )
+            steps.append(step)
     fitting = _fitting(steps, methods_s(request) - spent_s)
     lines = _lines(catalog, fitting, backbones, missing, request, spent_s)
     return Plan(tuple(fitting), backbones, tuple(lines), tuple(missing))
+
+
+def _methods(request: Request) -> list[Method]:
+    """Return the methods to try, in the order of METHODS."""
+    if not request.methods:
+        return [method for method in METHODS.values() if method.by_default]
+    return [method for name, method in METHODS.items() if name in request.methods]
+
+
+def _networks_of(method: Method, request: Request, backbones: Mapping[str, Backbone], cache: Cache) -> Sequence[str]:
+    """Return what the backbone of each planned recipe of a method names; an empty name where no network is available.
+
+    Raises:
+        RequestError: If a name is not known, or no classifier to train on is named.
+    """
+    if method.network == "random":
+        return _from_scratch(method, request, cache)
+    if method.network == "classifier":
+        return (_earlier(request),)
+    if not method.pretrained:
+        return ("none",)
+    if method.fits_heads:
+        return tuple(backbones)
+    trainable = [name for name, backbone in backbones.items() if backbone.is_network]
+    if not trainable:
+        return ("",) if request.methods else ()
+    compared = any(m.fits_heads for m in _methods(request))
+    return (BEST if compared and len(trainable) > 1 else trainable[0],)
 
 
 def methods_s(request: Request) -> float:
@@ -221,7 +240,7 @@ def _fitting(steps: list[PlannedStep], left_s: float) -> list[PlannedStep]:
     total, fitting = 0.0, []
     for step in steps:
         left = max(0.0, left_s - total)
-        if step.why_not is None and step.recipe.method in TRIMMED and 0 < left < step.seconds:
+        if step.why_not is None and METHODS[step.recipe.method].fills_time and 0 < left < step.seconds:
             step = dataclasses.replace(step, seconds=left)
         elif step.why_not is None and total and step.seconds > left and (step.measured or left <= 0):
             step = dataclasses.replace(step, why_not=f"it takes about {_time(step.seconds)} here, {_time(left)} are left")
@@ -243,7 +262,15 @@ def _backbones(
             about = f", about {size / 1e6:.0f} MB" if size else ""
             say(f"{name} needs its weights{about}: they are downloaded once, if they can be had")
         try:
-            found[name] = networks.describe_recipe(_recipe(request, "features", name), cache)
+            named_recipe = Recipe(
+                backbone=name,
+                weights=request.weights,
+                image_size=request.image_size,
+                fit=request.fit,  # type: ignore[arg-type]
+                pool=request.pool,  # type: ignore[arg-type]
+                seed=request.seed,
+            )
+            found[name] = networks.describe_recipe(named_recipe, cache)
         except WeightsError as error:
             if named:
                 raise
@@ -254,7 +281,7 @@ def _backbones(
     return found, missing
 
 
-def _from_scratch(request: Request, cache: Cache) -> tuple[str, ...]:
+def _from_scratch(method: Method, request: Request, cache: Cache) -> tuple[str, ...]:
     """Return the networks that `scratch` trains: the named ones where the method is named too, else `cnn`.
 
     Without `--methods`, a named network is one whose pretrained features are wanted; training it from scratch on the few images
@@ -263,7 +290,7 @@ def _from_scratch(request: Request, cache: Cache) -> tuple[str, ...]:
     Raises:
         RequestError: A name is not known.
     """
-    if "scratch" not in request.methods:
+    if method.name not in request.methods:
         return ("cnn",)
     if request.recipe is not None:
         return request.backbones
@@ -283,21 +310,21 @@ def _with_recipe(request: Request) -> Request:
     r = request.recipe
     if r is None:
         return request
-    methods = request.methods or ("baseline", "shortcut", r.method)
+    methods = request.methods or (*(name for name, m in METHODS.items() if m.role != "classifier"), r.method)
     options = {"weights": r.weights, "head": r.head, "image_size": r.image_size, "fit": r.fit, "pool": r.pool}
     return dataclasses.replace(request, methods=methods, backbones=(r.backbone,), **options)  # type: ignore[arg-type]
 
 
-def _recipe(request: Request, method: str, backbone: str) -> Recipe:
-    if request.recipe is not None and method == request.recipe.method:
+def _recipe(request: Request, method: Method, backbone: str) -> Recipe:
+    if request.recipe is not None and method.name == request.recipe.method:
         return request.recipe
-    pretrained = method in PRETRAINED
+    pretrained = method.pretrained
     return Recipe(
-        method=method,
+        method=method.name,
         backbone=backbone,
         weights=request.weights if pretrained else "random",
-        head=request.head if method == "features" else "auto",
-        image_size=request.image_size if pretrained or method == "scratch" else None,
+        head=request.head if method.fits_heads else "auto",
+        image_size=request.image_size if pretrained or method.network == "random" else None,
         fit=request.fit,  # type: ignore[arg-type]
         pool=request.pool if pretrained else "avg",  # type: ignore[arg-type]
         seed=request.seed,
@@ -318,13 +345,7 @@ def _features_seconds(backbone: Backbone, images: int, cache: Cache, device: str
     if rate is None:
         area = backbone.preprocess.size[0] * backbone.preprocess.size[1] / 224**2
         rate = _GENERIC_NETWORK_SPEED / max(backbone.parameters, 1_000_000) / area * (20 if device == "cuda" else 1)
-    return 8 + images / min(float(rate), 1500.0), measured
-
-
-def _learning_seconds(backbones: Iterable[Backbone], images: int, cache: Cache, device: str) -> float:
-    """About how long fine-tuning the quickest of some networks takes; the method measures it, and does what the time allows."""
-    quickest = min((_features_seconds(b, images, cache, device)[0] - 8 for b in backbones), default=0.0)
-    return 10 + _LEARNING * (FinetuneSettings().plan.epochs or 1) * quickest * (0.3 if device != "cpu" else 1.0)
+    return STARTUP_S + images / min(float(rate), 1500.0), measured
 
 
 def _earlier(request: Request) -> str:
@@ -362,7 +383,8 @@ def _lines(
     for step in steps:
         recipe = step.recipe
         what = step_name(recipe)
-        cost = f"up to {_time(step.seconds)}, as many epochs as fit" if recipe.method in TRIMMED else _time(step.seconds)
+        fills_time = METHODS[recipe.method].fills_time
+        cost = f"up to {_time(step.seconds)}, as many epochs as fit" if fills_time else _time(step.seconds)
         ahead = ", skipped if a pretrained network is far ahead" if step.unless_far_ahead else ""
         lines.append(f"  {what}: " + (f"skipped, {step.why_not}" if step.why_not else f"{cost}{ahead}"))
     if any(s.unless_far_ahead for s in known):
@@ -382,16 +404,17 @@ def _lines(
         )
         if not any(b.pretrained_on != "nothing" for b in backbones.values()):
             lines.append("    without pretrained weights, expect a much lower accuracy")
-    if not any(s.recipe.method == "features" for s in steps) and "features" in (request.methods or LADDER):
+    if not backbones and any(method.fits_heads for method in _methods(request)):
         lines.append("  no pretrained network can be had here")
     return lines
 
 
 def step_name(recipe: Recipe) -> str:
     """Return what the plan and its progress call a step: the method and its network."""
-    if recipe.method == "scratch":
+    method = METHODS[recipe.method]
+    if method.network == "random":
         return f"{recipe.backbone} from scratch"
-    return f"{recipe.method} on {recipe.backbone}" if recipe.method in PRETRAINED and recipe.backbone else recipe.method
+    return f"{recipe.method} on {recipe.backbone}" if method.pretrained and recipe.backbone else recipe.method
 
 
 def _time(seconds: float) -> str:

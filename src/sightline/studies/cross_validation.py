@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from sightline import evaluation
-from sightline.errors import RequestError, unknown
+from sightline.errors import RequestError
 from sightline.records import Catalog, Predictions, Recipe
 from sightline.store import plain, stream
 from sightline.training import methods
@@ -65,9 +65,7 @@ def check(recipe: Recipe, folds: int, repeats: int) -> None:
         raise RequestError(f"--folds cannot be {folds}", "give a number from 2 to 100; 5 is usual")
     if not 1 <= repeats <= 100:
         raise RequestError(f"--repeats cannot be {repeats}", "give a number from 1 to 100")
-    if recipe.method not in methods.METHODS:
-        raise unknown("method", recipe.method, methods.METHODS)
-    if methods.sources(recipe) or recipe.method == "ensemble":
+    if not methods.method_of(recipe).cross_validates or methods.source_hashes(recipe):
         raise RequestError(
             f"{recipe.method} starts from classifiers that may have been trained on the held-out images",
             "cross-validate the recipes of those classifiers",

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from sightline import evaluation, heads, networks
+from sightline import evaluation
 from sightline.errors import DataError, RequestError, unknown
-from sightline.networks import names
 from sightline.records import Recipe
 from sightline.schema import BESIDE, from_json
 from sightline.store import Cache, plain
-from sightline.training.methods import (
-    METHODS,
-    BaselineSettings,
-    FeaturesSettings,
-    ensemble,
-    finetune,
-    frozen,
-    shortcut,
-    warmstart,
-)
+from sightline.training.methods import METHODS, method_of
 
 _SETTINGS = "settings."
 
@@ -47,8 +36,9 @@ def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
         {'augment': {'policy': 'photo', 'rotation': 30}}
     """
     fields = {f.name for f in dataclasses.fields(Recipe)} - {"settings"}
-    if changes.get("method", recipe.method) == "ensemble":
-        fields -= {"weights"}  # an ensemble has no network of its own; its `weights` are those of its members
+    method = METHODS.get(changes.get("method", recipe.method))
+    if method is not None and method.network == "members":  # its `weights` are those of its members
+        fields -= defaults(method.settings).keys()
     top_level = {key: value for key, value in changes.items() if key in fields}
     recipe = from_json(Recipe, {**plain(recipe), **top_level}, "recipe")
     for key, value in changes.items():
@@ -99,9 +89,7 @@ def settings_of(recipe: Recipe) -> tuple[type, ...]:
     Raises:
         RequestError: If the method is unknown.
     """
-    if recipe.method not in METHODS:
-        raise unknown("method", recipe.method, METHODS)
-    return SETTINGS[recipe.method](recipe)
+    return method_of(recipe).settings_of(recipe)
 
 
 def build(recipe: Recipe) -> dict[str, Any]:
@@ -110,7 +98,7 @@ def build(recipe: Recipe) -> dict[str, Any]:
     Raises:
         RequestError: If a key is unknown, or a value is out of range.
     """
-    rest: dict[str, Any] = {**({"network": recipe.backbone} if recipe.method == "scratch" else {}), **recipe.settings}
+    rest = method_of(recipe).given_settings(recipe)
     *first, last = settings_of(recipe)
     records: list[Any] = []
     for kind in first:
@@ -139,32 +127,9 @@ def check(recipe: Recipe, classes: int, cache: Cache) -> None:
         from sightline.training import augment
 
         augment.policy_for(policy, np.zeros((1, 8, 8, 3), dtype=np.uint8))
-    if recipe.method == "scratch":
-        from sightline.training import fit_network
-
-        _check_classes(network_of(recipe), classes)
-        network = fit_network.called(network_of(recipe), recipe.image_size or fit_network.IMAGE_SIZE)
-        built = networks.random_network(network, image_size=recipe.image_size, classes=classes, meta=True, cache=cache)
-        if settings["resize_from"] != 1:
-            values = {"network": recipe.backbone, **recipe.settings}
-            scratch_settings = from_json(fit_network.ScratchSettings, values, "settings of scratch")
-            fit_network.check_sides(scratch_settings, recipe.image_size or built.size[0], classes)
-    elif recipe.method == "warmstart":
-        if not Path(recipe.backbone).exists():
-            hint = 'set backbone to a run\'s folder or a classifier.safetensors, such as backbone = "runs/mine"'
-            raise RequestError(f"warmstart starts from an earlier classifier, and {recipe.backbone} does not exist", hint)
-    elif recipe.method in ("features", "frozen", "finetune"):
-        if recipe.method == "features":
-            heads.to_compare(recipe.head, settings["head"])
-        networks.describe_recipe(recipe, cache)
-
-
-def _check_classes(network: str, classes: int) -> None:
-    """Check that a network's `classes` argument, if any, is the number of classes of the images, or 1 for two classes."""
-    outputs = names.parse(network)[1].get("classes", classes)
-    if outputs != classes and not (outputs == 1 and classes == 2):
-        hint = "leave classes out" + (", or set classes=1 for one sigmoid unit" if classes == 2 else "")
-        raise RequestError(f"the network {network} is for {outputs} classes, and the images have {classes}", hint)
+    method_check = METHODS[recipe.method].check
+    if method_check is not None:
+        method_check(recipe, settings, classes, cache)
 
 
 def check_threshold(recipe: Recipe, classes: Sequence[str]) -> None:
@@ -179,11 +144,6 @@ def check_threshold(recipe: Recipe, classes: Sequence[str]) -> None:
         raise unknown("class", recipe.positive, classes)
     if recipe.threshold != evaluation.HALF and len(classes) != 2:
         raise DataError(f"a threshold needs two classes, but there are {len(classes)}", 'leave out threshold, or write "half"')
-
-
-def network_of(recipe: Recipe) -> str:
-    """Return the name of the network that `scratch` trains."""
-    return str(recipe.settings.get("network", recipe.backbone))
 
 
 def shown(value: Any) -> str:
@@ -202,27 +162,3 @@ def shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{k}={shown(v)}" for k, v in value.items()) + "}"
     return "none" if value is None else str(value)
-
-
-def _scratch(recipe: Recipe) -> tuple[type, ...]:
-    from sightline.training.fit_network import ScratchSettings  # here, since it brings torch
-
-    return (ScratchSettings,)
-
-
-def _warmstart(recipe: Recipe) -> tuple[type, ...]:
-    training = frozen.FrozenSettings if recipe.settings.get("frozen") else finetune.FinetuneSettings
-    return warmstart.WarmstartSettings, training
-
-
-SETTINGS: dict[str, Callable[[Recipe], tuple[type, ...]]] = {
-    "baseline": lambda recipe: (BaselineSettings,),
-    "shortcut": lambda recipe: (shortcut.ShortcutSettings,),
-    "features": lambda recipe: (FeaturesSettings,),
-    "scratch": _scratch,
-    "frozen": lambda recipe: (frozen.FrozenSettings,),
-    "finetune": lambda recipe: (finetune.FinetuneSettings,),
-    "warmstart": _warmstart,
-    "ensemble": lambda recipe: (ensemble.EnsembleSettings,),
-}
-"""Method → function that returns the dataclasses of its settings."""

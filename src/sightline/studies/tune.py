@@ -20,10 +20,10 @@ from sightline.records import Predictions, Recipe
 from sightline.schema import from_json
 from sightline.search_space import Choice, Space, Suggest
 from sightline.store import plain, stream
-from sightline.studies import parameter_count, search_spaces
-from sightline.studies.recipe_edit import network_of
+from sightline.studies import search_spaces
 from sightline.training import methods
 from sightline.training.context import VAL, Candidate, Context, decided
+from sightline.training.method import SearchContext
 
 COMPLETE, PRUNED, REPEATED, REJECTED, FAILED = "complete", "pruned", "repeated", "rejected", "failed"
 MOST_TRIALS = 10_000
@@ -122,7 +122,7 @@ def search(
     """
     started = time.perf_counter()
     with quiet() as optuna, _database_errors(optuna, storage):
-        study = _open(optuna, storage, recipe.method)
+        study = _open(optuna, storage, methods.method_of(recipe).by_epochs)
         done = _finished(optuna, study)
         for trial in done:
             on_trial(trial)
@@ -154,12 +154,11 @@ def _database_errors(optuna: Any, storage: Path) -> Iterator[None]:
 
 
 def image_size(context: Context, recipe: Recipe) -> int:
-    """Return the side of the network's input without a search, in pixels; only `scratch` uses it."""
-    if recipe.method != "scratch" or recipe.image_size is not None:
+    """Return the input side of the recipe's network without a search, in pixels; 64 if the method does not depend on it."""
+    own_size = methods.method_of(recipe).image_size
+    if own_size is None or recipe.image_size is not None:
         return recipe.image_size or 64
-    from sightline.training.methods import scratch
-
-    return scratch.own_image_size(context, network_of(recipe))
+    return own_size(context, recipe)
 
 
 def _with_deadline(context: Context, deadline: float) -> Context:
@@ -211,7 +210,7 @@ class _Search:
     context: Context
     recipe: Recipe
     limits: SearchLimits
-    space: search_spaces.SearchContext
+    space: SearchContext
     save: Callable[[int, Predictions], None]
 
     def next_trial(self, done: Sequence[Trial]) -> Trial:
@@ -222,7 +221,11 @@ class _Search:
             seed=seed, n_startup_trials=STARTUP, multivariate=True, group=True, constant_liar=False
         )
         proposal = self.study.ask()
-        recipe = self.recipe if number == 0 else search_spaces.propose(self.recipe, _suggest(proposal), self.space)
+        recipe = (
+            self.recipe
+            if number == 0
+            else search_spaces.search_space_of(self.recipe)(self.recipe, _suggest(proposal), self.space)
+        )
         earlier = next((t for t in done if t.recipe == recipe and t.state in (COMPLETE, PRUNED, FAILED)), None)
         if earlier is not None:
             why = f"the same as trial {earlier.number}"
@@ -243,7 +246,7 @@ class _Search:
         started = time.perf_counter()
         trial = Trial(number, recipe, {}, FAILED)
         try:
-            count = parameter_count.parameters(recipe, len(context.classes), limits.image_size, context.cache)
+            count = methods.count_parameters(recipe, len(context.classes), limits.image_size, context.cache)
             trial = dataclasses.replace(trial, parameters=count)
             if number and limits.max_parameters is not None and count > limits.max_parameters:
                 return dataclasses.replace(trial, state=REJECTED, why=f"{count:,} parameters")
@@ -302,7 +305,7 @@ def _complete(trial: Trial, best: Candidate, seconds: float) -> Trial:
 def _with_pruning(study: Any, context: Context, recipe: Recipe, proposal: Any) -> Context:
     """Return a context that stops a fit if Optuna's pruner says so and the best trial was clearly better at the same point."""
     reported: set[int] = set()
-    trains = _trains(recipe.method)
+    trains = methods.method_of(recipe).by_epochs
     held_out = len(context.split("val")) if trains else _max_held_out(context)
 
     def hopeless(step: int, share: float, accuracy: float) -> bool:
@@ -342,18 +345,12 @@ def quiet() -> Iterator[Any]:
         optuna.logging.set_verbosity(verbosity)
 
 
-def _open(optuna: Any, storage: Path, method: str) -> Any:
+def _open(optuna: Any, storage: Path, trains: bool) -> Any:
     """Open or create the study in a file; it prunes trainings below the median, and heads in the worst quarter."""
-    trains = _trains(method)
     percentile = 50.0 if trains else 75.0
     pruner = optuna.pruners.PercentilePruner(percentile, n_startup_trials=STARTUP, n_warmup_steps=_WARM_UP[trains])
     database = optuna.storages.RDBStorage(f"sqlite:///{storage.resolve().as_posix()}")
     return optuna.create_study(storage=database, study_name="tune", direction="maximize", pruner=pruner, load_if_exists=True)
-
-
-def _trains(method: str) -> bool:
-    """Return whether a method reports after epochs, on validation images; otherwise it reports after a fold."""
-    return method not in ("features", "shortcut")
 
 
 def _close_interrupted(optuna: Any, study: Any) -> None:

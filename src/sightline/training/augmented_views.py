@@ -1,4 +1,4 @@
-"""Augmented views of images for heads on features: what an image becomes is a function of its content, view and seed."""
+"""Augmented views of images for heads on features: the augmentation is a function of image content, view number and seed."""
 
 from __future__ import annotations
 
@@ -19,57 +19,59 @@ if TYPE_CHECKING:
     from sightline.training.augment import Draw
 
 _SAMPLED = 64
-"""Images by which `auto` decides whether a set is grey."""
+"""Number of images by which `auto` decides whether a data set is grey."""
 
 
-def view_looks(context: Context, preprocess: Preprocess, views: int, asked: str | Mapping[str, Any], seed: int) -> CropFeatures:
-    """The looks that are augmented views.
+def view_looks(
+    context: Context, preprocess: Preprocess, views: int, policy: str | Mapping[str, Any], seed: int
+) -> CropFeatures:
+    """Return the specification of augmented views for feature extraction.
 
-    Every image's change is a function of (seed, view, content), so that its features can be kept, and more views cost only the
-    new ones. What a policy takes from the whole training set, the principal colours, is left out for that reason.
+    The augmentation of an image is a function of (seed, view, content), so that its features can be cached and more views cost
+    only the new ones. For that reason a policy's shifts along the principal colours of the whole training set are left out.
 
     Args:
-        work: Whose training images `auto` looks at.
-        preprocess: The network's.
-        views: How many.
-        asked: A policy as `sightline.training.augment.policy_for` takes it.
-        seed: Of the draws.
+        context: Holds the training images by which `auto` decides.
+        preprocess: Preprocessing of the network.
+        views: Number of views.
+        policy: Policy as in `sightline.training.augment.policy_for`.
+        seed: Random seed.
 
     Raises:
-        RequestError: The policy is not known, or a value lies outside its range.
+        RequestError: If the policy is not known or a value is outside its range.
     """
     from sightline.training import augment
 
-    _, policy = augment.policy_for(asked, _sample(context, preprocess))
-    policy = dataclasses.replace(policy, pca=0.0)
+    _, chosen = augment.policy_for(policy, _sample(context, preprocess))
+    fixed = dataclasses.replace(chosen, pca=0.0)
 
     def make(view: int, images: np.ndarray, contents: Sequence[str]) -> np.ndarray:
-        drawn = [augment.draw(policy, 1, seed=_seed(seed, content), epoch=view + 1) for content in contents]
-        return warped(images, _joined(drawn), policy.padding)
+        drawn = [augment.draw(fixed, 1, seed=_seed(seed, content), epoch=view + 1) for content in contents]
+        return warped(images, _joined(drawn), fixed.padding)
 
-    return CropFeatures(preprocess, tuple(["view", i, dataclasses.asdict(policy), seed] for i in range(views)), make)
+    return CropFeatures(preprocess, tuple(["view", i, dataclasses.asdict(fixed), seed] for i in range(views)), make)
 
 
 def warped(images: np.ndarray, drawn: Draw, padding: str) -> np.ndarray:
-    """Images uint8 (n, h, w, 3) after the changes that were drawn for them, as uint8 again."""
+    """Return images, uint8 (n, h, w, 3), after the drawn augmentation."""
     import torch
 
     from sightline.training import augment
 
     mean_rgb = images.mean(axis=(1, 2), dtype=np.float64)
-    unscaled = (1 / 255,) * 3  # the network's own normalisation comes later: pixels stay 0 to 255
+    unscaled = (1 / 255,) * 3  # the network normalises later: pixels stay 0 to 255
     changes = augment.prepare(drawn, images.shape[1:3], mean_rgb, (0.0,) * 3, unscaled, padding=padding)
     done = augment.apply(torch.from_numpy(np.ascontiguousarray(images)), changes)
     return np.ascontiguousarray(done.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy())
 
 
 def _seed(seed: int, content: str) -> int:
-    """A seed for one image."""
+    """Return the seed of one image."""
     return int(stream(seed, "views", content).integers(2**63))
 
 
 def _joined(drawn: Sequence[Draw]) -> Draw:
-    """Draws for one image each as one draw."""
+    """Join draws for one image each into one draw."""
     first = drawn[0]
     values: dict[str, Any] = {}
     for spec in dataclasses.fields(first):
@@ -79,12 +81,12 @@ def _joined(drawn: Sequence[Draw]) -> Draw:
 
 
 def _sample(context: Context, preprocess: Preprocess) -> np.ndarray:
-    """Some training images as the network sees them, uint8 (m, h, w, 3)."""
-    files, found = context.catalog.files(), []
+    """Decode a sample of the training images for the network, uint8 (m, h, w, 3)."""
+    files, images = context.catalog.files(), []
     rows = context.split("train")
     for row in rows[:: max(1, len(rows) // _SAMPLED)]:
         try:
-            found.append(pixels.decode(files[row], preprocess))
+            images.append(pixels.decode(files[row], preprocess))
         except (ImageError, OSError):
             continue
-    return np.stack(found) if found else np.zeros((0, *preprocess.size, 3), dtype=np.uint8)
+    return np.stack(images) if images else np.zeros((0, *preprocess.size, 3), dtype=np.uint8)

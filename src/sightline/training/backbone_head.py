@@ -1,4 +1,4 @@
-"""A network that has learnt something with a new head: one module that the loop trains, and back as backbone and head."""
+"""Backbone with head: one module that the training loop trains, and its conversion back to a backbone and a head."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
     from sightline.training.pretrained import Material, PretrainedStart
 
 _BATCH = 16
-_LOOKED_AT = 256
-"""Training images that the mean features of a network that has changed are taken from."""
+_MEAN_IMAGES = 256
+"""Number of training images for the mean features of a fine-tuned network."""
 _CONVERTED_S = 5.0
-"""About how long it takes to convert a network after training, in seconds."""
+"""Estimate of the duration of converting a network after training, in seconds."""
 
 
 class BackboneHead(nn.Module):
-    """Base and head. The base is always in inference mode: its BatchNorm keeps the statistics that it came with.
+    """Backbone and head. The backbone is always in eval mode: its BatchNorm statistics stay fixed.
 
     Args:
         base: Images → features.
         head: Scaled features → logits.
-        scale: What brings the features of the training images to mean 0 and squared length d, about 1 each. Weights that are
-            loaded later bring their own.
+        scale: Standardisation of features: mean 0 and mean squared length d over the training images. Loading weights
+            replaces it.
 
     Attributes:
-        quick: Images → features, faster than the base and to the same effect, where the base learns nothing.
+        quick: Images → features, a faster equivalent of a frozen backbone; None without one.
     """
 
     mean: Tensor
@@ -59,41 +59,41 @@ class BackboneHead(nn.Module):
 
     @property
     def unit(self) -> float:
-        """The root of the number of features."""
+        """Square root of the number of features."""
         return float(max(self.base.features, 1) ** 0.5)
 
     @property
     def scale(self) -> Scale:
-        """What features are brought to before the head: that of the weights as they are, on the CPU."""
+        """Standardisation of features that belongs to the present weights, on the CPU."""
         return Scale(self.mean.double().numpy(), self.unit / float(self.factor))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised images (n, 3, h, w) → logits (n, k)."""
+        """Return logits (n, k) of normalised images (n, 3, h, w)."""
         features = self.base(x)[1].float() if self.quick is None else self.quick(x)
         logits: Tensor = self.head((features - self.mean) * self.factor)
         return logits
 
     def train(self, mode: bool = True) -> Self:
-        """As of any module, but the base stays in inference mode."""
+        """Set the mode of the head; the backbone stays in eval mode."""
         super().train(mode)
         self.base.eval()
         return self
 
     def layers(self) -> list[nn.Linear]:
-        """The head's linear layers."""
+        """Return the linear layers of the head."""
         return [layer for layer in self.head if isinstance(layer, nn.Linear)]
 
     def set_layers(self, layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
-        """Begin with a fitted head on the features themselves.
+        """Set the weights of the head to those of a head fitted on unscaled features.
 
         Args:
-            layers: Weights (out, in) and bias (out,) of each linear layer, as many as the head has.
+            layers: Weights (out, in) and bias (out,) of each linear layer of the head.
         """
         scale = self.scale
         with torch.no_grad():
             for number, (layer, (weights, bias)) in enumerate(zip(self.layers(), layers, strict=True)):
                 w, b = weights.astype(np.float64), bias.astype(np.float64)
-                if number == 0:  # the stack scales the features
+                if number == 0:  # this module scales the features
                     w, b = w * (scale.length / self.unit), b + w @ scale.mean
                 layer.weight.copy_(torch.from_numpy(w))
                 layer.bias.copy_(torch.from_numpy(b))
@@ -102,40 +102,40 @@ class BackboneHead(nn.Module):
 def assemble(
     start: PretrainedStart, features: np.ndarray, units: Sequence[tuple[int, float]], classes: int, seed: int, frozen: bool
 ) -> BackboneHead:
-    """The network, all of it learning or none, with a new head.
+    """Build a network, frozen or trainable, with a new head.
 
     Args:
         start: The network.
-        features: float32 (n, d), its features of the training images, for the scale.
-        units: (width, dropout) of each layer before the last.
-        classes: k.
-        seed: The head's first weights are a function of it.
-        frozen: Whether the network learns nothing.
+        features: float32 (n, d), features of the training images, for the standardisation.
+        units: (width, dropout) of each hidden layer of the head.
+        classes: Number of classes.
+        seed: Random seed of the initial weights of the head.
+        frozen: Whether the network is frozen.
     """
     base = networks.build(start.backbone, tensors=start.tensors)
     base = base.freeze() if frozen else base.unfreeze()
     with seeded(int(stream(seed, "head").integers(2**63))):
         head = dense(base.features, units, classes)
     if frozen:
-        base.requires_grad_(False)  # what lies behind the features too
+        base.requires_grad_(False)  # also the layers after the features
     return BackboneHead(base, head, scale_of(features))
 
 
-def hasten(stack: BackboneHead, material: Material, backbone: Backbone, device: str) -> None:
-    """Let a frozen base run in what is fastest here, where it agrees with torch on the user's own images."""
+def use_fast_engine(stack: BackboneHead, material: Material, backbone: Backbone, device: str) -> None:
+    """Use the fastest engine for a frozen backbone, if it agrees with torch on the user's images."""
     if device == "cpu":
         some = torch.from_numpy(np.ascontiguousarray(material.train_images[:_BATCH]))
         stack.quick = engine.quick_features(stack.base.eval(), _normal(some, backbone), material.precision)
 
 
 def head_of(stack: BackboneHead, units: Sequence[tuple[int, float]], classes: int, mean: np.ndarray) -> Head:
-    """The head as arrays on the features themselves: `logistic` where it is one linear layer, else `mlp`.
+    """Return the head as arrays for unscaled features: `logistic` for one linear layer, else `mlp`.
 
     Args:
-        stack: On the CPU.
-        units: As it was made with.
-        classes: k.
-        mean: float32 (d,), the mean features of training images.
+        stack: Backbone with head, on the CPU.
+        units: (width, dropout) of its hidden layers.
+        classes: Number of classes.
+        mean: float32 (d,), mean features of the training images.
     """
     layers = [(a.weight.detach().double().numpy(), a.bias.detach().double().numpy()) for a in stack.layers()]
     if units:
@@ -149,17 +149,17 @@ def head_of(stack: BackboneHead, units: Sequence[tuple[int, float]], classes: in
 
 @torch.no_grad()
 def mean_features(stack: BackboneHead, images: np.ndarray, backbone: Backbone) -> np.ndarray:
-    """The mean of what the base makes of some images uint8 (n, h, w, 3): float32 (d,)."""
-    some = images[:: max(1, len(images) // _LOOKED_AT)][:_LOOKED_AT]
-    found = []
+    """Return the mean features of a sample of images, uint8 (n, h, w, 3): float32 (d,)."""
+    some = images[:: max(1, len(images) // _MEAN_IMAGES)][:_MEAN_IMAGES]
+    features = []
     for start in range(0, len(some), _BATCH):
         part = torch.from_numpy(np.ascontiguousarray(some[start : start + _BATCH]))
-        found.append(stack.base(_normal(part, backbone))[1])
-    return np.asarray(torch.cat(found).mean(dim=0).numpy())
+        features.append(stack.base(_normal(part, backbone))[1])
+    return np.asarray(torch.cat(features).mean(dim=0).numpy())
 
 
 def _normal(images: Tensor, backbone: Backbone) -> Tensor:
-    """The network's normalised input, unchanged images: float32 (n, 3, h, w)."""
+    """Normalise images for the network: float32 (n, 3, h, w)."""
     seen = backbone.preprocess
     return augment.apply(images, augment.unchanged(len(images), seen.mean, seen.std).to(images.device))
 
@@ -176,7 +176,7 @@ def learn(
     deadline: Deadline,
     groups: Sequence[dict[str, Any]] | None = None,
 ) -> loop.Trained:
-    """Train what learns of a stack, in place; it comes back to the CPU. A note says which augmentation was used."""
+    """Train the trainable parts of a backbone with head, in place; it ends on the CPU. A note names the augmentation."""
     name, changes = augment.policy_for(policy, material.train_images)
     trained = loop.train(
         stack,
@@ -198,7 +198,7 @@ def learn(
     return trained if name == "none" else _noted(trained, f"augmentation: {name}")
 
 
-def look_for_rate(
+def find_rate(
     context: Context,
     stack: BackboneHead,
     material: Material,
@@ -209,7 +209,7 @@ def look_for_rate(
     seed: int,
     groups: Sequence[dict[str, Any]] | None = None,
 ) -> LrCurve:
-    """Losses by learning rate of the training that `learn` would begin with the same arguments. The stack stays as it is."""
+    """Run a learning-rate range test for the training of `learn` with the same arguments; the weights are restored."""
     return lr_finder.find_rate(
         stack,
         loop.Pixels(material.train_images, context.labels[material.train]),
@@ -232,11 +232,12 @@ def _noted(trained: loop.Trained, note: str) -> loop.Trained:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The measured cost of training a stack here.
+    """Measured duration of a training on this machine.
 
     Args:
-        epoch_s: One epoch, validation included, in seconds.
-        behind_s: What comes behind training: mean features, the network converted, its fast precision judged, validation.
+        epoch_s: Duration of one epoch with validation, in seconds.
+        behind_s: Duration of the steps after training, in seconds: mean features, conversion of the network, check of its fast
+            precision, validation.
     """
 
     epoch_s: float
@@ -246,15 +247,15 @@ class Cost:
 def cost(
     stack: BackboneHead, material: Material, backbone: Backbone, batch_size: int, device: str, clock: Clock = time.perf_counter
 ) -> Cost:
-    """Measure one batch forward and back, after one to warm up, and predict what a training will take here.
+    """Measure the forward and backward pass of one batch, after a warm-up, and estimate the duration of a training.
 
-    The stack keeps its weights; it is left on the device.
+    The weights do not change; the module stays on the device.
     """
     where = torch.device(device)
     stack.to(where, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     images = torch.from_numpy(np.ascontiguousarray(material.train_images[:batch_size])).to(where)
     learns = any(p.requires_grad for p in stack.parameters())
-    step_s = look_s = 0.0
+    step_s = forward_s = 0.0
     for _ in range(2):
         began = clock()
         with torch.autocast(where.type, dtype=torch.bfloat16, enabled=loop.half_precision(where)):
@@ -262,19 +263,19 @@ def cost(
         if learns:
             loss.backward()
         stack.zero_grad(set_to_none=True)
-        loss.item()  # waits for an accelerator
+        loss.item()  # wait for the accelerator
         step_s = clock() - began
         began = clock()
         with torch.no_grad():
             stack(_normal(images, backbone)).sum().item()
-        look_s = clock() - began
+        forward_s = clock() - began
     train, val = len(material.train), len(material.val)
-    behind = _LOOKED_AT + 2 * min(precision.JUDGED_IMAGES, train + val) + val
-    return Cost((step_s * train + look_s * val) / len(images), _CONVERTED_S + behind * look_s / len(images))
+    behind = _MEAN_IMAGES + 2 * min(precision.JUDGED_IMAGES, train + val) + val
+    return Cost((step_s * train + forward_s * val) / len(images), _CONVERTED_S + behind * forward_s / len(images))
 
 
 def training_ends(context: Context, stack: BackboneHead, material: Material, backbone: Backbone, batch_size: int) -> Deadline:
-    """Return when training has to end, so that what comes behind it fits into the time as well."""
+    """Return the deadline of training, which leaves time for the steps after it."""
     if not context.deadline.limited:
         return context.deadline
     return context.deadline.sooner(cost(stack, material, backbone, batch_size, context.device, context.deadline.clock).behind_s)

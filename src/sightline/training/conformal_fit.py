@@ -1,4 +1,4 @@
-"""What a chosen classifier knows of its own limits: the last thing that is fitted, after crops, mean and temperature."""
+"""Uncertainty: calibrate conformal prediction sets and the out-of-distribution threshold of the chosen classifier."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from sightline.store import stream
 from sightline.training.context import UNBALANCED, Candidate, Context
 
 MOST_ANSWERS = 20_000
-"""Held-out answers that sets are calibrated on; of more, so many are drawn."""
+"""Largest number of held-out predictions for calibrating prediction sets; of more, a random sample is used."""
 MOST_IMAGES = 4_000
-"""Images that a bar for distances is sought on; of more, so many are drawn."""
+"""Largest number of images for the out-of-distribution threshold; of more, a random sample is used."""
 
 
 def with_uncertainty(context: Context, candidate: Candidate) -> Candidate:
-    """The candidate with what its sets and distances are measured by, from images that it was held out from.
+    """Return the candidate with calibrated prediction sets and an out-of-distribution threshold, from held-out images.
 
     Args:
-        work: With the images that it was made from; nothing of the test split is looked at.
-        candidate: Calibrated: its held-out answers are those that its classifier would give.
+        context: Holds the images of train and val; the test split is not used.
+        candidate: Candidate after temperature scaling, so that its held-out predictions are those of its classifier.
     """
     y, probs = candidate.val.y_true, candidate.val.probs
     known = np.flatnonzero(y >= 0)
@@ -40,48 +40,52 @@ def with_uncertainty(context: Context, candidate: Candidate) -> Candidate:
 
 
 def _by_class(labels: np.ndarray, classes: int) -> bool:
-    """Whether sets promise something for each class: where one has many times another's images, and all have enough."""
+    """Return whether sets are calibrated per class: for imbalanced classes that all have enough images."""
     counts = np.bincount(labels, minlength=classes)
     return bool(counts.max(initial=0) > UNBALANCED * counts.min() and counts.min() >= conformal.needed(conformal.COVERAGE))
 
 
 def _with_distances(context: Context, made: Classifier) -> Classifier:
-    """The classifier with directions of training images, and the bar beyond which an image is unlike them.
+    """Return the classifier with directions of training features and the out-of-distribution threshold.
 
-    The bar comes from images that the features were not fitted on: of a network that learnt here the validation images, of any
-    other all images, each compared with those that are not of its cluster.
+    The threshold comes from images that the network was not trained on: the validation images of a network trained here, else
+    all images, each compared with those outside its cluster.
     """
-    learnt = made.embedding_model.card.backbone.weights == "run"
+    trained_here = made.embedding_model.card.backbone.weights == "run"
     if (
-        learnt and "refit" in made.embedding_model.card.data
-    ):  # the network learnt from val too: no image is left to measure distances on
+        trained_here and "refit" in made.embedding_model.card.data
+    ):  # the network was trained on val too: no image is left to measure distances on
         return made
-    trained = _in_turn(context, context.split("train") if learnt else context.split("train", "val"))
-    asked = np.union1d(trained, context.split("val")[:MOST_IMAGES]) if learnt else trained
-    chosen = context.catalog.rows(np.isin(np.arange(len(context.catalog)), asked).tolist())
-    found = made.embed(chosen, cache=context.cache, device=context.device, progress=context.progress)
-    if not found.values.shape[1]:
+    trained = _in_turn(context, context.split("train") if trained_here else context.split("train", "val"))
+    embedded = np.union1d(trained, context.split("val")[:MOST_IMAGES]) if trained_here else trained
+    chosen = context.catalog.rows(np.isin(np.arange(len(context.catalog)), embedded).tolist())
+    embedded_features = made.embed(chosen, cache=context.cache, device=context.device, progress=context.progress)
+    if not embedded_features.values.shape[1]:
         return made
-    ok = found.ok
-    place = {int(row): i for i, row in enumerate(np.sort(asked))}
-    kept = [row for row in trained if ok[place[int(row)]]][: out_of_distribution.MOST_KEPT]
-    held = [int(r) for r in (context.split("val")[:MOST_IMAGES] if learnt else np.sort(trained)) if ok[place[int(r)]]]
-    if not kept or not held:
+    ok = embedded_features.ok
+    place = {int(row): i for i, row in enumerate(np.sort(embedded))}
+    bank_rows = [row for row in trained if ok[place[int(row)]]][: out_of_distribution.MOST_KEPT]
+    held_rows = [
+        int(r) for r in (context.split("val")[:MOST_IMAGES] if trained_here else np.sort(trained)) if ok[place[int(r)]]
+    ]
+    if not bank_rows or not held_rows:
         return made
-    bank = out_of_distribution.directions(found.values[[place[int(r)] for r in kept]]).astype(np.float16)
-    rows = out_of_distribution.directions(found.values[[place[r] for r in held]])
-    away = out_of_distribution.distances(bank, rows, context.cluster[held][:, None] == context.cluster[kept][None, :])
-    bar = out_of_distribution.ood_threshold(away)
-    if bar is None:
+    bank = out_of_distribution.directions(embedded_features.values[[place[int(r)] for r in bank_rows]]).astype(np.float16)
+    rows = out_of_distribution.directions(embedded_features.values[[place[r] for r in held_rows]])
+    away = out_of_distribution.distances(bank, rows, context.cluster[held_rows][:, None] == context.cluster[bank_rows][None, :])
+    threshold = out_of_distribution.ood_threshold(away)
+    if threshold is None:
         return made
     count = int(np.isfinite(away).sum())
-    limits = dataclasses.replace(made.card.limits, unlike_bar=bar, unlike_rate=out_of_distribution.RATE, unlike_images=count)
+    limits = dataclasses.replace(
+        made.card.limits, unlike_bar=threshold, unlike_rate=out_of_distribution.RATE, unlike_images=count
+    )
     card = dataclasses.replace(made.card, limits=limits)
     return dataclasses.replace(made, card=card, limits={**made.limits, "bank": bank})
 
 
 def _in_turn(context: Context, rows: np.ndarray) -> np.ndarray:
-    """Rows in an order drawn by chance in which the classes take turns, so that the first of them stand for all; cut short."""
+    """Return at most `MOST_IMAGES` rows in random order with alternating classes, so that the first rows cover all classes."""
     drawn = stream(0, "bank").permutation(rows)
     turns: dict[int, int] = {}
     rank = []

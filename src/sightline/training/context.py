@@ -1,10 +1,10 @@
-"""What every method is given, and what every method gives back."""
+"""Context and Candidate: the input and output of every training method, and steps that methods share."""
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,29 +20,31 @@ from sightline.records import Backbone, Card, Catalog, Head, Predictions, Prepro
 from sightline.store import Cache
 
 CROSS_VALIDATE_BELOW = 1000
-"""With fewer validation images than this, heads are chosen by cross-validation over training and validation together."""
+"""With fewer validation images, heads are chosen by cross-validation on train and val together."""
 VAL = "val"
-"""The `estimate` of answers of one classifier to the images of the validation split."""
+"""Value of `estimate` for predictions of one classifier on the validation split."""
 UNBALANCED = 3.0
-"""Classes are weighted where the largest has more than this many times the images of the smallest."""
+"""Ratio of the largest class to the smallest one above which classes are weighted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a method may use. Test images are among the catalog's, so that all features come from one pass; only their
-    pixels are ever looked at here, never their labels.
+    """Data and environment of a training method.
+
+    The catalog includes the test images, so that all features are extracted in one pass; methods never read their labels.
 
     Args:
-        catalog: Rows that are usable and have a split.
-        cluster: int64 (n,), rows of one number are duplicates or one group, and stay together in every fold.
-        classes: Names, in the order of class indices.
-        cache: Features and converted networks.
+        catalog: Usable rows that have a split.
+        cluster: int64 (n,), cluster of each row: duplicates or a group, which stay together in every fold.
+        classes: Class names, in the order of class indices.
+        cache: Cache of features and converted networks.
         device: `cpu`, `cuda` or `mps`.
-        deadline: When the method has to end: what trains by epochs stops at its last complete epoch before that.
-        progress: Told how far it is.
-        allow_truncated: Use what truncated images still show.
-        watch: Told how good a fit is as it goes; it may raise, to give the fit up.
-        checkpoint: A folder in which a training is kept on disk as it goes; where it holds one, that goes on.
+        deadline: Time at which the method has to end; training stops with the last complete epoch before it.
+        progress: Called with the progress.
+        allow_truncated: Use the readable part of truncated images.
+        watch: Called with the score of a fit as it proceeds; it may raise to stop the fit.
+        checkpoint: Folder for checkpoints of a training; a training whose checkpoint it holds is resumed.
+        fit_recipe: Carries out another recipe on the same images; `methods.fit` sets it, for methods that are made of others.
     """
 
     catalog: Catalog
@@ -55,14 +57,15 @@ class Context:
     allow_truncated: bool = False
     watch: Watch | None = None
     checkpoint: Path | None = None
+    fit_recipe: Callable[[Context, Recipe], list[Candidate]] | None = None
 
     @property
     def labels(self) -> np.ndarray:
-        """int64 (n,): class indices of all rows."""
+        """Class indices of all rows, int64 (n,)."""
         return self.catalog.labels(self.classes)
 
     def split(self, *names: str) -> np.ndarray:
-        """int64: the rows of these splits whose class is known."""
+        """Return the rows of these splits whose class is known, int64."""
         splits = self.catalog.column("split")
         labels = self.labels
         return np.array([i for i, s in enumerate(splits) if s in names and labels[i] >= 0], dtype=np.int64)
@@ -70,20 +73,21 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One fitted classifier and what is known of it before the test split is opened.
+    """Fitted classifier and its evaluation on held-out images, before the test split is used.
 
     Args:
-        classifier: The thing itself.
-        label: What people call it, such as "mobilenetv2_100 + logistic".
-        val: Its answers on images that it was not fitted on.
-        estimate: How these came about: `VAL`, or what `cv_estimate` names.
-        seconds: What it cost, features included.
-        undecodable: Split → files that gave no pixels, with the reason.
-        note: What the user should know about it.
-        detail: The method's own findings, such as the path of a hyper-parameter.
-        history: Rows per epoch, for methods that train.
-        gradients: The gradient norm of every layer in every epoch, as rows of epoch, layer and norm.
-        steps: Optimizer steps.
+        classifier: The classifier.
+        label: Name for display, such as "mobilenetv2_100 + logistic".
+        val: Predictions on images that it was not fitted on.
+        estimate: Origin of these predictions: `VAL`, or the result of `cv_estimate`.
+        seconds: Duration, including feature extraction.
+        undecodable: Split → files that cannot be decoded, with the reason.
+        note: Note for the user.
+        detail: Results that are specific to the method, such as the scores of the hyperparameters tried.
+        history: One row per epoch, for methods that train by epochs.
+        gradients: Gradient norm of every layer in every epoch, as rows of epoch, layer and norm.
+        overfitting: Epoch from which the classifier overfits, with scores; None if it does not.
+        steps: Number of optimizer steps.
     """
 
     classifier: Classifier
@@ -101,78 +105,78 @@ class Candidate:
 
     @property
     def answers_name(self) -> str:
-        """The name of the table of its held-out answers: `val` for those of the val split, else `cross_validated`."""
+        """Name of the table of held-out predictions: `val` for those on the val split, else `cross_validated`."""
         return "val" if self.estimate == VAL else "cross_validated"
 
     @property
     def val_accuracy(self) -> float:
-        """The share of right answers on held-out images."""
+        """Accuracy on held-out images."""
         return float((self.val.y_pred == self.val.y_true).mean())
 
     @property
     def course(self) -> str | None:
-        """Which epoch was kept and what ended the training, in sentences; None for what has no history of its own."""
+        """Sentences on which epoch was kept and why training ended; None without a history."""
         rows = [row for row in self.history if row.get("epoch", 0) > 0]
         best = self.detail.get("best_epoch")
-        kept = next((row for row in rows if row["epoch"] == best), None)
-        if kept is None or self.classifier.card.method == "ensemble":
+        best_row = next((row for row in rows if row["epoch"] == best), None)
+        if best_row is None or self.classifier.card.members:
             return None
-        last = f", the last epoch's {rows[-1]['val_accuracy']:.2f}" if kept is not rows[-1] else ""
-        told = f"epoch {best:.0f} of {rows[-1]['epoch']:.0f} (val accuracy {kept['val_accuracy']:.2f}{last})."
+        last = f", the last epoch's {rows[-1]['val_accuracy']:.2f}" if best_row is not rows[-1] else ""
+        sentence = f"epoch {best:.0f} of {rows[-1]['epoch']:.0f} (val accuracy {best_row['val_accuracy']:.2f}{last})."
         alone = self.detail.get("gain", {}).get("kept") == "head alone"
-        told = f"Kept the head alone; fine-tuning was best in {told}" if alone else f"Kept {told}"
+        sentence = f"Kept the head alone; fine-tuning was best in {sentence}" if alone else f"Kept {sentence}"
         stopped = [part.capitalize() for part in (self.note or "").split("; ") if part.startswith("stopped ")]
-        return ". ".join([*stopped, told])
+        return ". ".join([*stopped, sentence])
 
     @property
     def val_log_loss(self) -> float:
-        """The mean negative logarithm of the probability of the right answer."""
+        """Log loss on held-out images."""
         picked = self.val.probs[np.arange(len(self.val)), self.val.y_true]
         return float(-np.log(np.clip(picked, 1e-15, 1)).mean())
 
 
 def cv_estimate(folds: int) -> str:
-    """Return the `estimate` of answers to train and val by classifiers of so many folds."""
+    """Return the value of `estimate` for out-of-fold predictions on train and val."""
     return f"CV (train+val, {folds} folds)"
 
 
 def check_validation(context: Context, what: str) -> None:
-    """Refuse a training that has nothing to be judged on, before anything is decoded.
+    """Check that there are labelled validation images, before any image is decoded.
 
     Args:
-        work: With its splits.
-        what: What would be trained, such as `training from scratch`.
+        context: Holds the splits.
+        what: Name of the training for the message, such as `training from scratch`.
 
     Raises:
-        DataError: No image of the validation split has a class.
+        DataError: If the validation split has no labelled image.
     """
     if not len(context.split("val")):
-        hint = "`sightline split CATALOG --val 0.15 -o new.csv` takes some out of train; or write val into column split"
-        raise DataError(f"{what} needs validation images, and the table has none", hint)
+        hint = "`sightline split CATALOG --val 0.15 -o new.csv` moves some from train to val; or set column split to val"
+        raise DataError(f"{what} needs validation images, and the catalog has none", hint)
 
 
 def folds_for(context: Context, rows: np.ndarray, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return stratified folds over `rows` in which no cluster is torn apart.
+    """Return stratified folds over `rows` that keep every cluster together.
 
-    The images of a class that has one cluster only are in every fold's training part and never held out. A class with fewer
+    The images of a class with a single cluster are in the training part of every fold and never held out. A class with fewer
     clusters than folds is held out in as many folds as it has clusters.
 
     Args:
-        work: With the labels and clusters.
+        context: Holds labels and clusters.
         rows: int64 (n,), rows of the catalog.
-        count: Folds, at least 2; fewer where no class has so many clusters.
-        seed: Of the draw.
+        count: Number of folds, at least 2; reduced if no class has that many clusters.
+        seed: Random seed.
 
     Returns:
         (training positions, held-out positions) in `rows` for each fold, int64.
 
     Raises:
-        DataError: No class has two clusters, so that nothing can be held out.
+        DataError: If no class has two clusters, so that no image can be held out.
     """
     labels, cluster = context.labels[rows], context.cluster[rows]
     sizes = {int(k): len(np.unique(cluster[labels == k])) for k in np.unique(labels)}
     single = [k for k, size in sizes.items() if size == 1]
-    # A cluster may hold images of several classes: all of it stays in training, so that it is not torn apart.
+    # A cluster may hold images of several classes: all of them stay in training, so that it is kept together.
     always = np.isin(cluster, cluster[np.isin(labels, single)])
     drawn, fixed = np.flatnonzero(~always), np.flatnonzero(always)
     count = min(count, max((len(np.unique(cluster[drawn][labels[drawn] == k])) for k in np.unique(labels[drawn])), default=0))
@@ -186,32 +190,32 @@ def folds_for(context: Context, rows: np.ndarray, count: int, seed: int) -> list
 
 
 def _drawn_folds(labels: np.ndarray, cluster: np.ndarray, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return scikit-learn's stratified folds, by cluster where a cluster has more than one image."""
+    """Return scikit-learn's stratified folds, grouped by cluster if a cluster has more than one image."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     plain = len(np.unique(cluster)) == len(cluster)
     kind = StratifiedKFold if plain else StratifiedGroupKFold
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        found = kind(count, shuffle=True, random_state=seed).split(labels, labels, None if plain else cluster)
-        return [(np.asarray(a), np.asarray(b)) for a, b in found]
+        splits = kind(count, shuffle=True, random_state=seed).split(labels, labels, None if plain else cluster)
+        return [(np.asarray(a), np.asarray(b)) for a, b in splits]
 
 
-def never_held_out(context: Context, answers: Predictions) -> str | None:
-    """Return a note that names the classes of which no image was held out; None where there are none.
+def never_held_out(context: Context, held_out: Predictions) -> str | None:
+    """Return a note that names the classes without a held-out image; None if every class has one.
 
     Args:
-        work: With all images of train and val.
-        answers: Of the held-out images.
+        context: Holds all images of train and val.
+        held_out: Predictions on held-out images.
     """
     labels = context.labels
-    learnt = np.unique(labels[context.split("train", "val")])
-    missing = [context.classes[k] for k in learnt if not (answers.y_true == k).any()]
+    trained = np.unique(labels[context.split("train", "val")])
+    missing = [context.classes[k] for k in trained if not (held_out.y_true == k).any()]
     if not missing:
         return None
     named = ", ".join(repr(name) for name in missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
     which = "this class" if len(missing) == 1 else "these classes"
-    return f"no image of {named} was held out, so nothing is known of how well {which} can be told apart"
+    return f"no image of {named} was held out, so the accuracy on {which} is not known"
 
 
 def extract(
@@ -222,9 +226,15 @@ def extract(
     tensors: Mapping[str, np.ndarray] | None = None,
     looks: features.CropFeatures | None = None,
 ) -> features.Features:
-    """Features of the catalog's rows, all of them or some; with the weights given, or those that the record names.
+    """Extract features of all rows of the catalog or of some.
 
-    With `looks` several of each image, float32 (n, looks, d).
+    Args:
+        context: Holds the catalog.
+        backbone: The network.
+        precision: Precision of the network.
+        rows: int64, rows of the catalog; None takes all.
+        tensors: Weights of the network; None loads those that the record names.
+        looks: Crops or views of each image; the features are then float32 (n, crops, d).
     """
     index = np.arange(len(context.catalog)) if rows is None else rows
     files, contents = context.catalog.files(), context.catalog.column("content")
@@ -235,25 +245,25 @@ def extract(
         )
 
     some, hashes = [files[i] for i in index], [contents[i] for i in index]
-    own: dict[str, Any] = {"session": session, "precision": precision, "cache": context.cache, "progress": context.progress}
+    options: dict[str, Any] = {"session": session, "precision": precision, "cache": context.cache, "progress": context.progress}
     if looks is not None:
-        return features.extract_crops(some, hashes, backbone, looks, **own)
-    return features.extract(some, hashes, backbone, **own)
+        return features.extract_crops(some, hashes, backbone, looks, **options)
+    return features.extract(some, hashes, backbone, **options)
 
 
 def adapted(context: Context, preprocess: Preprocess) -> Preprocess:
-    """A preprocess as these images need it: the range of what has more than 8 bits, taken from the training images."""
+    """Return the preprocessing with the value range of the training images, if some have more than 8 bits."""
     modes = context.catalog.column("mode")
     deep = [context.catalog.files()[i] for i in context.split("train") if modes[i] in pixels.DEEP_MODES]
-    found = pixels.value_range(deep) if deep else None
-    return dataclasses.replace(preprocess, value_range=found, allow_truncated=context.allow_truncated)
+    value_range = pixels.value_range(deep) if deep else None
+    return dataclasses.replace(preprocess, value_range=value_range, allow_truncated=context.allow_truncated)
 
 
-def undecodable(context: Context, found: features.Features) -> dict[str, list[dict[str, str]]]:
-    """Split → the files whose pixels could not be read, with the reason."""
+def undecodable(context: Context, extracted: features.Features) -> dict[str, list[dict[str, str]]]:
+    """Return split → files whose pixels cannot be decoded, with the reason."""
     paths, splits = context.catalog.paths, context.catalog.column("split")
     listed: dict[str, list[dict[str, str]]] = {}
-    for row, (_, why) in found.problems.items():
+    for row, (_, why) in extracted.problems.items():
         listed.setdefault(splits[row], []).append({"path": paths[row], "problem": why})
     return listed
 
@@ -269,7 +279,7 @@ def make_classifier(
     tensors: Mapping[str, np.ndarray] | None = None,
     crops: int = 1,
 ) -> Classifier:
-    """A classifier with its card; the weights of a named backbone are looked up where they are not given."""
+    """Return a classifier with its card; without `tensors` the weights of the backbone are loaded by its record."""
     rows = context.split("train", "val", "test")
     splits, labels = context.catalog.column("split"), context.labels
     counts = {c: {"train": 0, "val": 0, "test": 0} for c in context.classes}
@@ -296,38 +306,38 @@ def make_classifier(
 
 
 def with_card(classifier: Classifier, **changes: Any) -> Classifier:
-    """The same classifier with parts of its card replaced."""
+    """Return the classifier with some fields of its card replaced."""
     return dataclasses.replace(classifier, card=dataclasses.replace(classifier.card, **changes))
 
 
 def calibrated(context: Context, classifier: Classifier) -> tuple[Classifier, Predictions]:
-    """A classifier with the temperature that its own answers on validation call for, crops included, and these answers.
+    """Calibrate a classifier by temperature scaling on its validation predictions, crops included; return these as well.
 
     Args:
-        work: With the validation images.
-        classifier: Its temperature is not looked at.
+        context: Holds the validation images.
+        classifier: The classifier; its present temperature is ignored.
     """
     rows = context.catalog.where(split="val")
     plain = with_card(classifier, temperature=1.0)
-    answers = plain.predict(rows, cache=context.cache, device=context.device, progress=context.progress)
-    answers = answers.select(answers.y_true >= 0)
-    logits = heads.log_probs(answers.probs)
-    temperature = heads.temperature(logits, answers.y_true)
-    done = dataclasses.replace(answers, probs=heads.softmax(logits / temperature), errors={})
-    return with_card(classifier, temperature=temperature), done
+    predictions = plain.predict(rows, cache=context.cache, device=context.device, progress=context.progress)
+    predictions = predictions.select(predictions.y_true >= 0)
+    logits = heads.log_probs(predictions.probs)
+    temperature = heads.temperature(logits, predictions.y_true)
+    scaled = dataclasses.replace(predictions, probs=heads.softmax(logits / temperature), errors={})
+    return with_card(classifier, temperature=temperature), scaled
 
 
 def decided(candidate: Candidate, positive: str | None, criterion: str) -> Candidate:
-    """The candidate with its positive class and its threshold, chosen on the images that it was held out from.
+    """Return the candidate with its positive class and its decision threshold, chosen on held-out images.
 
     Args:
-        candidate: The chosen one, calibrated.
-        positive: For two classes; None takes the rarer one.
-        criterion: Of `evaluation.threshold`.
+        candidate: The chosen candidate, calibrated.
+        positive: Positive class of two; None takes the rarer one.
+        criterion: Criterion of `evaluation.threshold`.
 
     Raises:
-        RequestError: The class or the criterion is not known.
-        DataError: The criterion needs two classes.
+        RequestError: If the class or the criterion is not known.
+        DataError: If the criterion needs two classes.
     """
     classes = candidate.classifier.classes
     if positive is not None and positive not in classes:

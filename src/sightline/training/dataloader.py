@@ -1,4 +1,4 @@
-"""Labelled images in memory, and the batches that are made of them: order, augmentation, and one batch ahead of the step."""
+"""Data loader: shuffle and augment labelled images in memory, and prepare one batch ahead of the training step."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sightline.training.progressive_resizing import resized
 
 Batch = tuple[Tensor, Tensor]
 SCORED_AT_ONCE = 64
-"""Images that are scored in one pass."""
+"""Batch size of evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Pixels:
 
 
 def batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """An order of images in batches as equal as they can be, none of one image: BatchNorm can't learn from that.
+    """Split an order of images into batches of nearly equal size, none of a single image, since BatchNorm needs two.
 
     Example:
         >>> [len(b) for b in batches(np.arange(9), 4)], [len(b) for b in batches(np.arange(3), 2)]
@@ -49,13 +49,13 @@ def batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
 
 def balanced_rows(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """int64 (n,): which images an epoch shows so that every class has equally many of the n places, within one.
+    """Return the images of an epoch with balanced sampling, int64 (n,): the numbers of images per class differ by at most one.
 
-    The images of a class take turns: none is shown once more before all of its class were shown as often.
+    Images of a class are drawn without replacement until all were shown, and then again.
 
     Args:
         y: int64 (n,), class indices.
-        rng: What decides which ones are shown once more, and which classes get the places that are left over.
+        rng: Random numbers for the order of images and for the classes with one image more.
     """
     present = rng.permutation(np.unique(y))
     rows = []
@@ -69,16 +69,16 @@ def balanced_rows(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class DataLoader:
-    """Training images, ready to be augmented: one warp and one colour matrix an image and epoch.
+    """Loader of augmented training images.
 
     Args:
-        data: The images.
-        policy: How they are changed.
-        mean, std: The network's normalisation, for pixels in 0 to 1.
-        device: Where the network is; the images are put there once where they take less than `hardware.SHARE` of its free
+        data: Images and labels.
+        policy: Augmentation.
+        mean, std: Normalisation of the network, for pixels in 0 to 1.
+        device: Device of the network; all images are copied there at once if they take less than `hardware.SHARE` of its free
             memory, else batch by batch.
-        seed: Of the order and the changes.
-        sampling: Whether an epoch shows every image once, or every class equally often.
+        seed: Random seed of order and augmentation.
+        sampling: `plain` shows every image once per epoch, `balanced` every class equally often.
     """
 
     data: Pixels
@@ -109,17 +109,17 @@ class DataLoader:
         side: int | None = None,
         share: Callable[[int], slice] | None = None,
     ) -> Generator[Batch, None, None]:
-        """The batches of an epoch, (n, 3, h, w) float32 and (n,) int64, each made while the one before is learnt from.
+        """Yield the batches of an epoch, float32 (n, 3, h, w) and int64 (n,), each prepared while the one before is used.
 
-        Order and changes are functions of seed, epoch and place in the epoch's list of images, so that skipped batches are
-        not computed and change nothing in the others.
+        Order and augmentation are functions of seed, epoch and position in the epoch's list of images, so that skipping batches
+        does not change the others.
 
         Args:
-            epoch: From 1.
-            batch_size: Images a batch, as nearly as they go.
-            skip: So many of the first batches are left out.
-            side: Of the square images, in pixels, where they are to be smaller; None leaves them as they are.
-            share: Which of a batch's n images are made; all labels come along. None makes all of them.
+            epoch: Number of the epoch, from 1.
+            batch_size: Approximate batch size.
+            skip: Number of batches to skip at the beginning.
+            side: Side of smaller square images, in pixels; None uses the full size.
+            share: Batch size → slice of the images to prepare; all labels are returned. None prepares all images.
         """
         n = len(self.data)
         shown = np.arange(n)
@@ -131,16 +131,16 @@ class DataLoader:
         plan = batches(store.stream(self.seed, "order", epoch).permutation(n), batch_size)[skip:]
 
         def make(places: np.ndarray) -> Batch:
-            own = places if share is None else places[share(len(places))]
-            pixels = self.images[torch.from_numpy(shown[own]).to(self.images.device)].to(self.device)
-            x = augment.apply(resized(pixels, side), changes.rows(own).to(self.device))
+            shared_places = places if share is None else places[share(len(places))]
+            pixels = self.images[torch.from_numpy(shown[shared_places]).to(self.images.device)].to(self.device)
+            x = augment.apply(resized(pixels, side), changes.rows(shared_places).to(self.device))
             return x, torch.from_numpy(self.data.y[shown[places]]).to(self.device)
 
         if plan:
             yield from _ahead(plan, make)
 
     def _changes(self, shown: np.ndarray, epoch: int) -> augment.Changes:
-        """What the images of an epoch go through."""
+        """Return the augmentation of the images of an epoch."""
         drawn = augment.draw(self.policy, len(shown), seed=self.seed, epoch=epoch)
         height, width = self.data.images.shape[1:3]
         return augment.prepare(
@@ -155,8 +155,8 @@ class DataLoader:
 
 
 def _ahead(plan: Sequence[np.ndarray], make: Callable[[np.ndarray], Batch]) -> Generator[Batch, None, None]:
-    """The batches of a plan, each made in the background while the one before it is used."""
-    # The worker keeps to one thread of its own: with a second team of threads beside the step's, both wait in turn.
+    """Yield the batches of a plan, each prepared in the background while the one before it is used."""
+    # The worker uses one thread: a second pool of threads would compete with that of the training step.
     threads = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(1, "augment", initializer=torch.set_num_threads, initargs=(1,)) as worker:
@@ -171,9 +171,9 @@ def _ahead(plan: Sequence[np.ndarray], make: Callable[[np.ndarray], Batch]) -> G
 
 @torch.no_grad()
 def evaluate(network: nn.Module, data: Pixels, mean: Sequence[float], std: Sequence[float], device: torch.device) -> Tensor:
-    """The network's logits on unchanged images: float32 (n, k), computed in float32 and eval mode, on the CPU.
+    """Return logits on unchanged images, float32 (n, k) on the CPU, computed in float32 and eval mode.
 
-    The network's mode is left as it was.
+    The mode of the network is restored.
     """
     mode = network.training
     network.eval()

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, written without TensorBoard: scalars by step.
+"""TensorBoard event files, written without TensorBoard: scalars by step.
 
 A record is the length of its data (uint64), the masked CRC-32C of these eight bytes, the data, and the masked CRC-32C of the
 data; the data is an `Event` in the wire format of protocol buffers.
@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 FILE_NAME = "events.out.tfevents.sightline"
-"""TensorBoard knows an event file by the part `tfevents`."""
-_POLYNOMIAL = 0x82F63B78  # Castagnoli's, its bits reversed
+"""TensorBoard recognises event files by `tfevents` in the name."""
+_POLYNOMIAL = 0x82F63B78  # Castagnoli polynomial, bits reversed
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types
 
 
@@ -33,7 +33,7 @@ _TABLE = _table()
 
 
 def crc32c(data: bytes) -> int:
-    """The CRC-32C of bytes.
+    """Return the CRC-32C of bytes.
 
     Example:
         >>> hex(crc32c(b"123456789"))
@@ -46,7 +46,7 @@ def crc32c(data: bytes) -> int:
 
 
 def _masked(data: bytes) -> bytes:
-    """The CRC as the format stores it, so that no data holds its own."""
+    """Return the masked CRC that the format stores, so that data with embedded CRCs stay safe."""
     crc = crc32c(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
@@ -57,7 +57,7 @@ def _record(data: bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """A whole number from 0 as groups of seven bits, the lowest first."""
+    """Encode a non-negative integer as groups of seven bits, the lowest first."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -75,11 +75,11 @@ def _event(wall_time: float, step: int, rest: bytes) -> bytes:
 
 
 def event_file(scalars: Iterable[tuple[float, int, Mapping[str, float]]], began: float) -> bytes:
-    """The bytes of an event file.
+    """Return the bytes of an event file.
 
     Args:
-        scalars: For each moment: seconds since 1970, the step (from 0), and values by their tags, such as `val/loss`.
-        began: When the file begins, in seconds since 1970.
+        scalars: (seconds since 1970, step from 0, values by tag, such as `val/loss`) of each event.
+        began: Start of the file, in seconds since 1970.
     """
     out = [_record(_event(began, 0, _field(3, _BYTES, b"brain.Event:2")))]
     for wall_time, step, values in scalars:
@@ -92,12 +92,12 @@ def event_file(scalars: Iterable[tuple[float, int, Mapping[str, float]]], began:
 
 
 def of_history(history: Sequence[Mapping[str, float]], gradients: Sequence[Mapping[str, Any]], ended: float) -> bytes:
-    """The event file of a training: an event an epoch, its numbers under `train/…` and `val/…`, gradient norms by layer.
+    """Return the event file of a training: one event per epoch with scores (`train/…`, `val/…`) and gradient norms.
 
     Args:
-        history: A row an epoch; what is no number is left out.
+        history: One row per epoch; NaN and infinite values are left out.
         gradients: Rows of epoch, layer and norm.
-        ended: When training ended, in seconds since 1970; the history says how long each epoch had taken.
+        ended: End of training, in seconds since 1970; the history holds the seconds of each epoch since the beginning.
     """
     norms: dict[int, dict[str, float]] = {}
     for row in gradients:
@@ -113,6 +113,6 @@ def of_history(history: Sequence[Mapping[str, float]], gradients: Sequence[Mappi
 
 
 def _tag(key: str) -> str:
-    """A column's name as TensorBoard groups it: `val_loss` is `val/loss`."""
+    """Return the tag of a column by which TensorBoard groups it: `val_loss` → `val/loss`."""
     part, _, rest = key.partition("_")
     return f"{part}/{rest}" if part in ("train", "val") else key

@@ -1,4 +1,4 @@
-"""How strongly each layer learns: norms of gradients, measured at a few steps of every epoch."""
+"""Gradient norms of each layer, measured at a few steps of every epoch."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import torch
 from torch import Tensor, nn
 
 MEASURED = 8
-"""Steps of an epoch that are measured, as evenly spread as they go; all of them where there are fewer."""
+"""Largest number of measured steps per epoch; they are evenly spaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """The layers of a network that have parameters which learn.
+    """Layers of a network with trainable parameters.
 
     Args:
-        network: In whatever state; its parameters are looked at, never changed.
-        names: Of the modules, in the network's order.
-        types: Their classes' names.
+        network: Network, which is not changed.
+        names: Names of the modules, in the order of the network.
+        types: Names of their classes.
     """
 
     network: nn.Module
@@ -39,7 +39,7 @@ class Layers:
 
     @torch.no_grad()
     def norms(self) -> Tensor:
-        """float32 (layers,): the norm of each layer's gradient as it is now; 0 where it has none."""
+        """Return the present gradient norm of each layer, float32 (layers,); 0 without a gradient."""
         device = self._parameters[0].device if self._parameters else torch.device("cpu")
         there = [(i, p.grad) for i, p in zip(self._layer, self._parameters, strict=True) if p.grad is not None]
         squares = torch.zeros(len(self.names), device=device)
@@ -50,7 +50,7 @@ class Layers:
 
 
 def measured(batch: int, batches: int) -> bool:
-    """Whether the gradients of a batch (from 0) of an epoch are measured.
+    """Return whether the gradients of batch `batch`, counted from 0, of an epoch are measured.
 
     Example:
         >>> [b for b in range(20) if measured(b, 20)]

@@ -1,4 +1,4 @@
-"""What training does differently on different machines: by rules, never by timing, so that bits are repeatable."""
+"""Hardware: what depends on the device, decided by rules and never by timing, so that results are reproducible."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sightline import engine
 from sightline.training import process_group
 
 SHARE = 0.4
-"""Of an accelerator's free memory: what the training images may take; the rest is for the network."""
+"""Largest share of an accelerator's free memory for the training images; the rest is for the network."""
 COMPILE_FROM_STEPS = 2000
-"""A network is compiled where so many steps follow: it takes the time of a few hundred."""
+"""Number of steps from which a network is compiled, which takes as long as a few hundred steps."""
 
 
 def half_precision(device: torch.device) -> bool:
@@ -26,7 +26,7 @@ def half_precision(device: torch.device) -> bool:
 
 
 def fits(size_bytes: int, device: torch.device) -> bool:
-    """Whether so much may lie in a device's memory all the time: `SHARE` of what is free there; on a CPU it does already."""
+    """Return whether data of this size may stay in the memory of a device: `SHARE` of what is free; always true on a CPU."""
     if device.type == "cuda":
         return size_bytes <= SHARE * torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
@@ -35,7 +35,7 @@ def fits(size_bytes: int, device: torch.device) -> bool:
 
 
 def memory_bytes() -> int | None:
-    """The machine's memory; None where the system does not tell."""
+    """Return the memory of the machine in bytes; None if the operating system does not report it."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -43,9 +43,9 @@ def memory_bytes() -> int | None:
 
 
 def forward_of(network: nn.Module, device: torch.device, steps: int) -> Callable[..., Any]:
-    """What is called for a pass while learning: on CUDA, where many steps follow, the network compiled, else itself.
+    """Return the network for forward passes in training: compiled on CUDA if many steps follow, else itself.
 
-    What cannot be compiled runs as it is. On a CPU compiling gained 55 against 49 images/s, and needs a compiler.
+    Parts that cannot be compiled run uncompiled. On a CPU, compiling gained 55 against 49 images/s, and needs a C++ compiler.
     """
     if device.type != "cuda" or steps < COMPILE_FROM_STEPS or importlib.util.find_spec("triton") is None:
         return network
@@ -57,7 +57,7 @@ def forward_of(network: nn.Module, device: torch.device, steps: int) -> Callable
 
 @contextlib.contextmanager
 def isolated(device: torch.device) -> Iterator[None]:
-    """Leave the program's own random numbers as they are, and choose kernels that give the same bits again."""
+    """Restore the random state of torch afterwards, and use deterministic kernels."""
     cuda = device.type == "cuda"
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[device] if cuda else []))
@@ -67,8 +67,7 @@ def isolated(device: torch.device) -> Iterator[None]:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the last bits of a training depend on beside its recipe: processes, threads, instruction set, device, versions,
-    precision."""
+    """Return what the exact bits of a training depend on beside its recipe."""
     return {
         "processes": process_group.here().count,
         "threads": torch.get_num_threads(),

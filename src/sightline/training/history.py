@@ -1,4 +1,4 @@
-"""What training leaves behind of every epoch: scores, gradient norms by layer, and in words where overfitting starts."""
+"""Training history: scores and gradient norms of every epoch, and the onset of overfitting."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from sightline.evaluation import METRICS, wilson
 from sightline.training.plan import WATCHED
 
 GAP, LASTING = 0.1, 3
-"""By how much the training accuracy must be above the validation accuracy, for how many epochs, to be called overfitting."""
+"""Overfitting: smallest gap between training and validation accuracy, and number of epochs that it has to last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One line of the history. Training figures are those of the augmented images on the way, with dropout.
+    """Scores of one epoch. Training scores are computed during the epoch on augmented images, with dropout.
 
     Args:
-        epoch: From 1.
+        epoch: Number of the epoch, from 1.
         train_loss, train_accuracy: Means over the epoch.
-        val_loss, val_accuracy: After the epoch, on unchanged images, in float32; NaN without validation images.
-        learning_rate: Of the epoch's last step.
-        seconds: Since training began.
-        val_watched: Of the metric that the plan keeps an epoch by, where it is none of these; else NaN.
+        val_loss, val_accuracy: Scores after the epoch on unchanged images, in float32; NaN without validation images.
+        learning_rate: Learning rate of the last step.
+        seconds: Seconds since training began.
+        val_watched: Value of the metric that the plan's `keep` names, if it is not one of these; else NaN.
     """
 
     epoch: int
@@ -40,14 +40,14 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class GradientNorm:
-    """How strongly one layer learnt in one epoch.
+    """Gradient norm of one layer in one epoch.
 
     Args:
-        epoch: From 1.
-        layer: The module's name; the layers of an epoch come in the order of the network, which mostly is that of depth.
-        norm: The Euclidean norm of the loss's gradient over all parameters of the layer, before clipping; the mean over the
-            epoch's steps that were measured.
-        type: The module's class, such as `Conv2d`.
+        epoch: Number of the epoch, from 1.
+        layer: Name of the module; the layers of an epoch are in the order of the network, mostly by depth.
+        norm: L2 norm of the gradient over all parameters of the layer, before clipping; mean over the measured steps of the
+            epoch.
+        type: Class of the module, such as `Conv2d`.
     """
 
     epoch: int
@@ -58,17 +58,17 @@ class GradientNorm:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What the loop did. The network itself holds the weights of `best_epoch`, in eval mode.
+    """Result of the training loop; the network holds the weights of `best_epoch`, in eval mode.
 
     Args:
-        history: Every epoch that was finished with finite numbers, those of an earlier run that was continued among them.
-        best_epoch: The one whose weights were kept, from 1.
-        steps: Of the optimizer, in all epochs.
-        seconds: In all.
-        precision: What the convolutions were computed in.
-        stopped: How the deadline ended it, in words (another machine might have gone further); None where it did not.
-        notes: What a reader should know, in sentences.
-        gradients: The gradient norm of every layer in every epoch of `history`.
+        history: Epochs that were completed with finite numbers, with those of a continued run.
+        best_epoch: Epoch whose weights are the result, from 1.
+        steps: Optimizer steps of all epochs.
+        seconds: Duration of the training.
+        precision: Precision of the forward and backward passes.
+        stopped: Sentence on how the deadline ended training (a faster machine might have trained longer); None if it did not.
+        notes: Notes for the user.
+        gradients: Gradient norm of every layer in every epoch of `history`.
     """
 
     history: tuple[Epoch, ...]
@@ -82,7 +82,7 @@ class Trained:
 
 
 def rank(line: Epoch, keep: str) -> tuple[float, float]:
-    """How good an epoch is by what a plan keeps; higher is better. Without validation images the last is the best."""
+    """Return the score by which a plan ranks epochs; higher is better. Without validation images the last epoch is best."""
     value = float(line.epoch) if keep == "last" else getattr(line, keep if keep in WATCHED else "val_watched")
     if keep == "last" or math.isnan(value):
         return float(line.epoch), 0.0
@@ -94,29 +94,29 @@ def rank(line: Epoch, keep: str) -> tuple[float, float]:
 
 
 def as_rows(history: Sequence[Epoch], keep: str) -> list[dict[str, float]]:
-    """The history as a table; what else is watched bears its own name there."""
-    told = [dataclasses.asdict(line) for line in history]
-    for row in told:
+    """Return the history as rows; `val_watched` is renamed to the metric in `keep`, or left out."""
+    rows = [dataclasses.asdict(line) for line in history]
+    for row in rows:
         watched = row.pop("val_watched")
         if keep not in (*WATCHED, "last"):
             row[keep] = watched
-    return told
+    return rows
 
 
 def best_of(history: Sequence[Epoch], keep: str) -> int:
-    """The number of the best epoch, the first of equals; 0 where there is none."""
+    """Return the number of the best epoch, the first one of ties; 0 for an empty history."""
     return max(history, key=lambda line: (rank(line, keep), -line.epoch)).epoch if history else 0
 
 
 def overfitting(history: Sequence[Epoch], images: int) -> str | None:
-    """Return where overfitting starts, such as "from epoch 7: train 0.98, val 0.64"; None where it does not.
+    """Return the onset of overfitting, such as "from epoch 7: train 0.98, val 0.64"; None without overfitting.
 
-    It starts with the epoch from which on the training accuracy stays above the validation accuracy by more than `GAP` and
-    above its 95 % interval, for `LASTING` epochs at least; the numbers are the last epoch's.
+    It is the epoch from which on the training accuracy stays above the validation accuracy by more than `GAP` and above its
+    95 % interval, until the end and for at least `LASTING` epochs; the accuracies are those of the last epoch.
 
     Args:
-        history: The epochs.
-        images: Of the validation split.
+        history: Epochs.
+        images: Number of validation images.
     """
     lasting: list[Epoch] = []
     for line in reversed(history):

@@ -1,4 +1,4 @@
-"""What training lowers: cross-entropy with label smoothing, class weights, mixed labels and auxiliary heads."""
+"""Loss function: cross-entropy with label smoothing, class weights, mixup and auxiliary heads."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from torch.nn import functional as F  # noqa: N812
 from sightline import store
 
 AUXILIARY = 0.3
-"""How much the loss of an auxiliary head counts. Source: Szegedy et al. 2014, "Going deeper with convolutions", section 5."""
+"""Weight of the loss of an auxiliary head. Source: Szegedy et al. 2014, "Going deeper with convolutions", section 5."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a batch is to be taken for.
+    """Labels of a batch.
 
     Args:
         y: int64 (n,), class indices.
-        other: int64 (n,), those of the images that were mixed in; None where none were.
-        share: How much `y` counts, 0.5 to 1; `other` counts the rest.
+        other: int64 (n,), class indices of the images that are mixed in; None without mixup.
+        share: Weight of `y`, 0.5 to 1; `other` has the rest.
     """
 
     y: Tensor
@@ -33,31 +33,31 @@ class Labels:
         return len(self.y)
 
     def rows(self, index: slice) -> Labels:
-        """Those of some of the images."""
+        """Return the labels of some of the images."""
         return Labels(self.y[index], None if self.other is None else self.other[index], self.share)
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Cross-entropy. For one sigmoid unit shown as the two columns (0, z) it is the binary one: the softmax over (0, z) is
-    the sigmoid of z.
+    """Cross-entropy. For one sigmoid unit, given as the two columns (0, z), it is the binary cross-entropy, since the softmax
+    over (0, z) is the sigmoid of z.
 
     Args:
-        weight: float32 (k,), how much an image of each class counts; None counts all the same. Classes beyond its end, which
-            have no images, count nothing.
-        smoothing: The share of the target that is spread over all classes.
+        weight: float32 (k,), weight of each class; None weights all classes equally. Classes beyond its end, which have no
+            images, have weight 0.
+        smoothing: Label smoothing: share of the target that is spread over all classes.
     """
 
     weight: Tensor | None = None
     smoothing: float = 0.0
 
     def __call__(self, output: Tensor | tuple[Tensor, ...], labels: Labels, batch: Labels | None = None) -> Tensor:
-        """The mean over a batch, or a part's contribution to it.
+        """Return the mean loss of a batch, or the contribution of a part to it.
 
         Args:
-            output: Logits (n, k), or a tuple of these and those of auxiliary heads, which count `AUXILIARY`.
-            labels: Of these n images.
-            batch: The labels of the whole batch, where these are a part of it; the contributions of all parts sum to its mean.
+            output: Logits (n, k), or a tuple of these and those of auxiliary heads, whose loss has the weight `AUXILIARY`.
+            labels: Labels of these n images.
+            batch: Labels of the whole batch, if these are a part of it; the contributions of all parts sum to its mean.
         """
         logits, *auxiliary = (t.float() for t in (output if isinstance(output, tuple) else (output,)))
         value = self._mixed(logits, labels, batch)
@@ -66,7 +66,7 @@ class Loss:
         return value
 
     def _mixed(self, scores: Tensor, labels: Labels, batch: Labels | None) -> Tensor:
-        """The loss by both labels of mixed images."""
+        """Return the loss for both labels of mixed images."""
         first = self._mean(scores, labels.y, None if batch is None else batch.y)
         if labels.other is None:
             return first
@@ -74,7 +74,7 @@ class Loss:
         return labels.share * first + (1 - labels.share) * second
 
     def _mean(self, scores: Tensor, y: Tensor, whole: Tensor | None) -> Tensor:
-        """The weighted mean over these images, or over the whole batch."""
+        """Return the weighted mean over these images, or over the whole batch."""
         weight = self.weight
         if weight is not None and len(weight) < scores.shape[1]:
             weight = F.pad(weight, (0, scores.shape[1] - len(weight)))
@@ -85,17 +85,17 @@ class Loss:
 
 
 def mixed(x: Tensor, y: Tensor, alpha: float, seed: int, step: int) -> tuple[Tensor, Labels]:
-    """Every image of a batch mixed with another one, by the same share; as it is where `alpha` is 0.
+    """Mix every image of a batch with another one, all with the same share (mixup); return the batch unchanged if `alpha` is 0.
 
-    The share is taken from the half of the distribution above 0.5, so that `y` always counts more: mixing is symmetric.
+    The share is the larger of the drawn one and its complement, so that `y` always has the larger weight; mixing is symmetric.
 
     Source: Zhang et al. 2018, "mixup: beyond empirical risk minimization", equation 2.
 
     Args:
         x: float32 (n, 3, h, w).
-        y: int64 (n,).
+        y: int64 (n,), class indices.
         alpha: Both parameters of the Beta distribution.
-        seed, step: What share and partners are functions of.
+        seed, step: Random seed and step, which determine share and partners.
     """
     if alpha == 0:
         return x, Labels(y)
@@ -107,6 +107,6 @@ def mixed(x: Tensor, y: Tensor, alpha: float, seed: int, step: int) -> tuple[Ten
 
 
 def balanced_weights(y: np.ndarray, classes: int) -> np.ndarray:
-    """float32 (k,): n / (k · images of the class), so that every class counts the same; 0 for an absent class."""
+    """Return balanced class weights, float32 (k,): n / (k · images of the class); 0 for a class without images."""
     count = np.bincount(y, minlength=classes)
     return np.where(count > 0, len(y) / (classes * np.maximum(count, 1)), 0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The learning-rate finder: a few steps at rates that grow from far too small to far too large, and the loss at each."""
+"""Learning-rate range test: train for a few steps at exponentially growing learning rates and record the loss at each."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from sightline.training.state import copied
 
 STEPS = 100
 LOWEST, HIGHEST = 1e-6, 1.0
-"""Between which rates the search goes."""
+"""Range of the learning rates."""
 SMOOTHING = 0.1
-"""How much the newest loss counts in the smoothed ones."""
+"""Weight of the newest loss in the moving average."""
 DIVERGED = 3.0
-"""The search ends where the smoothed loss is so many times the lowest one."""
+"""Ratio of the smoothed loss to its minimum at which the test ends."""
 LEAST = 1e-3
-"""By which share of itself the smoothed loss must fall, so that a rate can be told from noise."""
+"""Relative decrease of the smoothed loss that is needed to suggest a rate."""
 BELOW = 10.0
-"""The suggestion is the rate of the lowest smoothed loss divided by this: learning is quick there, and far from too much."""
+"""The suggestion is the rate of the lowest smoothed loss divided by this: large, but well below divergence."""
 LEARNT = 0.8
-"""A network whose loss is below this share of that of guessing before any step has learnt its task already."""
+"""A network whose initial loss is below this share of that of uniform probabilities counts as trained already."""
 MOVED = 0.05
-"""By which share of itself such a network's loss must move to be no noise of the batches."""
+"""Relative change of such a network's loss that exceeds the noise of the batches."""
 
 
 @dataclass(frozen=True, slots=True)
 class LrCurve:
-    """What each learning rate led to.
+    """Result of a learning-rate range test.
 
     Args:
-        rates: float64 (n,), rising evenly in their logarithm.
-        losses: float64 (n,), of the batch that was learnt from at each.
-        smoothed: float64 (n,), a moving average of them.
-        suggestion: A good highest rate.
+        rates: float64 (n,), learning rates, evenly spaced on a log scale.
+        losses: float64 (n,), training loss of the batch at each rate.
+        smoothed: float64 (n,), exponential moving average of the losses.
+        suggestion: Suggested maximum learning rate.
     """
 
     rates: np.ndarray
@@ -70,17 +70,17 @@ def find_rate(
     device: str = "cpu",
     progress: Progress = silent,
 ) -> LrCurve:
-    """Learn for up to `STEPS` steps at rates from `LOWEST` to `HIGHEST`, and suggest one. The network is left as it was.
+    """Train for up to `STEPS` steps at rates from `LOWEST` to `HIGHEST` and suggest a rate; the network is restored afterwards.
 
-    Source: Smith 2017, "Cyclical learning rates for training neural networks", section 3.3 (the LR range test); rates grow by
-    a factor and not by a sum, the loss is looked at and not the accuracy, as both take a hundred steps and not epochs.
+    Source: Smith 2017, "Cyclical learning rates for training neural networks", section 3.3 (LR range test). Here rates grow
+    exponentially instead of linearly, and the loss is used instead of the accuracy, so that a hundred steps suffice.
 
     Args:
-        network, train, plan, policy, mean, std, seed, class_weights, groups, device, progress: As of `loop.train`.
+        network, train, plan, policy, mean, std, seed, class_weights, groups, device, progress: As in `loop.train`.
 
     Raises:
-        DataError: Fewer than two images.
-        SightlineError: No rate made the loss fall.
+        DataError: If there are fewer than two images.
+        SightlineError: If the loss decreases at no rate.
     """
     if len(train) < 2:
         raise DataError(f"a learning rate cannot be found on {len(train)} image(s)", "give at least two, of different classes")
@@ -89,7 +89,12 @@ def find_rate(
     network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
         losses = _losses(
-            network, DataLoader(train, policy, mean, std, where, seed, plan.sampling), plan, class_weights, groups, progress
+            network,
+            DataLoader(train, policy, mean=mean, std=std, device=where, seed=seed, sampling=plan.sampling),
+            plan,
+            class_weights,
+            groups,
+            progress,
         )
     finally:
         network.load_state_dict(before)
@@ -102,28 +107,28 @@ def find_rate(
 
 def _losses(
     network: nn.Module,
-    feed: DataLoader,
+    loader: DataLoader,
     plan: Plan,
     class_weights: np.ndarray | None,
     groups: Sequence[dict[str, Any]] | None,
     progress: Progress,
 ) -> np.ndarray:
-    """float64 (n,): the loss at each step, up to the first that is far above the lowest or no number."""
+    """Return the loss at each step, float64 (n,), up to the first that is far above the lowest, NaN or infinite."""
     if class_weights is None and plan.class_weight == "balanced":
-        class_weights = balanced_weights(feed.data.y, int(feed.data.y.max()) + 1)
-    weight = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32, device=feed.device)
-    loss, half, found = Loss(weight, plan.label_smoothing), half_precision(feed.device), list[float]()
+        class_weights = balanced_weights(loader.data.y, int(loader.data.y.max()) + 1)
+    weight = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32, device=loader.device)
+    loss, half, losses = Loss(weight, plan.label_smoothing), half_precision(loader.device), list[float]()
     optimizer = optimizers.build(network, plan, groups)
     ratios = [group["lr"] / plan.peak for group in optimizer.param_groups]
     network.train()
-    with isolated(feed.device):
-        for x, y in (batch for epoch in count(1) for batch in feed.epoch(epoch, plan.batch_size)):
-            step = len(found)
+    with isolated(loader.device):
+        for x, y in (batch for epoch in count(1) for batch in loader.epoch(epoch, plan.batch_size)):
+            step = len(losses)
             for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
                 group["lr"] = ratio * LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
-            torch.manual_seed(int(store.stream(feed.seed, "dropout", step).integers(2**63)))
-            x, labels = mixed(x, y, plan.mixup, feed.seed, step)
-            with torch.autocast(feed.device.type, dtype=torch.bfloat16, enabled=half):
+            torch.manual_seed(int(store.stream(loader.seed, "dropout", step).integers(2**63)))
+            x, labels = mixed(x, y, plan.mixup, loader.seed, step)
+            with torch.autocast(loader.device.type, dtype=torch.bfloat16, enabled=half):
                 output = network(x)
             value = loss(output, labels)
             optimizer.zero_grad(set_to_none=True)
@@ -131,16 +136,16 @@ def _losses(
             if plan.clip_norm:
                 nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
             optimizer.step()
-            found.append(float(value.detach()))
+            losses.append(float(value.detach()))
             progress("finding a learning rate", step + 1, STEPS)
-            smoothed = smooth(np.array(found))
-            if step + 1 == STEPS or not math.isfinite(found[-1]) or smoothed[-1] > DIVERGED * smoothed.min():
+            smoothed = smooth(np.array(losses))
+            if step + 1 == STEPS or not math.isfinite(losses[-1]) or smoothed[-1] > DIVERGED * smoothed.min():
                 break
-    return np.array([value for value in found if math.isfinite(value)])
+    return np.array([value for value in losses if math.isfinite(value)])
 
 
 def smooth(losses: np.ndarray) -> np.ndarray:
-    """Losses as a moving average in which older ones count less and less; the first ones are not drawn towards 0.
+    """Return the exponential moving average of losses, with bias correction.
 
     Example:
         >>> smooth(np.array([2.0, 2.0, 2.0])).round(9).tolist()
@@ -154,25 +159,27 @@ def smooth(losses: np.ndarray) -> np.ndarray:
 
 
 def _suggestion(rates: np.ndarray, smoothed: np.ndarray, guessing: float) -> float:
-    """A good highest rate: `BELOW` times less than where the loss is lowest; where the network and its head have learnt before,
-    so that hardly anything can fall, `BELOW` times less than where it begins to rise.
+    """Return the suggested rate: the rate of the lowest loss divided by `BELOW`.
+
+    If the network is trained already and its loss hardly decreases, it is the rate at which the loss begins to rise, divided by
+    `BELOW`.
 
     Args:
-        rates, smoothed: As in `Rates`.
-        guessing: The loss of who gives every class the same probability.
+        rates, smoothed: As in `LrCurve`.
+        guessing: Loss of uniform probabilities.
 
     Raises:
-        SightlineError: The loss never fell, and its rise tells nothing either.
+        SightlineError: If the loss neither decreases nor rises.
     """
     begins = float(np.median(smoothed[: max(1, len(smoothed) // 4)])) if len(smoothed) else math.inf
     if begins < LEARNT * guessing and smoothed.min() > (1 - MOVED) * begins:
         (low,) = np.nonzero(smoothed <= (1 + MOVED) * begins)
         if low[-1] == len(rates) - 1:
-            told = f"the network has learnt already, and the loss moves at no learning rate up to {rates[-1]:.2g}"
-            raise SightlineError(told, "train without --find-rate, or set learning_rate by hand")
+            message = f"the network is trained already, and its loss changes at no learning rate up to {rates[-1]:.2g}"
+            raise SightlineError(message, "train without --find-rate, or set learning_rate in the recipe")
         return float(f"{rates[low[-1]] / BELOW:.2g}")
     if len(rates) < 2 or smoothed.min() > (1 - LEAST) * smoothed[0]:
         raise SightlineError(
-            "the loss fell at no learning rate", "look at the images and their labels, or take another network"
+            "the loss decreased at no learning rate", "check the images and their labels, or use another network"
         )
     return float(f"{rates[smoothed.argmin()] / BELOW:.2g}")

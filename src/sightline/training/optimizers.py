@@ -1,6 +1,6 @@
-"""OPTIMIZERS: how weights follow from gradients, each with the rate, momentum and decay that it is mostly used with.
+"""OPTIMIZERS: the optimizers, each with its default learning rate, momentum and weight decay.
 
-Importing this costs no torch: who only reads settings does not wait for it.
+This module does not import torch, so that settings can be read without it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Groups = list[dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
-    """One way to step.
+    """Record of an optimizer in OPTIMIZERS.
 
     Args:
-        make: Parameter groups with their rates and decays, and the momentum → torch's optimizer.
-        learning_rate, weight_decay: Where a plan names none.
-        momentum: The same; None where there is no such thing.
+        make: (parameter groups with learning rate and weight decay, momentum) → optimizer of torch.
+        learning_rate, weight_decay: Defaults of a plan.
+        momentum: Default of a plan; None for an optimizer without momentum.
     """
 
     make: Callable[[Groups, float], torch.optim.Optimizer]
@@ -35,12 +35,12 @@ class Optimizer:
 
 
 def build(network: nn.Module, plan: Plan, groups: Sequence[dict[str, Any]] | None = None) -> torch.optim.Optimizer:
-    """A plan's optimizer over the given groups, or over all that learns, biases and BatchNorm without decay.
+    """Return a plan's optimizer over the given groups, or over all trainable parameters, without decay of biases and BatchNorm.
 
     Args:
-        network: What `groups` is None of.
-        plan: Optimizer, rate, decay and momentum; given groups have rates and decays of their own.
-        groups: Dicts with `params`, `lr` and `weight_decay`, as `Network.parameter_groups` gives them.
+        network: Network whose parameters are trained if `groups` is None.
+        plan: Optimizer, learning rate, weight decay and momentum; given groups have their own rates and decays.
+        groups: Dicts with `params`, `lr` and `weight_decay`, as `Network.parameter_groups` returns them.
     """
     chosen = OPTIMIZERS[plan.optimizer]
     if groups is None:
@@ -83,4 +83,4 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "sgd": Optimizer(_sgd, learning_rate=0.05, weight_decay=5e-4, momentum=0.9),
     "rmsprop": Optimizer(_rmsprop, learning_rate=1e-3, weight_decay=0.0, momentum=0.0),
 }
-"""By name, as a plan's `optimizer`."""
+"""Name → record."""

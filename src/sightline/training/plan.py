@@ -1,4 +1,4 @@
-"""How a network is trained: every setting of the loop once, with its range and its default."""
+"""Plan: the settings of the training loop, with ranges and defaults."""
 
 from __future__ import annotations
 
@@ -12,45 +12,44 @@ from sightline.training.optimizers import OPTIMIZERS
 from sightline.training.schedules import SCHEDULES
 
 WATCHED = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
-"""What is known of every epoch."""
+"""Scores that are computed for every epoch."""
 KEPT = (*WATCHED, *(f"val_{name}" for name in METRICS if f"val_{name}" not in WATCHED), "last")
-"""By what an epoch can be kept."""
+"""Values of `keep`: how the best epoch is chosen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How to train. What is trained on what are arguments of `loop.train`.
+    """Training settings; network, images and device are arguments of `loop.train`.
 
     Args:
-        epochs: How often every image is seen, at most, 1 to 10,000; the learning rate's course is laid out for all of them.
-            None leaves it to the method; the loop itself needs a number.
-        batch_size: Images a step, 2 to 4,096.
-        optimizer: A name of `OPTIMIZERS`.
-        learning_rate: The highest on its course, above 0, at most 10; None takes the optimizer's own.
-        momentum: Of `sgd` (Nesterov's) and `rmsprop`, 0 to 0.999; None takes the optimizer's own.
-        weight_decay: On weights of convolutions and linear layers, not on biases and BatchNorm, 0 to 10; None takes the
-            optimizer's own. `adamw` takes it off the weights beside the step, the others add it to the gradient.
-        schedule: The course of the learning rate, a name of `SCHEDULES`.
-        warm_up: The share of all steps in which the rate rises, 0 to 0.9.
-        label_smoothing: The share of the target that is spread over all classes, 0 to 0.5.
-        class_weight: `balanced` counts every class the same in the loss, however many images it has.
-        sampling: `balanced` shows every class equally often in an epoch, the images of a small one again and again; `plain`
-            shows every image once.
-        mixup: The parameter of the Beta distribution by which two images and their labels are mixed, 0 to 10; 0 never mixes.
-        clip_norm: The gradient's largest norm, 0 to 1,000,000; 0 never clips.
-        average: The decay of an exponential moving average of the weights, 0 to 0.99999, that is scored and kept in their
-            place; 0 takes no average.
-        patience: Epochs without a better value of what `keep` names (the validation loss for `last`) after which training
-            stops, 0 to 10,000; 0 never stops early.
-        keep: Which epoch's weights are the result, a name of `KEPT`: the one with the best validation loss (the best of many
-            accuracies on a few images is mostly luck), or the best of another metric such as `val_balanced_accuracy` (between
-            equals the loss decides), or the last.
-        refit: After validation, train again on train and val together, for as many epochs as were kept and on a rate's course
-            laid out for these. The validation score stays that of the training on train alone. The loop itself does not look
-            at this.
+        epochs: Largest number of epochs, 1 to 10,000; the learning-rate schedule covers all of them. None leaves it to the
+            method; the loop needs a number.
+        batch_size: Images per step, 2 to 4,096.
+        optimizer: Name in `OPTIMIZERS`.
+        learning_rate: Maximum learning rate, above 0, at most 10; None is the default of the optimizer.
+        momentum: Momentum of `sgd` (Nesterov) and `rmsprop`, 0 to 0.999; None is the default of the optimizer.
+        weight_decay: Weight decay of convolutions and linear layers, not of biases and BatchNorm, 0 to 10; None is the default
+            of the optimizer. It is decoupled in `adamw` and added to the gradient in the others.
+        schedule: Learning-rate schedule, a name in `SCHEDULES`.
+        warm_up: Share of all steps in which the learning rate rises, 0 to 0.9.
+        label_smoothing: Share of the target that is spread over all classes, 0 to 0.5.
+        class_weight: `balanced` gives every class the same weight in the loss, whatever its number of images.
+        sampling: `balanced` shows every class equally often in an epoch, repeating images of small classes; `plain` shows
+            every image once.
+        mixup: Parameter of the Beta distribution of mixup, 0 to 10; 0 disables it.
+        clip_norm: Largest norm of the gradient, 0 to 1,000,000; 0 disables clipping.
+        average: Decay of an exponential moving average of the weights, 0 to 0.99999, which is evaluated and saved in place of
+            the weights; 0 disables it.
+        patience: Epochs without improvement of the metric in `keep` (for `last`: the validation loss) after which training
+            stops early, 0 to 10,000; 0 disables early stopping.
+        keep: Metric that chooses the epoch whose weights are the result, a name in `KEPT`: by default the validation loss,
+            since the best accuracy on few images is mostly due to chance; another metric such as `val_balanced_accuracy`, with
+            the loss for ties; or `last`.
+        refit: After validation, train again on train and val together, for as many epochs as the best one, with a schedule for
+            these. The validation score stays that of the training on train alone. The loop ignores this setting.
 
     Raises:
-        RequestError: A value lies outside its range, a name is not known, or a setting would have no effect.
+        RequestError: If a value is outside its range, a name is not known, or a setting would have no effect.
     """
 
     epochs: int | None = None
@@ -81,7 +80,7 @@ class Plan:
                 raise RequestError(f"{name} cannot be {value}", f"it lies between {low:g} and {high:g}")
         if self.momentum is not None and OPTIMIZERS[self.optimizer].momentum is None:
             raise RequestError(
-                f"{self.optimizer} has no momentum that could be {self.momentum}", "leave it out, or take sgd or rmsprop"
+                f"{self.optimizer} has no momentum that could be {self.momentum}", "leave it out, or use sgd or rmsprop"
             )
         if self.class_weight == "balanced" and self.sampling == "balanced":
             raise RequestError(
@@ -90,16 +89,16 @@ class Plan:
 
     @property
     def peak(self) -> float:
-        """The highest learning rate, the optimizer's own where none is set."""
+        """Maximum learning rate; by default that of the optimizer."""
         return OPTIMIZERS[self.optimizer].learning_rate if self.learning_rate is None else self.learning_rate
 
     @property
     def decay(self) -> float:
-        """The weight decay, the optimizer's own where none is set."""
+        """Weight decay; by default that of the optimizer."""
         return OPTIMIZERS[self.optimizer].weight_decay if self.weight_decay is None else self.weight_decay
 
     def rate_at(self, step: int, steps: int) -> float:
-        """The learning rate of a step (from 0) of so many."""
+        """Return the learning rate of step `step`, counted from 0, of `steps` steps."""
         return self.peak * SCHEDULES[self.schedule](step, steps, self.warm_up)
 
 
@@ -116,4 +115,4 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "average": (0, 0.99999),
     "patience": (0, 10_000),
 }
-"""Between which numbers each setting lies, both ends included."""
+"""Setting → range, both ends included."""

@@ -1,4 +1,4 @@
-"""A faster precision is judged on the user's own images before it is trusted; float32 is the definition."""
+"""Fast precision: use bf16 features only if they agree with float32 on the user's images."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _FLOAT32: dict[str, Any] = {"used": "f32", "why": "all features were computed in
 
 
 def judge(context: Context, classifier: Classifier, fast: engine.Precision) -> dict[str, Any]:
-    """Compare the fast features with float32 ones, and the answers that the fitted head gives on both.
+    """Compare fast features with float32 features, and the predictions of the fitted head on both.
 
-    It is trusted if the mean cosine is at least 0.998 and at most max(1, 0.5 %) answers change, on 256 images that are not
-    in test (all of them, where there are fewer).
+    The fast precision is used if the mean cosine similarity is at least 0.998 and at most max(1, 0.5 %) of the predictions
+    change, on up to 256 images of train and val.
 
     Returns:
-        The verdict as data: what is used, why, and the numbers. It is float32 where nothing was computed in bf16: the
-        processor lacks it, `SIGHTLINE_PRECISION` turns it off, or the images are too few for the converted network.
+        The precision that is used, the reason, and the numbers. It is float32 if no image was computed in bf16: the processor
+        does not support it, `SIGHTLINE_PRECISION` disables it, or there are too few images to convert the network.
     """
     backbone = classifier.card.backbone
     if fast == "f32":
@@ -41,8 +41,8 @@ def judge(context: Context, classifier: Classifier, fast: engine.Precision) -> d
         return _FLOAT32
     both = quick.ok & exact.ok & quick.fast
     cosine = engine.cosines(quick.values[both], exact.values[both])
-    answers = [classifier.probs(f.values[both]).argmax(axis=1) for f in (quick, exact)]
-    changed, limit = int((answers[0] != answers[1]).sum()), max(1, math.floor(CHANGED_SHARE * both.sum()))
+    predicted = [classifier.probs(f.values[both]).argmax(axis=1) for f in (quick, exact)]
+    changed, limit = int((predicted[0] != predicted[1]).sum()), max(1, math.floor(CHANGED_SHARE * both.sum()))
     mean = float(cosine.mean()) if both.any() else 0.0
     trusted = mean >= MEAN_COSINE and changed <= limit
     return {
@@ -53,10 +53,10 @@ def judge(context: Context, classifier: Classifier, fast: engine.Precision) -> d
         "answers_changed": changed,
         "limit": limit,
         "why": f"{fast} gives {'nearly the same features as' if trusted else 'other features than'} float32 "
-        f"on these photographs (mean cosine {mean:.5f}, {changed} of {int(both.sum())} answers changed)",
+        f"on these photographs (mean cosine {mean:.5f}, {changed} of {int(both.sum())} predictions changed)",
     }
 
 
 def record(classifier: Classifier, verdict: Mapping[str, Any]) -> Classifier:
-    """The classifier with the verdict in its card."""
+    """Return the classifier with the result of `judge` in its card."""
     return with_card(classifier, precision=dict(verdict))

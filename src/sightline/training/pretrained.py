@@ -1,4 +1,4 @@
-"""What training on a network begins with: the network and its weights, the user's images decoded, their plain features."""
+"""Shared steps of methods that train on an existing network: load it, decode images, extract features, build the candidate."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sightline import engine, networks
+from sightline import engine, heads, networks
 from sightline.classifier import Classifier, check_crops
 from sightline.errors import DataError, RequestError
 from sightline.records import Backbone, Head, Recipe
+from sightline.store import Cache
 from sightline.training import precision
 from sightline.training.context import (
     UNBALANCED,
@@ -27,21 +28,21 @@ from sightline.training.context import (
     make_classifier,
     with_card,
 )
-from sightline.training.methods import scratch
+from sightline.training.decoded_images import decode, joined
 
 
 @dataclass(frozen=True, slots=True)
 class PretrainedStart:
-    """A network that has learnt something.
+    """Trained network that training begins with.
 
     Args:
-        backbone: What it is.
-        tensors: Its weights; None finds them again by what the record says.
-        seen: uint64 (m,): keys of the images that it was trained on before, as far as that is known.
-        notes: What a reader should know of it.
-        head: Its own head, where training goes on with that; None where a new one begins.
-        classes: The classes of that head.
-        temperature: What its logits are divided by.
+        backbone: Record of the network.
+        tensors: Weights; None loads those that the record names.
+        seen: uint64 (m,), keys of the images that it was trained on before, as far as they are known.
+        notes: Notes for the user.
+        head: Head of an earlier classifier to continue with; None for a new one.
+        classes: Classes of that head.
+        temperature: Temperature of that head.
     """
 
     backbone: Backbone
@@ -55,14 +56,14 @@ class PretrainedStart:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """The images of train and val as a network sees them, and what it makes of them unchanged.
+    """Decoded images of train and val, and their features in the unchanged network.
 
     Args:
-        train, val: int64, the catalog's rows that could be decoded.
+        train, val: int64, rows of the catalog that could be decoded.
         train_images, val_images: uint8 (m, h, w, 3).
         train_features, val_features: float32 (m, d).
-        lost: Split → files that gave no pixels, with the reason.
-        precision: What the features were computed in.
+        lost: Split → files that cannot be decoded, with the reason.
+        precision: Precision of the features.
     """
 
     train: np.ndarray
@@ -76,21 +77,21 @@ class Material:
 
 
 def resolve(context: Context, recipe: Recipe) -> Backbone:
-    """The recipe's backbone with the pixel range that this catalog's training images call for."""
+    """Return the recipe's backbone with the pixel range of this catalog's training images."""
     backbone = networks.describe_recipe(recipe, context.cache)
     return dataclasses.replace(backbone, preprocess=adapted(context, backbone.preprocess))
 
 
 def named(context: Context, recipe: Recipe) -> PretrainedStart:
-    """The network that a recipe names.
+    """Return the network that a recipe names.
 
     Raises:
-        RequestError: It is none.
+        RequestError: If its backbone is not a network.
     """
     backbone = resolve(context, recipe)
     if not backbone.is_network:
         raise RequestError(
-            f"{recipe.method} needs a network, and {recipe.backbone!r} is none", "name one that `sightline networks` lists"
+            f"{recipe.method} needs a network, and {recipe.backbone!r} is not one", "`sightline networks` lists networks"
         )
     return PretrainedStart(backbone)
 
@@ -105,29 +106,36 @@ def gather(context: Context, start: PretrainedStart) -> Material:
     lost: dict[str, list[dict[str, str]]] = {}
     fast, used, parts = engine.fast_precision(context.device), set[engine.Precision](), []
     for split in ("train", "val"):
-        rows, images = scratch.decode(context, context.split(split), start.backbone.preprocess, lost)
-        found = extract(context, start.backbone, fast, rows, start.tensors)
-        used.add(found.precision)
-        kept = found.ok
-        if not kept.any():
+        rows, images = decode(context, context.split(split), start.backbone.preprocess, lost)
+        extracted = extract(context, start.backbone, fast, rows, start.tensors)
+        used.add(extracted.precision)
+        ok = extracted.ok
+        if not ok.any():
             raise DataError(f"no image of the {split} split can be decoded", "see `sightline scan`")
         # a copy only where an image is left out: sets of pixels are large
-        parts.append((rows[kept], images if kept.all() else images[kept], found.values[kept]))
+        parts.append((rows[ok], images if ok.all() else images[ok], extracted.values[ok]))
     (train, train_images, train_features), (val, val_images, val_features) = parts
     return Material(
-        train, val, train_images, val_images, train_features, val_features, lost, "bf16" if "bf16" in used else "f32"
+        train,
+        val,
+        train_images=train_images,
+        val_images=val_images,
+        train_features=train_features,
+        val_features=val_features,
+        lost=lost,
+        precision="bf16" if "bf16" in used else "f32",
     )
 
 
 def check_ranges(settings: Any, ranges: Mapping[str, tuple[float, float]]) -> None:
-    """Refuse settings outside their documented ranges.
+    """Check that settings are within their documented ranges.
 
     Args:
-        settings: A dataclass.
-        ranges: Field → (lowest, highest); None is no value.
+        settings: Dataclass of settings.
+        ranges: Field → (lowest, highest); a value of None is not checked.
 
     Raises:
-        RequestError: One lies outside.
+        RequestError: If a value is outside its range.
     """
     for name, (low, high) in ranges.items():
         value = getattr(settings, name)
@@ -136,38 +144,38 @@ def check_ranges(settings: Any, ranges: Mapping[str, tuple[float, float]]) -> No
 
 
 def check_units(units: tuple[tuple[int, float], ...]) -> None:
-    """Refuse layers of a head that cannot be.
+    """Check the hidden layers of a head.
 
     Raises:
-        RequestError: A width or a share of dropout is out of range.
+        RequestError: If a width or a dropout rate is out of range.
     """
     for width, dropout in units:
         if not 1 <= width <= 65_536 or not 0 <= dropout <= 0.95:
             raise RequestError(
                 f"a head cannot have the layer [{width}, {dropout}]",
-                "it is [units, dropout]: 1 to 65,536 and 0 to 0.95",
+                "a layer is [units, dropout]: 1 to 65,536 and 0 to 0.95",
             )
 
 
-def weighted(asked: str, labels: np.ndarray) -> Literal["balanced"] | None:
-    """Whether classes are weighted, for `auto` by how unlike their sizes are."""
+def weighted(class_weight: str, labels: np.ndarray) -> Literal["balanced"] | None:
+    """Return whether classes are weighted; `auto` decides by the ratio of the largest class to the smallest."""
     counts = np.bincount(labels)
     counts = counts[counts > 0]
-    unbalanced = asked == "auto" and counts.max() > UNBALANCED * counts.min()
-    return "balanced" if asked == "balanced" or unbalanced else None
+    unbalanced = class_weight == "auto" and counts.max() > UNBALANCED * counts.min()
+    return "balanced" if class_weight == "balanced" or unbalanced else None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What was trained, before it is judged.
+    """Result of a training, before its evaluation.
 
     Args:
-        recipe: As it was carried out.
-        start: The network that it is now.
-        head: On its features.
-        label: What people call it.
-        crops: Looks at each image.
-        fields: Other fields of the candidate.
+        recipe: Recipe, with the settings that were used.
+        start: The trained network.
+        head: Head on its features.
+        label: Name for display.
+        crops: Crops per image at prediction.
+        fields: Further fields of the candidate.
     """
 
     recipe: Recipe
@@ -179,21 +187,21 @@ class Result:
 
 
 def made(context: Context, result: Result, material: Material) -> Classifier:
-    """Return the classifier with its fast precision judged, not calibrated."""
+    """Return the classifier, with its fast precision checked, before calibration."""
     check_crops(result.crops, result.start.backbone)
-    found = make_classifier(context, result.recipe, result.start.backbone, result.head, tensors=result.start.tensors)
+    classifier = make_classifier(context, result.recipe, result.start.backbone, result.head, tensors=result.start.tensors)
     if len(result.start.seen):
-        found = dataclasses.replace(found, seen=np.union1d(found.seen, result.start.seen))
-    return precision.record(found, precision.judge(context, found, material.precision))
+        classifier = dataclasses.replace(classifier, seen=np.union1d(classifier.seen, result.start.seen))
+    return precision.record(classifier, precision.judge(context, classifier, material.precision))
 
 
 def everything(context: Context, material: Material) -> Material:
-    """Return the images of train and val as one training split without validation."""
+    """Return the images of train and val as one training split, with an empty validation split."""
     return dataclasses.replace(
         material,
         train=np.concatenate([material.train, material.val]),
         val=material.val[:0],
-        train_images=scratch.joined(context, material.train_images, material.val_images),
+        train_images=joined(context, material.train_images, material.val_images),
         val_images=material.val_images[:0],
         train_features=np.concatenate([material.train_features, material.val_features]),
         val_features=material.val_features[:0],
@@ -201,7 +209,7 @@ def everything(context: Context, material: Material) -> Material:
 
 
 def finish(context: Context, result: Result, material: Material, started: float) -> Candidate:
-    """The candidate: its fast precision judged, its answers on validation, and calibrated on these, in this order."""
+    """Return the candidate: check its fast precision, predict the validation images, and calibrate on these, in this order."""
     classifier, val = calibrated(context, with_card(made(context, result, material), crops=result.crops))
     return Candidate(
         classifier=classifier,
@@ -212,3 +220,20 @@ def finish(context: Context, result: Result, material: Material, started: float)
         undecodable=material.lost,
         **result.fields,
     )
+
+
+def check_backbone(recipe: Recipe, settings: Mapping[str, Any], classes: int, cache: Cache) -> None:
+    """Check that the backbone of a recipe exists, with its weights, and can take images of that size.
+
+    Raises:
+        RequestError: If the name is not known, or the network cannot take images of that size.
+        WeightsError: If its weights are not available.
+    """
+    networks.describe_recipe(recipe, cache)
+
+
+def count_layers(recipe: Recipe, classes: int, image_size: int, cache: Cache) -> int:
+    """Return the number of parameters of a recipe's backbone and of the linear layers on it that its settings name."""
+    backbone = networks.describe_recipe(recipe, cache)
+    hidden = recipe.settings.get("head") or ()
+    return backbone.parameters + heads.layer_parameters([backbone.features, *(units for units, _ in hidden), classes])

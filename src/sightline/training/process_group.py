@@ -1,6 +1,6 @@
-"""Several processes that learn one network together, as `torchrun` starts them: who takes which share, and what they agree on.
+"""Distributed training: processes that `torchrun` starts train one network together, each on a share of every batch.
 
-Importing this costs no torch: whether there are several is in the environment.
+This module does not import torch, since the environment says whether there are several processes.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _PATIENCE = timedelta(hours=12)
-"""How long one process waits for another; torchrun ends all of them where one dies."""
+"""Timeout of one process waiting for another; torchrun ends all of them if one dies."""
 _GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused")
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """The processes of one training, and this one among them.
+    """Processes of one training.
 
     Args:
-        rank: This process, from 0. The first one alone writes.
-        count: How many there are.
+        rank: Rank of this process, from 0. The first one alone writes files.
+        count: Number of processes.
     """
 
     rank: int = 0
@@ -40,14 +40,14 @@ class ProcessGroup:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this process writes files."""
         return self.rank == 0
 
     def share(self, n: int) -> slice:
-        """The part of n images that is this process's; shares differ by one image at most.
+        """Return the slice of n images for this process; shares differ by at most one image.
 
         Example:
-            >>> [Ranks(rank, 3).share(8) for rank in range(3)]
+            >>> [ProcessGroup(rank, 3).share(8) for rank in range(3)]
             [slice(0, 3, None), slice(3, 6, None), slice(6, 8, None)]
         """
         each, more = divmod(n, self.count)
@@ -55,21 +55,21 @@ class ProcessGroup:
         return slice(start, start + each + (self.rank < more))
 
     def add_up(self, values: Tensor) -> Tensor:
-        """The sum over all processes, in place, the same bits on each."""
+        """Sum over all processes, in place; the result has the same bits in each."""
         if self.count > 1:
             _group().all_reduce(values)
         return values
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so on any of them."""
+        """Return whether the flag is true in any process."""
         if self.count == 1:
             return flag
         import torch
 
-        return bool(self.add_up(torch.tensor(float(flag))))  # over the processors: no accelerator is waited for
+        return bool(self.add_up(torch.tensor(float(flag))))  # on the CPU, without waiting for the accelerator
 
     def of_first(self, value: float) -> float:
-        """The first one's value: clocks differ, decisions must not."""
+        """Return the value of the first process, so that all decide alike although their clocks differ."""
         if self.count == 1:
             return value
         import torch
@@ -77,70 +77,73 @@ class ProcessGroup:
         return float(self.add_up(torch.tensor(value if self.first else 0.0, dtype=torch.float64)))
 
     def wait(self) -> None:
-        """Until all of them are here."""
+        """Wait for all processes."""
         self.any(False)
 
     def check(self, batches: Sequence[np.ndarray]) -> None:
-        """Refuse batches that cannot be shared: BatchNorm learns from two images at least.
+        """Check that batches can be shared: BatchNorm needs at least two images per process.
 
         Raises:
-            RequestError: A share would be smaller.
+            RequestError: If a share would be smaller.
         """
         least = min(len(batch) for batch in batches)
         if self.count > 1 and least < 2 * self.count:
             what = f"a batch of {least} images cannot be shared out among {self.count} processes"
-            raise RequestError(what, f"set batch_size to {2 * self.count} at least, or start fewer with --nproc_per_node")
+            raise RequestError(
+                what, f"set batch_size to at least {2 * self.count}, or start fewer processes with --nproc_per_node"
+            )
 
     def forward_of(self, network: nn.Module, device: torch.device) -> Any:
-        """What is called for a pass in place of a network: its gradients become those of all processes' images."""
+        """Return the network wrapped for distributed training: gradients become those of the images of all processes."""
         from torch.nn.parallel import DistributedDataParallel
 
         where = [device.index if device.index is not None else _current()] if device.type == "cuda" else None
         known = inspect.signature(DistributedDataParallel).parameters
         name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # torch before 2.15
-        own: dict[str, Any] = {name: False}  # `average_statistics` sees to them
-        return DistributedDataParallel(network, device_ids=where, static_graph=True, **own)
+        options: dict[str, Any] = {name: False}  # `average_statistics` averages them
+        return DistributedDataParallel(network, device_ids=where, static_graph=True, **options)
 
     def average_statistics(self, network: nn.Module) -> None:
-        """Give every process the mean of all processes' BatchNorm statistics, of layers that are learning."""
+        """Average the BatchNorm statistics of layers in training mode over all processes."""
         if self.count == 1:
             return
         import torch
         from torch.nn.modules.batchnorm import _BatchNorm
 
         layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training and m.running_mean is not None]
-        own = [t for layer in layers for t in (layer.running_mean, layer.running_var) if t is not None]
-        if own:
-            mean = self.add_up(torch.cat([t.flatten() for t in own])) / self.count
-            torch._foreach_copy_(own, list(torch.split(mean, [t.numel() for t in own])))
+        statistics = [t for layer in layers for t in (layer.running_mean, layer.running_var) if t is not None]
+        if statistics:
+            mean = self.add_up(torch.cat([t.flatten() for t in statistics])) / self.count
+            torch._foreach_copy_(statistics, list(torch.split(mean, [t.numel() for t in statistics])))
 
 
 ALONE = ProcessGroup()
 
 
 def started() -> ProcessGroup:
-    """The processes that `torchrun` started, by the environment that it gives them."""
+    """Return the processes that `torchrun` started, read from the environment."""
     count = os.environ.get("WORLD_SIZE", "1")
-    if "LOCAL_RANK" not in os.environ or not count.isdigit():  # another program's variables
+    if "LOCAL_RANK" not in os.environ or not count.isdigit():  # variables of another program
         return ALONE
     return ProcessGroup(int(os.environ.get("RANK", "0")), max(1, int(count)))
 
 
 def check_alone(what: str) -> None:
-    """Refuse work that is no use to several processes.
+    """Refuse work that cannot be distributed.
 
     Raises:
-        RequestError: There are several.
+        RequestError: If several processes were started.
     """
     count = started().count
     if count > 1:
         raise RequestError(
-            f"{what} cannot be shared out among {count} processes", "leave torchrun out: `sightline train` takes it"
+            f"{what} cannot be shared out among {count} processes",
+            "start it without torchrun, which only `sightline train` supports",
         )
 
 
 def here() -> ProcessGroup:
-    """The processes that this one has joined."""
+    """Return the group that this process has joined; a group of one without `torchrun`."""
     if started().count == 1:
         return ALONE
     from torch import distributed
@@ -152,39 +155,41 @@ def here() -> ProcessGroup:
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[ProcessGroup]:
-    """Join the processes that `torchrun` started, for the block; alone where it started none.
+    """Join the processes that `torchrun` started, for the block; without `torchrun` the group has one process.
 
-    On CUDA each takes the GPU of its number, and they speak over NCCL, else over gloo.
+    On CUDA each process uses the GPU of its local rank with NCCL; on the CPU they communicate with gloo.
 
     Raises:
-        RequestError: There is no GPU for this one, or the device cannot be shared out.
-        SightlineError: Another process has ended in the midst of the work.
+        RequestError: If there is no GPU for this process, or the device does not support distributed training.
+        SightlineError: If another process ends during the work.
     """
-    found = started()
-    if found.count == 1:
+    group = started()
+    if group.count == 1:
         yield ALONE
         return
     import torch
     from torch import distributed
 
     if device not in ("cpu", "cuda") or not distributed.is_available():
-        raise RequestError(f"several processes cannot learn together on {device} here", "take --device cpu or cuda")
+        raise RequestError(f"distributed training is not available on {device} here", "use --device cpu or cuda")
     if device == "cuda":
         number, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if number >= there:
-            raise RequestError(f"{there} GPUs are here, and process {number} is one more", f"take --nproc_per_node {there}")
+            raise RequestError(
+                f"there are {there} GPUs, and none is left for process {number}", f"use --nproc_per_node {there}"
+            )
         torch.cuda.set_device(number)
-    # Imported after the group was made, its functions keep the group for good as a default argument: gloo's threads then
-    # outlive the interpreter, which now and then ends the process with SIGABRT.
+    # If it is imported after the group is created, its functions keep the group forever as a default argument: the threads of
+    # gloo then outlive the interpreter, which sometimes ends the process with SIGABRT.
     import torch.distributed.nn
 
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
     try:
-        yield found
+        yield group
     except RuntimeError as error:
         if not any(words in str(error) for words in _GONE):
             raise
-        raise SightlineError("another process of this training has ended", "what it says of itself is the reason") from error
+        raise SightlineError("another process of this training has ended", "its own error message gives the reason") from error
     finally:
         distributed.destroy_process_group()
 

@@ -1,4 +1,4 @@
-"""How a training is told while it goes on: which epoch, how good, how fast, how long still."""
+"""Progress of a training: epoch, scores, speed and remaining time."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from sightline.records import Learning, TrainingStage
 from sightline.training.state import State
 
 _WARM_UP_STEPS = 2
-"""The first steps of a process are slower than those that follow, and are not measured."""
+"""The first steps of a process are slower than later ones, and are not measured."""
 _MEASURED_STEPS = 5
-"""After so many steps the measured pace is trusted to tell whether an epoch will fit."""
+"""Number of steps after which the measured speed is used to predict whether an epoch will fit."""
 TOLERANCE = 0.1
-"""The share of its time by which a training may overrun its deadline to finish the epoch at hand."""
+"""Share of its time by which a training may exceed its deadline to finish the current epoch."""
 
 
 @dataclass(slots=True)
 class ProgressLine:
-    """The measured pace of a training: what people are told of it, and whether the rest fits before its deadline.
+    """Measured speed of a training: its progress message, and whether the rest fits before the deadline.
 
     Args:
-        state: The training.
-        course: The side of its images in each epoch that is planned.
-        images: Learnt from in an epoch.
-        batches: That they come in.
-        deadline: When training has to end; its clock measures the pace.
+        state: State of the training.
+        course: Side of the images in each planned epoch, in pixels.
+        images: Number of images per epoch.
+        batches: Number of batches per epoch.
+        deadline: Time at which training has to end; its clock measures the speed.
     """
 
     state: State
@@ -40,7 +40,7 @@ class ProgressLine:
     _pixels: tuple[int, ...] = field(init=False)
     _began: float = field(init=False)
     _first_step: int = field(init=False)
-    _mark: tuple[float, float] = field(init=False)  # (time, epochs done) from which the pace is measured
+    _mark: tuple[float, float] = field(init=False)  # (time, epochs done) from which the speed is measured
     _warm: bool = False
 
     def __post_init__(self) -> None:
@@ -51,16 +51,16 @@ class ProgressLine:
 
     @property
     def limited(self) -> bool:
-        """Whether there is a deadline."""
+        """Return whether there is a deadline."""
         return self.deadline.limited
 
     @property
     def allotted_s(self) -> float:
-        """The seconds from the beginning of this process's training to its deadline."""
+        """Seconds from the beginning of training in this process to its deadline."""
         return max(0.0, self.deadline.at - self._began)
 
-    def told(self) -> TrainingStage:
-        """The epoch at hand, the scores of the last one, the images a second up to now, and the time that the rest takes.
+    def message(self) -> TrainingStage:
+        """Return the current epoch, the scores of the last one, the images per second, and the predicted remaining time.
 
         Such as `training: epoch 3 of 12, loss 0.41, val loss 0.52, val accuracy 0.87, 1,210 images/s, 1:05 left`.
         """
@@ -85,24 +85,24 @@ class ProgressLine:
         return TrainingStage(f"training: {words(learning)}", learning)
 
     def rest_s(self, epochs: float) -> float | None:
-        """Return the predicted seconds until so many epochs of the plan are done; None where no pace is measured yet."""
+        """Return the predicted seconds until `epochs` epochs of the plan are done; None before the speed is measured."""
         seconds, before, done = self.deadline.clock() - self._mark[0], self._work(self._mark[1]), self._work(self._epochs())
         if not (done > before and seconds > 0):
             return None
         return max(0.0, self._work(epochs) - done) * seconds / (done - before)
 
     def fitting(self) -> int:
-        """Return how many epochs of the plan will be done before the deadline, at the measured pace."""
+        """Return the number of epochs of the plan that will be done before the deadline, at the measured speed."""
         done, left = int(self._epochs()), self.deadline.left()
         return max((e for e in range(done, len(self.course) + 1) if (self.rest_s(e) or 0.0) <= left), default=done)
 
     def next_fits(self) -> bool:
-        """Return whether the next epoch will be done before the deadline; what has not been measured is tried."""
+        """Return whether the next epoch will be done before the deadline; true before the speed is measured."""
         rest = self.rest_s(int(self._epochs()) + 1)
         return not self.deadline.passed and (rest is None or rest <= self.deadline.left())
 
     def hopeless(self) -> bool:
-        """Return whether the epoch at hand would overrun the deadline by more than `TOLERANCE` of the allotted time."""
+        """Return whether the current epoch would exceed the deadline by more than `TOLERANCE` of the allotted time."""
         if self.state.batch >= self.batches:
             return False
         measured = self.state.step - self._first_step >= _MEASURED_STEPS
@@ -110,7 +110,7 @@ class ProgressLine:
         return self.deadline.clock() + rest > self.deadline.at + TOLERANCE * self.allotted_s
 
     def epoch_s(self) -> float | None:
-        """Return the predicted seconds of one whole epoch like the one at hand; None where no pace is measured yet."""
+        """Return the predicted seconds of an epoch with images of the current size; None before the speed is measured."""
         rest, done = self.rest_s(len(self.course)), self._epochs()
         if rest is None or done >= len(self.course):
             return None
@@ -118,23 +118,23 @@ class ProgressLine:
         return rest * (self._work(epoch + 1) - self._work(epoch)) / (self._pixels[-1] - self._work(done))
 
     def step_done(self) -> None:
-        """Take note of a step: the pace is measured from behind the first ones of this process."""
+        """Start to measure the speed after the first steps of this process."""
         if not self._warm and self.state.step - self._first_step >= _WARM_UP_STEPS and self.batches > _MEASURED_STEPS:
             self._mark, self._warm = (self.deadline.clock(), self._epochs()), True
 
     def _epochs(self) -> float:
-        """How many epochs of the plan are done, the one at hand with the share of it."""
+        """Return the number of epochs of the plan that are done, with the completed share of the current one."""
         return min(self.state.epoch - self.state.first_epoch + self.state.batch / self.batches, len(self.course))
 
     def _work(self, epochs: float) -> float:
-        """The pixels that so many epochs see of each image."""
+        """Return the number of pixels per image that the first `epochs` epochs process."""
         whole = int(epochs)
         rest = epochs - whole
         return self._pixels[whole] + (rest * self.course[whole] ** 2 if rest else 0.0)
 
 
 def words(learning: Learning) -> str:
-    """What is known of a training, in words.
+    """Format the progress of a training.
 
     Example:
         >>> words(Learning(3, 12, loss=0.4123, val_accuracy=0.875, left_s=65))
@@ -153,7 +153,7 @@ def words(learning: Learning) -> str:
 
 
 def clock(seconds: float) -> str:
-    """A duration as a clock shows it.
+    """Format a duration as h:mm:ss or m:ss.
 
     Example:
         >>> clock(65), clock(3725)

@@ -1,4 +1,4 @@
-"""Progressive resizing: training begins with smaller images, which grow in a few steps to those that the network is for."""
+"""Progressive resizing: train with smaller images first and increase their size in a few steps."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from torch.nn import functional as F  # noqa: N812
 from sightline.errors import RequestError
 
 SMALLER = 3
-"""How many sizes come before the full one, at most."""
+"""Largest number of sizes before the full one."""
 FULL_SHARE = 1 / 3
-"""Of the epochs: at least so many of the last ones see images of full size."""
+"""Smallest share of the epochs, at the end, with images of full size."""
 UNIT_PX = 8
-"""Smaller sides are multiples of this, and not below it: what networks halve three times stays whole."""
+"""Smaller sides are multiples of this, so that networks can halve them three times."""
 
 
 def sides(image_size: int, epochs: int, resize_from: float) -> tuple[int, ...]:
-    """The side of the training images in each epoch, in pixels: it never shrinks, and ends at `image_size`.
+    """Return the side of the training images in each epoch, in pixels; it never decreases and ends at `image_size`.
 
     Source: Howard 2018 (fast.ai's entry to DAWNBench) and Tan and Le 2021, "EfficientNetV2", section 4, where augmentation
-    and dropout grow with the side; here both stay.
+    and dropout grow with the side; here both stay constant.
 
     Args:
-        image_size: The full side, in pixels.
-        epochs: How many there are.
-        resize_from: The share of the side that training begins with, above 0, at most 1.
+        image_size: Full side, in pixels.
+        epochs: Number of epochs.
+        resize_from: Share of the side that training begins with, above 0, at most 1.
 
     Raises:
-        RequestError: No smaller side is that near to the full one.
+        RequestError: If no smaller side is a multiple of `UNIT_PX`.
 
     Example:
         >>> sides(64, 9, 0.5)
@@ -54,59 +54,47 @@ def sides(image_size: int, epochs: int, resize_from: float) -> tuple[int, ...]:
     return (*grown, *(image_size for _ in range(epochs - short)))
 
 
-def check(network: nn.Module, name: str, found: Sequence[int]) -> None:
-    """Refuse a network that cannot learn from images of every one of these sides. It is not changed.
+def check(network: nn.Module, name: str, sides_px: Sequence[int]) -> None:
+    """Check that a network can train on images of each of these sides; the network is not changed.
 
     Args:
         network: Images (n, 3, s, s) → logits.
-        name: What to call it.
-        found: Sides, in pixels.
+        name: Name of the network for the error message.
+        sides_px: Sides, in pixels.
 
     Raises:
-        RequestError: It cannot: it flattens its map, or adds as many positions as one size has.
+        RequestError: If it cannot, since it flattens its feature map or has position embeddings for one size.
     """
-    trial = copy.deepcopy(network).to("meta").train()  # shapes alone, in no time
-    for side in dict.fromkeys(found):
+    trial = copy.deepcopy(network).to("meta").train()  # computes shapes alone
+    for side in dict.fromkeys(sides_px):
         try:
             trial(torch.empty((2, 3, side, side), device="meta"))
         except (RuntimeError, ValueError, AssertionError) as error:
             line = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
             hint = "leave resize_from out, raise it, or take a network that averages its map, such as cnn or resnet18"
-            raise RequestError(f"{name} cannot learn from images of {side} px, as resize_from asks ({line})", hint) from error
+            raise RequestError(f"{name} cannot train on images of {side} px, as resize_from requires ({line})", hint) from error
 
 
-def notes(found: Sequence[int] | None) -> tuple[str, ...]:
-    """What a reader should know of sides by epoch; nothing where they are always the same.
+def notes(sides_px: Sequence[int] | None) -> tuple[str, ...]:
+    """Return a note on the image side by epoch; none if it is always the same.
 
     Example:
         >>> notes((32, 32, 40, 64))
         ('progressive resizing: 32 px, 40 px from epoch 3, 64 px from epoch 4',)
     """
     parts, epoch = list[str](), 1
-    for side, run in groupby(found or ()):
+    for side, run in groupby(sides_px or ()):
         parts.append(f"{side} px" if epoch == 1 else f"{side} px from epoch {epoch}")
         epoch += len(list(run))
     return (f"progressive resizing: {', '.join(parts)}",) if len(parts) > 1 else ()
 
 
-def share_done(found: Sequence[int], epochs: float) -> float:
-    """The share of a training's work that is done after so many epochs, by the pixels that they saw.
-
-    Example:
-        >>> share_done((32, 64), 1.0), share_done((64, 64), 1.5)
-        (0.2, 0.75)
-    """
-    whole = int(epochs)
-    part = found[whole] ** 2 * (epochs - whole) if whole < len(found) else 0.0
-    return (sum(side**2 for side in found[:whole]) + part) / sum(side**2 for side in found)
-
-
 def resized(images: Tensor, side: int) -> Tensor:
-    """Square images at another side, smoothed as they shrink: uint8 (n, s, s, 3) → uint8 (n, side, side, 3)."""
+    """Resize square images with antialiasing: uint8 (n, s, s, 3) → uint8 (n, side, side, 3)."""
     if images.shape[1] == side:
         return images
     planes = images.permute(0, 3, 1, 2)
-    if images.device.type != "cpu":  # only a CPU smooths whole numbers
+    if images.device.type != "cpu":  # antialiasing of integers exists on the CPU only
         planes = planes.float()
     small = F.interpolate(planes, size=(side, side), mode="bilinear", antialias=True)
     if small.is_floating_point():

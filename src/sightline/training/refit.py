@@ -1,4 +1,4 @@
-"""`refit`: after validation, train again on train and val together for as many epochs as were kept."""
+"""Refit: after validation, train again on train and val together, up to the best epoch of the first training."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sightline.training.context import Candidate, Context, with_card
 from sightline.training.plan import Plan
 
 FIRST_SHARE = 0.5
-"""The share of the time that the validated training gets where another one follows it."""
+"""Share of the time for the validated training if a refit follows it."""
 _FOLDER, _BEFORE = "refit", "before.safetensors"
 
 
 def first_work(context: Context, plan: Plan) -> Context:
-    """Return what the validated training is given: a part of the time where another training follows it."""
+    """Return the context of the validated training: if a refit follows, with a part of the time."""
     limited = plan.refit and context.deadline.limited
     return (
         dataclasses.replace(context, deadline=context.deadline.within(FIRST_SHARE * context.deadline.left()))
@@ -26,34 +26,34 @@ def first_work(context: Context, plan: Plan) -> Context:
 
 
 def plan_for(plan: Plan, epochs: int) -> Plan:
-    """Return the plan of the second training: its last epoch is kept, and the rate's course is laid out for these epochs."""
+    """Return the plan of the refit, which keeps its last epoch; the learning-rate schedule covers exactly these epochs."""
     return dataclasses.replace(plan, epochs=epochs, keep="last", patience=0, refit=False)
 
 
 def work_for(context: Context) -> Context:
-    """Return what the second training is given: nobody gives it up, and its checkpoint has a folder of its own.
+    """Return the context of the refit: it is never stopped early, and its checkpoint has a folder of its own.
 
-    A run that is continued hands its checkpoints on; the second training always begins at the beginning.
+    A continued run copies its checkpoints; the refit always begins from scratch.
     """
-    kept: Path | None = None if context.checkpoint is None else context.checkpoint / _FOLDER
-    if kept is not None:
-        (kept / _BEFORE).unlink(missing_ok=True)
-    return dataclasses.replace(context, watch=None, checkpoint=kept)
+    checkpoint: Path | None = None if context.checkpoint is None else context.checkpoint / _FOLDER
+    if checkpoint is not None:
+        (checkpoint / _BEFORE).unlink(missing_ok=True)
+    return dataclasses.replace(context, watch=None, checkpoint=checkpoint)
 
 
 def replaced(
     candidate: Candidate, classifier: Classifier, *, epochs: int, images: int, steps: int, notes: Sequence[str], seconds: float
 ) -> Candidate:
-    """Return the candidate with the classifier of the second training; its validation scores stay those of the first.
+    """Return the candidate with the classifier of the refit; the validation scores stay those of the first training.
 
     Args:
-        candidate: Of the validated training.
-        classifier: Of the second one. It takes over temperature and crops.
-        epochs: Of the second training.
-        images: That it learnt from.
-        steps: Of its optimizer.
-        notes: What a reader should know of it beside the usual note.
-        seconds: Of both trainings.
+        candidate: Candidate of the validated training.
+        classifier: Classifier of the refit; it gets temperature and crops of the first one.
+        epochs: Epochs of the refit.
+        images: Number of images of the refit.
+        steps: Optimizer steps of the refit.
+        notes: Notes on the refit beside the standard one.
+        seconds: Duration of both trainings.
     """
     card = candidate.classifier.card
     facts = {"epochs": epochs, "images": images}
@@ -64,13 +64,13 @@ def replaced(
         data={**classifier.card.data, "refit": facts},
     )
     note = f"trained again on train and val together ({images:,} images)"
-    note += f" for {epochs} epoch{'s' if epochs != 1 else ''}, as many as were kept" if epochs else ", the head alone"
-    note += "; the validation score and the history are those of the training before it, on train alone"
-    told = "; ".join(n for n in (candidate.note, note, *notes) if n)
+    note += f" for {epochs} epoch{'s' if epochs != 1 else ''}, as in the first training" if epochs else ", the head alone"
+    note += "; the validation score and the history are those of the first training, on train alone"
+    note = "; ".join(n for n in (candidate.note, note, *notes) if n)
     return dataclasses.replace(
         candidate,
         classifier=made,
-        note=told,
+        note=note,
         detail={**candidate.detail, "refit": facts},
         steps=candidate.steps + steps,
         seconds=seconds,

@@ -1,4 +1,4 @@
-"""SCHEDULES: the course of the learning rate, as the share of the highest one at each step."""
+"""SCHEDULES: learning-rate schedules, as the share of the maximum learning rate at each step."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable
 
 START, END = 0.1, 1e-3
-"""The share from which a warm-up rises, and the one that cosine and one-cycle end near: a step of no size teaches nothing."""
+"""Share at which the warm-up begins, and share near which `cosine` and `onecycle` end, so that no step has rate 0."""
 STEPS_AT, STEP_FACTOR = (0.5, 0.75), 0.1
-"""Where `step` lowers the rate, in shares of what follows the warm-up, and to which part of what it was."""
+"""Positions at which `step` lowers the rate, as shares of the steps after the warm-up, and the factor."""
 
 
 def _parts(step: int, steps: int, warm_up: float) -> tuple[float, float]:
-    """How much of the warm-up is done after a step (1 when it is over), and how much of what follows it."""
+    """Return the completed share of the warm-up (1 when it is over) and of the steps after it, after step `step`."""
     rise = max(1, round(warm_up * steps))
     if step < rise:
         return (step + 1) / rise, 0.0
@@ -20,12 +20,12 @@ def _parts(step: int, steps: int, warm_up: float) -> tuple[float, float]:
 
 
 def _raised(risen: float) -> float:
-    """A straight rise from `START` to 1."""
+    """Return the linear warm-up from `START` to 1."""
     return START + (1 - START) * risen
 
 
 def cosine(step: int, steps: int, warm_up: float) -> float:
-    """A straight rise, then half a cosine down to nearly 0.
+    """Return the rate of a linear warm-up and a cosine decay to nearly 0.
 
     Source: Loshchilov and Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", equation 5, without restarts.
     """
@@ -34,10 +34,10 @@ def cosine(step: int, steps: int, warm_up: float) -> float:
 
 
 def onecycle(step: int, steps: int, warm_up: float) -> float:
-    """Half a cosine up from 1/25 of the highest rate, and half a cosine down to nearly 0.
+    """Return the rate of a cosine rise from 1/25 of the maximum and a cosine decay to nearly 0.
 
-    Source: Smith 2018, "A disciplined approach to neural network hyper-parameters", section 4.1. The rise takes `warm_up`
-    of all steps where the paper gives it nearly half, both ways are cosines, and the momentum stays as it is.
+    Source: Smith 2018, "A disciplined approach to neural network hyper-parameters", section 4.1. The rise takes the
+    share `warm_up` of all steps instead of nearly half, both parts are cosines, and the momentum is constant.
     """
     risen, done = _parts(step, steps, warm_up)
     if done == 0:
@@ -46,7 +46,7 @@ def onecycle(step: int, steps: int, warm_up: float) -> float:
 
 
 def steps(step: int, steps: int, warm_up: float) -> float:
-    """A straight rise, then constant, to a tenth at half and again at three quarters of what follows.
+    """Return the rate of a linear warm-up and a step decay: a tenth after half, and again after three quarters, of the rest.
 
     Source: He et al. 2015, "Deep residual learning for image recognition", section 4.2 (CIFAR-10).
     """
@@ -55,7 +55,7 @@ def steps(step: int, steps: int, warm_up: float) -> float:
 
 
 def constant(step: int, steps: int, warm_up: float) -> float:
-    """A straight rise, then the same to the end."""
+    """Return the rate of a linear warm-up and a constant rate after it."""
     return _raised(_parts(step, steps, warm_up)[0])
 
 
@@ -65,4 +65,4 @@ SCHEDULES: dict[str, Callable[[int, int, float], float]] = {
     "step": steps,
     "constant": constant,
 }
-"""Name → the share of the highest rate at a step (from 0) of so many, with a warm-up of so great a share of them."""
+"""Name → (step from 0, number of steps, share of the warm-up) → share of the maximum learning rate."""

@@ -1,4 +1,4 @@
-"""All that changes while a network learns: what a checkpoint holds, and what training goes back to when a loss is no number."""
+"""State of a training: everything that changes while a network trains, for checkpoints and for recovery from a NaN loss."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from sightline.training.history import Epoch, GradientNorm
 
 Weights = dict[str, Tensor]
 _EMA_RAMP = 10
-"""The average's decay rises with the steps, (1 + step) / (10 + step), up to the plan's: first weights are soon forgotten."""
+"""The decay of the moving average is (1 + step) / (10 + step), at most that of the plan: the first weights fade fast."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What to learn on from.
+    """Snapshot that training can continue from.
 
     Args:
-        weights: Of the network, statistics included.
-        optimizer: Its tensors, as `index of the parameter/name`.
-        average: The averaged weights, where there are any.
-        step: How many steps led there.
+        weights: Weights of the network, BatchNorm statistics included.
+        optimizer: Tensors of the optimizer, named `index of the parameter/name`.
+        average: Moving average of the weights; None without one.
+        step: Number of steps up to here.
     """
 
     weights: Weights
@@ -38,26 +38,25 @@ class Snapshot:
 
 @dataclass(slots=True)
 class State:
-    """A training as it stands.
+    """State of a training.
 
     Args:
-        network, optimizer, layers: What learns, how, and its layers.
-        average: The averaged weights; None where the plan takes none.
-        best: The kept weights.
-        good: The end of the last epoch, or the beginning.
-        total, right: Summed over the epoch's images so far: losses, right answers.
-        norms, measured: Summed gradient norms of each layer in the epoch so far, and how often they were measured.
-        epoch, step, batch: How many epochs, steps and batches of the epoch at hand are done.
-        first_epoch, first_step, first_seconds: Where this plan begins: those of the run that is continued, else 0.
-        compared_from: Epochs up to this one do not compete for the best: they were judged in another way.
-        slowed: What the learning rate is multiplied with: 1; a half after a loss that was no number; 0 after another one,
-            which ends it.
-        pieces: In how many parts a batch is learnt from, for want of memory.
-        history: The epochs that were finished with finite numbers.
-        gradients: float32 (layers,), mean norms of each of these epochs.
-        best_epoch: Whose weights `best` are; 0 for the first ones.
-        seconds: Spent before this process took over.
-        notes: What a reader should know.
+        network, optimizer, layers: Network, its optimizer and its trainable layers.
+        average: Moving average of the weights; None if the plan has none.
+        best: Weights of the best epoch.
+        good: Snapshot at the end of the last epoch, or at the beginning.
+        total, right: Sum of losses and number of correct predictions in the current epoch.
+        norms, measured: Summed gradient norms of each layer in the current epoch, and the number of measurements.
+        epoch, step, batch: Number of completed epochs, steps, and batches of the current epoch.
+        first_epoch, first_step, first_seconds: Values at the beginning of this plan: those of the continued run, else 0.
+        compared_from: Epochs up to this one cannot be the best, since they were evaluated on other images or metrics.
+        slowed: Factor of the learning rate: 1; 0.5 after a NaN or infinite loss; 0 after a second one, which ends training.
+        pieces: Number of parts that a batch is split into to save memory.
+        history: Epochs that were completed with finite numbers.
+        gradients: float32 (layers,), mean gradient norms of each of these epochs.
+        best_epoch: Epoch of the weights in `best`; 0 for the initial ones.
+        seconds: Duration before this process resumed the training.
+        notes: Notes for the user.
     """
 
     network: nn.Module
@@ -87,28 +86,38 @@ class State:
 
     @classmethod
     def begin(cls, network: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, averaged: bool) -> State:
-        """A training that has not begun."""
+        """Return the state at the beginning of a training."""
         layers, weights = Layers(network), weights_of(network)
         zero, norms = torch.zeros((), device=device), torch.zeros(len(layers.names), device=device)
         average = copied(weights) if averaged else None
         good = Snapshot(weights, {}, None if average is None else copied(average), 0)
-        return cls(network, optimizer, layers, average, weights, good, zero, zero.clone(), norms)
+        return cls(
+            network=network,
+            optimizer=optimizer,
+            layers=layers,
+            average=average,
+            best=weights,
+            good=good,
+            total=zero,
+            right=zero.clone(),
+            norms=norms,
+        )
 
     def count(self, loss: Tensor, right: Tensor, images: int) -> None:
-        """One more step is done."""
+        """Add the results of one step."""
         self.total += loss * images
         self.right += right
         self.step += 1
         self.batch += 1
 
     def measure(self) -> None:
-        """Take note of the gradients as they are now."""
+        """Add the present gradient norms to the sums."""
         self.norms += self.layers.norms()
         self.measured += 1
 
     @torch.no_grad()
     def take_average(self, decay: float) -> None:
-        """Move the averaged weights towards the network's own; statistics that are whole numbers are taken over."""
+        """Update the moving average of the weights; integer statistics are copied."""
         if self.average is None:
             return
         share = 1 - min(decay, (1 + self.step) / (_EMA_RAMP + self.step))
@@ -117,7 +126,7 @@ class State:
             mean.lerp_(value, share) if mean.is_floating_point() else mean.copy_(value)
 
     def finish_epoch(self, line: Epoch, best: bool) -> None:
-        """Close an epoch whose numbers are finite. The network holds the weights that were scored."""
+        """Record an epoch with finite numbers; the network holds the weights that were evaluated."""
         self.history.append(line)
         self.gradients.append((self.norms / max(self.measured, 1)).cpu())
         if best:
@@ -125,13 +134,13 @@ class State:
         self.epoch = line.epoch
 
     def keep_good(self) -> None:
-        """From here training goes on if the next epoch fails."""
+        """Take the snapshot that training returns to if the next epoch fails."""
         average = None if self.average is None else copied(self.average)
         self.good = Snapshot(weights_of(self.network), optimizer_tensors(self.optimizer), average, self.step)
         self.clear()
 
     def go_back(self) -> None:
-        """Undo what was done since the last good state."""
+        """Return to the last snapshot."""
         self.network.load_state_dict(self.good.weights)
         load_optimizer(self.optimizer, self.good.optimizer)
         self.average = None if self.good.average is None else copied(self.good.average)
@@ -139,18 +148,18 @@ class State:
         self.clear()
 
     def clear(self) -> None:
-        """Begin a new epoch's sums."""
+        """Reset the sums for a new epoch."""
         self.batch = self.measured = 0
         for sums in (self.total, self.right, self.norms):
             sums.zero_()
 
     def finite(self) -> bool:
-        """Whether every weight and statistic is a number."""
+        """Return whether all weights and statistics are finite."""
         tensors = (t for t in self.network.state_dict().values() if t.is_floating_point())
         return all(bool(torch.isfinite(t).all()) for t in tensors)
 
     def gradient_norms(self) -> tuple[GradientNorm, ...]:
-        """The gradient norms of all epochs, for people."""
+        """Return the gradient norms of all epochs."""
         layers = self.layers
         return tuple(
             GradientNorm(line.epoch, layer, norm, kind)
@@ -163,12 +172,12 @@ class State:
 
 
 def copied(weights: Mapping[str, Tensor]) -> Weights:
-    """The same values in memory of their own, laid out in the same way."""
+    """Return tensors as copies with the same memory layout."""
     return {name: tensor.detach().clone() for name, tensor in weights.items()}
 
 
 def weights_of(network: nn.Module) -> Weights:
-    """A copy of all weights and statistics."""
+    """Return a copy of all weights and statistics."""
     return copied(network.state_dict())
 
 
@@ -177,7 +186,7 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Weights:
-    """A copy of what an optimizer remembers, as `index of the parameter/name`."""
+    """Return a copy of the state of an optimizer, named `index of the parameter/name`."""
     return {
         f"{i}/{key}": value.detach().clone()
         for i, p in enumerate(_parameters(optimizer))
@@ -187,12 +196,12 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Weights:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Let an optimizer remember what `optimizer_tensors` gave, whatever it has learnt since."""
+    """Set the state of an optimizer to a result of `optimizer_tensors`."""
     parameters, state = _parameters(optimizer), dict[int, dict[str, Tensor]]()
     for name, value in tensors.items():
         index, _, key = name.partition("/")
         parameter = parameters[int(index)]
-        # laid out as the parameter: the fused steps walk through both in the order of memory
+        # same memory layout as the parameter: fused steps process both in memory order
         like = torch.empty_like(parameter, dtype=value.dtype) if value.shape == parameter.shape else torch.empty_like(value)
         state.setdefault(int(index), {})[key] = like.detach().copy_(value)
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -207,7 +216,7 @@ _COUNTERS = (
 
 
 def packed(state: State) -> tuple[Weights, dict[str, Any]]:
-    """A state as named tensors, and as what JSON can hold. In the midst of an epoch the last good state goes with it."""
+    """Return a state as named tensors and JSON values. Within an epoch, the last snapshot is included."""
     parts: dict[str, Mapping[str, Tensor]] = {
         "network": state.network.state_dict(),
         "optimizer": optimizer_tensors(state.optimizer),
@@ -232,13 +241,13 @@ def _line(row: Mapping[str, Any]) -> Epoch:
 
 
 def unpack(state: State, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Make a state what `packed` was given. The network and the optimizer are those that it has, filled."""
+    """Restore a state from the result of `packed`; its network and optimizer are filled in place."""
 
     def part(name: str) -> Weights:
         return {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
 
     def alike(values: Mapping[str, Tensor]) -> Weights:
-        """On the device, and laid out, as the network's."""
+        """Return tensors with the device and memory layout of the network's."""
         return {name: torch.empty_like(t).copy_(values[name]) for name, t in state.network.state_dict().items()}
 
     averaged, device = state.average is not None, state.total.device

@@ -1,7 +1,7 @@
-"""A batch's augmentation as one warp and one colour matrix: parameters are drawn first, as data; then one pass over pixels.
+"""Augmentation: draw parameters per image, then apply them to a batch as one warp and one colour matrix.
 
-Whatever the policy's geometry and colours, a batch costs one `grid_sample` and one matrix product; blur, noise and erasing
-come on top where a policy asks for them.
+Whatever geometric and colour changes a policy has, a batch costs one `grid_sample` and one matrix product; blur, noise and
+erasing are extra.
 """
 
 from sightline.training.augment.applying import Changes, apply, prepare, unchanged

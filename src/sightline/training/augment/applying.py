@@ -1,4 +1,4 @@
-"""What was drawn, carried out on pixels: one `grid_sample` and one matrix product a batch, on any device."""
+"""Apply drawn augmentations to pixels: one `grid_sample` and one matrix product per batch, on any device."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from sightline.training.augment.drawing import NOISE_TABLE, Draw, identity
 from sightline.training.augment.warp import farthest, fold, sampling_grid, warp_matrices
 
 _CPU_CHUNK_PX = 40_000
-"""Pixels that a CPU takes at a time, so that grid and samples stay in its cache: 9 images of 64×64, but two at least."""
-_NEAR = 2.99  # of 3: one mirroring, and room for rounding
-_SHARP = 1e-3  # pixels; a blur of less is none
-_REACH = 4.0  # standard deviations; what lies beyond weighs 1 / 15,000
+"""Pixels that a CPU processes at a time, so that grid and samples stay in its cache: 9 images of 64×64; at least two images."""
+_NEAR = 2.99  # just below 3: reached by one mirroring, with a margin for rounding
+_SHARP = 1e-3  # pixels; a smaller blur has no effect
+_REACH = 4.0  # standard deviations; the weights beyond sum to 1 / 15,000
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What n images go through, ready to be carried out; None where no image needs that step.
+    """Changes of n images as tensors; None for a step that no image needs.
 
     Args:
         colour: float32 (n, 3, 4), the normalisation included.
         warp: float32 (n, 2, 3) or (n, 3, 3).
         elastic: float32 (n, 2, c + 3, c + 3), as in `Draw`.
         blur: float32 (n,), standard deviation in pixels.
-        reach: How many pixels away the widest blur takes colour from.
+        reach: Radius of the widest blur, in pixels.
         noise: float32 (n,), standard deviation in grey levels.
-        noise_at: int64 (n,), where in the table each image's noise begins; always on the CPU.
+        noise_at: int64 (n,), index in the noise table at which each image's noise begins; always on the CPU.
         erase: float32 (n, 4), as in `Draw`.
-        padding: What lies beyond the edge, as in `Policy`.
-        near: Whether every position lies so near that one mirroring at the edge brings it into the image.
+        padding: Padding beyond the edge, as in `Policy`.
+        near: Whether mirroring once at the edge brings every sampled position into the image.
     """
 
     colour: Tensor
@@ -58,18 +58,18 @@ class Changes:
         return len(self.colour)
 
     def rows(self, index: np.ndarray | slice) -> Changes:
-        """Those of some of the images."""
+        """Return the changes of some of the images."""
         where = torch.from_numpy(index) if isinstance(index, np.ndarray) else index
         return self._each(lambda name, tensor: tensor[where])
 
     def at(self, scale: float) -> Changes:
-        """The same for images whose side is so many times as long: all but a blur is measured by the image already."""
+        """Return the changes for images whose side is `scale` times as long; only a blur depends on the size in pixels."""
         if self.blur is None or scale == 1:
             return self
         return dataclasses.replace(self, blur=self.blur * scale, reach=math.ceil(self.reach * scale))
 
     def to(self, device: torch.device) -> Changes:
-        """The same on another device."""
+        """Return the changes on another device."""
         return self._each(lambda name, tensor: tensor if name == "noise_at" else tensor.to(device))
 
     def _each(self, change: Callable[[str, Tensor], Tensor]) -> Changes:
@@ -88,15 +88,15 @@ def prepare(
     padding: str = "reflection",
     principal: np.ndarray | None = None,
 ) -> Changes:
-    """What a draw means for images of one size and a network's normalisation. On the CPU, for a whole epoch at once.
+    """Return a draw as tensors for images of one size and a network's normalisation, on the CPU, for a whole epoch at once.
 
     Args:
-        drawn: For n images.
+        drawn: Draw for n images.
         size: (height, width) of the images.
         mean_rgb: float (n, 3), each image's mean colour, 0 to 255.
-        mean, std: The network's, per channel, for pixels in 0 to 1.
-        padding: What lies beyond the edge.
-        principal: The training set's `principal_colours`, where `drawn.pca` needs them.
+        mean, std: Normalisation of the network, per channel, for pixels in 0 to 1.
+        padding: Padding beyond the edge, as in `Policy`.
+        principal: Result of `principal_colours` for the training set; needed if `drawn.pca` is not 0.
     """
 
     def some(values: np.ndarray | None, wanted: bool = True) -> Tensor | None:
@@ -118,19 +118,19 @@ def prepare(
 
 
 def unchanged(n: int, mean: Sequence[float], std: Sequence[float]) -> Changes:
-    """Nothing but the normalisation."""
+    """Return the changes that only normalise."""
     return Changes(torch.from_numpy(colour_matrices(identity(n), np.zeros((n, 3)), mean, std)))
 
 
 def apply(images: Tensor, changes: Changes) -> Tensor:
-    """Change a batch: uint8 pixels in, the network's normalised input out.
+    """Augment and normalise a batch.
 
-    Pixels are warped, blurred and made noisy on the scale 0 to 255, then recoloured and normalised; an erased rectangle is 0
-    after that, the network's mean colour.
+    Pixels are warped, blurred and made noisy on the scale 0 to 255, then recoloured and normalised. An erased rectangle is set
+    to 0 after that, which is the mean colour of the normalisation.
 
     Args:
         images: uint8 (n, h, w, 3).
-        changes: Of these n images, on the images' device.
+        changes: Changes of these n images, on the same device.
 
     Returns:
         float32 (n, 3, h, w), channels last in memory.
@@ -138,7 +138,7 @@ def apply(images: Tensor, changes: Changes) -> Tensor:
     n, height, width, _ = images.shape
     out = torch.empty((n, 3, height, width), device=images.device, memory_format=torch.channels_last)
     step = max(n, 1)
-    if images.device.type == "cpu":  # `grid_sample` shares images out among threads
+    if images.device.type == "cpu":  # `grid_sample` distributes images over threads
         step = min(step, max(2, torch.get_num_threads(), _CPU_CHUNK_PX // (height * width)))
     room = _room(step, height, width, changes)
     for start in range(0, n, step):
@@ -162,12 +162,12 @@ def apply(images: Tensor, changes: Changes) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Room:
-    """Memory that chunk after chunk is worked in: taken anew for each, it would cost more time than the work itself, as the
-    system clears every page that it hands out.
+    """Buffers that are reused for every chunk. Allocating them for each chunk would take longer than the computation, since the
+    operating system clears every new page.
 
     Args:
         pixels: float32 (step, 3, h, w), channels last.
-        grid, scratch: float32 (step, 2, h, w), grid (step, 3, h, w) with a perspective; of no images where nothing is warped.
+        grid, scratch: float32 (step, 2, h, w), grid (step, 3, h, w) with a perspective; empty if nothing is warped.
         normal: float32 (step, 3, h·w).
     """
 
@@ -177,12 +177,12 @@ class _Room:
     normal: Tensor
 
     def first(self, n: int) -> _Room:
-        """The part for n images."""
+        """Return the buffers for the first n images."""
         return _Room(self.pixels[:n], self.grid[:n], self.scratch[:n], self.normal[:n])
 
 
 def _room(step: int, height: int, width: int, changes: Changes) -> _Room:
-    """Memory for so many images at a time."""
+    """Allocate the buffers for `step` images."""
     device, warp = changes.colour.device, changes.warp
     axes, warped = (2, 0) if warp is None else (warp.shape[1], step)
     return _Room(
@@ -194,7 +194,7 @@ def _room(step: int, height: int, width: int, changes: Changes) -> _Room:
 
 
 def _warped(pixels: Tensor, changes: Changes, room: _Room) -> Tensor:
-    """Pixels float32 (n, 3, h, w) read from elsewhere."""
+    """Return warped pixels, float32 (n, 3, h, w)."""
     assert changes.warp is not None
     height, width = pixels.shape[2:]
     grid, padding = sampling_grid(changes.warp, height, width, changes.elastic, room.grid), changes.padding
@@ -204,7 +204,7 @@ def _warped(pixels: Tensor, changes: Changes, room: _Room) -> Tensor:
 
 
 def _blurred(pixels: Tensor, sigma: Tensor, reach: int) -> Tensor:
-    """A Gaussian blur of each image's own width, along one side and then the other; edges go on as they are."""
+    """Return pixels after a separable Gaussian blur of each image's own width; edge pixels are repeated beyond the edge."""
     n, channels, height, width = pixels.shape
     away = torch.arange(-reach, reach + 1, device=pixels.device)
     sigma = sigma.clamp(min=_SHARP).view(n, 1)
@@ -217,7 +217,7 @@ def _blurred(pixels: Tensor, sigma: Tensor, reach: int) -> Tensor:
 
 
 def _noisy(pixels: Tensor, sigma: Tensor, places: Tensor) -> Tensor:
-    """Gaussian noise, for each image a piece of one long table: a copy in place of a hundred thousand draws."""
+    """Return pixels with Gaussian noise, copied for each image from one long table, which is faster than drawing it."""
     count = pixels[0].numel()
     table = _noise_table(1 << max(count - 1, 1).bit_length(), pixels.device)
     pieces = torch.stack([table[at : at + count] for at in places.tolist()]).view(pixels.shape)
@@ -226,13 +226,13 @@ def _noisy(pixels: Tensor, sigma: Tensor, places: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=4)
 def _noise_table(longest: int, device: torch.device) -> Tensor:
-    """Standard normal numbers, float32 (NOISE_TABLE + longest,); the first ones are the same whatever the length."""
+    """Return standard normal numbers, float32 (NOISE_TABLE + longest,); a longer table begins with the same numbers."""
     drawn = store.stream(0, "noise").standard_normal(NOISE_TABLE + longest, dtype=np.float32)
     return torch.from_numpy(drawn).to(device)
 
 
 def _inside(boxes: Tensor, height: int, width: int) -> Tensor:
-    """Which pixels' centres lie in a rectangle: bool (n, 1, height, width)."""
+    """Return which pixel centres lie inside a rectangle: bool (n, 1, height, width)."""
     y = ((torch.arange(height, device=boxes.device) + 0.5) / height).view(1, height, 1)
     x = ((torch.arange(width, device=boxes.device) + 0.5) / width).view(1, 1, width)
     top, left, tall, wide = (boxes[:, i].view(-1, 1, 1) for i in range(4))

@@ -1,4 +1,4 @@
-"""The parameters of every image's changes, drawn first, as data: a function of seed, epoch and image alone."""
+"""Draw the augmentation parameters of every image, as a function of seed, epoch and image alone."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from sightline import store
 from sightline.training.augment.policy import Policy, Span
 
 _COLUMNS = 8
-"""Random numbers an image and epoch that the first operations share: flip, rotation, zoom, shift (2), brightness, contrast,
-saturation. Every later operation has a stream of its own, so that none moves another's draws."""
+"""Random numbers per image and epoch for the first operations: flip, rotation, zoom, shift (2), brightness, contrast,
+saturation. Every other operation has its own random stream, so that switching one on does not change the draws of others."""
 _ERASE_RATIO: Span = (0.3, 1 / 0.3)
 """Height to width of the erased rectangle. Source: Zhong et al. 2017, "Random erasing data augmentation"."""
 NOISE_TABLE = 1 << 20
-"""How many places the noise of an image may be taken from."""
+"""Number of positions in the noise table at which the noise of an image may begin."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What happens to each of n images, as data. Fractions are of the image's height and width.
+    """Augmentation parameters of n images. Fractions are of the image's height and width.
 
     Args:
-        crop: float64 (n, 4): top, left, height and width of the part that is enlarged to the whole, as fractions.
+        crop: float64 (n, 4): top, left, height and width of the crop that is enlarged to the whole image, as fractions.
         flip, vertical_flip: bool (n,).
         turns: int64 (n,), quarter turns counter-clockwise, 0 to 3.
-        shear: float64 (n,), degrees by which upright lines lean to the right.
-        angle: float64 (n,), degrees, counter-clockwise as one sees it.
+        shear: float64 (n,), degrees by which vertical lines lean to the right.
+        angle: float64 (n,), degrees, counter-clockwise on screen.
         zoom: float64 (n,), above 1 enlarges.
         shift: float64 (n, 2), (down, right) as fractions.
         shift_px: int64 (n, 2), (down, right) in pixels.
         corners: float64 (n, 4, 2): how far the corners top left, top right, bottom right and bottom left move inwards,
             (vertically, horizontally), as fractions of half a side.
         elastic: float32 (n, 2, c + 3, c + 3): displacements of the knots of a cubic spline with c cells a side, (right, down),
-            as fractions; None where nothing is warped.
+            as fractions; None without an elastic warp.
         brightness, contrast, saturation: float64 (n,), factors.
         hue: float64 (n,), degrees.
-        rgb: float64 (n, 3), grey levels that are added.
-        pca: float64 (n, 3), steps along the principal axes of colour, in units of the spread along them.
+        rgb: float64 (n, 3), grey levels to add.
+        pca: float64 (n, 3), shifts along the principal axes of colour, in standard deviations along them.
         grey: bool (n,).
         blur: float64 (n,), standard deviation in pixels.
         noise: float64 (n,), standard deviation in grey levels.
-        noise_at: int64 (n,), where in the table of noise the image's own begins.
-        erase: float64 (n, 4): top, left, height and width of the erased rectangle, as fractions; no height where there is none.
+        noise_at: int64 (n,), index in the noise table at which the noise of the image begins.
+        erase: float64 (n, 4): top, left, height and width of the erased rectangle, as fractions; height 0 if none is erased.
     """
 
     crop: np.ndarray
@@ -76,13 +76,13 @@ class Draw:
         return len(self.flip)
 
     def rows(self, index: np.ndarray | slice) -> Draw:
-        """The draws of some of the images."""
+        """Return the draws of some of the images."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return dataclasses.replace(self, **{name: value[index] for name, value in values.items() if value is not None})
 
 
 def identity(n: int) -> Draw:
-    """The draw that changes nothing."""
+    """Return the draw that changes nothing."""
 
     def each(value: Any) -> np.ndarray:
         return np.broadcast_to(np.asarray(value), (n, *np.shape(value)))
@@ -115,10 +115,10 @@ def identity(n: int) -> Draw:
 
 
 def draw(policy: Policy, n: int, *, seed: int, epoch: int) -> Draw:
-    """The changes of all n training images in one epoch.
+    """Draw the augmentation parameters of all n training images for one epoch.
 
-    Row i is a function of (seed, epoch, i) alone: neither the order of the images, nor their number, nor the batch size, nor
-    the other operations of the policy matter.
+    Row i is a function of (seed, epoch, i) alone: it does not depend on the order or number of images, the batch size or the
+    other operations of the policy.
     """
     drawn = _first(policy, n, seed, epoch)
     for name, operation in _LATER.items():
@@ -128,17 +128,17 @@ def draw(policy: Policy, n: int, *, seed: int, epoch: int) -> Draw:
 
 
 def between(span: Span, u: np.ndarray) -> np.ndarray:
-    """Uniform numbers 0 to 1 stretched over a range."""
+    """Scale uniform numbers in 0 to 1 to a range."""
     return span[0] + (span[1] - span[0]) * u
 
 
 def whole(count: int, u: np.ndarray) -> np.ndarray:
-    """Uniform numbers 0 to 1 as whole numbers from 0 to count - 1, one from each, so that rows stay apart."""
+    """Turn uniform numbers in 0 to 1 into whole numbers from 0 to count - 1, one by one, so that rows stay independent."""
     return np.minimum((count * u).astype(np.int64), count - 1)
 
 
 def _first(policy: Policy, n: int, seed: int, epoch: int) -> dict[str, np.ndarray]:
-    """The operations that share one table of random numbers."""
+    """Draw the operations that share one table of random numbers."""
     u = store.stream(seed, "augment", epoch).random((n, _COLUMNS))
     low, high = policy.span("zoom")
     return {
@@ -153,12 +153,12 @@ def _first(policy: Policy, n: int, seed: int, epoch: int) -> dict[str, np.ndarra
 
 
 def rectangles(area: np.ndarray, ratio: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """Rectangles inside the unit square: float64 (n, 4), top, left, height, width.
+    """Return rectangles inside the unit square, float64 (n, 4): top, left, height, width.
 
     Args:
-        area: (n,), their share of the square; less where a side would be longer than the square's.
+        area: (n,), share of the area of the square; reduced if a side would be longer than that of the square.
         ratio: (n,), width to height.
-        place: (n, 2), where in the room that is left (down, right), 0 to 1.
+        place: (n, 2), position in the remaining space (down, right), 0 to 1.
     """
     sides = np.minimum(1.0, np.stack([np.sqrt(area / ratio), np.sqrt(area * ratio)], axis=1))
     return np.concatenate([(1 - sides) * place, sides], axis=1)
@@ -172,7 +172,7 @@ def _crop(policy: Policy, n: int, rng: np.random.Generator) -> dict[str, np.ndar
 
 
 def _crop_ratio(policy: Policy, n: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """A ratio without a crop is one of the largest parts with that ratio; with one, `_crop` has it already."""
+    """Draw the largest crop of a drawn ratio if the policy has no `crop`; else `_crop` draws the ratio too."""
     return _crop(policy, n, rng) if policy.span("crop") == (1.0, 1.0) else {}
 
 
@@ -223,4 +223,4 @@ _LATER: dict[str, Callable[[Policy, int, np.random.Generator], dict[str, np.ndar
     "noise": _noise,
     "erase": _erase,
 }
-"""Operation → its draws: policy, number of images and a stream of its own → fields of `Draw`."""
+"""Operation → function that draws its parameters: (policy, number of images, random stream) → fields of `Draw`."""

@@ -1,4 +1,4 @@
-"""What each operation of a policy does at both ends of its range, to be looked at before anything is trained with it."""
+"""Extremes of an augmentation policy: each operation at both ends of its range, for a preview before training."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Extreme:
     """One end of an operation's range.
 
     Args:
-        caption: Its value with the unit.
-        draw: The draw that does this, and nothing else, to one image.
+        caption: Value with its unit.
+        draw: Draw for one image that applies this operation alone.
     """
 
     caption: str
@@ -29,24 +29,24 @@ class Extreme:
 
 
 def operations(policy: Policy) -> tuple[str, ...]:
-    """The operations of a policy that change anything, in the order of `SETTINGS`."""
+    """Return the operations of a policy that have an effect, in the order of `SETTINGS`."""
     plain = Policy()
     active = [name for name in EXTREMES if getattr(policy, name) != getattr(plain, name)]
-    return tuple(name for name in active if not (name == "crop_ratio" and "crop" in active))  # the crop shows both
+    return tuple(name for name in active if not (name == "crop_ratio" and "crop" in active))  # shown by `crop`
 
 
 def extremes(policy: Policy, name: str) -> tuple[Extreme, ...]:
-    """Both ends of one operation's range, or one where there is but one.
+    """Return both ends of an operation's range, or one if both are the same.
 
     Args:
-        policy: Says how far.
+        policy: Policy with the ranges.
         name: One of `operations(policy)`.
     """
     return tuple(Extreme(caption, _one(changes)) for caption, changes in EXTREMES[name](policy))
 
 
 def in_words(policy: Policy, name: str) -> str:
-    """The range of one operation, for people.
+    """Format the range of one operation.
 
     Example:
         >>> in_words(Policy(rotation=15), "rotation"), in_words(Policy(flip=0.5), "flip"), in_words(Policy(zoom=0.25), "zoom")
@@ -93,7 +93,7 @@ def _share(span: Span) -> str:
 
 
 def _signed(value: float) -> str:
-    """A number with its sign, a real minus, and no sign for 0.
+    """Format a number with its sign (U+2212 for minus); 0 has no sign.
 
     Example:
         >>> _signed(-15), _signed(7.5), _signed(0)
@@ -103,7 +103,7 @@ def _signed(value: float) -> str:
 
 
 def _one(changes: dict[str, Any]) -> Draw:
-    """The draw of one image with some fields set."""
+    """Return the draw of one image with some fields set."""
     plain = identity(1)
     values = {field: getattr(plain, field) for field in Draw.__dataclass_fields__}
     return Draw(**{**values, **{field: np.asarray(value)[None] for field, value in changes.items()}})
@@ -115,7 +115,7 @@ Ends = list[tuple[str, dict[str, Any]]]
 def _both(
     name: str, field: str, form: Callable[[float], str], value: Callable[[float], Any] = float
 ) -> Callable[[Policy], Ends]:
-    """The ends of a plain range; one of them where both are the same, or where one changes nothing."""
+    """Return a function that gives both ends of a simple range; an end without effect is left out unless it is the only one."""
 
     def ends(policy: Policy) -> Ends:
         low, high = policy.span(name)
@@ -125,7 +125,7 @@ def _both(
 
 
 def _crop(policy: Policy) -> Ends:
-    """The smallest part, narrow and top left, wide and bottom right."""
+    """Return the smallest crop, once narrow at the top left and once wide at the bottom right."""
     area, (low, high) = policy.span("crop")[0], policy.span("crop_ratio")
     parts = [(low, 0.0), (high, 1.0)]
     found = rectangles(np.full(2, area), np.array([ratio for ratio, _ in parts]), np.array([[at, at] for _, at in parts]))
@@ -139,7 +139,7 @@ def _crop_padding(policy: Policy) -> Ends:
 
 
 def _perspective(policy: Policy) -> Ends:
-    """Corners are those of `Draw.corners`, moved (vertically, horizontally)."""
+    """Return the perspective from the left and from above; the order of corners and axes is that of `Draw.corners`."""
     d = policy.perspective
     return [
         (f"{d:.0%}, left side", {"corners": np.array([[d, 0], [0, 0], [0, 0], [d, 0]])}),
@@ -148,7 +148,7 @@ def _perspective(policy: Policy) -> Ends:
 
 
 def _elastic(policy: Policy) -> Ends:
-    """Every knot as far as it may go, in random directions."""
+    """Return two warps whose knots all move the largest distance, in random directions."""
     side = policy.elastic_cells + 3
     ends: Ends = []
     for number in (1, 2):
@@ -165,7 +165,7 @@ def _rgb_shift(policy: Policy) -> Ends:
 
 
 def _pca(policy: Policy) -> Ends:
-    steps = (-2 * policy.pca, 2 * policy.pca)  # two standard deviations: 19 of 20 draws lie between
+    steps = (-2 * policy.pca, 2 * policy.pca)  # two standard deviations: 95 % of draws lie between
     return [(f"{_signed(100 * s)}% along the first", {"pca": np.array([s, 0, 0])}) for s in steps]
 
 
@@ -200,4 +200,4 @@ EXTREMES: dict[str, Callable[[Policy], Ends]] = {
     "noise": _both("noise", "noise", lambda x: f"{x:g} grey levels"),
     "erase": _erase,
 }
-"""Operation → its ends: a caption and the fields of `Draw` that show it. Settings that only shape another are shown with it."""
+"""Operation → function that returns its ends: (caption, fields of `Draw`). Settings that only shape another one have none."""

@@ -1,4 +1,4 @@
-"""What may be changed in training images and how far: settings, their ranges, and ready policies."""
+"""Augmentation policies: settings, their ranges, and predefined policies."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ PADDINGS = ("reflection", "border", "zeros")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What one key of a policy may hold.
+    """Type and range of one key of a policy.
 
     Args:
-        kind: How a single number x is read. `chance`: a probability. `around`: short for [-x, x]. `upto`: for [0, x].
-            `growth`: for [1/(1+x) - 1, x], as much smaller as larger. `ratio`: for [1/x, x]. `share`: for [x, 1].
-            `exact`: for [x, x]. `amount`: x itself, no pair. `count`: the same, whole. `channels`: one for each of red, green
-            and blue, see `Policy`.
-        low, high: What both ends must lie between.
-        unit: For people.
-        what: What it is, in a few words.
+        kind: Meaning of a single number x. `chance`: a probability. `around`: short for [-x, x]. `upto`: for [0, x].
+            `growth`: for [1/(1+x) - 1, x], the same factor smaller and larger. `ratio`: for [1/x, x]. `share`: for [x, 1].
+            `exact`: for [x, x]. `amount`: x itself; no pair. `count`: x itself, a whole number; no pair. `channels`: one
+            value for each of red, green and blue, see `Policy`.
+        low, high: Limits of both ends.
+        unit: Unit, for display.
+        what: Short description, for display.
     """
 
     kind: Literal["chance", "around", "upto", "growth", "ratio", "share", "exact", "amount", "count", "channels"]
@@ -40,38 +40,39 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How strongly images are changed. The default of every setting changes nothing.
+    """Augmentation policy: how strongly images are changed. The default of every setting changes nothing.
 
     A range is one number, read as `SETTINGS` says, or a pair (low, high): `rotation=15` is `rotation=(-15, 15)`.
 
     Args:
-        flip, vertical_flip: Probability of a left–right and of an upside-down mirror image, 0 to 1.
-        quarter_turn: Probability of a turn by 90°, 180° or 270°, 0 to 1; 0.75 makes all four positions equally likely.
-        crop: Random resized crop: the share of the area that is kept and enlarged to the whole, above 0, at most 1.
-        crop_ratio: The crop's width to its height, relative to the image's own, 0.25 to 4.
-        crop_padding: Random crop of the image with so many pixels of padding around it, 0 to 512: a shift by whole pixels.
+        flip, vertical_flip: Probabilities of a left–right and of an upside-down mirror image, 0 to 1.
+        quarter_turn: Probability of a rotation by 90°, 180° or 270°, 0 to 1; 0.75 makes all four orientations equally likely.
+        crop: Random resized crop: share of the area that is kept and enlarged to the whole image, above 0, at most 1.
+        crop_ratio: Ratio of the crop's width to its height, relative to the image's own, 0.25 to 4.
+        crop_padding: Random crop of the padded image: pixels of padding on each side, 0 to 512; a shift by whole pixels.
         rotation: Degrees counter-clockwise, -180 to 180.
-        shear: Degrees by which upright lines lean to the right, -60 to 60.
-        zoom: Enlargement as a fraction, -0.75 to 3: 0.2 draws a factor from 1/1.2 to 1.2, evenly in its logarithm.
-        shift: Along each side, as a fraction of that side, -1 to 1.
-        perspective: How far corners move inwards at most, as a fraction of half a side, 0 to 0.6 (beyond 2/3 they may fold).
-        elastic: How far the knots of a smooth random displacement move at most, as a fraction of the side, 0 to 0.25.
-        elastic_cells: Knots along a side, 2 to 16: more of them make the displacement more local.
+        shear: Degrees by which vertical lines lean to the right, -60 to 60.
+        zoom: Enlargement as a fraction, -0.75 to 3: 0.2 draws a factor from 1/1.2 to 1.2, log-uniformly.
+        shift: Translation along each side, as a fraction of that side, -1 to 1.
+        perspective: Largest distance by which corners move inwards, as a fraction of half a side, 0 to 0.6 (beyond 2/3 the
+            image may fold over).
+        elastic: Largest displacement of the knots of a smooth random warp, as a fraction of the side, 0 to 0.25.
+        elastic_cells: Cells of the warp along a side, 2 to 16; more cells make it more local.
         brightness, contrast, saturation: Change of the factor, -1 to 3: 0.2 draws a factor from 0.8 to 1.2.
-        hue: Degrees around the grey axis, -180 to 180; red turns towards yellow first.
-        rgb_shift: Added to red, green and blue, in grey levels, -255 to 255. `10` or `(10, 40, 10)` are drawn either way,
-            `((-10, 30), (0, 0), (-5, 5))` between both ends, and the text `+10,-40,-10` is added to every image.
-        pca: Standard deviation of the shifts along the principal axes of the training set's colours, in units of its
-            spread along them, 0 to 1; AlexNet's is 0.1.
+        hue: Degrees of rotation about the grey axis, -180 to 180; positive angles rotate red towards yellow.
+        rgb_shift: Grey levels added to red, green and blue, -255 to 255. `10` or `(10, 40, 10)` draws from -x to x,
+            `((-10, 30), (0, 0), (-5, 5))` from the given ranges, and the text `+10,-40,-10` is added to every image.
+        pca: Standard deviation of shifts along the principal axes of the training set's colours, relative to the standard
+            deviation of the colours along them, 0 to 1; AlexNet uses 0.1.
         grey: Probability of a grey image, 0 to 1.
-        blur: Standard deviation of a Gaussian blur, in pixels of what the network sees, 0 to 10.
+        blur: Standard deviation of a Gaussian blur, in pixels of the network's input, 0 to 10.
         noise: Standard deviation of Gaussian noise, in grey levels, 0 to 100.
         erase: Probability that a random rectangle is erased, 0 to 1.
-        erase_area: Its share of the area, 0.005 to 0.9.
-        padding: What lies beyond the edge: the mirrored image (`reflection`), its last pixels (`border`) or black (`zeros`).
+        erase_area: Share of the area of the erased rectangle, 0.005 to 0.9.
+        padding: Padding beyond the edge: the mirrored image (`reflection`), its edge pixels (`border`) or black (`zeros`).
 
     Raises:
-        RequestError: A value lies outside its range, or is no number.
+        RequestError: If a value is outside its range or is not a number.
     """
 
     flip: float = 0.0
@@ -113,7 +114,7 @@ class Policy:
             raise unknown("padding", str(self.padding), PADDINGS)
 
     def span(self, name: str) -> Span:
-        """Both ends of a setting's range.
+        """Return the range of a setting.
 
         Example:
             >>> Policy(rotation=15).span("rotation"), Policy(zoom=(0, 0.5)).span("zoom"), Policy(crop=0.4).span("crop")
@@ -122,7 +123,7 @@ class Policy:
         return _span(name, getattr(self, name))
 
     def rgb_spans(self) -> tuple[Span, Span, Span]:
-        """Both ends of what is added to red, green and blue.
+        """Return the ranges that are added to red, green and blue.
 
         Example:
             >>> Policy(rgb_shift=(10, 40, 10)).rgb_spans()
@@ -139,12 +140,12 @@ class Policy:
 
 
 def _tuples(value: Any) -> Any:
-    """Lists, as TOML and JSON have them, as tuples."""
+    """Convert the lists of TOML and JSON to tuples."""
     return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def _channels(value: Any) -> Any:
-    """Text such as `+10,-40,-10` (fixed) or `10,40,10` (either way) as ranges."""
+    """Parse text such as `+10,-40,-10` (fixed shifts) or `10,40,10` (symmetric ranges)."""
     if not isinstance(value, str):
         return _tuples(value)
     parts = [part.strip() for part in value.split(",")]
@@ -158,7 +159,7 @@ def _channels(value: Any) -> Any:
 
 
 def _number(name: str, value: Any) -> float:
-    """A finite number, not a bool."""
+    """Return a value as float; refuse a bool, infinity and NaN."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number) or not math.isfinite(value):
         raise _outside(name, value)
     return float(value)
@@ -178,10 +179,10 @@ def _around(name: str, value: Any) -> Span:
 
 
 def _span(name: str, value: Any) -> Span:
-    """Both ends of the range that a value of a setting stands for.
+    """Return the range that a value of a setting stands for.
 
     Raises:
-        RequestError: It is no number, or a pair where one number is expected.
+        RequestError: If it is not a number, or a pair although the setting takes one number.
     """
     kind = SETTINGS[name].kind
     if isinstance(value, tuple):
@@ -193,14 +194,14 @@ def _span(name: str, value: Any) -> Span:
         return _around(name, value)
     if kind == "count" and x != int(x):
         raise _outside(name, value)
-    # what is negative, or a ratio below 1, gives ends in the wrong order, which is refused
+    # a negative value, or a ratio below 1, gives low > high, which the caller refuses
     return {"upto": (0.0, x), "growth": (1 / (1 + abs(x)) - 1, x), "ratio": (1 / max(x, 1.0), x), "share": (x, 1.0)}.get(
         kind, (x, x)
     )
 
 
 def _outside(name: str, value: Any) -> RequestError:
-    """An error that says what a setting may be."""
+    """Return the error for a value outside the range of a setting."""
     setting = SETTINGS[name]
     unit = f" {setting.unit}" if setting.unit else ""
     low, high = f"{setting.low:g}", f"{setting.high:g}{unit}"
@@ -217,32 +218,32 @@ def _outside(name: str, value: Any) -> RequestError:
 
 
 def is_grey(images: np.ndarray) -> bool:
-    """Whether every one of the images uint8 (n, h, w, 3) has the same value in all three channels."""
+    """Return whether all images, uint8 (n, h, w, 3), have equal values in all three channels."""
     first = images[..., 0]
     return all(np.array_equal(first[i], images[i, ..., c]) for i in range(len(images)) for c in (1, 2))
 
 
-def policy_for(asked: str | Mapping[str, Any], images: np.ndarray) -> tuple[str, Policy]:
-    """A ready policy by name, or one with some settings changed.
+def policy_for(spec: str | Mapping[str, Any], images: np.ndarray) -> tuple[str, Policy]:
+    """Return a predefined policy, or one with some settings changed.
 
-    `auto` takes `light` where all images are grey (digits, drawings, scans), else `photo`.
+    `auto` is `light` if all images are grey (digits, drawings, scans), else `photo`.
 
     Args:
-        asked: A name of `POLICIES`, `auto`, or settings of `Policy` by name; among them `policy`, the one that they
-            change, `auto` where it is absent.
-        images: uint8 (n, h, w, 3), what `auto` looks at.
+        spec: Name in `POLICIES`, `auto`, or settings of `Policy` by name; among them `policy`, the policy that they change,
+            by default `auto`.
+        images: uint8 (n, h, w, 3), by which `auto` decides.
 
     Returns:
-        What it is called, such as `photo, rotation 30`, and the policy.
+        Its description, such as `photo, rotation 30`, and the policy.
 
     Raises:
-        RequestError: A name is not known, or a value lies outside its range.
+        RequestError: If a name is not known or a value is outside its range.
 
     Example:
         >>> policy_for({"policy": "none", "rotation": 30}, np.zeros((1, 8, 8, 3), np.uint8))[0]
         'none, rotation 30'
     """
-    changes = {"policy": asked} if isinstance(asked, str) else dict(asked)
+    changes = {"policy": spec} if isinstance(spec, str) else dict(spec)
     name = str(changes.pop("policy", "auto"))
     if name == "auto":
         name = "light" if is_grey(images) else "photo"
@@ -257,7 +258,7 @@ def policy_for(asked: str | Mapping[str, Any], images: np.ndarray) -> tuple[str,
 
 
 def _shown(value: Any) -> str:
-    """A setting's value for people."""
+    """Format the value of a setting."""
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_shown(v) for v in value) + "]"
     return f"{value:g}" if isinstance(value, int | float) else str(value)
@@ -289,7 +290,7 @@ SETTINGS: dict[str, Setting] = {
     "erase": Setting("chance", 0, 1, "", "a random rectangle erased"),
     "erase_area": Setting("exact", 0.005, 0.9, "of the area", "size of the erased rectangle"),
 }
-"""Every setting with numbers, in the order in which they act."""
+"""Every numeric setting, in the order in which they are applied."""
 
 POLICIES: dict[str, Policy] = {
     "none": Policy(),

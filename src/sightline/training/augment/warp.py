@@ -1,7 +1,7 @@
-"""Geometry: what was drawn → one matrix an image → the positions that one `grid_sample` reads.
+"""Geometric augmentation: combine all geometric changes into one matrix per image, and that into a grid for `grid_sample`.
 
-Everything is written as the way back, from a place in the result to the place in the image where its colour comes from, in
-coordinates (x, y) from -1 to 1 over the image, as `grid_sample` has them.
+All matrices map backwards, from a position in the output to the position in the input that it is sampled from, in
+coordinates (x, y) from -1 to 1 over the image, as in `grid_sample`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from torch import Tensor
 from sightline.training.augment.drawing import Draw
 
 _NEAREST_HORIZON = 0.05
-"""A pixel that a perspective puts at the horizon or behind it is read as if it were just before it."""
+"""Smallest depth of a pixel: a perspective could put it at the horizon or behind it."""
 
 
 def warp_matrices(drawn: Draw, height: int, width: int) -> np.ndarray | None:
-    """Where each output pixel is taken from: float32 (n, 2, 3), (n, 3, 3) with a perspective, None where nothing moves.
+    """Return the backward warps, float32 (n, 2, 3), or (n, 3, 3) with a perspective; None if nothing moves.
 
-    In the order of `STEPS` the image is cropped, mirrored, turned by quarters, sheared, rotated and zoomed about its centre,
-    shifted and seen in perspective; the elastic warp comes last. As all are one matrix, what a rotation brings into the
-    frame is the photograph beside the crop, where there is one, and no padding. Angles are true angles in pixels, whatever
-    the ratio of the sides.
+    In the order of `STEPS` the image is cropped, mirrored, rotated by quarter turns, sheared, rotated and zoomed about its
+    centre, shifted and seen in perspective; the elastic warp comes last. Since all are one matrix, a rotation after a crop
+    brings parts of the photograph outside the crop into the frame, not padding. Angles are angles in pixels, whatever the
+    aspect ratio.
     """
     steps = [step(drawn, height, width) for step in STEPS]
     moving = [matrix for matrix in steps if matrix is not None]
@@ -38,7 +38,7 @@ def warp_matrices(drawn: Draw, height: int, width: int) -> np.ndarray | None:
 
 
 def _matrices(n: int, **entries: np.ndarray | float) -> np.ndarray:
-    """Identity matrices (n, 3, 3) with some entries set: `m01` is row 0, column 1."""
+    """Return identity matrices (n, 3, 3) with some entries set: `m01` is row 0, column 1."""
     out = np.tile(np.eye(3), (n, 1, 1))
     for name, value in entries.items():
         out[:, int(name[1]), int(name[2])] = value
@@ -85,7 +85,7 @@ def _shift(drawn: Draw, height: int, width: int) -> np.ndarray | None:
 
 
 def _perspective(drawn: Draw, height: int, width: int) -> np.ndarray | None:
-    """The inverse of the map of the square onto four corners.
+    """Return the inverse of the map from the square to four corners.
 
     Source: Heckbert 1989, "Fundamentals of texture mapping and image warping", section 2.2.3.
     """
@@ -101,24 +101,24 @@ def _perspective(drawn: Draw, height: int, width: int) -> np.ndarray | None:
     for row, c in enumerate((x, y)):
         forth[:, row] = np.stack([c[:, 1] - c[:, 0] + g * c[:, 1], c[:, 3] - c[:, 0] + h * c[:, 3], c[:, 0]], axis=1)
     forth[:, 2] = np.stack([g, h, np.ones_like(g)], axis=1)
-    from_unit = np.array([[2.0, 0, -1], [0, 2, -1], [0, 0, 1]])  # Heckbert's square goes from 0 to 1
+    from_unit = np.array([[2.0, 0, -1], [0, 2, -1], [0, 0, 1]])  # in the source the square goes from 0 to 1
     back: np.ndarray = from_unit @ np.linalg.inv(forth)
-    depth: np.ndarray = back[:, 2:, 2:]  # at the centre of the frame; becomes 1
+    depth: np.ndarray = back[:, 2:, 2:]  # at the centre of the frame; normalised to 1
     out: np.ndarray = back / depth
     return out
 
 
 def sampling_grid(warp: Tensor, height: int, width: int, knots: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-    """The positions that `grid_sample` reads: float32 (n, height, width, 2), x and y each in a plane of its own.
+    """Return the grid for `grid_sample`, float32 (n, height, width, 2); x and y are stored as separate planes.
 
-    Written out with broadcasting, as torch's own `affine_grid` builds a (height·width, 3) matrix product; and `grid_sample`
-    reads planes as fast as pairs, which take several times as long to fill.
+    Computed by broadcasting: `affine_grid` of torch uses a matrix product over (height·width, 3). `grid_sample` reads separate
+    planes as fast as interleaved pairs, and these take several times as long to fill.
 
     Args:
         warp: float32 (n, 2, 3) or (n, 3, 3).
         height, width: Of the images.
-        knots: float32 (n, 2, c + 3, c + 3), the elastic warp's, as in `Draw`.
-        out: float32 (n, 2, height, width), or (n, 3, …) with a perspective: where it is written.
+        knots: float32 (n, 2, c + 3, c + 3), knots of the elastic warp, as in `Draw`.
+        out: float32 (n, 2, height, width), or (n, 3, …) with a perspective: buffer for the result.
     """
     across = warp[:, :, 0:1] * _centres(width, warp.device)  # (n, 2, width)
     down = torch.addcmul(warp[:, :, 2:], warp[:, :, 1:2], _centres(height, warp.device))  # (n, 2, height)
@@ -133,7 +133,7 @@ def sampling_grid(warp: Tensor, height: int, width: int, knots: Tensor | None = 
 
 
 def farthest(warp: np.ndarray, knots: np.ndarray | None) -> float:
-    """How far from the centre, at most, a position lies that such matrices give; infinite with a perspective."""
+    """Return the largest coordinate, in absolute value, that is sampled with these matrices; infinite with a perspective."""
     if warp.shape[1] == 3:
         return math.inf
     moved = 0.0 if knots is None else 2 * float(np.abs(knots).max(initial=0.0))
@@ -142,25 +142,25 @@ def farthest(warp: np.ndarray, knots: np.ndarray | None) -> float:
 
 
 def fold(grid: Tensor, scratch: Tensor) -> Tensor:
-    """Positions, in place, mirrored at the edges, for those that lie less than one image away from it (-3 to 3).
+    """Mirror sampling positions at the edges of the image, in place, for positions from -3 to 3.
 
-    What is left for `grid_sample` is its padding `border`, which costs two thirds of its own `reflection`. `scratch` is of
-    the same shape.
+    `grid_sample` can then use its padding `border`, which takes two thirds of the time of `reflection`. `scratch` is a buffer
+    of the same shape.
     """
     return grid.lerp_(torch.clamp(grid, -1, 1, out=scratch), 2.0)  # twice the edge, less the position
 
 
 @functools.lru_cache(maxsize=64)
 def _centres(size: int, device: torch.device) -> Tensor:
-    """Where pixels' centres lie along a side, from -1 to 1: float32 (size,)."""
+    """Return the pixel centres along a side, from -1 to 1: float32 (size,)."""
     return (torch.arange(size, device=device, dtype=torch.float32) * 2 + 1) / size - 1
 
 
 def displacement(knots: Tensor, height: int, width: int) -> Tensor:
-    """A smooth displacement field, (right, down) in coordinates from -1 to 1: float32 (n, height, width, 2), as planes.
+    """Return a smooth displacement field, (right, down) in coordinates from -1 to 1: float32 (n, height, width, 2), as planes.
 
-    A uniform cubic B-spline through random knots: twice continuously differentiable, as Gaussian-smoothed noise is, for two
-    small matrix products.
+    It is a uniform cubic B-spline with random knots: twice continuously differentiable, similar to Gaussian-smoothed noise, and
+    computed with two small matrix products.
 
     Source: Simard et al. 2003, "Best practices for convolutional neural networks"; there the noise is smoothed pixel by pixel.
     """
@@ -171,7 +171,7 @@ def displacement(knots: Tensor, height: int, width: int) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def _spline(size: int, cells: int, device: torch.device) -> Tensor:
-    """How much each knot counts for each pixel along a side: float32 (size, cells + 3), rows sum to 1."""
+    """Return the B-spline weight of each knot for each pixel along a side: float32 (size, cells + 3), rows sum to 1."""
     at = (np.arange(size) + 0.5) / size * cells
     first = np.minimum(at.astype(np.int64), cells - 1)
     t = at - first
@@ -192,4 +192,4 @@ STEPS: tuple[Callable[[Draw, int, int], np.ndarray | None], ...] = (
     _shift,
     _perspective,
 )
-"""The operations in their order, each as matrices (n, 3, 3) of the way back, or None where it does nothing."""
+"""Operations in their order; each returns backward matrices (n, 3, 3), or None if it changes nothing."""

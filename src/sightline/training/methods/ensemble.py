@@ -20,7 +20,10 @@ from sightline.records import Backbone, Card, Head, Predictions, Recipe, Run
 from sightline.schema import from_json
 from sightline.store import stream
 from sightline.training.context import VAL, Candidate, Context, with_card
+from sightline.training.method import Method
 
+HEAD = "ensemble"
+"""Value of `head` on the card of an ensemble."""
 MOST_MEMBERS = 100
 _ROUNDS = 500
 _FOLDS = 5
@@ -31,10 +34,10 @@ class EnsembleSettings:
     """Settings of `ensemble`: either `members`, or `recipe` and `seeds`.
 
     Args:
-        members: Folders of runs, or classifiers' files, 2 to 100, of the same classes.
-        recipe: What is trained under several seeds, as in a recipe's file: `{"method": "scratch", "backbone": "cnn"}`.
-        seeds: How many, 2 to 100: the recipe's own seed and those that follow.
-        weights: How much each member counts, not negative; `equal`; or `validation`, those whose mean has the least log loss on
+        members: Run folders or classifier files, 2 to 100, for the same classes.
+        recipe: Recipe that is trained with several seeds: `{"method": "scratch", "backbone": "cnn"}`.
+        seeds: Number of seeds, 2 to 100: the recipe's own seed and the following ones.
+        weights: Weight of each member, not negative; `equal`; or `validation`, which minimises the log loss of the mean on
             held-out images.
     """
 
@@ -46,36 +49,41 @@ class EnsembleSettings:
     def __post_init__(self) -> None:
         if bool(self.members) == bool(self.recipe):
             hint = 'set members = ["runs/a", "runs/b"], or recipe = {method = "scratch"} and seeds = 3'
-            raise RequestError("an ensemble is of members or of one recipe under several seeds, one of the two", hint)
+            raise RequestError("an ensemble needs either members or one recipe that is trained with several seeds", hint)
         count = len(self.members) if self.members else self.seeds
         if not 2 <= count <= MOST_MEMBERS:
-            raise RequestError(f"an ensemble of {count} makes no sense", f"it has 2 to {MOST_MEMBERS} members")
+            raise RequestError(f"an ensemble cannot have {count} members", f"it has 2 to {MOST_MEMBERS}")
         if isinstance(self.weights, tuple):
             if len(self.weights) != count:
-                raise RequestError(f"{len(self.weights)} weights do not fit {count} members", "give one for each")
+                raise RequestError(
+                    f"{len(self.weights)} weights do not match {count} members", "give one weight for each member"
+                )
             if not (all(0 <= w < float("inf") for w in self.weights) and sum(self.weights) > 0):
-                raise RequestError(f"the weights {list(self.weights)} cannot be", "they are not negative, and one is positive")
+                raise RequestError(
+                    f"the weights cannot be {list(self.weights)}", "weights are not negative, and at least one is positive"
+                )
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One classifier and what it said of images that it was not fitted on.
+    """Member of an ensemble and its predictions on images that it was not fitted on.
 
     Args:
-        classifier: It.
-        answers: float64 (n, k) for the catalog's rows, in the ensemble's order of classes; NaN where there is none.
-        note: What a reader should know of these answers.
-        training: What was trained here to make it; None of what was there already.
+        classifier: The classifier.
+        probs: float64 (n, k), probabilities for the rows of the catalog, in the ensemble's order of classes; NaN without a
+            prediction.
+        note: Note for the user on these predictions.
+        training: Candidate, if it was trained here; None for an existing classifier.
     """
 
     classifier: Classifier
-    answers: np.ndarray
+    probs: np.ndarray
     note: str | None = None
     training: Candidate | None = None
 
 
 def fit(context: Context, recipe: Recipe) -> list[Candidate]:
-    """Average classifiers, and calibrate the mean last."""
+    """Average the probabilities of classifiers, and calibrate the mean."""
     started = time.perf_counter()
     settings = from_json(EnsembleSettings, recipe.settings, "settings of ensemble")
     members = [_loaded(context, name) for name in settings.members] or _seeds(context, recipe, settings)
@@ -83,10 +91,10 @@ def fit(context: Context, recipe: Recipe) -> list[Candidate]:
 
 
 def of_candidates(context: Context, recipe: Recipe, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The mean of what was fitted in one run on the same splits.
+    """Return the ensemble of candidates that one run fitted on the same splits.
 
     Raises:
-        DataError: Fewer than two look at images.
+        DataError: If fewer than two of them look at pixels.
     """
     started = time.perf_counter()
     chosen = [c for c in candidates if c.classifier.looks_at_images]
@@ -101,27 +109,27 @@ def _average(
     context: Context,
     recipe: Recipe,
     members: Sequence[Member],
-    asked: tuple[float, ...] | Literal["equal", "validation"],
+    weighting: tuple[float, ...] | Literal["equal", "validation"],
     started: float,
 ) -> Candidate:
-    """The ensemble of members as a candidate."""
-    usable = np.isfinite(np.stack([m.answers for m in members])).all(axis=(0, 2))
+    """Return the candidate whose classifier is the ensemble of members."""
+    usable = np.isfinite(np.stack([m.probs for m in members])).all(axis=(0, 2))
     rows = np.array([i for i in context.split("train", "val") if usable[i]], dtype=np.int64)
     if not len(rows):
-        hint = "make the members' runs from one table with splits (`sightline split`)"
+        hint = "make the runs of all members from one catalog with splits (`sightline split`)"
         raise DataError("no image was held out from every member of the ensemble", hint)
-    answers = np.stack([m.answers[rows] for m in members])  # (members, n, k)
+    probs = np.stack([m.probs[rows] for m in members])  # (members, n, k)
     labels = context.labels[rows]
-    weights, mean = _weigh(asked, answers, labels, recipe.seed)
+    weights, mean = _weigh(weighting, probs, labels, recipe.seed)
     logits = heads.log_probs(mean)
     temperature = heads.temperature(logits, labels)
     made = combine([m.classifier for m in members], weights.tolist(), context, recipe, temperature)
-    notes = [*dict.fromkeys(m.note for m in members if m.note), *_course(members)]
-    if asked == "validation":
+    notes = [*dict.fromkeys(m.note for m in members if m.note), *_training_notes(members)]
+    if weighting == "validation":
         shares = ", ".join(f"{w:.2f}" for w in weights)
-        notes.append(f"weights {shares} by the log loss on held-out images, judged crosswise")
-    singles = [float((a.argmax(axis=1) == labels).mean()) for a in answers]
-    notes.append("alone its members have " + ", ".join(f"{s:.1%}" for s in singles) + " of the same images right")
+        notes.append(f"weights {shares} by the log loss on held-out images, evaluated by cross-validation")
+    singles = [float((a.argmax(axis=1) == labels).mean()) for a in probs]
+    notes.append("accuracy of its members alone on the same images: " + ", ".join(f"{s:.1%}" for s in singles))
     paths = tuple(context.catalog.paths[i] for i in rows)
     only_val = np.isin(rows, context.split("val")).all()
     return Candidate(
@@ -131,12 +139,12 @@ def _average(
         estimate=VAL if only_val else "train+val, held out from every member",
         seconds=time.perf_counter() - started,
         note="; ".join(notes),
-        **_told(members, {"weights": [float(w) for w in weights], "members": singles}),
+        **_training_fields(members, {"weights": [float(w) for w in weights], "members": singles}),
     )
 
 
-def _told(members: Sequence[Member], detail: Mapping[str, Any]) -> dict[str, Any]:
-    """What the ensemble tells of its members' training: the first one's course, and all optimizer steps."""
+def _training_fields(members: Sequence[Member], detail: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the candidate's fields on training: the history of the first member, and the optimizer steps of all."""
     made = [m.training for m in members if m.training is not None]
     if not made:
         return {"detail": detail}
@@ -151,8 +159,8 @@ def _told(members: Sequence[Member], detail: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def _course(members: Sequence[Member]) -> list[str]:
-    """What was said of each training by its seed, and whose epochs the history is of."""
+def _training_notes(members: Sequence[Member]) -> list[str]:
+    """Return the notes of each training, by seed, and a note on which training the history belongs to."""
     made = [m.training for m in members if m.training is not None]
     seeds = [c.classifier.card.recipe.seed for c in made]
     if len({c.note for c in made}) == 1:
@@ -161,14 +169,14 @@ def _course(members: Sequence[Member]) -> list[str]:
         notes = [f"seed {seed}: {c.note}" for seed, c in zip(seeds, made, strict=True) if c.note]
     notes += [f"seed {s}: overfitting {c.overfitting}" for s, c in zip(seeds[1:], made[1:], strict=True) if c.overfitting]
     if any(c.history for c in made):
-        notes.append(f"the history, its gradients and its overfitting are those of seed {seeds[0]}, the steps those of all")
+        notes.append(f"history, gradients and overfitting are those of seed {seeds[0]}, the steps those of all seeds")
     return notes
 
 
 def combine(
     members: Sequence[Classifier], weights: Sequence[float], context: Context, recipe: Recipe, temperature: float = 1.0
 ) -> Classifier:
-    """The ensemble of classifiers, with its card. Backbones that several share are stored once, and run once for all."""
+    """Return the ensemble of classifiers, with its card. Backbones that members share are stored and run once."""
     members = _one_precision(members)
     cards = [m.card for m in members]
     distinct = {b.weights_hash or b.id: b for b in (c.backbone for c in cards)}
@@ -185,9 +193,9 @@ def combine(
     card = Card(
         classes=context.classes,
         backbone=backbone,
-        head="ensemble",
+        head=HEAD,
         head_settings={"members": [f"{c.backbone.name} + {c.head}" for c in cards]},
-        method="ensemble",
+        method=METHOD.name,
         recipe=recipe,
         temperature=temperature,
         data={"fingerprint": context.catalog.fingerprint(), "members": [dict(c.data) for c in cards]},
@@ -198,11 +206,11 @@ def combine(
     )
     seen = np.unique(np.concatenate([m.seen for m in members]))
     bare = tuple(dataclasses.replace(m, seen=np.zeros(0, dtype=np.uint64)) for m in members)
-    return Classifier(card, Head("ensemble", len(context.classes)), seen=seen, members=bare)
+    return Classifier(card, Head(HEAD, len(context.classes)), seen=seen, members=bare)
 
 
 def _one_precision(members: Sequence[Classifier]) -> list[Classifier]:
-    """Members that share a network, all in float32 where one of them needs it: in two precisions it would run twice."""
+    """Set members that share a network to float32 if one of them needs it: in two precisions the network would run twice."""
 
     def network(member: Classifier) -> tuple[str, str]:
         return member.card.backbone.id, member.card.backbone.preprocess.id
@@ -217,12 +225,12 @@ def _one_precision(members: Sequence[Classifier]) -> list[Classifier]:
     ]
 
 
-def mixture(answers: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The weights, float64 (members,), whose mean of probabilities has the least log loss: a convex problem, by EM.
+def mixture(probs: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the weights, float64 (members,), that minimise the log loss of the mean probabilities: a convex problem, by EM.
 
     Args:
-        answers: float64 (members, n, k), probabilities.
-        y: int64 (n,).
+        probs: float64 (members, n, k), probabilities.
+        y: int64 (n,), class indices.
 
     Source: Dempster, Laird and Rubin 1977, "Maximum likelihood from incomplete data via the EM algorithm", section 4.3, with
     the members as fixed components.
@@ -231,118 +239,141 @@ def mixture(answers: np.ndarray, y: np.ndarray) -> np.ndarray:
         >>> mixture(np.array([[[0.9, 0.1]], [[0.2, 0.8]]]), np.array([0])).round(3).tolist()
         [1.0, 0.0]
     """
-    right = np.maximum(answers[:, np.arange(len(y)), y], 1e-15)  # (members, n)
-    weights = np.full(len(answers), 1 / len(answers))
+    right = np.maximum(probs[:, np.arange(len(y)), y], 1e-15)  # (members, n)
+    weights = np.full(len(probs), 1 / len(probs))
     for _ in range(_ROUNDS):
         shares = weights[:, None] * right
         weights = (shares / shares.sum(axis=0)).mean(axis=1)
     return np.asarray(weights)
 
 
-def _weigh(asked: tuple[float, ...] | str, answers: np.ndarray, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The weights, and the mean answers by which they are judged: by weights from other images where they are chosen here."""
-    count = len(answers)
-    if asked != "validation":
-        weights = np.full(count, 1 / count) if asked == "equal" else np.asarray(asked, dtype=np.float64)
+def _weigh(
+    weighting: tuple[float, ...] | str, probs: np.ndarray, labels: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights and the mean probabilities; weights that are fitted here are applied to other images than they are
+    fitted on."""
+    count = len(probs)
+    if weighting != "validation":
+        weights = np.full(count, 1 / count) if weighting == "equal" else np.asarray(weighting, dtype=np.float64)
         weights = weights / weights.sum()
-        return weights, np.tensordot(weights, answers, 1)
+        return weights, np.tensordot(weights, probs, 1)
     order = stream(seed, "ensemble folds").permutation(len(labels))
-    mean = np.empty(answers.shape[1:])
+    mean = np.empty(probs.shape[1:])
     for held in np.array_split(order, min(_FOLDS, len(order))):
         others = np.setdiff1d(order, held)
-        mean[held] = np.tensordot(mixture(answers[:, others], labels[others]), answers[:, held], 1)
-    return mixture(answers, labels), mean
+        mean[held] = np.tensordot(mixture(probs[:, others], labels[others]), probs[:, held], 1)
+    return mixture(probs, labels), mean
 
 
 # ------------------------------------------------------------------------------------------------------------- members
 
 
 def _seeds(context: Context, recipe: Recipe, settings: EnsembleSettings) -> list[Member]:
-    """The members that one recipe gives under several seeds."""
-    from sightline.training import methods
-
+    """Train one recipe with several seeds."""
     given = {"seed": recipe.seed, "image_size": recipe.image_size, "fit": recipe.fit, **settings.recipe}
     inner = from_json(Recipe, given, "recipe of the ensemble")
-    if inner.method == "ensemble":
-        raise RequestError("an ensemble cannot be a member of one", "name another method in its recipe")
-    found = []
+    if inner.method == METHOD.name:
+        raise RequestError("an ensemble cannot be a member of an ensemble", "name another method in its recipe")
+    assert context.fit_recipe is not None, "carry recipes out with methods.fit"
+    members = []
     for number in range(settings.seeds):
         share = context.deadline.within(context.deadline.left() / (settings.seeds - number))
-        own = dataclasses.replace(inner, seed=inner.seed + number)
-        kept = None if context.checkpoint is None else context.checkpoint / f"seed-{own.seed}"
-        best = methods.fit(dataclasses.replace(context, deadline=share, checkpoint=kept), own)[0]
-        found.append(Member(best.classifier, _placed(context, best.val, dict(enumerate(context.catalog.paths))), training=best))
-    return found
+        seeded = dataclasses.replace(inner, seed=inner.seed + number)
+        checkpoint = None if context.checkpoint is None else context.checkpoint / f"seed-{seeded.seed}"
+        best = context.fit_recipe(dataclasses.replace(context, deadline=share, checkpoint=checkpoint), seeded)[0]
+        members.append(
+            Member(best.classifier, _placed(context, best.val, dict(enumerate(context.catalog.paths))), training=best)
+        )
+    return members
 
 
 def _loaded(context: Context, name: str) -> Member:
-    """A run or a classifier's file, with the answers to images that it was held out from.
+    """Return a run or a classifier's file, with predictions on images that it was not fitted on.
 
-    Those are what its run wrote down, found by the images' bytes. Where there is no run, it is asked about the validation
-    images; of what it was fitted on nobody can know then, and that is said.
+    Those are the predictions that its run saved, matched by the content of the images. Without a run it predicts the validation
+    images; a note says how many of these it may have been fitted on.
     """
     model = classifier.load(name)
     if model.members:
-        raise RequestError(f"{name} is an ensemble itself", "name its members")
+        raise RequestError(f"{name} is an ensemble itself", "name its members instead")
     if set(model.classes) != set(context.classes):
         differ = sorted(set(model.classes) ^ set(context.classes))
         shown = ", ".join(differ[:4])
-        raise RequestError(f"{name} does not know the same classes as the images ({shown})", "members have the same classes")
+        raise RequestError(f"the classes of {name} differ from those of the images ({shown})", "members need the same classes")
     if model.card.backbone.source == "user":
-        raise RequestError(f"the network of {name} is your own code, which no file carries", "leave it out")
+        raise RequestError(f"the network of {name} is user-defined code, which is not stored in its file", "leave it out")
     folder = Path(name) if Path(name).is_dir() else Path(name).parent
     notes = _leaks(context, model, name)
-    held = _written_down(folder)
-    if held is not None:
-        answers, contents = held
+    saved = _saved_predictions(folder)
+    if saved is not None:
+        predictions, contents = saved
         rows = {i: contents[c] for i, c in enumerate(context.catalog.column("content")) if c in contents}
-        return Member(model, _placed(context, answers, rows), notes)
+        return Member(model, _placed(context, predictions, rows), notes)
     val = context.catalog.where(split="val")
-    said = model.predict(val, cache=context.cache, device=context.device, progress=context.progress)
-    placed = _placed(context, said, dict(enumerate(context.catalog.paths)))
+    predictions = model.predict(val, cache=context.cache, device=context.device, progress=context.progress)
+    placed = _placed(context, predictions, dict(enumerate(context.catalog.paths)))
     seen = int(model.was_trained_on(val.column("content")).sum())
     if seen:
-        told = f"{name} has no run beside it, and may have been fitted on {seen:,} validation images: the score may flatter"
-        notes = f"{notes}; {told}" if notes else told
+        note = (
+            f"{name} is not in a run folder and may have been fitted on {seen:,} validation images: the score may be too high"
+        )
+        notes = f"{notes}; {note}" if notes else note
     return Member(model, placed, notes)
 
 
 def _leaks(context: Context, model: Classifier, name: str) -> str | None:
-    """What to say where a member has learnt from what is in test here."""
+    """Return a note if a member was fitted on images of the test split; else None."""
     contents = context.catalog.column("content")
     tests = context.split("test")
     count = int(model.was_trained_on([contents[i] for i in tests]).sum())
     return f"{count:,} of the {len(tests):,} test images were in train or val of {name}" if count else None
 
 
-def _written_down(folder: Path) -> tuple[Predictions, dict[str, str]] | None:
-    """A run's answers to held-out images, and path by content; None where the folder is no run."""
+def _saved_predictions(folder: Path) -> tuple[Predictions, dict[str, str]] | None:
+    """Return a run's predictions on held-out images, and content → path; None if the folder is not a run."""
     file = Run(folder, {}).held_out_file
     if not (folder / "run.json").is_file() or not file.is_file():
         return None
     try:
-        run, answers = Run.load(folder), read_predictions(file)
+        run, predictions = Run.load(folder), read_predictions(file)
     except SightlineError:
         return None
-    table = catalogs.load_beside(folder / "catalog.csv", run.data.get("root"), answers.paths)
+    table = catalogs.load_beside(folder / "catalog.csv", run.data.get("root"), predictions.paths)
     if table is None:
         return None
-    kept = set(answers.paths)
-    return answers, {c: p for c, p in zip(table.column("content"), table.paths, strict=True) if p in kept}
+    paths = set(predictions.paths)
+    return predictions, {c: p for c, p in zip(table.column("content"), table.paths, strict=True) if p in paths}
 
 
-def _placed(context: Context, answers: Predictions, rows: Mapping[int, str]) -> np.ndarray:
-    """Answers float64 (n, k) by the catalog's rows and in its order of classes; NaN where there is none.
+def _placed(context: Context, predictions: Predictions, rows: Mapping[int, str]) -> np.ndarray:
+    """Return probabilities, float64 (n, k), for the rows of the catalog in its order of classes; NaN without a prediction.
 
     Args:
-        work: Whose catalog.
-        answers: By path.
-        rows: Row → the path that it has there.
+        context: Holds the catalog.
+        predictions: Predictions by path.
+        rows: Row of the catalog → path in the predictions.
     """
     out = np.full((len(context.catalog), len(context.classes)), np.nan)
-    where = {p: i for i, p in enumerate(answers.paths)}
-    order = [answers.classes.index(c) for c in context.classes]
+    where = {p: i for i, p in enumerate(predictions.paths)}
+    order = [predictions.classes.index(c) for c in context.classes]
     for row, path in rows.items():
         if path in where:
-            out[row] = answers.probs[where[path], order]
+            out[row] = predictions.probs[where[path], order]
     return out
+
+
+def _member_files(recipe: Recipe) -> tuple[str, ...]:
+    """Return the runs and classifier files that the recipe lists as members."""
+    return tuple(str(name) for name in recipe.settings.get("members", ()))
+
+
+METHOD = Method(
+    name="ensemble",
+    title="Mean of several classifiers",
+    settings=EnsembleSettings,
+    fit=fit,
+    network="members",
+    source_files=_member_files,
+    distributed=True,
+    cross_validates=False,
+)

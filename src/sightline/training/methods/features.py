@@ -1,4 +1,4 @@
-"""Heads on the features of a frozen backbone: one forward pass per image, or one for each augmented view of it."""
+"""`features`: fit heads on the features of a frozen backbone, with one forward pass per image or augmented view."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sightline import engine, heads
+from sightline import engine, heads, networks
 from sightline.classifier import check_crops
 from sightline.deadline import OutOfTimeError
 from sightline.errors import RequestError
 from sightline.features import Features, crop_views
 from sightline.records import Backbone, Head, Predictions, Recipe
+from sightline.schema import from_json
+from sightline.search_space import Choice, Suggest
+from sightline.store import Cache
 from sightline.training import precision
 from sightline.training.augmented_views import view_looks
 from sightline.training.context import (
@@ -30,6 +33,7 @@ from sightline.training.context import (
     make_classifier,
     undecodable,
 )
+from sightline.training.method import Method, SearchContext
 from sightline.training.pretrained import check_ranges, resolve, weighted
 
 
@@ -40,12 +44,13 @@ class FeaturesSettings:
     Args:
         refit: Fit the chosen head once more on training and validation images together, after cross-validation.
         folds: Folds of the cross-validation, 2 to 20; used with fewer than 1,000 validation images.
-        class_weight: `balanced` counts each class alike; `auto` does so where one has over 3 times another's images.
-        head: The head's own settings, such as `{"C": [0.1, 1.0]}`.
-        views: Augmented views of each image that heads are fitted on beside the image itself, 0 to 100; they are judged on
+        class_weight: `balanced` gives each class the same weight; `auto` does so if one class has more than 3 times the images
+            of another.
+        head: Settings of the head, such as `{"C": [0.1, 1.0]}`.
+        views: Augmented views per image that heads are fitted on beside the image itself, 0 to 100; heads are evaluated on
             unchanged images alone.
-        augment: How views come about, as in `scratch`.
-        crops: Looks at each image when it is asked about: 1, 5 or 10.
+        augment: Augmentation of the views, as in `scratch`.
+        crops: Crops per image at prediction: 1, 5 or 10.
     """
 
     refit: bool = True
@@ -60,48 +65,49 @@ class FeaturesSettings:
         check_ranges(self, {"folds": (2, 20), "views": (0, 100)})
 
 
-def fit(context: Context, recipe: Recipe, settings: FeaturesSettings) -> list[Candidate]:
-    """A head, or several, on the features of the recipe's backbone."""
+def fit(context: Context, recipe: Recipe) -> list[Candidate]:
+    """Fit one head, or several, on the features of the recipe's backbone."""
+    settings = from_json(FeaturesSettings, recipe.settings, "settings of features")
     kinds = heads.to_compare(recipe.head, settings.head)
     backbone = resolve(context, recipe)
     check_crops(settings.crops, backbone)
     if settings.views and not (backbone.is_network or backbone.source == "pixels"):
-        raise RequestError(f"views are of pixels, which {backbone.name!r} does not look at", "leave views out")
+        raise RequestError(f"{backbone.name!r} does not look at pixels, so it has no augmented views", "leave views out")
     return fit_heads(context, recipe, backbone, kinds, settings)
 
 
 def fit_heads(
     context: Context, recipe: Recipe, backbone: Backbone, kinds: Mapping[str, Mapping[str, Any]], settings: FeaturesSettings
 ) -> list[Candidate]:
-    """Fit heads on one backbone's features and judge its fast precision with the best of them.
+    """Fit heads on the features of one backbone and check its fast precision with the best of them.
 
     Returns:
         One candidate per head, in the order of `simplest_first`.
     """
-    found = extract(context, backbone, engine.fast_precision(context.device) if backbone.is_network else "f32")
-    fitted = _fit_on(context, recipe, backbone, kinds, settings, found)
+    extracted = extract(context, backbone, engine.fast_precision(context.device) if backbone.is_network else "f32")
+    fitted = _fit_on(context, recipe, backbone, kinds, settings, extracted)
     if not backbone.is_network:
         return fitted
-    verdict = precision.judge(context, fitted[0].classifier, found.precision)
-    if verdict["used"] != found.precision:
+    verdict = precision.judge(context, fitted[0].classifier, extracted.precision)
+    if verdict["used"] != extracted.precision:
         fitted = _fit_on(context, recipe, backbone, kinds, settings, extract(context, backbone, "f32"))
     return [dataclasses.replace(c, classifier=precision.record(c.classifier, verdict)) for c in fitted]
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Rows to fit heads on: the images first, then their augmented views.
+    """Training data of heads: features of the images first, then of their augmented views.
 
     Args:
-        rows: int64 (n,), the catalog's rows of the images.
-        values: float32 (n + views, d).
-        labels: int64 (n + views,).
-        folds: Of positions in `values`; views are in the training rows of folds alone, where their image is.
-        plain_folds: The same without views.
-        crops: float32 (n, crops, d), how the images look when they are asked about; None where unchanged.
-        estimate: How heads are judged.
-        seconds: What the features cost.
-        computed: How many forward passes.
+        rows: int64 (n,), rows of the catalog.
+        values: float32 (n + views, d), features.
+        labels: int64 (n + views,), class indices.
+        folds: Folds as positions in `values`; views occur only in training parts, together with their image.
+        plain_folds: The same folds without views.
+        crops: float32 (n, crops, d), features of the crops that are averaged at prediction; None for one crop.
+        estimate: How the held-out predictions come about, as in `Candidate`.
+        seconds: Duration of the feature extraction.
+        computed: Number of forward passes.
     """
 
     rows: np.ndarray
@@ -115,9 +121,9 @@ class _Table:
     computed: int
 
 
-def _table(context: Context, recipe: Recipe, backbone: Backbone, settings: FeaturesSettings, found: Features) -> _Table:
-    """All that heads are fitted on and judged by."""
-    rows = np.array([i for i in context.split("train", "val") if i not in found.problems], dtype=np.int64)
+def _table(context: Context, recipe: Recipe, backbone: Backbone, settings: FeaturesSettings, extracted: Features) -> _Table:
+    """Return the training data and the folds of heads."""
+    rows = np.array([i for i in context.split("train", "val") if i not in extracted.problems], dtype=np.int64)
     in_val = np.isin(rows, context.split("val"))
     crossed = in_val.sum() < CROSS_VALIDATE_BELOW
     if crossed:
@@ -125,26 +131,39 @@ def _table(context: Context, recipe: Recipe, backbone: Backbone, settings: Featu
         estimate = cv_estimate(len(folds))
     else:
         folds, estimate = [(np.flatnonzero(~in_val), np.flatnonzero(in_val))], VAL
-    n, values, labels, spread = len(rows), found.values[rows], context.labels[rows], folds
-    seconds, computed, crops = found.seconds, found.computed, None
+    n, values, labels, spread = len(rows), extracted.values[rows], context.labels[rows], folds
+    seconds, computed, crops = extracted.seconds, extracted.computed, None
     if settings.views:
-        looks = view_looks(context, backbone.preprocess, settings.views, settings.augment, recipe.seed)
-        learnt = np.arange(n) if crossed else np.flatnonzero(~in_val)
-        seen = extract(context, backbone, found.precision, rows[learnt], looks=looks)
-        values = np.concatenate([values, seen.values.reshape(-1, values.shape[1])])
-        labels = np.concatenate([labels, np.repeat(labels[learnt], settings.views)])
+        view_crops = view_looks(context, backbone.preprocess, settings.views, settings.augment, recipe.seed)
+        trained = np.arange(n) if crossed else np.flatnonzero(~in_val)
+        view_features = extract(context, backbone, extracted.precision, rows[trained], looks=view_crops)
+        values = np.concatenate([values, view_features.values.reshape(-1, values.shape[1])])
+        labels = np.concatenate([labels, np.repeat(labels[trained], settings.views)])
         start = np.full(n, -1, dtype=np.int64)
-        start[learnt] = n + np.arange(len(learnt)) * settings.views
+        start[trained] = n + np.arange(len(trained)) * settings.views
         spread = [(_with_views(a, start, settings.views), b) for a, b in folds]
-        seconds, computed = seconds + seen.seconds, computed + seen.computed
+        seconds, computed = seconds + view_features.seconds, computed + view_features.computed
     if settings.crops > 1:
-        looked = extract(context, backbone, found.precision, rows, looks=crop_views(backbone.preprocess, settings.crops))
-        crops, seconds, computed = looked.values, seconds + looked.seconds, computed + looked.computed
-    return _Table(rows, values, labels, spread, folds, crops, estimate, seconds, computed)
+        crop_features = extract(
+            context, backbone, extracted.precision, rows, looks=crop_views(backbone.preprocess, settings.crops)
+        )
+        crops = crop_features.values
+        seconds, computed = seconds + crop_features.seconds, computed + crop_features.computed
+    return _Table(
+        rows=rows,
+        values=values,
+        labels=labels,
+        folds=spread,
+        plain_folds=folds,
+        crops=crops,
+        estimate=estimate,
+        seconds=seconds,
+        computed=computed,
+    )
 
 
 def _with_views(rows: np.ndarray, start: np.ndarray, views: int) -> np.ndarray:
-    """Positions of images and of all their views."""
+    """Return the positions of images and of all their views."""
     return np.concatenate([rows, (start[rows][:, None] + np.arange(views)).ravel()])
 
 
@@ -154,19 +173,19 @@ def _fit_on(
     backbone: Backbone,
     kinds: Mapping[str, Mapping[str, Any]],
     settings: FeaturesSettings,
-    found: Features,
+    extracted: Features,
 ) -> list[Candidate]:
     """Fit heads on the features of all images."""
-    table, lost = _table(context, recipe, backbone, settings, found), undecodable(context, found)
+    table, lost = _table(context, recipe, backbone, settings, extracted), undecodable(context, extracted)
     n = len(table.rows)
     balanced = weighted(settings.class_weight, table.labels[:n])
     candidates, left_out = list[Candidate](), list[str]()
-    for kind, own in kinds.items():
+    for kind, head_settings in kinds.items():
         started = time.perf_counter()
         context.progress(f"fitting {kind}", 0, 0)
         ends = (
             context.deadline.within(context.deadline.left() / 2) if candidates else context.deadline
-        )  # the next ones get some too
+        )  # leave time for the next heads
         try:
             fitted = heads.fit(
                 kind,
@@ -175,7 +194,7 @@ def _fit_on(
                 len(context.classes),
                 folds=table.folds,
                 refit=settings.refit,
-                settings=own,
+                settings=head_settings,
                 seed=recipe.seed,
                 class_weight=balanced,
                 watch=context.watch,
@@ -207,26 +226,26 @@ def _fit_on(
     if not candidates:
         raise OutOfTimeError(f"not enough time to fit a head ({', '.join(left_out)})", "raise --budget")
     if left_out:
-        note = f"the time budget left out the heads {', '.join(left_out)}"
+        note = f"heads left out by the time budget: {', '.join(left_out)}"
         candidates = [dataclasses.replace(c, note=note) for c in candidates]
     return simplest_first(sorted(candidates, key=lambda c: (-c.val_accuracy, c.val_log_loss)))
 
 
 def simplest_first(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates with the simplest head first whose accuracy is within one standard error of the best one's.
+    """Return the candidates, first the one with the simplest head whose accuracy is within one standard error of the best.
 
-    The standard error is that of the difference on the same images. Which of several heads looks best on few images is
-    partly chance, and the more flexible ones gain more from it.
+    The standard error is that of the paired difference. On few images the choice of the best among several heads is partly due
+    to chance, which favours flexible heads.
 
     Args:
-        candidates: The best first, on one backbone.
+        candidates: Candidates on one backbone, the best first.
     """
     best = candidates[0]
     right = dict(zip(best.val.paths, best.val.y_pred == best.val.y_true, strict=True))
 
     def close(c: Candidate) -> bool:
-        own = zip(c.val.paths, c.val.y_pred == c.val.y_true, strict=True)
-        lost = np.array([float(right[path]) - float(hit) for path, hit in own if path in right])
+        hits = zip(c.val.paths, c.val.y_pred == c.val.y_true, strict=True)
+        lost = np.array([float(right[path]) - float(hit) for path, hit in hits if path in right])
         return len(lost) > 0 and float(lost.mean()) <= float(lost.std()) / math.sqrt(len(lost))
 
     def complexity(c: Candidate) -> int:
@@ -236,14 +255,14 @@ def simplest_first(candidates: Sequence[Candidate]) -> list[Candidate]:
     if complexity(chosen) == complexity(best):
         return list(candidates)
     note = f"simpler than {best.label} ({best.val_accuracy:.1%}), and within one standard error of it"
-    told = dataclasses.replace(chosen, note=f"{chosen.note}; {note}" if chosen.note else note)
-    return [told, *(c for c in candidates if c is not chosen)]
+    noted = dataclasses.replace(chosen, note=f"{chosen.note}; {note}" if chosen.note else note)
+    return [noted, *(c for c in candidates if c is not chosen)]
 
 
 def _cropped(context: Context, table: _Table, head: Head, seed: int, balanced: Literal["balanced"] | None) -> np.ndarray:
-    """Logits float64 (n, k) of every image's crops, whose softmax is their mean probability, out of fold.
+    """Return out-of-fold logits, float64 (n, k), whose softmax is the mean probability over the crops of each image.
 
-    The heads of the folds are fitted once more, with the settings that were chosen on unchanged images.
+    The heads of the folds are fitted again with the settings that were chosen on unchanged images.
     """
     chosen = {k: v for k, v in head.settings.items() if k != "class_weight"}
     assert table.crops is not None
@@ -261,7 +280,65 @@ def _cropped(context: Context, table: _Table, head: Head, seed: int, balanced: L
             class_weight=balanced,
             deadline=context.deadline,
         ).head
-        looks = table.crops[images]  # (m, crops, d)
-        each = heads.probs(fitted, looks.reshape(-1, looks.shape[2])).reshape(*looks.shape[:2], -1)
-        out[images] = heads.log_probs(each.mean(axis=1))
+        crops = table.crops[images]  # (m, crops, d)
+        probs = heads.probs(fitted, crops.reshape(-1, crops.shape[2])).reshape(*crops.shape[:2], -1)
+        out[images] = heads.log_probs(probs.mean(axis=1))
     return out
+
+
+def check(recipe: Recipe, settings: Mapping[str, Any], classes: int, cache: Cache) -> None:
+    """Check the names of head and backbone and the settings of the head.
+
+    Raises:
+        RequestError: If a name is not known or a value is out of range.
+        WeightsError: If the weights of the backbone are not available.
+    """
+    heads.to_compare(recipe.head, settings["head"])
+    networks.describe_recipe(recipe, cache)
+
+
+def count_parameters(recipe: Recipe, classes: int, image_size: int, cache: Cache) -> int:
+    """Return the number of parameters of backbone and head; `auto` counts as a linear head."""
+    backbone = networks.describe_recipe(recipe, cache)
+    if recipe.head == heads.AUTO:
+        return backbone.parameters + heads.layer_parameters([backbone.features, classes])
+    settings = heads.settings_of(recipe.head, recipe.settings.get("head", {}))
+    return backbone.parameters + heads.HEADS[recipe.head].count_parameters(settings, backbone.features, classes)
+
+
+PIXEL_SIZES = (8, 16, 24)
+"""Image sides, in pixels, to search if the pixels themselves are the features."""
+
+
+def search_space(recipe: Recipe, suggest: Suggest, context: SearchContext) -> Recipe:
+    """Draw backbone, head and the head's settings; features are cached, so a trial costs one fit of a head.
+
+    The number of views is drawn only if the recipe has some: each view is another forward pass over all images.
+    """
+    backbone, image_size = recipe.backbone, recipe.image_size
+    if len(context.backbones) > 1:
+        backbone = suggest("backbone", Choice(context.backbones))
+    elif recipe.backbone == "pixels":
+        image_size = suggest("image_size", Choice(PIXEL_SIZES))
+    head = suggest("head", Choice(tuple(name for name, kind in heads.HEADS.items() if kind.search_space)))
+    kind = heads.HEADS[head]
+    drawn = {name: suggest(f"{head}.{name}", space) for name, space in kind.search_space.items()}
+    settings = {**recipe.settings, "head": kind.from_search(drawn)}
+    if settings.get("views"):
+        settings["views"] = suggest("views", Choice((0, settings["views"])))
+    return dataclasses.replace(recipe, backbone=backbone, image_size=image_size, head=head, settings=settings)
+
+
+METHOD = Method(
+    name="features",
+    title="Head on features of a frozen backbone",
+    settings=FeaturesSettings,
+    fit=fit,
+    network="pretrained",
+    check=check,
+    search_space=search_space,
+    count_parameters=count_parameters,
+    estimate_seconds=lambda workload: workload.features_s,
+    by_default=True,
+    fits_heads=True,
+)

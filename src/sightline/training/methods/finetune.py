@@ -1,4 +1,4 @@
-"""`finetune`: the head first, on cached features; then all of the network, or its last stages, at a much lower rate."""
+"""`finetune`: fit the head on cached features, then train the network or its last stages at a much lower learning rate."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from sightline.classifier import check_crops
 from sightline.deadline import Deadline, OutOfTimeError
 from sightline.records import Head, Recipe
 from sightline.schema import BESIDE, from_json
-from sightline.training import refit
+from sightline.search_space import Choice, Range, Space, Suggest
+from sightline.training import refit, tuning
 from sightline.training.context import Candidate, Context
+from sightline.training.method import Method, SearchContext, Workload
 from sightline.training.plan import Plan
 from sightline.training.pretrained import (
     Material,
     PretrainedStart,
     Result,
+    check_backbone,
     check_ranges,
     check_units,
+    count_layers,
     everything,
     finish,
     gather,
@@ -38,11 +42,12 @@ if TYPE_CHECKING:
     from sightline.training.lr_finder import LrCurve
 
 HEAD_PHASE, NETWORK_PHASE = 1.0, 2.0
-"""`phase` in the history: the head alone, fitted on features, and the network with it."""
+"""Values of `phase` in the history: head alone, fitted on features; network and head."""
 RATES: Mapping[str, float] = {"sgd": 0.01, "adamw": 1e-4, "adam": 1e-4, "rmsprop": 3e-5}
-"""The last stage's learning rate by optimizer. Adam's first steps move every weight alike by the whole rate, which a small set
-does not make good again: of 60 flowers (MobileNetV2 at 128 px, 6 epochs) 3e-4 left 0.50 to 0.56 of the head's 0.78, 1e-4 0.72,
-sgd at 0.01 all of it; of 300 and 500 flowers sgd at 0.01 and AdamW at 1e-4 differ by nothing that such sets can tell."""
+"""Optimizer → default learning rate of the last stage. The first steps of Adam change every weight by the full rate, which a
+small data set cannot repair: with 60 photographs of flowers (MobileNetV2 at 128 px, 6 epochs) the head alone had accuracy 0.78;
+fine-tuning at 3e-4 gave 0.50 to 0.56, at 1e-4 0.72, and sgd at 0.01 gave 0.78. With 300 and 500 photographs sgd at 0.01 and
+AdamW at 1e-4 did not differ significantly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +55,17 @@ class FinetuneSettings:
     """Settings of `finetune`.
 
     Args:
-        head: (units, dropout) of each layer of the head before the last one, such as `[[1000, 0], [256, 0]]`: 1 to 65,536
-            units, dropout 0 to 0.95; `[]` is a linear head. None is a linear head too, but `warmstart` goes on with the head of
-            the earlier classifier.
-        unfreeze: What learns beside the head: `all`, so many of the last stages, or from one on by its name, such as `layer3`.
-        layer_decay: The factor from a stage's rate to that of the one before it, above 0, at most 1.
-        head_rate: The head's rate as a multiple of the last stage's, 0 to 1,000; it has learnt already.
-        augment: As in `scratch`.
-        plan: How the second phase is trained; in a recipe its keys stand beside the others. Its learning rate is that of the
-            last stage, of `RATES` where it names none.
-        crops: Looks at each image when it is asked about: 1, 5 or 10.
+        head: (units, dropout) of each hidden layer, such as `[[1000, 0], [256, 0]]`: 1 to 65,536 units, dropout 0 to 0.95;
+            `[]` is a linear head. None is a linear head too, except in `warmstart`, which keeps the head of the earlier
+            classifier.
+        unfreeze: What is trained beside the head: `all`, a number of last stages, or the name of the first stage, such as
+            `layer3`.
+        layer_decay: Ratio of a stage's learning rate to that of the stage after it, above 0, at most 1.
+        head_rate: Learning rate of the head as a multiple of the last stage's, 0 to 1,000; the head is fitted already.
+        augment: Augmentation, as in `scratch`.
+        plan: Settings of the second phase; in a recipe their keys stand beside the others. The learning rate is that of the
+            last stage, by default from `RATES`.
+        crops: Crops per image at prediction: 1, 5 or 10.
     """
 
     head: tuple[tuple[int, float], ...] | None = None
@@ -77,14 +83,14 @@ class FinetuneSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Alone:
-    """The head alone on the network as it came, fitted on train and judged on val.
+    """Head on the features of the unchanged network, fitted on train and evaluated on val.
 
     Args:
-        head: It.
-        units: (width, dropout) of its layers before the last one.
-        row: Its line in the history.
-        note: Where it comes from, if it is not simply a new one.
-        fitted: Whether a part of it was fitted here; else it is that of an earlier classifier as it was.
+        head: The head.
+        units: (width, dropout) of its hidden layers.
+        row: Row of the history.
+        note: Origin of the head, unless it is a new one.
+        fitted: Whether a part of it was fitted here; False for the unchanged head of an earlier classifier.
     """
 
     head: Head
@@ -101,13 +107,13 @@ def fit(context: Context, recipe: Recipe) -> list[Candidate]:
 
 
 def find_rate(context: Context, recipe: Recipe) -> LrCurve:
-    """Losses by learning rate of the second phase that the recipe would begin."""
+    """Run a learning-rate range test for the second phase of the recipe."""
     settings = from_json(FinetuneSettings, recipe.settings, "settings of finetune")
     return rates(context, recipe, named(context, recipe), settings)
 
 
 def rates(context: Context, recipe: Recipe, start: PretrainedStart, settings: FinetuneSettings) -> LrCurve:
-    """Losses by the last stage's learning rate of the second phase that `train` would begin."""
+    """Run a learning-rate range test for the second phase of `train`, by the learning rate of the last stage."""
     from sightline.training import backbone_head as stacks
 
     material = gather(context, start)
@@ -115,20 +121,20 @@ def rates(context: Context, recipe: Recipe, start: PretrainedStart, settings: Fi
         context, material, start, settings, recipe.seed, _head_alone(context, material, settings, start, recipe.seed)
     )
     plan, groups = _course(stack, settings)
-    return stacks.look_for_rate(
+    return stacks.find_rate(
         context, stack, material, start.backbone, plan, policy=settings.augment, seed=recipe.seed, groups=groups
     )
 
 
 def train(context: Context, recipe: Recipe, start: PretrainedStart, settings: FinetuneSettings) -> Candidate:
-    """Fine-tune a network. Where that does no better on validation than the head alone, the head alone is given back.
+    """Fine-tune a network; return the head alone if fine-tuning does not improve the validation accuracy.
 
     Source: Kumar et al. 2022, "Fine-tuning can distort pretrained features and underperform out-of-distribution" (LP-FT: the
-    head is fitted before the network learns, so that a random head's gradients do not spoil it).
+    head is fitted first, so that the gradients of a random head do not distort the network).
 
     Raises:
-        RequestError: There are no such stages.
-        OutOfTimeError: The time does not suffice for one epoch.
+        RequestError: If the network has no such stages.
+        OutOfTimeError: If there is not enough time for one epoch.
     """
     started = time.perf_counter()
     check_crops(settings.crops, start.backbone)
@@ -138,7 +144,7 @@ def train(context: Context, recipe: Recipe, start: PretrainedStart, settings: Fi
     first = refit.first_work(context, settings.plan)
     settings, notes, deadline = _within(first, stack, material, start, settings)
     recipe = dataclasses.replace(recipe, settings={**recipe.settings, **({"epochs": settings.plan.epochs} if notes else {})})
-    trained = _learn(context, stack, material, start, settings, recipe, deadline)
+    trained = _learn(context, stack, material=material, start=start, settings=settings, recipe=recipe, deadline=deadline)
     origin = () if alone.note is None else (alone.note,)
     fields = _fields(alone, trained, len(material.val), settings.plan.keep, (*start.notes, *origin, *notes, *trained.notes))
     shape = "-".join(str(width) for width, _ in alone.units)
@@ -153,11 +159,11 @@ def train(context: Context, recipe: Recipe, start: PretrainedStart, settings: Fi
     if not settings.plan.refit:
         return best
     chosen = tuned if best.detail["gain"]["kept"] == "fine-tuned" else before
-    return _refitted(context, best, chosen, settings, material, start, started)
+    return _refitted(context, best, chosen=chosen, settings=settings, material=material, start=start, started=started)
 
 
 def _head_of(context: Context, stack: BackboneHead, alone: _Alone, material: Material, start: PretrainedStart) -> Head:
-    """Return the head that was trained, as arrays."""
+    """Return the trained head as arrays."""
     from sightline.training import backbone_head as stacks
 
     mean = stacks.mean_features(stack, material.train_images, start.backbone)
@@ -173,13 +179,13 @@ def _refitted(
     start: PretrainedStart,
     started: float,
 ) -> Candidate:
-    """Return the better candidate, trained anew on train and val together: head and network, or the head alone.
+    """Return the better candidate, trained again on train and val together: head and network, or the head alone.
 
     Args:
-        work, settings, material, start: Of the validated training.
-        best: The better one of fine-tuned network and head alone.
-        chosen: What it was made of.
-        started: When the first training began, by `time.perf_counter`.
+        context, settings, material, start: Those of the validated training.
+        best: Candidate with the fine-tuned network or with the head alone, whichever is better.
+        chosen: Parts of that candidate.
+        started: Start of the first training, by `time.perf_counter`.
     """
     both, recipe = everything(context, material), chosen.recipe
     alone = _head_alone(context, material, settings, start, recipe.seed, refitted=True)
@@ -189,13 +195,13 @@ def _refitted(
         again = refit.work_for(context)
         exact = dataclasses.replace(settings, plan=refit.plan_for(settings.plan, best.detail["best_epoch"]))
         stack = _opened(again, both, start, exact, recipe.seed, alone)
-        trained = _learn(again, stack, both, start, exact, recipe, again.deadline)
+        trained = _learn(again, stack, material=both, start=start, settings=exact, recipe=recipe, deadline=again.deadline)
         epochs, steps, notes = len(trained.history), trained.steps, trained.notes
         chosen = dataclasses.replace(chosen, start=_tuned(stack, start), head=_head_of(context, stack, alone, both, start))
     elif alone.fitted:
         chosen = dataclasses.replace(chosen, head=alone.head)
     else:
-        return best  # the earlier classifier itself
+        return best  # the unchanged earlier classifier
     return refit.replaced(
         best,
         made(context, chosen, material),
@@ -210,7 +216,7 @@ def _refitted(
 def _opened(
     context: Context, material: Material, start: PretrainedStart, settings: FinetuneSettings, seed: int, alone: _Alone
 ) -> BackboneHead:
-    """The network with the head that it had alone, all or its last stages learning."""
+    """Return the network with the fitted head, with all stages or the last ones unfrozen."""
     from sightline.training import backbone_head as stacks
 
     stack = stacks.assemble(start, material.train_features, alone.units, len(context.classes), seed, frozen=False)
@@ -222,14 +228,14 @@ def _opened(
 def _head_alone(
     context: Context, material: Material, settings: FinetuneSettings, start: PretrainedStart, seed: int, refitted: bool = False
 ) -> _Alone:
-    """Return the head on the features as they are: a new one fitted on train, or that of the earlier classifier.
+    """Return the head before fine-tuning: a new one fitted on features of train, or that of the earlier classifier.
 
     Args:
-        work, material, settings, seed: Of the training.
-        start: With the head of an earlier classifier, if training goes on from one. With the same classes that head goes on as
-            it is; with others its hidden layers stay, and a new last layer is fitted. A head without layers, or another `head`
-            in the settings, makes way for a new one.
-        refitted: Fit what is new on train and val together, with the settings that val chose.
+        context, material, settings, seed: Those of the training.
+        start: Holds the head of an earlier classifier, if training begins with one. For the same classes that head is used
+            unchanged; for others its hidden layers stay, and a new last layer is fitted. A head without layers is replaced, and
+            so is any head if the settings name a `head`.
+        refitted: Fit new layers on train and val together, with the settings chosen on val.
     """
     began = time.perf_counter()
     y, val_y = context.labels[material.train], context.labels[material.val]
@@ -268,13 +274,13 @@ def _head_alone(
     return _Alone(head, units, row, note, fitted=note != _SAME_HEAD)
 
 
-_SAME_HEAD = "the head of that classifier goes on learning"
+_SAME_HEAD = "training continues with the head of that classifier"
 Layers = Sequence[tuple[np.ndarray, np.ndarray]]
 """Weights (out, in) and bias (out,) of linear layers with a ReLU between any two."""
 
 
 def _same_head(layers: Layers, start: PretrainedStart, classes: Sequence[str]) -> Head:
-    """Return an earlier head for the same classes in their order here, its logits divided by its temperature."""
+    """Return an earlier head with its classes in the order of `classes` and its logits divided by its temperature."""
     assert start.head is not None
     order = [start.classes.index(name) for name in classes]
     weights, bias = layers[-1]
@@ -283,13 +289,13 @@ def _same_head(layers: Layers, start: PretrainedStart, classes: Sequence[str]) -
 
 
 def _on_top(hidden: Layers, units: tuple[tuple[int, float], ...], last: Head, material: Material) -> Head:
-    """Return a head of earlier hidden layers and a new last one."""
+    """Return a head of earlier hidden layers and a new last layer."""
     mean = material.train_features.mean(axis=0, dtype=np.float64)
     return _as_head([*hidden, (last.arrays["weights"], last.arrays["bias"])], units, mean)
 
 
 def _as_head(layers: Layers, units: tuple[tuple[int, float], ...], mean: np.ndarray | None) -> Head:
-    """Return layers on the features as a head: `mlp`, or `logistic` where there is one layer."""
+    """Return linear layers as a head: `logistic` for one layer, else `mlp`."""
     if units:
         arrays = {f"{name}.{i}": a for i, pair in enumerate(layers) for name, a in zip(("weights", "bias"), pair, strict=True)}
     else:
@@ -302,7 +308,7 @@ def _as_head(layers: Layers, units: tuple[tuple[int, float], ...], mean: np.ndar
 
 
 def _hidden(features: np.ndarray, layers: Layers) -> np.ndarray:
-    """Return what hidden layers make of features (n, d): float32 (n, width); without layers the features themselves."""
+    """Return the output of hidden layers on features (n, d): float32 (n, width); without layers the features themselves."""
     for weights, bias in layers:
         features = np.maximum(features @ weights.T + bias, 0)
     return features
@@ -311,12 +317,12 @@ def _hidden(features: np.ndarray, layers: Layers) -> np.ndarray:
 def _new_head_note(
     start: PretrainedStart, settings: FinetuneSettings, units: tuple[tuple[int, float], ...], kept_hidden: bool
 ) -> str | None:
-    """Return what became of the head of the earlier classifier; None where there was none."""
+    """Return a note on what happens to the head of the earlier classifier; None without one."""
     if start.head is None:
         return None
     shape = "-".join(str(width) for width, _ in units)
     if kept_hidden:
-        return f"the hidden layers of its head ({shape} units) go on learning under a new last layer, for other classes"
+        return f"training continues with the hidden layers of its head ({shape} units) and a new last layer, for other classes"
     new = f"a new head of {shape} units" if shape else "a new linear head"
     if settings.head is not None:
         return f"{new} replaces its {start.head.kind} head, as the recipe asks"
@@ -328,15 +334,15 @@ def _new_head_note(
 def _within(
     context: Context, stack: BackboneHead, material: Material, start: PretrainedStart, settings: FinetuneSettings
 ) -> tuple[FinetuneSettings, tuple[str, ...], Deadline]:
-    """As many epochs as the time allows, at most those of the settings, so that the rate's course comes to its end.
+    """Reduce the number of epochs to what the time allows, so that the learning-rate schedule is completed.
 
-    A training that was interrupted keeps the number that it was laid out for.
+    A training that was interrupted keeps its number of epochs.
 
     Returns:
-        The settings, what to say of them, and when training has to end for the rest to fit.
+        The settings, notes on them, and the deadline of training, which leaves time for the steps after it.
 
     Raises:
-        OutOfTimeError: No epoch fits.
+        OutOfTimeError: If there is not enough time for one epoch.
     """
     if not context.deadline.limited:
         return settings, (), context.deadline
@@ -345,8 +351,8 @@ def _within(
 
     before = None if context.checkpoint is None else checkpoint.planned_epochs(context.checkpoint)
     if before is not None:
-        told = () if before == settings.plan.epochs else (f"{before} of {settings.plan.epochs} epochs, by the time budget",)
-        return dataclasses.replace(settings, plan=dataclasses.replace(settings.plan, epochs=before)), told, context.deadline
+        notes = () if before == settings.plan.epochs else (f"{before} of {settings.plan.epochs} epochs, by the time budget",)
+        return dataclasses.replace(settings, plan=dataclasses.replace(settings.plan, epochs=before)), notes, context.deadline
     cost = stacks.cost(stack, material, start.backbone, settings.plan.batch_size, context.device, context.deadline.clock)
     each, deadline = 1.15 * cost.epoch_s, context.deadline.sooner(cost.behind_s)
     most = int(deadline.left() / each)
@@ -369,7 +375,7 @@ def _learn(
     recipe: Recipe,
     deadline: Deadline,
 ) -> Trained:
-    """The second phase."""
+    """Train network and head: the second phase."""
     from sightline.training import backbone_head as stacks
 
     plan, groups = _course(stack, settings)
@@ -387,23 +393,23 @@ def _learn(
 
 
 def _course(stack: BackboneHead, settings: FinetuneSettings) -> tuple[Plan, list[dict[str, Any]]]:
-    """The second phase's plan, with a learning rate, and its parameter groups."""
+    """Return the plan of the second phase, with a learning rate, and its parameter groups."""
     plan = settings.plan
     if plan.learning_rate is None:
         plan = dataclasses.replace(plan, learning_rate=RATES[plan.optimizer])
     rate, decay = plan.peak, plan.decay
     groups = stack.base.parameter_groups(rate, decay=settings.layer_decay, weight_decay=decay)
     if settings.head_rate:
-        own = {"lr": rate * settings.head_rate, "name": "head"}
-        groups.append({"params": [layer.weight for layer in stack.layers()], "weight_decay": decay, **own})
-        groups.append({"params": [layer.bias for layer in stack.layers()], "weight_decay": 0.0, **own})
+        head_options = {"lr": rate * settings.head_rate, "name": "head"}
+        groups.append({"params": [layer.weight for layer in stack.layers()], "weight_decay": decay, **head_options})
+        groups.append({"params": [layer.bias for layer in stack.layers()], "weight_decay": 0.0, **head_options})
     else:
         stack.head.requires_grad_(False)
     return plan, groups
 
 
 def _tuned(stack: BackboneHead, start: PretrainedStart) -> PretrainedStart:
-    """The network as it is now."""
+    """Return the fine-tuned network with its new weights."""
     tensors = networks.tensors(stack.base)
     before = start.backbone
     origin = f"fine-tuned here; before: {before.origin}" if not before.origin.startswith("fine-tuned") else before.origin
@@ -412,13 +418,13 @@ def _tuned(stack: BackboneHead, start: PretrainedStart) -> PretrainedStart:
 
 
 def _fields(alone: _Alone, trained: Trained, images: int, keep: str, notes: tuple[str, ...]) -> dict[str, Any]:
-    """What the candidate tells of its training: one history, in which `phase` marks the switch.
+    """Return the candidate's fields on its training; `phase` in the history marks the switch from head to network.
 
     Args:
-        alone, trained: Both phases.
-        images: Of the validation split.
-        keep: What the plan keeps an epoch by.
-        notes: What a reader should know.
+        alone, trained: Results of both phases.
+        images: Number of validation images.
+        keep: Metric that chooses the epoch, as in the plan.
+        notes: Notes for the user.
     """
     from sightline.training import loop
 
@@ -435,24 +441,24 @@ def _fields(alone: _Alone, trained: Trained, images: int, keep: str, notes: tupl
 
 
 def _goes_on(context: Context) -> bool:
-    """Whether the network learns on from the end of an earlier run."""
+    """Return whether training continues from the end of an earlier run."""
     from sightline.training import checkpoint
 
     return context.checkpoint is not None and (context.checkpoint / checkpoint.BEFORE).is_file()
 
 
 def _compared(tuned: Candidate, alone: Candidate, goes_on: bool) -> Candidate:
-    """The better of the two on the same validation images, with what fine-tuning gained and whether that could be chance.
+    """Return the better of the two on the same validation images, with the gain of fine-tuning and its p-value.
 
     Args:
-        tuned, alone: The two.
-        goes_on: Whether `tuned` learnt on from an earlier run, of which `alone` has nothing.
+        tuned, alone: Candidates with the fine-tuned network and with the head alone.
+        goes_on: Whether `tuned` continued an earlier run, which `alone` did not.
     """
     right = [c.val.y_pred == c.val.y_true for c in (tuned, alone)]
     p = evaluation.mcnemar(*right)
     images, gain = len(right[0]), int(right[0].sum()) - int(right[1].sum())
     better = (tuned.val_accuracy, -tuned.val_log_loss) > (alone.val_accuracy, -alone.val_log_loss)
-    found = {
+    gain_facts = {
         "head_alone": alone.val_accuracy,
         "fine_tuned": tuned.val_accuracy,
         "images": images,
@@ -461,17 +467,63 @@ def _compared(tuned: Candidate, alone: Candidate, goes_on: bool) -> Candidate:
         "p": p,
         "kept": "fine-tuned" if better else "head alone",
     }
-    told = (
+    note = (
         f"fine-tuned {tuned.val_accuracy:.1%}, the head alone {alone.val_accuracy:.1%} on the same {images:,} held-out images "
         f"({gain:+d}, exact McNemar p = {p:.2g})"
     )
     if not better:
-        told += "; fine-tuning did not help, so the head alone is kept"
-        told += "; nothing of the run that was continued is in this classifier" if goes_on else ""
+        note += "; fine-tuning did not help, so the head alone is kept"
+        note += "; this classifier contains nothing of the continued run" if goes_on else ""
     elif p > 0.05:
-        told += "; that may be chance"
+        note += "; the difference may be due to chance"
     chosen = tuned if better else alone
-    note = f"{told}; {chosen.note}" if chosen.note else told
+    note = f"{note}; {chosen.note}" if chosen.note else note
     return dataclasses.replace(
-        chosen, note=note, detail={**chosen.detail, "gain": found}, seconds=max(tuned.seconds, alone.seconds)
+        chosen, note=note, detail={**chosen.detail, "gain": gain_facts}, seconds=max(tuned.seconds, alone.seconds)
     )
+
+
+SEARCH_RATES: Mapping[str, Space] = {
+    "adamw": Range(1e-5, 1e-3, log=True),
+    "adam": Range(1e-5, 1e-3, log=True),
+    "sgd": Range(1e-3, 0.1, log=True),
+    "rmsprop": Range(3e-6, 3e-4, log=True),
+}
+"""Optimizer → learning rates of the last stage to search: an order of magnitude on both sides of `RATES`."""
+STAGES: Mapping[str, Space] = {"layer_decay": Range(0.5, 1), "unfreeze": Choice((1, 2, "all"))}
+"""Settings of the unfrozen stages to search."""
+
+
+def search_space(recipe: Recipe, suggest: Suggest, context: SearchContext) -> Recipe:
+    """Draw learning rate, regularisation, unfrozen stages, augmentation and backbone."""
+    rates = tuning.rate_space(recipe, SEARCH_RATES, FinetuneSettings().plan.optimizer)
+    drawn = {name: suggest(name, space) for name, space in {**tuning.TRAINING, **rates, **STAGES}.items()}
+    return tuning.suggest_recipe(recipe, drawn, suggest, context)
+
+
+TRAINING_COST = 20.0
+"""Duration of training on an image relative to a forward pass: 3 times the arithmetic, in torch instead of OpenVINO."""
+
+
+def estimate_seconds(workload: Workload) -> float:
+    """Return the estimated duration in seconds of fine-tuning the fastest of the networks."""
+    accelerated = 0.3 if workload.device != "cpu" else 1.0
+    return 10 + TRAINING_COST * (FinetuneSettings().plan.epochs or 1) * workload.forward_s * accelerated
+
+
+METHOD = Method(
+    name="finetune",
+    title="Fine-tuned network",
+    settings=FinetuneSettings,
+    fit=fit,
+    network="pretrained",
+    find_lr=find_rate,
+    check=check_backbone,
+    search_space=search_space,
+    count_parameters=count_layers,
+    estimate_seconds=estimate_seconds,
+    by_default=True,
+    by_epochs=True,
+    distributed=True,
+    fills_time=True,
+)

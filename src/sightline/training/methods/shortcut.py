@@ -1,4 +1,4 @@
-"""A classifier that never sees a photograph, only its file: where it does well, the classes differ by how they were saved."""
+"""`shortcut`: classify by file properties alone, which shows whether size, brightness or compression give the classes away."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from sightline.features import FILE_FEATURES
 from sightline.records import Backbone, Predictions, Preprocess, Recipe
 from sightline.schema import from_json
 from sightline.training.context import Candidate, Context, cv_estimate, extract, folds_for, make_classifier, undecodable
+from sightline.training.method import Method
 
 ALARM_AUC = 0.85
-"""Planted shortcuts measured 0.97 to 1.0 here, clean sets at most 0.76."""
+"""Lower bound of the AUC that raises the alarm: planted shortcuts reached 0.97 to 1.0, clean data sets at most 0.76."""
 
 NOTABLE_GAIN = 0.05
-"""The accuracy above chance from which file properties are worth a note, if the 95 % interval lies above chance too."""
+"""Smallest gain over the most frequent class that is worth a note, if the 95 % interval of the accuracy lies above it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +27,22 @@ class ShortcutSettings:
     """Settings of `shortcut`.
 
     Args:
-        trees: Trees of the forest, 10 to 1,000.
+        trees: Number of trees, 10 to 1,000.
     """
 
     trees: int = 100
 
 
 def fit(context: Context, recipe: Recipe) -> list[Candidate]:
-    """A forest on file size, width, height, brightness and JPEG quality, judged by 5-fold cross-validation.
+    """Fit a forest on file size, width, height, brightness and JPEG quality, evaluated by 5-fold cross-validation.
 
-    The candidate's `detail` is the alarm: the class whose one-versus-rest AUC has the highest lower bound, and the feature
-    that alone tells most of it.
+    The candidate's `detail` is the result of `alarm`, with the single feature that best separates the class.
     """
     settings = from_json(ShortcutSettings, recipe.settings, "settings of shortcut")
     backbone = Backbone("file", "file", Preprocess(), len(FILE_FEATURES))
-    found = extract(context, backbone, "f32")
-    rows = np.array([i for i in context.split("train", "val") if i not in found.problems], dtype=np.int64)
-    labels, values = context.labels[rows], found.values[rows]
+    features = extract(context, backbone, "f32")
+    rows = np.array([i for i in context.split("train", "val") if i not in features.problems], dtype=np.int64)
+    labels, values = context.labels[rows], features.values[rows]
     folds = folds_for(context, rows, 5, recipe.seed)
 
     def cross_validated(columns: np.ndarray, trees: int) -> heads.Fit:
@@ -76,24 +76,25 @@ def fit(context: Context, recipe: Recipe) -> list[Candidate]:
             label="file size, brightness, … only",
             val=Predictions(paths, context.classes, y, heads.softmax(logits / temperature)),
             estimate=cv_estimate(len(folds)),
-            seconds=found.seconds + fitted.seconds,
-            undecodable=undecodable(context, found),
+            seconds=features.seconds + fitted.seconds,
+            undecodable=undecodable(context, features),
             detail=detail,
         )
     ]
 
 
 def alarm(probs: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Whether files alone give a class away.
+    """Measure how well out-of-fold predictions from file properties separate each class from the others.
 
     Args:
-        probs: float64 (n, k), out-of-fold.
-        labels: int64 (n,).
-        classes: k names.
+        probs: float64 (n, k), out-of-fold probabilities.
+        labels: int64 (n,), class indices.
+        classes: Names of the k classes.
 
     Returns:
-        `score` and `chance` (accuracies), `alarm`, `notable` (below the alarm, but clearly above chance), `class`, `auc`,
-        `auc_low`, `feature` (None), `per_class`; `class` is None and both areas 0.5 where the held-out images are of one class.
+        `score` (accuracy) and `chance` (accuracy of the most frequent class), `alarm`, `notable` (below the alarm, but clearly
+        above chance), `class` (the one whose one-versus-rest AUC has the highest lower bound), `auc`, `auc_low`, `feature`
+        (None), `per_class`. `class` is None and both AUC values are 0.5 if the held-out images belong to one class.
     """
     per_class: dict[str, dict[str, float]] = {}
     for k, name in enumerate(classes):
@@ -107,14 +108,27 @@ def alarm(probs: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> di
     areas = {"auc": 0.5, "auc_low": 0.5} if worst is None else per_class[worst]
     score, chance = float((probs.argmax(axis=1) == labels).mean()), float(np.bincount(labels).max() / len(labels))
     low = score - 1.96 * float(np.sqrt(score * (1 - score) / len(labels)))
-    rings = areas["auc_low"] > ALARM_AUC
+    raised = areas["auc_low"] > ALARM_AUC
     return {
         "score": score,
         "chance": chance,
-        "alarm": rings,
-        "notable": worst is not None and not rings and low > chance and score - chance >= NOTABLE_GAIN,
+        "alarm": raised,
+        "notable": worst is not None and not raised and low > chance and score - chance >= NOTABLE_GAIN,
         "class": worst,
         "feature": None,
         **areas,
         "per_class": per_class,
     }
+
+
+METHOD = Method(
+    name="shortcut",
+    title="File properties only",
+    settings=ShortcutSettings,
+    fit=fit,
+    network="none",
+    role="shortcut_check",
+    fixed_backbone="file",
+    fixed_head="forest",
+    by_default=True,
+)
