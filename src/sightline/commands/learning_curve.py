@@ -159,7 +159,11 @@ def of_run(
     Returns:
         The key `learning` of run.json, or none.
     """
-    able = [c for c in candidates if methods.METHODS[c.classifier.card.method].fits_heads and heads.HEADS[c.classifier.card.head].quick]
+    able = [
+        c
+        for c in candidates
+        if methods.METHODS[c.classifier.card.method].fits_heads and heads.HEADS[c.classifier.card.head].quick
+    ]
     able = [c for c in able if c.classifier.card.crops == 1 and c.classifier.card.backbone.source != "none"]
     if not able:
         return {}
