@@ -14,9 +14,9 @@ from torch import nn
 
 from sightline import engine, heads, networks
 from sightline.errors import RequestError, SightlineError
-from sightline.explanation import METHODS, contrast, explain, gradcam_linear, gradcam_tail, to_grid
+from sightline.explanation import METHODS, ExplainOptions, contrast, explain, gradcam_linear, gradcam_tail, to_grid
 from sightline.explanation.layers import borrowed
-from sightline.explanation.methods import gradients
+from sightline.explanation.methods import integrated_gradients, occlusion, smoothgrad
 from sightline.records import Explanation, Head
 from sightline.store import Cache
 
@@ -53,10 +53,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few samples: what is tested here does not depend on how many."""
-    monkeypatch.setattr(gradients, "STRETCHES", 1)
-    monkeypatch.setattr(gradients, "POINTS", 2)
-    monkeypatch.setattr(gradients, "SAMPLES", 2)
-    monkeypatch.setattr(gradients, "WINDOW", 2)
+    monkeypatch.setattr(integrated_gradients, "SEGMENTS", 1)
+    monkeypatch.setattr(integrated_gradients, "POINTS", 2)
+    monkeypatch.setattr(smoothgrad, "SAMPLES", 2)
+    monkeypatch.setattr(occlusion, "WINDOW", 2)
 
 
 @functools.cache
@@ -86,9 +86,17 @@ BOX = (0.0, 0.0, 9.0, 9.0)
 
 def asked(case: Case, head: Head, rows: slice, with_maps: bool = False, **rest: Any) -> list[Explanation]:
     """Two images for two classes, or one of them."""
-    shown = (["a", "b"][rows], [1, 2][rows], CLASSES, [BOX, BOX][rows])
-    maps = case.maps[rows] if with_maps else None
-    return explain(case.session, head, case.images[rows], *shown, maps=maps, **rest)
+    return explain(
+        case.session,
+        head,
+        case.images[rows],
+        paths=["a", "b"][rows],
+        targets=[1, 2][rows],
+        classes=CLASSES,
+        boxes=[BOX, BOX][rows],
+        options=ExplainOptions(**rest),
+        maps=case.maps[rows] if with_maps else None,
+    )
 
 
 def refused(method: str, head: Head, case: Case) -> bool:
@@ -143,19 +151,20 @@ def test_one_class_against_another(kind: str, which: str, cache: Cache, few: Non
     for method in METHODS:
         if refused(method, head, case) or method in ("activation", "gradcam++"):
             continue
-        one = asked(case, head, slice(0, 1), method=method, contrast=[2])[0]
+        one = asked(case, head, slice(0, 1), method=method, contrast=2)[0]
         assert one.contrast == "three"
-        shown = (["a"], [2], CLASSES, [BOX])
-        other = explain(case.session, head, case.images[:1], *shown, method=method, contrast=[1])[0]
+        shown: dict[str, Any] = {"paths": ["a"], "targets": [2], "classes": CLASSES, "boxes": [BOX]}
+        options = ExplainOptions(method=method, contrast=1)
+        other = explain(case.session, head, case.images[:1], options=options, **shown)[0]
         scale = np.abs(one.heat).max()
         expected = -other.heat if METHODS[method].signed else other.heat
         np.testing.assert_allclose(one.heat, expected, atol=1e-4 * scale + 1e-9, err_msg=method)
         if method != "occlusion" and kind == "logistic":
             assert np.abs(one.heat - asked(case, head, slice(0, 1), method=method)[0].heat).max() > 1e-3 * scale, method
-    with pytest.raises(RequestError, match="against itself"):
-        asked(case, head, slice(0, 1), contrast=[1])
+    with pytest.raises(RequestError, match="compared with itself"):
+        asked(case, head, slice(0, 1), contrast=1)
     with pytest.raises(RequestError, match="class 7"):
-        asked(case, head, slice(0, 1), contrast=[7])
+        asked(case, head, slice(0, 1), contrast=7)
 
 
 def test_the_seed_decides_what_is_drawn(cache: Cache, few: None) -> None:
@@ -251,7 +260,8 @@ def test_the_network_is_left_as_it_was_also_after_an_error(which: str, cache: Ca
                 assert same(hooked, state(network)), f"{method} after an error"
                 handle.remove()
         with pytest.raises(SightlineError, match="not finite"):
-            explain(case.session, head, case.images[:1], ["a"], [0], CLASSES, [BOX], maps=np.full_like(case.maps[:1], np.nan))
+            shown: dict[str, Any] = {"paths": ["a"], "targets": [0], "classes": CLASSES, "boxes": [BOX]}
+            explain(case.session, head, case.images[:1], maps=np.full_like(case.maps[:1], np.nan), **shown)
         assert same(before, state(network))
     finally:
         first.grad = None

@@ -71,8 +71,16 @@ class Case:
     images: np.ndarray
 
     def ask(self, method: str = "gradcam", layer: str | None = None) -> Explanation:
-        shown = (["a"], [1], ("x", "y"), [(0.0, 0.0, 1.0, 1.0)])
-        return explanation.explain(self.session, self.head, self.images[:1], *shown, method=method, layer=layer)[0]
+        return explanation.explain(
+            self.session,
+            self.head,
+            self.images[:1],
+            paths=["a"],
+            targets=[1],
+            classes=("x", "y"),
+            boxes=[(0.0, 0.0, 1.0, 1.0)],
+            options=explanation.ExplainOptions(method=method, layer=layer),
+        )[0]
 
 
 def opened(name: str, size: int, tmp_path: Path) -> Case:

@@ -142,7 +142,7 @@ class SlowMachine:
 
         self.now = 0.0
         for module in (evidence, run_checks):
-            monkeypatch.setattr(module, "heats_of", self.slow(module.heats_of, lambda a: heat_s * len(a[1])))
+            monkeypatch.setattr(module, "heatmaps_of", self.slow(module.heatmaps_of, lambda a: heat_s * len(a[1])))
             real = module.probs_of
             monkeypatch.setattr(module, "probs_of", lambda *a, real=real: self.slow(real(*a), lambda b: ask_s * len(b[0])))
         monkeypatch.setattr(gallery, "write_overlay", self.slow(gallery.write_overlay, lambda a: draw_s))

@@ -225,8 +225,7 @@ def hide(
     """
     name = "the array" if isinstance(image, np.ndarray) else str(image)
     preprocess = model.card.backbone.preprocess
-    is_array = isinstance(image, np.ndarray)
-    original = _as_rgb(image, preprocess) if is_array else pixels.upright(Path(image), None, preprocess)
+    original = _as_rgb(image, preprocess) if isinstance(image, np.ndarray) else pixels.upright(Path(image), None, preprocess)
     covered = mask_of(regions, original.shape[:2], name)
     if mask is not None:
         covered |= as_mask(mask, covered.shape, name)

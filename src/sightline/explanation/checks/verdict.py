@@ -109,8 +109,8 @@ def judge_faithfulness(found: Faithfulness) -> list[Finding]:
     edges = f"an edge filter's: {gain.mean():+.2f} log odds on average, the filter's {found.edges.gain.mean():+.2f}"
     if n < FEW:
         word = PASSES if difference.mean() > 0 else WEAK
-        change = "change the prediction more than" if word == PASSES else "do not change the prediction more than"
-        text = f"high-attribution cells {change} {edges} (too few images for a test)"
+        does = "change the prediction more than" if word == PASSES else "do not change the prediction more than"
+        text = f"high-attribution cells {does} {edges} (too few images for a test)"
         return [first, Finding("against edges", word, text, {**numbers, "p": None})]
     better, worse = p_better(difference), p_better(-difference)
     word = PASSES if better < LEVEL else REFUSED if worse < LEVEL else WEAK
