@@ -84,12 +84,12 @@ def view(name: str, explanations: Sequence[Explanation], channels: tuple[tuple[i
 
 def positive(explanation: Explanation) -> np.ndarray | None:
     """Return the evidence for the target, scaled to sum 1, float64 (h, w); None where there is none."""
-    heat = np.maximum(explanation.heat.astype(np.float64) - explanation.neutral, 0)
-    total = float(heat.sum())
-    return heat / total if total > 0 and not explanation.flat else None
+    heatmap = np.maximum(explanation.heat.astype(np.float64) - explanation.neutral, 0)
+    total = float(heatmap.sum())
+    return heatmap / total if total > 0 and not explanation.flat else None
 
 
-def share_in(heat: np.ndarray, where: tuple[float, float, float, float]) -> float:
+def share_in(heatmap: np.ndarray, where: tuple[float, float, float, float]) -> float:
     """Return the share of a heatmap (h, w) of sum 1 in a box given as shares of the sides; cells on its edge count partially.
 
     Example:
@@ -97,7 +97,7 @@ def share_in(heat: np.ndarray, where: tuple[float, float, float, float]) -> floa
         0.5
     """
     top, left, bottom, right = where
-    return float(_inside(heat.shape[0], top, bottom) @ heat @ _inside(heat.shape[1], left, right))
+    return float(_inside(heatmap.shape[0], top, bottom) @ heatmap @ _inside(heatmap.shape[1], left, right))
 
 
 def _inside(cells: int, start: float, end: float) -> np.ndarray:

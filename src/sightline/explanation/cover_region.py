@@ -66,7 +66,7 @@ def parse_region(text: str) -> Region:
     """Parse a region from the command line.
 
     Raises:
-        RequestError: If it is not four original numbers, or has no area.
+        RequestError: If it is not four whole numbers, or has no area.
 
     Example:
         >>> parse_region("10,20,30,40")
@@ -75,14 +75,14 @@ def parse_region(text: str) -> Region:
     try:
         x, y, width, height = (int(part) for part in text.split(","))
     except ValueError:
-        raise RequestError(f"{text!r} is no region", _HINT) from None
+        raise RequestError(f"{text!r} is not a region", _HINT) from None
     return _with_area((x, y, width, height), repr(text))
 
 
-def _with_area(region: Region, said: str) -> Region:
-    """A region that has an area and begins in the photograph."""
+def _with_area(region: Region, text: str) -> Region:
+    """Check that a region has an area and starts inside the photograph, and return it."""
     if min(region[2:]) < 1 or min(region[:2]) < 0:
-        raise RequestError(f"the region {said} has no area, or begins outside the photograph", _HINT)
+        raise RequestError(f"the region {text} has no area, or starts outside the photograph", _HINT)
     return region
 
 
@@ -90,7 +90,7 @@ def parse_covered(covered: object) -> tuple[list[Region], Any]:
     """Return the regions and the unchecked mask that a Python user passes; one of the two is empty.
 
     Args:
-        covered: One region or several, each four original numbers or text as for `parse_region`; or a mask, as an array or
+        covered: One region or several, each four whole numbers or text as for `parse_region`; or a mask, as an array or
             as nested lists of True and False, or of 0 and 1.
 
     Raises:
@@ -122,7 +122,7 @@ def parse_covered(covered: object) -> tuple[list[Region], Any]:
 
 
 def _is_region(value: object) -> bool:
-    """Return whether a value is four original numbers; True and False are mask values."""
+    """Return whether a value is four whole numbers; True and False are mask values."""
     return _listed(value) and len(value) == 4 and all(isinstance(v, Integral) and not isinstance(v, bool) for v in value)
 
 

@@ -37,16 +37,16 @@ def combine(explanations: Sequence[Explanation], shares: Sequence[float]) -> Exp
     columns = round((right - left) / min(e.box[3] / e.heat.shape[1] for e in explanations))
     total = np.zeros((rows, columns))
     for item, share in zip(explanations, shares, strict=True):
-        heat = item.heat.astype(np.float64) - item.neutral
-        down = _spread(rows, (top, bottom), heat.shape[0], (item.box[0], item.box[0] + item.box[2]))
-        across = _spread(columns, (left, right), heat.shape[1], (item.box[1], item.box[1] + item.box[3]))
-        total += share * (down @ heat @ across.T)
+        heatmap = item.heat.astype(np.float64) - item.neutral
+        down = _spread(rows, (top, bottom), heatmap.shape[0], (item.box[0], item.box[0] + item.box[2]))
+        across = _spread(columns, (left, right), heatmap.shape[1], (item.box[1], item.box[1] + item.box[3]))
+        total += share * (down @ heatmap @ across.T)
     methods = ", ".join(dict.fromkeys(e.method for e in explanations))
     layers = "; ".join(dict.fromkeys(e.layer for e in explanations))
     box = (top, left, bottom - top, right - left)
     where = f"sum over {len(explanations)} members: {layers}"
-    heat, contrast = total.astype(np.float32), explanations[0].contrast
-    return Explanation(explanations[0].path, explanations[0].target, methods, where, heat, box, contrast=contrast)
+    heatmap, contrast = total.astype(np.float32), explanations[0].contrast
+    return Explanation(explanations[0].path, explanations[0].target, methods, where, heatmap, box, contrast=contrast)
 
 
 def _spread(cells: int, whole: tuple[float, float], count: int, part: tuple[float, float]) -> np.ndarray:

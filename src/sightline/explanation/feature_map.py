@@ -97,6 +97,6 @@ def overlap(cells: int, most: int) -> np.ndarray:
     return np.asarray(shares / shares.sum(axis=0))
 
 
-def sum_blocks(heat: np.ndarray, most: int) -> np.ndarray:
+def sum_blocks(heatmap: np.ndarray, most: int) -> np.ndarray:
     """Sum a heatmap (h, w) over equal blocks, at most `most` per side, float32; the total is unchanged."""
-    return np.asarray(overlap(heat.shape[0], most) @ heat @ overlap(heat.shape[1], most).T, dtype=np.float32)
+    return np.asarray(overlap(heatmap.shape[0], most) @ heatmap @ overlap(heatmap.shape[1], most).T, dtype=np.float32)

@@ -153,8 +153,8 @@ def gather(
     else:
         heats = (make or _maker(options))(classifier, images, aims)
     pace = _Pace(deadline.part(FAITHFUL))
-    found = measures.faithfulness(answer_of(classifier, options), images, aims, heats, options.seed, pace)
-    findings = [skill.whole, *verdict.judge_faithfulness(found)]
+    faithfulness = measures.faithfulness(answer_of(classifier, options), images, aims, heats, options.seed, pace)
+    findings = [skill.whole, *verdict.judge_faithfulness(faithfulness)]
     done()
     sample = _Sample(
         classifier=classifier,
@@ -170,10 +170,10 @@ def gather(
     for check in (sample.noise, sample.weights, sample.other_class):
         findings += check()
         done()
-    n = len(found.heat.gain)
-    shared = {**verdict.summary([*findings, *more]), "images": n, "chance": found.chance.ravel().tolist()}
-    rows = {names[i]: found.heat.row(row) for row, i in enumerate(readable[:n])}
-    return Evidence(shared, skill, found.chance.ravel(), rows)
+    n = len(faithfulness.heat.gain)
+    shared = {**verdict.summary([*findings, *more]), "images": n, "chance": faithfulness.chance.ravel().tolist()}
+    rows = {names[i]: faithfulness.heat.row(row) for row, i in enumerate(readable[:n])}
+    return Evidence(shared, skill, faithfulness.chance.ravel(), rows)
 
 
 class _Pace:
@@ -336,9 +336,9 @@ def with_picture(
         return evidence
     single = _single_input(classifier)
     target = np.array([classifier.classes.index(item.target)])
-    heat = _centred(item) if single else _maker(options)(classifier, images, target)[0]
+    heatmap = _centred(item) if single else _maker(options)(classifier, images, target)[0]
     begun = deadline.clock()
-    row = measures.own_orders(answer, images, target, [heat]).row(0) if own is None or deadline.limited else own
+    row = measures.own_orders(answer, images, target, [heatmap]).row(0) if own is None or deadline.limited else own
     draws_s = measures.ORDERS_AT_ONCE * (deadline.clock() - begun)  # a random order takes as long as the image's own
     orders, pace = dict(evidence.orders), deadline.part(OWN_ORDERS)
     if not measures.beats(evidence.chance, row["gain"]) and pace.fits(draws_s):
@@ -346,7 +346,7 @@ def with_picture(
             answer,
             images[0],
             int(target[0]),
-            heat,
+            heatmap,
             gain=row["gain"],
             seed=options.seed,
             most=measures.MOST_ORDERS if single else measures.ORDERS_AT_ONCE,
@@ -459,7 +459,7 @@ def _single_input(classifier: Classifier) -> bool:
 
 def _over(item: Explanation, size: tuple[int, int]) -> np.ndarray:
     """Return a heatmap over the whole array; at low resolution where a part of the array is outside the network's input."""
-    heat = _centred(item)
+    heatmap = _centred(item)
     if tuple(item.box) == (0.0, 0.0, float(size[0]), float(size[1])):
-        return heat
-    return np.asarray(np.nan_to_num(overlay.place(heat, item.box, size, (_CELLS, _CELLS)), nan=0.0))
+        return heatmap
+    return np.asarray(np.nan_to_num(overlay.place(heatmap, item.box, size, (_CELLS, _CELLS)), nan=0.0))

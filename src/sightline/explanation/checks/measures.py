@@ -75,11 +75,11 @@ class Faithfulness:
     chance: np.ndarray
 
 
-def blocks(heat: np.ndarray, most: int = MOST_CELLS_A_SIDE) -> np.ndarray:
+def blocks(heatmap: np.ndarray, most: int = MOST_CELLS_A_SIDE) -> np.ndarray:
     """Return means of a heatmap (h, w) over equal blocks, at most `most` per side, float64."""
-    down, across = overlap(heat.shape[0], most), overlap(heat.shape[1], most)
+    down, across = overlap(heatmap.shape[0], most), overlap(heatmap.shape[1], most)
     down, across = down / down.sum(axis=1, keepdims=True), across / across.sum(axis=1, keepdims=True)
-    return np.asarray(down @ heat.astype(np.float64) @ across.T)
+    return np.asarray(down @ heatmap.astype(np.float64) @ across.T)
 
 
 def edge_heat(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -154,13 +154,13 @@ def faithfulness(
     neutral = covered(images)
     per_image = max(1, -(-(RANDOM_ORDERS if len(images) >= FEW else ORDERS_AT_ONCE) // len(images)))
     by_heat, by_edges, by_chance, gains = [], [], [], []
-    for i, heat in enumerate(cells):
+    for i, heatmap in enumerate(cells):
         if i and not proceed():
             break
-        edges = edge_heat(images[i : i + 1], (heat.shape[0], heat.shape[1]))[0]
-        draws = [stream(seed, "order of cells", i, r).permutation(heat.size) for r in range(per_image)]
-        orders = [_descending(heat), _descending(edges), *draws]
-        areas = _areas(answer, images[i], neutral[i], int(targets[i]), orders, (heat.shape[0], heat.shape[1]))
+        edges = edge_heat(images[i : i + 1], (heatmap.shape[0], heatmap.shape[1]))[0]
+        draws = [stream(seed, "order of cells", i, r).permutation(heatmap.size) for r in range(per_image)]
+        orders = [_descending(heatmap), _descending(edges), *draws]
+        areas = _areas(answer, images[i], neutral[i], int(targets[i]), orders, (heatmap.shape[0], heatmap.shape[1]))
         by_heat.append(areas[0])
         by_edges.append(areas[1])
         both = areas[2:]
@@ -175,10 +175,10 @@ def faithfulness(
         and unclear(np.array(gains).sum(axis=0), total)
         and proceed()
     ):
-        for i, heat in enumerate(cells[:n]):
+        for i, heatmap in enumerate(cells[:n]):
             drawn = range(len(gains[i]), len(gains[i]) + per_image)
-            draws = [stream(seed, "order of cells", i, r).permutation(heat.size) for r in drawn]
-            areas = _areas(answer, images[i], neutral[i], int(targets[i]), draws, (heat.shape[0], heat.shape[1]))
+            draws = [stream(seed, "order of cells", i, r).permutation(heatmap.size) for r in drawn]
+            areas = _areas(answer, images[i], neutral[i], int(targets[i]), draws, (heatmap.shape[0], heatmap.shape[1]))
             gains[i] += [gain for _, _, gain in areas]
     return Faithfulness(_stack(by_heat), _stack(by_chance), _stack(by_edges), np.array(gains))
 
@@ -208,7 +208,7 @@ def random_gains(
     answer: Answer,
     image: np.ndarray,
     target: int,
-    heat: np.ndarray,
+    heatmap: np.ndarray,
     *,
     gain: float,
     seed: int,
@@ -221,13 +221,13 @@ def random_gains(
         answer: The classifier.
         image: uint8 (h, w, 3).
         target: The class index.
-        heat: float (a, b), whose cells are ordered.
+        heatmap: float (a, b), whose cells are ordered.
         gain: The gain of the heatmap's order.
         seed: Seed of the orders, which depend on it and on the image.
         most: Maximum number of random orders, rounded up to a multiple of `ORDERS_AT_ONCE`.
         proceed: Called before more orders are drawn; if it returns False, no more are drawn.
     """
-    cells, neutral = blocks(heat), covered(image[None])[0]
+    cells, neutral = blocks(heatmap), covered(image[None])[0]
     key = hashlib.sha256(image.tobytes()).hexdigest()
     gains: list[float] = []
     while not gains or (len(gains) < most and unclear(np.array(gains), gain) and proceed()):
@@ -240,8 +240,8 @@ def random_gains(
 def own_orders(answer: Answer, images: np.ndarray, targets: np.ndarray, heats: Sequence[np.ndarray]) -> Areas:
     """Return the effect of each image's own order only, as `faithfulness` does in `heat`; arguments as there."""
     areas = []
-    for image, target, heat in zip(images, targets, heats, strict=True):
-        cells, neutral = blocks(heat), covered(image[None])[0]
+    for image, target, heatmap in zip(images, targets, heats, strict=True):
+        cells, neutral = blocks(heatmap), covered(image[None])[0]
         size = (cells.shape[0], cells.shape[1])
         areas += _areas(answer, image, neutral, int(target), [_descending(cells)], size)
     return _stack(areas)

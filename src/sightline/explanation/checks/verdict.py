@@ -86,27 +86,27 @@ def published_classifier(name: str) -> Finding:
     )
 
 
-def judge_faithfulness(found: Faithfulness) -> list[Finding]:
+def judge_faithfulness(result: Faithfulness) -> list[Finding]:
     """Return whether high-attribution cells change the prediction more than random cells and the image's edges do.
 
     Gains are tested in log odds; random cells gain 0. With at least `FEW` images by a one-sided Wilcoxon test over the images;
     with fewer by a permutation test against random orders of the same images, whose power is low, and edges are compared
     without a test.
     """
-    n, gain = len(found.heat.gain), found.heat.gain
+    n, gain = len(result.heat.gain), result.heat.gain
     numbers: dict[str, Any] = {"n": n}
     for name in ("heat", "random", "edges"):
-        areas = getattr(found, name)
+        areas = getattr(result, name)
         means = {key: float(getattr(areas, key).mean()) for key in ("deletion", "insertion", "gain")}
         numbers[name] = means
-    p = p_better(gain) if n >= FEW else p_of_orders(found.chance, float(gain.sum()))
+    p = p_better(gain) if n >= FEW else p_of_orders(result.chance, float(gain.sum()))
     word = PASSES if p < LEVEL else REFUSED if n >= FEW or p > 1 - LEVEL else WEAK
-    orders = "" if n >= FEW else f", {found.chance.size:,} random orders"
+    orders = "" if n >= FEW else f", {result.chance.size:,} random orders"
     text = f"high-attribution cells change the prediction {_than(word, p)} random cells ({gain.mean():+.2f} log odds"
     text += f"{'' if n == 1 else ' on average'}, random 0, p = {p:.2g}{orders})"
     first = Finding("against random", word, text, {**numbers, "p": p})
-    difference = gain - found.edges.gain
-    edges = f"an edge filter's: {gain.mean():+.2f} log odds on average, the filter's {found.edges.gain.mean():+.2f}"
+    difference = gain - result.edges.gain
+    edges = f"an edge filter's: {gain.mean():+.2f} log odds on average, the filter's {result.edges.gain.mean():+.2f}"
     if n < FEW:
         word = PASSES if difference.mean() > 0 else WEAK
         does = "change the prediction more than" if word == PASSES else "do not change the prediction more than"

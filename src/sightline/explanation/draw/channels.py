@@ -125,11 +125,11 @@ def _sheet(
     height, width = base.shape[:2]
     scale = float(np.abs(channels.maps[0]).max())
     pages = []
-    for channel, heat in zip(channels.numbers[0], channels.maps[0], strict=True):
-        placed = overlay.place(heat, box, area, (height, width))
+    for channel, heatmap in zip(channels.numbers[0], channels.maps[0], strict=True):
+        placed = overlay.place(heatmap, box, area, (height, width))
         page = Image.new("RGB", (max(width, _SIDE_PX), height + 22), PAPER)
         page.paste(Image.fromarray(overlay.blend(base, placed / scale if scale else placed, contour=False)), (0, 0))
-        text = f"{channel} (up to {number(float(heat.max()))})"
+        text = f"{channel} (up to {number(float(heatmap.max()))})"
         ImageDraw.Draw(page).text((0, height + 3), text, fill=INK, font=font(TEXT_PX))
         pages.append(page)
     both = bool((channels.maps[0] < 0).any())

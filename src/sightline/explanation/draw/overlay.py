@@ -56,14 +56,14 @@ _LEAST_BAR_PX = 150
 _NOTHING = Caption()
 
 
-# ------------------------------------------------------------------------------------------------------------------- heat
+# ---------------------------------------------------------------------------------------------------------------- heatmap
 
 
-def place(heat: np.ndarray, box: Box, original: tuple[float, float], size: tuple[int, int]) -> np.ndarray:
+def place(heatmap: np.ndarray, box: Box, original: tuple[float, float], size: tuple[int, int]) -> np.ndarray:
     """Interpolate a heatmap bilinearly at its position in the upright image.
 
     Args:
-        heat: float (h, w).
+        heatmap: float (h, w).
         box: (top, left, height, width) that it covers, in pixels of the upright original.
         original: (height, width) of the upright original.
         size: (height, width) of the image that is drawn.
@@ -72,9 +72,9 @@ def place(heat: np.ndarray, box: Box, original: tuple[float, float], size: tuple
         float32 (height, width), NaN outside the network's input.
     """
     top, left, height, width = box
-    down, seen_down = _spread(heat.shape[0], top / original[0], height / original[0], size[0])
-    across, seen_across = _spread(heat.shape[1], left / original[1], width / original[1], size[1])
-    return np.where(seen_down[:, None] & seen_across, down @ heat.astype(np.float32) @ across.T, np.float32(np.nan))
+    down, seen_down = _spread(heatmap.shape[0], top / original[0], height / original[0], size[0])
+    across, seen_across = _spread(heatmap.shape[1], left / original[1], width / original[1], size[1])
+    return np.where(seen_down[:, None] & seen_across, down @ heatmap.astype(np.float32) @ across.T, np.float32(np.nan))
 
 
 def _spread(cells: int, start: float, length: float, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,12 +135,12 @@ def evidence(explanation: Explanation) -> np.ndarray:
     """
     if not explanation.heat.any():  # an empty map: the prediction comes from the head's bias
         return np.zeros_like(explanation.heat)
-    heat = explanation.heat - np.float32(explanation.neutral)
+    heatmap = explanation.heat - np.float32(explanation.neutral)
     if smoothed(explanation):
         from scipy.ndimage import gaussian_filter
 
-        heat = gaussian_filter(heat, SMOOTH * min(heat.shape), mode="nearest")
-    return heat if two_sided(explanation) else np.maximum(heat, 0)
+        heatmap = gaussian_filter(heatmap, SMOOTH * min(heatmap.shape), mode="nearest")
+    return heatmap if two_sided(explanation) else np.maximum(heatmap, 0)
 
 
 def shared_scale(explanations: Sequence[Explanation]) -> float:
@@ -181,9 +181,9 @@ def overlay(
     """
     from PIL import Image, ImageDraw
 
-    heat = evidence(explanation)
-    scale = float(np.abs(heat).max()) if vmax is None else vmax
-    shown = heat / scale if scale > 0 else heat * 0.0
+    heatmap = evidence(explanation)
+    scale = float(np.abs(heatmap).max()) if vmax is None else vmax
+    shown = heatmap / scale if scale > 0 else heatmap * 0.0
     foot = _LINE_PX + MEANING_LINES * _SMALL_LINE_PX + _FOOT_PX
     contour = not smoothed(explanation)
     drawn, note = _drawn(
@@ -195,7 +195,7 @@ def overlay(
     page = Image.new("RGB", (wide + BAR_PX, high + _FOOT_PX + sum(step for _, _, _, step in lines)), PAPER)
     page.paste(Image.fromarray(drawn), ((wide - drawn.shape[1]) // 2, (high - drawn.shape[0]) // 2))
     pen = ImageDraw.Draw(page)
-    if explanation.flat or not np.abs(heat).max() > 0:
+    if explanation.flat or not np.abs(heatmap).max() > 0:
         _note(pen, "uniform: no evidence" if explanation.flat else "no evidence anywhere", wide / 2, high / 2)
     bar = colour_bar(
         high,
@@ -203,7 +203,7 @@ def overlay(
         unit=unit_of(explanation.method),
         whose="own scale" if vmax is None else "one scale",
         both=two_sided(explanation),
-        passed=float(np.abs(heat).max()) > scale * (1 + 1e-6),
+        passed=float(np.abs(heatmap).max()) > scale * (1 + 1e-6),
         contour=contour,
     )
     page.paste(bar, (wide, 0))

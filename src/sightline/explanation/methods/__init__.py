@@ -245,10 +245,10 @@ class _Explainer:
         at = open_layer(self.session, self._place, score.pixels)
         return dataclasses.replace(score, session=at), at.last
 
-    def _describe(self, score: Score, heat: np.ndarray) -> str:
+    def _describe(self, score: Score, heatmap: np.ndarray) -> str:
         """Return a description of where the heatmap was computed."""
         if self.method.needs == "pixels":
-            return f"the image's pixels, {heat.shape[0]}×{heat.shape[1]}"
+            return f"the image's pixels, {heatmap.shape[0]}×{heatmap.shape[1]}"
         if self.layer is None:
             return layer(self.session)
         channels, height, width = grid_size(score.session.backbone)

@@ -45,8 +45,8 @@ def _explain(score: Score, last: np.ndarray) -> Attribution:
     weights = tangent_plane(score, last)[0].reshape(1, *last.shape[1:])
     mean = score.mean_features
     reference = np.zeros_like(last) if mean is None else np.asarray(mean, dtype=np.float32).reshape(last.shape)
-    heat = contribution(last, weights, reference, backbone)
-    return Attribution(sum_blocks(heat, IMAGE_SIDE) if backbone.source == "pixels" else heat)
+    heatmap = contribution(last, weights, reference, backbone)
+    return Attribution(sum_blocks(heatmap, IMAGE_SIDE) if backbone.source == "pixels" else heatmap)
 
 
 METHOD = Method(

@@ -90,8 +90,8 @@ def gradcam(score: Score, last: np.ndarray) -> Attribution:
     direction, intercept = tangent_plane(score, last)
     if not session.tail_is_mean:
         return Attribution(gradcam_tail(session, last, direction))
-    heat = gradcam_linear(to_grid(last, session.backbone)[0], direction)
-    return Attribution(heat, -intercept / heat.size)
+    heatmap = gradcam_linear(to_grid(last, session.backbone)[0], direction)
+    return Attribution(heatmap, -intercept / heatmap.size)
 
 
 METHOD = Method(

@@ -55,7 +55,7 @@ def integrated_gradients(score: Score) -> tuple[np.ndarray, float]:
             worst = segments.pop(max(range(len(segments)), key=lambda i: abs(segments[i].missed)))
             between = (worst.shares[:-1] + worst.shares[1:]) / 2
             segments += worst.halves(between, *evaluate(between))
-        total = np.sum([s.heat() for s in segments], axis=0)
+        total = np.sum([s.heatmap() for s in segments], axis=0)
         missed = abs(float(total.sum()) - change)
         return total.astype(np.float32), missed / abs(change) if change else float(missed > 0)
 
@@ -90,7 +90,7 @@ class _Segment:
         """Return the sum of the heatmap minus the difference in score."""
         return float(np.trapezoid(self.slopes.sum(axis=(1, 2), dtype=np.float64), self.shares)) - self.change
 
-    def heat(self) -> np.ndarray:
+    def heatmap(self) -> np.ndarray:
         """Return the heatmap of the segment, float64 (h, w)."""
         return np.asarray(np.trapezoid(self.slopes.astype(np.float64), self.shares, axis=0))
 
@@ -104,8 +104,8 @@ class _Segment:
 
 
 def _explain(score: Score, _: np.ndarray) -> Attribution:
-    heat, missed = integrated_gradients(score)
-    return Attribution(heat, missed=missed)
+    heatmap, missed = integrated_gradients(score)
+    return Attribution(heatmap, missed=missed)
 
 
 METHOD = Method(

@@ -44,10 +44,10 @@ def occlusion(score: Score) -> np.ndarray:
     x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        heat = attr.Occlusion(evaluate).attribute(
+        heatmap = attr.Occlusion(evaluate).attribute(
             x, (3, *sides), strides=(3, *steps), baselines=cover.expand_as(x), perturbations_per_eval=16
         )
-    return np.asarray(heat[0, 0].float().numpy())
+    return np.asarray(heatmap[0, 0].float().numpy())
 
 
 METHOD = Method(
