@@ -140,7 +140,7 @@ def test_an_image_has_one_verdict_in_its_run_and_by_itself(bright: Classifier, c
     skill = skill_of(bright, answers=_answers(halves, right=True))
     first = gather(bright, halves[:6], names[:6], targets[:6], how, skill=skill)
     heats, _ = heatmaps_of(bright, halves, names, targets, ExplainOptions(cache=cache))
-    assert first is not None and first.of(heats[7])["why"].endswith("this picture itself was not checked")
+    assert first is not None and first.of(heats[7])["why"].endswith("this image itself was not checked")
     files = dict(zip(names, halves, strict=True))
     whole = with_pictures(first, bright, heats, files, how)
     stored = of_run({**first.shared, "method": heats[0].method}, how, skill)

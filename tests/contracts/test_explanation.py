@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,13 @@ import pytest
 import torch
 from torch import nn
 
+import sightline
 from sightline import engine, heads, networks
 from sightline.errors import RequestError, SightlineError
-from sightline.explanation import METHODS, ExplainOptions, contrast, explain, gradcam_linear, gradcam_tail, to_grid
+from sightline.explanation import METHODS, ExplainOptions, explain, gradcam_linear, gradcam_tail, to_grid
 from sightline.explanation.layers import borrowed
 from sightline.explanation.methods import integrated_gradients, occlusion, smoothgrad
+from sightline.explanation.score import coefficients
 from sightline.records import Explanation, Head
 from sightline.store import Cache
 
@@ -180,7 +184,7 @@ def test_where_the_tail_is_a_mean_the_closed_form_is_the_gradient_s(which: str, 
     assert case.session.tail_is_mean == (which in MEAN_TAILS)
     found = heads.linear(head)
     assert found is not None
-    weights = contrast(found[0], 1)
+    weights = coefficients(3, 1) @ found[0]
     through = gradcam_tail(case.session, case.maps[:1], weights)
     grid = to_grid(case.maps[:1], case.session.backbone)[0]
     scale = np.abs(through).max()
@@ -189,6 +193,31 @@ def test_where_the_tail_is_a_mean_the_closed_form_is_the_gradient_s(which: str, 
     elif len(weights) == len(grid):
         difference = np.abs(gradcam_linear(grid, weights) - through).max()
         assert difference > 1e-3 * scale, "a tail that is more than a mean has another gradient"
+
+
+def keys_in(tree: ast.AST) -> Iterator[str]:
+    """Strings that are compared, used as a subscript, matched, or keys of a dictionary."""
+    for node in ast.walk(tree):
+        parts: list[ast.AST | None] = []
+        if isinstance(node, ast.Compare):
+            parts = [node.left, *node.comparators]
+            parts += [item for part in parts if isinstance(part, ast.Tuple | ast.List | ast.Set) for item in part.elts]
+        elif isinstance(node, ast.Subscript):
+            parts = [node.slice]
+        elif isinstance(node, ast.MatchValue):
+            parts = [node.value]
+        elif isinstance(node, ast.Dict):
+            parts = list(node.keys)
+        yield from (p.value for p in parts if isinstance(p, ast.Constant) and isinstance(p.value, str))
+
+
+def test_no_code_outside_the_registry_tests_for_the_name_of_a_method() -> None:
+    root = Path(sightline.__file__).parent
+    files = [f for part in ("explanation", "commands", "runs", "cli") for f in (root / part).rglob("*.py")]
+    registry = root / "explanation" / "methods" / "__init__.py"
+    assert registry in files and set(keys_in(ast.parse(registry.read_text(encoding="utf-8")))) >= set(METHODS)
+    uses = {f.name: set(keys_in(ast.parse(f.read_text(encoding="utf-8")))) & set(METHODS) for f in files if f != registry}
+    assert not {name: keys for name, keys in uses.items() if keys}
 
 
 def state(network: nn.Module) -> list[Any]:

@@ -48,7 +48,7 @@ def test_which_channels_are_meant() -> None:
     assert channels.parse_channels("first:16") == Choice("first", 16)
     assert channels.parse_channels("strongest:1") == Choice("strongest", 1) == channels.parse_channels("1")
     for text in ("", "0", "first", "first:", "last:4", "first:-1", "9999", "first:1:2", "²"):
-        with pytest.raises(RequestError, match="no choice of channels"):
+        with pytest.raises(RequestError, match="not a choice of channels"):
             channels.parse_channels(text)
 
 

@@ -214,7 +214,7 @@ def test_contact_sheet_holds_every_picture() -> None:
     assert sheet.width > 2 * pages[0].width
     assert sheet.height > sum(max(p.height for p in pages[i : i + 2]) for i in (0, 2, 4))
     assert contact_sheets.contact_sheet(pages[:1], columns=9).width < 2 * pages[0].width
-    with pytest.raises(RequestError, match="no pictures"):
+    with pytest.raises(RequestError, match="at least one image"):
         contact_sheets.contact_sheet([])
 
 

@@ -159,7 +159,7 @@ def test_containers_of_a_traced_network_are_heard(tmp_path: Path) -> None:
     for layer, told in (("body.feature", "no layer"), ("head.inner", "does not run"), ("", "no layer")):
         with pytest.raises(RequestError, match=told):
             case.ask(layer=layer)
-    with pytest.raises(RequestError, match="image's pixels, at no layer"):
+    with pytest.raises(RequestError, match="explains pixels and takes no layer"):
         case.ask("saliency", "body")
 
 

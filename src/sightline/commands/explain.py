@@ -147,7 +147,7 @@ def explain(
     targets = aims(answers, contrast_index) if target_index is None else [target_index] * len(readable.files)
     heats, errors = heatmaps_of(model, readable.files, readable.names, targets, options, progress=progress)
     pointing = _pointing(model, readable, answers, heats) if checks else []
-    evidence = _check(explained, readable, targets, options, heats, pointing, progress) if checks else None
+    evidence = _check(explained, readable, targets, options, heats, pointing=pointing, progress=progress) if checks else None
     folders.lock(Path(out), depth=1)
     job = _Job(explained, readable, answers, heats, evidence, folder=Path(out), options=options)
     entries = [job.write(number, item) for number, item in enumerate(heats, 1)]

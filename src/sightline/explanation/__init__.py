@@ -5,7 +5,7 @@ from sightline.explanation.ensemble import combine
 from sightline.explanation.feature_map import to_grid
 from sightline.explanation.methods import METHODS, explain
 from sightline.explanation.methods.contribution import contribution
-from sightline.explanation.methods.gradcam import contrast, gradcam_linear, gradcam_tail
+from sightline.explanation.methods.gradcam import gradcam_linear, gradcam_tail
 from sightline.explanation.methods.gradcam_plus_plus import gradcam_plus_plus
 from sightline.explanation.methods.hirescam import hirescam
 from sightline.explanation.methods.masks import cell_masks
@@ -23,7 +23,6 @@ __all__ = [
     "cell_masks",
     "channel_maps",
     "combine",
-    "contrast",
     "contribution",
     "explain",
     "explain_crops",

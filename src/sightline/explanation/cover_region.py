@@ -236,7 +236,8 @@ def hide(
     probs = model.predict([original, changed], cache=cache, device=device).probs
     red, green, blue = (int(c) for c in colour)
     share = float(covered.mean())
-    return Hidden(probs[0], probs[1], (red, green, blue), share, changed, covered, model.classes)
+    cover = (red, green, blue)
+    return Hidden(probs[0], probs[1], cover, share, image=changed, mask=covered, classes=model.classes)
 
 
 def _as_rgb(array: np.ndarray, preprocess: Preprocess) -> np.ndarray:

@@ -50,12 +50,12 @@ def heatmaps_of(
     """
     options = ExplainOptions() if options is None else options
     if classifier.members:
-        return _of_members(classifier, sources, names, targets, options, cropped, progress)
+        return _of_members(classifier, sources, names, targets, options, cropped=cropped, progress=progress)
     randomised = classifier.card.backbone.weights == RANDOMISED  # used once: converting the network would take longer
     session = classifier.session(options.cache, device=options.device, expected=0 if randomised else len(sources))
     preprocess = classifier.card.backbone.preprocess
     if classifier.card.crops > 1 and not cropped:
-        return _of_crops(classifier, session, sources, names, targets, options, progress)
+        return _of_crops(classifier, session, sources, names, targets, options=options, progress=progress)
     errors: dict[int, Any] = {}
     maps: np.ndarray | None
     if cropped:

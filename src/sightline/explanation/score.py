@@ -123,6 +123,10 @@ class Score:
 def coefficients(classes: int, target: int, contrast: int | None = None) -> np.ndarray:
     """Return the weight of each logit in the explained score, float64 (classes,).
 
+    The score is the target's logit minus the mean of the others, or minus that of the contrast class. Adding one number to all
+    logits changes neither the softmax nor this difference, but would change a single logit. With two classes it is
+    the log odds.
+
     Example:
         >>> coefficients(3, 1).tolist(), coefficients(3, 1, 2).tolist()
         ([-0.5, 1.0, -0.5], [0.0, 1.0, -1.0])

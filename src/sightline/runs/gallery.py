@@ -198,7 +198,7 @@ class _Drawing:
                     break
                 if evidence is not None and item.path not in unchecked:
                     file = self.catalog.file(item.path)
-                    evidence = with_picture(evidence, self.classifier, answer, item, file, self.options, deadline)
+                    evidence = with_picture(evidence, self.classifier, answer, item, file, self.options, deadline=deadline)
                 name = f"explanations/{len(entries) + 1:03d}.png"
                 entries.append(self._write(name, item, row_of[item.path], evidence, scale))
                 heats[f"{len(entries):03d}"] = item.heat

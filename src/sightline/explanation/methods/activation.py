@@ -26,12 +26,5 @@ def _explain(score: Score, last: np.ndarray) -> Attribution:
 
 
 METHOD = Method(
-    explain=_explain,
-    title="activation",
-    needs="map",
-    heads="any",
-    signed=False,
-    unit="activation",
-    reduction="root of the mean square",
-    class_free=True,
+    explain=_explain, title="activation", needs="map", heads="any", signed=False, unit="activation", class_free=True
 )

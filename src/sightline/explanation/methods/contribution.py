@@ -49,13 +49,4 @@ def _explain(score: Score, last: np.ndarray) -> Attribution:
     return Attribution(sum_blocks(heatmap, IMAGE_SIDE) if backbone.source == "pixels" else heatmap)
 
 
-METHOD = Method(
-    explain=_explain,
-    title="exact shares",
-    needs="map",
-    heads="linear",
-    signed=True,
-    unit="logit",
-    reduction="sum of weight × difference",
-    shares=True,
-)
+METHOD = Method(explain=_explain, title="exact shares", needs="map", heads="linear", unit="logit", shares=True)

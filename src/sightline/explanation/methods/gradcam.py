@@ -10,31 +10,6 @@ from sightline.explanation.methods.record import Attribution, Method
 from sightline.explanation.score import Score
 
 
-def contrast(weights: np.ndarray, target: int) -> np.ndarray:
-    """Return the feature direction that separates one class from the others.
-
-    The explained score is the target's logit minus the mean of the other logits. Adding one number to all logits does not
-    change
-    a softmax, so a single logit does not determine the prediction: a place that raises every class alike would light up. The
-    contrast is invariant to such a shift; with two classes it is their logit difference, the log odds.
-
-    Args:
-        weights: float (k, d) of a linear head.
-        target: The class index.
-
-    Returns:
-        float32 (d,).
-
-    Example:
-        >>> contrast(np.array([[1.0, 0.0], [0.0, 2.0], [2.0, 0.0]]), 1).tolist()
-        [-1.5, 2.0]
-    """
-    others = np.delete(weights, target, axis=0)
-    if not len(others):
-        return np.asarray(weights[target], dtype=np.float32)
-    return np.asarray(weights[target] - others.mean(axis=0, dtype=np.float64), dtype=np.float32)
-
-
 def gradcam_linear(grid: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return Grad-CAM in closed form, for features that are the mean of the map and a score that is linear in them.
 
@@ -94,12 +69,4 @@ def gradcam(score: Score, last: np.ndarray) -> Attribution:
     return Attribution(heatmap, -intercept / heatmap.size)
 
 
-METHOD = Method(
-    explain=gradcam,
-    title="Grad-CAM",
-    needs="map",
-    heads="gradient",
-    signed=True,
-    unit="logit",
-    reduction="sum, each times its mean gradient",
-)
+METHOD = Method(explain=gradcam, title="Grad-CAM", needs="map", heads="gradient", unit="logit")

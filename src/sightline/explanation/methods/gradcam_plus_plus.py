@@ -38,12 +38,4 @@ def _explain(score: Score, last: np.ndarray) -> Attribution:
     return Attribution(gradcam_plus_plus(to_grid(last, score.session.backbone)[0], map_gradient(score, last)[0]))
 
 
-METHOD = Method(
-    explain=_explain,
-    title="Grad-CAM++",
-    needs="map",
-    heads="gradient",
-    signed=True,
-    unit="logit",
-    reduction="sum, each times its weighted gradient above 0",
-)
+METHOD = Method(explain=_explain, title="Grad-CAM++", needs="map", heads="gradient", unit="logit")

@@ -23,9 +23,7 @@ METHOD = Method(
     title="gradient × input",
     needs="pixels",
     heads="gradient",
-    signed=True,
     unit="logit",
-    reduction="sum",
     shares=True,
     noisy=True,
 )

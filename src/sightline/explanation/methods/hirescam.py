@@ -66,13 +66,4 @@ def _explain(score: Score, last: np.ndarray) -> Attribution:
     return Attribution(hirescam(to_grid(last, score.session.backbone)[0], gradient), neutral)
 
 
-METHOD = Method(
-    explain=_explain,
-    title="HiResCAM",
-    needs="map",
-    heads="gradient",
-    signed=True,
-    unit="logit",
-    reduction="sum of gradient × map",
-    layer_for=layer_for,
-)
+METHOD = Method(explain=_explain, title="HiResCAM", needs="map", heads="gradient", unit="logit", layer_for=layer_for)

@@ -148,12 +148,4 @@ def _explain(score: Score, last: np.ndarray) -> Attribution:
     return Attribution(cell_masks(session, last, score.evaluate, score.seed, mean=mean))
 
 
-METHOD = Method(
-    explain=_explain,
-    title="random masks",
-    needs="map",
-    heads="any",
-    signed=True,
-    unit="log odds",
-    reduction="all channels of a cell are hidden at once",
-)
+METHOD = Method(explain=_explain, title="random masks", needs="map", heads="any", unit="log odds")

@@ -50,13 +50,4 @@ def occlusion(score: Score) -> np.ndarray:
     return np.asarray(heatmap[0, 0].float().numpy())
 
 
-METHOD = Method(
-    explain=on_pixels(occlusion),
-    title="occlusion",
-    needs="pixels",
-    heads="any",
-    signed=True,
-    unit="log odds",
-    reduction="all channels are covered at once",
-    shares=True,
-)
+METHOD = Method(explain=on_pixels(occlusion), title="occlusion", needs="pixels", heads="any", unit="log odds", shares=True)

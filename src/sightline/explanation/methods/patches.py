@@ -35,12 +35,4 @@ def _explain(score: Score, last: np.ndarray) -> Attribution:
     return Attribution(patch_map(to_grid(last, backbone)[0], map_gradient(score, last)[0]))
 
 
-METHOD = Method(
-    explain=_explain,
-    title="patch map",
-    needs="map",
-    heads="gradient",
-    signed=True,
-    unit="logit",
-    reduction="sum of gradient × (patch − mean patch)",
-)
+METHOD = Method(explain=_explain, title="patch map", needs="map", heads="gradient", unit="logit")

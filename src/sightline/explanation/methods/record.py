@@ -35,9 +35,8 @@ class Method:
         title: The method's name in the field.
         needs: The layer's feature `map`, or the image's `pixels`.
         heads: `any`, heads with a `gradient` (linear and MLP), or `linear` heads only.
-        signed: Whether negative values are evidence against the target; else values have no sign and mean "matters".
         unit: Unit of the values.
-        reduction: How channels are reduced to one value.
+        signed: Whether negative values are evidence against the target; else values have no sign and mean "matters".
         shares: Whether values are shares of the score, so that negative ones are drawn as well.
         class_free: Whether the heatmap is the same for every class.
         noisy: Whether values jump from pixel to pixel, so that they are smoothed for display.
@@ -49,9 +48,8 @@ class Method:
     title: str
     needs: Literal["map", "pixels"]
     heads: Literal["any", "gradient", "linear"]
-    signed: bool
     unit: str
-    reduction: str
+    signed: bool = True
     shares: bool = False
     class_free: bool = False
     noisy: bool = False

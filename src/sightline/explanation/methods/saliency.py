@@ -25,6 +25,5 @@ METHOD = Method(
     heads="gradient",
     signed=False,
     unit="logit per normalised value",
-    reduction="largest absolute value",
     noisy=True,
 )

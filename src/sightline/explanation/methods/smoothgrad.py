@@ -43,6 +43,5 @@ METHOD = Method(
     heads="gradient",
     signed=False,
     unit="logit per normalised value",
-    reduction="largest absolute value of the mean",
     noisy=True,
 )
