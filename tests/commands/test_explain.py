@@ -99,7 +99,7 @@ def test_a_strip_s_overlay_is_drawn_from_its_own_pixels(tmp_path: Path) -> None:
 def test_a_class_is_found_by_its_other_names(bright: Classifier) -> None:
     found = ExplainedModel(bright, Skill(verdict.unknown_classifier()), None, {"shiny": (1,), "both": (0, 1)})
     assert found.class_index("bright") == found.class_index("BRIGHT") == found.class_index("Shiny") == 1
-    with pytest.raises(RequestError, match="may be 2 classes"):
+    with pytest.raises(RequestError, match="matches 2 classes"):
         found.class_index("both")
     with pytest.raises(RequestError, match="brigth"):
         found.class_index("brigth")

@@ -170,11 +170,11 @@ def test_random_orders_are_drawn_until_p_is_clearly_on_one_side_of_the_limit() -
     images, at = photographs(1)
     heat = hot_at(at)[0]
     gain = float(measures.own_orders(sees_checkers, images, np.ones(1, np.int64), [heat]).gain[0])
-    true = measures.random_gains(sees_checkers, images[0], 1, heat, gain, 0)
+    true = measures.random_gains(sees_checkers, images[0], 1, heat, gain=gain, seed=0)
     assert len(true) == measures.MOST_ORDERS and verdict.p_of_orders(true[None], gain) < measures.LEVEL, "a close call"
-    high = measures.random_gains(sees_checkers, images[0], 1, heat, 100.0, 0)
+    high = measures.random_gains(sees_checkers, images[0], 1, heat, gain=100.0, seed=0)
     assert len(high) == 2 * measures.ORDERS_AT_ONCE and measures.beats(high, 100.0) and not measures.unclear(high, 100.0)
-    none = measures.random_gains(sees_checkers, images[0], 1, heat, 0.0, 0)
+    none = measures.random_gains(sees_checkers, images[0], 1, heat, gain=0.0, seed=0)
     assert len(none) == measures.ORDERS_AT_ONCE, "that nothing is there is clear at once"
     np.testing.assert_array_equal(none, true[: len(none)])
     assert measures.unclear(np.array([-1.0, 0.5, 2.0]), 1.5)

@@ -269,7 +269,7 @@ def _record_access(model: Classifier, images: _Images, answers: Predictions, nam
     opening = test_set_log.look(answers, images.contents, counts, model, verb="explain", by=name)
     if opening is not None and opening.new:
         n = "1 test image" if counts.sum() == 1 else f"{counts.sum():,} test images"
-        log.warning("%s of known class: the test-set log %s", n, "counts this look" if opening.counted else opening.note)
+        log.warning("%s of known class: the test-set log %s", n, "records this access" if opening.counted else opening.note)
     fitted = int(model.was_trained_on(images.contents).sum())
     if fitted:
         log.warning(

@@ -47,12 +47,14 @@ class ExplainedModel:
         classes = self.model.classes
         if name in classes:
             return classes.index(name)
-        meant = [i for i, c in enumerate(classes) if c.lower() == name.lower()] or self.aliases.get(name.lower(), ())
-        if len(meant) > 1:
-            raise RequestError(f"{name!r} may be {len(meant)} classes", f"name one: {', '.join(classes[i] for i in meant)}")
-        if not meant:
+        matches = [i for i, c in enumerate(classes) if c.lower() == name.lower()] or self.aliases.get(name.lower(), ())
+        if len(matches) > 1:
+            raise RequestError(
+                f"{name!r} matches {len(matches)} classes", f"name one: {', '.join(classes[i] for i in matches)}"
+            )
+        if not matches:
             raise unknown("class", name, classes)
-        return meant[0]
+        return matches[0]
 
 
 def find_subject(name: str, cache: Cache, code: str | None = None) -> ExplainedModel:

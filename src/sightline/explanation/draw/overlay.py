@@ -366,7 +366,7 @@ def colour_bar(
 
     page = Image.new("RGB", (BAR_PX, height), PAPER)
     pen = ImageDraw.Draw(page)
-    below = wrap(unit, BAR_PX - GAP_PX, SMALL_PX, 3) + [whose] + (["contour: half"] if contour else [])
+    below = wrap(unit, BAR_PX - GAP_PX, SMALL_PX, 3) + [whose] + (["line: half"] if contour else [])
     top, bottom = 6, height - 13 * len(below) - 8
     shares = np.linspace(1, -1 if both else 0, bottom - top)
     colours, opacity = colours_of(shares)
