@@ -105,17 +105,10 @@ def with_heat(files: list[Path], session: engine.Session, head: Head, heat: bool
 def cam(session: engine.Session, head: Head, images: np.ndarray, targets: list[int], maps: np.ndarray | None) -> None:
     """Compute Grad-CAM of a batch."""
     names = [str(i) for i in range(len(images))]
+    options = explanation.ExplainOptions(method="gradcam")
     boxes = [BOX] * len(names)
     explanation.explain(
-        session,
-        head,
-        images,
-        paths=names,
-        targets=targets,
-        classes=CLASSES,
-        boxes=boxes,
-        method="gradcam",
-        maps=maps,
+        session, head, images, paths=names, targets=targets, classes=CLASSES, boxes=boxes, options=options, maps=maps
     )
 
 
@@ -172,10 +165,11 @@ def forest_masks(session: engine.Session, images: np.ndarray, maps: np.ndarray, 
     folds = [(rows[: count // 2], rows[count // 2 :])]
     head = heads.fit("forest", values, y, 3, folds=folds, refit=True, settings=settings, seed=0).head
     few = min(count, 32)
-    shown = ([str(i) for i in range(few)], [1] * few, CLASSES, [BOX] * few)
+    names, options = [str(i) for i in range(few)], explanation.ExplainOptions(method="masks")
+    shown: dict[str, Any] = {"paths": names, "targets": [1] * few, "classes": CLASSES, "boxes": [BOX] * few}
 
     def masks() -> None:
-        explanation.explain(session, head, images[:few], *shown, method="masks", maps=maps[:few])
+        explanation.explain(session, head, images[:few], options=options, maps=maps[:few], **shown)
 
     taken = in_turn({"masks": masks}, rounds)["masks"]
     print(f"  forest of {TREES} trees: {1000 * taken / few:.1f} ms an image for its masks, after the forward pass")

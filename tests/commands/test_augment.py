@@ -17,7 +17,7 @@ from sightline import catalog as catalogs
 from sightline.cli.app import app
 from sightline.commands import augment as preview
 from sightline.errors import RequestError
-from sightline.explanation.draw import sheet
+from sightline.explanation.draw import contact_sheets as sheet
 from sightline.pixels import decode
 from sightline.training import augment as training_augment
 from sightline.training import fit_network, loop

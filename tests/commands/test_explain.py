@@ -13,10 +13,11 @@ from sightline.commands import explain
 from sightline.commands.explain import write_heat
 from sightline.errors import RequestError
 from sightline.explanation.checks import evidence, verdict
-from sightline.explanation.checks.evidence import How, Skill, gather, of_run, skill_of, with_pictures
+from sightline.explanation.checks.evidence import Skill, gather, of_run, skill_of, with_pictures
 from sightline.explanation.cover_region import check_regions, hide, mask_of, parse_region
 from sightline.explanation.draw.caption import Caption
 from sightline.explanation.heatmaps import heatmaps_of
+from sightline.explanation.options import ExplainOptions
 from sightline.explanation.subject import ExplainedModel
 from sightline.heads import fit
 from sightline.networks import describe
@@ -98,7 +99,7 @@ def test_a_strip_s_overlay_is_drawn_from_its_own_pixels(tmp_path: Path) -> None:
 def test_a_class_is_found_by_its_other_names(bright: Classifier) -> None:
     found = ExplainedModel(bright, Skill(verdict.unknown_classifier()), None, {"shiny": (1,), "both": (0, 1)})
     assert found.class_index("bright") == found.class_index("BRIGHT") == found.class_index("Shiny") == 1
-    with pytest.raises(RequestError, match="may be 2 classes"):
+    with pytest.raises(RequestError, match="matches 2 classes"):
         found.class_index("both")
     with pytest.raises(RequestError, match="brigth"):
         found.class_index("brigth")
@@ -135,11 +136,11 @@ def _answers(files: list[Path], right: bool) -> Predictions:
 
 
 def test_an_image_has_one_verdict_in_its_run_and_by_itself(bright: Classifier, cache: Cache, halves: list[Path]) -> None:
-    names, targets, how = [str(f) for f in halves], [i % 2 for i in range(8)], How(cache)
+    names, targets, how = [str(f) for f in halves], [i % 2 for i in range(8)], ExplainOptions(cache=cache)
     skill = skill_of(bright, answers=_answers(halves, right=True))
     first = gather(bright, halves[:6], names[:6], targets[:6], how, skill=skill)
-    heats, _ = heatmaps_of(bright, halves, names, targets, cache=cache)
-    assert first is not None and first.of(heats[7])["why"].endswith("this picture itself was not checked")
+    heats, _ = heatmaps_of(bright, halves, names, targets, ExplainOptions(cache=cache))
+    assert first is not None and first.of(heats[7])["why"].endswith("this image itself was not checked")
     files = dict(zip(names, halves, strict=True))
     whole = with_pictures(first, bright, heats, files, how)
     stored = of_run({**first.shared, "method": heats[0].method}, how, skill)
@@ -154,8 +155,15 @@ def test_an_image_has_one_verdict_in_its_run_and_by_itself(bright: Classifier, c
 def test_a_run_whose_checks_are_of_something_else_is_not_taken_for_it(bright: Classifier, cache: Cache) -> None:
     stored = {"method": "occlusion", "verdict": "passes", "why": "", "findings": [], "chance": [0.1]}
     skill = skill_of(bright)
-    assert of_run(stored, How(cache), skill) is not None and of_run(None, How(cache), skill) is None
-    for other in (How(cache, method="masks"), How(cache, layer="x"), How(cache, contrast=1)):
+    assert (
+        of_run(stored, ExplainOptions(cache=cache), skill) is not None
+        and of_run(None, ExplainOptions(cache=cache), skill) is None
+    )
+    for other in (
+        ExplainOptions(cache=cache, method="masks"),
+        ExplainOptions(cache=cache, layer="x"),
+        ExplainOptions(cache=cache, contrast=1),
+    ):
         assert of_run(stored, other, skill) is None
 
 
@@ -164,7 +172,7 @@ def test_the_distinction_that_is_asked_about_decides(bright: Classifier, cache: 
     item = Explanation(names[0], "dark", "occlusion", "", np.zeros((2, 2), np.float32), (0, 0, 16, 16))
     for right, word in ((True, "passes"), (False, "don't rely on this")):
         skill = skill_of(bright, answers=_answers(halves, right))
-        told = gather(bright, halves, names, targets, How(cache), skill=skill)
+        told = gather(bright, halves, names, targets, ExplainOptions(cache=cache), skill=skill)
         assert told is not None
         found = {f["check"]: f for f in told.of(item)["method"]["findings"]}
         assert found["classifier"]["verdict"] == word and found["class"]["verdict"] == "n/a"
@@ -174,7 +182,7 @@ def test_a_map_that_knows_no_class_is_found_out(bright: Classifier, cache: Cache
     names, targets = [str(f) for f in halves], [i % 2 for i in range(8)]
     skill = skill_of(bright, answers=_answers(halves, right=True))
     for method, word in (("activation", "don't rely on this"), ("saliency", "weak"), ("occlusion", "n/a"), ("auto", "n/a")):
-        told = gather(bright, halves, names, targets, How(cache, method=method), skill=skill)
+        told = gather(bright, halves, names, targets, ExplainOptions(cache=cache, method=method), skill=skill)
         assert told is not None
         assert next(f for f in told.shared["findings"] if f["check"] == "class")["verdict"] == word, method
 
@@ -184,22 +192,22 @@ def test_slow_maps_are_compared_coarse_on_few_images_and_not_made_twice(
 ) -> None:
     names, targets = [str(f) for f in halves], [i % 2 for i in range(8)]
     asked: list[tuple[bool, int]] = []
-    made = evidence._heat_of
+    made = evidence._maker
 
-    def counted(how: How) -> evidence.Made:
+    def counted(options: ExplainOptions) -> evidence.Make:
         def heat(model: Classifier, images: np.ndarray, aims: np.ndarray) -> list[np.ndarray]:
-            asked.append((how.coarse, len(images)))
-            return made(how)(model, images, aims)
+            asked.append((options.coarse, len(images)))
+            return made(options)(model, images, aims)
 
         return heat
 
-    monkeypatch.setattr(evidence, "_heat_of", counted)
+    monkeypatch.setattr(evidence, "_maker", counted)
     method, steps = "integrated-gradients", []
-    heats, _ = heatmaps_of(bright, halves, names, targets, cache=cache, method=method)
+    heats, _ = heatmaps_of(bright, halves, names, targets, ExplainOptions(cache=cache, method=method))
     given = {item.path: item for item in heats}
-    how = How(cache, method=method)
+    how = ExplainOptions(cache=cache, method=method)
     told = gather(
         bright, halves, names, targets, how, skill=skill_of(bright), given=given, progress=lambda *step: steps.append(step)
     )
-    assert told is not None and set(asked) == {(True, evidence.ALIKE_SLOW)}
+    assert told is not None and set(asked) == {(True, evidence.COMPARED_SLOW)}
     assert [done for _, done, _ in steps] == list(range(len(steps))) and steps[-1][1] == steps[-1][2]

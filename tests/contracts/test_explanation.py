@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,13 @@ import pytest
 import torch
 from torch import nn
 
+import sightline
 from sightline import engine, heads, networks
 from sightline.errors import RequestError, SightlineError
-from sightline.explanation import METHODS, contrast, explain, gradcam_linear, gradcam_tail, to_grid
+from sightline.explanation import METHODS, ExplainOptions, explain, gradcam_linear, gradcam_tail, to_grid
 from sightline.explanation.layers import borrowed
-from sightline.explanation.methods import gradients
+from sightline.explanation.methods import integrated_gradients, occlusion, smoothgrad
+from sightline.explanation.score import coefficients
 from sightline.records import Explanation, Head
 from sightline.store import Cache
 
@@ -53,10 +57,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few samples: what is tested here does not depend on how many."""
-    monkeypatch.setattr(gradients, "STRETCHES", 1)
-    monkeypatch.setattr(gradients, "POINTS", 2)
-    monkeypatch.setattr(gradients, "SAMPLES", 2)
-    monkeypatch.setattr(gradients, "WINDOW", 2)
+    monkeypatch.setattr(integrated_gradients, "SEGMENTS", 1)
+    monkeypatch.setattr(integrated_gradients, "POINTS", 2)
+    monkeypatch.setattr(smoothgrad, "SAMPLES", 2)
+    monkeypatch.setattr(occlusion, "WINDOW", 2)
 
 
 @functools.cache
@@ -86,9 +90,17 @@ BOX = (0.0, 0.0, 9.0, 9.0)
 
 def asked(case: Case, head: Head, rows: slice, with_maps: bool = False, **rest: Any) -> list[Explanation]:
     """Two images for two classes, or one of them."""
-    shown = (["a", "b"][rows], [1, 2][rows], CLASSES, [BOX, BOX][rows])
-    maps = case.maps[rows] if with_maps else None
-    return explain(case.session, head, case.images[rows], *shown, maps=maps, **rest)
+    return explain(
+        case.session,
+        head,
+        case.images[rows],
+        paths=["a", "b"][rows],
+        targets=[1, 2][rows],
+        classes=CLASSES,
+        boxes=[BOX, BOX][rows],
+        options=ExplainOptions(**rest),
+        maps=case.maps[rows] if with_maps else None,
+    )
 
 
 def refused(method: str, head: Head, case: Case) -> bool:
@@ -143,19 +155,20 @@ def test_one_class_against_another(kind: str, which: str, cache: Cache, few: Non
     for method in METHODS:
         if refused(method, head, case) or method in ("activation", "gradcam++"):
             continue
-        one = asked(case, head, slice(0, 1), method=method, contrast=[2])[0]
+        one = asked(case, head, slice(0, 1), method=method, contrast=2)[0]
         assert one.contrast == "three"
-        shown = (["a"], [2], CLASSES, [BOX])
-        other = explain(case.session, head, case.images[:1], *shown, method=method, contrast=[1])[0]
+        shown: dict[str, Any] = {"paths": ["a"], "targets": [2], "classes": CLASSES, "boxes": [BOX]}
+        options = ExplainOptions(method=method, contrast=1)
+        other = explain(case.session, head, case.images[:1], options=options, **shown)[0]
         scale = np.abs(one.heat).max()
         expected = -other.heat if METHODS[method].signed else other.heat
         np.testing.assert_allclose(one.heat, expected, atol=1e-4 * scale + 1e-9, err_msg=method)
         if method != "occlusion" and kind == "logistic":
             assert np.abs(one.heat - asked(case, head, slice(0, 1), method=method)[0].heat).max() > 1e-3 * scale, method
-    with pytest.raises(RequestError, match="against itself"):
-        asked(case, head, slice(0, 1), contrast=[1])
+    with pytest.raises(RequestError, match="compared with itself"):
+        asked(case, head, slice(0, 1), contrast=1)
     with pytest.raises(RequestError, match="class 7"):
-        asked(case, head, slice(0, 1), contrast=[7])
+        asked(case, head, slice(0, 1), contrast=7)
 
 
 def test_the_seed_decides_what_is_drawn(cache: Cache, few: None) -> None:
@@ -171,7 +184,7 @@ def test_where_the_tail_is_a_mean_the_closed_form_is_the_gradient_s(which: str, 
     assert case.session.tail_is_mean == (which in MEAN_TAILS)
     found = heads.linear(head)
     assert found is not None
-    weights = contrast(found[0], 1)
+    weights = coefficients(3, 1) @ found[0]
     through = gradcam_tail(case.session, case.maps[:1], weights)
     grid = to_grid(case.maps[:1], case.session.backbone)[0]
     scale = np.abs(through).max()
@@ -180,6 +193,31 @@ def test_where_the_tail_is_a_mean_the_closed_form_is_the_gradient_s(which: str, 
     elif len(weights) == len(grid):
         difference = np.abs(gradcam_linear(grid, weights) - through).max()
         assert difference > 1e-3 * scale, "a tail that is more than a mean has another gradient"
+
+
+def keys_in(tree: ast.AST) -> Iterator[str]:
+    """Strings that are compared, used as a subscript, matched, or keys of a dictionary."""
+    for node in ast.walk(tree):
+        parts: list[ast.AST | None] = []
+        if isinstance(node, ast.Compare):
+            parts = [node.left, *node.comparators]
+            parts += [item for part in parts if isinstance(part, ast.Tuple | ast.List | ast.Set) for item in part.elts]
+        elif isinstance(node, ast.Subscript):
+            parts = [node.slice]
+        elif isinstance(node, ast.MatchValue):
+            parts = [node.value]
+        elif isinstance(node, ast.Dict):
+            parts = list(node.keys)
+        yield from (p.value for p in parts if isinstance(p, ast.Constant) and isinstance(p.value, str))
+
+
+def test_no_code_outside_the_registry_tests_for_the_name_of_a_method() -> None:
+    root = Path(sightline.__file__).parent
+    files = [f for part in ("explanation", "commands", "runs", "cli") for f in (root / part).rglob("*.py")]
+    registry = root / "explanation" / "methods" / "__init__.py"
+    assert registry in files and set(keys_in(ast.parse(registry.read_text(encoding="utf-8")))) >= set(METHODS)
+    uses = {f.name: set(keys_in(ast.parse(f.read_text(encoding="utf-8")))) & set(METHODS) for f in files if f != registry}
+    assert not {name: keys for name, keys in uses.items() if keys}
 
 
 def state(network: nn.Module) -> list[Any]:
@@ -251,7 +289,8 @@ def test_the_network_is_left_as_it_was_also_after_an_error(which: str, cache: Ca
                 assert same(hooked, state(network)), f"{method} after an error"
                 handle.remove()
         with pytest.raises(SightlineError, match="not finite"):
-            explain(case.session, head, case.images[:1], ["a"], [0], CLASSES, [BOX], maps=np.full_like(case.maps[:1], np.nan))
+            shown: dict[str, Any] = {"paths": ["a"], "targets": [0], "classes": CLASSES, "boxes": [BOX]}
+            explain(case.session, head, case.images[:1], maps=np.full_like(case.maps[:1], np.nan), **shown)
         assert same(before, state(network))
     finally:
         first.grad = None

@@ -35,8 +35,8 @@ def test_long_names_in_an_answer_lose_their_middle() -> None:
         ("contribution", "", "evidence for cat (blue: against) · exact shares"),
         ("activation", "", "where the network responds (no class) · activation"),
         ("activation", "dog", "where the network responds (no class) · activation"),
-        ("saliency", "", "what the score of cat hangs on (no sign) · saliency"),
-        ("smoothgrad", "dog", "what the score of cat over dog hangs on (no sign) · SmoothGrad"),
+        ("saliency", "", "where the score of cat is sensitive (no sign) · saliency"),
+        ("smoothgrad", "dog", "where the score of cat minus dog is sensitive (no sign) · SmoothGrad"),
         ("gradcam, masks", "", "evidence for cat · Grad-CAM, random masks"),
     ],
 )
@@ -46,7 +46,7 @@ def test_what_the_colours_mean(method: str, contrast: str, expected: str) -> Non
 
 def test_the_class_that_the_heat_is_for_has_its_probability() -> None:
     assert said(explanation("gradcam"), 0.12).startswith("evidence for cat (12%) ·")
-    assert said(explanation("saliency", "dog"), 0.12).startswith("what the score of cat (12%) over dog")
+    assert said(explanation("saliency", "dog"), 0.12).startswith("where the score of cat (12%) minus dog")
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -17,6 +17,7 @@ from sightline.commands import explain
 from sightline.errors import RequestError
 from sightline.explanation.draw import channels, overlay
 from sightline.explanation.draw.channels import Choice
+from sightline.explanation.options import ExplainOptions
 from sightline.records import Card, Head, Recipe
 from sightline.store import Cache
 
@@ -48,7 +49,7 @@ def test_which_channels_are_meant() -> None:
     assert channels.parse_channels("first:16") == Choice("first", 16)
     assert channels.parse_channels("strongest:1") == Choice("strongest", 1) == channels.parse_channels("1")
     for text in ("", "0", "first", "first:", "last:4", "first:-1", "9999", "first:1:2", "²"):
-        with pytest.raises(RequestError, match="no choice of channels"):
+        with pytest.raises(RequestError, match="not a choice of channels"):
             channels.parse_channels(text)
 
 
@@ -84,7 +85,8 @@ def test_of_a_strip_the_part_that_was_seen_is_shown(model: Classifier, cache: Ca
 
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 1200, 3), dtype=np.uint8)).save(tmp_path / "strip.png")
     stem = tmp_path / "a"
-    channels.write(stem, model, tmp_path / "strip.png", "strip.png", Choice("first", 4), None, cache=cache, device="cpu")
+    options = ExplainOptions(cache=cache, device="cpu")
+    channels.write(stem, model, tmp_path / "strip.png", "strip.png", Choice("first", 4), options)
     sheet = np.asarray(Image.open(tmp_path / "a-channels.png").convert("RGB")).astype(int)
     coloured = (sheet.max(axis=2) - sheet.min(axis=2) > 40)[:, : sheet.shape[1] - overlay.BAR_PX - 20]  # without the bar
     assert coloured.sum() > 10_000, "maps, and not lines"
@@ -98,4 +100,4 @@ def test_what_has_no_channels_is_refused(model: Classifier, cache: Cache, tmp_pa
         channels.check(both)
     channels.check(model)
     with pytest.raises(RequestError, match="layr3"):
-        channels.write(tmp_path / "a", model, Path(name), name, Choice("first", 4), "layr3", cache=cache, device="auto")
+        channels.write(tmp_path / "a", model, Path(name), name, Choice("first", 4), ExplainOptions(layer="layr3", cache=cache))

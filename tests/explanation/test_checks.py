@@ -144,7 +144,7 @@ def test_a_map_of_no_class_is_refused_and_one_without_a_sign_is_for_either() -> 
     relative = verdict.judge_class(same, opposite)  # a close relative's evidence lies at the same place
     assert relative.word == "passes" and "--contrast" in relative.text
     found = verdict.judge_class(same, same, either=True)
-    assert found.word == "weak" and "either class" in found.text
+    assert found.word == "weak" and "both classes" in found.text
 
 
 def test_the_class_check_is_not_counted_where_two_classes_differ_by_construction() -> None:
@@ -170,11 +170,11 @@ def test_random_orders_are_drawn_until_p_is_clearly_on_one_side_of_the_limit() -
     images, at = photographs(1)
     heat = hot_at(at)[0]
     gain = float(measures.own_orders(sees_checkers, images, np.ones(1, np.int64), [heat]).gain[0])
-    true = measures.random_gains(sees_checkers, images[0], 1, heat, gain, 0)
+    true = measures.random_gains(sees_checkers, images[0], 1, heat, gain=gain, seed=0)
     assert len(true) == measures.MOST_ORDERS and verdict.p_of_orders(true[None], gain) < measures.LEVEL, "a close call"
-    high = measures.random_gains(sees_checkers, images[0], 1, heat, 100.0, 0)
+    high = measures.random_gains(sees_checkers, images[0], 1, heat, gain=100.0, seed=0)
     assert len(high) == 2 * measures.ORDERS_AT_ONCE and measures.beats(high, 100.0) and not measures.unclear(high, 100.0)
-    none = measures.random_gains(sees_checkers, images[0], 1, heat, 0.0, 0)
+    none = measures.random_gains(sees_checkers, images[0], 1, heat, gain=0.0, seed=0)
     assert len(none) == measures.ORDERS_AT_ONCE, "that nothing is there is clear at once"
     np.testing.assert_array_equal(none, true[: len(none)])
     assert measures.unclear(np.array([-1.0, 0.5, 2.0]), 1.5)
@@ -192,8 +192,9 @@ def test_the_texts_lead_with_the_verdict_and_tell_what_was_tested() -> None:
     images, at = photographs(8)
     found = measures.faithfulness(sees_checkers, images, np.ones(8, dtype=np.int64), hot_at(at), 0)
     random, edges = verdict.judge_faithfulness(found)
-    assert random.text.startswith("hot cells move the answer more than random cells (+") and "log odds" in random.text
-    assert edges.text.startswith("hot cells ") and "an edge filter's" in edges.text
+    assert random.text.startswith("high-attribution cells change the prediction more than random cells (+")
+    assert "log odds" in random.text
+    assert edges.text.startswith("high-attribution cells ") and "an edge filter's" in edges.text
     assert f"{found.heat.gain.mean():+.2f}" in random.text and "probability" not in random.text
 
 
@@ -211,4 +212,4 @@ def test_a_picture_takes_the_finding_on_its_class_and_says_where_it_was_not_chec
     assert method["verdict"] == "don't rely on this" and "guessing" in method["why"] and shared["verdict"] == "passes"
     assert verdict.of_class(shared, good) == {k: shared[k] for k in ("verdict", "why", "findings")}
     told = verdict.unchecked(verdict.of_class(shared, good))
-    assert told["why"] == "the method passes; this picture itself was not checked" and told["p"] is None
+    assert told["why"] == "the method passes; this image itself was not checked" and told["p"] is None

@@ -12,7 +12,6 @@ from sightline.explanation import class_maps
 from sightline.explanation.draw import contact_sheets, overlay
 from sightline.explanation.draw.caption import Caption
 from sightline.records import Explanation, Predictions
-from sightline.runs import gallery
 from sightline.store import Cache
 
 
@@ -35,7 +34,8 @@ def test_a_sheet_s_picture_has_answer_file_and_verdict() -> None:
 
 def test_the_answer_is_told_apart_from_the_class_that_was_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     drawn: list[Caption] = []
-    monkeypatch.setattr(gallery, "write_overlay", lambda target, source, preprocess, item, caption: drawn.append(caption))
+    monkeypatch.setattr(overlay, "overlay_file", lambda file, preprocess, item, caption: drawn.append(caption))
+    monkeypatch.setattr(overlay, "save_png", lambda picture, file: file)
 
     class Backbone:
         preprocess = None
@@ -49,10 +49,10 @@ def test_the_answer_is_told_apart_from_the_class_that_was_asked_for(monkeypatch:
     class Of:
         model = Made
 
-    kept = explain._Asked([Path("7.jpg")], ["7.jpg"], ["cat"])
+    kept = explain._Images([Path("7.jpg")], ["7.jpg"], ["cat"])
     for target in ("dog", "cat"):
         heats = [explanation("7.jpg", target)]
-        job = explain._Job(Of, kept, answers(("7.jpg",)), heats, None, tmp_path, None)  # type: ignore[arg-type]
+        job = explain._Job(Of, kept, answers(("7.jpg",)), heats, None, folder=tmp_path, options=None)  # type: ignore[arg-type]
         entry = job.write(1, heats[0])
         assert (entry["predicted"], entry["target"]) == ("cat", target)
     told = [(c.label, c.predicted, c.probability) for c in drawn]
@@ -67,11 +67,11 @@ def test_average_maps_have_a_bar_with_numbers_and_a_whole_title(monkeypatch: pyt
     drawn = overlay.colour_bar
     monkeypatch.setattr(overlay, "colour_bar", lambda *a, **b: bars.append(a[1]) or drawn(*a, **b))
     titles: list[list[str]] = []
-    wrapped = overlay.wrap
-    monkeypatch.setattr(overlay, "wrap", lambda *a: titles.append(wrapped(*a)) or titles[-1])
+    wrapped = contact_sheets.wrap
+    monkeypatch.setattr(contact_sheets, "wrap", lambda *a: titles.append(wrapped(*a)) or titles[-1])
     picture = contact_sheets.draw_average([view], "label")
     assert bars == [pytest.approx(3.0)] and picture.width > 224 + 60
-    assert " ".join(titles[-1]) == "Average maps by label (true class). One scale: maximum 3.0 × even heat"
+    assert " ".join(titles[-1]) == "Average heatmaps by label (true class). One scale: maximum 3.0 × the uniform value"
 
 
 def test_average_maps_are_grouped_as_asked_and_none_is_of_one_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_every_class_has_a_sheet_of_its_own_whatever_its_name(monkeypatch: pytes
     classes = ("C++", "C#", "赤い花", "青い花", "Cat", "cat")
     names = tuple(f"{i}.png" for i in range(len(classes)))
     monkeypatch.setattr(contact_sheets, "_picture", lambda *given: Image.new("RGB", (8, 8)))
-    monkeypatch.setattr(contact_sheets, "_like", lambda *given: {})
+    monkeypatch.setattr(contact_sheets, "_similar", lambda *given: {})
 
     class Subject:
         class model:  # noqa: N801
@@ -109,6 +109,15 @@ def test_every_class_has_a_sheet_of_its_own_whatever_its_name(monkeypatch: pytes
     given = Predictions(names, classes, np.arange(6), np.eye(6))
     cache = Cache(tmp_path / "cache")
     files = {name: Path(name) for name in names}
-    contact_sheets.write(tmp_path / "out", Subject, found, classes, files, given, {}, cache=cache)  # type: ignore[arg-type]
+    contact_sheets.write(
+        tmp_path / "out",
+        Subject,  # type: ignore[arg-type]
+        found,
+        labels=classes,
+        files=files,
+        predictions=given,
+        verdicts={},
+        cache=cache,
+    )
     written = [f.name for f in (tmp_path / "out").iterdir() if f.name.startswith("right-")]
     assert len({name.casefold() for name in written}) == len(classes)

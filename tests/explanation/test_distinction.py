@@ -31,11 +31,11 @@ def test_two_halves_of_a_kind_are_not_passed_for_a_third_kind_beside_them() -> N
     for target, contrast in ((0, 1), (1, 0), (0, None), (1, None)):
         found = judge_distinction(HALVES, target, contrast)
         assert found.word == "don't rely on this", found.text
-    assert found.text.startswith("dogB is not shown to be told from dogA (8 of 16 and 3 of 16")
+    assert found.text.startswith("the classifier is not shown to separate dogB from dogA (8 of 16 and 3 of 16")
     assert judge_distinction(HALVES, 2).word == "passes" and judge_distinction(HALVES, 0, 2).word == "passes"
     whole = judge_classes(HALVES)
     assert whole.word == "weak" and whole.text.startswith(
-        "2 of 3 classes are not shown to be told from the others: dogA is not"
+        "2 of 3 classes are not shown to be separated from the others: the classifier is not"
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sightline.errors import RequestError
-from sightline.explanation.draw import colours, lettering, overlay
+from sightline.explanation.draw import colours, contact_sheets, lettering, overlay
 from sightline.explanation.draw.caption import Caption
 from sightline.records import Explanation
 
@@ -153,7 +153,7 @@ def test_any_text_is_drawn(text: str) -> None:
         page = overlay.overlay(grey(), named, Caption(label, text, 0.5))
         assert page.size == overlay.overlay(grey(), named, Caption("a", "b", 0.5)).size
         assert overlay.overlay(grey(), named, Caption(label, text, 0.5, 0.5, text, (text, text))).width == page.width
-    assert overlay.contact_sheet([overlay.overlay(grey(), named)], title=text).width < 600
+    assert contact_sheets.contact_sheet([overlay.overlay(grey(), named)], title=text).width < 600
 
 
 def test_no_evidence_is_said() -> None:
@@ -210,17 +210,20 @@ def test_the_same_input_gives_the_same_picture_and_changes_nothing() -> None:
 
 def test_contact_sheet_holds_every_picture() -> None:
     pages = [overlay.overlay(grey(60 + 20 * i, 90), explanation([[i]], (0, 0, 60, 90))) for i in range(5)]
-    sheet = overlay.contact_sheet(pages, columns=2, title="five")
+    sheet = contact_sheets.contact_sheet(pages, columns=2, title="five")
     assert sheet.width > 2 * pages[0].width
     assert sheet.height > sum(max(p.height for p in pages[i : i + 2]) for i in (0, 2, 4))
-    assert overlay.contact_sheet(pages[:1], columns=9).width < 2 * pages[0].width
-    with pytest.raises(RequestError, match="no pictures"):
-        overlay.contact_sheet([])
+    assert contact_sheets.contact_sheet(pages[:1], columns=9).width < 2 * pages[0].width
+    with pytest.raises(RequestError, match="at least one image"):
+        contact_sheets.contact_sheet([])
 
 
 def test_a_long_title_goes_on_in_the_next_line() -> None:
     page = overlay.overlay(grey(), explanation([[1]], (0, 0, 120, 160)))
-    one, more = overlay.contact_sheet([page], title="short"), overlay.contact_sheet([page], title="a title of many words " * 3)
+    one, more = (
+        contact_sheets.contact_sheet([page], title="short"),
+        contact_sheets.contact_sheet([page], title="a title of many words " * 3),
+    )
     assert more.width == one.width and more.height > one.height + 20
 
 

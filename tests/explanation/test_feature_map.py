@@ -28,7 +28,7 @@ def test_layouts_show_the_same_grid() -> None:
 
 
 def test_a_backbone_without_a_map_is_one_clear_error() -> None:
-    with pytest.raises(RequestError, match="'file' keeps no map"):
+    with pytest.raises(RequestError, match="'file' has no spatial feature map"):
         to_grid(np.zeros((1, 5)), Backbone("file", "file", Preprocess(), 5))
 
 

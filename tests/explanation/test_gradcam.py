@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sightline.explanation import contrast, contribution, gradcam_linear, gradcam_tail
+from sightline.explanation import contribution, gradcam_linear, gradcam_tail
+from sightline.explanation.score import coefficients
 from sightline.records import Backbone, Preprocess
 from tests.explanation.fake import FakeSession
 
@@ -39,10 +40,10 @@ def test_a_tail_that_squares_weights_channels_by_its_gradient() -> None:
 
 def test_the_contrast_ignores_what_is_added_to_all_logits() -> None:
     weights = np.random.default_rng(0).normal(size=(3, 5))
-    np.testing.assert_allclose(contrast(weights, 1), contrast(weights + 7.0, 1), atol=1e-5)
-    np.testing.assert_allclose(contrast(weights[:2], 0), weights[0] - weights[1], atol=1e-6)
-    np.testing.assert_allclose(contrast(weights[:2], 0), -contrast(weights[:2], 1))
-    np.testing.assert_allclose(contrast(weights[:1], 0), weights[0], atol=1e-6)
+    np.testing.assert_allclose(coefficients(3, 1) @ weights, coefficients(3, 1) @ (weights + 7.0), atol=1e-5)
+    np.testing.assert_allclose(coefficients(2, 0) @ weights[:2], weights[0] - weights[1], atol=1e-6)
+    np.testing.assert_allclose(coefficients(2, 0), -coefficients(2, 1))
+    np.testing.assert_allclose(coefficients(1, 0) @ weights[:1], weights[0], atol=1e-6)
 
 
 def test_shares_add_up_to_the_score_s_distance_from_the_mean_image() -> None:

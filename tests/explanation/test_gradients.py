@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from sightline import engine, networks
-from sightline.explanation.methods import gradients
+from sightline.explanation.methods import integrated_gradients as method
+from sightline.explanation.methods import pixel_gradient
 from sightline.explanation.score import Score
 from sightline.records import Head
 from sightline.store import Cache
@@ -36,32 +37,32 @@ def subject(cache: Cache) -> Score:
 def rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images each forward pass is asked about."""
     asked: list[int] = []
-    build = gradients.score_module
+    build = pixel_gradient.score_module
 
     def counting(*arguments: object) -> nn.Module:
         module = build(*arguments)  # type: ignore[arg-type]
         module.register_forward_pre_hook(lambda _, x: asked.append(len(x[0])))
         return module
 
-    monkeypatch.setattr(gradients, "score_module", counting)
+    monkeypatch.setattr(pixel_gradient, "score_module", counting)
     return asked
 
 
 def test_no_gradient_is_taken_twice_and_coarse_ones_are_few(
     subject: Score, rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gradients, "COMPLETE", 0.0)
-    gradients.integrated_gradients(subject)
-    assert sum(rows) == 1 + gradients.POINTS * gradients.STRETCHES  # every stretch shares its ends with its neighbours
+    monkeypatch.setattr(method, "COMPLETE", 0.0)
+    method.integrated_gradients(subject)
+    assert sum(rows) == 1 + method.POINTS * method.SEGMENTS  # every segment shares its ends with its neighbours
     rows.clear()
-    gradients.integrated_gradients(dataclasses.replace(subject, coarse=True))
-    assert sum(rows) == 1 + gradients.POINTS * gradients.COARSE
+    method.integrated_gradients(dataclasses.replace(subject, coarse=True))
+    assert sum(rows) == 1 + method.POINTS * method.COARSE
 
 
 def test_they_are_the_integral_of_the_gradients(subject: Score) -> None:
-    heat, missed = gradients.integrated_gradients(subject)
-    network = gradients.torch_network(subject)
-    score = gradients.score_module(subject, network)
+    heat, missed = method.integrated_gradients(subject)
+    network = pixel_gradient.torch_network(subject)
+    score = pixel_gradient.score_module(subject, network)
     x = torch.from_numpy(np.array(subject.pixels)).permute(2, 0, 1)[None].float() / 255
     total = torch.zeros_like(x)
     for share in (np.arange(2000) + 0.5) / 2000:

@@ -15,6 +15,7 @@ from sightline.commands import explain
 from sightline.errors import RequestError
 from sightline.explanation.checks import evidence
 from sightline.explanation.heatmaps import heatmaps_of
+from sightline.explanation.options import ExplainOptions
 from sightline.heads import fit
 from sightline.records import Card, Explanation, Recipe
 from sightline.store import Cache
@@ -97,9 +98,8 @@ def test_the_peak_lies_on_a_planted_square(
     plain = scenes(40, 3)
     answers = model.predict(list(np.concatenate([images, plain])), cache=own_cache).y_pred
     assert np.mean(answers == np.repeat([1, 0], 40)) > 0.9
-    found, _ = heatmaps_of(
-        model, list(images), [str(i) for i in range(40)], [1] * 40, cache=own_cache, method=method, seen=True
-    )
+    names, options = [str(i) for i in range(40)], ExplainOptions(cache=own_cache, method=method)
+    found, _ = heatmaps_of(model, list(images), names, [1] * 40, options, cropped=True)
     hits = [near(item, place, margin) for item, place in zip(found, places, strict=True)]
     assert np.mean(hits) >= 0.95, np.mean(hits)
     elsewhere = [near(item, place, margin) for item, place in zip(found, np.roll(places, 1, axis=0), strict=True)]
@@ -119,14 +119,14 @@ def test_crops_are_explained_as_they_are_asked_each_where_it_was(linear: Classif
     files = [tmp_path / "a.png", tmp_path / "broken.png"]
     Image.fromarray(image).save(files[0])
     files[1].write_bytes(b"no image")
-    found, errors = heatmaps_of(model, files, ["a", "broken"], [1, 1], cache=own_cache)
+    found, errors = heatmaps_of(model, files, ["a", "broken"], [1, 1], ExplainOptions(cache=own_cache))
     assert [item.path for item in found] == ["a"] and list(errors) == ["broken"]
-    assert found[0].layer.startswith("mean over 10 looks") and found[0].box == pytest.approx((0, 0, 256, 256), abs=2)
+    assert found[0].layer.startswith("mean over 10 crops") and found[0].box == pytest.approx((0, 0, 256, 256), abs=2)
     row, column = found[0].peak()
     assert row < 128 and column < 128, (row, column)
     images, kept = evidence.read_seen(model, files)
     assert kept == [0] and images.shape == (1, 128, 128, 3)
-    probs = evidence.probs_of(model, evidence.How(own_cache))(images)
+    probs = evidence.probs_of(model, ExplainOptions(cache=own_cache))(images)
     np.testing.assert_allclose(probs, model.predict([files[0]], cache=own_cache).probs, atol=0.02)
 
 
@@ -192,4 +192,4 @@ def test_a_flat_map_has_no_peak_and_says_so(
     row = explain.explain(
         str(tmp_path / "flat.safetensors"), [str(tmp_path / "a.png")], cache=own_cache, out=str(tmp_path / "out")
     )[0]
-    assert row["peak"] is None and notes == ["flat: nothing to see"] and row["check"]["verdict"] != "passes"
+    assert row["peak"] is None and notes == ["uniform: no evidence"] and row["check"]["verdict"] != "passes"

@@ -71,8 +71,16 @@ class Case:
     images: np.ndarray
 
     def ask(self, method: str = "gradcam", layer: str | None = None) -> Explanation:
-        shown = (["a"], [1], ("x", "y"), [(0.0, 0.0, 1.0, 1.0)])
-        return explanation.explain(self.session, self.head, self.images[:1], *shown, method=method, layer=layer)[0]
+        return explanation.explain(
+            self.session,
+            self.head,
+            self.images[:1],
+            paths=["a"],
+            targets=[1],
+            classes=("x", "y"),
+            boxes=[(0.0, 0.0, 1.0, 1.0)],
+            options=explanation.ExplainOptions(method=method, layer=layer),
+        )[0]
 
 
 def opened(name: str, size: int, tmp_path: Path) -> Case:
@@ -151,7 +159,7 @@ def test_containers_of_a_traced_network_are_heard(tmp_path: Path) -> None:
     for layer, told in (("body.feature", "no layer"), ("head.inner", "does not run"), ("", "no layer")):
         with pytest.raises(RequestError, match=told):
             case.ask(layer=layer)
-    with pytest.raises(RequestError, match="image's pixels, at no layer"):
+    with pytest.raises(RequestError, match="explains pixels and takes no layer"):
         case.ask("saliency", "body")
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sightline import engine, heads, networks
 from sightline.errors import RequestError, SightlineError
-from sightline.explanation import explain
+from sightline.explanation import ExplainOptions, explain
 from sightline.explanation.methods import choose_method
 from sightline.explanation.methods.masks import cell_masks
 from sightline.explanation.score import log_odds
@@ -37,8 +38,17 @@ def maps(n: int = 3) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(n, 4, 2, 3)).astype(np.float32)
 
 
+def explained(session: Any, head: Head, images: np.ndarray, targets: list[int], **rest: Any) -> list[Explanation]:
+    """Images named 0.jpg, 1.jpg, …; options of `ExplainOptions` and arguments of `explain` by name."""
+    direct = {name: rest.pop(name) for name in ("paths", "maps", "progress") if name in rest}
+    paths = direct.pop("paths", [f"{i}.jpg" for i in range(len(targets))])
+    options = ExplainOptions(**rest)
+    boxes = [BOX] * len(targets)
+    return explain(session, head, images, paths=paths, targets=targets, classes=CLASSES, boxes=boxes, options=options, **direct)
+
+
 def one(session: FakeSession, head: Head, target: int = 0, **rest: str) -> Explanation:
-    return explain(session, head, numbered(1), ["a.jpg"], [target], CLASSES, [BOX], **rest)[0]  # type: ignore[arg-type]
+    return explained(session, head, numbered(1), [target], paths=["a.jpg"], **rest)[0]
 
 
 def test_auto_is_exact_where_the_head_is_linear_and_masks_elsewhere() -> None:
@@ -73,14 +83,14 @@ def test_shares_start_from_the_training_mean_where_the_head_keeps_it() -> None:
 def test_alone_in_a_batch_and_with_maps_at_hand_are_the_same(kind: str) -> None:
     session = FakeSession(maps(20))
     head = linear_head(4) if kind == "linear" else neighbours(maps(20).mean(axis=(2, 3)))
-    paths, targets, boxes = [f"{i}.jpg" for i in range(20)], [i % 2 for i in range(20)], [BOX] * 20
+    paths, targets = [f"{i}.jpg" for i in range(20)], [i % 2 for i in range(20)]
     seen: list[tuple[str, int, int]] = []
-    batch = explain(session, head, numbered(20), paths, targets, CLASSES, boxes, progress=lambda *step: seen.append(step))
+    batch = explained(session, head, numbered(20), targets, progress=lambda *step: seen.append(step))
     assert [e.path for e in batch] == paths and seen[-1] == ("explaining", 20, 20)
-    alone = explain(session, head, numbered(20)[17:18], ["17.jpg"], [1], CLASSES, [BOX])[0]
+    alone = explained(session, head, numbered(20)[17:18], [1])[0]
     np.testing.assert_array_equal(alone.heat, batch[17].heat)
     runs = session.runs
-    given = explain(session, head, numbered(0), paths, targets, CLASSES, boxes, maps=maps(20))
+    given = explained(session, head, numbered(0), targets, maps=maps(20))
     assert session.runs == runs
     np.testing.assert_array_equal(given[3].heat, batch[3].heat)
 
@@ -91,7 +101,7 @@ def test_refusals() -> None:
         one(session, head, method="gradcamm")
     with pytest.raises(RequestError, match="'knn' has no gradient"):
         one(session, neighbours(maps().mean(axis=(2, 3))), method="gradcam")
-    with pytest.raises(RequestError, match="the map itself"):
+    with pytest.raises(RequestError, match="the unpooled feature map"):
         one(session, head, method="contribution")
     with pytest.raises(RequestError, match=r"class 2 of a\.jpg"):
         one(session, head, 2)
@@ -140,7 +150,7 @@ def test_without_a_map_the_pixels_are_asked() -> None:
     session, head = Blind(maps()), linear_head(4)
     assert choose_method(session, head) == "occlusion"
     for method in ("gradcam", "masks"):
-        with pytest.raises(RequestError, match="keeps no map of places") as told:
+        with pytest.raises(RequestError, match="has no spatial feature map") as told:
             one(session, head, method=method)
         assert "occlusion" in str(told.value.hint)
 
@@ -152,9 +162,7 @@ def test_heat_that_is_the_same_everywhere_is_told() -> None:
 
 def test_pixels_are_not_to_be_had_from_a_map() -> None:
     with pytest.raises(RequestError, match="needs the image"):
-        explain(
-            FakeSession(maps()), linear_head(4), numbered(0), ["a"], [0], CLASSES, [BOX], method="saliency", maps=maps()[:1]
-        )
+        explained(FakeSession(maps()), linear_head(4), numbered(0), [0], method="saliency", maps=maps()[:1])
 
 
 def test_masks_that_move_no_answer_leave_nothing_to_see() -> None:
@@ -174,12 +182,11 @@ def test_hirescam_of_patches_is_taken_behind_what_makes_them_one_size(cache: Cac
         "logistic", 2, {}, {"weights": random.normal(size=(2, 192)).astype(np.float32), "bias": np.zeros(2, np.float32)}
     )
     images = np.kron(random.integers(0, 256, (2, 4, 4, 3)), np.ones((1, 16, 16, 1))).astype(np.uint8)
-    boxes = [(0.0, 0.0, 64.0, 64.0)] * 2
-    found = explain(session, head, images, ["a", "b"], [1, 1], CLASSES, boxes, method="hirescam")
-    named = explain(session, head, images, ["a", "b"], [1, 1], CLASSES, boxes, method="hirescam", layer="blocks.11.norm1")
-    whole = explain(session, head, images, ["a", "b"], [1, 1], CLASSES, boxes, method="gradcam")
+    found = explained(session, head, images, [1, 1], method="hirescam")
+    named = explained(session, head, images, [1, 1], method="hirescam", layer="blocks.11.norm1")
+    whole = explained(session, head, images, [1, 1], method="gradcam")
     for ours, other, cam in zip(found, named, whole, strict=True):
         assert ours.layer == "blocks.11.norm1, 192 channels of 4×4" and np.array_equal(ours.heat, other.heat)
         assert np.abs(ours.heat).max() > 0.05 * np.abs(cam.heat).max()
-    alone = explain(session, head, images[1:], ["b"], [1], CLASSES, boxes[:1], method="hirescam")[0]
+    alone = explained(session, head, images[1:], [1], method="hirescam")[0]
     np.testing.assert_allclose(alone.heat, found[1].heat, atol=1e-5 * np.abs(alone.heat).max())

@@ -13,7 +13,8 @@ from sightline.classifier import Classifier
 from sightline.explanation import class_maps
 from sightline.explanation.checks import evidence
 from sightline.explanation.heatmaps import heatmaps_of
-from sightline.explanation.methods import gradients
+from sightline.explanation.methods import integrated_gradients
+from sightline.explanation.options import ExplainOptions
 from sightline.heads import fit
 from sightline.records import Card, Explanation, Recipe
 from sightline.store import Cache
@@ -79,7 +80,7 @@ def weights(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_peak_lies_on_the_planted_square(
     kind: str, method: str, margin: int, shared: Path, weights: None, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gradients, "STRETCHES", 6)  # near enough for where the heat lies, and many times quicker
+    monkeypatch.setattr(integrated_gradients, "SEGMENTS", 6)  # near enough for where the heat lies, and many times quicker
     whole = photographs_of(shared, "cats", 220)
     order = np.random.default_rng(1).permutation(len(whole))
     plain, marked = [whole[i] for i in order[:110]], [whole[i] for i in order[110:]]
@@ -89,9 +90,8 @@ def test_the_peak_lies_on_the_planted_square(
     made = fitted("mobilenetv2_100", plain[:trained] + marked[:trained], labels, ("plain", "square"), kind, cache)
     tested, at = marked[trained:], places[trained:]
     asked = tested[:12] if margin == 0 else tested
-    found, _ = heatmaps_of(
-        made, asked, [str(i) for i in range(len(asked))], [1] * len(asked), cache=cache, method=method, seen=True
-    )
+    names, options = [str(i) for i in range(len(asked))], ExplainOptions(cache=cache, method=method)
+    found, _ = heatmaps_of(made, asked, names, [1] * len(asked), options, cropped=True)
     hits = [near(f, p, margin) for f, p in zip(found, at, strict=False)]
     assert np.mean(hits) >= 0.95, f"{np.mean(hits):.3f} of {len(hits)}"
 
@@ -120,9 +120,8 @@ def test_a_caption_at_the_bottom_raises_the_alarm_and_plain_photographs_do_not(
         made = fitted("mobilenetv2_100", first[:70] + second[:70], np.repeat([0, 1], 70), ("one", "other"), "logistic", cache)
         views = []
         for target, tested in enumerate((first[70:], second[70:])):
-            found, _ = heatmaps_of(
-                made, tested, [str(i) for i in range(30)], [target] * 30, cache=cache, method="gradcam", seen=True
-            )
+            names, options = [str(i) for i in range(30)], ExplainOptions(cache=cache, method="gradcam")
+            found, _ = heatmaps_of(made, tested, names, [target] * 30, options, cropped=True)
             views.append(class_maps.view(made.classes[target], found))
         alarms = [r for r in class_maps.regions([v for v in views if v is not None]) if class_maps.concentrated(r)]
         regions = {(a["class"], a["region"]) for a in alarms}
@@ -149,14 +148,14 @@ def test_an_edge_filter_in_place_of_a_method_is_found_out(shared: Path, weights:
 
     skill = evidence.Skill(verdict.judge_classifier(95, 100, 0.5))
     names = [str(f) for f in files]
-    told = evidence.gather(made, files, names, [0] * 10, evidence.How(cache, made=edges), skill=skill)
+    told = evidence.gather(made, files, names, [0] * 10, ExplainOptions(cache=cache), skill=skill, make=edges)
     assert told is not None and told.shared["verdict"] == "don't rely on this"
     assert next(f for f in told.shared["findings"] if f["check"] == "weights")["correlation"]["all weights"] == pytest.approx(
         1.0
     )
-    true = evidence.gather(made, files, names, [0] * 10, evidence.How(cache, method="gradcam"), skill=skill)
+    true = evidence.gather(made, files, names, [0] * 10, ExplainOptions(cache=cache, method="gradcam"), skill=skill)
     assert true is not None
     assert next(f for f in true.shared["findings"] if f["check"] == "weights")["verdict"] == "passes"
     guesses = evidence.Skill(verdict.judge_classifier(52, 100, 0.5))
-    chance = evidence.gather(made, files, names, [0] * 10, evidence.How(cache), skill=guesses)
+    chance = evidence.gather(made, files, names, [0] * 10, ExplainOptions(cache=cache), skill=guesses)
     assert chance is not None and chance.shared["verdict"] == "don't rely on this"

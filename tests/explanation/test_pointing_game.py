@@ -32,9 +32,9 @@ def test_a_box_is_read_as_people_write_it(cell: str) -> None:
 @pytest.mark.parametrize(
     ("cell", "why"),
     [
-        ("yes", "no x"),
-        ("7", "no x"),
-        ("1,2,3,4,5", "no x"),
+        ("yes", "not x"),
+        ("7", "not x"),
+        ("1,2,3,4,5", "not x"),
         ("1,2,0,4", "area"),
         ("1,2,nan,4", "area"),
         ("0,.1,.5,1", "shares"),
@@ -93,10 +93,10 @@ def test_the_box_counts_where_a_row_has_one_else_the_mask(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"mask": ["yes", "no", "yes"]}, "the column `mask` names no picture beside its image (the first is 'yes' of 0.png)"),
+        ({"mask": ["yes", "no", "yes"]}, "the column `mask` names no mask file beside its image (the first is 'yes' of 0.png)"),
         ({"mask": ["absent.png", "table.csv", "."]}, "`mask`"),
         ({"mask": ["1 2 " * 400, "3 4 " * 400, ""]}, "…' of 0.png"),
-        ({"box": ["17", "18", "19"]}, "the column `box` holds no x,y,width,height in pixels (the first is '17' of 0.png)"),
+        ({"box": ["17", "18", "19"]}, "the column `box` contains no x,y,width,height in pixels (the first is '17' of 0.png)"),
         ({"box": [".1,.1,.5,.5", "0,0,1,1", ""]}, "`box`"),
         ({"box": ["red", "", ""], "mask": ["", "no", ""]}, "the column `mask`"),
     ],
@@ -105,7 +105,7 @@ def test_a_column_that_means_something_else_gets_one_note_and_no_game(
     columns: dict[str, list[str]], said: str, tmp_path: Path
 ) -> None:
     places, notes = read_places(tabled(tmp_path, pictures(tmp_path, 3), **columns))
-    assert not places and len(notes) == 1 and said in notes[0] and "no pointing game" in notes[0]
+    assert not places and len(notes) == 1 and said in notes[0] and "not used for the pointing game" in notes[0]
 
 
 def test_columns_without_a_cell_and_other_columns_say_nothing(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_rows_that_cannot_be_read_are_left_out_and_counted(tmp_path: Path) -> No
     finding = play(heat_on(names, left=True), places, files)
     assert finding is not None and finding.numbers["n"] == 2 and finding.numbers["hits"] == 1 and finding.numbers["unread"] == 6
     assert finding.numbers["chance"] == pytest.approx(0.5)
-    first = "the first: '40,0,5,5' of 1.png (it lies beyond the picture of 40×30 px)"
+    first = "the first: '40,0,5,5' of 1.png (it lies beyond the image of 40×30 px)"
     assert finding.text.endswith(f"; 6 of 8 boxes and masks cannot be read, {first}")
     assert play(heat_on(names[1:7], left=True), places, files) is None
     assert play(heat_on(names, left=True), {}, files) is None
@@ -168,8 +168,8 @@ def test_no_cell_of_a_table_costs_a_run_and_explain_plays_by_its_rule(ran: Ran, 
     )
     assert not any("pointing game" in line for line in said)
     plain, said = ran("faces", "mask", lambda i: "no" if i % 3 else "yes")
-    assert not told_of(plain.data["heat_checks"]) and sum("no pointing game" in line for line in said) == 1
-    assert sum("no pointing game" in note for note in plain.data["data"]["notes"]) == 1
+    assert not told_of(plain.data["heat_checks"]) and sum("not used for the pointing game" in line for line in said) == 1
+    assert sum("not used for the pointing game" in note for note in plain.data["data"]["notes"]) == 1
 
     shutil.copy(done.classifier_file, tmp_path / "alone.safetensors")
     rows = list(csv.reader((done.folder.parents[1] / "boxes.csv").open(newline="")))

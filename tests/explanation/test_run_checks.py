@@ -9,8 +9,9 @@ import numpy as np
 
 from sightline.catalog import scan
 from sightline.classifier import Classifier
-from sightline.explanation.checks.evidence import How, skill_of
+from sightline.explanation.checks.evidence import skill_of
 from sightline.explanation.checks.run_checks import judge
+from sightline.explanation.options import ExplainOptions
 from sightline.heads import fit
 from sightline.networks import describe
 from sightline.records import Card, Recipe
@@ -43,7 +44,7 @@ def test_an_alarm_takes_that_blurring_the_border_lowers_the_probability(tmp_path
     recipe = dataclasses.replace(Recipe(), backbone="pixels")
     model = Classifier(Card(("black", "grey"), backbone, "ridge", {}, "features", recipe), head)
     answers = model.predict(catalog, cache=cache)
-    found = judge(model, catalog, answers, How(cache), skill_of(model, answers=answers)).data["heat_global"]
+    found = judge(model, catalog, answers, ExplainOptions(cache=cache), skill_of(model, answers=answers)).data["heat_global"]
     alarms = {(a["class"], a["region"]) for a in found["alarms"]}
     harmless = {(a["class"], a["region"]): a for a in found["harmless"]}
     assert ("black", "left border") in alarms, "blurred with the white beside it, black is gone"

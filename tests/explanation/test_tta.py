@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sightline import pixels
 from sightline.errors import RequestError
-from sightline.explanation import explain_crops
+from sightline.explanation import ExplainOptions, explain_crops
 from sightline.records import Backbone, Head, Preprocess
 from tests.explanation.fake import FakeSession
 
@@ -36,14 +37,16 @@ def test_a_bright_spot_is_found_where_it_is_and_the_heat_adds_up() -> None:
     head = Head("logistic", 2, {}, {"weights": np.array([[0], [10]], np.float32), "bias": np.zeros(2, np.float32)})
     session = Bright(np.zeros((1, 1, 7, 7), np.float32))
     box = (0.0, 100.0, 512.0, 512.0)  # two pixels of the original for one
+    shown: dict[str, Any] = {"paths": ["a"], "targets": [1], "classes": ("no", "yes"), "boxes": [box]}
     for crops in (5, 10):
-        found = explain_crops(session, head, images, ["a"], [1], ("no", "yes"), [box], crops=crops, method="gradcam")[0]
+        options = ExplainOptions(method="gradcam")
+        found = explain_crops(session, head, images, crops=crops, options=options, **shown)[0]
         row, column = found.peak()
         assert abs(row - 224) <= 64 and abs(column - (100 + 416)) <= 64, (row, column)
         assert found.box == pytest.approx(box) and found.heat.shape == (8, 8)
         scores = [float(session.run(pixels.cut(images, INPUT.size, i))[0][0, 0]) * 10 for i in range(crops)]
         assert found.heat.sum() == pytest.approx(np.mean(scores), rel=1e-5)
-        assert found.layer == f"mean over {crops} looks: last map, 1 channels of 7×7"
+        assert found.layer == f"mean over {crops} crops: last map, 1 channels of 7×7"
     with pytest.raises(RequestError, match="crops cannot be 7"):
-        explain_crops(session, head, images, ["a"], [1], ("no", "yes"), [box], crops=7)
+        explain_crops(session, head, images, crops=7, **shown)
     assert dataclasses.asdict(found)["missed"] is None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.explanation import gradcam_linear, gradcam_plus_plus, hirescam
-from sightline.explanation.methods.gradcam import patch_map
+from sightline.explanation.methods.patches import patch_map
 from sightline.explanation.score import Score
 from sightline.records import Head
 from tests.explanation.fake import FakeSession
@@ -90,7 +90,9 @@ class Counting(nn.Module):
 
 def test_pixels_by_hand() -> None:
     # score of class 0 against class 1: 16 · mean + 3 · (value at (1, 2)); doubled map: ∂/∂red = 2 everywhere, and 6 more there
-    from sightline.explanation.methods import gradients
+    from sightline.explanation.methods.gradient_input import gradient_input
+    from sightline.explanation.methods.integrated_gradients import integrated_gradients
+    from sightline.explanation.methods.saliency import saliency
     from sightline.records import Preprocess
 
     session = FakeSession(np.zeros((1, 1, 4, 4), np.float32))
@@ -102,10 +104,10 @@ def test_pixels_by_hand() -> None:
     subject = Score(session, head, 0, image=image)  # type: ignore[arg-type]
     slope = np.full((4, 4), 2.0)
     slope[1, 2] = 8
-    np.testing.assert_allclose(gradients.saliency(subject), slope, rtol=1e-6)
+    np.testing.assert_allclose(saliency(subject), slope, rtol=1e-6)
     only = np.zeros((4, 4))
     only[1, 2] = 8  # red is 1 there and 0 elsewhere; green and blue count for nothing
-    np.testing.assert_allclose(gradients.gradient_input(subject), only, atol=1e-6)
-    heat, missed = gradients.integrated_gradients(subject)
+    np.testing.assert_allclose(gradient_input(subject), only, atol=1e-6)
+    heat, missed = integrated_gradients(subject)
     np.testing.assert_allclose(heat, only, atol=1e-5)
     assert missed < 1e-6

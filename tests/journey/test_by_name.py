@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from sightline.explanation.heatmaps import heatmaps_of
+from sightline.explanation.options import ExplainOptions
 from sightline.explanation.subject import find_subject
 from sightline.store import Cache
 
@@ -42,7 +43,9 @@ def test_a_classifier_of_places_answers_and_is_explained(shared: Path, cache: Ca
     assert (answers.y_pred == expected.argmax(1)).all()
     assert np.abs(answers.probs - expected).max() < 0.05  # a grey level more or less
     targets = [int(i) for i in answers.y_pred]
-    heats, errors = heatmaps_of(found.model, files, [f.name for f in files], targets, cache=cache, method="gradcam")
+    heats, errors = heatmaps_of(
+        found.model, files, [f.name for f in files], targets, ExplainOptions(cache=cache, method="gradcam")
+    )
     assert not errors
     for i, heat in enumerate(heats):
         own = places[i, targets[i]] - np.delete(places[i], targets[i], axis=0).mean(axis=0)

@@ -57,7 +57,16 @@ def case(
 
 def ours(session: engine.Session, head: Head, images: np.ndarray) -> np.ndarray:
     box = (0.0, 0.0, 64.0, 64.0)
-    found = explanation.explain(session, head, images, ["a", "b"], [1, 1], ("x", "y", "z"), [box, box], method="gradcam")
+    found = explanation.explain(
+        session,
+        head,
+        images,
+        paths=["a", "b"],
+        targets=[1, 1],
+        classes=("x", "y", "z"),
+        boxes=[box, box],
+        options=explanation.ExplainOptions(method="gradcam"),
+    )
     return np.stack([e.heat for e in found])
 
 
@@ -106,7 +115,8 @@ def test_on_photographs_masks_find_what_a_forest_needs(shared: Path, cache: Cach
             return np.asarray(heads.probs(head, pooled.astype(np.float32))[:, target])
 
         box = (0.0, 0.0, 1.0, 1.0)
-        found = explanation.explain(session, head, maps[:0], ["a"], [target], ("c", "d"), [box], maps=maps[row : row + 1])
+        shown: dict[str, Any] = {"paths": ["a"], "targets": [target], "classes": ("c", "d"), "boxes": [box]}
+        found = explanation.explain(session, head, maps[:0], maps=maps[row : row + 1], **shown)
         orders = {"masks": found[0].heat.ravel(), "one": -answer(1 - np.eye(49)), "random": None}
         for name, heat in orders.items():
             order = np.random.default_rng(row).permutation(49) if heat is None else np.argsort(-heat, kind="stable")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline import engine, explanation, heads, networks, pixels
-from sightline.explanation.methods import gradients
+from sightline.explanation.methods.integrated_gradients import integrated_gradients
 from sightline.explanation.score import Score
 from sightline.records import Head
 from sightline.store import Cache
@@ -86,8 +86,16 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def ours(case: Case, method: str, head: Head | None = None) -> np.ndarray:
-    shown = (["a", "b"], [1, 1], CLASSES, [BOX, BOX])
-    found = explanation.explain(case.session, head or case.head, case.images, *shown, method=method)
+    found = explanation.explain(
+        case.session,
+        head or case.head,
+        case.images,
+        paths=["a", "b"],
+        targets=[1, 1],
+        classes=CLASSES,
+        boxes=[BOX, BOX],
+        options=explanation.ExplainOptions(method=method),
+    )
     return np.stack([e.heat for e in found])
 
 
@@ -137,7 +145,7 @@ def test_integrated_gradients_are_complete(case: Case, kind: str) -> None:
     whole = Whole(case.whole.network, heads.layers(head) or []).eval()
     with torch.no_grad():
         change = float(score(whole(case.values[:1]) - whole(torch.zeros_like(case.values[:1])))[0])
-    heat, missed = gradients.integrated_gradients(Score(case.session, head, 1, image=case.images[0]))
+    heat, missed = integrated_gradients(Score(case.session, head, 1, image=case.images[0]))
     assert missed <= 0.01 and heat.sum(dtype=np.float64) == pytest.approx(change, rel=0.01)
 
 
@@ -156,4 +164,4 @@ def test_integrated_gradients_of_photographs_are_complete(
     weights = np.stack([cat - dog, dog - cat])  # a direction that tells them apart, as a head learns it
     head = Head("logistic", 2, {}, {"weights": weights, "bias": np.zeros(2, np.float32)})
     for target, image in enumerate(images):
-        assert gradients.integrated_gradients(Score(session, head, target, image=image))[1] <= 0.01
+        assert integrated_gradients(Score(session, head, target, image=image))[1] <= 0.01

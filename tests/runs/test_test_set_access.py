@@ -134,6 +134,18 @@ def test_heatmaps_can_be_left_out_or_be_few(trained: tuple[Run, Catalog, Cache],
     assert few["heat_checks"]["images"] <= gallery.FEW_VIEWED
 
 
+def test_explanations_of_the_checks_are_drawn_without_being_computed_again(
+    trained: tuple[Run, Catalog, Cache], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sightline.explanation.checks import run_checks
+
+    names: list[str] = []
+    real = run_checks.heatmaps_of
+    monkeypatch.setattr(run_checks, "heatmaps_of", lambda *a, **b: names.extend(a[2]) or real(*a, **b))
+    drawn = written(trained, tmp_path / "all")["explanations"]
+    assert {e["path"] for e in drawn} <= set(names) and len(names) == len(set(names))
+
+
 class SlowMachine:
     """A clock of a machine on which only asking the classifier, heat and drawing take time."""
 

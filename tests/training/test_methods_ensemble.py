@@ -15,6 +15,7 @@ from sightline.commands import explain as explain_command
 from sightline.commands import train as train_command
 from sightline.errors import ModelFileError, RequestError
 from sightline.explanation.heatmaps import heatmaps_of
+from sightline.explanation.options import ExplainOptions
 from sightline.records import Recipe
 from sightline.store import Cache
 from sightline.training import methods
@@ -132,9 +133,10 @@ def test_shared_features_are_computed_once(context: Context, runs: list[str], mo
 def test_heat_is_the_sum_of_the_members(context: Context, runs: list[str]) -> None:
     made = fitted(context, runs[:2]).classifier
     files, names = context.catalog.files()[:2], context.catalog.paths[:2]
-    found, errors = heatmaps_of(made, files, names, [3, 5], cache=context.cache, device="cpu")
+    options = ExplainOptions(cache=context.cache, device="cpu")
+    found, errors = heatmaps_of(made, files, names, [3, 5], options)
     assert not errors and [e.path for e in found] == names and [e.target for e in found] == ["3", "5"]
-    parts = [heatmaps_of(m, files, names, [3, 5], cache=context.cache, device="cpu")[0] for m in made.members]
+    parts = [heatmaps_of(m, files, names, [3, 5], options)[0] for m in made.members]
     for i, item in enumerate(found):
         scaled = [
             w / m.card.temperature * (p[i].heat - p[i].neutral)

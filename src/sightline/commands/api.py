@@ -22,7 +22,8 @@ from sightline.explanation import cover_region
 from sightline.explanation.checks.evidence import skill_of
 from sightline.explanation.heatmaps import heatmaps_of
 from sightline.explanation.methods import check_contrast, check_method
-from sightline.explanation.subject import ExplainedModel, aims, explainable, find_subject
+from sightline.explanation.options import ExplainOptions
+from sightline.explanation.subject import ExplainedModel, aims, check_explainable, find_subject
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, Explanation, Predictions, Progress, Recipe, Run, silent
 from sightline.runs import test_set_log
@@ -34,7 +35,7 @@ Model = Classifier | Run | str | Path
 Images = str | Path | Catalog | np.ndarray | Sequence[str | Path | np.ndarray]
 Class = str | int
 Covered = str | cover_region.Region | Sequence[str | cover_region.Region] | np.ndarray | Sequence[Sequence[bool]]
-_IMAGE_HINT = "give files, folders, or arrays (height, width, 3) of uint8, such as np.asarray(image) of a Pillow image"
+_IMAGE_HINT = "pass files, folders, or arrays (height, width, 3) of uint8, such as np.asarray(image) of a Pillow image"
 
 
 def split(
@@ -152,64 +153,54 @@ def explain(
     cache: Cache | None = None,
     progress: Progress = silent,
 ) -> list[Explanation]:
-    """Where a classifier looked.
+    """Explain the predictions of a classifier for images.
 
     Args:
-        model: What `fit` made or `load` read; a run, the path of a run's folder or of a classifier's file; or the name of a
-            network, which answers with its own classes.
-        images: One image file, a folder, or several of either; a catalog, whose labelled test images then count as looked at in
+        model: A classifier from `fit` or `load`; a run, the path of a run's folder or of a classifier file; or the name of a
+            network, which predicts its own classes.
+        images: One image file, a folder, or several of either; a catalog, whose labelled test images are then recorded in
             the test-set log; or one array (h, w[, c]), several in a list, or a batch (n, h, w[, c]), each uint8, or
             float in 0 to 1.
         target: The class to explain, by its name in any case or by its number in `classes`; one for all images, or one for each
-            in order. Where it is None, the predicted one.
-        method: `auto`, or a name of `sightline.explanation.METHODS`.
-        layer: The module of the network whose output is the map; its last map if None.
-        contrast: The class that the target is set against; all others together if None. Where it is itself the answer, the
-            second likeliest class is explained.
-        seed: Of random masks and noise.
-        code: `file.py:function` that builds the network, for one of the user's own that is named by its path.
-        device, cache, progress: As everywhere.
+            in order. None for the predicted class.
+        method: `auto`, or a name in `sightline.explanation.METHODS`.
+        layer: The module of the network whose output is the feature map; None for its last one.
+        contrast: The class that the target is compared with; None for all others together. Where it is the prediction itself,
+            the second most probable class is explained.
+        seed: Seed of random masks and noise.
+        code: `file.py:function` that builds a user-defined network, for a classifier that is named by its path.
+        device, cache, progress: As in `Classifier.predict`.
 
     Returns:
         One explanation per image, in order; the path of an array is `array 0` and so on.
 
     Raises:
-        ImageError: An image cannot be decoded.
-        RequestError: What is explained, an image, a class, a method or a layer is not known, does not fit, or a class is to be
-            set against itself; or the classifier never looks at the photograph.
+        ImageError: If an image cannot be decoded.
+        RequestError: If the model, an image, a class, a method or a layer is unknown or does not fit, a class is compared with
+            itself, or the classifier uses no pixels.
     """
     cache = Cache() if cache is None else cache
     check_method(method)
     sources, names = _sources(images)
     subject = _subject(model, cache, code)
     against = None if contrast is None else _class(subject, contrast)
-    wanted = _targets(subject, target, len(sources))
-    for one in {w for w in wanted if w is not None}:
-        check_contrast(subject.model.classes[one], one, against)
-    if None in wanted or isinstance(images, Catalog):
-        asked: Any = images if isinstance(images, Catalog) else list(sources)
-        answers = subject.model.predict(asked, cache=cache, device=device, progress=progress)
+    targets = _targets(subject, target, len(sources))
+    for index in {t for t in targets if t is not None}:
+        check_contrast(subject.model.classes[index], index, against)
+    if None in targets or isinstance(images, Catalog):
+        queried: Any = images if isinstance(images, Catalog) else list(sources)
+        answers = subject.model.predict(queried, cache=cache, device=device, progress=progress)
         _refuse(answers.errors)
         counts = np.array([bool(content) for content in answers.test_contents], dtype=bool)
         test_set_log.look(
             answers, answers.test_contents, counts, subject.model, verb="explain", by="sightline.explain in Python"
         )
-        wanted = [p if w is None else w for w, p in zip(wanted, aims(answers, against), strict=True)]
-    found, errors = heatmaps_of(
-        subject.model,
-        sources,
-        names,
-        [w for w in wanted if w is not None],
-        cache=cache,
-        device=device,
-        method=method,
-        layer=layer,
-        contrast=against,
-        seed=seed,
-        progress=progress,
-    )
+        targets = [p if t is None else t for t, p in zip(targets, aims(answers, against), strict=True)]
+    options = ExplainOptions(method=method, layer=layer, contrast=against, seed=seed, cache=cache, device=device)
+    known = [t for t in targets if t is not None]
+    explanations, errors = heatmaps_of(subject.model, sources, names, known, options, progress=progress)
     _refuse(errors)
-    return found
+    return explanations
 
 
 def hide(
@@ -222,21 +213,21 @@ def hide(
     device: str = "auto",
     cache: Cache | None = None,
 ) -> cover_region.Hidden:
-    """Cover a part of an image with the mean colour of the rest, and ask again: was it the ears?
+    """Cover a part of an image with the mean colour of the rest, and predict again.
 
     Args:
         model, code, device, cache: As in `explain`.
         image: A file, or an upright array (h, w[, c]), uint8 or float in 0 to 1.
         covered: One region (x, y, width, height) in pixels of the upright original, or several; or a mask.
-        mask: bool (h, w) of the upright original's size, an array or nested lists, besides regions.
+        mask: bool (h, w) of the upright original's size, an array or nested lists, combined with the regions.
 
     Returns:
-        The probabilities before and after, in the order of `classes`; the colour, the share, and the image with it covered.
+        The probabilities before and after, in the order of `classes`; the colour, the share, and the covered image.
 
     Raises:
-        ImageError: The image cannot be decoded.
-        RequestError: What is asked or the image is not known; a region or a mask is none, or lies outside the image; nothing or
-            all would be covered; or the classifier never looks at the photograph.
+        ImageError: If the image cannot be decoded.
+        RequestError: If the model or the image is unknown; a region or a mask is invalid, or lies outside the image; nothing or
+            everything would be covered; or the classifier uses no pixels.
     """
     cache = Cache() if cache is None else cache
     if not isinstance(image, str | Path | np.ndarray):
@@ -244,47 +235,47 @@ def hide(
     if isinstance(image, np.ndarray):
         _check_array(image, "the array")
     elif not Path(image).is_file():
-        raise RequestError(f"{image} is no file" if Path(image).exists() else f"{image} does not exist", "name one image file")
-    regions, other = cover_region.as_wish(covered)
-    if mask is not None and other is not None:
-        raise RequestError("two masks are given", "give one, as `covered` or as `mask`")
+        raise RequestError(
+            f"{image} is not a file" if Path(image).exists() else f"{image} does not exist", "name one image file"
+        )
+    regions, covered_mask = cover_region.parse_covered(covered)
+    if mask is not None and covered_mask is not None:
+        raise RequestError("two masks are passed", "pass one, as `covered` or as `mask`")
     subject = _subject(model, cache, code)
-    whole = other if mask is None else mask
-    return cover_region.hide(subject.model, image, regions, mask=whole, cache=cache, device=device)
+    mask = covered_mask if mask is None else mask
+    return cover_region.hide(subject.model, image, regions, mask=mask, cache=cache, device=device)
 
 
 # ------------------------------------------------------------------------------------------------------- what was handed over
 
 
 def _subject(model: object, cache: Cache, code: str | None) -> ExplainedModel:
-    """What is explained, from whatever stands for it.
+    """Return the subject of an explanation from any value that identifies it.
 
     Raises:
-        RequestError: It is nothing that can be explained.
+        RequestError: If it cannot be explained.
     """
     if isinstance(model, str | Path):
         return find_subject(str(model), cache, code)
     if isinstance(model, Run):
         model = classifier.load(model.classifier_file, code=code) if model.classifier is None else model.classifier
     if not isinstance(model, Classifier):
-        hint = "give what `load` or `fit` gave, a run, a path, or the name of a network"
+        hint = "pass a classifier from `load` or `fit`, a run, a path, or the name of a network"
         raise RequestError(f"a classifier cannot be of type {type(model).__name__}", hint)
-    if not explainable(model):
-        what = f"{model.card.method} never looks at the photograph: there is nothing to explain"
-        raise RequestError(what, "explain a classifier that has a network, or looks at `pixels`")
+    check_explainable(model)
     return ExplainedModel(model, skill_of(model))
 
 
 def _sources(images: object) -> tuple[list[Path] | list[np.ndarray], list[str]]:
-    """Files or arrays, and their names.
+    """Return files or arrays, and their names.
 
     Raises:
-        RequestError: They are something else, or there are none.
+        RequestError: If they are of another type, or there are none.
     """
     if isinstance(images, Catalog):
         files, names = images.files(), images.paths
         if not files:
-            raise RequestError("the catalog holds no image", "give one with images")
+            raise RequestError("the catalog contains no image", "pass one with images")
         return files, names
     if isinstance(images, str | Path):
         images = [images]
@@ -303,7 +294,7 @@ def _sources(images: object) -> tuple[list[Path] | list[np.ndarray], list[str]]:
         raise RequestError(f"an image cannot be of type {type(odd[0]).__name__}", _IMAGE_HINT)
     arrays = [e for e in each if isinstance(e, np.ndarray)]
     if arrays and len(arrays) < len(each):
-        raise RequestError("the images are files and arrays at once", "give files in one call, and arrays in another")
+        raise RequestError("the images are files and arrays at once", "pass files in one call, and arrays in another")
     if arrays:
         for number, array in enumerate(arrays):
             _check_array(array, f"array {number}")
@@ -316,18 +307,18 @@ def _sources(images: object) -> tuple[list[Path] | list[np.ndarray], list[str]]:
 
 
 def _check_array(array: np.ndarray, name: str) -> None:
-    """Refuse an array that is no image.
+    """Check that an array is an image.
 
     Raises:
-        RequestError: It has another shape or type.
+        RequestError: If it has another shape or type.
     """
     fault = pixels.array_fault(array)
     if fault is not None:
-        raise RequestError(f"{name} {fault}: it is no image", _IMAGE_HINT)
+        raise RequestError(f"{name} {fault}: it is not an image", _IMAGE_HINT)
 
 
 def _targets(subject: ExplainedModel, target: object, n: int) -> list[int | None]:
-    """The class to explain for each of n images, None for the predicted one."""
+    """Return the class to explain for each of n images, None for the predicted one."""
     if target is None:
         return [None] * n
     several = isinstance(target, Sequence) and not isinstance(target, str)
@@ -341,17 +332,17 @@ def _targets(subject: ExplainedModel, target: object, n: int) -> list[int | None
 
 
 def _class(subject: ExplainedModel, name: object) -> int:
-    """The index of a class that is meant by its name or by its number.
+    """Return the index of a class from its name or number.
 
     Raises:
-        RequestError: There is none.
+        RequestError: If there is no such class.
     """
     classes = subject.model.classes
     if isinstance(name, str):
         return subject.class_index(name)
-    hint = f"write a class's name, or its number from 0 to {len(classes) - 1}"
+    hint = f"pass a class name, or its number from 0 to {len(classes) - 1}"
     if not isinstance(name, Integral) or isinstance(name, bool):
-        raise RequestError(f"{reprlib.repr(name)} is no class", hint)
+        raise RequestError(f"{reprlib.repr(name)} is not a class", hint)
     if not 0 <= int(name) < len(classes):
         raise RequestError(f"class {int(name)} is not one of the {len(classes):,} classes", hint)
     return int(name)

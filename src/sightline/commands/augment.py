@@ -12,7 +12,7 @@ import numpy as np
 
 from sightline import pixels
 from sightline.errors import DataError, ImageError, RequestError
-from sightline.explanation.draw.sheet import Cell, Row, Section, write_sheet
+from sightline.explanation.draw.contact_sheets import Cell, Row, Section, write_sheet
 from sightline.records import Catalog, Preprocess, Progress, silent
 from sightline.runs.dataset import open_photos
 from sightline.store import plain, stream

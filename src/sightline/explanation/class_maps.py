@@ -1,4 +1,4 @@
-"""What a class relies on over many images: its average map, its channels, and an alarm for borders and corners."""
+"""Average heatmaps of classes, their most important channels, and an alarm for borders and corners."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sightline.explanation.score import coefficients
 from sightline.records import Explanation, Head
 
 CENTRE = 0.6
-"""The centre is so much of either side; heat that lies evenly puts 1 - 0.6² = 64 % of itself outside."""
+"""Share of either side that counts as the centre; a uniform heatmap has 1 - 0.6² = 64 % outside of it."""
 STRIP, CORNER = 1 / 7, 2 / 7
-"""A border is so much of a side wide, a cell of the commonest map; a corner is a square of two."""
+"""Width of a border and side of a corner, as shares of a side: one and two cells of the most common map of 7 × 7."""
 REGIONS: Mapping[str, tuple[float, float, float, float]] = {
-    # top, left, bottom, right as shares of what the network sees
+    # top, left, bottom, right as shares of the network's input
     "upper border": (0, 0, STRIP, 1),
     "lower border": (1 - STRIP, 0, 1, 1),
     "left border": (0, 0, 1, STRIP),
@@ -31,28 +31,28 @@ REGIONS: Mapping[str, tuple[float, float, float, float]] = {
     "lower right corner": (1 - CORNER, 1 - CORNER, 1, 1),
 }
 TIMES = 2.0
-"""The alarm: half of the images put at least so many times the region's share of the area into it, and"""
+"""The alarm: the median image has at least this multiple of the region's area share of its heatmap there, and"""
 LEVEL = 0.01
-"""the p (Holm's, over regions and classes) that they put more than 1.5 times it there is below this; and"""
+"""the p-value (Holm, over regions and classes) of more than 1.5 times the area share is below this, and"""
 DROP, DROP_LEVEL = 0.5, 0.05
-"""blurring the region lowers the log odds of the class by so much on average, one-sided p below the level."""
+"""blurring the region lowers the mean log odds of the class by at least `DROP`, with a one-sided p below `DROP_LEVEL`."""
 _OVER = 1.5
 FEWEST = 8
-"""With fewer images of a class there is no alarm, and it is said."""
+"""Minimum number of images of a class for an alarm."""
 MOST_CHANNELS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class ClassView:
-    """What one class relies on.
+    """The image regions and channels that a class relies on.
 
     Args:
         name: The class.
-        n: Over so many images that were given this answer.
-        mean: float64 (a, b), the mean of the maps, each of sum 1; at most 14 cells a side.
-        outside: The mean share of heat outside the central 60 % of either side.
-        shares: Region → float64 (n,), the share of each image's heat in it.
-        channels: As `channels_of` gives them; empty where the head is not linear.
+        n: Number of images with this prediction.
+        mean: float64 (a, b), the mean of the heatmaps, each of sum 1; at most 14 cells per side.
+        outside: Mean share of the heatmap outside the central 60 % of either side.
+        shares: Region → float64 (n,), the share of each image's heatmap in it.
+        channels: As returned by `channels_of`; empty where the head is not linear.
     """
 
     name: str
@@ -63,15 +63,15 @@ class ClassView:
     channels: tuple[tuple[int, float], ...] = ()
 
 
-def view(name: str, found: Sequence[Explanation], channels: tuple[tuple[int, float], ...] = ()) -> ClassView | None:
-    """One class over its images; None where no map has any evidence.
+def view(name: str, explanations: Sequence[Explanation], channels: tuple[tuple[int, float], ...] = ()) -> ClassView | None:
+    """Summarise the heatmaps of one class; None where no heatmap has any evidence.
 
     Args:
-        name: The class, which all are about.
-        found: Explanations by one method; empty maps are left out.
-        channels: As `channels_of` gives them.
+        name: The class of all explanations.
+        explanations: Explanations by one method; empty heatmaps are ignored.
+        channels: As returned by `channels_of`.
     """
-    parts = [part for part in map(positive, found) if part is not None]
+    parts = [part for part in map(positive, explanations) if part is not None]
     if not parts:
         return None
     maps = [blocks(part) for part in parts]
@@ -82,107 +82,106 @@ def view(name: str, found: Sequence[Explanation], channels: tuple[tuple[int, flo
     return ClassView(name, len(parts), mean, outside, shares, channels)
 
 
-def positive(found: Explanation) -> np.ndarray | None:
-    """The heat that speaks for the target, scaled to sum 1, float64 (h, w); None where there is none."""
-    heat = np.maximum(found.heat.astype(np.float64) - found.neutral, 0)
-    total = float(heat.sum())
-    return heat / total if total > 0 and not found.flat else None
+def positive(explanation: Explanation) -> np.ndarray | None:
+    """Return the evidence for the target, scaled to sum 1, float64 (h, w); None where there is none."""
+    heatmap = np.maximum(explanation.heat.astype(np.float64) - explanation.neutral, 0)
+    total = float(heatmap.sum())
+    return heatmap / total if total > 0 and not explanation.flat else None
 
 
-def share_in(heat: np.ndarray, where: tuple[float, float, float, float]) -> float:
-    """The share of heat (h, w) of sum 1 in a box given as shares of the sides; cells on its edge count by their part in it.
+def share_in(heatmap: np.ndarray, where: tuple[float, float, float, float]) -> float:
+    """Return the share of a heatmap (h, w) of sum 1 in a box given as shares of the sides; cells on its edge count partially.
 
     Example:
         >>> share_in(np.full((4, 4), 1 / 16), (0.5, 0.0, 1.0, 1.0))
         0.5
     """
     top, left, bottom, right = where
-    return float(_inside(heat.shape[0], top, bottom) @ heat @ _inside(heat.shape[1], left, right))
+    return float(_inside(heatmap.shape[0], top, bottom) @ heatmap @ _inside(heatmap.shape[1], left, right))
 
 
 def _inside(cells: int, start: float, end: float) -> np.ndarray:
-    """float64 (cells,): the part of each cell of a side between two places."""
+    """Return the share of each cell of a side between two positions, float64 (cells,)."""
     edges = np.arange(cells + 1) / cells
     return np.asarray(np.maximum(np.minimum(edges[1:], end) - np.maximum(edges[:-1], start), 0) * cells)
 
 
 def channels_of(head: Head, target: int, features: np.ndarray) -> tuple[tuple[int, float], ...]:
-    """The channels that speak for a class on its images: weight × (mean feature − that of the training images), above 0.
+    """Return the channels that are evidence for a class: weight × (mean feature − mean of the training images), above 0.
 
-    A channel speaks for a class by its presence (its weight is above 0, and it answers more than on average) or by its absence
-    (its weight is below 0, and it answers less). Of two classes one's presence is the other's absence, so that both hang on
-    much the same channels.
+    A channel is evidence by its presence (positive weight, activation above average) or by its absence (negative weight,
+    activation below average). For two classes, presence for one is absence for the other, so that both rely on much the same
+    channels.
 
     Args:
-        head: Of one linear layer; any other gives nothing.
+        head: A linear head; for any other the result is empty.
         target: The class index.
-        features: float32 (n, d), of images that were given this answer.
+        features: float32 (n, d), of images with this prediction.
 
     Returns:
-        (channel, share of all that speaks for the class), the strongest first; the share of one that speaks by its absence is
-        below 0.
+        (channel, share of all evidence for the class), the strongest first; the share is negative for evidence by absence.
     """
-    found, mean = heads.linear(head), head.arrays.get("feature_mean")
-    if found is None or mean is None or not len(features):
+    linear, mean = heads.linear(head), head.arrays.get("feature_mean")
+    if linear is None or mean is None or not len(features):
         return ()
-    direction = coefficients(head.classes, target) @ found[0].astype(np.float64)
+    direction = coefficients(head.classes, target) @ linear[0].astype(np.float64)
     more = features.mean(axis=0, dtype=np.float64) - mean
-    speaks = np.maximum(direction * more, 0)
-    order = np.argsort(-speaks, kind="stable")[:MOST_CHANNELS]
-    total = float(speaks.sum())
-    return tuple((int(i), float(np.copysign(speaks[i] / total, more[i]))) for i in order if speaks[i] > 0)
+    evidence = np.maximum(direction * more, 0)
+    order = np.argsort(-evidence, kind="stable")[:MOST_CHANNELS]
+    total = float(evidence.sum())
+    return tuple((int(i), float(np.copysign(evidence[i] / total, more[i]))) for i in order if evidence[i] > 0)
 
 
 def regions(views: Sequence[ClassView]) -> list[dict[str, Any]]:
-    """How much of each class's heat sits on each border (a caption, a frame) and in each corner (a watermark, a date).
+    """Return the share of each class's heatmap on each border (a caption, a frame) and in each corner (a watermark, a date).
 
-    Objects are photographed in the middle, so heat that keeps to one edge over many images is seldom the object.
+    Objects are usually near the centre, so a heatmap that stays at one edge over many images seldom shows the object.
 
     Returns:
         A record per region and class of `FEWEST` images or more, the highest first: class, region, n, share (median), area, p.
     """
     from scipy.stats import wilcoxon
 
-    asked = [(v, region) for v in views if v.n >= FEWEST for region in REGIONS]
+    cases = [(v, region) for v in views if v.n >= FEWEST for region in REGIONS]
     tests = []
-    for v, region in asked:
+    for v, region in cases:
         over = v.shares[region] - _OVER * area(region)
         tests.append(float(wilcoxon(over, alternative="greater").pvalue) if over.any() else 1.0)
-    found = [
+    records = [
         {"class": v.name, "region": r, "n": v.n, "share": float(np.median(v.shares[r])), "area": area(r), "p": p}
-        for (v, r), p in zip(asked, holm(tests), strict=True)
+        for (v, r), p in zip(cases, holm(tests), strict=True)
     ]
-    return sorted(found, key=lambda a: -a["share"] / a["area"])
+    return sorted(records, key=lambda a: -a["share"] / a["area"])
 
 
 def concentrated(region: Mapping[str, Any]) -> bool:
-    """Return whether a record of `regions` says that the class keeps its heat to that region."""
+    """Return whether a record of `regions` shows that the class's heatmap is concentrated in that region."""
     return bool(region["p"] < LEVEL and region["share"] >= TIMES * region["area"])
 
 
 def lowers(before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
-    """Return what blurring a region does to the probability of the class, and whether it clearly lowers it.
+    """Return the effect of blurring a region on the probability of the class, and whether it clearly lowers it.
 
     Args:
-        before, after: float64 (n,), the probability of each image as it is, and with the region blurred.
+        before, after: float64 (n,), the probability for each image as it is, and with the region blurred.
 
     Returns:
-        `before` and `after` (means), `drop` (mean fall of the log odds), `drop_p` (one-sided) and `lowers`.
+        `before` and `after` (means), `drop` (mean decrease of the log odds), `drop_p` (one-sided) and `lowers`.
     """
     falls = log_odds(before) - log_odds(after)
     drop, p = float(falls.mean()), p_better(falls)
-    found = {"before": float(before.mean()), "after": float(after.mean()), "drop": drop, "drop_p": p, "blurred": len(falls)}
-    return {**found, "lowers": drop >= DROP and p < DROP_LEVEL}
+    effect = {"before": float(before.mean()), "after": float(after.mean()), "drop": drop, "drop_p": p, "blurred": len(falls)}
+    return {**effect, "lowers": drop >= DROP and p < DROP_LEVEL}
 
 
 def area(region: str) -> float:
-    """The share of what the network sees that a region covers."""
+    """Return the share of the network's input that a region covers."""
     top, left, bottom, right = REGIONS[region]
     return (bottom - top) * (right - left)
 
 
 def as_data(views: Sequence[ClassView]) -> list[dict[str, Any]]:
-    """Views as JSON."""
+    """Return views as JSON."""
     return [
         {
             "class": v.name,

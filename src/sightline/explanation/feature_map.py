@@ -1,4 +1,4 @@
-"""The last map of a network on its grid, whatever order it lies in, and back; coarser grids of equal blocks."""
+"""Feature maps on their grid (channels, height, width), independent of the network's layout."""
 
 from __future__ import annotations
 
@@ -10,57 +10,57 @@ from sightline.errors import RequestError
 from sightline.records import Backbone
 
 IMAGE_SIDE = 8
-"""Blocks a side that an image that is its own map is divided into: single pixels say little and look like noise."""
+"""Blocks per side that an image which is its own feature map is divided into: single pixels look like noise."""
 
 
 class MapSession(Protocol):
-    """What an explanation asks of a loaded network; `engine.Session` is one."""
+    """Interface of a loaded network as explanations use it; `engine.Session` implements it."""
 
     @property
     def backbone(self) -> Backbone:
-        """What it computes."""
+        """Return the record of the network."""
         ...
 
     @property
     def tail_is_mean(self) -> bool:
-        """Whether the features are the plain mean of the map, as measured."""
+        """Return whether the features were measured to be the plain mean of the map."""
         ...
 
     def run(self, images: np.ndarray, maps: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
-        """uint8 (n, height, width, 3) → features float32 (n, d), and the last map."""
+        """Return features float32 (n, d), and the last map if `maps`, of images uint8 (n, height, width, 3)."""
         ...
 
     def tail(self, maps: np.ndarray) -> np.ndarray:
-        """Last maps → features float32 (n, d)."""
+        """Return features float32 (n, d) of last maps."""
         ...
 
     def tail_gradient(self, last: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """The gradient of weights · tail(last) with respect to `last`, float32 (1, …)."""
+        """Return the gradient of weights · tail(last) with respect to `last`, float32 (1, …)."""
         ...
 
     def network(self) -> Any:
-        """The network in torch, float32, in evaluation mode."""
+        """Return the torch network, float32, in evaluation mode."""
         ...
 
 
 def grid_size(backbone: Backbone) -> tuple[int, int, int]:
-    """(channels, height, width) of the backbone's last map.
+    """Return the (channels, height, width) of the backbone's last map.
 
     Raises:
-        RequestError: It has none: it does not look at places.
+        RequestError: If it has no map with spatial positions.
     """
     if backbone.map_shape is None:
-        hint = "use --method occlusion or --method saliency, which look at the image's own pixels"
-        raise RequestError(f"the backbone {backbone.name!r} keeps no map of places, so there is nothing to draw", hint)
+        hint = "use --method occlusion or --method saliency, which explain the image's pixels"
+        raise RequestError(f"the backbone {backbone.name!r} has no spatial feature map, so there is nothing to draw", hint)
     return backbone.map_shape
 
 
 def to_grid(maps: np.ndarray, backbone: Backbone) -> np.ndarray:
-    """Last maps as float32 (n, c, h, w), from any layout; tokens before the patches are left out.
+    """Convert last maps from any layout to float32 (n, c, h, w), without the tokens before the patches.
 
     Args:
-        maps: float32 (n, c, h, w), (n, h, w, c) or (n, prefix + h·w, c), as the backbone's layout says.
-        backbone: Whose maps they are.
+        maps: float32 (n, c, h, w), (n, h, w, c) or (n, prefix + h·w, c), depending on the backbone's layout.
+        backbone: The backbone of the maps.
     """
     channels, height, width = grid_size(backbone)
     if backbone.layout == "tokens":
@@ -70,7 +70,7 @@ def to_grid(maps: np.ndarray, backbone: Backbone) -> np.ndarray:
 
 
 def from_grid(grid: np.ndarray, last: np.ndarray, backbone: Backbone) -> np.ndarray:
-    """Grids float32 (n, c, h, w) in the backbone's own layout; the tokens before the patches are those of `last` (1, …)."""
+    """Convert grids float32 (n, c, h, w) to the backbone's layout, with the tokens before the patches from `last` (1, …)."""
     if backbone.layout == "nchw":
         return grid
     if backbone.layout == "nhwc":
@@ -81,10 +81,10 @@ def from_grid(grid: np.ndarray, last: np.ndarray, backbone: Backbone) -> np.ndar
 
 
 def overlap(cells: int, most: int) -> np.ndarray:
-    """float64 (blocks, cells): what share of each cell of a side lies in each of at most `most` equal blocks.
+    """Return the share of each cell of a side in each of at most `most` equal blocks, float64 (blocks, cells).
 
-    The columns sum to 1: what `overlap @ heat` adds up keeps its total, and `mask @ overlap` spreads a mask of blocks over
-    cells, those on a border getting the average. So a block is where it says it is, whether or not the sizes divide.
+    The columns sum to 1: `overlap @ heat` keeps the total, and `mask @ overlap` spreads a mask of blocks over cells, where
+    cells on a border get the average. Blocks have exact positions, whether or not the sizes divide.
 
     Example:
         >>> overlap(3, 2).round(2).tolist(), overlap(2, 9).tolist()
@@ -97,6 +97,6 @@ def overlap(cells: int, most: int) -> np.ndarray:
     return np.asarray(shares / shares.sum(axis=0))
 
 
-def sum_blocks(heat: np.ndarray, most: int) -> np.ndarray:
-    """Heat (h, w) added up over equal blocks, at most `most` a side, so that its total stays; float32."""
-    return np.asarray(overlap(heat.shape[0], most) @ heat @ overlap(heat.shape[1], most).T, dtype=np.float32)
+def sum_blocks(heatmap: np.ndarray, most: int) -> np.ndarray:
+    """Sum a heatmap (h, w) over equal blocks, at most `most` per side, float32; the total is unchanged."""
+    return np.asarray(overlap(heatmap.shape[0], most) @ heatmap @ overlap(heatmap.shape[1], most).T, dtype=np.float32)

@@ -1,7 +1,7 @@
-"""Any module of a network as the place where the map is taken, and the rest of the network as its tail.
+"""Any module of a network as the place of the feature map, with the rest of the network as its tail.
 
-A hook reads the module's output, or puts another one in its place, while the network sees the very image: what goes around the
-module, as a skip connection does, stays what it was.
+A hook reads the module's output, or replaces it, while the network runs on the unchanged image: connections around the
+module, such as skip connections, keep their values.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 Layout = Literal["nchw", "nhwc", "tokens"]
 _TOLERANCE = 1e-3
-"""By how much, as a share of the largest, features of the network run as a whole may differ from those of its map and tail."""
+"""Largest accepted relative difference between features of the complete network and those of its map and tail."""
 
 
 @contextlib.contextmanager
 def borrowed(network: Any) -> Iterator[Any]:
-    """The network in evaluation mode, no parameter asking for gradients; all as it was afterwards, also after an error.
+    """Yield the network in evaluation mode without parameter gradients; restore everything afterwards, also after an error.
 
     Args:
         network: A torch module.
@@ -55,7 +55,7 @@ def borrowed(network: Any) -> Iterator[Any]:
 
 
 def as_seen(images: np.ndarray, backbone: Backbone, network: Any) -> Tensor:
-    """uint8 (n, h, w, 3) → float32 (n, 3, h, w), normalised as the network takes them, where its weights lie."""
+    """Normalise images uint8 (n, h, w, 3) to float32 (n, 3, h, w) on the device of the network's weights."""
     import torch
 
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
@@ -67,14 +67,14 @@ def as_seen(images: np.ndarray, backbone: Backbone, network: Any) -> Tensor:
 
 
 def through_cut(network: Any, x: Tensor) -> Tensor:
-    """Features (n, d) by map and tail, which is their definition."""
+    """Return features (n, d) by map and tail, which defines them."""
     return network.tail(network.map(x))  # type: ignore[no-any-return]
 
 
 def as_whole(network: Any, x: Tensor) -> Tensor:
-    """Features (n, d) by the network's own forward, up to its classifier.
+    """Return features (n, d) by the network's own forward pass, up to its classifier.
 
-    A network that is cut in a traced graph runs the graph's steps, and the hooks of the containers around them stay silent.
+    A network that is cut in a traced graph runs the graph's steps, so that the hooks of the containers around them do not fire.
     """
     from sightline.networks.feature_cut import value_at
 
@@ -84,9 +84,9 @@ def as_whole(network: Any, x: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def _hook(module: Any, look: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    """`look` sees each output of the module; what it returns goes on instead."""
-    handle = module.register_forward_hook(lambda _module, _arguments, output: look(output))
+def _hook(module: Any, function: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
+    """Call `function` on each output of the module; a value that it returns replaces the output."""
+    handle = module.register_forward_hook(lambda _module, _arguments, output: function(output))
     try:
         yield
     finally:
@@ -95,13 +95,13 @@ def _hook(module: Any, look: Callable[[Tensor], Tensor | None]) -> Iterator[None
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A module that gives a map.
+    """A module whose output is a feature map.
 
     Args:
         name: Its name in the network.
-        run: How the network is run so that the module's hook is heard.
-        calls: How often it is called in one pass; the last call counts.
-        backbone: The session's, with this module's map in place of the last one.
+        run: How the network is run so that the module's hook fires.
+        calls: Number of calls in one pass; the last call counts.
+        backbone: The session's backbone, with this module's map in place of the last one.
     """
 
     name: str
@@ -119,7 +119,7 @@ class AtLayer:
         place: The module.
         image: uint8 (h, w, 3).
         last: float32 (1, …), the module's output for it.
-        tail_is_mean: Whether the features are the plain mean of that, as measured on this image.
+        tail_is_mean: Whether the features are the plain mean of that output, as measured on this image.
     """
 
     session: MapSession
@@ -130,21 +130,21 @@ class AtLayer:
 
     @property
     def backbone(self) -> Backbone:
-        """With this module's map."""
+        """Return the backbone with this module's map."""
         return self.place.backbone
 
     def network(self) -> Any:
-        """See `MapSession`."""
+        """Return the torch network; see `MapSession`."""
         return self.session.network()
 
     def run(self, images: np.ndarray, maps: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
-        """See `MapSession`."""
+        """Return features and maps of images; see `MapSession`."""
         each = [open_layer(self.session, self.place, image) for image in images]
         features = np.concatenate([one.tail(one.last) for one in each])
         return features, np.concatenate([one.last for one in each]) if maps else None
 
     def tail(self, maps: np.ndarray) -> np.ndarray:
-        """See `MapSession`: what the network makes of this image with these maps put in."""
+        """Return the features of this image with these maps as the module's output; see `MapSession`."""
         import torch
 
         if self.tail_is_mean:
@@ -152,89 +152,89 @@ class AtLayer:
         with borrowed(self.network()) as network, torch.no_grad():
             x = as_seen(self.image[None], self.session.backbone, network)
             value = torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32)).to(x.device)
-            return np.asarray(self._put(network, x.expand(len(maps), -1, -1, -1), value).cpu().numpy())
+            return np.asarray(self._replaced(network, x.expand(len(maps), -1, -1, -1), value).cpu().numpy())
 
     def tail_gradient(self, last: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """See `MapSession`."""
+        """Return the gradient of weights · tail(last); see `MapSession`."""
         import torch
 
         with borrowed(self.network()) as network:
             x = as_seen(self.image[None], self.session.backbone, network)
             value = torch.from_numpy(np.array(last, dtype=np.float32)).to(x.device).requires_grad_(True)
-            score = self._put(network, x, value)[0] @ torch.from_numpy(np.array(weights, dtype=np.float32)).to(x.device)
+            score = self._replaced(network, x, value)[0] @ torch.from_numpy(np.array(weights, dtype=np.float32)).to(x.device)
             if not score.requires_grad:
                 return np.zeros_like(last)
             (gradient,) = torch.autograd.grad(score, value, allow_unused=True)
             return np.zeros_like(last) if gradient is None else np.asarray(gradient.cpu().numpy())
 
-    def _put(self, network: Any, x: Tensor, value: Tensor) -> Tensor:
-        """Features (n, d) of images with `value` for the module's output."""
-        heard = 0
+    def _replaced(self, network: Any, x: Tensor, value: Tensor) -> Tensor:
+        """Return features (n, d) of images with `value` as the module's output."""
+        calls = 0
 
-        def look(output: Tensor) -> Tensor | None:
-            nonlocal heard
-            heard += 1
-            return value.clone() if heard == self.place.calls else None  # a copy: what follows may work in place
+        def observe(output: Tensor) -> Tensor | None:
+            nonlocal calls
+            calls += 1
+            return value.clone() if calls == self.place.calls else None  # a copy: the next module may work in place
 
-        with _hook(_module(network, self.place.name), look):
+        with _hook(_module(network, self.place.name), observe):
             return self.place.run(network, x)
 
 
 def find_layer(session: MapSession, name: str, image: np.ndarray) -> Place:
-    """The module of that name, how the network is run so that it is heard, and how its map lies.
+    """Find a module by its name, how the network is run so that its hook fires, and the layout of its map.
 
     Args:
         session: The network.
-        name: As torch names it, such as `layer3.1.conv2`.
-        image: uint8 (h, w, 3), to try it on.
+        name: Its name in torch, such as `layer3.1.conv2`.
+        image: uint8 (h, w, 3), used for a trial run.
 
     Raises:
-        RequestError: There is no such module, it does not run, or it gives no map of places.
+        RequestError: If there is no such module, it does not run, or its output has no spatial positions.
     """
     backbone = session.backbone
     if not backbone.is_network:
         raise RequestError(f"the backbone {backbone.name!r} has no layers to choose from", "leave out --layer")
-    known = [n for n, _ in session.network().net.named_modules() if n]
+    names = [n for n, _ in session.network().net.named_modules() if n]
     listed = f"`sightline summary {shlex.quote(backbone.name)}` lists its layers"
-    if name not in known:
-        error = unknown("layer", name, known)
+    if name not in names:
+        error = unknown("layer", name, names)
         close = error.hint or ""
         raise RequestError(error.message, f"{close}{'' if close.endswith('?') else ';'} {listed}")
-    run, outputs = _heard(session, name, image)
+    run, outputs = _observed(session, name, image)
     if not outputs:
         hint = f"{listed}; or leave out --layer"
-        raise RequestError(f"the layer {name!r} of {backbone.name} does not run on the way to the features", hint)
+        raise RequestError(f"the layer {name!r} of {backbone.name} does not run before the features", hint)
     shape = tuple(outputs[-1].shape)
-    found = _lying(shape, (image.shape[0], image.shape[1]), backbone)
-    if found is None:
+    placed = _layout_of(shape, (image.shape[0], image.shape[1]), backbone)
+    if placed is None:
         hint = "name a layer before pooling, whose output is (n, channels, height, width) or tokens; or leave out --layer"
-        raise RequestError(f"the layer {name!r} of {backbone.name} gives {list(shape)}: no map of places", hint)
-    layout, prefix, grid = found
+        raise RequestError(f"the layer {name!r} of {backbone.name} outputs {list(shape)}, which has no spatial positions", hint)
+    layout, prefix, grid = placed
     return Place(name, run, len(outputs), dataclasses.replace(backbone, layout=layout, prefix=prefix, map_shape=grid))
 
 
 def open_layer(session: MapSession, place: Place, image: np.ndarray) -> AtLayer:
-    """The map of one image at a place, and the network behind it."""
+    """Return the map of one image at a module, with the network after it."""
     outputs, features = _outputs(session, place.run, place.name, image)
     last = outputs[-1]
     return AtLayer(session, place, image, last, is_mean(last, features, place.backbone))
 
 
 def behind_norm(session: MapSession, image: np.ndarray) -> str | None:
-    """The first normalisation that the map's tokens go through on their way to the features; None where there is none.
+    """Return the first normalisation between the map's tokens and the features; None where there is none.
 
     Args:
         session: The network.
-        image: uint8 (h, w, 3), to try it on.
+        image: uint8 (h, w, 3), used for a trial run.
     """
     import torch
 
-    heard: list[str] = []
+    called: list[str] = []
     with borrowed(session.network()) as network, torch.no_grad():
         x = as_seen(image[None], session.backbone, network)
         last = network.map(x)
         handles = [
-            module.register_forward_hook(lambda _, __, ___, name=name: heard.append(name))
+            module.register_forward_hook(lambda _, __, ___, name=name: called.append(name))
             for name, module in network.net.named_modules()
             if name
         ]
@@ -243,14 +243,14 @@ def behind_norm(session: MapSession, image: np.ndarray) -> str | None:
         finally:
             for handle in handles:
                 handle.remove()
-        cut = getattr(network.cut, "module", "")  # a replayed tail runs what lies before the map too
-        after = heard[heard.index(cut) + 1 :] if cut in heard else heard
+        cut = getattr(network.cut, "module", "")  # a replayed tail also runs the modules before the map
+        after = called[called.index(cut) + 1 :] if cut in called else called
         norms = [n for n in after if "norm" in type(_module(network, n)).__name__.lower()]
     return norms[0] if norms else None
 
 
-def _heard(session: MapSession, name: str, image: np.ndarray) -> tuple[Callable[[Any, Tensor], Tensor], list[np.ndarray]]:
-    """How the network is run so that a module is heard, and its outputs."""
+def _observed(session: MapSession, name: str, image: np.ndarray) -> tuple[Callable[[Any, Tensor], Tensor], list[np.ndarray]]:
+    """Return how the network is run so that a module's hook fires, and the module's outputs."""
     outputs, features = _outputs(session, through_cut, name, image)
     if outputs or session.backbone.pool != "avg":
         return through_cut, outputs
@@ -266,16 +266,16 @@ def _heard(session: MapSession, name: str, image: np.ndarray) -> tuple[Callable[
 def _outputs(
     session: MapSession, run: Callable[[Any, Tensor], Tensor], name: str, image: np.ndarray
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """What a module gives in one pass, each call's output float32 (1, …), and the features."""
+    """Return a module's outputs in one pass, float32 (1, …) for each call, and the features."""
     import torch
 
     outputs: list[np.ndarray] = []
 
-    def look(output: Any) -> None:
+    def observe(output: Any) -> None:
         if isinstance(output, torch.Tensor):
             outputs.append(np.array(output.detach().float().cpu().numpy()))
 
-    with borrowed(session.network()) as network, torch.no_grad(), _hook(_module(network, name), look):
+    with borrowed(session.network()) as network, torch.no_grad(), _hook(_module(network, name), observe):
         features = run(network, as_seen(image[None], session.backbone, network))
     return outputs, np.asarray(features.float().cpu().numpy())
 
@@ -284,23 +284,23 @@ def _module(network: Any, name: str) -> Any:
     return network.net.get_submodule(name)
 
 
-def _lying(
+def _layout_of(
     shape: tuple[int, ...], size: tuple[int, int], backbone: Backbone
 ) -> tuple[Layout, int, tuple[int, int, int]] | None:
-    """(layout, tokens before the patches, (c, h, w)) of an output of this shape; None where it has no places.
+    """Return (layout, tokens before the patches, (c, h, w)) of an output of this shape; None where it has no spatial positions.
 
-    Which axis holds the channels is told by the image's own proportions; where both fit, as in the network's last map.
+    The channel axis is found by the image's proportions; where both axes fit, it is that of the network's last map.
 
     Example:
         >>> from sightline.records import Preprocess
         >>> swin = Backbone("swin", "timm", Preprocess(), 8, layout="nhwc")
-        >>> _lying((1, 7, 7, 768), (224, 224), swin), _lying((1, 197, 192), (224, 224), swin)
+        >>> _layout_of((1, 7, 7, 768), (224, 224), swin), _layout_of((1, 197, 192), (224, 224), swin)
         (('nhwc', 0, (768, 7, 7)), ('tokens', 1, (192, 14, 14)))
-        >>> _lying((1, 2048, 1, 1), (224, 224), swin) is None
+        >>> _layout_of((1, 2048, 1, 1), (224, 224), swin) is None
         True
     """
     if len(shape) == 4:
-        fits = {"nchw": _off(shape[2], shape[3], size), "nhwc": _off(shape[1], shape[2], size)}
+        fits = {"nchw": _mismatch(shape[2], shape[3], size), "nhwc": _mismatch(shape[1], shape[2], size)}
         preferred: Layout = "nhwc" if backbone.layout == "nhwc" else "nchw"
         other: Layout = "nchw" if preferred == "nhwc" else "nhwc"
         layout = other if fits[other] < fits[preferred] else preferred
@@ -311,11 +311,11 @@ def _lying(
     for prefix in dict.fromkeys([backbone.prefix, 0, 1, 5]):
         count = shape[1] - prefix
         height = round(math.sqrt(max(count, 0) * size[0] / size[1]))
-        if height and count > 1 and count % height == 0 and _off(height, count // height, size) < 0.1:
+        if height and count > 1 and count % height == 0 and _mismatch(height, count // height, size) < 0.1:
             return "tokens", prefix, (shape[2], height, count // height)
     return None
 
 
-def _off(height: int, width: int, size: tuple[int, int]) -> float:
-    """How far a grid's proportions are from the image's, 0 for the same."""
+def _mismatch(height: int, width: int, size: tuple[int, int]) -> float:
+    """Return the log ratio between a grid's and the image's proportions; 0 if they are the same."""
     return abs(math.log(height * size[1] / (width * size[0])))

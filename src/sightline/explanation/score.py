@@ -1,4 +1,4 @@
-"""What is explained: one class of one head on one network, as a number that heads with and without a gradient give."""
+"""The explained score: one class of one head on one network as a number, for heads with and without a gradient."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from sightline.errors import RequestError
 from sightline.explanation.feature_map import MapSession
 from sightline.records import Head
 
-_SURE = math.log(999)
+_LARGEST = math.log(999)
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What is explained of one image.
+    """The score that is explained for one image.
 
     Args:
         session: The network.
-        head: What turns its features into logits.
+        head: The head on its features.
         target: The class index.
-        seed: Of whatever the method draws.
-        contrast: The class that the target is set against ("why dumpling and not chicken?"); None for all others together.
-        image: uint8 (height, width, 3), what the network sees; None where only its map is at hand.
-        coarse: The heat is only to be compared with another: a method that takes minutes may stop sooner.
-        planes: Directions of this head if it is linear, by target and contrast: subjects that share it compute each once.
+        seed: Seed of the method's random draws.
+        contrast: The class that the target is compared with ("why dumpling and not chicken?"); None for all others together.
+        image: uint8 (height, width, 3), the input of the network; None where only its map is available.
+        coarse: Whether the heatmap only serves a comparison, so that a slow method may stop sooner.
+        planes: Cache of the directions of a linear head by target and contrast, shared by scores of the same head.
     """
 
     session: MapSession
@@ -41,111 +41,116 @@ class Score:
 
     @property
     def mean_features(self) -> np.ndarray | None:
-        """float32 (d,): the mean of the training images' features, where the head keeps it."""
+        """Return the mean of the training images' features, float32 (d,); None where the head does not store it."""
         return self.head.arrays.get("feature_mean")
 
     @property
     def pixels(self) -> np.ndarray:
-        """uint8 (height, width, 3).
+        """Return the image, uint8 (height, width, 3).
 
         Raises:
-            RequestError: Only the map is at hand.
+            RequestError: If only the feature map is available.
         """
         if self.image is None:
-            raise RequestError("this method needs the image, and only its map is at hand", "hand over the images as well")
+            raise RequestError("this method needs the image, but only its feature map was passed", "pass the images as well")
         return self.image
 
-    def answer(self, features: np.ndarray) -> np.ndarray:
-        """What any head says for the target, float64 (m,), of features float32 (m, d).
+    def evaluate(self, features: np.ndarray) -> np.ndarray:
+        """Return the score of features float32 (m, d) under any head, float64 (m,).
 
-        Its log odds; against one class the difference of the two logits. Both are without a probability's ceiling.
+        The score is the target's log odds, or the difference of two logits with a contrast class. Neither saturates as a
+        probability does.
         """
         logits = heads.logits(self.head, features)
         if self.contrast is None:
             return log_odds(logits, self.target)
         between = logits[:, self.target] - logits[:, self.contrast]
-        return np.asarray(np.clip(between, -_SURE, _SURE) if counts_votes(logits) else between)
+        return np.asarray(np.clip(between, -_LARGEST, _LARGEST) if counts_votes(logits) else between)
 
     def coefficients(self) -> np.ndarray:
-        """float64 (k,): the score of a head with a gradient is their product with its logits.
+        """Return the weights of the logits in the score of a head with a gradient, float64 (k,).
 
-        1 for the target; -1 for the class that it is set against, or -1 / (k - 1) for each of the others.
+        1 for the target; -1 for the contrast class, or -1 / (k - 1) for each other class.
         """
         return coefficients(self.head.classes, self.target, self.contrast)
 
     def layers(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The head as linear layers with a ReLU between any two.
+        """Return the head as linear layers with a ReLU between them.
 
         Raises:
-            RequestError: It is no such head, so that there is no gradient to follow.
+            RequestError: If the head has no gradient.
         """
-        found = heads.layers(self.head)
-        if found is None:
+        layers = heads.layers(self.head)
+        if layers is None:
             hint = "use --method masks or --method occlusion, which explain any head"
             raise RequestError(f"a head of kind {self.head.kind!r} has no gradient", hint)
-        return found
+        return layers
 
     def direction(self, features: np.ndarray) -> tuple[np.ndarray, float]:
-        """The score's gradient with respect to the features, and what it leaves of the score: score = direction · x + rest.
+        """Return the score's gradient with respect to the features and the intercept: score = direction · x + intercept.
 
-        For a linear head that is the same everywhere, the rest its bias; for an MLP it is the plane on which `features` lie.
+        For a linear head both are the same for all features; for an MLP they describe the tangent plane at `features`.
 
         Args:
             features: float32 (d,).
 
         Returns:
-            float32 (d,), and the rest.
+            float32 (d,), and the intercept.
 
         Raises:
-            RequestError: The head has no gradient.
+            RequestError: If the head has no gradient.
         """
-        known = self.planes.get((self.target, self.contrast))
-        if known is not None:
-            return known
+        cached = self.planes.get((self.target, self.contrast))
+        if cached is not None:
+            return cached
         layers = [(w.astype(np.float64), b.astype(np.float64)) for w, b in self.layers()]
         value, values = features.astype(np.float64), []
         for weights, bias in layers[:-1]:
             values.append(weights @ value + bias)
             value = np.maximum(values[-1], 0)
         gradient = self.coefficients() @ layers[-1][0]
-        rest = float(self.coefficients() @ layers[-1][1])
+        intercept = float(self.coefficients() @ layers[-1][1])
         for (weights, bias), hidden in zip(layers[-2::-1], values[::-1], strict=True):
             gradient = gradient * (hidden > 0)
-            rest += float(gradient @ bias)
+            intercept += float(gradient @ bias)
             gradient = gradient @ weights
-        found = gradient.astype(np.float32), rest
+        plane = gradient.astype(np.float32), intercept
         if len(layers) == 1:
-            self.planes[self.target, self.contrast] = found
-        return found
+            self.planes[self.target, self.contrast] = plane
+        return plane
 
 
 def coefficients(classes: int, target: int, contrast: int | None = None) -> np.ndarray:
-    """float64 (classes,): how much each logit counts in the score that is explained.
+    """Return the weight of each logit in the explained score, float64 (classes,).
+
+    The score is the target's logit minus the mean of the others, or minus that of the contrast class. Adding one number to all
+    logits changes neither the softmax nor this difference, but would change a single logit. With two classes it is
+    the log odds.
 
     Example:
         >>> coefficients(3, 1).tolist(), coefficients(3, 1, 2).tolist()
         ([-0.5, 1.0, -0.5], [0.0, 1.0, -1.0])
     """
     if contrast is None:
-        found = np.full(classes, -1 / max(classes - 1, 1))
+        weights = np.full(classes, -1 / max(classes - 1, 1))
     else:
-        found = np.zeros(classes)
-        found[contrast] = -1
-    found[target] = 1
-    return found
+        weights = np.zeros(classes)
+        weights[contrast] = -1
+    weights[target] = 1
+    return weights
 
 
 def counts_votes(logits: np.ndarray) -> bool:
-    """Whether logits float64 (m, k) are logarithms of shares, which sum to 1."""
+    """Return whether logits float64 (m, k) are log probabilities, as those of heads that count votes."""
     return bool(np.abs(np.logaddexp.reduce(logits, axis=1)).max() < 0.1)
 
 
 def log_odds(logits: np.ndarray, target: int) -> np.ndarray:
-    """How sure answers are of a class, without the ceiling that a probability has: of a sure one half may be hidden unnoticed.
+    """Return the log odds of a class, which do not saturate as a probability does.
 
     Args:
-        logits: float64 (m, k). Heads that count votes give log probabilities, whose certainty has no degrees: of these the
-            log odds are cut at those of 0.1 % and 99.9 %.
+        logits: float64 (m, k). For heads that count votes, which give log probabilities, log odds are clipped to those of 0.1 %
+            and 99.9 %.
         target: The class index.
 
     Returns:
@@ -158,4 +163,4 @@ def log_odds(logits: np.ndarray, target: int) -> np.ndarray:
     if logits.shape[1] == 1:
         return np.asarray(logits[:, 0], dtype=np.float64)
     odds = np.asarray(logits[:, target] - np.logaddexp.reduce(np.delete(logits, target, axis=1), axis=1))
-    return np.clip(odds, -_SURE, _SURE) if counts_votes(logits) else odds
+    return np.clip(odds, -_LARGEST, _LARGEST) if counts_votes(logits) else odds

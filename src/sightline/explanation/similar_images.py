@@ -1,4 +1,4 @@
-"""Which training images a mistake looks like to the classifier, from features that are there already where it did not train."""
+"""Similar training images of a misclassified image, by the cosine distance of features."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from sightline.store import Cache, slug, stream, write_bytes
 
 NEAREST = 3
 MOST_COMPARED = 400
-"""So many mistakes, the most confident ones, are told what they look like."""
+"""Maximum number of mistakes, the most confident first, whose similar images are found."""
 MOST_SHOWN = 36
-"""So many of them with pictures."""
+"""Maximum number of mistakes with thumbnails."""
 MOST_TRAINING = 5_000
-"""Training images that are compared with where their features are not there yet: a network that learnt here."""
+"""Maximum number of training images for a network trained here, whose features are not cached."""
 THUMBNAIL_PX = 160
 
 
 def training_of(subject: str | Path) -> Catalog | None:
-    """The images that a run's classifier was fitted on, by the catalog that lies beside it; None where there is none."""
+    """Return the images that a run's classifier was fitted on, by the catalog beside it; None where there is none."""
     path = Path(subject)
     folder = path if path.is_dir() else path.parent
     if not ((folder / "run.json").is_file() and (folder / "catalog.csv").is_file()):
@@ -41,7 +41,7 @@ def training_of(subject: str | Path) -> Catalog | None:
 
 
 def learnt_from(catalog: Catalog) -> Catalog:
-    """The usable rows of train and val."""
+    """Return the usable rows of train and val."""
     usable = catalog.usable()
     return usable.rows(s in ("train", "val") for s in usable.column("split"))
 
@@ -57,9 +57,17 @@ def add(
     device: str,
     progress: Progress,
 ) -> None:
-    """Add to mistakes, in place, the training images that they look like to the classifier: `nearest`, at most NEAREST each.
+    """Add to mistakes, in place, the most similar training images: `nearest`, at most NEAREST each.
 
     An image is never its own neighbour; a copy of it under another name may be, and explains much.
+
+    Args:
+        folder: The run's folder, for thumbnails.
+        model: The classifier.
+        wrong: The mistakes, as in run.json.
+        rows: The catalog of the mistakes.
+        training: The images that the classifier was fitted on.
+        cache, device, progress: As in `Classifier.embed`.
     """
     compared = wrong[:MOST_COMPARED]
     files = [rows.file(m["path"]) for m in compared]
@@ -78,41 +86,41 @@ def add(
 def lookalikes(
     model: Classifier, files: Sequence[Path], training: Catalog, *, cache: Cache, device: str, progress: Progress
 ) -> list[list[tuple[int, float]] | None]:
-    """The training images that images look like to a classifier, by the cosine of their features.
+    """Return the training images that are most similar to images, by the cosine distance of the classifier's features.
 
     Args:
-        model: Any.
+        model: Any classifier.
         files: n images.
-        training: What it was fitted on.
-        cache, device, progress: As everywhere.
+        training: The images that it was fitted on.
+        cache, device, progress: As in `Classifier.embed`.
 
     Returns:
-        For each file (row of `training`, distance), the nearest first, at most NEAREST, the file itself left out; None where it
-        cannot be read, or the classifier looks at no pixels.
+        For each file (row of `training`, distance), the nearest first, at most NEAREST, without the file itself; None where it
+        cannot be read, or the classifier uses no pixels.
     """
-    drawn = np.arange(len(training))
+    sampled = np.arange(len(training))
     if model.embedding_model.card.backbone.weights == "run" and len(training) > MOST_TRAINING:
-        drawn = np.sort(stream(0, "nearest").permutation(len(training))[:MOST_TRAINING])
-        chosen = set(drawn.tolist())
-        training = training.rows(i in chosen for i in range(len(training)))
-    known = model.embed(training, cache=cache, device=device, progress=progress)
-    if not known.values.shape[1] or not known.ok.any():
+        sampled = np.sort(stream(0, "nearest").permutation(len(training))[:MOST_TRAINING])
+        rows = set(sampled.tolist())
+        training = training.rows(i in rows for i in range(len(training)))
+    bank_features = model.embed(training, cache=cache, device=device, progress=progress)
+    if not bank_features.values.shape[1] or not bank_features.ok.any():
         return [None] * len(files)
-    found = model.embed(files, cache=cache, device=device, progress=progress)
-    kept = np.flatnonzero(known.ok)
-    bank = out_of_distribution.directions(known.values[kept])
-    near, away = out_of_distribution.nearest(bank, out_of_distribution.directions(found.values), NEAREST + 1)
+    queried = model.embed(files, cache=cache, device=device, progress=progress)
+    readable = np.flatnonzero(bank_features.ok)
+    bank = out_of_distribution.directions(bank_features.values[readable])
+    nearest, distances = out_of_distribution.nearest(bank, out_of_distribution.directions(queried.values), NEAREST + 1)
     paths = [os.path.abspath(file) for file in training.files()]
-    told: list[list[tuple[int, float]] | None] = []
+    neighbours: list[list[tuple[int, float]] | None] = []
     for i, file in enumerate(files):
-        pairs = [(int(kept[j]), float(d)) for j, d in zip(near[i], away[i], strict=True)]
-        others = [(int(drawn[j]), d) for j, d in pairs if paths[j] != os.path.abspath(file)]
-        told.append(others[:NEAREST] if found.ok[i] else None)
-    return told
+        pairs = [(int(readable[j]), float(d)) for j, d in zip(nearest[i], distances[i], strict=True)]
+        others = [(int(sampled[j]), d) for j, d in pairs if paths[j] != os.path.abspath(file)]
+        neighbours.append(others[:NEAREST] if queried.ok[i] else None)
+    return neighbours
 
 
 def _thumbnail(folder: Path, catalog: Catalog, path: str, model: Classifier) -> str | None:
-    """A small picture of an image in the run's folder, once for each content: its name; None where it cannot be drawn."""
+    """Write a thumbnail to the run's folder, once per content, and return its name; None where the image cannot be read."""
     from PIL import Image
 
     row = catalog.paths.index(path)

@@ -1,4 +1,4 @@
-"""What is explained, from what the user names: a run, a classifier's file, or a pretrained network with its own classes."""
+"""The subject of an explanation: a run, a classifier file, or a pretrained network with its own classes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _SUFFIXES = (".safetensors",)
 
 @dataclass(frozen=True, slots=True)
 class ExplainedModel:
-    """A classifier that is to be explained, and what is known of it.
+    """A classifier to explain, and what is known about it.
 
     Args:
-        model: It.
-        skill: How good it is known to be.
-        run: Its run, where it comes from one.
+        model: The classifier.
+        skill: How accurate it is known to be.
+        run: Its run, if it comes from one.
         aliases: Other names of classes, in lower case → the class indices that they may mean.
     """
 
@@ -39,47 +39,63 @@ class ExplainedModel:
     aliases: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def class_index(self, name: str) -> int:
-        """The class that a name means: as it is written, then whatever its case, then by another name of it.
+        """Return the index of a class by its name: exact, then ignoring case, then by an alias.
 
         Raises:
-            RequestError: None, or several.
+            RequestError: If no class or several classes match.
         """
         classes = self.model.classes
         if name in classes:
             return classes.index(name)
-        meant = [i for i, c in enumerate(classes) if c.lower() == name.lower()] or self.aliases.get(name.lower(), ())
-        if len(meant) > 1:
-            raise RequestError(f"{name!r} may be {len(meant)} classes", f"name one: {', '.join(classes[i] for i in meant)}")
-        if not meant:
+        matches = [i for i, c in enumerate(classes) if c.lower() == name.lower()] or self.aliases.get(name.lower(), ())
+        if len(matches) > 1:
+            raise RequestError(
+                f"{name!r} matches {len(matches)} classes", f"name one: {', '.join(classes[i] for i in matches)}"
+            )
+        if not matches:
             raise unknown("class", name, classes)
-        return meant[0]
+        return matches[0]
 
 
 def find_subject(name: str, cache: Cache, code: str | None = None) -> ExplainedModel:
-    """A run's folder, a classifier's file, or the name of a network whose published weights bring a classifier.
+    """Load a run's folder, a classifier file, or a network whose published weights include a classifier.
+
+    Args:
+        name: A path or a network's name.
+        cache: Where a network's weights are stored.
+        code: `file.py:function` that builds a user-defined network.
 
     Raises:
-        RequestError: It is none of them, or never looks at photographs.
-        WeightsError: The network's weights are absent, or bring no classifier.
+        RequestError: If it is none of these, or uses no pixels.
+        WeightsError: If the network's weights are missing or include no classifier.
     """
     if Path(name).exists() or name.endswith(_SUFFIXES) or len(Path(name).parts) > 1:
-        found = _written(Path(name), code)
+        subject = _written(Path(name), code)
     else:
-        found = _pretrained(name, cache)
-    if not explainable(found.model):
-        what = f"{name} ({found.model.card.method}) never looks at the photograph: there is nothing to explain"
-        raise RequestError(what, "explain a classifier that has a network, or looks at `pixels`")
-    return found
+        subject = _pretrained(name, cache)
+    check_explainable(subject.model, name)
+    return subject
 
 
 def explainable(model: Classifier) -> bool:
-    """Whether it, or for an ensemble one member that counts, looks at images."""
-    counted = zip(model.members, model.card.weights, strict=True)
-    return any(m.looks_at_images and w > 0 for m, w in counted) if model.members else model.looks_at_images
+    """Return whether the classifier uses pixels; for an ensemble, whether a member with a positive weight does."""
+    weighted = zip(model.members, model.card.weights, strict=True)
+    return any(m.looks_at_images and w > 0 for m, w in weighted) if model.members else model.looks_at_images
+
+
+def check_explainable(model: Classifier, name: str = "the classifier") -> None:
+    """Check that a classifier uses pixels.
+
+    Raises:
+        RequestError: If it does not.
+    """
+    if not explainable(model):
+        message = f"{name} ({model.card.method}) does not use the image's pixels, so there is nothing to explain"
+        raise RequestError(message, "explain a classifier that has a network or uses `pixels`")
 
 
 def _written(path: Path, code: str | None) -> ExplainedModel:
-    """A classifier that Sightline wrote, with its run's scores where they lie beside it."""
+    """Load a classifier that Sightline wrote, with its run's scores if they are stored beside it."""
     model = classifier.load(path, code=code)
     folder = path if path.is_dir() else path.parent
     run = None
@@ -95,24 +111,24 @@ def _written(path: Path, code: str | None) -> ExplainedModel:
 
 
 def _pretrained(name: str, cache: Cache) -> ExplainedModel:
-    """A network by its name, as a classifier with its own classes."""
+    """Return a network by its name as a classifier with its own classes."""
     try:
         backbone = networks.describe(name, cache=cache)
     except RequestError as error:
         if not Path(name).suffix and "unknown network" not in error.message:
             raise
-        raise RequestError(f"{name} is no run, no classifier's file and no network that is known", error.hint) from error
+        raise RequestError(f"{name} is not a run, a classifier file or a known network", error.hint) from error
     if not backbone.is_network:
-        raise RequestError(f"{name!r} is no network with classes of its own", "name a run, a file, or a network")
-    own = networks.own_classifier(backbone, cache)
-    head = Head("logistic", len(own.classes), {}, {"weights": own.weights, "bias": own.bias})
-    plain = dataclasses.replace(Recipe(), backbone=name)
-    card = Card(own.classes, own.backbone, head.kind, {}, "pretrained", plain)
-    return ExplainedModel(Classifier(card, head), Skill(verdict.published_classifier(name)), None, own.aliases)
+        raise RequestError(f"{name!r} is not a network with its own classes", "name a run, a file, or a network")
+    published = networks.own_classifier(backbone, cache)
+    head = Head("logistic", len(published.classes), {}, {"weights": published.weights, "bias": published.bias})
+    recipe = dataclasses.replace(Recipe(), backbone=name)
+    card = Card(published.classes, published.backbone, head.kind, {}, "pretrained", recipe)
+    return ExplainedModel(Classifier(card, head), Skill(verdict.published_classifier(name)), None, published.aliases)
 
 
 def catalog_of(run: Run) -> Catalog | None:
-    """A run's images, where its catalog is still there."""
+    """Return a run's catalog; None if it cannot be read."""
     from sightline import catalog as catalogs
 
     try:
@@ -122,7 +138,7 @@ def catalog_of(run: Run) -> Catalog | None:
 
 
 def answers_of(run: Run) -> Predictions | None:
-    """What a run said of the images that it was judged on, where its table is still there."""
+    """Return a run's test or validation predictions; None if neither can be read."""
     for split in ("test", "val"):
         try:
             return read_predictions(run.folder / "predictions" / f"{split}.csv")
@@ -135,32 +151,32 @@ def rows_of(run: Run, catalog: Catalog, split: str | None = None) -> Catalog:
     """Return a run's usable images of one split.
 
     Args:
-        run: Finished.
+        run: A finished run.
         catalog: Its images.
         split: `train`, `val`, `test` or `all`; None takes the test images if the run itself was tested on them, else the
             validation images.
 
     Raises:
-        RequestError: There is no such split, or no image in it.
+        RequestError: If there is no such split, or it has no image.
     """
     if split not in (None, "train", "val", "test", "all"):
         raise unknown("split", str(split), ("train", "val", "test", "all"))
-    chosen = split or ("test" if run.data.get("test") else "val")
+    name = split or ("test" if run.data.get("test") else "val")
     usable = catalog.usable()
-    rows = usable if chosen == "all" else usable.where(split=chosen)
+    rows = usable if name == "all" else usable.where(split=name)
     if not len(rows):
-        held = ", ".join(f"{name} {usable.column('split').count(name):,}" for name in ("train", "val", "test"))
-        raise RequestError(f"{run.folder} has no image in its {chosen} split ({held})", "choose another with --split")
+        counts = ", ".join(f"{s} {usable.column('split').count(s):,}" for s in ("train", "val", "test"))
+        raise RequestError(f"{run.folder} has no image in its {name} split ({counts})", "choose another with --split")
     return rows
 
 
-def aims(answers: Predictions, against: int | None) -> list[int]:
-    """The class to explain for each image where none is named: its answer, or where that is `against`, the second likeliest."""
+def aims(answers: Predictions, contrast: int | None) -> list[int]:
+    """Return the class to explain for each image by default: the prediction, or the second class if that is `contrast`."""
     second = np.argsort(-answers.probs, axis=1, kind="stable")[:, min(1, len(answers.classes) - 1)]
-    return [int(s if p == against else p) for p, s in zip(answers.y_pred, second, strict=True)]
+    return [int(s if p == contrast else p) for p, s in zip(answers.y_pred, second, strict=True)]
 
 
 def top_classes(model: Classifier, probs: np.ndarray, most: int = 5) -> list[dict[str, Any]]:
-    """The likeliest classes of one image with their probabilities."""
+    """Return the most probable classes of one image with their probabilities."""
     order = np.argsort(-probs, kind="stable")[:most]
     return [{"class": model.classes[i], "probability": float(probs[i])} for i in order]

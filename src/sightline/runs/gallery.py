@@ -1,4 +1,4 @@
-"""The pictures of a run: samples as the network sees them, and heatmaps of mistakes and of right answers."""
+"""Images of a run: samples as the network sees them, and heatmaps of mistakes and of correct predictions."""
 
 from __future__ import annotations
 
@@ -14,31 +14,34 @@ from sightline import pixels
 from sightline.classifier import Classifier
 from sightline.deadline import Clock, Deadline
 from sightline.errors import ImageError
-from sightline.explanation.checks.evidence import Evidence, How, answer_of, most_pictures, skill_of, spread, with_picture
+from sightline.explanation.checks.evidence import Evidence, answer_of, most_pictures, skill_of, spread, with_picture
 from sightline.explanation.checks.run_checks import MOST_VIEWED, PORTION, Judged, Timed, judge
-from sightline.explanation.cover_region import Hidden
 from sightline.explanation.draw import overlay as draw
 from sightline.explanation.draw.caption import Caption
-from sightline.explanation.draw.lettering import INK, PAPER, QUIET, SMALL_PX, TEXT_PX, font, shorten, width
+from sightline.explanation.options import ExplainOptions
 from sightline.explanation.subject import explainable
-from sightline.files import read_bytes
 from sightline.records import Catalog, Explanation, Predictions, Preprocess, Progress
 from sightline.store import Cache, atomic_file, stream, write_bytes
 
 SAMPLES = 12
 SAMPLE_SIDE_PX = 320
-OVERLAY_SIDE_PX = 420
 MOST_EXPLAINED = 400
 CORRECT_EXPLAINED = 12
 FEW_WRONG, FEW_RIGHT, FEW_VIEWED = 12, 4, 12
-"""With `few`: mistakes and right answers that are drawn, and images that the checks are made on at most."""
+"""With `few`: number of mistakes and of correct predictions that are drawn, and maximum number of images that are checked."""
 CHECKED_SHARE = 0.5
-"""The share of a budget for the checks of the method, at most."""
+"""Maximum share of a budget for the checks of the method."""
 Heatmaps = Literal["none", "few", "all"]
 
 
 def write_samples(folder: Path, catalog: Catalog, preprocess: Preprocess, seed: int) -> list[dict[str, Any]]:
-    """Draw some images of the training split and write each as it is and as the network sees it.
+    """Write some images of the training split, each as it is and as the network sees it.
+
+    Args:
+        folder: The run's folder.
+        catalog: The run's images.
+        preprocess: The network's preprocessing.
+        seed: Seed of the random selection.
 
     Returns:
         The `samples` of run.json, the classes in turn.
@@ -58,11 +61,11 @@ def write_samples(folder: Path, catalog: Catalog, preprocess: Preprocess, seed: 
             break
         file = catalog.file(paths[i])
         try:
-            whole, seen = pixels.upright(file, SAMPLE_SIDE_PX, preprocess), pixels.decode(file, preprocess)
+            original, cropped = pixels.upright(file, SAMPLE_SIDE_PX, preprocess), pixels.decode(file, preprocess)
         except (ImageError, OSError):
             continue
         name = f"samples/{len(written) + 1:03d}"
-        for array, suffix in ((whole, ".jpg"), (seen, "_seen.jpg")):
+        for array, suffix in ((original, ".jpg"), (cropped, "_seen.jpg")):
             data = io.BytesIO()
             Image.fromarray(array).save(data, "JPEG", quality=88)
             write_bytes(folder / f"{name}{suffix}", data.getvalue())
@@ -72,11 +75,11 @@ def write_samples(folder: Path, catalog: Catalog, preprocess: Preprocess, seed: 
 
 
 def choose_explained(predictions: Predictions, seed: int, heatmaps: Heatmaps = "all") -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows to explain: mistakes, the most confident first, and some right answers of every class.
+    """Return the rows to explain: mistakes, the most confident first, and some correct predictions of every class.
 
     Args:
         predictions: With labels.
-        seed: Of the choice among right answers.
+        seed: Seed of the selection among correct predictions.
         heatmaps: `all` for every mistake up to `MOST_EXPLAINED`, `few` for the first ones.
     """
     most_wrong, most_right = (MOST_EXPLAINED, CORRECT_EXPLAINED) if heatmaps == "all" else (FEW_WRONG, FEW_RIGHT)
@@ -107,25 +110,26 @@ def write_explanations(
     budget_s: float | None = None,
     clock: Clock = time.perf_counter,
 ) -> dict[str, Any]:
-    """Explain mistakes and some right answers; write overlays and raw maps, and say how far they can be believed.
+    """Explain mistakes and some correct predictions; write overlays, raw heatmaps and the verdicts of the checks.
 
-    With a budget at most `CHECKED_SHARE` of it goes to the checks of the method; the rest to pictures, one after the other in
-    the order of their importance, each checked and drawn before the next. A piece of work starts only if it ends in time by
-    what those before it took.
+    With a budget at most `CHECKED_SHARE` of it goes to the checks of the method; the rest to images, one after the other in
+    the order of their importance, each checked and drawn before the next. A piece of work starts only if it will end in time,
+    as estimated from the previous ones.
 
     Args:
-        folder: The run's; an earlier result there is replaced file by file.
-        classifier: What answered.
+        folder: The run's folder; an earlier result there is replaced file by file.
+        classifier: The classifier that made the predictions.
         catalog: Holds the images of the predictions.
-        predictions: The answers, labelled.
-        cache, device, seed, progress: As everywhere.
-        heatmaps: `none` does nothing, `few` draws the most important ones and checks fewer images, `all` every mistake.
-        budget_s: Seconds for all of it, checks included; None for no limit.
+        predictions: The labelled predictions.
+        cache, device, seed: As in `ExplainOptions`.
+        progress: Called after each image and check.
+        heatmaps: `none` does nothing, `few` draws the most important images and checks fewer, `all` draws every mistake.
+        budget_s: Seconds for everything, checks included; None for no limit.
         clock: Returns the time in seconds.
 
     Returns:
         For run.json: `explanations`, mistakes first, the most confident first; `heat_checks` and `heat_global` as in `judge`;
-        and `heatmaps`: `asked` (the choice), `drawn` of `of` pictures, `seconds` and `budget_s`.
+        and `heatmaps`: `asked` (the choice), `drawn` of `of` images, `seconds` and `budget_s`.
     """
     started = clock()
     deadline = Deadline.after(budget_s, clock)
@@ -133,88 +137,109 @@ def write_explanations(
     rows = np.concatenate([wrong, right])
     possible = explainable(classifier) and len(rows) > 0
     of = len(rows) if possible else 0
-    told: dict[str, Any] = {"asked": heatmaps, "drawn": 0, "of": of, "seconds": 0.0, "budget_s": budget_s}
+    summary: dict[str, Any] = {"asked": heatmaps, "drawn": 0, "of": of, "seconds": 0.0, "budget_s": budget_s}
     if not possible or heatmaps == "none" or (budget_s is not None and budget_s <= 0):
-        return {"explanations": [], "heatmaps": told}
-    how = How(cache, device, seed)
-    skill = skill_of(classifier, answers=predictions)
-    most = MOST_VIEWED if heatmaps == "all" else FEW_VIEWED
+        return {"explanations": [], "heatmaps": summary}
+    options = ExplainOptions(cache=cache, device=device, seed=seed)
     judged = judge(
-        classifier, catalog, predictions, how, skill, progress, deadline=deadline.part(CHECKED_SHARE), most=most
-    )  # fmt: skip
-    entries = _Drawing(folder, classifier, catalog, predictions, how, progress).draw(rows, judged, deadline)
-    told |= {"drawn": len(entries), "seconds": clock() - started}
-    return {"explanations": entries, "heatmaps": told, **judged.data}
+        classifier,
+        catalog,
+        predictions,
+        options,
+        skill_of(classifier, answers=predictions),
+        progress,
+        deadline=deadline.part(CHECKED_SHARE),
+        most=MOST_VIEWED if heatmaps == "all" else FEW_VIEWED,
+    )
+    drawing = _Drawing(
+        folder=folder,
+        classifier=classifier,
+        catalog=catalog,
+        predictions=predictions,
+        options=options,
+        progress=progress,
+    )
+    entries = drawing.draw(rows, judged, deadline)
+    summary |= {"drawn": len(entries), "seconds": clock() - started}
+    return {"explanations": entries, "heatmaps": summary, **judged.data}
 
 
 @dataclass(frozen=True, slots=True)
 class _Drawing:
-    """Heatmaps of answered images, drawn into a run's folder."""
+    """Heatmaps of predicted images, drawn into a run's folder."""
 
     folder: Path
     classifier: Classifier
     catalog: Catalog
     predictions: Predictions
-    how: How
+    options: ExplainOptions
     progress: Progress
 
     def draw(self, rows: np.ndarray, judged: Judged, deadline: Deadline) -> list[dict[str, Any]]:
-        """Make, check and draw the heat of the images in these rows, as many as there is time for; return their entries."""
-        answer = answer_of(self.classifier, self.how)
+        """Compute, check and draw heatmaps of the images in these rows, as many as there is time for; return their entries."""
+        answer = answer_of(self.classifier, self.options)
         evidence, unchecked = judged.evidence, self._unchecked(rows, judged)
-        timed = Timed(Deadline(clock=deadline.clock))
+        timed = Timed(self.classifier, self.options, Deadline(clock=deadline.clock), self.progress)
         heats: dict[str, np.ndarray] = {}
         entries: list[dict[str, Any]] = []
         scale: float | None = None
         start, picture_s = 0, 0.0
         while start < len(rows) and deadline.fits(timed.heat_s + picture_s):
-            part = rows[start : start + self._portion(deadline, timed.heat_s + picture_s, len(rows))]
+            seconds = timed.heat_s + picture_s if timed.heat_s else 0.0  # unknown while explanations are reused
+            part = rows[start : start + self._portion(deadline, seconds, len(rows))]
             start += len(part)
-            paths = [self.predictions.paths[i] for i in part]
-            files = [self.catalog.file(p) for p in paths]
-            targets = [int(self.predictions.y_pred[i]) for i in part]
-            found = timed.heats(self.classifier, files, paths, targets, self.how, timed.deadline, self.progress)
-            row_of = dict(zip(paths, part.tolist(), strict=True))
+            explanations = self._explain(part, judged, timed)
+            row_of = {self.predictions.paths[i]: int(i) for i in part}
             if scale is None:
-                scale = draw.shared_scale([*judged.found, *found] if deadline.limited else found)
-            for item in found:
+                scale = draw.shared_scale([*judged.explanations, *explanations] if deadline.limited else explanations)
+            for item in explanations:
                 begun = deadline.clock()
                 if not deadline.fits(picture_s):
                     break
                 if evidence is not None and item.path not in unchecked:
                     file = self.catalog.file(item.path)
-                    evidence = with_picture(evidence, self.classifier, answer, item, file, self.how, deadline)
+                    evidence = with_picture(evidence, self.classifier, answer, item, file, self.options, deadline=deadline)
                 name = f"explanations/{len(entries) + 1:03d}.png"
                 entries.append(self._write(name, item, row_of[item.path], evidence, scale))
                 heats[f"{len(entries):03d}"] = item.heat
                 picture_s += (deadline.clock() - begun - picture_s) / len(entries)
                 self.progress("heatmaps", len(entries), len(rows))
         if heats:
-            with atomic_file(self.folder / "explanations" / "heat.npz") as stream_of:
-                np.savez_compressed(stream_of, **heats)  # type: ignore[arg-type]
+            with atomic_file(self.folder / "explanations" / "heat.npz") as file_stream:
+                np.savez_compressed(file_stream, **heats)  # type: ignore[arg-type]
         return entries
+
+    def _explain(self, rows: np.ndarray, judged: Judged, timed: Timed) -> list[Explanation]:
+        """Return explanations of the predicted classes in these rows; those that the checks computed are reused."""
+        by_path = {item.path: item for item in judged.explanations}
+        paths = [self.predictions.paths[i] for i in rows]
+        missing = [i for i in rows if self.predictions.paths[i] not in by_path]
+        names = [self.predictions.paths[i] for i in missing]
+        files, targets = [self.catalog.file(p) for p in names], [int(self.predictions.y_pred[i]) for i in missing]
+        by_path |= {item.path: item for item in timed.heats(files, names, targets, timed.deadline)}
+        return [by_path[path] for path in paths if path in by_path]
 
     @staticmethod
     def _portion(deadline: Deadline, seconds: float, most: int) -> int:
-        """Return of how many pictures the heat is made at once, where one takes so many seconds; 0 s is not known yet."""
+        """Return the number of images whose heatmaps are computed at once, given the seconds per image; 0 s is unknown."""
         if not deadline.limited:
             return most
         return max(1, min(PORTION, int(deadline.left() / seconds))) if seconds else 1
 
     def _unchecked(self, rows: np.ndarray, judged: Judged) -> set[str]:
-        """Return the pictures whose own order is not checked because there are too many, spread evenly."""
+        """Return the images that are not checked individually because there are too many, spread evenly."""
         own = {} if judged.evidence is None else judged.evidence.own
         left = [path for path in (self.predictions.paths[i] for i in rows) if path not in own]
         return set(left) - {left[i] for i in spread(len(left), most_pictures(self.classifier))}
 
     def _write(self, name: str, item: Explanation, row: int, evidence: Evidence | None, scale: float) -> dict[str, Any]:
-        """Draw one picture and return its entry."""
+        """Draw one overlay and return its entry."""
         predictions = self.predictions
         label = predictions.classes[predictions.y_true[row]]
         probability = float(predictions.probs[row, predictions.y_pred[row]])
         check = None if evidence is None else evidence.of(item)
-        said = None if check is None else (str(check["verdict"]), str(check["why"]))
-        caption = Caption(label, item.target, probability, verdict=said)
+        verdict = None if check is None else (str(check["verdict"]), str(check["why"]))
+        caption = Caption(label, item.target, probability, verdict=verdict)
         preprocess = self.classifier.card.backbone.preprocess
         write_overlay(self.folder / name, self.catalog.file(item.path), preprocess, item, caption, vmax=scale)
         return {
@@ -241,33 +266,5 @@ def write_overlay(
     *,
     vmax: float | None = None,
 ) -> None:
-    """Draw one heatmap over its photograph, reduced to a size that a page can hold; `vmax` as in `draw.overlay`."""
-    header = pixels.read_header(read_bytes(source), source.name)
-    size = (header.height, header.width)
-    image = pixels.upright(source, draw.longest_px(item.box, size, OVERLAY_SIDE_PX), preprocess)
-    picture = draw.overlay(image, item, caption, vmax=vmax, original=size)
-    data = io.BytesIO()
-    picture.save(data, "PNG")
-    write_bytes(target, data.getvalue())
-
-
-def write_hidden(target: Path, done: Hidden, name: str, index: int) -> None:
-    """Draw a photograph with what was covered, and the answer before and after in words."""
-    from PIL import Image, ImageDraw
-
-    picture = draw.fit(done.image, (OVERLAY_SIDE_PX, OVERLAY_SIDE_PX))
-    covered = np.asarray(Image.fromarray(done.mask).resize((picture.shape[1], picture.shape[0]), Image.Resampling.NEAREST))
-    picture = picture.copy()
-    picture[draw.edges(covered)] = 255
-    picture[draw.edges(covered | draw.edges(covered))] = 0
-    wide = max(picture.shape[1], 260)
-    page = Image.new("RGB", (wide, picture.shape[0] + 46), PAPER)
-    page.paste(Image.fromarray(picture), ((wide - picture.shape[1]) // 2, 0))
-    pen = ImageDraw.Draw(page)
-    said = f": {done.before[index]:.0%} before, {done.after[index]:.0%} with {done.share:.0%} covered"
-    text = shorten(name, max(wide - 16 - width(said, TEXT_PX), 40), TEXT_PX) + said
-    pen.text((8, picture.shape[0] + 6), text, fill=INK, font=font(TEXT_PX))
-    pen.text((8, picture.shape[0] + 27), "covered with the mean colour of the rest", fill=QUIET, font=font(SMALL_PX))
-    data = io.BytesIO()
-    page.save(data, "PNG")
-    write_bytes(target, data.getvalue())
+    """Write a heatmap over its photograph as PNG; `vmax` as in `draw.overlay`."""
+    draw.save_png(draw.overlay_file(source, preprocess, item, caption, vmax=vmax), target)

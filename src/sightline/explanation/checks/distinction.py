@@ -1,4 +1,4 @@
-"""Whether a classifier makes the distinction that a heatmap is said to explain: one class told from the others, or from one."""
+"""Check whether a classifier separates the explained class from the others, or from its contrast class."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from sightline.explanation.checks.verdict import PASSES, REFUSED, SURE, WEAK, Fi
 from sightline.records import Predictions
 
 COMMONLY = 2
-"""From so many images on the wrong side on, two classes count as commonly confused, and have to be shown to be told apart."""
+"""Number of misclassified images from which two classes count as often confused and are tested separately."""
 FEW_OF_A_CLASS = 10
-"""With fewer images of a class a distinction that is not shown is weak, and not refused."""
+"""With fewer images of a class, a separation that is not shown is weak and not refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """How well a class is told from others.
+    """The number of images on which a class is separated from others.
 
     Args:
         target, other: Their names.
-        right: Images of the target, and of the others, on their own side.
-        n: Of so many.
+        right: Correctly classified images of the target, and of the others.
+        n: All images of the target, and of the others.
     """
 
     target: str
@@ -34,49 +34,50 @@ class _Pair:
 
     @property
     def low(self) -> float:
-        """The lower end of the interval of what the classifier knows: 0 is guessing, however uneven the classes are.
-
-        That is the share of the target's images that are taken for it, less the share of the others' that are.
+        """Return the lower end of the interval of true positive rate − false positive rate: 0 is guessing, for any class sizes.
 
         Source: Newcombe, Interval estimation for the difference between independent proportions (1998), method 10.
         """
         if not all(self.n):
             return -1.0
-        found, taken = self.right[0] / self.n[0], 1 - self.right[1] / self.n[1]
+        true_rate, false_rate = self.right[0] / self.n[0], 1 - self.right[1] / self.n[1]
         lowest, highest = wilson(self.right[0], self.n[0], SURE)[0], wilson(self.n[1] - self.right[1], self.n[1], SURE)[1]
-        return found - taken - math.hypot(found - lowest, highest - taken)
+        return true_rate - false_rate - math.hypot(true_rate - lowest, highest - false_rate)
 
     @property
     def word(self) -> Word:
+        """Return the verdict."""
         if self.low > 0:
             return PASSES
         return WEAK if min(self.n) < FEW_OF_A_CLASS else REFUSED
 
     @property
     def wrong(self) -> int:
-        """Images on the wrong side."""
+        """Return the number of misclassified images."""
         return sum(self.n) - sum(self.right)
 
     def finding(self) -> Finding:
-        """It in words."""
-        told = "is told from" if self.word == PASSES else "is not shown to be told from"
+        """Return the finding."""
+        separates = "separates" if self.word == PASSES else "is not shown to separate"
         (a, b), (n, m) = self.right, self.n
-        text = f"{self.target} {told} {self.other} ({a:,} of {n:,} and {b:,} of {m:,} held-out images right, half by guessing)"
+        text = f"the classifier {separates} {self.target} from {self.other}"
+        text += f" ({a:,} of {n:,} and {b:,} of {m:,} held-out images correct, half expected by guessing)"
         numbers = {"target": self.target, "other": self.other, "right": [a, b], "n": [n, m], "low": self.low}
         return Finding("classifier", self.word, text, numbers)
 
 
 def judge_distinction(answers: Predictions, target: int, contrast: int | None = None) -> Finding:
-    """Whether held-out images of a class are told from those of the class that it is set against, or else from all others.
+    """Return whether held-out images of a class are separated from those of the contrast class, or else from all others.
 
-    Without a contrast it must be told from all others together, and from each class that it is commonly confused with; the
-    worst of them decides. So "one kind of dog against another, and flowers" is not passed because of the flowers. All must be
-    shown, each by itself, which needs no correction for their number: where one is not true, all pass no more often than it.
+    Without a contrast class it must be separated from all others together, and from each class that it is often confused with;
+    the worst of them counts. So "one kind of dog against another, and flowers" does not pass because of the flowers. All must
+    be shown
+    individually, which needs no correction for their number: if one is false, the probability that all pass is no higher.
 
     Args:
-        answers: Of images that the classifier was not fitted on, with their labels.
-        target: The class index that is explained.
-        contrast: The class index that it is set against; None for all others.
+        answers: Predictions for images that the classifier was not fitted on, with their labels.
+        target: The explained class index.
+        contrast: The contrast class index; None for all others.
     """
     if contrast is not None:
         return _pair(answers, target, contrast).finding()
@@ -89,37 +90,38 @@ def judge_distinction(answers: Predictions, target: int, contrast: int | None = 
 
 
 def judge_classes(answers: Predictions) -> Finding:
-    """The same for a classifier as a whole: refused where no class is told from the others, weak where only some are."""
+    """Return the finding on all classes: refused where no class is separated from the others, weak where only some are."""
     classes = answers.classes
-    found = [judge_distinction(answers, c) for c in range(len(classes))]
-    failed = [f for f in found if f.word != PASSES]
+    findings = [judge_distinction(answers, c) for c in range(len(classes))]
+    failed = [f for f in findings if f.word != PASSES]
     right, n = int((answers.y_pred == answers.y_true).sum()), len(answers)
-    numbers = {"accuracy": right / n if n else None, "n": n, "classes": {f.numbers["target"]: f.word for f in found}}
-    share = f"{right:,} of {n:,} held-out images right"
+    numbers = {"accuracy": right / n if n else None, "n": n, "classes": {f.numbers["target"]: f.word for f in findings}}
+    share = f"{right:,} of {n:,} held-out images correct"
     if not failed:
-        text = f"the classifier tells its classes apart ({share})"
+        text = f"the classifier separates its classes ({share})"
         return Finding("classifier", PASSES, text, numbers)
-    word = WEAK if len(failed) < len(found) else worst([f.word for f in failed])
+    word = WEAK if len(failed) < len(findings) else worst([f.word for f in failed])
     text = min((f for f in failed if f.word == worst([g.word for g in failed])), key=lambda f: f.numbers["low"]).text
     if len(classes) > 2:
-        text = f"{len(failed)} of {len(classes)} classes are not shown to be told from the others: {text}"
+        text = f"{len(failed)} of {len(classes)} classes are not shown to be separated from the others: {text}"
     return Finding("classifier", word, text, numbers)
 
 
 def _pair(answers: Predictions, target: int, other: int) -> _Pair:
-    """Two classes alone, by which of them has the higher probability; where there are no more, by the answer."""
+    """Return two classes alone, compared by their probabilities; for two classes in all, by the prediction."""
     probs = answers.probs
-    says = answers.y_pred == target if len(answers.classes) == 2 else probs[:, target] > probs[:, other]
-    return _of(answers, target, answers.y_true == other, says, answers.classes[other])
+    predicted = answers.y_pred == target if len(answers.classes) == 2 else probs[:, target] > probs[:, other]
+    return _of(answers, target, answers.y_true == other, predicted, answers.classes[other])
 
 
 def _rest(answers: Predictions, target: int) -> _Pair:
-    """A class against all others together, by the answer."""
+    """Return a class against all others together, by the prediction."""
     others = (answers.y_true != target) & (answers.y_true >= 0)
     return _of(answers, target, others, answers.y_pred == target, "the other classes")
 
 
-def _of(answers: Predictions, target: int, others: np.ndarray, says: np.ndarray, name: str) -> _Pair:
-    own = answers.y_true == target
-    right = (int((says & own).sum()), int((~says & others).sum()))
-    return _Pair(answers.classes[target], name, right, (int(own.sum()), int(others.sum())))
+def _of(answers: Predictions, target: int, others: np.ndarray, predicted: np.ndarray, name: str) -> _Pair:
+    """Return a pair from masks: `others` are the images of the other class, `predicted` those assigned to the target."""
+    is_target = answers.y_true == target
+    right = (int((predicted & is_target).sum()), int((~predicted & others).sum()))
+    return _Pair(answers.classes[target], name, right, (int(is_target.sum()), int(others.sum())))

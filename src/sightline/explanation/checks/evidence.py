@@ -1,4 +1,4 @@
-"""The checks of a method's heat on a classifier: gathered on a sample of images, kept in the run, said on each picture."""
+"""Evidence for a heatmap method on a classifier: checks on a sample of images, and on each image that is shown."""
 
 from __future__ import annotations
 
@@ -23,46 +23,44 @@ from sightline.explanation.checks.verdict import Finding
 from sightline.explanation.draw import overlay
 from sightline.explanation.heatmaps import heatmaps_of
 from sightline.explanation.methods import METHODS
+from sightline.explanation.options import ExplainOptions
 from sightline.records import Explanation, Predictions, Preprocess, Progress, silent
-from sightline.store import Cache
 
 SAMPLE, SAMPLE_OF_LARGE = 24, 12
-"""Images that a run's checks are made on, for networks of up to `LARGE` parameters and for larger ones."""
+"""Number of images that a run's checks use, for networks of up to `LARGE` parameters and for larger ones."""
 LARGE = 10_000_000
-ALIKE = 8
-"""Images whose heat is made again under noise and other weights; its likeness varies far less than answers do."""
-SLOW, ALIKE_SLOW = "integrated-gradients", 4
-"""The method that takes many seconds an image, and how many of its images these are; coarser ones are compared, with coarse."""
+COMPARED, COMPARED_SLOW = 8, 4
+"""Number of images whose heatmaps are recomputed under noise and other weights; the second for slow methods."""
 ENSEMBLE_PX = 288
-"""The side of the square that an ensemble's checks cover parts of: its members see different sizes, and crops."""
-PICTURES = 4
-"""How many times as many pictures have their own order checked at most, the others say that they were not; once as many
-where an answer takes several networks or looks."""
+"""Side of the square whose cells are covered for ensembles, whose members have different input sizes and crops."""
+IMAGES_PER_SAMPLE = 4
+"""Maximum number of images that are checked individually, as a multiple of the sample size; 1 for ensembles and crops."""
 OWN_ORDERS = 0.1
-"""The share of a limited time that one picture's own random orders have at most."""
+"""Maximum share of a limited time for one image's own random orders."""
 FAITHFUL = 0.5
-"""The share of a limited time in which hot cells are covered; the other checks have the rest."""
-DRAWN_ANEW_TIMES = 6.0
-"""How many times as long as once more the same heat the heat of two networks with other weights takes, which run in torch."""
-Made = Callable[[Classifier, np.ndarray, np.ndarray], list[np.ndarray]]
+"""Share of a limited time for covering cells; the other checks use the rest."""
+RANDOMISED_TIMES = 6.0
+"""Time for heatmaps of two networks with randomised weights, which run in torch, as a multiple of that for one heatmap."""
+Make = Callable[[Classifier, np.ndarray, np.ndarray], list[np.ndarray]]
+"""Classifier, images uint8 (n, h, w, 3), targets (n,) → n heatmaps."""
 _CELLS = measures.MOST_CELLS_A_SIDE
 _BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Skill:
-    """What is known of how good a classifier is.
+    """How accurate a classifier is known to be.
 
     Args:
-        whole: Of all its classes together.
-        answers: What it says of held-out images whose class is known; None where nobody kept them.
+        whole: The finding on all classes together.
+        answers: Predictions for held-out images of known class; None where they were not saved.
     """
 
     whole: Finding
     answers: Predictions | None = None
 
     def of(self, target: str, contrast: str = "") -> Finding:
-        """Whether it tells a class from the one that it is set against, or from all others."""
+        """Return whether the classifier separates a class from its contrast class, or from all others."""
         if self.answers is None:
             return self.whole
         classes = self.answers.classes
@@ -71,14 +69,14 @@ class Skill:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the checks of some images gave.
+    """The results of the checks on some images.
 
     Args:
-        shared: The method's verdict on this classifier, as `verdict.summary` gives it.
-        skill: How good the classifier is.
+        shared: The method's verdict on this classifier, as returned by `verdict.summary`.
+        skill: How accurate the classifier is known to be.
         chance: float64 (r,), the gains of random orders of cells.
-        own: Image → what its own order does, as `Areas.row` gives it.
-        orders: Image → float64 (r,), gains of random orders of its own cells, where those of the sample did not settle it.
+        own: Image → the effect of its own order of cells, as returned by `Areas.row`.
+        orders: Image → float64 (r,), gains of random orders of its own cells, where those of the sample were inconclusive.
     """
 
     shared: Mapping[str, Any]
@@ -88,42 +86,22 @@ class Evidence:
     orders: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def of(self, item: Explanation) -> dict[str, Any]:
-        """The verdict on one picture, which says so where that picture itself was not checked."""
+        """Return the verdict on one image; it states where that image itself was not checked."""
         method = verdict.of_class(self.shared, self.skill.of(item.target, item.contrast))
         if item.path not in self.own:
             return verdict.unchecked(method)
         return verdict.of_image(method, self.own[item.path], self.orders.get(item.path, self.chance))
 
 
-@dataclass(frozen=True, slots=True)
-class How:
-    """How heat is made: what `heats_of` is told besides the images.
-
-    Args:
-        cache, device, seed: Its means.
-        method, layer, contrast, coarse: As in `heats_of`.
-        made: A map of one's own in place of a method: classifier, images uint8 (n, h, w, 3), targets (n,) → n heats.
-    """
-
-    cache: Cache
-    device: str = "auto"
-    seed: int = 0
-    method: str = "auto"
-    layer: str | None = None
-    contrast: int | None = None
-    coarse: bool = False
-    made: Made | None = None
-
-
 def sample_size(classifier: Classifier) -> int:
-    """How many images are checked by default, so that the checks stay a matter of seconds."""
+    """Return the number of images that are checked by default, so that the checks take seconds."""
     parts = classifier.members or (classifier,)
     return SAMPLE if sum(p.card.backbone.parameters * p.card.crops for p in parts) <= LARGE else SAMPLE_OF_LARGE
 
 
 def most_pictures(classifier: Classifier) -> int:
-    """Return how many pictures have their own order checked at most."""
-    return sample_size(classifier) * (PICTURES if _one_look(classifier) else 1)
+    """Return the maximum number of images that are checked individually."""
+    return sample_size(classifier) * (IMAGES_PER_SAMPLE if _single_input(classifier) else 1)
 
 
 def gather(
@@ -131,11 +109,12 @@ def gather(
     files: Sequence[Path],
     names: Sequence[str],
     targets: Sequence[int],
-    how: How,
+    options: ExplainOptions,
     *,
     skill: Skill,
     more: Sequence[Finding] = (),
     given: Mapping[str, Explanation] = MappingProxyType({}),
+    make: Make | None = None,
     progress: Progress = silent,
     deadline: Deadline = UNLIMITED,
     heat_s: float = 0.0,
@@ -144,44 +123,61 @@ def gather(
     """Run all checks on images.
 
     Args:
-        classifier: What answers; one without a network is checked without drawing its weights anew.
+        classifier: The explained classifier; without a network its weights are not randomised.
         files, names, targets: n images and the classes that are explained.
-        how: The method and its means.
-        skill: How good the classifier is known to be.
-        more: Findings of other kinds that count as well.
-        given: Name → its heat, where that is at hand.
-        progress: Told after each check.
-        deadline: Images and checks for which no time is left are left out, and the findings say so.
-        heat_s: Seconds that the heat of one image takes, by which the time of a check is estimated.
-        open_s: Seconds that the first heat took, with loading the network.
+        options: The method and its settings.
+        skill: How accurate the classifier is known to be.
+        more: Findings of other checks that count as well.
+        given: Name → its explanation, where it was computed before.
+        make: A user-defined heatmap function in place of a method.
+        progress: Called after each check.
+        deadline: Images and checks for which no time is left are skipped, and the findings state it.
+        heat_s: Seconds per heatmap, from which the time of a check is estimated.
+        open_s: Seconds for the first heatmap, including loading the network.
 
     Returns:
         None where no image could be read.
     """
-    images, kept = read_seen(classifier, files)
+    images, readable = read_seen(classifier, files)
     if not len(images):
         return None
-    aims = np.array([targets[i] for i in kept], dtype=np.int64)
+    aims = np.array([targets[i] for i in readable], dtype=np.int64)
     steps, step = 4, itertools.count()
 
     def done() -> None:
-        progress("checks of the heat", next(step), steps)
+        progress("checking the heatmap method", next(step), steps)
 
     done()
-    own = _own(classifier, images, aims, [names[i] for i in kept], how, given)
+    if make is None and _single_input(classifier) and all(names[i] in given for i in readable):
+        heats = [_centred(given[names[i]]) for i in readable]
+    else:
+        heats = (make or _maker(options))(classifier, images, aims)
     pace = _Pace(deadline.part(FAITHFUL))
-    found = measures.faithfulness(answer_of(classifier, how), images, aims, own, how.seed, pace)
-    findings = [skill.whole, *verdict.judge_faithfulness(found)]
+    faithfulness = measures.faithfulness(answer_of(classifier, options), images, aims, heats, options.seed, pace)
+    findings = [skill.whole, *verdict.judge_faithfulness(faithfulness)]
     done()
-    findings += _comparisons(classifier, images, aims, own, how, done, deadline, heat_s, open_s)
-    n = len(found.heat.gain)
-    shared = {**verdict.summary([*findings, *more]), "images": n, "chance": found.chance.ravel().tolist()}
-    rows = {names[i]: found.heat.row(row) for row, i in enumerate(kept[:n])}
-    return Evidence(shared, skill, found.chance.ravel(), rows)
+    sample = _Sample(
+        classifier=classifier,
+        images=images,
+        targets=aims,
+        heats=heats,
+        options=options,
+        make=make,
+        deadline=deadline,
+        heat_s=heat_s,
+        open_s=open_s,
+    )
+    for check in (sample.noise, sample.weights, sample.other_class):
+        findings += check()
+        done()
+    n = len(faithfulness.heat.gain)
+    shared = {**verdict.summary([*findings, *more]), "images": n, "chance": faithfulness.chance.ravel().tolist()}
+    rows = {names[i]: faithfulness.heat.row(row) for row, i in enumerate(readable[:n])}
+    return Evidence(shared, skill, faithfulness.chance.ravel(), rows)
 
 
 class _Pace:
-    """Whether another piece of work as long as those before still ends in time; pieces are counted by its calls."""
+    """Whether another piece of work of the same duration ends in time; its calls count the pieces."""
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline, self.started, self.pieces = deadline, deadline.clock(), 0
@@ -191,73 +187,92 @@ class _Pace:
         return self.deadline.fits((self.deadline.clock() - self.started) / self.pieces)
 
 
-def _own(
-    classifier: Classifier,
-    images: np.ndarray,
-    targets: np.ndarray,
-    names: Sequence[str],
-    how: How,
-    given: Mapping[str, Explanation],
-) -> list[np.ndarray]:
-    """The heat of each image, made where it is not at hand."""
-    if how.made is None and _one_look(classifier) and all(name in given for name in names):
-        return [_given(given[name]) for name in names]
-    return (how.made or _heat_of(how))(classifier, images, targets)
+class _Sample:
+    """The first images of a sample, for checks that recompute heatmaps: under noise, with other weights, for other classes."""
 
+    def __init__(
+        self,
+        *,
+        classifier: Classifier,
+        images: np.ndarray,
+        targets: np.ndarray,
+        heats: list[np.ndarray],
+        options: ExplainOptions,
+        make: Make | None,
+        deadline: Deadline,
+        heat_s: float,
+        open_s: float,
+    ) -> None:
+        slow = options.method in METHODS and METHODS[options.method].slow
+        n = COMPARED_SLOW if slow else COMPARED
+        self.classifier, self.deadline, self.user_defined, self.open_s = classifier, deadline, make is not None, open_s
+        self.options = dataclasses.replace(options, coarse=slow)
+        self.make = make or _maker(self.options)
+        self.images, self.targets = images[:n], targets[:n]
+        self.step_s = heat_s * len(self.images)
+        self.heats = self.make(classifier, self.images, self.targets) if slow else heats[:n]
 
-def _comparisons(
-    classifier: Classifier,
-    images: np.ndarray,
-    targets: np.ndarray,
-    own: list[np.ndarray],
-    how: How,
-    done: Callable[[], None],
-    deadline: Deadline,
-    heat_s: float,
-    open_s: float,
-) -> list[Finding]:
-    """What the first images' heat is like under noise, with other weights, and for another class."""
-    slow = how.method == SLOW
-    n = ALIKE_SLOW if slow else ALIKE
-    how = dataclasses.replace(how, coarse=slow)
-    heat = how.made or _heat_of(how)
-    few, some = images[:n], targets[:n]
-    step_s = heat_s * len(few)
-    first = heat(classifier, few, some) if slow else own[:n]
-    if deadline.fits(step_s):
-        found = [verdict.judge_noise(measures.likeness(first, heat(classifier, measures.noisy(few, how.seed), some)))]
-    else:
-        found = [verdict.not_made("noise")]
-    done()
-    if deadline.fits(DRAWN_ANEW_TIMES * step_s + 2 * open_s):
-        drawn = {
-            words: measures.likeness(first, heat(other, few, some))
-            for words, other in randomised(classifier, how.cache, how.seed)
+    def noise(self) -> list[Finding]:
+        """Return the finding on stability under noise."""
+        if not self.deadline.fits(self.step_s):
+            return [verdict.not_made("noise")]
+        noisy = self.make(self.classifier, measures.noisy(self.images, self.options.seed), self.targets)
+        return [verdict.judge_noise(measures.likeness(self.heats, noisy))]
+
+    def weights(self) -> list[Finding]:
+        """Return the finding on randomised weights; none where there is no network."""
+        if not self.deadline.fits(RANDOMISED_TIMES * self.step_s + 2 * self.open_s):
+            return [verdict.not_made("weights")]
+        likeness = {
+            words: measures.likeness(self.heats, self.make(other, self.images, self.targets))
+            for words, other in randomised(self.classifier, self.options.cache, self.options.seed)
         }
-        found += [verdict.judge_weights(drawn)] if drawn else []
-    else:
-        found.append(verdict.not_made("weights"))
-    done()
-    two = len(classifier.classes) == 2 or how.contrast is not None
-    if two and how.made is None and how.method == "auto":  # all methods that `auto` chooses have a sign
-        found.append(verdict.class_not_applicable())
-    elif not deadline.fits(2 * step_s):
-        found.append(verdict.not_made("class"))
-    elif len(classifier.classes) > 1:
-        near, far = (measures.likeness(first, other) for other in _of_others(classifier, few, some, how))
-        found.append(verdict.judge_class(near, far, either=_for_either(classifier, how), two=two))
-    done()
-    return found
+        return [verdict.judge_weights(likeness)] if likeness else []
+
+    def other_class(self) -> list[Finding]:
+        """Return the finding on heatmaps for other classes; none where there is one class only."""
+        two = len(self.classifier.classes) == 2 or self.options.contrast is not None
+        if two and not self.user_defined and self.options.method == "auto":  # all methods that `auto` selects are signed
+            return [verdict.class_not_applicable()]
+        if not self.deadline.fits(2 * self.step_s):
+            return [verdict.not_made("class")]
+        if len(self.classifier.classes) < 2:
+            return []
+        near, far = (measures.likeness(self.heats, other) for other in self._of_others())
+        return [verdict.judge_class(near, far, either=self._same_for_either(two), two=two)]
+
+    def _of_others(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return heatmaps for the most and the least probable other class; with a contrast class, for that one."""
+        images, contrast = self.images, self.options.contrast
+        if contrast is None:
+            order = np.argsort(-probs_of(self.classifier, self.options)(images), axis=1, kind="stable")
+            others = np.array([[c for c in row if c != target] for row, target in zip(order, self.targets, strict=True)])
+            near = self.make(self.classifier, images, others[:, 0])
+            return near, near if others.shape[1] == 1 else self.make(self.classifier, images, others[:, -1])
+        by_row: dict[int, np.ndarray] = {}
+        for target in np.unique(self.targets).tolist():
+            rows = np.flatnonzero(self.targets == target)
+            swapped = self.make if self.user_defined else _maker(dataclasses.replace(self.options, contrast=target))
+            by_row |= zip(rows.tolist(), swapped(self.classifier, images[rows], np.full(len(rows), contrast)), strict=True)
+        opposite = [by_row[i] for i in range(len(images))]
+        return opposite, opposite
+
+    def _same_for_either(self, two: bool) -> bool:
+        """Return whether the heatmap is of an unsigned difference of two scores, and so the same for either class."""
+        if self.user_defined or self.options.method == "auto":
+            return False
+        method = METHODS[self.options.method]
+        return two and not method.signed and method.heads == "gradient"
 
 
-def of_run(stored: Mapping[str, Any] | None, how: How, skill: Skill) -> Evidence | None:
-    """What a run keeps of the checks of its own sample; None where they are of another method, layer or contrast, or of none.
+def of_run(stored: Mapping[str, Any] | None, options: ExplainOptions, skill: Skill) -> Evidence | None:
+    """Return the stored checks of a run; None if there are none, or they are of another method, layer or contrast class.
 
-    Random orders are kept with it: an image has the same verdict in the run's report and where it is explained by itself.
+    Random orders are stored too, so that an image has the same verdict in the run's report and when it is explained alone.
     """
-    if not stored or "chance" not in stored or how.contrast is not None or how.layer is not None:
+    if not stored or "chance" not in stored or options.contrast is not None or options.layer is not None:
         return None
-    if how.method not in ("auto", stored.get("method")):
+    if options.method not in ("auto", stored.get("method")):
         return None
     return Evidence(stored, skill, np.array(stored["chance"], dtype=np.float64), {})
 
@@ -265,28 +280,28 @@ def of_run(stored: Mapping[str, Any] | None, how: How, skill: Skill) -> Evidence
 def with_pictures(
     evidence: Evidence,
     classifier: Classifier,
-    found: Sequence[Explanation],
+    explanations: Sequence[Explanation],
     files: Mapping[str, Path],
-    how: How,
+    options: ExplainOptions,
     progress: Progress = silent,
 ) -> Evidence:
-    """Return the evidence with the checks of the pictures' own orders, spread evenly over them where there are too many.
+    """Return the evidence with individual checks of images, spread evenly over them where there are too many.
 
     Args:
         evidence: Of a sample, or of a run.
-        classifier: What answers.
-        found: The pictures' heats.
+        classifier: The explained classifier.
+        explanations: One per image.
         files: Name → file.
-        how: The method and its means.
-        progress: Told after each picture.
+        options: The method and its settings.
+        progress: Called after each image.
     """
-    left = [item for item in found if item.path not in evidence.own]
-    chosen = {left[i].path for i in spread(len(left), most_pictures(classifier))}
-    asked = [item for item in found if item.path in evidence.own or item.path in chosen]
-    answer = answer_of(classifier, how)
-    for number, item in enumerate(asked, 1):
-        evidence = with_picture(evidence, classifier, answer, item, files[item.path], how)
-        progress("checking heatmaps", number, len(asked))
+    left = [item for item in explanations if item.path not in evidence.own]
+    selected = {left[i].path for i in spread(len(left), most_pictures(classifier))}
+    checked = [item for item in explanations if item.path in evidence.own or item.path in selected]
+    answer = answer_of(classifier, options)
+    for number, item in enumerate(checked, 1):
+        evidence = with_picture(evidence, classifier, answer, item, files[item.path], options)
+        progress("checking heatmaps", number, len(checked))
     return evidence
 
 
@@ -296,22 +311,22 @@ def with_picture(
     answer: measures.Answer,
     item: Explanation,
     file: Path,
-    how: How,
+    options: ExplainOptions,
     deadline: Deadline = UNLIMITED,
 ) -> Evidence:
-    """Return the evidence with the check of one picture's own order of cells.
+    """Return the evidence with the check of one image's own order of cells.
 
-    Its gain is held against the random orders of the sample. Unless it is clearly above those, random orders of the picture's
-    own cells are drawn, so that no picture is called weak because of the scatter of others, or of too few orders.
+    Its gain is compared with the random orders of the sample. Unless it is clearly above those, random orders of the image's
+    own cells are drawn, so that no image is judged weak because of the scatter of others, or of too few orders.
 
     Args:
         evidence: Of a sample, or of a run.
-        classifier: What answers.
-        answer: Its probabilities, as `answer_of` gives them.
-        item: The picture's heat.
-        file: The picture.
-        how: The method and its means.
-        deadline: Where there is one, random orders of the picture's own are drawn for a tenth of the time that is left.
+        classifier: The explained classifier.
+        answer: Its probabilities, as returned by `answer_of`.
+        item: The image's explanation.
+        file: The image.
+        options: The method and its settings.
+        deadline: With a limit, at most a tenth of the remaining time goes to the image's own random orders.
     """
     own = evidence.own.get(item.path)
     if item.path in evidence.orders or (own is not None and measures.beats(evidence.chance, own["gain"])):
@@ -319,23 +334,29 @@ def with_picture(
     images, _ = read_seen(classifier, [file])
     if not len(images):
         return evidence
-    one = _one_look(classifier)
-    aim = np.array([classifier.classes.index(item.target)])
-    heat = _given(item) if one else _heat_of(how)(classifier, images, aim)[0]
+    single = _single_input(classifier)
+    target = np.array([classifier.classes.index(item.target)])
+    heatmap = _centred(item) if single else _maker(options)(classifier, images, target)[0]
     begun = deadline.clock()
-    row = measures.own_orders(answer, images, aim, [heat]).row(0) if own is None or deadline.limited else own
-    draws_s = measures.ORDERS_AT_ONCE * (deadline.clock() - begun)  # another order costs about as much as the picture's own
+    row = measures.own_orders(answer, images, target, [heatmap]).row(0) if own is None or deadline.limited else own
+    draws_s = measures.ORDERS_AT_ONCE * (deadline.clock() - begun)  # a random order takes as long as the image's own
     orders, pace = dict(evidence.orders), deadline.part(OWN_ORDERS)
     if not measures.beats(evidence.chance, row["gain"]) and pace.fits(draws_s):
-        most = measures.MOST_ORDERS if one else measures.ORDERS_AT_ONCE
         orders[item.path] = measures.random_gains(
-            answer, images[0], int(aim[0]), heat, row["gain"], how.seed, most, lambda: pace.fits(draws_s)
+            answer,
+            images[0],
+            int(target[0]),
+            heatmap,
+            gain=row["gain"],
+            seed=options.seed,
+            most=measures.MOST_ORDERS if single else measures.ORDERS_AT_ONCE,
+            proceed=lambda: pace.fits(draws_s),
         )
     return dataclasses.replace(evidence, own={**evidence.own, item.path: row}, orders=orders)
 
 
 def spread(n: int, most: int) -> list[int]:
-    """Rows of n, at most so many of them, the first and the last among them, at even distances.
+    """Return at most `most` of n rows at even distances, including the first and the last.
 
     Example:
         >>> spread(5, 3)
@@ -346,11 +367,11 @@ def spread(n: int, most: int) -> list[int]:
 
 
 def skill_of(classifier: Classifier, test: Mapping[str, Any] | None = None, answers: Predictions | None = None) -> Skill:
-    """How good a classifier is known to be: by its answers to held-out images, else by its scores or what its card says."""
+    """Return how accurate a classifier is known to be: by predictions for held-out images, else by scores, else by its card."""
     if answers is not None and answers.classes == classifier.classes:
-        known = answers.select(answers.y_true >= 0)
-        if len(known):
-            return Skill(judge_classes(known), known)
+        labelled = answers.select(answers.y_true >= 0)
+        if len(labelled):
+            return Skill(judge_classes(labelled), labelled)
     score = test or classifier.card.scores.get("val") or {}
     n, accuracy = int(score.get("n") or 0), score.get("accuracy")
     if not n or accuracy is None:
@@ -359,7 +380,7 @@ def skill_of(classifier: Classifier, test: Mapping[str, Any] | None = None, answ
 
 
 def _guessing(classifier: Classifier, score: Mapping[str, Any]) -> float:
-    """The share of the commonest class: of the scored images, else of all that the card counts, else an even share."""
+    """Return the share of the most frequent class: of the scored images, else of those on the card, else 1 / k."""
     counts = [int(row.get("n") or 0) for row in (score.get("per_class") or {}).values()]
     if not sum(counts):
         counts = [sum(splits.values()) for splits in (classifier.card.data.get("images") or {}).values()]
@@ -367,121 +388,78 @@ def _guessing(classifier: Classifier, score: Mapping[str, Any]) -> float:
 
 
 def read_seen(classifier: Classifier, files: Sequence[Path]) -> tuple[np.ndarray, list[int]]:
-    """What the network sees of each file, uint8 (m, h, w, 3), and which could be read.
+    """Return the network's input for each readable file, uint8 (m, h, w, 3), and the rows of these files.
 
-    Of a classifier that looks at crops, the square that they are cut from; of an ensemble the central square.
+    For a classifier that averages over crops, the square that they are cut from; for an ensemble the central square.
     """
-    found, kept = [], []
+    images, readable = [], []
     for row, file in enumerate(files):
         try:
-            found.append(_square(file) if classifier.members else pixels.decode(file, _seen(classifier)))
+            images.append(pixels.decode(file, _decoding(classifier)))
         except (ImageError, OSError):
             continue
-        kept.append(row)
-    return np.stack(found) if found else np.zeros((0, 1, 1, 3), np.uint8), kept
+        readable.append(row)
+    return np.stack(images) if images else np.zeros((0, 1, 1, 3), np.uint8), readable
 
 
-def _seen(classifier: Classifier) -> Preprocess:
-    """What decodes all that it looks at."""
+def _decoding(classifier: Classifier) -> Preprocess:
+    """Return the preprocessing of all pixels that the classifier uses."""
+    if classifier.members:
+        return Preprocess(size=(ENSEMBLE_PX, ENSEMBLE_PX), crop_fraction=1.0)
     preprocess = classifier.card.backbone.preprocess
     return pixels.uncut(preprocess) if classifier.card.crops > 1 else preprocess
 
 
-def _square(file: Path) -> np.ndarray:
-    """The central square of an upright image."""
-    return pixels.decode(file, Preprocess(size=(ENSEMBLE_PX, ENSEMBLE_PX), crop_fraction=1.0))
-
-
-def answer_of(classifier: Classifier, how: How) -> measures.Answer:
-    """The classifier itself as arrays in, probability of the target out; against one class, the probability among the two."""
+def answer_of(classifier: Classifier, options: ExplainOptions) -> measures.Answer:
+    """Return a function from arrays to the probability of the target; with a contrast class, among the two classes."""
 
     def answer(images: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        probs = ask(images)
+        probs = predict(images)
         own = probs[np.arange(len(probs)), targets]
-        return np.asarray(own if how.contrast is None else own / np.maximum(own + probs[:, how.contrast], 1e-300))
+        return np.asarray(own if options.contrast is None else own / np.maximum(own + probs[:, options.contrast], 1e-300))
 
-    ask = probs_of(classifier, how)
+    predict = probs_of(classifier, options)
     return answer
 
 
-def probs_of(classifier: Classifier, how: How) -> Callable[[np.ndarray], np.ndarray]:
-    """Arrays → probabilities float64 (n, k)."""
+def probs_of(classifier: Classifier, options: ExplainOptions) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from arrays to probabilities float64 (n, k)."""
     if classifier.members or classifier.card.crops > 1:
-        return lambda images: classifier.predict(list(images), cache=how.cache, device=how.device).probs
-    session = classifier.session(how.cache, device=how.device)
+        return lambda images: classifier.predict(list(images), cache=options.cache, device=options.device).probs
+    session = classifier.session(options.cache, device=options.device)
 
-    def ask(images: np.ndarray) -> np.ndarray:
+    def predict(images: np.ndarray) -> np.ndarray:
         parts = [classifier.probs(session.run(images[i : i + _BATCH])[0]) for i in range(0, len(images), _BATCH)]
         return np.concatenate(parts)
 
-    return ask
+    return predict
 
 
-def _heat_of(how: How) -> Made:
-    """Heat over the whole of each array, undecided where no network looked."""
+def _maker(options: ExplainOptions) -> Make:
+    """Return a function that computes heatmaps over the whole of each array, neutral outside the network's input."""
 
-    def heat(classifier: Classifier, images: np.ndarray, targets: np.ndarray) -> list[np.ndarray]:
+    def make(classifier: Classifier, images: np.ndarray, targets: np.ndarray) -> list[np.ndarray]:
         names = [str(i) for i in range(len(images))]
-        found, _ = heatmaps_of(
-            classifier,
-            list(images),
-            names,
-            [int(t) for t in targets],
-            cache=how.cache,
-            device=how.device,
-            seed=how.seed,
-            seen=_one_look(classifier),
-            method=how.method,
-            layer=how.layer,
-            contrast=how.contrast,
-            coarse=how.coarse,
-        )
-        return [_over(item, images.shape[1:3]) for item in found]
+        aims = [int(t) for t in targets]
+        explanations, _ = heatmaps_of(classifier, list(images), names, aims, options, cropped=_single_input(classifier))
+        return [_over(item, images.shape[1:3]) for item in explanations]
 
-    return heat
+    return make
 
 
-def _of_others(
-    classifier: Classifier, images: np.ndarray, targets: np.ndarray, how: How
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Heat for the likeliest and the unlikeliest class beside each target; where it is set against a class, for that one."""
-    heat = how.made or _heat_of(how)
-    if how.contrast is None:
-        order = np.argsort(-probs_of(classifier, how)(images), axis=1, kind="stable")
-        others = np.array([[c for c in row if c != target] for row, target in zip(order, targets, strict=True)])
-        near = heat(classifier, images, others[:, 0])
-        return near, near if others.shape[1] == 1 else heat(classifier, images, others[:, -1])
-    found: dict[int, np.ndarray] = {}
-    for target in np.unique(targets).tolist():
-        rows = np.flatnonzero(targets == target)
-        turned = how.made or _heat_of(dataclasses.replace(how, contrast=target))
-        found |= zip(rows.tolist(), turned(classifier, images[rows], np.full(len(rows), how.contrast)), strict=True)
-    opposite = [found[i] for i in range(len(images))]
-    return opposite, opposite
-
-
-def _for_either(classifier: Classifier, how: How) -> bool:
-    """Whether the heat is that of one difference of two scores, without its sign: then it is the same for either class."""
-    if how.made is not None or how.method == "auto":
-        return False
-    method = METHODS[how.method]
-    two = len(classifier.classes) == 2 or how.contrast is not None
-    return two and not method.signed and method.heads == "gradient"
-
-
-def _given(item: Explanation) -> np.ndarray:
-    """Heat that is at hand, of what the network sees, undecided where no network looked."""
+def _centred(item: Explanation) -> np.ndarray:
+    """Return an explanation's heatmap with 0 as the neutral value."""
     return np.asarray(item.heat - np.float32(item.neutral), dtype=np.float32)
 
 
-def _one_look(classifier: Classifier) -> bool:
-    """Whether heat of a file lies over just what `read_seen` gives of it."""
+def _single_input(classifier: Classifier) -> bool:
+    """Return whether a file's heatmap covers exactly the pixels that `read_seen` returns."""
     return not classifier.members and classifier.card.crops == 1
 
 
 def _over(item: Explanation, size: tuple[int, int]) -> np.ndarray:
-    """Heat as it lies over an array that it was made for; a coarse one where part of the array was not seen."""
-    heat = _given(item)
+    """Return a heatmap over the whole array; at low resolution where a part of the array is outside the network's input."""
+    heatmap = _centred(item)
     if tuple(item.box) == (0.0, 0.0, float(size[0]), float(size[1])):
-        return heat
-    return np.asarray(np.nan_to_num(overlay.place(heat, item.box, size, (_CELLS, _CELLS)), nan=0.0))
+        return heatmap
+    return np.asarray(np.nan_to_num(overlay.place(heatmap, item.box, size, (_CELLS, _CELLS)), nan=0.0))

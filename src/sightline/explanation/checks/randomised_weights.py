@@ -1,4 +1,4 @@
-"""A classifier whose network's weights are drawn anew, from the top down: what a heatmap must not survive."""
+"""Classifiers with randomised weights, from the top layers down: a heatmap has to change with them."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from sightline import networks
 from sightline.classifier import Classifier, backbone_tensors
 from sightline.store import Cache, stream
 
-DRAWN_ANEW = "drawn anew"
-"""What a backbone's record says of such weights."""
+RANDOMISED = "randomised"
+"""Value of `Backbone.weights` for such weights."""
 
 
 def randomised(classifier: Classifier, cache: Cache, seed: int) -> Iterator[tuple[str, Classifier]]:
-    """Its copies with ever more of the network at random.
+    """Yield copies of a classifier with more and more of the network randomised.
 
-    "Drawn anew" is a permutation of the numbers within each tensor, statistics included: scale and spread stay, what was learnt
-    goes. The head stays as it is, so that only the network's part in the map is asked about. First its last stage alone is
-    drawn anew, then all of it; of an ensemble, of every member.
+    The numbers within each tensor are permuted, batch statistics included: scale and spread stay, what was learnt is lost. The
+    head is unchanged, so that only the network's part in the heatmap is tested. First the last stage alone is randomised, then
+    all weights; for an ensemble, those of every member.
 
     Source: Adebayo et al., Sanity Checks for Saliency Maps (2018), cascading randomisation, in two steps.
 
     Args:
-        classifier: With a network, or an ensemble with one; any other gives nothing.
-        cache: Where a named network's weights lie.
-        seed: Of the permutations.
+        classifier: With a network, or an ensemble with one; for any other nothing is yielded.
+        cache: Where a named network's weights are stored.
+        seed: Seed of the permutations.
 
     Yields:
-        What was drawn anew, in words, and the classifier.
+        A description of the randomised part, and the classifier.
     """
     if classifier.members:
         yield from _of_members(classifier, cache, seed)
@@ -54,15 +54,15 @@ def _permuted(values: np.ndarray, seed: int, name: str) -> np.ndarray:
 
 
 def _with_weights(classifier: Classifier, tensors: Mapping[str, np.ndarray]) -> Classifier:
-    """The same classifier with other weights, under an identity of their own."""
+    """Return the classifier with other weights and a new identity."""
     backbone = dataclasses.replace(
-        classifier.card.backbone, weights=DRAWN_ANEW, weights_hash=networks.weights_hash(dict(tensors))
+        classifier.card.backbone, weights=RANDOMISED, weights_hash=networks.weights_hash(dict(tensors))
     )
     return dataclasses.replace(classifier, card=dataclasses.replace(classifier.card, backbone=backbone), tensors=tensors)
 
 
 def _of_members(classifier: Classifier, cache: Cache, seed: int) -> Iterator[tuple[str, Classifier]]:
-    """Ensembles in step with their members; members without a network stay as they are."""
+    """Yield ensembles of randomised members; members without a network are unchanged."""
     parts = [dict(randomised(member, cache, seed)) for member in classifier.members]
     for words in dict.fromkeys(w for part in parts for w in part):
         members = tuple(part.get(words, member) for part, member in zip(parts, classifier.members, strict=True))

@@ -1,4 +1,4 @@
-"""What a run says of its own heatmaps: their checks on a sample, what each class relies on, whether peaks hit known boxes."""
+"""Heatmap checks of a run: the method on a sample, the regions that each class relies on, and the pointing game."""
 
 from __future__ import annotations
 
@@ -14,112 +14,62 @@ from sightline.classifier import Classifier
 from sightline.deadline import UNLIMITED, Deadline
 from sightline.explanation import class_maps
 from sightline.explanation.checks import measures
-from sightline.explanation.checks.evidence import Evidence, How, Skill, gather, probs_of, read_seen, sample_size
+from sightline.explanation.checks.evidence import Evidence, Skill, gather, probs_of, read_seen, sample_size
 from sightline.explanation.heatmaps import heatmaps_of
+from sightline.explanation.options import ExplainOptions
 from sightline.explanation.pointing_game import play, read_places
 from sightline.records import Catalog, Explanation, Predictions, Progress, silent
 from sightline.store import stream
 
 MOST_VIEWED = 160
-"""Images that the view of the classes is made from."""
+"""Maximum number of images for the average heatmaps of classes."""
 LEARNT_VIEWED = 40
-"""Images of a class that the alarm is tested on, where there are so many: what held-out ones lack is taken from the training.
+"""Number of images per class for the border alarm; training images are added where held-out ones are fewer.
 
-Sixteen held-out images do not show a watermark that most of them are told by."""
+Sixteen held-out images are too few to show a watermark on most of them."""
 PORTION = 8
-"""Images whose heat is made at once where the time is limited."""
+"""Number of images whose heatmaps are computed at once where the time is limited."""
 SAMPLE_SHARE, CHECKS_SHARE = 0.2, 0.7
-"""The share of a limited time for the heat of the sample, and the share of what is then left for its checks."""
+"""Share of a limited time for the sample's heatmaps, and share of the rest for its checks."""
 MOST_CLASSES, MOST_FOR_CHANNELS = 20, 8
 MOST_COVERED = 16
-"""Images of a class in which a region is blurred, to see whether the class needs it."""
+"""Maximum number of images of a class in which a region is blurred, to measure whether the class needs it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What is known of a classifier's heat.
+    """The heatmap checks of a run.
 
     Args:
         evidence: The checks; None where no image could be read.
         data: `heat_checks` and `heat_global` of run.json.
-        found: The heat that was made for it.
+        explanations: The explanations that were computed for them.
     """
 
     evidence: Evidence | None
     data: dict[str, Any]
-    found: tuple[Explanation, ...] = ()
-
-
-def judge(
-    classifier: Classifier,
-    catalog: Catalog,
-    predictions: Predictions,
-    how: How,
-    skill: Skill,
-    progress: Progress = silent,
-    *,
-    deadline: Deadline = UNLIMITED,
-    most: int = MOST_VIEWED,
-) -> Judged:
-    """Check a method's heat on a sample of answered images, and look at what each class relies on.
-
-    Args:
-        classifier: What answered.
-        catalog: Holds the images of the predictions; with its column `box` (x,y,width,height in pixels of the upright original)
-            or `mask` (a picture beside the image, light where the object is) the pointing game is played.
-        predictions: The answers; the predicted class of each image is explained.
-        how: The method and its means.
-        skill: How good the classifier is known to be.
-        deadline: By when to end; images and checks for which there is no time are left out.
-        most: Images at most.
-    """
-    order = stream(how.seed, "heat checks").permutation(len(predictions))
-    viewed = _turns(order, predictions.y_pred)[:most]
-    paths = [predictions.paths[i] for i in viewed]
-    files, targets = [catalog.file(p) for p in paths], [int(predictions.y_pred[i]) for i in viewed]
-    n = min(sample_size(classifier), most)
-    timed, asked = Timed(deadline), n if deadline.limited else len(files)
-    found = timed.heats(classifier, files[:asked], paths[:asked], targets[:asked], how, deadline.part(SAMPLE_SHARE), progress)
-    if not found:
-        return Judged(None, {"heat_checks": None, "heat_global": None})
-    n = min(n, timed.tried)
-    places, _ = read_places(catalog)
-    pointed = play(found, places, dict(zip(paths, files, strict=True)))
-    more = [] if pointed is None else [pointed]
-    given = {item.path: item for item in found}
-    evidence = gather(
-        classifier, files[:n], paths[:n], targets[:n], how, skill=skill, more=more, given=given, progress=progress,
-        deadline=deadline.part(CHECKS_SHARE), heat_s=timed.heat_s, open_s=timed.first_s,
-    )  # fmt: skip
-    if deadline.limited:
-        found += timed.heats(classifier, files[n:], paths[n:], targets[n:], how, deadline.part(0.5), progress)
-    kept = {"method": found[0].method, "layer": found[0].layer}
-    facts = None if evidence is None else {**evidence.shared, **kept}
-    views = _views(classifier, found, catalog, how, progress, timed, deadline, most)
-    return Judged(evidence, {"heat_checks": facts, "heat_global": {**kept, **views}}, tuple(found))
+    explanations: tuple[Explanation, ...] = ()
 
 
 class Timed:
-    """Heat of images in portions, as many as there is time for."""
+    """Heatmaps of images in portions, as many as there is time for."""
 
-    def __init__(self, deadline: Deadline) -> None:
-        self.deadline, self.heat_s, self.first_s, self.tried = deadline, 0.0, 0.0, 0
+    def __init__(self, classifier: Classifier, options: ExplainOptions, deadline: Deadline, progress: Progress) -> None:
+        self.classifier, self.options, self.deadline, self.progress = classifier, options, deadline, progress
+        self.heat_s, self.first_s, self.tried = 0.0, 0.0, 0
 
     def heats(
-        self,
-        classifier: Classifier,
-        files: Sequence[Path],
-        names: Sequence[str],
-        targets: Sequence[int],
-        how: How,
-        deadline: Deadline,
-        progress: Progress = silent,
+        self, files: Sequence[Path], names: Sequence[str], targets: Sequence[int], deadline: Deadline
     ) -> list[Explanation]:
-        """Return the heat of the first images, of all where there is no limit; the arguments as of `heats_of`.
+        """Return the explanations of the first images, of all where there is no limit.
 
-        The first image alone measures how long one takes; a portion starts only if it ends in time by that.
+        The first image alone measures the time per image; a portion starts only if it will end in time.
+
+        Args:
+            files, names, targets: As in `heatmaps_of`.
+            deadline: When to stop.
         """
-        found: list[Explanation] = []
+        explanations: list[Explanation] = []
         start = 0
         while start < len(files):
             size = PORTION if deadline.limited else len(files)
@@ -130,17 +80,75 @@ class Timed:
             if size < 1:
                 break
             rows, begun = slice(start, start + size), self.deadline.clock()
-            means: dict[str, Any] = {"cache": how.cache, "device": how.device, "method": how.method, "seed": how.seed}
-            found += heatmaps_of(classifier, files[rows], names[rows], targets[rows], progress=progress, **means)[0]
+            part = heatmaps_of(self.classifier, files[rows], names[rows], targets[rows], self.options, progress=self.progress)
+            explanations += part[0]
             self.first_s = self.first_s or self.deadline.clock() - begun
             self.heat_s = max((self.deadline.clock() - begun) / len(files[rows]), 1e-9)
             start += size
         self.tried = min(start, len(files))
-        return found
+        return explanations
+
+
+def judge(
+    classifier: Classifier,
+    catalog: Catalog,
+    predictions: Predictions,
+    options: ExplainOptions,
+    skill: Skill,
+    progress: Progress = silent,
+    *,
+    deadline: Deadline = UNLIMITED,
+    most: int = MOST_VIEWED,
+) -> Judged:
+    """Check a heatmap method on a sample of predicted images, and summarise the heatmaps of each class.
+
+    Args:
+        classifier: The explained classifier.
+        catalog: Holds the images of the predictions; with its column `box` (x,y,width,height in pixels of the upright original)
+            or `mask` (an image file beside the image, white where the object is) the pointing game is played.
+        predictions: The predictions; the predicted class of each image is explained.
+        options: The method and its settings.
+        skill: How accurate the classifier is known to be.
+        progress: Called after each image and check.
+        deadline: When to stop; images and checks for which there is no time are skipped.
+        most: Maximum number of images.
+    """
+    order = stream(options.seed, "heat checks").permutation(len(predictions))
+    viewed = _turns(order, predictions.y_pred)[:most]
+    paths = [predictions.paths[i] for i in viewed]
+    files, targets = [catalog.file(p) for p in paths], [int(predictions.y_pred[i]) for i in viewed]
+    n = min(sample_size(classifier), most)
+    timed, first = Timed(classifier, options, deadline, progress), n if deadline.limited else len(files)
+    explanations = timed.heats(files[:first], paths[:first], targets[:first], deadline.part(SAMPLE_SHARE))
+    if not explanations:
+        return Judged(None, {"heat_checks": None, "heat_global": None})
+    n = min(n, timed.tried)
+    places, _ = read_places(catalog)
+    pointing = play(explanations, places, dict(zip(paths, files, strict=True)))
+    evidence = gather(
+        classifier,
+        files[:n],
+        paths[:n],
+        targets[:n],
+        options,
+        skill=skill,
+        more=[] if pointing is None else [pointing],
+        given={item.path: item for item in explanations},
+        progress=progress,
+        deadline=deadline.part(CHECKS_SHARE),
+        heat_s=timed.heat_s,
+        open_s=timed.first_s,
+    )
+    if deadline.limited:
+        explanations += timed.heats(files[n:], paths[n:], targets[n:], deadline.part(0.5))
+    method = {"method": explanations[0].method, "layer": explanations[0].layer}
+    checks = None if evidence is None else {**evidence.shared, **method}
+    views = _views(explanations, catalog, timed, most)
+    return Judged(evidence, {"heat_checks": checks, "heat_global": {**method, **views}}, tuple(explanations))
 
 
 def _turns(order: np.ndarray, classes: np.ndarray) -> list[int]:
-    """Rows of a random order so that the classes take turns."""
+    """Return rows of a random order so that the classes take turns."""
     turns: dict[int, int] = {}
     ranked = []
     for place, row in enumerate(order):
@@ -150,28 +158,22 @@ def _turns(order: np.ndarray, classes: np.ndarray) -> list[int]:
     return [row for _, _, row in sorted(ranked)]
 
 
-def _views(
-    classifier: Classifier,
-    found: Sequence[Explanation],
-    catalog: Catalog,
-    how: How,
-    progress: Progress,
-    timed: Timed,
-    deadline: Deadline,
-    most: int,
-) -> dict[str, Any]:
-    """What each class relies on, and the alarms with what covering their places does."""
+def _by_target(explanations: Sequence[Explanation]) -> dict[str, list[Explanation]]:
+    """Return explanations by the class that they explain."""
     by_class: dict[str, list[Explanation]] = {}
-    for item in found:
+    for item in explanations:
         by_class.setdefault(item.target, []).append(item)
-    learnt: dict[str, list[Explanation]] = {}
-    for item in _learnt(
-        classifier, {name: len(items) for name, items in by_class.items()}, catalog, how, progress, timed, deadline, most
-    ):
-        learnt.setdefault(item.target, []).append(item)
+    return by_class
+
+
+def _views(explanations: Sequence[Explanation], catalog: Catalog, timed: Timed, most: int) -> dict[str, Any]:
+    """Return the regions and channels that each class relies on, and the alarms with the effect of blurring their regions."""
+    classifier, options, deadline = timed.classifier, timed.options, timed.deadline
+    by_class = _by_target(explanations)
+    learnt = _by_target(_of_training({name: len(items) for name, items in by_class.items()}, catalog, timed, most))
     views, tested = [], []
     for name, items in sorted(by_class.items())[:MOST_CLASSES]:
-        channels = _channels(classifier, items, catalog, how) if deadline.left() > 0 else ()
+        channels = _channels(classifier, items, catalog, options) if deadline.left() > 0 else ()
         view = class_maps.view(name, items, channels)
         more = class_maps.view(name, [*items, *learnt.get(name, [])])
         views += [] if view is None else [view]
@@ -182,32 +184,25 @@ def _views(
         name = region["class"]
         files = [catalog.file(item.path) for item in [*by_class[name], *learnt.get(name, [])][:MOST_COVERED]]
         files = files if deadline.left() > 0 else []
-        region |= covered(classifier, files, classifier.classes.index(name), region["region"], how)
-    told: dict[str, Any] = {
-        "n": len(found),
+        region |= covered(classifier, files, classifier.classes.index(name), region["region"], options)
+    return {
+        "n": len(explanations),
         "by": "predicted",
         "centre": class_maps.CENTRE,
         "classes": class_maps.as_data(views),
+        "alarms": [r for r in suspects if r["lowers"]],
+        "harmless": [r for r in suspects if not r["lowers"]],
+        "highest": regions[0] if regions else None,
     }
-    told |= {"alarms": [r for r in suspects if r["lowers"]], "harmless": [r for r in suspects if not r["lowers"]]}
-    return {**told, "highest": regions[0] if regions else None}
 
 
-def _learnt(
-    classifier: Classifier,
-    counts: Mapping[str, int],
-    catalog: Catalog,
-    how: How,
-    progress: Progress,
-    timed: Timed,
-    deadline: Deadline,
-    most: int,
-) -> list[Explanation]:
-    """Heat of training images for the answer that they are given, as many as bring each class to `LEARNT_VIEWED`."""
+def _of_training(counts: Mapping[str, int], catalog: Catalog, timed: Timed, most: int) -> list[Explanation]:
+    """Return explanations of training images for their predictions, as many as bring each class to `LEARNT_VIEWED`."""
+    options, deadline = timed.options, timed.deadline
     rows = catalog.usable().where(split="train") if "split" in catalog.table.column_names else None
     if rows is None or not len(rows):
         return []
-    order = stream(how.seed, "heat of training images").permutation(len(rows))
+    order = stream(options.seed, "heat of training images").permutation(len(rows))
     labels = rows.column("label")
     left = {name: LEARNT_VIEWED - n for name, n in sorted(counts.items())[:MOST_CLASSES]}
     paths: list[str] = []
@@ -219,27 +214,26 @@ def _learnt(
         paths = paths[: max(int(deadline.left() / (2 * timed.heat_s)), 0)]
     if not paths:
         return []
-    answers = classifier.predict([rows.file(p) for p in paths], cache=how.cache, device=how.device)
-    files, aims = [Path(p) for p in answers.paths], [int(t) for t in answers.y_pred]
-    return timed.heats(classifier, files, list(answers.paths), aims, how, deadline, progress)
+    answers = timed.classifier.predict([rows.file(p) for p in paths], cache=options.cache, device=options.device)
+    return timed.heats([Path(p) for p in answers.paths], list(answers.paths), [int(t) for t in answers.y_pred], deadline)
 
 
 def _channels(
-    classifier: Classifier, items: Sequence[Explanation], catalog: Catalog, how: How
+    classifier: Classifier, items: Sequence[Explanation], catalog: Catalog, options: ExplainOptions
 ) -> tuple[tuple[int, float], ...]:
-    """The channels that a class relies on, where the head is one linear layer on a network's features."""
+    """Return the channels that a class relies on, where the head is one linear layer on a network's features."""
     if classifier.members or heads.linear(classifier.head) is None:
         return ()
     images, _ = read_seen(classifier, [catalog.file(item.path) for item in items[:MOST_FOR_CHANNELS]])
     if not len(images):
         return ()
     centre = pixels.cut(images, classifier.card.backbone.preprocess.size, 0) if classifier.card.crops > 1 else images
-    features = classifier.session(how.cache, device=how.device).run(centre)[0]
+    features = classifier.session(options.cache, device=options.device).run(centre)[0]
     return class_maps.channels_of(classifier.head, classifier.classes.index(items[0].target), features)
 
 
-def covered(classifier: Classifier, files: Sequence[Path], target: int, region: str, how: How) -> dict[str, Any]:
-    """Return what blurring a region of images does to the probability of a class, as `overall.lowers` gives it."""
+def covered(classifier: Classifier, files: Sequence[Path], target: int, region: str, options: ExplainOptions) -> dict[str, Any]:
+    """Return the effect of blurring a region of images on the probability of a class, as `class_maps.lowers` does."""
     images, _ = read_seen(classifier, files)
     if not len(images):
         return {"before": None, "after": None, "lowers": False}
@@ -248,5 +242,5 @@ def covered(classifier: Classifier, files: Sequence[Path], target: int, region: 
     rows, columns = slice(round(top * height), round(bottom * height)), slice(round(left * width), round(right * width))
     changed = images.copy()
     changed[:, rows, columns] = measures.covered(images)[:, rows, columns]
-    ask = probs_of(classifier, how)
-    return class_maps.lowers(ask(images)[:, target], ask(changed)[:, target])
+    predict = probs_of(classifier, options)
+    return class_maps.lowers(predict(images)[:, target], predict(changed)[:, target])

@@ -1,4 +1,4 @@
-"""The colours of heat: even steps for the eye, one order of lightness, told apart by colour-blind people and on grey prints."""
+"""Colour maps of heatmaps: perceptually uniform, ordered by lightness, safe for colour blindness and grey prints."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 STEPS = 256
 MOST_OPAQUE = 0.65
 OPAQUE_FROM = 0.6
-"""The share of the scale from which heat is as opaque as it gets."""
+"""Share of the scale from which the opacity is at its maximum."""
 
 
 def oklab_to_srgb(lab: np.ndarray) -> np.ndarray:
-    """OKLab (…, 3) → sRGB (…, 3) in 0 to 1, cut to the gamut.
+    """Convert OKLab (…, 3) to sRGB (…, 3) in 0 to 1, clipped to the gamut.
 
     Source: B. Ottosson, A perceptual color space for image processing (2020).
     """
@@ -31,7 +31,7 @@ def oklab_to_srgb(lab: np.ndarray) -> np.ndarray:
 
 
 def _ramp(lightness: tuple[float, float], chroma: tuple[float, float, float], hue: tuple[float, float]) -> np.ndarray:
-    """float64 (STEPS, 3) sRGB: lightness and hue go in even steps; chroma from its first over its middle to its last value."""
+    """Return a colour ramp, float64 (STEPS, 3) sRGB; lightness and hue are linear, chroma is interpolated over three values."""
     at = np.linspace(0, 1, STEPS)
     light = lightness[0] + at * (lightness[1] - lightness[0])
     strength = np.interp(at, [0, 0.5, 1], chroma)
@@ -40,35 +40,35 @@ def _ramp(lightness: tuple[float, float], chroma: tuple[float, float, float], hu
 
 
 @functools.cache
-def speaks_for() -> np.ndarray:
-    """float64 (256, 3): from pink over red and orange to light yellow, for heat above zero; ever lighter than mid-grey."""
+def positive_colours() -> np.ndarray:
+    """Return the colours of positive values, float64 (256, 3): from pink over red and orange to light yellow."""
     return _ramp((0.60, 0.95), (0.16, 0.19, 0.17), (-20.0, 105.0))
 
 
 @functools.cache
-def speaks_against() -> np.ndarray:
-    """float64 (256, 3): from light to dark blue, for heat below zero; ever darker than mid-grey, and never like a warm one."""
+def negative_colours() -> np.ndarray:
+    """Return the colours of negative values, float64 (256, 3): from light to dark blue, always darker than mid-grey."""
     return _ramp((0.60, 0.32), (0.12, 0.17, 0.17), (240.0, 264.0))
 
 
 @functools.cache
 def _table() -> np.ndarray:
-    """float32 (2·STEPS - 1, 4): colour and opacity from the strongest heat against to the strongest for; nothing at zero."""
-    colour = np.concatenate([speaks_against()[:0:-1], speaks_for()])
+    """Return colour and opacity from the most negative to the most positive value, float32 (2·STEPS - 1, 4)."""
+    colour = np.concatenate([negative_colours()[:0:-1], positive_colours()])
     strength = np.abs(np.linspace(-1, 1, 2 * STEPS - 1))
     opacity = MOST_OPAQUE * np.clip(strength / OPAQUE_FROM, 0, 1)
     return np.concatenate([colour, opacity[:, None]], axis=1).astype(np.float32)
 
 
 def colours_of(share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colours and opacity of heat that is given as a share of the scale.
+    """Return colours and opacity of values given as shares of the scale.
 
     Args:
-        share: float (…), -1 to 1; beyond that it is cut.
+        share: float (…), -1 to 1; values beyond are clipped.
 
     Returns:
-        Colours float32 (…, 3) in 0 to 1, and opacity float32 (…): none at zero, so that the picture stays visible.
+        Colours float32 (…, 3) in 0 to 1, and opacity float32 (…), 0 at zero so that the image stays visible.
     """
     index = np.rint(np.clip(share, -1, 1) * (STEPS - 1)).astype(np.int16) + (STEPS - 1)
-    found = _table()[index]
-    return found[..., :3], found[..., 3]
+    rgba = _table()[index]
+    return rgba[..., :3], rgba[..., 3]

@@ -1,4 +1,4 @@
-"""Text on pictures: a font for every system, any text made fit to be drawn, cut or wrapped to its room."""
+"""Text on images: fonts, cleaning, shortening and wrapping."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _MOST_CHARACTERS = 4000
 
 @functools.cache
 def font(size_px: int) -> Any:
-    """A font that is there on every system: the one that matplotlib brings, for its many scripts, else Pillow's own."""
+    """Return a font that exists on every system: matplotlib's DejaVu Sans, which covers many scripts, else Pillow's own."""
     from PIL import ImageFont
 
-    found = importlib.util.find_spec("matplotlib")
-    if found is not None and found.origin is not None:
-        file = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    spec = importlib.util.find_spec("matplotlib")
+    if spec is not None and spec.origin is not None:
+        file = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
         if file.is_file():
             return ImageFont.truetype(file, size_px, layout_engine=ImageFont.Layout.BASIC)
     return ImageFont.load_default(size_px)
 
 
 def width(text: str, size_px: int) -> float:
-    """How many pixels a line of text is wide."""
+    """Return the width of a line of text in pixels."""
     return float(font(size_px).getlength(text))
 
 
 def clean(text: str) -> str:
-    """Text as one line without control characters, marks of direction or half characters.
+    """Return text as one line without control characters, direction marks or surrogates.
 
     Example:
         >>> clean("a\\tb\\u202ec\\nd")
@@ -45,25 +45,25 @@ def clean(text: str) -> str:
 
 
 def shorten(text: str, room_px: float, size_px: int) -> str:
-    """Text that fits a width, its middle replaced by an ellipsis where it must: the ends tell names apart."""
+    """Shorten text to a width by replacing its middle with an ellipsis, since names differ at their ends."""
     text = clean(text[:_MOST_CHARACTERS])
     if width(text, size_px) <= room_px:
         return text
     low, high = 0, len(text) - 1
     while low < high:  # the most characters that fit
-        kept = (low + high + 1) // 2
-        low, high = (kept, high) if width(_cut(text, kept), size_px) <= room_px else (low, kept - 1)
+        length = (low + high + 1) // 2
+        low, high = (length, high) if width(_cut(text, length), size_px) <= room_px else (low, length - 1)
     return _cut(text, low)
 
 
-def _cut(text: str, kept: int) -> str:
-    return text[: kept - kept // 2].rstrip() + "…" + (text[-(kept // 2) :].lstrip() if kept // 2 else "")
+def _cut(text: str, length: int) -> str:
+    return text[: length - length // 2].rstrip() + "…" + (text[-(length // 2) :].lstrip() if length // 2 else "")
 
 
 def wrap(text: str, room_px: float, size_px: int, most: int) -> list[str]:
-    """Text in at most so many lines, broken between words; where that is too little its end is left out.
+    """Wrap text between words into at most `most` lines; the rest is cut.
 
-    A word that fits no line loses its middle.
+    A word wider than a line is shortened in its middle.
 
     Example:
         >>> wrap("one two three", 60, 11, 3)
@@ -84,16 +84,16 @@ def wrap(text: str, room_px: float, size_px: int, most: int) -> list[str]:
 
 
 def _beginning(text: str, room_px: float, size_px: int) -> str:
-    """The beginning of a text that does not fit, with an ellipsis."""
+    """Return the beginning of a text that does not fit, with an ellipsis."""
     low, high = 0, len(text)
     while low < high:  # the most characters that fit
-        kept = (low + high + 1) // 2
-        low, high = (kept, high) if width(text[:kept] + "…", size_px) <= room_px else (low, kept - 1)
+        length = (low + high + 1) // 2
+        low, high = (length, high) if width(text[:length] + "…", size_px) <= room_px else (low, length - 1)
     return text[:low].rstrip() + "…"
 
 
 def number(value: float) -> str:
-    """A number for a scale, in two digits that count.
+    """Format a number with two significant digits.
 
     Example:
         >>> number(0.0312), number(12.3), number(0), number(-4.5e-7)

@@ -1,14 +1,17 @@
-"""Heat over its photograph, with its scale in numbers and a caption, as a picture that can stand alone."""
+"""Overlays: a heatmap over its photograph with a colour bar and a caption."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sightline.errors import RequestError
+from sightline import pixels
+from sightline.explanation.cover_region import Hidden
 from sightline.explanation.draw.caption import MEANING_LINES, Caption, answer, judgement, meaning, smoothed, two_sided, unit_of
 from sightline.explanation.draw.colours import colours_of
 from sightline.explanation.draw.lettering import (
@@ -18,14 +21,15 @@ from sightline.explanation.draw.lettering import (
     QUIET,
     SMALL_PX,
     TEXT_PX,
-    TITLE_PX,
     font,
     number,
     shorten,
     width,
     wrap,
 )
-from sightline.records import Explanation
+from sightline.files import read_bytes
+from sightline.records import Explanation, Preprocess
+from sightline.store import write_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -36,54 +40,53 @@ Box = tuple[float, float, float, float]
 SIDE_PX = 420
 BAR_PX = 76
 CONTOUR_AT = 0.5
-"""The share of the scale where the line runs."""
+"""Share of the scale at which the contour is drawn."""
 SMOOTH = 1 / 40
-"""The Gaussian that heat of single pixels is drawn under: its standard deviation as a share of the shorter side."""
+"""Standard deviation of the Gaussian that smooths heatmaps of single pixels, as a share of the shorter side."""
 _LINE_PX, _SMALL_LINE_PX, _FOOT_PX = 22, 16, 8
 _LEAST_WIDTH = 0.8
-"""A narrow picture's page is so much of the side wide, so that its caption has room."""
+"""Minimum width of the page as a share of the side, so that the caption of a narrow image has room."""
 _LEAST_SEEN = 0.35
-"""Where what the network saw would have a side shorter than this share of the room, 120 px of an overlay, it is enlarged."""
+"""Minimum side of the network's input as a share of the room, 120 px of an overlay; a smaller input is enlarged."""
 _WHOLE = 0.22
-"""The share of the room that the whole photograph takes beside it at most."""
-_PIXEL_ART_PX = 64
-"""An image whose longer side is at most this is enlarged with its pixels to be seen."""
+"""Maximum share of the room for the whole photograph beside an enlarged input."""
+PIXEL_ART_PX = 64
+"""Images whose longer side is at most this are enlarged by an integer factor with square pixels."""
 _LEAST_BAR_PX = 150
-_TITLE_LINES = 3
 _NOTHING = Caption()
 
 
-# ------------------------------------------------------------------------------------------------------------------- heat
+# ---------------------------------------------------------------------------------------------------------------- heatmap
 
 
-def place(heat: np.ndarray, box: Box, original: tuple[float, float], size: tuple[int, int]) -> np.ndarray:
-    """Heat enlarged bilinearly to where it lies in the upright image.
+def place(heatmap: np.ndarray, box: Box, original: tuple[float, float], size: tuple[int, int]) -> np.ndarray:
+    """Interpolate a heatmap bilinearly at its position in the upright image.
 
     Args:
-        heat: float (h, w).
+        heatmap: float (h, w).
         box: (top, left, height, width) that it covers, in pixels of the upright original.
         original: (height, width) of the upright original.
-        size: (height, width) of the picture that is drawn.
+        size: (height, width) of the image that is drawn.
 
     Returns:
-        float32 (height, width), NaN where the network saw nothing.
+        float32 (height, width), NaN outside the network's input.
     """
     top, left, height, width = box
-    down, seen_down = _spread(heat.shape[0], top / original[0], height / original[0], size[0])
-    across, seen_across = _spread(heat.shape[1], left / original[1], width / original[1], size[1])
-    return np.where(seen_down[:, None] & seen_across, down @ heat.astype(np.float32) @ across.T, np.float32(np.nan))
+    down, seen_down = _spread(heatmap.shape[0], top / original[0], height / original[0], size[0])
+    across, seen_across = _spread(heatmap.shape[1], left / original[1], width / original[1], size[1])
+    return np.where(seen_down[:, None] & seen_across, down @ heatmap.astype(np.float32) @ across.T, np.float32(np.nan))
 
 
-def _spread(cells: int, start: float, length: float, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Bilinear weights (pixels, cells) of the cells of a stretch, given as shares of the side, and which pixels it covers."""
-    at = ((np.arange(pixels) + 0.5) / pixels - start) / length
+def _spread(cells: int, start: float, length: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return bilinear weights (count, cells) of the cells of an interval (in shares of the side), and the pixels inside it."""
+    at = ((np.arange(count) + 0.5) / count - start) / length
     position = np.clip(at * cells - 0.5, 0, cells - 1)
     weights = np.maximum(1 - np.abs(position[:, None] - np.arange(cells)), 0)
     return weights.astype(np.float32), (at >= 0) & (at <= 1)
 
 
 def edges(inside: np.ndarray) -> np.ndarray:
-    """bool (h, w): pixels outside an area that touch it."""
+    """Return the pixels outside an area that touch it, bool (h, w)."""
     grown = inside.copy()
     grown[1:] |= inside[:-1]
     grown[:-1] |= inside[1:]
@@ -93,15 +96,16 @@ def edges(inside: np.ndarray) -> np.ndarray:
 
 
 def blend(picture: np.ndarray, share: np.ndarray, *, contour: bool = True) -> np.ndarray:
-    """Lay heat over a picture.
+    """Draw a heatmap over an image.
 
-    The photograph is drawn in grey, so that every colour in it is heat, and with less contrast, so that heat shows on black
-    fur too. A line runs where heat for the target reaches half of the scale. What the network did not see is dimmed.
+    The photograph is drawn in grey, so that every colour belongs to the heatmap, and with less contrast, so that the heatmap is
+    visible on black fur too. A contour marks where evidence for the target reaches half of the scale. Pixels outside the
+    network's input are dimmed.
 
     Args:
         picture: uint8 (h, w, 3).
-        share: float (h, w), heat as a share of the scale, NaN where nothing was seen.
-        contour: Whether to draw the line.
+        share: float (h, w), the heatmap as a share of the scale, NaN outside the network's input.
+        contour: Whether to draw the contour.
 
     Returns:
         uint8 (h, w, 3).
@@ -125,25 +129,25 @@ def blend(picture: np.ndarray, share: np.ndarray, *, contour: bool = True) -> np
 
 
 def evidence(explanation: Explanation) -> np.ndarray:
-    """float32 (h, w): what is drawn. Zero is where a cell is undecided; for all but shares only what speaks for the target.
+    """Return the values to draw, float32 (h, w): zero where neutral; without shares of the score only positive values.
 
-    Heat that jumps from pixel to pixel is smoothed: what a place adds up to is seen, where single pixels would not be.
+    Heatmaps that jump from pixel to pixel are smoothed, so that the sum over a place is visible.
     """
-    if not explanation.heat.any():  # an empty map: the answer comes from the head's bias, which lies nowhere
+    if not explanation.heat.any():  # an empty map: the prediction comes from the head's bias
         return np.zeros_like(explanation.heat)
-    heat = explanation.heat - np.float32(explanation.neutral)
+    heatmap = explanation.heat - np.float32(explanation.neutral)
     if smoothed(explanation):
         from scipy.ndimage import gaussian_filter
 
-        heat = gaussian_filter(heat, SMOOTH * min(heat.shape), mode="nearest")
-    return heat if two_sided(explanation) else np.maximum(heat, 0)
+        heatmap = gaussian_filter(heatmap, SMOOTH * min(heatmap.shape), mode="nearest")
+    return heatmap if two_sided(explanation) else np.maximum(heatmap, 0)
 
 
 def shared_scale(explanations: Sequence[Explanation]) -> float:
-    """One scale for a set, for `vmax`, so that its pictures can be compared: the evidence that 1 in 200 cells passes.
+    """Return a common scale for the `vmax` of several heatmaps: the evidence that 1 in 200 cells exceeds.
 
-    Not the largest: one odd cell would make all others pale. Where a picture passes the scale, its colour bar says so. 0 where
-    there is no evidence in the whole set.
+    The maximum would let one extreme cell make all others pale. Where a heatmap exceeds the scale, its colour bar shows it. 0
+    where there is no evidence at all.
     """
     cells = [np.abs(evidence(e)).ravel() for e in explanations]
     if not cells:
@@ -161,24 +165,25 @@ def overlay(
     original: tuple[int, int] | None = None,
     side_px: int = SIDE_PX,
 ) -> Image.Image:
-    """One heatmap over its photograph, with a colour bar and a caption.
+    """Draw a heatmap over its photograph, with a colour bar and a caption.
 
     Args:
         image: uint8 (h, w, 3), upright; the whole photograph, at any size.
-        explanation: What to draw.
-        caption: What is written below it.
-        vmax: The evidence that gets the strongest colour; None takes this picture's own largest, and the picture says so.
-        original: (height, width) of the upright original that the explanation's box speaks of; None where `image` is it.
-        side_px: Neither side is longer; a file's name and a verdict come below and add to the height.
+        explanation: The explanation to draw.
+        caption: The text below it.
+        vmax: The evidence with the strongest colour; None takes the maximum of this heatmap, and the colour bar says so.
+        original: (height, width) of the upright original that the explanation's box refers to; None where `image` is the
+            original.
+        side_px: Maximum side of the photograph with its colour bar; a file's name and a verdict add to the height.
 
     Returns:
-        An RGB picture.
+        An RGB image.
     """
     from PIL import Image, ImageDraw
 
-    heat = evidence(explanation)
-    scale = float(np.abs(heat).max()) if vmax is None else vmax
-    shown = heat / scale if scale > 0 else heat * 0.0
+    heatmap = evidence(explanation)
+    scale = float(np.abs(heatmap).max()) if vmax is None else vmax
+    shown = heatmap / scale if scale > 0 else heatmap * 0.0
     foot = _LINE_PX + MEANING_LINES * _SMALL_LINE_PX + _FOOT_PX
     contour = not smoothed(explanation)
     drawn, note = _drawn(
@@ -190,15 +195,15 @@ def overlay(
     page = Image.new("RGB", (wide + BAR_PX, high + _FOOT_PX + sum(step for _, _, _, step in lines)), PAPER)
     page.paste(Image.fromarray(drawn), ((wide - drawn.shape[1]) // 2, (high - drawn.shape[0]) // 2))
     pen = ImageDraw.Draw(page)
-    if explanation.flat or not np.abs(heat).max() > 0:
-        _note(pen, "flat: nothing to see" if explanation.flat else "no evidence anywhere", wide / 2, high / 2)
+    if explanation.flat or not np.abs(heatmap).max() > 0:
+        _note(pen, "uniform: no evidence" if explanation.flat else "no evidence anywhere", wide / 2, high / 2)
     bar = colour_bar(
         high,
         scale,
         unit=unit_of(explanation.method),
         whose="own scale" if vmax is None else "one scale",
         both=two_sided(explanation),
-        passed=float(np.abs(heat).max()) > scale * (1 + 1e-6),
+        passed=float(np.abs(heatmap).max()) > scale * (1 + 1e-6),
         contour=contour,
     )
     page.paste(bar, (wide, 0))
@@ -212,30 +217,30 @@ def overlay(
 def _drawn(
     image: np.ndarray, share: np.ndarray, box: Box, original: tuple[int, int], room: tuple[int, int], *, contour: bool
 ) -> tuple[np.ndarray, str]:
-    """Heat over its photograph in (width, height) pixels, uint8 (h, w, 3), and a note for the caption.
+    """Draw a heatmap over its photograph in (width, height) pixels; return uint8 (h, w, 3) and a note for the caption.
 
-    Where that would show what the network saw too small, it is drawn large, beside the whole photograph with it framed.
+    Where the network's input would be too small, it is drawn enlarged beside the whole photograph with a frame around it.
     """
     if not too_small(box, original, room):
         picture = fit(image, room)
         return blend(picture, place(share, box, original, picture.shape[:2]), contour=contour), ""
     across = image.shape[1] >= image.shape[0]
-    wide, high = room[0], room[1] - _SMALL_LINE_PX  # the caption has a line more
+    wide, high = room[0], room[1] - _SMALL_LINE_PX  # the caption has one more line
     whole = fit(image, (wide, round(_WHOLE * high)) if across else (round(_WHOLE * wide), high))
     seen = place(np.zeros_like(share), box, original, whole.shape[:2])
     whole = blend(whole, seen, contour=False)
-    whole[edges(edges(np.isnan(seen)))] = 0  # a frame that shows on white too
+    whole[edges(edges(np.isnan(seen)))] = 0  # a frame that is visible on white too
     part, inside, size = seen_part(image, box, original)
     left = (wide, high - whole.shape[0] - GAP_PX) if across else (wide - whole.shape[1] - GAP_PX, high)
     large = fit(part, left, least_px=round(_LEAST_SEEN * max(room)))
     stretched = abs(math.log(large.shape[0] * part.shape[1] / (large.shape[1] * part.shape[0]))) > 0.1
     large = blend(large, place(share, inside, size, large.shape[:2]), contour=contour)
-    note = f"large: what the network saw{', stretched' if stretched else ''}"
+    note = f"enlarged: the network's input{', stretched' if stretched else ''}"
     return _beside(whole, large, across), note
 
 
 def _beside(first: np.ndarray, second: np.ndarray, above: bool) -> np.ndarray:
-    """Two pictures, the first above the second or to its left, with a gap, their middles on one line."""
+    """Place two images with a gap, the first above the second or to its left, centred on each other."""
     axis = 1 if above else 0
     most = max(first.shape[axis], second.shape[axis])
     parts = []
@@ -249,10 +254,11 @@ def _beside(first: np.ndarray, second: np.ndarray, above: bool) -> np.ndarray:
 
 
 def too_small(box: Box, original: tuple[int, int], room: tuple[int, int]) -> bool:
-    """Whether what the network saw cannot be read where the whole photograph is drawn in (width, height) pixels.
+    """Return whether the network's input would be too small if the whole photograph is drawn in (width, height) pixels.
 
     Args:
         box, original: As in `place`.
+        room: (width, height) in pixels.
 
     Example:
         >>> too_small((4, 574, 52, 52), (60, 1200), (344, 342)), too_small((0, 50, 300, 300), (300, 400), (344, 342))
@@ -263,12 +269,12 @@ def too_small(box: Box, original: tuple[int, int], room: tuple[int, int]) -> boo
 
 
 def _within(start: float, length: float, side: float) -> float:
-    """How much of a stretch lies on a side."""
+    """Return the length of the part of an interval that lies on a side."""
     return max(min(start + length, side) - max(start, 0), 0)
 
 
 def longest_px(box: Box, original: tuple[int, int], side_px: int = SIDE_PX) -> int:
-    """How long the longer side of a photograph has to be read for `overlay`: more where only a small part of it was seen.
+    """Return the longer side at which a photograph is read for `overlay`: more where the network's input is a small part of it.
 
     Example:
         >>> longest_px((0, 50, 300, 300), (300, 400)), longest_px((0, 570, 60, 60), (60, 1200))
@@ -281,15 +287,15 @@ def longest_px(box: Box, original: tuple[int, int], side_px: int = SIDE_PX) -> i
 
 
 def seen_part(image: np.ndarray, box: Box, original: tuple[int, int]) -> tuple[np.ndarray, Box, tuple[float, float]]:
-    """The part of a photograph that the network saw.
+    """Return the part of a photograph that is the network's input.
 
     Args:
         image: uint8 (h, w, 3), upright, at any size.
         box, original: As in `place`.
 
     Returns:
-        uint8 (height, width, 3), a pixel at least; where the box lies in it, and its own (height, width), both in pixels of the
-        upright original.
+        uint8 (height, width, 3), at least one pixel; the position of the box in it, and its own (height, width), both in pixels
+        of the upright original.
     """
     rows, columns = (_pixels(box[axis], box[axis + 2], original[axis], image.shape[axis]) for axis in (0, 1))
     part = image[rows, columns]
@@ -299,7 +305,7 @@ def seen_part(image: np.ndarray, box: Box, original: tuple[int, int]) -> tuple[n
 
 
 def _pixels(start: float, length: float, side: float, count: int) -> slice:
-    """Those of `count` pixels of a side that lie in a stretch of it, one at least."""
+    """Return the slice of `count` pixels of a side that lie in an interval of it, at least one."""
     first = min(max(math.ceil(start * count / side - 1e-6), 0), count - 1)
     return slice(first, min(max(math.floor((start + length) * count / side + 1e-6), first + 1), count))
 
@@ -307,23 +313,23 @@ def _pixels(start: float, length: float, side: float, count: int) -> slice:
 def _lines(
     explanation: Explanation, caption: Caption, room: int, note: str
 ) -> list[tuple[str, int, tuple[int, int, int], int]]:
-    """The lines below a picture: text, size, colour, and height."""
-    found = []
+    """Return the lines below an image: text, size, colour, and height."""
+    lines = []
     if caption.predicted is not None:
-        said = answer(caption.label, caption.predicted, caption.probability, room)
-        found.append((said, TEXT_PX, INK, _LINE_PX))
+        prediction = answer(caption.label, caption.predicted, caption.probability, room)
+        lines.append((prediction, TEXT_PX, INK, _LINE_PX))
     if caption.name:
-        found.append((shorten(caption.name, room, SMALL_PX), SMALL_PX, QUIET, _SMALL_LINE_PX))
+        lines.append((shorten(caption.name, room, SMALL_PX), SMALL_PX, QUIET, _SMALL_LINE_PX))
     if note:
-        found.append((shorten(note, room, SMALL_PX), SMALL_PX, QUIET, _SMALL_LINE_PX))
-    found += [(t, SMALL_PX, QUIET, _SMALL_LINE_PX) for t in meaning(explanation, caption.target_probability, room)]
+        lines.append((shorten(note, room, SMALL_PX), SMALL_PX, QUIET, _SMALL_LINE_PX))
+    lines += [(t, SMALL_PX, QUIET, _SMALL_LINE_PX) for t in meaning(explanation, caption.target_probability, room)]
     if caption.verdict is not None:
-        found += [(t, SMALL_PX, INK, _SMALL_LINE_PX) for t in judgement(caption.verdict, room)]
-    return found
+        lines += [(t, SMALL_PX, INK, _SMALL_LINE_PX) for t in judgement(caption.verdict, room)]
+    return lines
 
 
 def fit(image: np.ndarray, room: tuple[int, int], least_px: int = 1) -> np.ndarray:
-    """An image enlarged or reduced to fit into (width, height); a tiny one keeps its pixels to be seen.
+    """Resize an image to fit into (width, height); a tiny image is enlarged by an integer factor with square pixels.
 
     A side that would be shorter than `least_px` is stretched to it.
     """
@@ -331,7 +337,7 @@ def fit(image: np.ndarray, room: tuple[int, int], least_px: int = 1) -> np.ndarr
 
     height, width = image.shape[:2]
     factor = min(room[0] / width, room[1] / height)
-    tiny = max(height, width) <= _PIXEL_ART_PX
+    tiny = max(height, width) <= PIXEL_ART_PX
     if tiny:
         factor = max(math.floor(factor), 1)
     size = (max(round(width * factor), least_px), max(round(height * factor), least_px))
@@ -342,19 +348,19 @@ def fit(image: np.ndarray, room: tuple[int, int], least_px: int = 1) -> np.ndarr
 def colour_bar(
     height: int, scale: float, *, unit: str, whose: str, both: bool = False, passed: bool = False, contour: bool = True
 ) -> Image.Image:
-    """The colour bar: the colours as they lie over mid-grey, the scale in numbers, its unit, whose scale it is, and the line.
+    """Draw the colour bar: the colours over mid-grey, the scale in numbers, its unit, and the contour.
 
     Args:
-        height: In pixels.
-        scale: What gets the strongest colour.
-        unit: What the numbers measure.
-        whose: Whether the scale is the picture's own.
-        both: Whether it goes down to minus the scale.
-        passed: Whether the picture has values beyond the scale.
-        contour: Whether the picture has a line where half of the scale is reached.
+        height: Height in pixels.
+        scale: The value with the strongest colour.
+        unit: Unit of the values.
+        whose: Whether the scale is the image's own or shared.
+        both: Whether it extends to minus the scale.
+        passed: Whether the image has values beyond the scale.
+        contour: Whether the image has a contour at half of the scale.
 
     Returns:
-        `BAR_PX` wide.
+        An image, `BAR_PX` wide.
     """
     from PIL import Image, ImageDraw
 
@@ -384,40 +390,67 @@ def colour_bar(
 
 
 def _note(pen: Any, text: str, x: float, y: float) -> None:
-    """A note on the picture, on a light ground of its own."""
+    """Draw a note on the image, on a light background."""
     half = width(text, TEXT_PX) / 2
     pen.rectangle((x - half - 6, y - 12, x + half + 6, y + 12), fill=PAPER)
     pen.text((x, y), text, fill=INK, font=font(TEXT_PX), anchor="mm")
 
 
-def contact_sheet(pictures: Sequence[Image.Image], *, columns: int | None = None, title: str = "") -> Image.Image:
-    """Pictures side by side, each column as wide as the widest picture, each row as high as its highest.
+# ------------------------------------------------------------------------------------------------------------------- files
+
+
+def read_photo(file: Path, box: Box, preprocess: Preprocess, side_px: int = SIDE_PX) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return a photograph, upright and reduced to the size that `overlay` needs, and the (height, width) of the original."""
+    header = pixels.read_header(read_bytes(file), file.name)
+    size = (header.height, header.width)
+    return pixels.upright(file, longest_px(box, size, side_px), preprocess), size
+
+
+def overlay_file(
+    file: Path,
+    preprocess: Preprocess,
+    explanation: Explanation,
+    caption: Caption,
+    *,
+    vmax: float | None = None,
+    side_px: int = SIDE_PX,
+) -> Image.Image:
+    """Draw a heatmap over the photograph in a file; `vmax` and `side_px` as in `overlay`."""
+    image, size = read_photo(file, explanation.box, preprocess, side_px)
+    return overlay(image, explanation, caption, vmax=vmax, original=size, side_px=side_px)
+
+
+def covered_region(hidden: Hidden, name: str, index: int) -> Image.Image:
+    """Draw a photograph with a region covered, and the probability of a class before and after.
 
     Args:
-        pictures: At least one.
-        columns: In a row; None makes the sheet about as wide as it is high.
-        title: Above them, in at most three lines.
+        hidden: The result of `cover_region.hide`.
+        name: The class.
+        index: Its index.
 
     Returns:
-        An RGB picture.
+        An RGB image.
     """
     from PIL import Image, ImageDraw
 
-    if not pictures:
-        raise RequestError("a contact sheet of no pictures was asked for")
-    wide = max(p.width for p in pictures) + GAP_PX
-    columns = columns or math.ceil(math.sqrt(sum(p.height + GAP_PX for p in pictures) / wide))
-    columns = min(columns, len(pictures))
-    rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
-    heights = [max(p.height for p in row) + GAP_PX for row in rows]
-    across = columns * wide + GAP_PX
-    lines = wrap(title, across - 2 * GAP_PX, TITLE_PX, _TITLE_LINES)
-    top = GAP_PX + (TITLE_PX + 6) * len(lines)
-    sheet = Image.new("RGB", (across, top + sum(heights)), PAPER)
-    for number_, line in enumerate(lines):
-        ImageDraw.Draw(sheet).text((GAP_PX, 6 + (TITLE_PX + 6) * number_), line, fill=INK, font=font(TITLE_PX), anchor="la")
-    for row, height in zip(rows, heights, strict=True):
-        for place_, picture in enumerate(row):
-            sheet.paste(picture, (GAP_PX + place_ * wide, top))
-        top += height
-    return sheet
+    picture = fit(hidden.image, (SIDE_PX, SIDE_PX)).copy()
+    mask = np.asarray(Image.fromarray(hidden.mask).resize((picture.shape[1], picture.shape[0]), Image.Resampling.NEAREST))
+    picture[edges(mask)] = 255
+    picture[edges(mask | edges(mask))] = 0
+    wide = max(picture.shape[1], 260)
+    page = Image.new("RGB", (wide, picture.shape[0] + 46), PAPER)
+    page.paste(Image.fromarray(picture), ((wide - picture.shape[1]) // 2, 0))
+    pen = ImageDraw.Draw(page)
+    change = f": {hidden.before[index]:.0%} → {hidden.after[index]:.0%} with {hidden.share:.0%} covered"
+    text = shorten(name, max(wide - 16 - width(change, TEXT_PX), 40), TEXT_PX) + change
+    pen.text((8, picture.shape[0] + 6), text, fill=INK, font=font(TEXT_PX))
+    pen.text((8, picture.shape[0] + 27), "covered with the mean colour of the rest", fill=QUIET, font=font(SMALL_PX))
+    return page
+
+
+def save_png(picture: Image.Image, file: Path, *, optimize: bool = False) -> Path:
+    """Write an image as PNG, atomically, and return its path."""
+    data = io.BytesIO()
+    picture.save(data, "PNG", optimize=optimize)
+    write_bytes(file, data.getvalue())
+    return file

@@ -1,77 +1,16 @@
-"""What single channels of a layer answer to: raw activations, with no class behind them."""
+"""Activation strength of a feature map, independent of any class."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 
-from sightline.errors import RequestError, unknown
-from sightline.explanation.feature_map import MapSession, to_grid
-from sightline.explanation.layers import find_layer, open_layer
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelMaps:
-    """Channels of one layer for n images, as a contact sheet shows them.
-
-    Args:
-        layer: Where they were taken.
-        numbers: int64 (n, c), which channels, counted from 0.
-        maps: float32 (n, c, h, w), their raw activations.
-    """
-
-    layer: str
-    numbers: np.ndarray
-    maps: np.ndarray
-
-
-def channel_maps(
-    session: MapSession,
-    images: np.ndarray,
-    *,
-    layer: str | None = None,
-    channels: int = 16,
-    which: Literal["strongest", "first"] = "strongest",
-) -> ChannelMaps:
-    """Activation maps of a layer.
-
-    Args:
-        session: The network.
-        images: uint8 (n, h, w, 3).
-        layer: A module's name; None for the last map.
-        channels: How many, at least 1; fewer where the layer has fewer.
-        which: `strongest`: of each image those with the highest mean of their squares, the strongest first; `first`: the first
-            ones in order, so that images can be compared.
-
-    Raises:
-        RequestError: There is no such layer or choice, or the network has no map.
-    """
-    if which not in ("strongest", "first"):
-        raise unknown("choice of channels", which, ["strongest", "first"])
-    if channels < 1:
-        raise RequestError(f"{channels} channels cannot be shown", "ask for at least 1")
-    if not len(images):
-        raise RequestError("there is no image to show channels of")
-    if layer is None:
-        _, maps = session.run(images, maps=True)
-        assert maps is not None
-        grids, where = to_grid(maps, session.backbone), "last map"
-    else:
-        place = find_layer(session, layer, images[0])
-        grids = np.concatenate([to_grid(open_layer(session, place, image).last, place.backbone) for image in images])
-        where = layer
-    energy = (grids.astype(np.float64) ** 2).mean(axis=(2, 3))
-    ranked = (
-        np.argsort(-energy, axis=1, kind="stable") if which == "strongest" else np.argsort(np.zeros_like(energy), kind="stable")
-    )
-    numbers = ranked[:, :channels]
-    return ChannelMaps(where, numbers, np.take_along_axis(grids, numbers[:, :, None, None], axis=1))
+from sightline.explanation.feature_map import to_grid
+from sightline.explanation.methods.record import Attribution, Method
+from sightline.explanation.score import Score
 
 
 def energy_map(grid: np.ndarray) -> np.ndarray:
-    """How strongly each place of a map answers, whatever the class: the root of the mean square over channels.
+    """Return the root mean square over channels at each place of a feature map.
 
     Args:
         grid: float32 (c, h, w).
@@ -80,3 +19,12 @@ def energy_map(grid: np.ndarray) -> np.ndarray:
         float32 (h, w), not negative.
     """
     return np.asarray(np.sqrt((grid.astype(np.float64) ** 2).mean(axis=0)), dtype=np.float32)
+
+
+def _explain(score: Score, last: np.ndarray) -> Attribution:
+    return Attribution(energy_map(to_grid(last, score.session.backbone)[0]))
+
+
+METHOD = Method(
+    explain=_explain, title="activation", needs="map", heads="any", signed=False, unit="activation", class_free=True
+)
