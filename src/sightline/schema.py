@@ -34,33 +34,33 @@ def from_json(kind: type[T], value: Mapping[str, Any], what: str, noun: str = "s
     Raises:
         RequestError: An unknown key ("did you mean"), a missing one, or a value of another type.
     """
+    return kind(**arguments(kind, value, what, noun))
+
+
+def arguments(kind: Any, value: Mapping[str, Any], what: str, noun: str = "setting") -> dict[str, Any]:
+    """Return the arguments by which `from_json` makes a record; see there."""
     hints, fields, inner, keys = _layout(kind)
     known = [key for name in fields for key in inner.get(name, [keys[name]])]
     for key in value:
         if key not in known:
             raise unknown(f"{noun} in the {what}", key, known)
-    arguments: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, spec in fields.items():
         key = keys[name]
         if name in inner:
             standard = {k: getattr(spec.default, k) for k in inner[name]}
             given = {k: value[k] for k in inner[name] if k in value}
-            arguments[name] = from_json(hints[name], {**standard, **given}, what, noun)
+            found[name] = from_json(hints[name], {**standard, **given}, what, noun)
         elif key in value:
-            arguments[name] = _convert(hints[name], value[key], f"{key!r} in the {what}", noun)
+            found[name] = _convert(hints[name], value[key], f"{key!r} in the {what}", noun)
         elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
             raise RequestError(f"the {what} has no {key!r}", f"add {key} to it")
-    return kind(**arguments)
+    return found
 
 
-def json_key(key: str, **options: Any) -> Any:
-    """Return a dataclass field that is written to JSON under `key`, whatever the attribute is called.
-
-    Args:
-        key: The key in JSON.
-        options: As of `dataclasses.field`.
-    """
-    return dataclasses.field(metadata={"key": key}, **options)
+def json_key(key: str) -> Mapping[str, Any]:
+    """Return the metadata of a dataclass field that is written to JSON under `key`, whatever the attribute is called."""
+    return types.MappingProxyType({"key": key})
 
 
 def to_json(record: Any) -> Any:
@@ -78,18 +78,19 @@ def to_json(record: Any) -> Any:
 
 def fields_to_json(record: Any) -> dict[str, Any]:
     """Return the fields of a dataclass under their JSON keys; see `to_json`."""
-    _, fields, _, keys = _layout(type(record))
+    kind: Any = type(record)
+    _, fields, _, keys = _layout(kind)
     values = {name: getattr(record, name) for name in fields}
     return {keys[n]: to_json(v) for n, v in values.items() if not (v is None and fields[n].default is None)}
 
 
-def json_keys(kind: type) -> list[str]:
+def json_keys(kind: Any) -> list[str]:
     """Return the JSON keys of a dataclass, in the order of its fields."""
     return list(_layout(kind)[3].values())
 
 
 @functools.cache
-def _layout(kind: type) -> tuple[dict[str, Any], dict[str, Any], dict[str, list[str]], dict[str, str]]:
+def _layout(kind: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, list[str]], dict[str, str]]:
     """Return the type hints, fields, inner records (`BESIDE`) and JSON keys of a dataclass, by attribute name."""
     hints = typing.get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind) if f.init}

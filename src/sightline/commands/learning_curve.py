@@ -14,7 +14,7 @@ from sightline import __version__, engine, heads, studies
 from sightline import catalog as catalogs
 from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, RequestError, SightlineError
-from sightline.records import Catalog, Progress, Recipe, silent
+from sightline.records import Catalog, LearningCurveRecord, Progress, Recipe, silent
 from sightline.report import line_plots
 from sightline.runs import folder as folders
 from sightline.runs.dataset import taking_part
@@ -210,4 +210,4 @@ def write_files(folder: Path, data: dict[str, Any]) -> None:
         {key: row.get(key, "") for key in keys} for row in sorted((*data["points"], *data["ahead"]), key=lambda r: r["images"])
     ]
     write_text(folder / "learning-curve.csv", folders.table(rows))
-    line_plots.learning_plot(data, folder / "learning-curve.svg")
+    line_plots.learning_plot(LearningCurveRecord.from_json(data), folder / "learning-curve.svg")

@@ -19,7 +19,7 @@ from sightline.commands.train import train
 from sightline.errors import DataError, ModelFileError, RequestError, SightlineError
 from sightline.files import read_text
 from sightline.inputs import read_predictions
-from sightline.records import Catalog, Predictions, Progress, Recipe, silent
+from sightline.records import Catalog, Predictions, Progress, Recipe, read_study, silent
 from sightline.runs import folder as folders
 from sightline.runs import resume
 from sightline.runs.plan import photos_name
@@ -268,7 +268,7 @@ def _finished(folder: Path, identity: str, files: Sequence[Path]) -> Study | Non
     if data.get("id") != identity or not all(f.is_file() for f in files):
         return None
     if not (folder / "report.html").is_file():
-        report.write_study(data, folder / "report.html")
+        report.write_study(read_study(data), folder / "report.html")
     return Study(folder, data)
 
 
@@ -315,6 +315,7 @@ def _finish(
             "seconds": time.perf_counter() - started,
         }
     )
+    record = read_study(data)
     write_json(folder / "study.json", data)
-    report.write_study(data, folder / "report.html")
+    report.write_study(record, folder / "report.html")
     return Study(folder, data)

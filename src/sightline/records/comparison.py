@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sightline.records.run import VERSION, TestSetAccess, TestSetLogEntry, check_version
@@ -14,7 +14,7 @@ from sightline.schema import fields_to_json, from_json, json_key
 class ComparedScore:
     """Accuracy of one compared classifier with its 95 % interval."""
 
-    name: str = json_key("run")
+    name: str = field(metadata=json_key("run"))
     accuracy: float
     accuracy_low: float
     accuracy_high: float
@@ -44,7 +44,7 @@ class ComparedPair:
     only_b: int
     p: float
     p_corrected: float
-    significant: bool = json_key("told_apart")
+    significant: bool = field(metadata=json_key("told_apart"))
     verdict: str
     images_needed: int | None = None
 
@@ -53,7 +53,7 @@ class ComparedPair:
 class ComparedPrediction:
     """Prediction of one classifier for one image."""
 
-    name: str = json_key("run")
+    name: str = field(metadata=json_key("run"))
     predicted: str
     probability: float
     right: bool
@@ -65,7 +65,7 @@ class Disagreement:
 
     path: str
     label: str
-    predictions: Sequence[ComparedPrediction] = json_key("answers")
+    predictions: Sequence[ComparedPrediction] = field(metadata=json_key("answers"))
     file: str | None = None
 
 
@@ -101,8 +101,8 @@ class ComparisonRecord:
     disagreements: Sequence[Disagreement]
     notes: Sequence[str] = ()
     clusters: int | None = None
-    test_set_accesses: Sequence[TestSetAccess] = json_key("test_openings", default=())
-    test_set_log: TestSetLogEntry | None = json_key("ledger", default=None)
+    test_set_accesses: Sequence[TestSetAccess] = field(default=(), metadata=json_key("test_openings"))
+    test_set_log: TestSetLogEntry | None = field(default=None, metadata=json_key("ledger"))
     version: int = VERSION
     sightline: str | None = None
     kind: str = "compare"

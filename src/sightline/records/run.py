@@ -127,13 +127,13 @@ class SplitSummary:
 
     given: bool | str = False
     moves: Mapping[str, Mapping[str, int]] | None = None
-    val_share: float | None = json_key("val", default=None)
-    test_share: float | None = json_key("test", default=None)
+    val_share: float | None = field(default=None, metadata=json_key("val"))
+    test_share: float | None = field(default=None, metadata=json_key("test"))
     seed: int = 0
     group_by: str | None = None
     train: int | None = None
-    val: int | None = json_key("val_n", default=None)
-    test: int | None = json_key("test_n", default=None)
+    val: int | None = field(default=None, metadata=json_key("val_n"))
+    test: int | None = field(default=None, metadata=json_key("test_n"))
     clusters: int = 0
     straddling: int = 0
     leaks: Sequence[Sequence[str]] = ()
@@ -171,7 +171,7 @@ class ThresholdScore:
 
     n: int
     threshold: float
-    criterion: str = json_key("by")
+    criterion: str = field(metadata=json_key("by"))
     positive: str | None = None
     accuracy: float | None = None
     accuracy_low: float | None = None
@@ -198,7 +198,7 @@ class CandidateSummary:
     val: CandidateScore | None = None
     backbone: str | None = None
     head: str | None = None
-    at_threshold: ThresholdScore | None = json_key("at_bar", default=None)
+    at_threshold: ThresholdScore | None = field(default=None, metadata=json_key("at_bar"))
     seconds: float | None = None
     chosen: bool = False
     note: str | None = None
@@ -242,7 +242,7 @@ class ShortcutCheck:
     notable: bool = False
     score: float | None = None
     chance: float | None = None
-    class_name: str | None = json_key("class", default=None)
+    class_name: str | None = field(default=None, metadata=json_key("class"))
     auc: float | None = None
     auc_low: float | None = None
     feature: str | None = None
@@ -300,7 +300,7 @@ class PrecisionCheck:
     why: str | None = None
     runtime: str | None = None
     judged_on: int | None = None
-    predictions_changed: int | None = json_key("answers_changed", default=None)
+    predictions_changed: int | None = field(default=None, metadata=json_key("answers_changed"))
     limit: int | None = None
     mean_cosine: float | None = None
     min_cosine: float | None = None
@@ -328,10 +328,10 @@ class ThresholdChoice:
     """
 
     value: float | None = None
-    criterion: str | None = json_key("by", default=None)
+    criterion: str | None = field(default=None, metadata=json_key("by"))
     positive: str | None = None
     fitted_on: str | None = None
-    by_fold: Sequence[float | None] = json_key("bars", default=())
+    by_fold: Sequence[float | None] = field(default=(), metadata=json_key("bars"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,7 +367,7 @@ class TestSetLogEntry:
     counted: bool = True
     note: str = ""
     classifiers: int = 0
-    optimism: float | None = json_key("flattery", default=None)
+    optimism: float | None = field(default=None, metadata=json_key("flattery"))
     ids: Sequence[str] = ()
 
 
@@ -428,7 +428,7 @@ class SliceScore:
 
     column: str
     n: int
-    name: str = json_key("slice", default="")
+    name: str = field(default="", metadata=json_key("slice"))
     value: str | None = None
     low: float | None = None
     high: float | None = None
@@ -489,9 +489,9 @@ class OutOfDistributionScore:
     """
 
     n: int
-    total: int = json_key("of")
-    threshold: float = json_key("bar")
-    held_out: int | None = json_key("images", default=None)
+    total: int = field(metadata=json_key("of"))
+    threshold: float = field(metadata=json_key("bar"))
+    held_out: int | None = field(default=None, metadata=json_key("images"))
     rate: float | None = None
     pretrained: bool | None = None
 
@@ -512,7 +512,7 @@ class UncertaintySummary:
     by_class: bool = False
     sets: PredictionSetScore | None = None
     unsure: UnsureScore | None = None
-    out_of_distribution: OutOfDistributionScore | None = json_key("unlike", default=None)
+    out_of_distribution: OutOfDistributionScore | None = field(default=None, metadata=json_key("unlike"))
     why: str | None = None
 
 
@@ -604,7 +604,7 @@ class ClassMap:
         channels: Channels with the largest shares.
     """
 
-    name: str = json_key("class")
+    name: str = field(metadata=json_key("class"))
     n: int | None = None
     map: Sequence[Sequence[float]] = ()
     outside: float | None = None
@@ -626,7 +626,7 @@ class RegionShare:
         lowers: Whether blurring clearly lowers the probability.
     """
 
-    class_name: str | None = json_key("class", default=None)
+    class_name: str | None = field(default=None, metadata=json_key("class"))
     region: str | None = None
     n: int | None = None
     share: float | None = None
@@ -674,9 +674,9 @@ class HeatmapProgress:
         budget_s: Their share of the time budget, in seconds; None for no limit.
     """
 
-    requested: str | None = json_key("asked", default=None)
+    requested: str | None = field(default=None, metadata=json_key("asked"))
     drawn: int | None = None
-    total: int | None = json_key("of", default=None)
+    total: int | None = field(default=None, metadata=json_key("of"))
     pending: bool | None = None
     seconds: float | None = None
     budget_s: float | None = None
@@ -723,7 +723,7 @@ class LearningCurveRecord:
     ahead: Sequence[CurvePoint]
     images: int
     goal: float
-    goal_given: bool = json_key("asked", default=False)
+    goal_given: bool = field(default=False, metadata=json_key("asked"))
     now: AccuracyBand | None = None
     twice: AccuracyBand | None = None
     needed: int | None = None
@@ -744,7 +744,7 @@ class LearningCurveRecord:
     kind: str | None = None
     created: str | None = None
     photos: str | None = None
-    test_images: int | None = json_key("closed", default=None)
+    test_images: int | None = field(default=None, metadata=json_key("closed"))
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], where: str = "learning curve") -> LearningCurveRecord:
@@ -807,7 +807,7 @@ class CrossValidationSummary:
     accuracy: float | None = None
     accuracy_low: float | None = None
     accuracy_high: float | None = None
-    test_images: int = json_key("closed", default=0)
+    test_images: int = field(default=0, metadata=json_key("closed"))
     heads: Mapping[str, int] = field(default_factory=dict)
     parts: Sequence[FoldScore] = ()
 
@@ -893,21 +893,21 @@ class RunRecord:
     root: str | None = None
     seed: int | None = None
     seconds: float | None = None
-    dataset: DatasetSummary | None = json_key("data", default=None)
+    dataset: DatasetSummary | None = field(default=None, metadata=json_key("data"))
     split: SplitSummary | None = None
     plan: Sequence[str] = ()
-    candidates: Sequence[CandidateSummary] = json_key("ladder", default=())
+    candidates: Sequence[CandidateSummary] = field(default=(), metadata=json_key("ladder"))
     skipped: Sequence[SkippedCandidate] = ()
-    missing_weights: Sequence[str] = json_key("not_at_hand", default=())
+    missing_weights: Sequence[str] = field(default=(), metadata=json_key("not_at_hand"))
     shortcut: ShortcutCheck | None = None
     val: Scores | None = None
     val_estimate: str | None = None
     test: Scores | None = None
     test_without_leaks: Scores | None = None
     undecodable: Mapping[str, Sequence[FileProblem]] = field(default_factory=dict)
-    predictions_in: str | None = json_key("answers_in", default=None)
+    predictions_in: str | None = field(default=None, metadata=json_key("answers_in"))
     mistakes_in: str | None = None
-    rerun_commands: Sequence[str] = json_key("rerun", default=())
+    rerun_commands: Sequence[str] = field(default=(), metadata=json_key("rerun"))
     classes: Sequence[str] = ()
     positive: str | None = None
     method: str | None = None
@@ -921,31 +921,31 @@ class RunRecord:
     overfitting: str | None = None
     epochs: int | None = None
     best_epoch: int | None = None
-    training_note: str | None = json_key("course", default=None)
+    training_note: str | None = field(default=None, metadata=json_key("course"))
     steps: int | None = None
     continued: ContinuedRun | None = None
-    learning_curve: LearningCurveRecord | None = json_key("learning", default=None)
-    crossvalidate_command: str | None = json_key("crossvalidate", default=None)
-    test_set_accesses: Sequence[TestSetAccess] = json_key("test_openings", default=())
-    test_set_log: TestSetLogEntry | None = json_key("ledger", default=None)
+    learning_curve: LearningCurveRecord | None = field(default=None, metadata=json_key("learning"))
+    crossvalidate_command: str | None = field(default=None, metadata=json_key("crossvalidate"))
+    test_set_accesses: Sequence[TestSetAccess] = field(default=(), metadata=json_key("test_openings"))
+    test_set_log: TestSetLogEntry | None = field(default=None, metadata=json_key("ledger"))
     environment: Environment | None = None
     mistakes: Sequence[Mistake] = ()
     slices: Sequence[SliceScore] = ()
-    uncertainty: UncertaintySummary | None = json_key("limits", default=None)
+    uncertainty: UncertaintySummary | None = field(default=None, metadata=json_key("limits"))
     explanations: Sequence[ExplainedImage] = ()
-    heatmap_checks: HeatmapChecks | None = json_key("heat_checks", default=None)
-    class_maps: ClassMaps | None = json_key("heat_global", default=None)
+    heatmap_checks: HeatmapChecks | None = field(default=None, metadata=json_key("heat_checks"))
+    class_maps: ClassMaps | None = field(default=None, metadata=json_key("heat_global"))
     heatmaps: HeatmapProgress | None = None
     left_out: Sequence[str] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
     subject: str | None = None
-    scored_split: str | None = json_key("scored", default=None)
+    scored_split: str | None = field(default=None, metadata=json_key("scored"))
     in_training: int | None = None
     caution: str | None = None
-    unknown_labels: int = json_key("not_among_classes", default=0)
-    table_mismatches: TableMismatches | None = json_key("table", default=None)
+    unknown_labels: int = field(default=0, metadata=json_key("not_among_classes"))
+    table_mismatches: TableMismatches | None = field(default=None, metadata=json_key("table"))
     crops: int | None = None
-    cross_validation: CrossValidationSummary | None = json_key("crossvalidation", default=None)
+    cross_validation: CrossValidationSummary | None = field(default=None, metadata=json_key("crossvalidation"))
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], where: str = "run record") -> RunRecord:
@@ -992,7 +992,7 @@ def check_complete(value: Mapping[str, Any]) -> None:
         RequestError: If the kind or a key is unknown, a key is missing, or a value has another type.
     """
     RunRecord.from_json(value)
-    kind = value.get("kind")
+    kind = str(value.get("kind"))
     if kind not in REQUIRED:
         raise RequestError(f"{kind!r} is no kind of run", f"known: {', '.join(REQUIRED)}")
     missing = [key for key in REQUIRED[kind] if key not in value]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sightline.errors import RequestError
-from sightline.schema import fields_to_json, from_json, json_keys, json_key
+from sightline.schema import arguments, fields_to_json, json_key, json_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class ClassScores:
     """
 
     n: int = 0
-    predicted: int = json_key("answered", default=0)
+    predicted: int = field(default=0, metadata=json_key("answered"))
     metrics: Mapping[str, Metric] = field(default_factory=dict)
 
     @classmethod
@@ -43,7 +43,7 @@ class ClassScores:
         Raises:
             RequestError: If a key is unknown or a value has another type.
         """
-        return _read(cls, value, where)
+        return cls(**_read(cls, value, where))
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry of `per_class`."""
@@ -98,7 +98,7 @@ class Scores:
         Raises:
             RequestError: If a key is unknown or a value has another type.
         """
-        return _read(cls, value, where)
+        return cls(**_read(cls, value, where))
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads."""
@@ -107,6 +107,10 @@ class Scores:
     def metric(self, name: str) -> Metric:
         """Return a metric by name; `UNDEFINED` if it was not computed."""
         return self.metrics.get(name, UNDEFINED)
+
+    def of_class(self, name: str) -> ClassScores:
+        """Return the scores of a class; empty ones if it has none."""
+        return self.per_class.get(name, ClassScores())
 
     @property
     def accuracy(self) -> Metric:
@@ -129,8 +133,8 @@ class Scores:
         return self.metric("eer")
 
 
-def _read(kind: Any, value: Mapping[str, Any], where: str) -> Any:
-    """Read a record whose metrics stand flat beside its fields as NAME, NAME_low and NAME_high."""
+def _read(kind: type, value: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the fields of a record whose metrics stand flat beside its fields as NAME, NAME_low and NAME_high."""
     known = [key for key in json_keys(kind) if key != "metrics"]
     flat = {key: v for key, v in value.items() if key not in known}
     metrics: dict[str, Metric] = {}
@@ -143,7 +147,7 @@ def _read(kind: Any, value: Mapping[str, Any], where: str) -> Any:
         if stem == key:
             metrics[key] = Metric(v, flat.get(f"{key}_low"), flat.get(f"{key}_high"))
     rest = {key: v for key, v in value.items() if key in known}
-    return from_json(kind, {**rest, "metrics": metrics}, where, "key")
+    return {**arguments(kind, rest, where, "key"), "metrics": metrics}
 
 
 def _write(record: Any) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class SweepComparison:
     by_seed: Sequence[float]
     p: float
     p_corrected: float
-    significant: bool = json_key("told_apart")
+    significant: bool = field(metadata=json_key("told_apart"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class SearchStep:
     """Accuracy of a trial, and the best one so far."""
 
     number: int
-    accuracy: float | None
+    accuracy: float
     best: float | None
 
 
@@ -130,7 +130,7 @@ class BestAgainstDefault:
     low: float
     high: float
     p: float
-    significant: bool = json_key("told_apart")
+    significant: bool = field(metadata=json_key("told_apart"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ class SearchRecord:
     optimism: SelectionOptimism | None
     importance: Mapping[str, float]
     counts: Mapping[str, int]
-    trials_requested: int | None = json_key("asked", default=None)
+    trials_requested: int | None = field(default=None, metadata=json_key("asked"))
     name: str | None = None
     created: str | None = None
     seconds: float | None = None
