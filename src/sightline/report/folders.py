@@ -38,7 +38,5 @@ def write_page(folders: Sequence[Path], out: Path) -> Path:
     try:
         record = read_study(read_record(file))
     except RequestError as error:
-        raise ModelFileError(
-            f"{file} cannot be read: {error.message}", "repeat the study's command in another folder"
-        ) from error
+        raise ModelFileError(f"{file} is damaged: {error.message}", "repeat the study's command in another folder") from error
     return write_study(record, out)

@@ -118,13 +118,8 @@ def learning_plot(data: LearningCurveRecord, file: Path) -> None:
             label="95 % band",
         )
         axes.plot(x, [r.accuracy for r in ahead], color=_COLOURS[0], linewidth=1.8, label="fitted curve")
-        axes.plot(
-            [r.images for r in points],
-            [r.measured if r.measured is not None else math.nan for r in points],
-            "o",
-            color=_COLOURS[5],
-            label="measured",
-        )
+        measured = [r.measured if r.measured is not None else math.nan for r in points]
+        axes.plot([r.images for r in points], measured, "o", color=_COLOURS[5], label="measured")
         axes.axhline(data.goal, color=_COLOURS[1], linewidth=1.2, linestyle="--", label=f"target {100 * data.goal:.1f} %")
         axes.axvline(data.images, color="#999999", linewidth=1, linestyle=":", label=f"current number {data.images:,}")
         axes.set_xscale("log")
