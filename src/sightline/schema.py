@@ -130,7 +130,7 @@ def _convert(hint: Any, value: Any, where: str, noun: str = "setting") -> Any:
         if value is None and type(None) in parts:
             return None
         some = [p for p in parts if p is not type(None)]
-        if len(some) == 1:
+        if len(some) == 1 and typing.get_origin(some[0]) is not Literal:
             return _convert(some[0], value, where, noun)
         for part in some:
             try:

@@ -15,6 +15,7 @@ from sightline import catalog as catalogs
 from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, RequestError, SightlineError
 from sightline.records import Catalog, LearningCurveRecord, Progress, Recipe, silent
+from sightline.records.run import RESULTS_VERSION
 from sightline.report import line_plots
 from sightline.runs import folder as folders
 from sightline.runs.dataset import taking_part
@@ -90,7 +91,7 @@ def learning_curve(
     studies.check_threshold(recipe, kept.classes)
     best = methods.fit(context, recipe)[0]
     data = curve_of(context, best, goal=goal, orders=ORDERS, seed=seed)
-    identity = digest(["learning curve", recipe, kept.fingerprint(), goal, seed, __version__])
+    identity = digest(["learning curve", recipe.id, kept.fingerprint(), goal, seed, RESULTS_VERSION])
     folder = Path(out) if out is not None else Path("runs") / f"{photos_name(str(catalog.root))}-curve-{identity[:8]}"
     folders.lock(folder)
     if (folder / "run.json").is_file() or (folder / "study.json").is_file():

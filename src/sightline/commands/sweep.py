@@ -20,6 +20,7 @@ from sightline.errors import DataError, ModelFileError, RequestError, SightlineE
 from sightline.files import read_text
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, Predictions, Progress, Recipe, read_study, silent
+from sightline.records.run import RESULTS_VERSION
 from sightline.runs import folder as folders
 from sightline.runs import resume
 from sightline.runs.plan import photos_name
@@ -91,8 +92,8 @@ def sweep(
         if fit.seed == recipe.seed:
             studies.check(fit.recipe, len(divided.usable().classes), cache)
             studies.check_threshold(fit.recipe, divided.usable().classes)
-    asked = {"recipe": recipe, "data": _fingerprint(divided), "version": __version__}
-    identity = digest([asked, [f.recipe for f in fits]])
+    asked = {"recipe": recipe, "data": _fingerprint(divided), "version": RESULTS_VERSION}
+    identity = digest([asked, [f.recipe.id for f in fits]])
     folder = _claim(out, "sweep", divided, asked)
     earlier = _finished(folder, identity, [folder / f.name / "run.json" for f in fits])
     if earlier is not None:
@@ -163,7 +164,7 @@ def tune(
     studies.check(recipe, len(kept.classes), cache)
     studies.check_threshold(recipe, kept.classes)
     asked = tuning.SearchLimits(trials, budget_s, max_parameters, tuning.image_size(context, recipe))
-    claim = {"recipe": recipe, "data": kept.fingerprint(), "max_parameters": max_parameters, "version": __version__}
+    claim = {"recipe": recipe, "data": kept.fingerprint(), "max_parameters": max_parameters, "version": RESULTS_VERSION}
     folder = _claim(out, "tune", divided, claim)
     catalogs.save(divided, folder / "catalog.csv")
 

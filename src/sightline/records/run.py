@@ -15,6 +15,8 @@ from sightline.schema import fields_to_json, from_json, json_key
 
 VERSION = 1
 """Version of the format of run.json."""
+RESULTS_VERSION = "0.1.0"
+"""Version of the numbers: part of every run's id. Raise it only if the same request gives other numbers than before."""
 
 
 @dataclass(frozen=True, slots=True)

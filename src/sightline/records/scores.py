@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sightline.errors import RequestError
+from sightline.errors import RequestError, unknown
 from sightline.schema import arguments, fields_to_json, json_key, json_keys
 
 
@@ -141,7 +141,7 @@ def _read(kind: type, value: Mapping[str, Any], where: str) -> dict[str, Any]:
     for key, v in flat.items():
         stem = key.removesuffix("_low").removesuffix("_high")
         if stem not in flat:
-            raise RequestError(f"unknown key in the {where}: {key!r}", "it belongs to no metric")
+            raise unknown(f"key in the {where}", key, [*known, *flat])
         if v is not None and (isinstance(v, bool) or not isinstance(v, int | float)):
             raise RequestError(f"{key!r} in the {where} cannot be {v!r}", "it is a number")
         if stem == key:
