@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import re
 import shlex
@@ -21,35 +22,81 @@ BESIDE: Mapping[str, Any] = types.MappingProxyType({"beside": True})
 field's default is what the record is where none of its keys is given, and what its other keys are where some are."""
 
 
-def from_json(kind: type[T], value: Mapping[str, Any], what: str) -> T:
+def from_json(kind: type[T], value: Mapping[str, Any], what: str, noun: str = "setting") -> T:
     """Build a record from JSON's types, checking every key and type.
 
     Args:
         kind: A dataclass. The keys of a record that is a field with `BESIDE` stand among its own.
         value: What `store.plain` makes of such a record; absent keys take their defaults.
         what: What is being read, for messages, such as "recipe".
+        noun: Word for a key in messages.
 
     Raises:
         RequestError: An unknown key ("did you mean"), a missing one, or a value of another type.
     """
-    hints = typing.get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}  # type: ignore[arg-type]
-    inner = {name: [f.name for f in dataclasses.fields(hints[name])] for name, f in fields.items() if f.metadata == BESIDE}
-    known = [key for name in fields for key in inner.get(name, [name])]
+    return kind(**arguments(kind, value, what, noun))
+
+
+def arguments(kind: Any, value: Mapping[str, Any], what: str, noun: str = "setting") -> dict[str, Any]:
+    """Return the arguments by which `from_json` makes a record; see there."""
+    hints, fields, inner, keys = _layout(kind)
+    known = [key for name in fields for key in inner.get(name, [keys[name]])]
     for key in value:
         if key not in known:
-            raise unknown(f"setting in the {what}", key, known)
-    arguments: dict[str, Any] = {}
+            raise unknown(f"{noun} in the {what}", key, known)
+    found: dict[str, Any] = {}
     for name, spec in fields.items():
+        key = keys[name]
         if name in inner:
-            standard = {key: getattr(spec.default, key) for key in inner[name]}
-            given = {key: value[key] for key in inner[name] if key in value}
-            arguments[name] = from_json(hints[name], {**standard, **given}, what)
-        elif name in value:
-            arguments[name] = _convert(hints[name], value[name], f"{name!r} in the {what}")
+            standard = {k: getattr(spec.default, k) for k in inner[name]}
+            given = {k: value[k] for k in inner[name] if k in value}
+            found[name] = from_json(hints[name], {**standard, **given}, what, noun)
+        elif key in value:
+            found[name] = _convert(hints[name], value[key], f"{key!r} in the {what}", noun)
         elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
-            raise RequestError(f"the {what} has no {name!r}", f"add {name} to it")
-    return kind(**arguments)
+            raise RequestError(f"the {what} has no {key!r}", f"add {key} to it")
+    return found
+
+
+def json_key(key: str) -> Mapping[str, Any]:
+    """Return the metadata of a dataclass field that is written to JSON under `key`, whatever the attribute is called."""
+    return types.MappingProxyType({"key": key})
+
+
+def to_json(record: Any) -> Any:
+    """Return a record as the mapping that `from_json` reads; fields that are None by default and None now are left out."""
+    if hasattr(record, "to_json"):
+        return record.to_json()
+    if dataclasses.is_dataclass(record) and not isinstance(record, type):
+        return fields_to_json(record)
+    if isinstance(record, Mapping):
+        return {key: to_json(value) for key, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [to_json(value) for value in record]
+    return record
+
+
+def fields_to_json(record: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass under their JSON keys; see `to_json`."""
+    kind: Any = type(record)
+    _, fields, _, keys = _layout(kind)
+    values = {name: getattr(record, name) for name in fields}
+    return {keys[n]: to_json(v) for n, v in values.items() if not (v is None and fields[n].default is None)}
+
+
+def json_keys(kind: Any) -> list[str]:
+    """Return the JSON keys of a dataclass, in the order of its fields."""
+    return list(_layout(kind)[3].values())
+
+
+@functools.cache
+def _layout(kind: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, list[str]], dict[str, str]]:
+    """Return the type hints, fields, inner records (`BESIDE`) and JSON keys of a dataclass, by attribute name."""
+    hints = typing.get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
+    inner = {name: [f.name for f in dataclasses.fields(hints[name])] for name, f in fields.items() if f.metadata == BESIDE}
+    keys = {name: f.metadata.get("key", name) for name, f in fields.items()}
+    return hints, fields, inner, keys
 
 
 def check_value(hint: Any, value: Any, name: str, example: Any) -> None:
@@ -72,17 +119,22 @@ def check_value(hint: Any, value: Any, name: str, example: Any) -> None:
         raise RequestError(error.message, f"{name.partition(' ')[0]} is {_in_words(hint)}{such}") from None
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    """One JSON value as the type `hint` says, or an error that names where it stands."""
+def _convert(hint: Any, value: Any, where: str, noun: str = "setting") -> Any:
+    """Return one JSON value as the type `hint` says, or raise an error that names where it stands."""
+    if type(value) is hint and hint in _SCALARS:
+        return value
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in parts:
             return None
-        for part in (p for p in parts if p is not type(None)):
+        some = [p for p in parts if p is not type(None)]
+        if len(some) == 1 and typing.get_origin(some[0]) is not Literal:
+            return _convert(some[0], value, where, noun)
+        for part in some:
             try:
-                return _convert(part, value, where)
+                return _convert(part, value, where, noun)
             except RequestError:
                 continue
     elif origin is Literal:
@@ -92,22 +144,29 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise unknown(where, value, [str(p) for p in parts])
     elif origin is tuple and isinstance(value, list | tuple):
         if len(parts) == 2 and parts[1] is Ellipsis:
-            return tuple(_convert(parts[0], v, where) for v in value)
+            return tuple(_convert(parts[0], v, where, noun) for v in value)
         if len(parts) == len(value):
-            return tuple(_convert(p, v, where) for p, v in zip(parts, value, strict=True))
+            return tuple(_convert(p, v, where, noun) for p, v in zip(parts, value, strict=True))
     elif origin is Sequence:
         if isinstance(value, list | tuple):
-            return [_convert(parts[0], v, where) for v in value]
+            if parts[0] in _SCALARS and all(type(v) is parts[0] for v in value):  # confusion matrices have many cells
+                return list(value)
+            return [_convert(parts[0], v, where, noun) for v in value]
     elif origin in (Mapping, dict) or getattr(origin, "__name__", "") == "Mapping":
         if isinstance(value, Mapping):
-            return {str(k): _convert(parts[1], v, where) for k, v in value.items()}
+            return {str(k): _convert(parts[1], v, where, noun) for k, v in value.items()}
     elif dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return from_json(typing.cast(type, hint), value, where)
+        if hasattr(hint, "from_json"):
+            return hint.from_json(value, where)
+        return from_json(typing.cast(type, hint), value, where, noun)
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     elif isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     raise RequestError(f"{where} cannot be {value!r}", f"it is {_in_words(hint)}")
+
+
+_SCALARS = (int, float, str, bool)
 
 
 def _in_words(hint: Any) -> str:

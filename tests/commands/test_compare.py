@@ -134,10 +134,11 @@ def test_the_folder_holds_what_the_page_says(place: dict[str, Any], tmp_path: Pa
 
 def test_names_are_text(place: dict[str, Any], tmp_path: Path) -> None:
     from sightline import report
+    from sightline.records import ComparisonRecord
 
     done = compare(place, "one", "two", out=tmp_path / "a")
     text = json.dumps(done.data).replace('"one"', json.dumps(HOSTILE)).replace("digit_", HOSTILE.replace('"', "'"))
-    report.write_comparison(json.loads(text), tmp_path / "page.html")
+    report.write_comparison(ComparisonRecord.from_json(json.loads(text)), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<script" not in page and "&lt;script&gt;" in page
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sightline import evaluation
-from sightline.records import Predictions
+from sightline.records import Predictions, Scores
 from sightline.report import curves
 from sightline.report.format import percent
 
@@ -26,7 +26,11 @@ def test_no_epochs_no_figure() -> None:
 
 
 def calibration(p: Predictions, groups: np.ndarray | None = None) -> str:
-    (found,) = (f for f in curves.figures(p, evaluation.score(p, groups=groups)) if f["title"].startswith("Calibration"))
+    (found,) = (
+        f
+        for f in curves.figures(p, Scores.from_json(evaluation.score(p, groups=groups)))
+        if f["title"].startswith("Calibration")
+    )
     return str(found["text"])
 
 
@@ -80,5 +84,5 @@ def test_a_calibrated_classifier_is_seldom_blamed_also_on_images_that_belong_tog
 
 def test_without_intervals_each_image_counts() -> None:
     p = claims(np.full(64, 0.977), np.arange(64) >= 3)
-    (found,) = (f for f in curves.figures(p, {}) if f["title"].startswith("Calibration"))
+    (found,) = (f for f in curves.figures(p, Scores()) if f["title"].startswith("Calibration"))
     assert "within chance" in found["text"]

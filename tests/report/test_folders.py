@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sightline.errors import ModelFileError, RequestError
+from sightline.records import read_study
 from sightline.report import write_page, write_study
 from tests.report.test_study import sweep
 
@@ -25,7 +26,7 @@ def study(folder: Path) -> Path:
 def test_a_study_gets_its_page(tmp_path: Path) -> None:
     out = write_page([study(tmp_path / "tuned")], tmp_path / "page.html")
     page = out.read_text(encoding="utf-8")
-    assert page == write_study(sweep(), tmp_path / "other.html").read_text(encoding="utf-8")
+    assert page == write_study(read_study(sweep()), tmp_path / "other.html").read_text(encoding="utf-8")
     assert "&lt;script&gt;" in page and "<script" not in page
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sightline import evaluation
-from sightline.records import Predictions, Run
+from sightline.records import Predictions, Run, RunRecord
 from sightline.report import format, headline, provenance, sections, svg
 from sightline.report.images import Album
 
@@ -25,8 +25,20 @@ def scored(y: list[int], right: list[bool], classes: tuple[str, ...] = ("cat", "
 GOOD = scored([0, 1] * 50, [True] * 95 + [False] * 5)
 
 
+def record(data: dict[str, Any]) -> RunRecord:
+    return RunRecord.from_json(data)
+
+
+def answer(data: dict[str, Any]) -> headline.Answer:
+    return headline.answer(record(data))
+
+
+def alarms(data: dict[str, Any]) -> list[headline.Alarm]:
+    return headline.alarms(record(data))
+
+
 def titles(data: dict[str, Any]) -> list[str]:
-    return [a.title for a in headline.alarms(data)]
+    return [a.title for a in alarms(data)]
 
 
 def plain(text: str) -> str:
@@ -34,13 +46,13 @@ def plain(text: str) -> str:
 
 
 def test_the_headline_is_the_test_score_with_its_interval() -> None:
-    (head,) = headline.answer({"test": GOOD, "test_openings": [{}]}).headlines
+    (head,) = answer({"test": GOOD, "test_openings": [{}]}).headlines
     assert (plain(head.value), head.of) == ("95.0 %", "of 100 test images classified correctly")
     assert plain(head.interval) == "[88.8, 97.8] %"
 
 
 def test_without_a_test_the_cross_validated_score_is_given_and_named() -> None:
-    found = headline.answer({"val": GOOD, "test": None, "val_estimate": "CV (train+val, 5 folds)"})
+    found = answer({"val": GOOD, "test": None, "val_estimate": "CV (train+val, 5 folds)"})
     assert "held-out images" in found.headlines[0].of
     assert any("did not use the test split" in line and "CV (train+val, 5 folds)" in line for line in found.lines)
 
@@ -48,7 +60,7 @@ def test_without_a_test_the_cross_validated_score_is_given_and_named() -> None:
 def test_leaks_give_the_score_twice() -> None:
     clean = scored([0, 1] * 45, [True] * 84 + [False] * 6)
     data = {"test": GOOD, "test_without_leaks": clean, "split": {"leaks": [["a", "b"], ["a", "c"], ["d", "e"]]}}
-    found = headline.answer(data)
+    found = answer(data)
     assert [plain(h.value) for h in found.headlines] == ["95.0 %", "93.3 %"]
     assert [h.aside for h in found.headlines] == [True, False]
     assert found.alarms[0].title == "2 test images are also in train" and found.alarms[0].level == "alarm"
@@ -56,7 +68,7 @@ def test_leaks_give_the_score_twice() -> None:
 
 def test_the_shortcut_alarm_names_the_feature() -> None:
     shortcut = {"alarm": True, "class": "dog", "feature": "JPEG quality", "auc": 0.99, "auc_low": 0.97}
-    (alarm,) = headline.alarms({"test": GOOD, "shortcut": shortcut})
+    (alarm,) = alarms({"test": GOOD, "shortcut": shortcut})
     assert "dog" in alarm.title and "JPEG quality" in alarm.title and "0.970" in alarm.text
     assert titles({"test": GOOD, "shortcut": {**shortcut, "alarm": False}}) == []
 
@@ -83,8 +95,11 @@ def test_absent_classes_are_an_alarm(y: list[int], classes: tuple[str, ...], tit
 
 
 def test_undecodable_images_are_counted_apart_and_against() -> None:
-    data = {"test": GOOD, "undecodable": {"test": [{"path": "x.jpg", "problem": "truncated"}], "train": [{"path": "y"}]}}
-    (alarm,) = headline.alarms(data)
+    data = {
+        "test": GOOD,
+        "undecodable": {"test": [{"path": "x.jpg", "problem": "truncated"}], "train": [{"path": "y", "problem": "empty"}]},
+    }
+    (alarm,) = alarms(data)
     assert alarm.title == "1 test file could not be decoded" and "94.1 %" in plain(alarm.text)  # 95 of 101
 
 
@@ -93,7 +108,7 @@ def test_a_table_that_does_not_fit_is_said() -> None:
     labels = [{"path": "x/1.jpg", "table": "cat", "catalog": "dog"}]
     table = {"no_row": 25, "not_in_catalog": 1, "other_label": 1}
     table |= {"examples": {"no_row": paths, "not_in_catalog": ["y.jpg"], "other_label": labels}}  # type: ignore[dict-item]
-    missing, lost, other = headline.alarms({"kind": "evaluate", "test": GOOD, "table": table})
+    missing, lost, other = alarms({"kind": "evaluate", "test": GOOD, "table": table})
     assert (missing.level, lost.level, other.level) == ("caution", "note", "note")
     assert (
         missing.title == "25 labelled images without a row in the table of predictions"
@@ -115,20 +130,20 @@ def test_sizes_are_put_in_words_and_empty_ends_of_the_histogram_are_cut() -> Non
         "size_histogram": {"edges_px": [1, 16, 32, 64, 128, 65536], "counts": [0, 4, 0, 6, 0]},
         "duplicates": {"exact": 0, "near": 1},
     }
-    shown = sections.dataset(Run(Path(), {"data": block}), Album())
+    shown = sections.dataset(Run(Path(), {}), record({"data": block}), Album())
     assert shown is not None and {"Width: 32 px.", "Height: 20 to 2,000 px (median 30 px)."} <= set(shown["text"])
     assert "65536" not in shown["histogram"] and ">16<" in shown["histogram"] and ">128<" in shown["histogram"]
-    split = sections.splitting({"data": block})
+    split = sections.splitting(record({"data": block}))
     assert split is not None and "Duplicates: 1 set of near-duplicate images." in split["lines"]
 
 
 def test_every_score_that_is_missing_says_why() -> None:
-    table = sections.scores({"test": scored([0] * 20, [True] * 20)})
+    table = sections.scores(record({"test": scored([0] * 20, [True] * 20)}))
     assert table is not None
     (row,) = [r for r in table["rows"] if r["name"] == "ROC AUC"]
     assert row["cells"] == [{"value": "n/a", "interval": None, "why": "the images are all of one class"}]
     inverted = {**GOOD, "mcc": -0.9, "mcc_low": -0.95, "mcc_high": -0.85}
-    table = sections.scores({"test": inverted})
+    table = sections.scores(record({"test": inverted}))
     assert table is not None
     (row,) = [r for r in table["more"] if r["name"] == "Matthews correlation"]
     assert row["cells"][0]["interval"] == "[-0.950,\u00a0-0.850]"
@@ -143,7 +158,8 @@ def test_scoring_images_that_were_in_training_is_said() -> None:
     data = {"kind": "evaluate", "test": GOOD, "in_training": 30}
     assert titles(data) == ["30 images of 100 were used to make this classifier"]
     assert titles({**data, "in_training": 100}) == ["All of these images were used to make this classifier"]
-    assert headline.kind_of(data) == "labelled" and headline.kind_of({**data, "scored": "test"}) == "test"
+    assert headline.kind_of(record(data)) == "labelled"
+    assert headline.kind_of(record({**data, "scored": "test"})) == "test"
 
 
 def test_the_gravest_comes_first() -> None:
@@ -152,7 +168,7 @@ def test_the_gravest_comes_first() -> None:
         "data": {"problems": {"empty": 1}, "duplicates": {"conflicts": [["a", "b"]]}},
         "split": {"leaks": [["a", "b"]]},
     }
-    assert [a.level for a in headline.alarms(data)] == ["alarm", "caution", "note"]
+    assert [a.level for a in alarms(data)] == ["alarm", "caution", "note"]
 
 
 def test_what_is_not_all_is_never_a_hundred_percent() -> None:
@@ -180,16 +196,16 @@ def test_ticks_lie_within_and_are_few(low: float, high: float) -> None:
 def test_a_cut_list_of_files_says_how_many_it_shows_and_where_all_are() -> None:
     for n, ending in ((200, "“Files left out” below lists all."), (201, "“Files left out” below lists 200, catalog.csv all.")):
         listed = [{"path": f"{i}.jpg", "problem": "empty"} for i in range(min(n, 200))]
-        found = headline._problems({"data": {"problems": {"empty": n}, "problem_files": listed}})
+        found = headline._problems(record({"data": {"problems": {"empty": n}, "problem_files": listed}}))
         assert found is not None and found.text.endswith(ending)
 
 
 def test_a_report_without_pretrained_weights_says_so_and_what_to_do() -> None:
-    missing = {"not_at_hand": ["mobilenetv2_100", "resnet18"], "network": {"pretrained_on": "nothing"}}
-    found = headline._no_pretrained(missing)
+    missing = {"not_at_hand": ["mobilenetv2_100", "resnet18"], "network": {"name": "cnn", "pretrained_on": "nothing"}}
+    found = headline._no_pretrained(record(missing))
     assert found is not None and "SIGHTLINE_WEIGHTS" in found.text and "mobilenetv2_100.safetensors" in found.text
-    assert headline._no_pretrained({**missing, "network": {"pretrained_on": "ImageNet-1k"}}) is None
-    assert headline._no_pretrained({**missing, "not_at_hand": []}) is None
+    assert headline._no_pretrained(record({**missing, "network": {"name": "resnet18", "pretrained_on": "ImageNet-1k"}})) is None
+    assert headline._no_pretrained(record({**missing, "not_at_hand": []})) is None
 
 
 def test_commands_name_paths_as_they_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +215,7 @@ def test_commands_name_paths_as_they_were_given(tmp_path: Path, monkeypatch: pyt
     folder = Path("my runs") / "it's $HOME"
     folder.mkdir(parents=True)
     (folder / "classifier.safetensors").write_bytes(b"")
-    lines = [line for _, line in provenance.again(Run(folder, {}))]
+    lines = [line for _, line in provenance.again(Run(folder, {}), record({}))]
     assert len(lines) == 3
     for line in lines:
         named = shlex.split(line)[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from sightline.records import RunRecord
 from sightline.report import heatmaps
 from sightline.report.page import templates
 
@@ -32,7 +33,7 @@ def data(**changes: Any) -> dict[str, Any]:
 
 
 def rendered(of: dict[str, Any]) -> str:
-    return templates().get_template("heatmaps.html.j2").render(run={"id": "", "heat": heatmaps.heat(of)})
+    return templates().get_template("heatmaps.html.j2").render(run={"id": "", "heat": heatmaps.heat(RunRecord.from_json(of))})
 
 
 def test_section_shows_verdict_numbers_and_alarm() -> None:
@@ -43,7 +44,7 @@ def test_section_shows_verdict_numbers_and_alarm() -> None:
 
 
 def test_a_run_without_checks_has_no_section() -> None:
-    assert heatmaps.heat({}) is None and rendered({"heat_checks": None}).strip() == ""
+    assert heatmaps.heat(RunRecord()) is None and rendered({"heat_checks": None}).strip() == ""
 
 
 def test_table_of_checks_does_not_need_average_heatmaps() -> None:
@@ -53,13 +54,15 @@ def test_table_of_checks_does_not_need_average_heatmaps() -> None:
 
 def test_verdict_is_the_worse_of_checks_and_alarm() -> None:
     passing = data()["heat_checks"] | {"verdict": "passes", "why": "all 5 checks pass"}
-    alarmed = heatmaps.heat(data(heat_checks=passing))
+    alarmed = heatmaps.heat(RunRecord.from_json(data(heat_checks=passing)))
     assert alarmed is not None and (alarmed["verdict"], alarmed["kind"]) == ("alarm", "alarm")
     assert "lower border" in alarmed["why"] and "passes" in alarmed["why"]
     overall = data()["heat_global"]
     harmless = overall["alarms"][0] | {"before": 0.66, "after": 0.70}
     quiet = heatmaps.heat(
-        data(heat_checks=passing, heat_global=overall | {"alarms": [], "harmless": [harmless], "highest": harmless})
+        RunRecord.from_json(
+            data(heat_checks=passing, heat_global=overall | {"alarms": [], "harmless": [harmless], "highest": harmless})
+        )
     )
     assert quiet is not None and quiet["verdict"] == "passes" and not quiet["alarms"]
     assert "does not clearly lower" in quiet["quiet"] and "lower border" in quiet["quiet"]

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from sightline import evaluation
-from sightline.records import Predictions
+from sightline.records import Predictions, Scores
+from sightline.records.run import ThresholdChoice
 from sightline.report import curves, svg, threshold_figures
 from tests.report.drawn import answers, make
 
 
 def figures(p: Predictions, positive: str | None = None, by: str = "half") -> list[dict]:
-    s = evaluation.score(p, positive=positive)
-    return [*curves.figures(p, s), *curves.folded(p, s, {"by": by})]
+    s = Scores.from_json(evaluation.score(p, positive=positive))
+    return [*curves.figures(p, s), *curves.folded(p, s, ThresholdChoice(criterion=by))]
 
 
 def made(classes: tuple[str, ...], n: int = 300, skill: float = 2.0) -> Predictions:

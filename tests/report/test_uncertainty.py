@@ -8,7 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from sightline.records import Run
+from sightline.records import Run, RunRecord
+from sightline.records.run import SliceScore
 from sightline.report import uncertainty
 from sightline.report.images import Album
 from sightline.report.page import render
@@ -39,6 +40,14 @@ LIMITS: dict[str, Any] = {
     "unsure": {"n": 20, "accuracy": 0.6, "others": 180, "others_accuracy": 0.98, "others_low": 0.95, "others_high": 0.99},
     "unlike": {"bar": 0.33, "rate": 0.05, "images": 150, "n": 9, "of": 200},
 }
+
+
+def slices(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    return uncertainty.slices(RunRecord.from_json({"slices": rows}))
+
+
+def limits(block: dict[str, Any]) -> list[dict[str, str]]:
+    return uncertainty.limits(RunRecord.from_json({"limits": block}))
 
 
 def run_of(folder: Path, **data: Any) -> Run:
@@ -73,36 +82,36 @@ def test_names_of_files_classes_and_columns_stay_text(tmp_path: Path) -> None:
 
 
 def test_significantly_worse_slice_is_named_with_its_numbers(tmp_path: Path) -> None:
-    found = uncertainty.slices({"slices": [SLICE, {**SLICE, "worse": False, "p_corrected": 1.0}]})
+    found = slices([SLICE, {**SLICE, "worse": False, "p_corrected": 1.0}])
     assert found is not None
     assert found["words"][0].replace("\xa0", " ") == (
         "Significantly worse: brightness 0.1 to 0.2. Accuracy 62.5 % on 40 images, versus 95.0 % on the 160 others (p < 0.001)."
     )
     assert [row["worse"] for row in found["rows"]] == [True, False]
-    calm = uncertainty.slices({"slices": [{**SLICE, "worse": False, "p_corrected": 0.4}]})
+    calm = slices([{**SLICE, "worse": False, "p_corrected": 0.4}])
     assert calm is not None and "No slice has significantly more errors." in calm["words"][0]
-    assert uncertainty.slices({}) is None
+    assert uncertainty.slices(RunRecord()) is None
     page = render([run_of(tmp_path, mistakes=[], slices=[SLICE])])
     assert '<span class="badge">worse</span>' in page
 
 
 def test_slices_are_named_with_their_units() -> None:
-    assert uncertainty.name({"column": "size", "value": None, "low": 240.0, "high": 1050.0}) == "shorter side 240 to 1,050 px"
-    assert uncertainty.name({"column": "camera", "value": "phone", "low": None, "high": None}) == "camera: phone"
-    assert uncertainty.name({"column": "year", "value": None, "low": 3.0, "high": 3.0}) == "year 3"
+    assert uncertainty.name(SliceScore("size", 9, value=None, low=240.0, high=1050.0)) == "shorter side 240 to 1,050 px"
+    assert uncertainty.name(SliceScore("camera", 9, value="phone", low=None, high=None)) == "camera: phone"
+    assert uncertainty.name(SliceScore("year", 9, value=None, low=3.0, high=3.0)) == "year 3"
 
 
 def test_uncertainty_is_reported_with_its_measured_quality(tmp_path: Path) -> None:
-    sets, unsure, odd = (row["text"].replace("\xa0", " ") for row in uncertainty.limits({"limits": LIMITS}))
+    sets, unsure, odd = (row["text"].replace("\xa0", " ") for row in limits(LIMITS))
     assert "94.5 % (95 % CI [91.0, 97.0] %)" in sets and "1.20 classes" in sets and "200 images: val" in sets
     assert unsure.startswith("20 of 200 predictions are marked “unsure”: ")
     assert unsure.endswith("Accuracy on these: 60.0 %. Accuracy on the others: 98.0 % (95 % CI [95.0, 99.0] %).")
     assert "9 of 200 images" in odd and "5 % of 150 held-out images" in odd
     assert "unrelated images are rarely recognised" not in odd
     alone = {**LIMITS, "unlike": {**LIMITS["unlike"], "pretrained": False}}
-    assert "unrelated images are rarely recognised" in uncertainty.limits({"limits": alone})[2]["text"]
-    few = {"limits": {**LIMITS, "sets": None, "unsure": None, "unlike": None, "why": "there were 12"}}
-    assert uncertainty.limits(few) == [{"name": "Prediction sets", "text": "Not available: there were 12."}]
-    assert uncertainty.limits({}) == []
+    assert "unrelated images are rarely recognised" in limits(alone)[2]["text"]
+    few = {**LIMITS, "sets": None, "unsure": None, "unlike": None, "why": "there were 12"}
+    assert limits(few) == [{"name": "Prediction sets", "text": "Not available: there were 12."}]
+    assert uncertainty.limits(RunRecord()) == []
     run = run_of(tmp_path)
-    assert uncertainty.view(run, Album()) == {"likenesses": [], "slices": None, "limits": [], "where": "test"}
+    assert uncertainty.view(run, run.record, Album()) == {"likenesses": [], "slices": None, "limits": [], "where": "test"}

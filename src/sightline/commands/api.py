@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from sightline import __version__, classifier, evaluation, pixels
 from sightline import catalog as catalogs
+from sightline import classifier, evaluation, pixels
 from sightline.classifier import Classifier
 from sightline.commands.evaluate import training_caution
 from sightline.commands.train import train
@@ -26,6 +26,7 @@ from sightline.explanation.options import ExplainOptions
 from sightline.explanation.subject import ExplainedModel, aims, check_explainable, find_subject
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, Explanation, Predictions, Progress, Recipe, Run, silent
+from sightline.records.run import RESULTS_VERSION
 from sightline.runs import test_set_log
 from sightline.runs.plan import photos_name
 from sightline.store import Cache, digest
@@ -96,7 +97,9 @@ def fit(
     """
     recipe = Recipe() if recipe is None else recipe
     if out is None:
-        out = Path("runs") / f"{photos_name(str(catalog.root))}-{digest([recipe, catalog.fingerprint(), __version__])[:8]}"
+        out = (
+            Path("runs") / f"{photos_name(str(catalog.root))}-{digest([recipe.id, catalog.fingerprint(), RESULTS_VERSION])[:8]}"
+        )
     run = train(catalog, recipe, Path(out), device=device, progress=progress, cache=cache)
     own = classifier.load(run.classifier_file)
     return dataclasses.replace(run, classifier=own, held_out=read_predictions(run.held_out_file))

@@ -17,7 +17,7 @@ from sightline.classifier import Classifier
 from sightline.commands.evaluate import Answered, answers_of, in_training, match, open_labelled
 from sightline.errors import DataError, ImageError, RequestError, unknown
 from sightline.inputs import read_predictions
-from sightline.records import Catalog, Predictions, Progress, Run, silent
+from sightline.records import Catalog, ComparisonRecord, Predictions, Progress, Run, silent
 from sightline.runs import folder as folders
 from sightline.runs import test_set_log
 from sightline.store import Cache, plain, slug, write_bytes, write_json, write_text
@@ -387,8 +387,9 @@ def _write(folder: Path, data: dict[str, Any], aligned: Aligned, catalog: Catalo
     write_text(folder / "disagreements.csv", folders.table(rows) if rows else ",".join(header) + "\n")
     if catalog is not None:
         _write_thumbnails(folder, data["disagreements"][:MOST_SHOWN], catalog)
+    record = ComparisonRecord.from_json(data)
     write_json(folder / "comparison.json", data)
-    report.write_comparison(data, folder / "report.html")
+    report.write_comparison(record, folder / "report.html")
 
 
 def _write_thumbnails(folder: Path, rows: Sequence[dict[str, Any]], catalog: Catalog) -> None:

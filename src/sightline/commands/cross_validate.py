@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from sightline import __version__, engine, evaluation, report, studies
 from sightline import catalog as catalogs
+from sightline import engine, evaluation, report, studies
 from sightline.classifier import environment
 from sightline.commands.run import Say, reuse
 from sightline.errors import RequestError, SightlineError
 from sightline.files import read_text
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, Predictions, Progress, Recipe, Run, silent
+from sightline.records.run import RESULTS_VERSION
 from sightline.runs import folder as folders
 from sightline.runs.dataset import taking_part
 from sightline.runs.plan import photos_name
@@ -79,7 +80,7 @@ def cross_validate(
     studies.check(recipe, len(kept.classes), cache)
     studies.check_threshold(recipe, kept.classes)
     asked = folding.parts(context, folds, repeats, seed)
-    identity = digest(["crossvalidate", recipe, kept.fingerprint(), folds, repeats, seed, __version__])
+    identity = digest(["crossvalidate", recipe.id, kept.fingerprint(), folds, repeats, seed, RESULTS_VERSION])
     folder = Path(out) if out is not None else Path("runs") / f"{photos_name(str(catalog.root))}-folds-{identity[:8]}"
     earlier = _claim(folder, identity)
     if earlier is not None:

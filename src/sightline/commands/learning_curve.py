@@ -14,7 +14,8 @@ from sightline import __version__, engine, heads, studies
 from sightline import catalog as catalogs
 from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, RequestError, SightlineError
-from sightline.records import Catalog, Progress, Recipe, silent
+from sightline.records import Catalog, LearningCurveRecord, Progress, Recipe, silent
+from sightline.records.run import RESULTS_VERSION
 from sightline.report import line_plots
 from sightline.runs import folder as folders
 from sightline.runs.dataset import taking_part
@@ -90,7 +91,7 @@ def learning_curve(
     studies.check_threshold(recipe, kept.classes)
     best = methods.fit(context, recipe)[0]
     data = curve_of(context, best, goal=goal, orders=ORDERS, seed=seed)
-    identity = digest(["learning curve", recipe, kept.fingerprint(), goal, seed, __version__])
+    identity = digest(["learning curve", recipe.id, kept.fingerprint(), goal, seed, RESULTS_VERSION])
     folder = Path(out) if out is not None else Path("runs") / f"{photos_name(str(catalog.root))}-curve-{identity[:8]}"
     folders.lock(folder)
     if (folder / "run.json").is_file() or (folder / "study.json").is_file():
@@ -214,4 +215,4 @@ def write_files(folder: Path, data: dict[str, Any]) -> None:
         {key: row.get(key, "") for key in keys} for row in sorted((*data["points"], *data["ahead"]), key=lambda r: r["images"])
     ]
     write_text(folder / "learning-curve.csv", folders.table(rows))
-    line_plots.learning_plot(data, folder / "learning-curve.svg")
+    line_plots.learning_plot(LearningCurveRecord.from_json(data), folder / "learning-curve.svg")

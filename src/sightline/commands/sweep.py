@@ -19,7 +19,8 @@ from sightline.commands.train import train
 from sightline.errors import DataError, ModelFileError, RequestError, SightlineError
 from sightline.files import read_text
 from sightline.inputs import read_predictions
-from sightline.records import Catalog, Predictions, Progress, Recipe, silent
+from sightline.records import Catalog, Predictions, Progress, Recipe, read_study, silent
+from sightline.records.run import RESULTS_VERSION
 from sightline.runs import folder as folders
 from sightline.runs import resume
 from sightline.runs.plan import photos_name
@@ -91,8 +92,8 @@ def sweep(
         if fit.seed == recipe.seed:
             studies.check(fit.recipe, len(divided.usable().classes), cache)
             studies.check_threshold(fit.recipe, divided.usable().classes)
-    asked = {"recipe": recipe, "data": _fingerprint(divided), "version": __version__}
-    identity = digest([asked, [f.recipe for f in fits]])
+    asked = {"recipe": recipe, "data": _fingerprint(divided), "version": RESULTS_VERSION}
+    identity = digest([asked, [f.recipe.id for f in fits]])
     folder = _claim(out, "sweep", divided, asked)
     earlier = _finished(folder, identity, [folder / f.name / "run.json" for f in fits])
     if earlier is not None:
@@ -163,7 +164,7 @@ def tune(
     studies.check(recipe, len(kept.classes), cache)
     studies.check_threshold(recipe, kept.classes)
     asked = tuning.SearchLimits(trials, budget_s, max_parameters, tuning.image_size(context, recipe))
-    claim = {"recipe": recipe, "data": kept.fingerprint(), "max_parameters": max_parameters, "version": __version__}
+    claim = {"recipe": recipe, "data": kept.fingerprint(), "max_parameters": max_parameters, "version": RESULTS_VERSION}
     folder = _claim(out, "tune", divided, claim)
     catalogs.save(divided, folder / "catalog.csv")
 
@@ -268,7 +269,7 @@ def _finished(folder: Path, identity: str, files: Sequence[Path]) -> Study | Non
     if data.get("id") != identity or not all(f.is_file() for f in files):
         return None
     if not (folder / "report.html").is_file():
-        report.write_study(data, folder / "report.html")
+        report.write_study(read_study(data), folder / "report.html")
     return Study(folder, data)
 
 
@@ -315,6 +316,7 @@ def _finish(
             "seconds": time.perf_counter() - started,
         }
     )
+    record = read_study(data)
     write_json(folder / "study.json", data)
-    report.write_study(data, folder / "report.html")
+    report.write_study(record, folder / "report.html")
     return Study(folder, data)

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline import __version__, demo, engine, evaluation, report, studies
 from sightline import catalog as catalogs
+from sightline import demo, engine, evaluation, report, studies
 from sightline.classifier import environment
 from sightline.commands.run import Say, reuse, run
 from sightline.errors import RequestError
 from sightline.explanation import similar_images
 from sightline.records import Catalog, Progress, Recipe, Run, silent
+from sightline.records.run import RESULTS_VERSION
 from sightline.report import line_plots
 from sightline.runs import distributed, error_analysis
 from sightline.runs import folder as folders
@@ -76,7 +77,7 @@ def train(
     divided, twins = _divided(catalog, recipe, cache, progress)
     catalogs.warn(n for n in divided.notes if n.startswith(catalogs.CAUTION) or n not in catalog.notes)
     before = [] if continued is None else [continued.data.get("id")]
-    identity = digest([recipe, divided.fingerprint(), __version__, *methods.source_hashes(recipe), *before])
+    identity = digest([recipe.id, divided.fingerprint(), RESULTS_VERSION, *methods.source_hashes(recipe), *before])
     if earlier is not None and earlier.data.get("id") == identity:
         return earlier
     if (Path(out) / "run.json").is_file():

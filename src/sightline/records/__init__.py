@@ -2,8 +2,12 @@
 
 from sightline.records.catalog import CATALOG_COLUMNS, SPLITS, Catalog, Split
 from sightline.records.classifier import Backbone, Card, Head, Preprocess, Uncertainty
+from sightline.records.comparison import ComparisonRecord
 from sightline.records.predictions import Explanation, Predictions, Run
 from sightline.records.recipe import Learning, Progress, Recipe, TrainingStage, silent
+from sightline.records.run import LearningCurveRecord, RunRecord
+from sightline.records.scores import Scores
+from sightline.records.study import SearchRecord, StudyRecord, SweepRecord, read_study
 
 __all__ = [
     "CATALOG_COLUMNS",
@@ -11,16 +15,24 @@ __all__ = [
     "Backbone",
     "Card",
     "Catalog",
+    "ComparisonRecord",
     "Explanation",
     "Head",
     "Learning",
+    "LearningCurveRecord",
     "Predictions",
     "Preprocess",
     "Progress",
     "Recipe",
     "Run",
+    "RunRecord",
+    "Scores",
+    "SearchRecord",
     "Split",
+    "StudyRecord",
+    "SweepRecord",
     "TrainingStage",
     "Uncertainty",
+    "read_study",
     "silent",
 ]

@@ -47,8 +47,26 @@ class Preprocess:
 
     @property
     def id(self) -> str:
-        """Return the identity of the preprocessing."""
-        return store.digest(self)
+        """Return the identity of the preprocessing, by which features are cached.
+
+        The keys are written out: they stay as they are if an attribute is renamed. A new option is added only if it differs
+        from its default, so that cached features stay valid.
+        """
+        return store.digest(
+            {
+                "size": self.size,
+                "fit": self.fit,
+                "crop_fraction": self.crop_fraction,
+                "interpolation": self.interpolation,
+                "mean": self.mean,
+                "std": self.std,
+                "value_range": self.value_range,
+                "background": self.background,
+                "max_pixels": self.max_pixels,
+                "allow_truncated": self.allow_truncated,
+                "decoder": self.decoder,
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from sightline.errors import ModelFileError, RequestError
-from sightline.files import is_file, read_text
+from sightline.files import is_file
+from sightline.records.run import RunRecord, read_record
 from sightline.schema import csv_escape
 
 
@@ -196,18 +196,28 @@ class Run:
 
         Raises:
             RequestError: If the folder does not exist, or is not a finished run.
-            ModelFileError: If `run.json` is damaged.
+            ModelFileError: If `run.json` is damaged, of another version, or has unknown keys or values of another type.
         """
         file = Path(folder) / "run.json"
         if not is_file(file):
             what = "is a file" if Path(folder).exists() else "does not exist"
             what = "has no run.json: it is not a finished run" if Path(folder).is_dir() else what
             raise RequestError(f"{folder} {what}", "pass a folder that `sightline run` or `sightline train` created")
+        run = cls(Path(folder), read_record(file))
         try:
-            data = json.loads(read_text(file))
-        except ValueError as error:
-            raise ModelFileError(f"{file} is damaged ({error})", "repeat the run") from error
-        return cls(Path(folder), data)
+            _ = run.record
+        except RequestError as error:
+            raise ModelFileError(f"{file} cannot be read: {error.message}", "repeat the run") from error
+        return run
+
+    @property
+    def record(self) -> RunRecord:
+        """Typed content of `run.json`.
+
+        Raises:
+            RequestError: If a key is unknown or a value has another type.
+        """
+        return RunRecord.from_json(self.data)
 
     @property
     def held_out_file(self) -> Path:

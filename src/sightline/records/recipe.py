@@ -103,8 +103,22 @@ class Recipe:
 
     @property
     def id(self) -> str:
-        """Return the identity of the recipe."""
-        return store.digest(self)
+        """Return the identity of the recipe; its keys are written out, as in `Preprocess.id`."""
+        return store.digest(
+            {
+                "method": self.method,
+                "backbone": self.backbone,
+                "weights": self.weights,
+                "head": self.head,
+                "image_size": self.image_size,
+                "fit": self.fit,
+                "pool": self.pool,
+                "positive": self.positive,
+                "threshold": self.threshold,
+                "seed": self.seed,
+                "settings": self.settings,
+            }
+        )
 
 
 def _check_value(key: str, value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from markupsafe import Markup
 
 from sightline import __version__
+from sightline.records import ComparisonRecord
+from sightline.records.comparison import ComparedPair, Disagreement
 from sightline.report import svg
 from sightline.report.format import clean, count, date, percent, percent_range, short, sure
 from sightline.report.headline import openings
@@ -24,10 +27,8 @@ MOST_LINES = 200
 LONGEST_LABEL = 18
 """Longest name, in characters, that is shown in full in tables."""
 
-Data = Mapping[str, Any]
 
-
-def write_comparison(data: Data, out: Path) -> Path:
+def write_comparison(data: ComparisonRecord, out: Path) -> Path:
     """Write one self-contained HTML file about a comparison.
 
     Args:
@@ -38,11 +39,11 @@ def write_comparison(data: Data, out: Path) -> Path:
         `out`.
     """
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    album, names, labels = Album(), [short(n, 40) for n in data["names"]], _labels(data["names"])
-    start = svg.floor_of([s["accuracy_low"] for s in data["scores"]])
-    rows = data["disagreements"]
+    album, names, labels = Album(), [short(n, 40) for n in data.names], _labels(data.names)
+    start = svg.floor_of([s.accuracy_low for s in data.scores])
+    rows = data.disagreements
     cards = _cards(Path(out).parent, rows, album, labels)
-    pairs = [_pair(p, data, labels) for p in data["pairs"][:MOST_PAIRS]]
+    pairs = [_pair(p, data, labels) for p in data.pairs[:MOST_PAIRS]]
     page = (
         templates()
         .get_template("compare.html.j2")
@@ -51,10 +52,10 @@ def write_comparison(data: Data, out: Path) -> Path:
             style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
             version=__version__,
             title=" vs. ".join(names) if len(names) <= 3 else f"{len(names)} classifiers",
-            date=date(data.get("created")),
+            date=date(data.created),
             words=_words(data),
             alarms=[a for a in (openings(data),) if a is not None],
-            clusters=None if data.get("clusters") is None else count(data["clusters"]),
+            clusters=None if data.clusters is None else count(data.clusters),
             ruler=svg.ruler(start),
             scores=_scores(data, start, labels),
             pairs=pairs,
@@ -65,20 +66,20 @@ def write_comparison(data: Data, out: Path) -> Path:
             names=names,
             total=len(rows),
             left_out=max(0, len(rows) - MOST_CARDS - MOST_LINES),
-            images=f"{count(data['n'])} {clean(data['images'])}",
+            images=f"{count(data.n)} {clean(data.images)}",
         )
     )
     write_text(Path(out), page)
     return Path(out)
 
 
-def _words(data: Data) -> list[str]:
+def _words(data: ComparisonRecord) -> list[str]:
     """Return the verdicts as sentences, significant differences first, then the notes."""
-    ranked = sorted(data["pairs"], key=lambda p: (not p["told_apart"], -abs(p["difference"])))
-    lines = [_sentence(p["verdict"]) for p in ranked[:6]]
+    ranked = sorted(data.pairs, key=lambda p: (not p.significant, -abs(p.difference)))
+    lines = [_sentence(p.verdict) for p in ranked[:6]]
     if len(ranked) > 6:
         lines.append(f"The table below lists {count(len(ranked) - 6)} more pairs.")
-    return [*lines, *(_sentence(n) for n in data.get("notes") or [])]
+    return [*lines, *(_sentence(n) for n in data.notes)]
 
 
 def _sentence(text: str) -> str:
@@ -92,44 +93,42 @@ def _labels(names: Sequence[str]) -> dict[str, str]:
     return {name: chr(ord("A") + i) if letters else name for i, name in enumerate(names)}
 
 
-def _scores(data: Data, start: float, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+def _scores(data: ComparisonRecord, start: float, labels: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the table of accuracies, the best first."""
-    top = max(s["accuracy"] for s in data["scores"])
-    given = dict(zip(data["names"], data["runs"], strict=True))
+    top = max(s.accuracy for s in data.scores)
+    given = dict(zip(data.names, data.runs, strict=True))
     return [
         {
-            "name": short(s["run"] if labels[s["run"]] == s["run"] else f"{labels[s['run']]}: {s['run']}", 60),
-            "given": short(given[s["run"]], 90) if given[s["run"]] != s["run"] else "",
-            "best": s["accuracy"] == top,
-            "strip": svg.whisker(
-                s["accuracy"], s["accuracy_low"], s["accuracy_high"], start, "on" if s["accuracy"] == top else ""
-            ),
-            "accuracy": percent(s["accuracy"]),
-            "interval": percent_range(s["accuracy_low"], s["accuracy_high"]),
-            "wrong": count(s["wrong"]),
+            "name": short(s.name if labels[s.name] == s.name else f"{labels[s.name]}: {s.name}", 60),
+            "given": short(given[s.name], 90) if given[s.name] != s.name else "",
+            "best": s.accuracy == top,
+            "strip": svg.whisker(s.accuracy, s.accuracy_low, s.accuracy_high, start, "on" if s.accuracy == top else ""),
+            "accuracy": percent(s.accuracy),
+            "interval": percent_range(s.accuracy_low, s.accuracy_high),
+            "wrong": count(s.wrong),
         }
-        for s in sorted(data["scores"], key=lambda s: -s["accuracy"])
+        for s in sorted(data.scores, key=lambda s: -s.accuracy)
     ]
 
 
-def _pair(p: Data, data: Data, labels: Mapping[str, str]) -> dict[str, Any]:
+def _pair(p: ComparedPair, data: ComparisonRecord, labels: Mapping[str, str]) -> dict[str, Any]:
     """Return a row of the table of pairs: better minus worse, in percentage points."""
-    if p["difference"] < 0:
-        turned = {"difference": -p["difference"], "low": -p["high"], "high": -p["low"]}
-        p = {**p, **turned, "a": p["b"], "b": p["a"], "only_a": p["only_b"], "only_b": p["only_a"]}
-    name = {run: labels[n] for run, n in zip(data["runs"], data["names"], strict=True)}
-    better = short(name[p["a"]], 24)
-    needed = p.get("images_needed")
+    if p.difference < 0:
+        turned = dataclasses.replace(p, difference=-p.difference, low=-p.high, high=-p.low)
+        p = dataclasses.replace(turned, a=p.b, b=p.a, only_a=p.only_b, only_b=p.only_a)
+    name = {run: labels[n] for run, n in zip(data.runs, data.names, strict=True)}
+    better = short(name[p.a], 24)
+    needed = p.images_needed
     return {
-        "a": short(name[p["a"]], 30),
-        "b": short(name[p["b"]], 30),
-        "difference": _points(p["difference"]),
-        "interval": f"[{_points(p['low'])}, {_points(p['high'])}]",
-        "only": f"{count(p['only_a'])} / {count(p['only_b'])}",
-        "p": _p(p["p"]),
-        "corrected": _p(p["p_corrected"]),
+        "a": short(name[p.a], 30),
+        "b": short(name[p.b], 30),
+        "difference": _points(p.difference),
+        "interval": f"[{_points(p.low)}, {_points(p.high)}]",
+        "only": f"{count(p.only_a)} / {count(p.only_b)}",
+        "p": _p(p.p),
+        "corrected": _p(p.p_corrected),
         "needed": "" if needed is None else f"{needed:.2g}" if needed > 1_000_000 else count(rounded(needed)),
-        "verdict": f"{better} better" if p["told_apart"] else "not significant",
+        "verdict": f"{better} better" if p.significant else "not significant",
     }
 
 
@@ -148,36 +147,36 @@ def _p(p: float) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}" if p < 0.995 else "1"
 
 
-def _patterns(data: Data) -> list[tuple[str, str]]:
+def _patterns(data: ComparisonRecord) -> list[tuple[str, str]]:
     """Return how many images all, some and none of the classifiers predicted correctly."""
-    found, two = data["patterns"], len(data["names"]) == 2
-    facts = [("Both correct" if two else "All correct", found["all"])]
+    found, two = data.patterns, len(data.names) == 2
+    facts = [("Both correct" if two else "All correct", found.all)]
     if two:
-        pair = data["pairs"][0]
-        facts += [(f"Only {short(n, 30)} correct", pair[k]) for n, k in zip(data["names"], ("only_a", "only_b"), strict=True)]
+        pair = data.pairs[0]
+        facts += [(f"Only {short(n, 30)} correct", k) for n, k in zip(data.names, (pair.only_a, pair.only_b), strict=True)]
     else:
-        facts.append(("Some correct", found["some"]))
-    facts.append(("Both wrong" if two else "All wrong", found["none"]))
-    return [(clean(k), f"{count(v)} ({percent(v / data['n'])})") for k, v in facts]
+        facts.append(("Some correct", found.some))
+    facts.append(("Both wrong" if two else "All wrong", found.none))
+    return [(clean(k), f"{count(v)} ({percent(v / data.n)})") for k, v in facts]
 
 
-def _cards(folder: Path, rows: Sequence[Data], album: Album, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+def _cards(folder: Path, rows: Sequence[Disagreement], album: Album, labels: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return disagreements with pictures and all predictions; none if no picture is available."""
     shown = rows[:MOST_CARDS]
-    pictures = album.read(folder, [r.get("file") for r in shown], 240)
+    pictures = album.read(folder, [r.file for r in shown], 240)
     if not any(pictures):
         return []
     return [{**_line(r, labels), "picture": p} for r, p in zip(shown, pictures, strict=True)]
 
 
-def _line(row: Data, labels: Mapping[str, str]) -> dict[str, Any]:
+def _line(row: Disagreement, labels: Mapping[str, str]) -> dict[str, Any]:
     answers = [
         {
-            "run": short(labels[a["run"]], 24),
-            "predicted": short(a["predicted"], 30),
-            "sure": sure(a["probability"]),
-            "right": a["right"],
+            "run": short(labels[a.name], 24),
+            "predicted": short(a.predicted, 30),
+            "sure": sure(a.probability),
+            "right": a.right,
         }
-        for a in row["answers"]
+        for a in row.predictions
     ]
-    return {"path": short(row["path"], 90), "label": short(row["label"], 40), "answers": answers}
+    return {"path": short(row.path, 90), "label": short(row.label, 40), "answers": answers}

@@ -16,7 +16,8 @@ from sightline import evaluation
 from sightline.errors import SightlineError
 from sightline.files import open_regular, read_text
 from sightline.inputs import read_predictions
-from sightline.records import Predictions
+from sightline.records import Predictions, Scores
+from sightline.records.run import ThresholdChoice
 from sightline.report import svg, threshold_curves
 from sightline.report.format import count, decimal, decimal_range, percent, short
 from sightline.schema import csv_unescape
@@ -59,7 +60,7 @@ def _read_large(file: Path) -> Predictions:
     return Predictions(("",) * len(y_true), tuple(index), y_true, probs, threshold=bar)
 
 
-def figures(answers: Predictions | None, score: Mapping[str, Any]) -> list[dict[str, Any]]:
+def figures(answers: Predictions | None, score: Scores) -> list[dict[str, Any]]:
     """Return ROC curve and calibration of one split; for two classes both ROC curves and the accuracy–coverage curve.
 
     Returns:
@@ -74,12 +75,10 @@ def figures(answers: Predictions | None, score: Mapping[str, Any]) -> list[dict[
     return [f for f in found if f is not None]
 
 
-def folded(
-    answers: Predictions | None, score: Mapping[str, Any], threshold: Mapping[str, Any] | None = None
-) -> list[dict[str, Any]]:
+def folded(answers: Predictions | None, score: Scores, threshold: ThresholdChoice | None = None) -> list[dict[str, Any]]:
     """Return the figures that the report collapses under “More curves”, in the same form."""
     answers = labelled(answers)
-    return [] if answers is None else threshold_curves.more(answers, score, threshold or {})
+    return [] if answers is None else threshold_curves.more(answers, score, threshold or ThresholdChoice())
 
 
 def labelled(answers: Predictions | None) -> Predictions | None:
@@ -91,12 +90,12 @@ def labelled(answers: Predictions | None) -> Predictions | None:
     return answers if len(answers) else None
 
 
-def _roc(answers: Predictions, score: Mapping[str, Any]) -> dict[str, Any] | None:
+def _roc(answers: Predictions, score: Scores) -> dict[str, Any] | None:
     """Return the ROC curve of the positive class, or of each class (the hardest of many) versus the rest."""
-    if score.get("roc_auc") is None:
+    if score.roc_auc.value is None:
         return None
-    classes, interval = answers.classes, decimal_range(score.get("roc_auc_low"), score.get("roc_auc_high"))
-    positive, area = score.get("positive"), decimal(score.get("roc_auc"))
+    classes, interval = answers.classes, decimal_range(score.roc_auc.low, score.roc_auc.high)
+    positive, area = score.positive, decimal(score.roc_auc.value)
     shown, rest = threshold_curves.drawn_classes(answers, score)
     title, names = "ROC curve", ("false positive rate", "true positive rate (recall)")
     if len(classes) == 2 and positive in classes:
@@ -117,12 +116,12 @@ def _roc(answers: Predictions, score: Mapping[str, Any]) -> dict[str, Any] | Non
         k = classes.index(name)
         fpr, tpr, _ = evaluation.roc_curve(answers.y_true == k, threshold_curves.rank_column(answers, name))
         lines.append(svg.Series(short(name, 32), threshold_curves.points(fpr, tpr), style % 6))
-    figure = svg.roc(lines, f"ROC curve. {text}", score.get("eer"), names)
+    figure = svg.roc(lines, f"ROC curve. {text}", score.eer.value, names)
     legend = svg.legend(lines) if len(lines) > 1 or len(classes) > 2 else None
     return {"title": title, "figure": figure, "legend": legend, "text": text}
 
 
-def _calibration(answers: Predictions, score: Mapping[str, Any]) -> dict[str, Any]:
+def _calibration(answers: Predictions, score: Scores) -> dict[str, Any]:
     """Return the calibration plot: accuracy over the confidence of the predicted class."""
     y_pred = answers.y_pred
     correct, claimed = y_pred == answers.y_true, answers.probs[np.arange(len(answers)), y_pred]
@@ -160,13 +159,13 @@ def _verdict(claimed: float, right: float, n: float) -> str:
     return "overconfident" if claimed > right else "underconfident"
 
 
-def _worth(n: int, score: Mapping[str, Any]) -> float:
+def _worth(n: int, score: Scores) -> float:
     """Return the effective sample size: the n for which the Wilson interval is as wide as the interval of the accuracy.
 
     It is below the number of images if images form clusters. The ends e of the Wilson interval solve
     (e - accuracy)² = z² e (1 - e) / n.
     """
-    share, ends = score.get("accuracy"), [score.get("accuracy_low"), score.get("accuracy_high")]
+    share, ends = score.accuracy.value, [score.accuracy.low, score.accuracy.high]
     if share is None or None in ends:
         return n
     end = max((float(e) for e in ends if e is not None), key=lambda e: abs(e - share))

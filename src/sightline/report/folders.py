@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from sightline.errors import ModelFileError, RequestError
-from sightline.files import read_text
-from sightline.records import Run
+from sightline.records import Run, read_study
+from sightline.records.run import read_record
 from sightline.report.page import write_report
 from sightline.report.study import write_study
 
@@ -37,6 +36,7 @@ def write_page(folders: Sequence[Path], out: Path) -> Path:
         hint = "repeat the command of the study; classifiers that are already fitted are reused"
         raise RequestError(f"the study in {study} is not finished", hint)
     try:
-        return write_study(json.loads(read_text(file)), out)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelFileError(f"{file} is damaged ({error!r})", "repeat the study's command in another folder") from error
+        record = read_study(read_record(file))
+    except RequestError as error:
+        raise ModelFileError(f"{file} is damaged: {error.message}", "repeat the study's command in another folder") from error
+    return write_study(record, out)

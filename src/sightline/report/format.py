@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 NBSP = "\u00a0"
-
-
-def at(data: Mapping[str, Any] | None, path: str, default: Any = None) -> Any:
-    """Return the value at a dotted path of nested mappings, or `default` if a part is absent or None.
-
-    Example:
-        >>> at({"split": {"train": 3}}, "split.train"), at({"split": None}, "split.train", 0)
-        (3, 0)
-    """
-    value: Any = data
-    for key in path.split("."):
-        if not isinstance(value, Mapping) or value.get(key) is None:
-            return default
-        value = value[key]
-    return value
 
 
 def percent(share: float | None, decimals: int = 1) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from markupsafe import Markup
 
+from sightline.records import ComparisonRecord, RunRecord, Scores
+from sightline.records.run import HeatmapProgress, ShortcutCheck, TableMismatches, TestSetAccess, TestSetLogEntry
 from sightline.report import cross_validation, svg
-from sightline.report.format import at, clean, count, date, decimal, duration, images, listing, percent, percent_range, short
+from sightline.report.format import clean, count, date, decimal, duration, images, listing, percent, percent_range, short
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,70 +60,70 @@ class Answer:
     alarms: list[Alarm]
 
 
-def scored(data: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
+def scored(data: RunRecord) -> tuple[str, Scores | None]:
     """Return the name of the reported split and its scores: test if the test split was used, else validation."""
-    if data.get("test"):
-        return "test", data["test"]
-    return "val", data.get("val")
+    if data.test:
+        return "test", data.test
+    return "val", data.val
 
 
-def kind_of(data: Mapping[str, Any]) -> str:
+def kind_of(data: RunRecord) -> str:
     """Return the adjective of the scored images: `test`, `validation`, `held-out` (cross-validated) or `labelled`."""
     where, _ = scored(data)
     if where == "val":
-        crossed = data.get("kind") == "crossvalidate" or (data.get("val_estimate") or "val") != "val"
+        crossed = data.kind == "crossvalidate" or (data.val_estimate or "val") != "val"
         return "held-out" if crossed else "validation"
-    return "labelled" if data.get("kind") == "evaluate" and data.get("scored") != "test" else "test"
+    return "labelled" if data.kind == "evaluate" and data.scored_split != "test" else "test"
 
 
-def answer(data: Mapping[str, Any]) -> Answer:
+def answer(data: RunRecord) -> Answer:
     """Return the summary of one run."""
     _, score = scored(data)
     kind = kind_of(data)
-    if not score or score.get("accuracy") is None:
+    if not score or score.accuracy.value is None:
         text = "No score: no labelled image was scored."
         return Answer([], [text, *_method_lines(data)], None, [], alarms(data))
     quoted, heads, marks = (
         score,
-        [_headline(score, f"of {images(score.get('n'), kind)} classified correctly")],
+        [_headline(score, f"of {images(score.n, kind)} classified correctly")],
         _marks(data, score),
     )
-    clean = data.get("test_without_leaks")
-    if clean and clean.get("accuracy") is not None:
+    clean = data.test_without_leaks
+    if clean and clean.accuracy.value is not None:
         first = dataclasses.replace(heads[0], label="all images", aside=True)
-        of = f"of {images(clean.get('n'))} that were not used to train or select the classifier"
+        of = f"of {images(clean.n)} that were not used to train or select the classifier"
         heads = [first, _headline(clean, of, "without the leaked images")]
-        marks.append((score["accuracy"], f"all images {percent(score['accuracy'])}"))
+        marks.append((score.accuracy.value, f"all images {percent(score.accuracy.value)}"))
         quoted = clean
-    low, high = quoted.get("accuracy_low"), quoted.get("accuracy_high")
+    value, low, high = quoted.accuracy.value, quoted.accuracy.low, quoted.accuracy.high
     drawn = None
-    if low is not None and high is not None:
-        words = f"accuracy {percent(quoted['accuracy'])}, 95 % CI {percent_range(low, high)}"
-        drawn = svg.scale(quoted["accuracy"], low, high, marks, words, svg.floor_of([low, *(v for v, _ in marks)]))
+    if value is not None and low is not None and high is not None:
+        words = f"accuracy {percent(value)}, 95 % CI {percent_range(low, high)}"
+        drawn = svg.scale(value, low, high, marks, words, svg.floor_of([low, *(v for v, _ in marks)]))
     lines = [*_method_lines(data), *_trust_lines(data)]
     return Answer(heads, lines, drawn, [name for _, name in sorted(marks)], alarms(data))
 
 
-def _headline(score: Mapping[str, Any], of: str, label: str = "") -> Headline:
-    interval = percent_range(score.get("accuracy_low"), score.get("accuracy_high"))
-    return Headline(percent(score["accuracy"]), interval, of, label)
+def _headline(score: Scores, of: str, label: str = "") -> Headline:
+    interval = percent_range(score.accuracy.low, score.accuracy.high)
+    return Headline(percent(score.accuracy.value), interval, of, label)
 
 
-def _marks(data: Mapping[str, Any], score: Mapping[str, Any]) -> list[tuple[float, str]]:
+def _marks(data: RunRecord, score: Scores) -> list[tuple[float, str]]:
     """Return the reference values on the axis: always predicting the most frequent class, and the validation accuracy."""
     marks = []
     name, share = _most_frequent(score)
     if share is not None:
         marks.append((share, f"always predicting “{short(name, 24)}” {percent(share)}"))
-    val = at(data, "val.accuracy")
-    if val is not None and data.get("test"):
-        marks.append((val, f"{data.get('val_estimate') or 'val'} {percent(val)}"))
+    val = data.val.accuracy.value if data.val else None
+    if val is not None and data.test:
+        marks.append((val, f"{data.val_estimate or 'val'} {percent(val)}"))
     return marks
 
 
-def _most_frequent(score: Mapping[str, Any]) -> tuple[str, float | None]:
+def _most_frequent(score: Scores) -> tuple[str, float | None]:
     """Return the most frequent class of the scored images and its fraction, 0–1; None if no image was scored."""
-    sizes = {c: row.get("n") or 0 for c, row in (score.get("per_class") or {}).items()}
+    sizes = {c: row.n for c, row in score.per_class.items()}
     total = sum(sizes.values())
     if not total:
         return "", None
@@ -129,41 +131,42 @@ def _most_frequent(score: Mapping[str, Any]) -> tuple[str, float | None]:
     return name, sizes[name] / total
 
 
-def _method_lines(data: Mapping[str, Any]) -> list[str]:
+def _method_lines(data: RunRecord) -> list[str]:
     """Return sentences that name the classifier and say how it was selected."""
-    ladder = data.get("ladder") or []
-    chosen = next((r for r in ladder if r.get("chosen")), None)
-    name = (chosen or {}).get("label") or method_name(data)
+    ladder = data.candidates
+    chosen = next((r for r in ladder if r.chosen), None)
+    name = (chosen.label if chosen else None) or method_name(data)
     if not name:
-        return [f"Predictions: {data['subject']}."] if data.get("subject") else []
+        return [f"Predictions: {data.subject}."] if data.subject else []
     if chosen and len(ladder) > 1:
-        where = f"{at(chosen, 'val.estimate', 'val')}, {images(at(chosen, 'val.n', 0))}"
-        if chosen.get("shared"):
-            where = f"{images(chosen['shared']['n'])} held out from all methods"
-        took = f" Total time of the run: {duration(data.get('seconds'))}." if data.get("seconds") else ""
+        val = chosen.val
+        where = f"{(val.estimate if val else None) or 'val'}, {images(val.n if val else 0)}"
+        if chosen.shared:
+            where = f"{images(chosen.shared.n)} held out from all methods"
+        took = f" Total time of the run: {duration(data.seconds)}." if data.seconds else ""
         return [f"Model: {name}, the best of {len(ladder)} candidates ({where}).{took}"]
     return [f"Model: {name}."]
 
 
-def method_name(data: Mapping[str, Any]) -> str:
+def method_name(data: RunRecord) -> str:
     """Return method, head and backbone as one phrase, such as `features (logistic on resnet18)`."""
-    parts = [data.get("head"), data.get("backbone")]
+    parts = [data.head, data.backbone]
     inner = " on ".join(str(p) for p in parts if p and p != "none")
-    return f"{data['method']} ({inner})" if data.get("method") and inner else str(data.get("method") or inner)
+    return f"{data.method} ({inner})" if data.method and inner else str(data.method or inner)
 
 
-def _trust_lines(data: Mapping[str, Any]) -> list[str]:
+def _trust_lines(data: RunRecord) -> list[str]:
     """Return sentences on how independent the score is of training and model selection."""
-    openings = data.get("test_openings") or []
-    if data.get("kind") == "evaluate":
+    openings = data.test_set_accesses
+    if data.kind == "evaluate":
         return []
-    if data.get("crossvalidation"):
+    if data.cross_validation:
         return cross_validation.trust(data)
-    if data.get("test") and len(openings) <= 1 and at(data, "ledger.new", True):
+    if data.test and len(openings) <= 1 and (data.test_set_log is None or data.test_set_log.new):
         return ["The test images were used once, at the end: not for training and not for model selection."]
-    if data.get("test"):
+    if data.test:
         return ["No test image was used for training or model selection in this run."]
-    estimate = data.get("val_estimate")
+    estimate = data.val_estimate
     by = f" The accuracy was measured on {estimate}." if estimate else ""
     return [
         f"This run did not use the test split.{by} Decisions such as model selection used these images, so the score may be "
@@ -174,22 +177,22 @@ def _trust_lines(data: Mapping[str, Any]) -> list[str]:
 # ---------------------------------------------------------------------------------------------------------- alarms
 
 
-def alarms(data: Mapping[str, Any]) -> list[Alarm]:
+def alarms(data: RunRecord) -> list[Alarm]:
     """Return all warnings about the run, the most severe first."""
     found = [check(data) for check in _CHECKS]
     order = {"alarm": 0, "caution": 1, "note": 2}
     return sorted((a for a in found if a is not None), key=lambda a: order[a.level])
 
 
-def _inverted(data: Mapping[str, Any]) -> Alarm | None:
+def _inverted(data: RunRecord) -> Alarm | None:
     _, score = scored(data)
-    text = (score or {}).get("inverted")
+    text = score.inverted if score else None
     return Alarm("alarm", "The scores look inverted", text) if text else None
 
 
-def _leaks(data: Mapping[str, Any]) -> Alarm | None:
-    if data.get("kind") == "evaluate":
-        n, total = data.get("in_training") or 0, at(data, "test.n", 0)
+def _leaks(data: RunRecord) -> Alarm | None:
+    if data.kind == "evaluate":
+        n, total = data.in_training or 0, data.test.n if data.test else 0
         if not n:
             return None
         if n >= total:
@@ -197,35 +200,35 @@ def _leaks(data: Mapping[str, Any]) -> Alarm | None:
             return Alarm("alarm", "All of these images were used to make this classifier", text)
         text = "The first score includes them; quote the second one, which leaves them out."
         return Alarm("alarm", f"{images(n)} of {count(total)} {'was' if n == 1 else 'were'} used to make this classifier", text)
-    pairs = at(data, "split.leaks", [])
-    n = at(data, "split.leaked") or len({pair[0] for pair in pairs})
+    pairs = data.split.leaks if data.split else ()
+    n = (data.split.leaked if data.split else None) or len({pair[0] for pair in pairs})
     if not n:
         return None
-    if not data.get("test"):
+    if not data.test:
         return Alarm("caution", f"{images(n, 'test')} also in train", "They will make the test score too optimistic.")
     text = "The first score and the tables below include them; quote the second score, which leaves them out."
     return Alarm("alarm", f"{images(n, 'test')} {'is' if n == 1 else 'are'} also in train", f"{text} They are listed below.")
 
 
-def _only_baseline(data: Mapping[str, Any]) -> Alarm | None:
+def _only_baseline(data: RunRecord) -> Alarm | None:
     """Warn if only the baseline was fitted."""
-    if data.get("kind") != "run" or data.get("method") != "baseline" or not data.get("skipped"):
+    if data.kind != "run" or data.method != "baseline" or not data.skipped:
         return None
     text = "It always predicts the most frequent class. “Methods compared” gives the reasons; a larger --budget may help."
     return Alarm("alarm", "No method that uses the photographs finished", text)
 
 
-def _unfinished(data: Mapping[str, Any]) -> Alarm | None:
+def _unfinished(data: RunRecord) -> Alarm | None:
     """Note heatmaps and checks that are pending or were skipped for lack of time."""
-    heatmaps = data.get("heatmaps") or {}
-    if heatmaps.get("pending"):
+    heatmaps = data.heatmaps or HeatmapProgress()
+    if heatmaps.pending:
         return Alarm(
             "note", "Heatmaps are being computed", "The scores are final; this report is updated when the heatmaps are ready."
         )
-    missing = [f"skipped for lack of time: {what}" for what in data.get("left_out") or []]
-    drawn, of = heatmaps.get("drawn", 0), heatmaps.get("of", 0)
-    if heatmaps.get("asked") not in (None, "none") and drawn < of and heatmaps.get("budget_s") is not None:
-        share = f"the time for heatmaps ({duration(heatmaps['budget_s'])}) was enough for {drawn} of {of}"
+    missing = [f"skipped for lack of time: {what}" for what in data.left_out]
+    drawn, of = heatmaps.drawn or 0, heatmaps.total or 0
+    if heatmaps.requested not in (None, "none") and drawn < of and heatmaps.budget_s is not None:
+        share = f"the time for heatmaps ({duration(heatmaps.budget_s)}) was enough for {drawn} of {of}"
         missing.insert(0, share)
     if not missing:
         return None
@@ -236,36 +239,36 @@ def _unfinished(data: Mapping[str, Any]) -> Alarm | None:
     )
 
 
-def _shortcut(data: Mapping[str, Any]) -> Alarm | None:
-    found = data.get("shortcut") or {}
-    if found.get("notable"):
+def _shortcut(data: RunRecord) -> Alarm | None:
+    found = data.shortcut or ShortcutCheck()
+    if found.notable:
         text = (
             f"A classifier that uses only file size, width, height, brightness and JPEG quality, not the photograph, "
-            f"predicts {percent(found.get('score'))} of the images correctly. Most informative: "
-            f"{found.get('feature')}. Part of the accuracy may come from how the files were made."
+            f"predicts {percent(found.score)} of the images correctly. Most informative: "
+            f"{found.feature}. Part of the accuracy may come from how the files were made."
         )
-        title = f"File properties alone reach {percent(found.get('score'), 0)} (chance {percent(found.get('chance'), 0)})"
+        title = f"File properties alone reach {percent(found.score, 0)} (chance {percent(found.chance, 0)})"
         return Alarm("note", title, text)
-    if not found.get("alarm"):
+    if not found.alarm:
         return None
-    feature, name = found.get("feature"), short(found.get("class"), 40)
+    feature, name = found.feature, short(found.class_name, 40)
     alone = f" Most informative property: {feature}" if feature else ""
-    if alone and found.get("feature_auc") is not None:
-        alone += f" (ROC AUC {decimal(found['feature_auc'])} on its own)"
+    if alone and found.feature_auc is not None:
+        alone += f" (ROC AUC {decimal(found.feature_auc)} on its own)"
     text = (
         f"A classifier that uses only file size, width, height, brightness and JPEG quality, not the photograph, separates "
-        f"“{name}” from the other classes with a ROC AUC of {decimal(found.get('auc'))} (lower end of the 95 % CI: "
-        f"{decimal(found.get('auc_low'))}).{alone}{'.' if alone else ''} The score may come from how the files were made, "
+        f"“{name}” from the other classes with a ROC AUC of {decimal(found.auc)} (lower end of the 95 % CI: "
+        f"{decimal(found.auc_low)}).{alone}{'.' if alone else ''} The score may come from how the files were made, "
         f"not from what they show, and may be much lower on photographs from other sources."
     )
     suspect = f": check {feature}" if feature else ""
     return Alarm("alarm", f"Shortcut: file properties alone identify “{name}”{suspect}", text)
 
 
-def _no_better(data: Mapping[str, Any]) -> Alarm | None:
+def _no_better(data: RunRecord) -> Alarm | None:
     _, score = scored(data)
-    name, share = _most_frequent(score or {})
-    low = (score or {}).get("accuracy_low")
+    name, share = _most_frequent(score or Scores())
+    low = score.accuracy.low if score else None
     if share is None or low is None or low > share or share == 1:
         return None
     text = (
@@ -275,11 +278,11 @@ def _no_better(data: Mapping[str, Any]) -> Alarm | None:
     return Alarm("alarm", "Not significantly better than always predicting the same class", text)
 
 
-def _classes(data: Mapping[str, Any]) -> Alarm | None:
+def _classes(data: RunRecord) -> Alarm | None:
     _, score = scored(data)
-    per_class = (score or {}).get("per_class") or {}
-    absent = [c for c, row in per_class.items() if not row.get("n")]
-    if not absent or not (score or {}).get("n"):
+    per_class = score.per_class if score else {}
+    absent = [c for c, row in per_class.items() if not row.n]
+    if not absent or not score or not score.n:
         return None
     kind = kind_of(data)
     if len(per_class) - len(absent) == 1:
@@ -292,62 +295,64 @@ def _classes(data: Mapping[str, Any]) -> Alarm | None:
     return Alarm("caution", title, text)
 
 
-def _undecodable(data: Mapping[str, Any]) -> Alarm | None:
+def _undecodable(data: RunRecord) -> Alarm | None:
     where, score = scored(data)
-    broken = at(data, f"undecodable.{where}", [])
-    if not broken or not score or score.get("accuracy") is None or not score.get("n"):
+    broken = data.undecodable.get(where, ())
+    if not broken or not score or score.accuracy.value is None or not score.n:
         return None
-    n, right = score["n"], score["accuracy"] * score["n"]
+    n, right = score.n, score.accuracy.value * score.n
     them = "they" if len(broken) > 1 else "it"
     text = (
-        f"{listing([b.get('path') for b in broken])}: not in the score. If {them} counted as errors, the accuracy would be "
+        f"{listing([b.path for b in broken])}: not in the score. If {them} counted as errors, the accuracy would be "
         f"{percent(right / (n + len(broken)))}."
     )
     title = f"{count(len(broken))} {kind_of(data)} file{'s' if len(broken) > 1 else ''} could not be decoded"
     return Alarm("caution", title, text)
 
 
-def _no_row(data: Mapping[str, Any]) -> Alarm | None:
+def _no_row(data: RunRecord) -> Alarm | None:
     """Warn of labelled images without a row in the table of predictions."""
-    n = at(data, "table.no_row", 0)
+    table = data.table_mismatches or TableMismatches()
+    n = table.no_row
     _, score = scored(data)
-    if not n or not score or score.get("accuracy") is None or not score.get("n"):
+    if not n or not score or score.accuracy.value is None or not score.n:
         return None
-    them, right = "they" if n > 1 else "it", score["accuracy"] * score["n"]
+    them, right = "they" if n > 1 else "it", score.accuracy.value * score.n
     text = (
-        f"{_first(data, 'no_row', n)}: not in the score. If {them} counted as errors, the accuracy would be "
-        f"{percent(right / (n + score['n']))}."
+        f"{_first(table.examples.no_row, n)}: not in the score. If {them} counted as errors, the accuracy would be "
+        f"{percent(right / (n + score.n))}."
     )
     return Alarm("caution", f"{images(n, kind_of(data))} without a row in the table of predictions", text)
 
 
-def _first(data: Mapping[str, Any], kind: str, n: int) -> str:
+def _first(paths: Sequence[str], n: int) -> str:
     """Return the first paths as a list in words, and the number of the others.
 
     Args:
-        data: The run record, with examples in `table.examples`.
-        kind: The key of the examples.
+        paths: Examples.
         n: The number of all paths; fewer may be stored.
     """
-    shown = [short(path, 40) for path in at(data, f"table.examples.{kind}", [])[:5]]
+    shown = [short(path, 40) for path in paths[:5]]
     return listing(shown) if n <= len(shown) else f"{', '.join(shown)} and {count(n - len(shown))} more"
 
 
-def _not_in_catalog(data: Mapping[str, Any]) -> Alarm | None:
-    n = at(data, "table.not_in_catalog", 0)
+def _not_in_catalog(data: RunRecord) -> Alarm | None:
+    table = data.table_mismatches or TableMismatches()
+    n = table.not_in_catalog
     if not n:
         return None
-    text = f"{_first(data, 'not_in_catalog', n)}: no image of the labelled set has this path, or several have it."
+    text = f"{_first(table.examples.not_in_catalog, n)}: no image of the labelled set has this path, or several have it."
     return Alarm("note", f"{count(n)} row{'s' if n > 1 else ''} of the table of predictions ignored", text)
 
 
-def _other_label(data: Mapping[str, Any]) -> Alarm | None:
-    n = at(data, "table.other_label", 0)
+def _other_label(data: RunRecord) -> Alarm | None:
+    table = data.table_mismatches or TableMismatches()
+    n = table.other_label
     if not n:
         return None
     cases = [
-        f"{short(c['path'], 40)} is “{short(c['table'], 24)}” in the table and “{short(c['catalog'], 24)}” in the labelled set"
-        for c in at(data, "table.examples.other_label", [])[:3]
+        f"{short(c.path, 40)} is “{short(c.table, 24)}” in the table and “{short(c.catalog, 24)}” in the labelled set"
+        for c in table.examples.other_label[:3]
     ]
     more = f"; and {count(n - len(cases))} more" if n > len(cases) else ""
     text = f"The labels of the labelled set are used. {'; '.join(cases)}{more}."
@@ -355,16 +360,16 @@ def _other_label(data: Mapping[str, Any]) -> Alarm | None:
     return Alarm("note", title, text)
 
 
-def openings(data: Mapping[str, Any]) -> Alarm | None:
+def openings(data: RunRecord | ComparisonRecord) -> Alarm | None:
     """Warn if the test images were used before, and say how optimistic the score may be."""
-    looks, told = data.get("test_openings") or [], data.get("ledger") or {}
-    again = bool(looks) and told.get("new") is False and (told.get("classifiers") or 0) > 1
+    looks, told = list(data.test_set_accesses), data.test_set_log
+    again = bool(looks) and told is not None and not told.new and told.classifiers > 1
     if len(looks) < 2 and not again:
-        if told.get("counted", True):
+        if told is None or told.counted:
             return None
-        text = f"{_sentence(told.get('note'))} Uses of these images by other runs are unknown."
+        text = f"{_sentence(told.note)} Uses of these images by other runs are unknown."
         return Alarm("note", "This use of the test images is not in the test-set log", text)
-    here = [] if not told or not told.get("new") else looks[-1:]
+    here = [] if not told or not told.new else looks[-1:]
     before = [o for o in looks if o not in here]
     same = " Scoring the same classifier again on the same images does not count as a new use." if told and not here else ""
     earlier = "; ".join(_look(o, here) for o in before[-3:])
@@ -374,18 +379,18 @@ def openings(data: Mapping[str, Any]) -> Alarm | None:
     return Alarm("caution", f"These test images have been used {times}", text)
 
 
-def _look(look: Mapping[str, Any], here: Sequence[Mapping[str, Any]]) -> str:
+def _look(look: TestSetAccess, here: Sequence[TestSetAccess]) -> str:
     """Describe one use of the test images: time, command, number of classifiers and number of images."""
-    shared, total = look.get("shared"), (here[0] if here else {}).get("shared")
+    shared, total = look.shared, here[0].shared if here else None
     part = f" on {count(shared)} of these images" if shared and total and shared < total else ""
-    several = f", {count(look['classifiers'])} classifiers at once" if (look.get("classifiers") or 1) > 1 else ""
-    when = date(look.get("when")) or clean(look.get("when"))
-    return f"{when} by {short(look.get('by'), 60)}{several}{part}"
+    several = f", {count(look.classifiers)} classifiers at once" if (look.classifiers or 1) > 1 else ""
+    when = date(look.when) or clean(look.when)
+    return f"{when} by {short(look.by, 60)}{several}{part}"
 
 
-def _flattery(told: Mapping[str, Any]) -> str:
+def _flattery(told: TestSetLogEntry | None) -> str:
     """Say how optimistic the score may be after several classifiers were scored on the same test images."""
-    k, worth = told.get("classifiers") or 0, told.get("flattery")
+    k, worth = (told.classifiers, told.optimism) if told else (0, None)
     if k < 2 or worth is None:
         return "Each decision that is based on a test score makes later scores on these images more optimistic."
     return (
@@ -401,13 +406,13 @@ def _sentence(text: Any) -> str:
     return f"{line[:1].upper()}{line[1:]}." if line else ""
 
 
-def _few(data: Mapping[str, Any]) -> Alarm | None:
+def _few(data: RunRecord) -> Alarm | None:
     found = cross_validation.suggestion(data)
     return None if found is None else Alarm("note", *found)
 
 
-def _conflicts(data: Mapping[str, Any]) -> Alarm | None:
-    found = at(data, "data.duplicates.conflicts", [])
+def _conflicts(data: RunRecord) -> Alarm | None:
+    found = data.dataset.duplicates.conflicts if data.dataset and data.dataset.duplicates else ()
     if not found:
         return None
     text = "One of the labels must be wrong, or the image shows both classes. See “Duplicates with conflicting labels” below."
@@ -416,31 +421,31 @@ def _conflicts(data: Mapping[str, Any]) -> Alarm | None:
     )
 
 
-def _unknown_labels(data: Mapping[str, Any]) -> Alarm | None:
-    n = data.get("not_among_classes") or 0
+def _unknown_labels(data: RunRecord) -> Alarm | None:
+    n = data.unknown_labels
     if not n:
         return None
-    text = f"Classes of the classifier: {listing(data.get('classes') or [], 8)}. Images of other classes are not in the score."
+    text = f"Classes of the classifier: {listing(data.classes, 8)}. Images of other classes are not in the score."
     return Alarm("caution", f"{images(n)} of classes that the classifier does not know", text)
 
 
-def _problems(data: Mapping[str, Any]) -> Alarm | None:
-    kinds = at(data, "data.problems", {})
+def _problems(data: RunRecord) -> Alarm | None:
+    kinds = data.dataset.problems if data.dataset else {}
     n = sum(kinds.values())
     if not n:
         return None
     text = ", ".join(f"{short(kind)}: {count(k)}" for kind, k in sorted(kinds.items(), key=lambda item: -item[1])[:6])
-    shown = len(at(data, "data.problem_files", []))
+    shown = len(data.dataset.problem_files) if data.dataset else 0
     where = (
         "“Files left out” below lists all" if shown >= n else f"“Files left out” below lists {count(shown)}, catalog.csv all"
     )
     return Alarm("note", f"{count(n)} file{'s were' if n > 1 else ' was'} left out", f"{text}. {where}.")
 
 
-def _no_pretrained(data: Mapping[str, Any]) -> Alarm | None:
+def _no_pretrained(data: RunRecord) -> Alarm | None:
     """Warn if pretrained weights were not available and the selected classifier uses none."""
-    missing = data.get("not_at_hand") or []
-    if not missing or at(data, "network.pretrained_on", "nothing") != "nothing":
+    missing = data.missing_weights
+    if not missing or (data.network is not None and (data.network.pretrained_on or "nothing") != "nothing"):
         return None
     text = (
         f"The weights of {listing(missing)} were not on this machine and could not be downloaded. Pretrained weights usually "

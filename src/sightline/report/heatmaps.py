@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from sightline.records import RunRecord
+from sightline.records.run import ChannelShare, ClassMap, ClassMaps, RegionShare
 from sightline.report import svg
 from sightline.report.format import count, percent, short
-
-Data = Mapping[str, Any]
 
 MOST_CLASSES = 20
 _MOST_CHANNELS = 3
@@ -29,67 +29,64 @@ _CHECKS = {
 _KINDS = {"passes": "", "weak": "caution", "don't rely on this": "alarm", "alarm": "alarm"}
 
 
-def heat(data: Data) -> dict[str, Any] | None:
+def heat(data: RunRecord) -> dict[str, Any] | None:
     """Return the template variables of the heatmap section; None if no checks were made."""
-    checks, overall = data.get("heat_checks"), data.get("heat_global") or {}
-    if not checks or not checks.get("verdict"):
+    checks, overall = data.heatmap_checks, data.class_maps or ClassMaps()
+    if not checks or not checks.verdict:
         return None
-    rows = [
-        {"check": _CHECKS.get(f.get("check"), f.get("check")), "verdict": f.get("verdict"), "text": f.get("text")}
-        for f in checks.get("findings") or []
-    ]
-    views = (overall.get("classes") or [])[:MOST_CLASSES]
-    alarms = overall.get("alarms") or []
-    word, why = _section(str(checks["verdict"]), str(checks.get("why") or ""), alarms)
+    rows = [{"check": _CHECKS.get(f.check, f.check), "verdict": f.verdict, "text": f.text} for f in checks.findings]
+    views = overall.classes[:MOST_CLASSES]
+    alarms = overall.alarms
+    word, why = _section(str(checks.verdict), str(checks.why or ""), alarms)
     return {
         "verdict": word,
         "kind": _KINDS.get(word, "caution"),
         "why": why,
-        "images": count(checks.get("images")),
-        "layer": checks.get("layer"),
+        "images": count(checks.images),
+        "layer": checks.layer,
         "rows": rows,
         **_maps(views),
-        "seen": count(overall.get("n")),
-        "two": len(data.get("classes") or []) == 2,
+        "seen": count(overall.n),
+        "two": len(data.classes) == 2,
         "alarms": [_alarm(a) for a in alarms],
-        "quiet": "" if alarms else _quiet(overall.get("highest"), overall.get("harmless") or []),
+        "quiet": "" if alarms else _quiet(overall.highest, overall.harmless),
     }
 
 
-def _section(verdict: str, why: str, alarms: Sequence[Data]) -> tuple[str, str]:
+def _section(verdict: str, why: str, alarms: Sequence[RegionShare]) -> tuple[str, str]:
     """Return the verdict of the section, the worse of the checks and the alarms, and the reason."""
     if not alarms or verdict == "don't rely on this":
         return verdict, why
-    places = ", ".join(f"{short(a.get('class'), 40)}: {a.get('region')}" for a in alarms)
+    places = ", ".join(f"{short(a.class_name, 40)}: {a.region}" for a in alarms)
     return "alarm", f"attribution is concentrated at a border or corner ({places}). Heatmap checks: {verdict}, {why}"
 
 
-def _maps(views: Sequence[Data]) -> dict[str, Any]:
+def _maps(views: Sequence[ClassMap]) -> dict[str, Any]:
     """Return the average heatmaps of the classes on one common scale."""
-    peaks = [_peak(v["map"]) for v in views if v.get("map")]
+    peaks = [_peak(v.map) for v in views if v.map]
     if not peaks:
         return {"maps": [], "most": None, "channels": False}
     most = max(peaks)
     shown = []
     for v in views:
-        outside = percent(v.get("outside"), 0)
+        outside = percent(v.outside, 0)
         shown.append(
             {
-                "name": v.get("class"),
-                "n": count(v.get("n")),
-                "figure": average_map(v.get("map") or [], most, f"Average heatmap of {short(v.get('class'), 40)}"),
+                "name": v.name,
+                "n": count(v.n),
+                "figure": average_map(v.map, most, f"Average heatmap of {short(v.name, 40)}"),
                 "outside": outside,
-                "channels": _channels((v.get("channels") or [])[:_MOST_CHANNELS]),
+                "channels": _channels(v.channels[:_MOST_CHANNELS]),
             }
         )
     return {"maps": shown, "most": f"{most:.1f}", "channels": any(m["channels"] for m in shown)}
 
 
-def _channels(channels: Sequence[Data]) -> str:
+def _channels(channels: Sequence[ChannelShare]) -> str:
     """Return the top feature channels of a class in words, grouped by presence and absence."""
     groups = []
     for way, words in (("presence", "presence of channel"), ("absence", "absence of channel"), (None, "channel")):
-        names = [f"{c.get('channel')} ({percent(c.get('share'), 0)})" for c in channels if c.get("by") == way]
+        names = [f"{c.channel} ({percent(c.share, 0)})" for c in channels if c.by == way]
         if names:
             groups.append(f"{words}{'s' if len(names) > 1 else ''} {', '.join(names)}")
     return "; ".join(groups)
@@ -129,33 +126,33 @@ def _edge(x1: float, y1: float, x2: float, y2: float) -> Markup:
     return Markup(text).format(x1, y1, x2, y2)
 
 
-def _quiet(highest: Data | None, harmless: Sequence[Data]) -> str:
+def _quiet(highest: RegionShare | None, harmless: Sequence[RegionShare]) -> str:
     """Return a sentence on the border or corner with the highest attribution if there is no alarm."""
     if highest is None:
         return "Borders and corners were not tested: too few images per class."
     region = harmless[0] if harmless else highest
     where = (
-        f"{region.get('region')}, {percent(region.get('share'), 0)} of the attribution on "
-        f"{percent(region.get('area'), 0)} of the area "
-        f"(class {short(region.get('class'), 40)}, {count(region.get('n'))} images)"
+        f"{region.region}, {percent(region.share, 0)} of the attribution on "
+        f"{percent(region.area, 0)} of the area "
+        f"(class {short(region.class_name, 40)}, {count(region.n)} images)"
     )
     if harmless:
         return (
             "No alarm: attribution is concentrated at one border or corner, but blurring this region does not clearly lower "
-            f"the probability: {where}; mean probability {percent(region.get('before'), 0)} before blurring, "
-            f"{percent(region.get('after'), 0)} after."
+            f"the probability: {where}; mean probability {percent(region.before, 0)} before blurring, "
+            f"{percent(region.after, 0)} after."
         )
     return f"No class concentrates its attribution on one border or corner. Highest: {where}."
 
 
-def _alarm(alarm: Data) -> dict[str, Any]:
+def _alarm(alarm: RegionShare) -> dict[str, Any]:
     """Return an alarm in words, with the effect of blurring the region."""
     text = (
-        f"In half of {count(alarm.get('n'))} images (training images included if there are few others), at least "
-        f"{percent(alarm.get('share'), 0)} of the attribution lies in this region: {alarm.get('region')}, "
-        f"{percent(alarm.get('area'), 0)} of the image area."
+        f"In half of {count(alarm.n)} images (training images included if there are few others), at least "
+        f"{percent(alarm.share, 0)} of the attribution lies in this region: {alarm.region}, "
+        f"{percent(alarm.area, 0)} of the image area."
     )
-    if alarm.get("before") is not None:
-        before, after = percent(alarm["before"], 0), percent(alarm["after"], 0)
+    if alarm.before is not None:
+        before, after = percent(alarm.before, 0), percent(alarm.after, 0)
         text += f" Blurring this region changes the mean probability from {before} to {after}."
-    return {"class": alarm.get("class"), "region": alarm.get("region"), "text": text}
+    return {"class": alarm.class_name, "region": alarm.region, "text": text}

@@ -3,59 +3,59 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
 
+from sightline.records import LearningCurveRecord, RunRecord
 from sightline.report import svg
 from sightline.report.format import NBSP, clean, count, percent, short
 
-Data = Mapping[str, Any]
 
-
-def learning(data: Data) -> dict[str, Any] | None:
+def learning(data: RunRecord) -> dict[str, Any] | None:
     """Return the figure and its explanation; None without a learning curve."""
-    told = data.get("learning")
-    if not told or len(told.get("points") or []) < 3 or len(told.get("ahead") or []) < 2:
+    told = data.learning_curve
+    if not told or len(told.points) < 3 or len(told.ahead) < 2:
         return None
-    orders = told.get("orders") or 1
+    orders = told.orders
     several = f" (mean over {orders} random orders)" if orders > 1 else ""
     of = (
         ""
-        if told.get("of_chosen")
+        if told.of_chosen
         else " This is not the selected classifier but the best classifier on features, which is fitted in seconds."
     )
     return {
-        "words": [clean(w).replace(" %", f"{NBSP}%") for w in told.get("words") or []],
-        "how": f"Classifier: {short(told.get('label'), 60)}. Its head is fitted on increasing numbers of training images"
+        "words": [clean(w).replace(" %", f"{NBSP}%") for w in told.words],
+        "how": f"Classifier: {short(told.label, 60)}. Its head is fitted on increasing numbers of training images"
         f"{several} and evaluated on held-out images.{of} Band: 95 % bootstrap interval; to the right of the vertical line it "
         f"is an extrapolation.",
         "figure": figure(told),
     }
 
 
-def figure(told: Data) -> Markup:
+def figure(told: LearningCurveRecord) -> Markup:
     """Draw accuracy over the number of training images, with a logarithmic x axis."""
-    points, ahead = told["points"], told["ahead"]
-    x = [math.log10(r["images"]) for r in ahead]
-    low, high = svg.spread([*(r["low"] for r in ahead), *(r["high"] for r in ahead), *(p["measured"] for p in points)])
+    points, ahead = told.points, told.ahead
+    measured = [(p.images, p.measured) for p in points if p.measured is not None]
+    x = [math.log10(r.images) for r in ahead]
+    low, high = svg.spread([*(r.low for r in ahead), *(r.high for r in ahead), *(y for _, y in measured)])
     axes = svg.Axes((x[0], x[-1]), (low, high), ("training images", "accuracy"), (False, True))
     body = axes.frame([])
-    upper = [(a, r["high"]) for a, r in zip(x, ahead, strict=True)]
-    lower = [(a, r["low"]) for a, r in zip(x, ahead, strict=True)]
+    upper = [(a, r.high) for a, r in zip(x, ahead, strict=True)]
+    lower = [(a, r.low) for a, r in zip(x, ahead, strict=True)]
     body += Markup('<polygon class="interval" points="{}"/>').format(_corners(axes, [*upper, *reversed(lower)]))
-    body += axes.path([(a, r["accuracy"]) for a, r in zip(x, ahead, strict=True)], "line s0")
-    now = math.log10(told["images"])
+    body += axes.path([(a, r.accuracy) for a, r in zip(x, ahead, strict=True)], "line s0")
+    now = math.log10(told.images)
     body += axes.rule(now, low, now, high, "mark")
-    if low <= told["goal"] <= high:
-        body += axes.rule(x[0], told["goal"], x[-1], told["goal"], "chance")
-    for p in points:
-        body += axes.dot(math.log10(p["images"]), p["measured"], 4, "point on")
-    body += _numbers(axes, [*(p["images"] for p in points[::2]), told["images"], ahead[-1]["images"]])
+    if low <= told.goal <= high:
+        body += axes.rule(x[0], told.goal, x[-1], told.goal, "chance")
+    for n, accuracy in measured:
+        body += axes.dot(math.log10(n), accuracy, 4, "point on")
+    body += _numbers(axes, [*(p.images for p in points[::2]), told.images, ahead[-1].images])
     title = (
-        f"Accuracy {percent(points[0]['measured'])} with {count(points[0]['images'])} training images, "
-        f"{percent(points[-1]['measured'])} with {count(points[-1]['images'])}"
+        f"Accuracy {percent(points[0].measured)} with {count(points[0].images)} training images, "
+        f"{percent(points[-1].measured)} with {count(points[-1].images)}"
     )
     return svg.svg(svg.WIDTH, svg.HEIGHT, body, title)
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from sightline import __version__
 from sightline.errors import RequestError
-from sightline.records import Run
+from sightline.records import Run, Scores
 from sightline.report import (
     cross_validation,
     curves,
@@ -98,50 +98,51 @@ def templates() -> Environment:
 
 def view(run: Run, album: Album) -> dict[str, Any]:
     """Return the template variables of one run."""
-    data = run.data
+    data = run.record
     where, score = headline.scored(data)
-    classes = (score or {}).get("classes") or data.get("classes") or []
-    answers = where if where == "test" else data.get("answers_in") or where
+    classes = (score.classes if score else None) or data.classes
+    answers = where if where == "test" else data.predictions_in or where
     table = curves.read_answers(run.folder / "predictions" / f"{answers}.csv") if score else None
-    epochs = curves.read_history(run.folder / "history.csv") if data.get("history") else []
+    epochs = curves.read_history(run.folder / "history.csv") if data.history else []
     return {
-        "title": format.short(data.get("name") or run.folder.name, 60),
-        "date": format.date(data.get("created")),
+        "title": format.short(data.name or run.folder.name, 60),
+        "date": format.date(data.created),
         "kind": headline.kind_of(data),
         "answer": headline.answer(data),
         "ladder": sections.ladder(data),
         "folds": cross_validation.folds(data),
         "learning": learning_curve.learning(data),
-        "data": sections.dataset(run, album),
+        "data": sections.dataset(run, data, album),
         "split": sections.splitting(data),
         "scores": sections.scores(data),
         "per_class": sections.per_class(score),
         "figures": [
-            *curves.figures(table, score or {}),
-            *curves.history(epochs, data.get("overfitting"), data.get("best_epoch")),
+            *curves.figures(table, score or Scores()),
+            *curves.history(epochs, data.overfitting, data.best_epoch),
         ],
-        "more_figures": [*curves.folded(table, score or {}, data.get("threshold")), *gradients.of_run(run.folder)],
+        "more_figures": [*curves.folded(table, score or Scores(), data.threshold), *gradients.of_run(run.folder)],
         "confusion": sections.confusion(score, classes),
-        "gallery": sections.gallery(run, album),
-        "doubts": uncertainty.view(run, album),
+        "gallery": sections.gallery(run, data, album),
+        "doubts": uncertainty.view(run, data, album),
         "heat": heatmaps.heat(data),
         "made": provenance.made(data),
-        "again": provenance.again(run),
+        "again": provenance.again(run, data),
     }
 
 
 def comparison(runs: Sequence[Run]) -> dict[str, Any]:
     """Return the table that compares several runs, and whether they were scored on the same images."""
-    picked = [run.data.get("test_without_leaks") or headline.scored(run.data)[1] or {} for run in runs]
-    start = svg.floor_of([s.get("accuracy_low") for s in picked])
+    records = [run.record for run in runs]
+    picked = [record.test_without_leaks or headline.scored(record)[1] or Scores() for record in records]
+    start = svg.floor_of([s.accuracy.low for s in picked])
     rows = []
-    for run, s in zip(runs, picked, strict=True):
-        without = ", without leaked images" if run.data.get("test_without_leaks") else ""
-        row = provenance.comparison_row(run, s, f"{headline.kind_of(run.data)}{without}")
-        rows.append({**row, "strip": svg.whisker(s.get("accuracy"), s.get("accuracy_low"), s.get("accuracy_high"), start)})
-    sets = {(run.data.get("photos"), headline.scored(run.data)[0], s.get("n")) for run, s in zip(runs, picked, strict=True)}
-    names = [str(run.data.get("name") or run.folder.name) for run in runs]
-    networks = [str(run.data.get("backbone") or name) for run, name in zip(runs, names, strict=True)]
+    for run, data, s in zip(runs, records, picked, strict=True):
+        without = ", without leaked images" if data.test_without_leaks else ""
+        row = provenance.comparison_row(run, data, s, f"{headline.kind_of(data)}{without}")
+        rows.append({**row, "strip": svg.whisker(s.accuracy.value, s.accuracy.low, s.accuracy.high, start)})
+    sets = {(data.photos, headline.scored(data)[0], s.n) for data, s in zip(records, picked, strict=True)}
+    names = [data.name or run.folder.name for run, data in zip(runs, records, strict=True)]
+    networks = [data.backbone or name for data, name in zip(records, names, strict=True)]
     labels = networks if len(set(networks)) == len(runs) else names
     figures = gradients.of_runs([(name, run.folder) for name, run in zip(labels, runs, strict=True)])
     return {"rows": rows, "ruler": svg.ruler(start), "same": len(sets) == 1, "figures": figures}

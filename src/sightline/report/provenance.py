@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from sightline.records import Run
-from sightline.report.format import at, clean, count, date, decimal, duration, percent, short
+from sightline.records import Run, RunRecord, Scores
+from sightline.records.run import Environment, ThresholdChoice
+from sightline.report.format import clean, count, date, decimal, duration, percent, short
 from sightline.report.headline import method_name
 from sightline.schema import command_line
 
-Data = Mapping[str, Any]
 Fact = tuple[str, str]
 
 
-def made(data: Data) -> dict[str, Any]:
+def made(data: RunRecord) -> dict[str, Any]:
     """Return facts about the method, times by stage, versions, uses of the test set and the printed plan."""
     facts = [
         *_method(data),
@@ -25,45 +24,44 @@ def made(data: Data) -> dict[str, Any]:
         *_threshold(data),
         *_machine(data),
     ]
-    laps = [(k, v) for k, v in (data.get("timings") or {}).items() if v is not None]
+    laps = [(k, v) for k, v in data.timings.items()]
     timings = [(clean(k), duration(v)) for k, v in sorted(laps, key=lambda lap: -lap[1])]
-    versions = sorted((at(data, "environment.versions", {})).items())
-    openings = [
-        f"{date(o.get('when')) or clean(o.get('when'))}, by {clean(o.get('by'))}" for o in data.get("test_openings") or []
-    ]
-    return {"facts": facts, "timings": timings, "versions": versions, "openings": openings, "plan": data.get("plan") or []}
+    versions = sorted(data.environment.versions.items()) if data.environment else []
+    openings = [f"{date(o.when) or clean(o.when)}, by {clean(o.by)}" for o in data.test_set_accesses]
+    return {"facts": facts, "timings": timings, "versions": versions, "openings": openings, "plan": data.plan}
 
 
-def _method(data: Data) -> list[Fact]:
+def _method(data: RunRecord) -> list[Fact]:
     """Return method, random seed and training length."""
     name = method_name(data)
     facts = [("Method", name)] if name else []
-    if data.get("seed") is not None:
-        facts.append(("Random seed", str(data["seed"])))
-    if data.get("epochs"):
-        facts.append(("Training", f"{count(data['epochs'])} epochs, {count(data.get('steps'))} steps"))
+    if data.seed is not None:
+        facts.append(("Random seed", str(data.seed)))
+    if data.epochs:
+        facts.append(("Training", f"{count(data.epochs)} epochs, {count(data.steps)} steps"))
     return facts
 
 
-def _network(data: Data) -> list[Fact]:
+def _network(data: RunRecord) -> list[Fact]:
     """Return the network's size and the origin and licence of its weights."""
-    net = data.get("network")
+    net = data.network
     if not net:
         return []
-    parts = [str(net.get("name"))]
-    if net.get("parameters"):
-        parts.append(f"{count(net['parameters'])} parameters")
-    if net.get("features"):
-        parts.append(f"{count(net['features'])} features")
+    parts = [str(net.name)]
+    if net.parameters:
+        parts.append(f"{count(net.parameters)} parameters")
+    if net.features:
+        parts.append(f"{count(net.features)} features")
     facts = [("Network", ", ".join(parts))]
-    if net.get("weights"):
+    if net.weights:
         known = [
-            (what, net.get(key))
-            for key, what in (("pretrained_on", "pretrained on:"), ("licence", "licence:"), ("origin", "source:"))
+            ("pretrained on:", net.pretrained_on),
+            ("licence:", net.licence),
+            ("source:", net.origin),
         ]
         words = [f"{what} {clean(v)}" for what, v in known if v and v not in ("unknown", "nothing")]
-        mark = f" (SHA-256 {net['weights_hash'][:12]}…)" if net.get("weights_hash") else ""
-        facts.append(("Weights", f"{'; '.join([clean(net['weights']), *words])}{mark}"))
+        mark = f" (SHA-256 {net.weights_hash[:12]}…)" if net.weights_hash else ""
+        facts.append(("Weights", f"{'; '.join([clean(net.weights), *words])}{mark}"))
     return facts
 
 
@@ -74,81 +72,81 @@ _FITS = {
 }
 
 
-def _seen(data: Data) -> list[Fact]:
+def _seen(data: RunRecord) -> list[Fact]:
     """Return the preprocessing: input size, interpolation and crop."""
-    p = at(data, "network.preprocess")
-    if not p or not p.get("size"):
+    p = data.network.preprocess if data.network else None
+    if not p or not p.size:
         return []
-    height, width = p["size"]
-    return [
-        ("Input", f"{width} × {height} px, {p.get('interpolation')} interpolation, {_FITS.get(p.get('fit', ''), p.get('fit'))}")
-    ]
+    height, width = p.size
+    return [("Input", f"{width} × {height} px, {p.interpolation} interpolation, {_FITS.get(p.fit or '', p.fit)}")]
 
 
-def _precision(data: Data) -> list[Fact]:
+def _precision(data: RunRecord) -> list[Fact]:
     """Return the numerical precision of inference and its comparison with float32."""
-    p = data.get("precision")
+    p = data.precision
     if not p:
         return []
-    parts = [f"{p.get('used')}{' in ' + str(p['runtime']) if p.get('runtime') else ''}"]
-    if p.get("why"):
-        parts.append(str(p["why"]).rstrip("."))
-    if p.get("judged_on"):
-        mean = "" if p.get("why") else f" mean cosine similarity {decimal(p.get('mean_cosine'), 5)},"
-        changed = f"predictions changed: {count(p.get('answers_changed'))} ({count(p.get('limit'))} allowed)"
+    parts = [f"{p.used}{' in ' + str(p.runtime) if p.runtime else ''}"]
+    if p.why:
+        parts.append(str(p.why).rstrip("."))
+    if p.judged_on:
+        mean = "" if p.why else f" mean cosine similarity {decimal(p.mean_cosine, 5)},"
+        changed = f"predictions changed: {count(p.predictions_changed)} ({count(p.limit)} allowed)"
         parts.append(
-            f"compared with float32 on {count(p['judged_on'])} images of this run:{mean} "
-            f"lowest cosine similarity {decimal(p.get('min_cosine'), 4)}, {changed}"
+            f"compared with float32 on {count(p.judged_on)} images of this run:{mean} "
+            f"lowest cosine similarity {decimal(p.min_cosine, 4)}, {changed}"
         )
-    if p.get("torch_max_difference") is not None:
-        parts.append(f"largest difference from PyTorch {p['torch_max_difference']:.2g}")
+    if p.torch_max_difference is not None:
+        parts.append(f"largest difference from PyTorch {p.torch_max_difference:.2g}")
     return [("Numerical precision", "; ".join(parts))]
 
 
-def _calibration(data: Data) -> list[Fact]:
+def _calibration(data: RunRecord) -> list[Fact]:
     """Return the temperature scaling that calibrates the probabilities."""
-    temperature = at(data, "calibration.temperature")
-    if temperature is None:
+    calibration = data.calibration
+    if calibration is None or calibration.temperature is None:
         return []
+    temperature = calibration.temperature
     if temperature == 1:
         return [("Calibration", "none (temperature 1)")]
-    fitted = at(data, "calibration.fitted_on")
+    fitted = calibration.fitted_on
     where = f", fitted on {fitted}" if fitted else ""
     effect = "lower" if temperature > 1 else "higher"
     return [("Calibration", f"temperature scaling, T = {decimal(temperature)}{where}; this makes confidences {effect}")]
 
 
-def _threshold(data: Data) -> list[Fact]:
+def _threshold(data: RunRecord) -> list[Fact]:
     """Return the decision threshold for the positive class, if it is not the default of 0.5."""
-    value, bars = at(data, "threshold.value"), [b for b in at(data, "threshold.bars", []) if b is not None]
+    threshold = data.threshold or ThresholdChoice()
+    value, bars = threshold.value, [b for b in threshold.by_fold if b is not None]
     if bars:
-        rule = f"predicted “{clean(at(data, 'threshold.positive'))}” at probability ≥ {min(bars):.3f} to {max(bars):.3f}"
-        how = f"one threshold per fold, criterion: {clean(at(data, 'threshold.by'))}, selected without the images of the fold"
+        rule = f"predicted “{clean(threshold.positive)}” at probability ≥ {min(bars):.3f} to {max(bars):.3f}"
+        how = f"one threshold per fold, criterion: {clean(threshold.criterion)}, selected without the images of the fold"
         return [("Decision threshold", f"{rule} ({how})")]
     if value is None:
         return []
-    fitted = at(data, "threshold.fitted_on")
-    rule = f"predicted “{clean(at(data, 'threshold.positive'))}” at probability ≥ {value:.3f}"
-    how = f"criterion: {clean(at(data, 'threshold.by'))}, selected on {fitted}; scores on those images are slightly optimistic"
+    fitted = threshold.fitted_on
+    rule = f"predicted “{clean(threshold.positive)}” at probability ≥ {value:.3f}"
+    how = f"criterion: {clean(threshold.criterion)}, selected on {fitted}; scores on those images are slightly optimistic"
     return [("Decision threshold", f"{rule} ({how})")]
 
 
-def _machine(data: Data) -> list[Fact]:
+def _machine(data: RunRecord) -> list[Fact]:
     """Return the machine and the software versions."""
-    e = data.get("environment") or {}
-    cores = f"{e['cores']} cores" if e.get("cores") else None
-    parts = [clean(v) for v in (e.get("processor"), cores, e.get("device"), e.get("platform")) if v]
+    e = data.environment or Environment()
+    cores = f"{e.cores} cores" if e.cores else None
+    parts = [clean(v) for v in (e.processor, cores, e.device, e.platform) if v]
     facts = [("Machine", ", ".join(dict.fromkeys(parts)))] if parts else []
-    software = [f"Sightline {data['sightline']}"] if data.get("sightline") else []
-    software += [f"Python {e['python']}"] if e.get("python") else []
+    software = [f"Sightline {data.sightline}"] if data.sightline else []
+    software += [f"Python {e.python}"] if e.python else []
     return [*facts, ("Software", ", ".join(software))] if software else facts
 
 
-def again(run: Run) -> list[tuple[str, str]]:
+def again(run: Run, data: RunRecord) -> list[tuple[str, str]]:
     """Return commands that repeat the run and use its classifier."""
-    commands = [("Repeat this run", clean(line)) for line in run.data.get("rerun") or []]
-    if not commands and run.data.get("command"):
-        commands.append(("Repeat this run", clean(run.data["command"])))
+    commands = [("Repeat this run", clean(line)) for line in data.rerun_commands]
+    if not commands and data.command:
+        commands.append(("Repeat this run", clean(data.command)))
     if run.classifier_file.is_file():
         folder, file = str(run.folder), str(run.classifier_file)
         commands += [
@@ -159,15 +157,14 @@ def again(run: Run) -> list[tuple[str, str]]:
     return commands
 
 
-def comparison_row(run: Run, score: Data | None, kind: str) -> dict[str, Any]:
+def comparison_row(run: Run, data: RunRecord, score: Scores, kind: str) -> dict[str, Any]:
     """Return the row of one run in the comparison of several."""
-    data, s = run.data, score or {}
     return {
-        "name": short(data.get("name") or run.folder.name, 50),
+        "name": short(data.name or run.folder.name, 50),
         "method": method_name(data),
         "kind": kind,
-        "n": count(s.get("n")),
-        "value": percent(s.get("accuracy")),
-        "seconds": duration(data.get("seconds")),
-        "auc": decimal(s.get("roc_auc")),
+        "n": count(score.n),
+        "value": percent(score.accuracy.value),
+        "seconds": duration(data.seconds),
+        "auc": decimal(score.roc_auc.value),
     }

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from sightline import evaluation
-from sightline.records import Predictions
+from sightline.records import Predictions, Scores
+from sightline.records.run import ThresholdChoice
 from sightline.report import svg, threshold_figures
-from sightline.report.format import at, decimal, decimal_range, percent, percent_range, short, sure
+from sightline.report.format import decimal, decimal_range, percent, percent_range, short, sure
 
 MOST_POINTS = 400
 MOST_LINES = 6
@@ -25,13 +26,13 @@ def points(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
     return [(float(a), float(b)) for a, b in zip(x[keep], y[keep], strict=True) if math.isfinite(a + b)]
 
 
-def drawn_classes(answers: Predictions, score: Mapping[str, Any]) -> tuple[list[str], str]:
+def drawn_classes(answers: Predictions, score: Scores) -> tuple[list[str], str]:
     """Return the classes to draw (the positive one of two, the hardest of many) and a sentence on the others."""
-    positive = score.get("positive")
+    positive = score.positive
     if len(answers.classes) == 2 and positive in answers.classes:
         return [positive], ""
-    areas = {c: at(score, "per_class", {}).get(c, {}).get("roc_auc") for c in answers.classes}
-    known = sorted((c for c in answers.classes if areas[c] is not None), key=lambda c: areas[c])
+    areas = {c: score.of_class(c).metric("roc_auc").value for c in answers.classes}
+    known = sorted((c for c in answers.classes if areas[c] is not None), key=lambda c: areas[c] or 0.0)
     absent = len(areas) - len(known)
     note = f" {absent} {'class has' if absent == 1 else 'classes have'} no images here and no curve." if absent else ""
     if len(known) <= MOST_LINES:
@@ -39,12 +40,12 @@ def drawn_classes(answers: Predictions, score: Mapping[str, Any]) -> tuple[list[
     return known[: MOST_LINES - 1], f" Shown: the {MOST_LINES - 1} hardest of {len(known)} classes.{note}"
 
 
-def other_side(answers: Predictions, score: Mapping[str, Any]) -> Figure | None:
+def other_side(answers: Predictions, score: Scores) -> Figure | None:
     """Return the ROC curve of the negative class of two; None for more classes."""
     name = _other(answers, score)
-    if name is None or score.get("roc_auc") is None:
+    if name is None or score.roc_auc.value is None:
         return None
-    area, positive = at(score, "per_class", {}).get(name, {}).get("roc_auc"), short(score["positive"], 40)
+    area, positive = score.of_class(name).metric("roc_auc").value, short(score.positive, 40)
     text = (
         f"Positive class: “{short(name, 40)}”. AUC {decimal(area)}. The same information as the curve for “{positive}”, "
         "with the classes swapped."
@@ -54,20 +55,20 @@ def other_side(answers: Predictions, score: Mapping[str, Any]) -> Figure | None:
         f"false positive rate (“{short(positive, 24)}” misclassified)",
         f"true positive rate (recall of “{short(name, 24)}”)",
     )
-    figure = svg.roc([svg.Series(short(name, 32), points(fpr, tpr), 1)], f"ROC curve. {text}", score.get("eer"), axes)
+    figure = svg.roc([svg.Series(short(name, 32), points(fpr, tpr), 1)], f"ROC curve. {text}", score.eer.value, axes)
     return {"title": f"ROC curve for “{short(name, 24)}”", "figure": figure, "legend": None, "text": text}
 
 
-def more(answers: Predictions, score: Mapping[str, Any], threshold: Mapping[str, Any]) -> list[Figure]:
+def more(answers: Predictions, score: Scores, threshold: ThresholdChoice) -> list[Figure]:
     """Return DET and precision–recall curves, and the threshold curve (two classes) or accuracy–coverage curve (more)."""
     two = _other(answers, score) is not None
     found = [*_det(answers, score), _precision_recall(answers, score)]
     return [f for f in [*found, _thresholds(answers, score, threshold) if two else coverage(answers)] if f is not None]
 
 
-def _other(answers: Predictions, score: Mapping[str, Any]) -> str | None:
+def _other(answers: Predictions, score: Scores) -> str | None:
     """Return the negative class of two, else None."""
-    positive = score.get("positive")
+    positive = score.positive
     return (
         next(c for c in answers.classes if c != positive) if len(answers.classes) == 2 and positive in answers.classes else None
     )
@@ -82,9 +83,9 @@ def rank_column(answers: Predictions, name: str) -> np.ndarray:
     return np.asarray(evaluation.rank_scores(answers.probs)[0][:, answers.classes.index(name)])
 
 
-def _det(answers: Predictions, score: Mapping[str, Any]) -> list[Figure]:
+def _det(answers: Predictions, score: Scores) -> list[Figure]:
     """Return DET curves: for each of two classes, else one figure of the hardest classes."""
-    if score.get("roc_auc") is None:
+    if score.roc_auc.value is None:
         return []
 
     def line(name: str, style: int) -> svg.Series:
@@ -99,8 +100,8 @@ def _det(answers: Predictions, score: Mapping[str, Any]) -> list[Figure]:
         text = f"Each class versus the rest; closer to the lower left corner is better. {edges}{rest}"
         figure = threshold_figures.det(lines, f"DET curves. {text}", ("false positive rate", "false negative rate (misses)"))
         return [{"title": "DET curve: misses versus false alarms", "figure": figure, "legend": svg.legend(lines), "text": text}]
-    positive, eer = str(score["positive"]), score.get("eer")
-    interval = percent_range(score.get("eer_low"), score.get("eer_high"))
+    positive, eer = str(score.positive), score.eer.value
+    interval = percent_range(score.eer.low, score.eer.high)
     first = f"Circle: equal error rate (EER), {percent(eer)} (95 % CI {interval}), where both error rates are equal. {edges}"
     second = f"The same information as the curve for “{short(positive, 24)}”, with the classes swapped."
     found = []
@@ -114,9 +115,9 @@ def _det(answers: Predictions, score: Mapping[str, Any]) -> list[Figure]:
     return found
 
 
-def _precision_recall(answers: Predictions, score: Mapping[str, Any]) -> Figure | None:
+def _precision_recall(answers: Predictions, score: Scores) -> Figure | None:
     """Return the precision–recall curve of the positive class, or of each class (the hardest of many)."""
-    if score.get("pr_auc") is None and score.get("roc_auc") is None:
+    if score.pr_auc.value is None and score.roc_auc.value is None:
         return None
     shown, rest = drawn_classes(answers, score)
     lines = []
@@ -125,14 +126,14 @@ def _precision_recall(answers: Predictions, score: Mapping[str, Any]) -> Figure 
             answers.y_true == answers.classes.index(name), rank_column(answers, name)
         )
         lines.append(svg.Series(short(name, 32), points(recall, precision), style))
-    interval = f"(95 % CI {decimal_range(score.get('pr_auc_low'), score.get('pr_auc_high'))})"
+    interval = f"(95 % CI {decimal_range(score.pr_auc.low, score.pr_auc.high)})"
     share = None
     if _other(answers, score) is None:
-        text = f"Mean average precision {decimal(score.get('pr_auc'))} {interval}, each class versus the rest.{rest}"
+        text = f"Mean average precision {decimal(score.pr_auc.value)} {interval}, each class versus the rest.{rest}"
     else:
         share = float((answers.y_true == answers.classes.index(shown[0])).mean())
         text = (
-            f"Positive class: “{short(shown[0], 40)}”. Average precision {decimal(score.get('pr_auc'))} {interval}. "
+            f"Positive class: “{short(shown[0], 40)}”. Average precision {decimal(score.pr_auc.value)} {interval}. "
             f"Dashed line: random guessing ({percent(share)}, the fraction of positive images)."
         )
     figure = threshold_figures.precision_recall(lines, f"Precision–recall curve. {text}", share)
@@ -160,11 +161,11 @@ def coverage(answers: Predictions) -> Figure:
     return {"title": "Accuracy–coverage curve: when to abstain", "figure": figure, "legend": None, "text": text}
 
 
-def _thresholds(answers: Predictions, score: Mapping[str, Any], threshold: Mapping[str, Any]) -> Figure | None:
+def _thresholds(answers: Predictions, score: Scores, threshold: ThresholdChoice) -> Figure | None:
     """Return precision, recall and cost of the positive class over the decision threshold, with the selected one marked."""
-    if _other(answers, score) is None or score.get("roc_auc") is None:
+    if _other(answers, score) is None or score.roc_auc.value is None:
         return None
-    name, by = str(score["positive"]), str(threshold.get("by") or evaluation.HALF)
+    name, by = str(score.positive), str(threshold.criterion or evaluation.HALF)
     thresholds = np.unique(answers.thresholds)
     if answers.threshold is not None and answers.threshold[0] != name:
         thresholds = 1 - thresholds[::-1]
@@ -180,7 +181,7 @@ def _thresholds(answers: Predictions, score: Mapping[str, Any], threshold: Mappi
     if len(thresholds) == 1:
         text = _text_of_one_threshold(curve, float(thresholds[0]), name, by)
     else:
-        text = _text_of_several_thresholds(answers, positive, thresholds, name, by, bool(threshold.get("bars")))
+        text = _text_of_several_thresholds(answers, positive, thresholds, name, by, bool(threshold.by_fold))
     axis = f"decision threshold (minimum probability of “{short(name, 24)}”)"
     figure = threshold_figures.thresholds(lines, thresholds.tolist(), _criterion(by), axis, f"Decision threshold. {text}")
     return {"title": "Effect of the decision threshold", "figure": figure, "legend": svg.legend(lines), "text": text}

@@ -20,6 +20,7 @@ from sightline import __version__, evaluation
 from sightline import catalog as catalogs
 from sightline.files import read_text
 from sightline.records import Catalog, Predictions, Recipe, Run
+from sightline.records.run import check_complete
 from sightline.schema import command_line, csv_escape
 from sightline.store import digest, lock_folder, plain, write_bytes, write_json, write_text
 from sightline.training import events
@@ -268,7 +269,13 @@ def crossvalidate(catalog: Path | str, folder: Path, test: Predictions | None, *
 
 
 def finish(folder: Path, data: Mapping[str, Any]) -> Run:
-    """Write `mistakes.csv`, then `run.json`: from now on the run is finished."""
+    """Write `mistakes.csv`, then `run.json`: from now on the run is finished.
+
+    Raises:
+        RequestError: If the data are no complete record of a run.
+    """
+    data = plain(data)
+    check_complete(data)
     if "mistakes" in data:
         write_mistakes(folder, data["mistakes"], data.get("explanations") or [])
     write_json(folder / "run.json", data)

@@ -15,6 +15,7 @@ from sightline import engine, evaluation, heads, networks
 from sightline.errors import RequestError, WeightsError, unknown
 from sightline.records import Backbone, Catalog, Recipe
 from sightline.records.recipe import MOST_IMAGE_PX
+from sightline.records.run import RESULTS_VERSION
 from sightline.store import Cache, digest, slug
 from sightline.training.method import Method, Workload
 from sightline.training.methods import METHODS, source_hashes
@@ -121,15 +122,46 @@ class Plan:
     missing: tuple[str, ...] = ()
 
     def id(self, request: Request, catalog: Catalog) -> str:
-        """What the result depends on: the images, their splits, the recipes, the very weights, this version."""
-        unimportant = {"out": "", "command": "", "resume": False, "photos": str(catalog.root)}
-        asked = dataclasses.replace(request, **unimportant)  # type: ignore[arg-type]
-        weights = {n: (b.id, b.preprocess.id) for n, b in self.backbones.items()}
-        steps = [s.recipe for s in self.steps]  # what the clock leaves out is no part of what was asked for
-        from sightline import __version__
+        """Return the identity of a run: what its result depends on.
 
-        files = [found for step in steps for found in source_hashes(step)]
-        return digest([asked, catalog.fingerprint(), weights, steps, __version__, *files])
+        That is the images and their splits, the options that change the result, the recipes, the weights, user-defined code
+        and `RESULTS_VERSION`. Options such as `--out` are not among it, nor what was skipped for lack of time. The keys are
+        written out: an option that is added later makes no finished run stale.
+        """
+        recipes = [s.recipe for s in self.steps]
+        return digest(
+            {
+                "photos": str(catalog.root),
+                "catalog": catalog.fingerprint(),
+                "backbones": request.backbones,
+                "weights": request.weights,
+                "methods": request.methods,
+                "head": request.head,
+                "budget_s": request.budget_s,
+                "seed": request.seed,
+                "val": request.val,
+                "test": request.test,
+                "group_by": request.group_by,
+                "label_from": request.label_from,
+                "path_column": request.path_column,
+                "label_column": request.label_column,
+                "classes": request.classes,
+                "limit": request.limit,
+                "positive": request.positive,
+                "threshold": request.threshold,
+                "fit": request.fit,
+                "image_size": request.image_size,
+                "pool": request.pool,
+                "device": request.device,
+                "allow_truncated": request.allow_truncated,
+                "recipe": None if request.recipe is None else request.recipe.id,
+                "heatmaps": request.heatmaps,
+                "networks": {n: [b.id, b.preprocess.id] for n, b in self.backbones.items()},
+                "recipes": [recipe.id for recipe in recipes],
+                "code": [source for recipe in recipes for source in source_hashes(recipe)],
+                "results_version": RESULTS_VERSION,
+            }
+        )
 
 
 def check(request: Request, cache: Cache | None = None) -> None:
