@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from sightline.classifier import Classifier, load
     from sightline.commands.api import explain, fit, hide, score, split
     from sightline.commands.summary import summary
-    from sightline.commands.sweep import sweep, tune
+    from sightline.commands.sweep import sweep
+    from sightline.commands.tune import tune
     from sightline.errors import SightlineError, TrainingImagesWarning
     from sightline.records import Catalog, Predictions, Recipe, Run
     from sightline.report import write_report
@@ -41,7 +42,7 @@ _HOMES = {
     "split": "commands.api",
     "summary": "commands.summary",
     "sweep": "commands.sweep",
-    "tune": "commands.sweep",
+    "tune": "commands.tune",
     "write_report": "report",
 }
 """Public name → the module where it lives, with its name there behind a colon where that is another."""

@@ -218,7 +218,7 @@ def test_a_recipe_s_base_is_frozen(tmp_path: Path) -> None:
     }
     assert not any(layer["trainable"] for layer in value["layers"][:-1])
     lines = said(str(file), "--classes", "5").splitlines()
-    assert lines[0].endswith("learns")
+    assert lines[0].endswith("trainable")
     assert lines[1].endswith("frozen")
     assert next(line for line in lines if line.startswith("head ")).endswith("yes")
 

@@ -21,7 +21,7 @@ from sightline.files import read_text
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, Predictions, Progress, Recipe, Run, silent
 from sightline.runs import folder as folders
-from sightline.runs.dataset import taking_part
+from sightline.runs.dataset import open_catalog, taking_part
 from sightline.runs.plan import photos_name
 from sightline.store import Cache, digest, write_json, write_text
 from sightline.studies import cross_validation as folding
@@ -34,7 +34,7 @@ KEPT = "folds"
 
 @folders.releasing
 def cross_validate(
-    catalog: Catalog,
+    catalog: Catalog | str | Path,
     recipe: Recipe,
     out: str | Path | None = None,
     *,
@@ -73,6 +73,7 @@ def cross_validate(
     seed = recipe.seed if seed is None else seed
     evaluation.check_criterion(recipe.threshold)
     folding.check(recipe, folds, repeats)
+    catalog = open_catalog(catalog, progress)
     kept, closed = taking_part(catalog)
     twins = catalogs.find_duplicates(kept, cache=cache, progress=progress)
     context = Context(kept, catalogs.together(kept, twins), kept.classes, cache, device, progress=progress)

@@ -17,7 +17,7 @@ from sightline.errors import DataError, RequestError, SightlineError
 from sightline.records import Catalog, Progress, Recipe, silent
 from sightline.report import line_plots
 from sightline.runs import folder as folders
-from sightline.runs.dataset import taking_part
+from sightline.runs.dataset import open_catalog, taking_part
 from sightline.runs.plan import photos_name
 from sightline.store import Cache, digest, plain, stream, write_json, write_text
 from sightline.studies import learning_curve as learning
@@ -50,7 +50,7 @@ class LearningCurve:
 
 @folders.releasing
 def learning_curve(
-    catalog: Catalog,
+    catalog: Catalog | str | Path,
     recipe: Recipe,
     out: str | Path | None = None,
     *,
@@ -83,6 +83,7 @@ def learning_curve(
         raise RequestError(f"--goal cannot be {goal:g}", "name an accuracy between 0 and 1, such as 0.95")
     cache, device = Cache() if cache is None else cache, engine.choose_device(device)
     seed = recipe.seed if seed is None else seed
+    catalog = open_catalog(catalog, progress)
     kept, closed = taking_part(catalog)
     twins = catalogs.find_duplicates(kept, cache=cache, progress=progress)
     # All images are held out in turn, so there is one split.

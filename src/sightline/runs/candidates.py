@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from sightline import evaluation
 from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, SightlineError
+from sightline.records import Progress, Recipe
 from sightline.runs import folder as folders
 from sightline.runs.plan import BEST, FAR_AHEAD, TRIMMED, Plan, PlannedStep, speed_name, step_name
-from sightline.records import Progress, Recipe
-from sightline.training.methods import ensemble
 from sightline.training import methods
 from sightline.training.context import Candidate, Context
+from sightline.training.methods import ensemble
 
 ALWAYS = ("baseline", "shortcut")
 """Methods that describe the photographs, whoever wins; they are never chosen over a classifier that looks at pixels."""
@@ -159,7 +159,9 @@ class _Climb:
     slowness: float = 1.0
 
 
-def fit_candidates(plan: Plan, context: Context, deadline: Deadline, say: Callable[[str], None], *, clock_decides: bool = True) -> Candidates:
+def fit_candidates(
+    plan: Plan, context: Context, deadline: Deadline, say: Callable[[str], None], *, clock_decides: bool = True
+) -> Candidates:
     """Fit every step of the plan that the budget allows, in order.
 
     A step that fails is reported and left out; if none works, the first failure is raised. Where a candidate has every held-out

@@ -13,10 +13,10 @@ import numpy as np
 
 from sightline import catalog as catalogs
 from sightline.catalog import Duplicates
-from sightline.errors import DataError, SightlineError
+from sightline.errors import DataError, RequestError, SightlineError
 from sightline.files import read_text
+from sightline.records import Catalog, Progress, silent
 from sightline.runs.plan import Request
-from sightline.records import Catalog, Progress
 from sightline.store import Cache
 
 
@@ -76,6 +76,31 @@ def load_dataset(request: Request, cache: Cache, progress: Progress) -> Dataset:
     counts = Counter(zip((b or "none" for b in before), divided.column("split"), strict=True))
     moves = {old: {new: n for (o, new), n in counts.items() if o == old and new is not None} for old, _ in counts}
     return Dataset(divided, twins, any(before), moves, leaks, catalogs.together(divided, twins))
+
+
+def open_catalog(source: Catalog | str | Path, progress: Progress = silent) -> Catalog:
+    """Return a catalog as it is, load one from a table, or scan a folder. Its notes are logged as warnings when it is opened.
+
+    Raises:
+        RequestError: If `source` does not exist, or is of another type.
+    """
+    if isinstance(source, Catalog):
+        return source
+    if not isinstance(source, str | Path):
+        hint = "pass what `sightline.scan` returns, the path of a catalog, or a folder of photographs"
+        raise RequestError(f"a catalog cannot be of type {type(source).__name__}", hint)
+    path = Path(source)
+    catalog = catalogs.scan(path, progress=progress) if path.is_dir() else catalogs.load(path)
+    catalogs.warn(catalog.notes)
+    return catalog
+
+
+def with_splits(catalog: Catalog, seed: int, cache: Cache, progress: Progress) -> tuple[Catalog, Duplicates]:
+    """Return the catalog with splits, assigned now if it has none, and its duplicates."""
+    duplicates = catalogs.find_duplicates(catalog, cache=cache, progress=progress)
+    if any(catalog.column("split")):
+        return catalogs.with_duplicates(catalog, duplicates), duplicates
+    return catalogs.split(catalog, seed=seed, clusters=duplicates, progress=progress), duplicates
 
 
 def open_photos(photos: str, *, progress: Progress, **options: Any) -> Catalog:

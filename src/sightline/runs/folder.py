@@ -19,8 +19,8 @@ import numpy as np
 from sightline import __version__, evaluation
 from sightline import catalog as catalogs
 from sightline.files import read_text
-from sightline.schema import command_line, csv_escape
 from sightline.records import Catalog, Predictions, Recipe, Run
+from sightline.schema import command_line, csv_escape
 from sightline.store import digest, lock_folder, plain, write_bytes, write_json, write_text
 from sightline.training import events
 from sightline.training.context import Candidate

@@ -14,14 +14,14 @@ from sightline import pixels
 from sightline.classifier import Classifier
 from sightline.deadline import Clock, Deadline
 from sightline.errors import ImageError
+from sightline.explanation.checks.evidence import Evidence, How, answer_of, most_pictures, skill_of, spread, with_picture
+from sightline.explanation.checks.run_checks import MOST_VIEWED, PORTION, Judged, Timed, judge
+from sightline.explanation.cover_region import Hidden
 from sightline.explanation.draw import overlay as draw
 from sightline.explanation.draw.caption import Caption
 from sightline.explanation.draw.lettering import INK, PAPER, QUIET, SMALL_PX, TEXT_PX, font, shorten, width
-from sightline.files import read_bytes
-from sightline.explanation.checks.evidence import Evidence, How, answer_of, most_pictures, skill_of, spread, with_picture
-from sightline.explanation.cover_region import Hidden
-from sightline.explanation.checks.run_checks import MOST_VIEWED, PORTION, Judged, Timed, judge
 from sightline.explanation.subject import explainable
+from sightline.files import read_bytes
 from sightline.records import Catalog, Explanation, Predictions, Preprocess, Progress
 from sightline.store import Cache, atomic_file, stream, write_bytes
 

@@ -15,8 +15,8 @@ from sightline.heads.mlp import MlpSettings
 from sightline.inputs import read_recipe
 from sightline.networks import names, user
 from sightline.networks.index import SPECIAL
-from sightline.schema import from_json
 from sightline.records import Backbone, Head, Recipe
+from sightline.schema import from_json
 from sightline.store import Cache
 from sightline.training import methods
 

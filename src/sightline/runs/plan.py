@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
-import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +16,8 @@ from sightline.errors import RequestError, WeightsError, unknown
 from sightline.records import Backbone, Catalog, Recipe
 from sightline.records.recipe import MOST_IMAGE_PX
 from sightline.store import Cache, digest, slug
-from sightline.training.methods.finetune import FinetuneSettings
 from sightline.training.methods import LADDER, METHODS, PRETRAINED, sources
+from sightline.training.methods.finetune import FinetuneSettings
 
 BUDGET_S = 600.0
 """How long a run may take where nobody sets a budget, in seconds."""
@@ -201,7 +198,9 @@ def make_plan(
             if learning or request.methods:
                 why = None if learning else "no network's weights are here"
                 steps.append(
-                    PlannedStep(_recipe(request, method, one), _learning_seconds(learning.values(), len(catalog), cache, device), why)
+                    PlannedStep(
+                        _recipe(request, method, one), _learning_seconds(learning.values(), len(catalog), cache, device), why
+                    )
                 )
         elif method == "warmstart":
             steps.append(PlannedStep(_recipe(request, method, _earlier(request)), request.time_s / 2))

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from sightline.classifier import Classifier, content_keys
-from sightline.runs.folder import now
 from sightline.records import Predictions
+from sightline.runs.folder import now
 from sightline.store import canonical_json, digest, log, plain, write_bytes
 
 LOCK_S = 20.0
@@ -105,7 +105,9 @@ def root() -> Path:
     return user_data_path("sightline", appauthor=False) / "ledger"
 
 
-def subject(name: str, answers: Predictions, contents: Sequence[str], model: Classifier | None, crops: int | None) -> LoggedClassifier:
+def subject(
+    name: str, answers: Predictions, contents: Sequence[str], model: Classifier | None, crops: int | None
+) -> LoggedClassifier:
     """What is scored, as the ledger knows it again.
 
     Args:
@@ -230,7 +232,9 @@ class _Entry:
     subjects: tuple[LoggedClassifier, ...]
 
 
-def _opening(earlier: Sequence[_Entry], here: TestSetAccess, subjects: Sequence[LoggedClassifier], n: int, trouble: str = "") -> Opening:
+def _opening(
+    earlier: Sequence[_Entry], here: TestSetAccess, subjects: Sequence[LoggedClassifier], n: int, trouble: str = ""
+) -> Opening:
     """The earlier looks and this one, if it is one, and how many classifiers that makes."""
     known: list[set[str]] = []
     for each in [*(s for e in earlier for s in e.subjects), *subjects]:
