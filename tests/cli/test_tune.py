@@ -30,7 +30,7 @@ def test_a_search_from_the_command_line(digits: Path, recipe: str, tmp_path: Pat
     ended = invoke(*arguments)
     assert ended.exit_code == 0, ended.stderr
     assert ended.stdout.splitlines()[0].split() == ["trial", "accuracy", "log", "loss", "seconds", "parameters"]
-    assert "the recipe unchanged" in ended.stdout and "trial 1: " in ended.stderr
+    assert "the starting recipe" in ended.stdout and "trial 1: " in ended.stderr
     value = json.loads(invoke(*arguments, "--json").stdout)
     assert len([t for t in value["trials"] if t["state"] not in ("rejected", "repeated")]) == 2
     best = next(t for t in value["trials"] if t["number"] == value["best"])

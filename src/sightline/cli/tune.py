@@ -80,4 +80,4 @@ def _print_tuning(study: Study) -> None:
 def _parameters(params: dict[str, Any]) -> str:
     """Return the sampled hyperparameters of a trial on one line."""
     texts = (f"{k}={v:.4g}" if isinstance(v, float) and math.isfinite(v) else f"{k}={v}" for k, v in params.items())
-    return ", ".join(texts) or "the recipe unchanged"
+    return ", ".join(texts) or "the starting recipe"

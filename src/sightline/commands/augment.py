@@ -49,7 +49,7 @@ class _Shown:
 
 
 def augment(
-    photos: str,
+    photos: str | Path | Catalog,
     out: str | Path,
     *,
     policy: str = "auto",
@@ -86,15 +86,16 @@ def augment(
     target, asked = Path(out), {"policy": policy, **(changes or {})}
     _check(target, count, image_size)
     ways.policy_for(asked, np.zeros((0, 1, 1, 3), np.uint8))  # refused before the work
-    catalog = open_photos(photos, progress=progress)
+    catalog = photos if isinstance(photos, Catalog) else open_photos(str(photos), progress=progress)
     shown = _choose(catalog, count, seed, image_size, progress)
+    title = Path(photos.root if isinstance(photos, Catalog) else photos).name
     name, chosen = ways.policy_for(asked, shown.looked_at)
     axes = ways.principal_colours(shown.looked_at)
     single = {key: _ends(shown, chosen, key, axes) for key in ways.operations(chosen)}
     epochs = max(_EPOCHS, 3 * len(shown.images) - 1)
     together = _epochs(shown, chosen, seed, epochs, axes)
     side = int(shown.images.shape[1])
-    seen = f"as the network sees them, {side}×{side} px · {Path(photos).name} · seed {seed}"
+    seen = f"as the network sees them, {side}×{side} px · {title} · seed {seed}"
     write_sheet(target, f"Augmentation: {name}", f"Training images {seen}", _sections(shown, chosen, single, together, seed))
     return {
         "preview": str(target),

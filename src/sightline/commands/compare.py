@@ -73,8 +73,8 @@ def compare(
     subjects: Sequence[str],
     *,
     split: str | None = None,
-    catalog: str | None = None,
-    out: str | None = None,
+    catalog: str | Path | Catalog | None = None,
+    out: str | Path | None = None,
     code: str | None = None,
     device: str = "auto",
     progress: Progress = silent,
@@ -101,9 +101,10 @@ def compare(
     _check(subjects, split, catalog)
     cache, names = Cache() if cache is None else cache, comparison.unique_names(subjects)
     if catalog is not None:
-        labelled = open_labelled(catalog, progress)
+        labelled = catalog if isinstance(catalog, Catalog) else open_labelled(str(catalog), progress)
+        title = str(labelled.root if isinstance(catalog, Catalog) else catalog)
         own: dict[str, Any] = {"code": code, "device": device, "progress": progress, "cache": cache}
-        found = [answers_of(s, labelled, split=split, called=catalog, **_for(s, own)) for s in subjects]
+        found = [answers_of(s, labelled, split=split, called=title, **_for(s, own)) for s in subjects]
         sides = [_asked(s, name, f) for s, name, f in zip(subjects, names, found, strict=True)]
         where = found[0].scored
     else:
@@ -130,7 +131,7 @@ def _for(subject: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**own, "code": None} if Path(subject).suffix.lower() == ".csv" else own
 
 
-def _check(subjects: Sequence[str], split: str | None, catalog: str | None) -> None:
+def _check(subjects: Sequence[str], split: str | None, catalog: object) -> None:
     """Refuse what cannot be compared.
 
     Raises:

@@ -60,7 +60,7 @@ class Answered:
 
 
 def answers_of(
-    subject: str | Path,
+    subject: str | Path | Classifier,
     catalog: str | Path | Catalog,
     *,
     split: str | None = None,
@@ -90,7 +90,8 @@ def answers_of(
         RequestError: There is no such subject, catalog or split; or crops or code are given for a table.
         DataError: No image has a class that the subject knows, or none of a table's rows is among the images.
     """
-    table, model, misfits = _table_of(Path(subject)), None, None
+    table, model, misfits = None if isinstance(subject, Classifier) else _table_of(Path(subject)), None, None
+    title = subject_name(subject)
     if table is not None and (crops is not None or code is not None):
         what = "crops are" if crops is not None else "code is"
         hint = f"leave out --{'crops' if crops is not None else 'code'}"
@@ -112,27 +113,34 @@ def answers_of(
         given, labels = read_labelled(table)
         answers, found = _matched(given, rows, labelled, scored, name)
         misfits = _misfits(given.paths, labels, found, rows)
-        _say_misfits(misfits, str(subject), name)
+        _say_misfits(misfits, title, name)
     else:
-        model = classifier.load(subject, code=code)
+        model = subject if isinstance(subject, Classifier) else classifier.load(subject, code=code)
         if not set(rows.column("label")) & set(model.classes):
-            raise _no_known_class(name, subject, model.classes)
+            raise _no_known_class(name, title, model.classes)
         answers = model.predict(rows, crops=crops, cache=cache, device=device, progress=progress)
     strange = answers.select(answers.y_true < 0).paths
     answers = answers.select(answers.y_true >= 0)
     if not len(answers):
-        raise _no_known_class(name, subject, answers.classes)
+        raise _no_known_class(name, title, answers.classes)
     if strange:
         label = rows.column("label")[rows.paths.index(strange[0])]
         case = f"{strange[0]} is {label!r}" if label else f"{strange[0]} has no label"
         images = _several(len(strange), "image")
-        log.warning("%s of %s left out, of no class that %s knows (%s)", images, name, subject, case)
+        log.warning("%s of %s left out, of no class that %s knows (%s)", images, name, title, case)
     return Answered(answers, rows, labelled, scored, len(strange), model, misfits)
 
 
-def _no_known_class(name: str, subject: str | Path, classes: Sequence[str]) -> DataError:
+def _no_known_class(name: str, subject: str, classes: Sequence[str]) -> DataError:
     """Return the error for a labelled set none of whose classes a classifier or a table knows."""
     return DataError(f"no image of {name} has a class that {subject} knows", f"the classes are {', '.join(classes[:8])}")
+
+
+def subject_name(subject: str | Path | Classifier) -> str:
+    """Return the path of a subject, or the method and backbone of a classifier in memory."""
+    if isinstance(subject, Classifier):
+        return f"{subject.card.method} on {subject.card.backbone.name}"
+    return str(subject)
 
 
 def in_order(first: str, second: str) -> tuple[str, str]:
@@ -172,10 +180,10 @@ def _check_folder(folder: Path) -> None:
 
 @folders.releasing
 def evaluate(
-    subject: str,
-    catalog: str,
+    subject: str | Path | Classifier,
+    catalog: str | Path | Catalog,
     *,
-    out: str | None = None,
+    out: str | Path | None = None,
     split: str | None = None,
     label_from: str | None = None,
     label_column: str | None = None,
@@ -208,9 +216,10 @@ def evaluate(
     """
     started = time.perf_counter()
     cache = Cache() if cache is None else cache
-    name = f"{slug(Path(subject).stem if Path(subject).is_file() else Path(subject).name)}-on-{slug(Path(catalog).stem)}"
+    title, photos = subject_name(subject), str(catalog.root if isinstance(catalog, Catalog) else catalog)
+    name = f"{slug(Path(title).stem if Path(title).is_file() else Path(title).name)}-on-{slug(Path(photos).stem)}"
     name += f"-{split}" if split is not None else ""
-    asked = {"subject": subject, "photos": catalog}
+    asked = {"subject": title, "photos": photos}
     folder = Path(out) if out is not None else folders.default(name, "run.json", asked)
     folders.lock(folder)
     _check_folder(folder)
@@ -225,13 +234,14 @@ def evaluate(
     clean = answers.select(~seen) if seen.any() and not seen.all() else None
     twins = catalogs.find_duplicates(found.labelled, cache=cache, progress=progress)
     groups = folders.clusters_of(found.labelled, catalogs.together(found.labelled, twins), answers)
-    opening = None if found.scored in ("train", "val") else _look(found, subject, seen, crops)
+    opening = None if found.scored in ("train", "val") else _look(found, title, seen, crops)
     quoted = answers if clean is None else clean
+    identity = test_set_log.identity(subject) if isinstance(subject, Classifier) else str(subject)
     data: dict[str, Any] = {
-        **folders.head("evaluate", name, digest([subject, rows.fingerprint(), *([crops] if crops is not None else [])])),
-        "photos": catalog,
+        **folders.head("evaluate", name, digest([identity, rows.fingerprint(), *([crops] if crops is not None else [])])),
+        "photos": photos,
         "root": rows.root.as_posix(),
-        "subject": subject,
+        "subject": title,
         "seed": 0,
         "scored": found.scored,
         "classes": list(answers.classes),
@@ -248,7 +258,7 @@ def evaluate(
         "undecodable": {"test": [{"path": p, "problem": why} for p, why in answers.errors.items()]},
         "mistakes_in": "test",
     }
-    learnt = similar_images.training_of(subject)
+    learnt = None if isinstance(subject, Classifier) else similar_images.training_of(subject)
     own: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
     data |= error_analysis.describe(folder, model, answers, rows, learnt, groups, held_out=not seen.any(), **own)
     if model is not None:

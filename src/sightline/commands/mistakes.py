@@ -10,7 +10,8 @@ import numpy as np
 
 from sightline import catalog as catalogs
 from sightline import evaluation
-from sightline.commands.evaluate import Answered, answers_of, in_training, match
+from sightline.classifier import Classifier
+from sightline.commands.evaluate import Answered, answers_of, in_training, match, subject_name
 from sightline.errors import RequestError, unknown
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, Predictions, Progress, Run, silent
@@ -26,8 +27,8 @@ WAYS = ("confidence", "pair", "slice")
 
 
 def mistakes(
-    subject: str,
-    catalog: str | None = None,
+    subject: str | Path | Classifier,
+    catalog: str | Path | Catalog | None = None,
     *,
     by: str = "confidence",
     split: str | None = None,
@@ -60,8 +61,10 @@ def mistakes(
         which = {"split": split, "label_from": label_from, "label_column": label_column, "crops": crops, "code": code}
         found = answers_of(subject, catalog, **which, device=device, progress=progress, cache=cache)  # type: ignore[arg-type]
         if found.scored not in ("train", "val"):
-            _count(found, subject, crops)
+            _count(found, subject_name(subject), crops)
         own: _Own = (found.predictions, found.labelled, {})
+    elif isinstance(subject, Classifier):
+        raise RequestError("a classifier in memory has no labelled images of its own", "pass the labelled catalog as well")
     else:
         own = _own(Path(subject), by)
     answers, rows, kept = own

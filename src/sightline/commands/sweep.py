@@ -15,7 +15,7 @@ from sightline.commands import study
 from sightline.commands.study import Study
 from sightline.records import Catalog, Progress, Recipe, silent
 from sightline.runs import folder as folders
-from sightline.runs.dataset import open_catalog, with_splits
+from sightline.runs.dataset import as_recipe, open_catalog, with_splits
 from sightline.store import Cache, digest, write_text
 from sightline.training import process_group
 
@@ -23,7 +23,7 @@ from sightline.training import process_group
 @folders.releasing
 def sweep(
     catalog: Catalog | str | Path,
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     sweeps: Mapping[str, Sequence[Any]],
     out: str | Path | None = None,
     *,
@@ -59,6 +59,7 @@ def sweep(
     started = time.perf_counter()
     process_group.check_alone("a sweep")
     cache, device = Cache() if cache is None else cache, engine.choose_device(device)
+    recipe = as_recipe(recipe)
     fits = studies.plan(recipe, sweeps, seeds)
     catalog, _ = with_splits(open_catalog(catalog, progress), recipe.seed, cache, progress)
     for fit in fits:

@@ -15,7 +15,7 @@ from sightline.errors import DataError, RequestError
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, Predictions, Progress, Recipe, silent
 from sightline.runs import folder as folders
-from sightline.runs.dataset import open_catalog, with_splits
+from sightline.runs.dataset import as_recipe, open_catalog, with_splits
 from sightline.store import Cache, digest, write_text
 from sightline.studies import search_spaces, search_summary
 from sightline.studies import tune as tuning
@@ -26,7 +26,7 @@ from sightline.training.context import Context
 @folders.releasing
 def tune(
     catalog: Catalog | str | Path,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | Path | None = None,
     out: str | Path | None = None,
     *,
     trials: int = 40,
@@ -63,7 +63,7 @@ def tune(
     """
     started = time.perf_counter()
     process_group.check_alone("a search")
-    recipe = Recipe() if recipe is None else recipe
+    recipe = as_recipe(recipe)
     _check_numbers(trials, budget_s, max_parameters)
     search_spaces.check_method(recipe.method)
     cache, device = Cache() if cache is None else cache, engine.choose_device(device)

@@ -15,6 +15,7 @@ import numpy as np
 
 from sightline.errors import ModelFileError, RequestError
 from sightline.files import is_file, read_text
+from sightline.records import display
 from sightline.schema import csv_escape
 
 
@@ -52,6 +53,25 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def __repr__(self) -> str:
+        return display.line("Predictions", self._facts())
+
+    def _repr_html_(self) -> str:
+        """Return a small table for notebooks."""
+        return display.table("Predictions", self._facts())
+
+    def _facts(self) -> dict[str, object]:
+        """Return what identifies the predictions for people: their size, and the accuracy if labels are known."""
+        known = self.y_true >= 0
+        right = float((self.y_pred == self.y_true)[known].mean()) if known.any() else None
+        return {
+            "images": len(self),
+            "classes": len(self.classes),
+            "labelled": int(known.sum()),
+            "accuracy": None if right is None else f"{right:.3f}",
+            "unreadable": len(self.errors) or None,
+        }
 
     @property
     def y_pred(self) -> np.ndarray:
@@ -203,6 +223,22 @@ class Run:
         except ValueError as error:
             raise ModelFileError(f"{file} is damaged ({error})", "make the run again") from error
         return cls(Path(folder), data)
+
+    def __repr__(self) -> str:
+        return display.line("Run", self._facts())
+
+    def _repr_html_(self) -> str:
+        """Return a small table for notebooks."""
+        return display.table("Run", self._facts())
+
+    def _facts(self) -> dict[str, object]:
+        """Return what identifies the run for people: its folder, method, backbone, head and accuracy."""
+        return {
+            "folder": self.folder,
+            **{key: self.data.get(key) or None for key in ("kind", "method", "backbone", "head")},
+            "validation accuracy": display.accuracy(self.data.get("val")),
+            "test accuracy": display.accuracy(self.data.get("test")),
+        }
 
     @property
     def held_out_file(self) -> Path:

@@ -15,7 +15,8 @@ from sightline import catalog as catalogs
 from sightline.catalog import Duplicates
 from sightline.errors import DataError, RequestError, SightlineError
 from sightline.files import read_text
-from sightline.records import Catalog, Progress, silent
+from sightline.inputs import read_recipe
+from sightline.records import Catalog, Progress, Recipe, silent
 from sightline.runs.plan import Request
 from sightline.store import Cache
 
@@ -93,6 +94,20 @@ def open_catalog(source: Catalog | str | Path, progress: Progress = silent) -> C
     catalog = catalogs.scan(path, progress=progress) if path.is_dir() else catalogs.load(path)
     catalogs.warn(catalog.notes)
     return catalog
+
+
+def as_recipe(recipe: Recipe | str | Path | None) -> Recipe:
+    """Return a recipe as it is, the one in a TOML file, or the default one for None.
+
+    Raises:
+        RequestError: If the file is missing or not a recipe, or `recipe` is of another type.
+    """
+    if recipe is None or isinstance(recipe, Recipe):
+        return recipe or Recipe()
+    if not isinstance(recipe, str | Path):
+        hint = 'pass sightline.Recipe(method="features", ...), or the path of a .toml file'
+        raise RequestError(f"a recipe cannot be of type {type(recipe).__name__}", hint)
+    return read_recipe(Path(recipe))
 
 
 def with_splits(catalog: Catalog, seed: int, cache: Cache, progress: Progress) -> tuple[Catalog, Duplicates]:

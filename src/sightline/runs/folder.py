@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+import tomli_w
 
 from sightline import __version__, evaluation
 from sightline import catalog as catalogs
@@ -87,22 +88,11 @@ def now() -> str:
 
 
 def toml(recipe: Recipe) -> str:
-    """A recipe as the TOML that reads back as it."""
+    """Return a recipe as TOML, which reads back as an equal recipe."""
     fields = plain(recipe)
-    settings = fields.pop("settings")
-    lines = [f"{key} = {_toml_value(value)}" for key, value in fields.items() if value is not None]
-    if settings:
-        lines += ["", "[settings]", *(f"{key} = {_toml_value(value)}" for key, value in settings.items() if value is not None)]
-    return "\n".join(lines) + "\n"
-
-
-def _toml_value(value: Any) -> str:
-    """One value as TOML: JSON's text but for objects, which become inline tables."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    settings = {key: value for key, value in fields.pop("settings").items() if value is not None}
+    top = {key: value for key, value in fields.items() if value is not None}
+    return tomli_w.dumps({**top, **({"settings": settings} if settings else {})})
 
 
 def write_history(folder: Path, candidate: Candidate) -> str | None:
