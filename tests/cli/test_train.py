@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from sightline import inputs
 from sightline.cli.app import app
+from sightline.records import Recipe
 
 RECIPE = 'backbone = "pixels"\nhead = "logistic"\nimage_size = 8\n[settings]\nfolds = 3\n'
 
@@ -46,6 +47,19 @@ def test_a_key_inside_a_setting_is_set(digits: Path, recipe: str, tmp_path: Path
     ended = invoke("train", str(digits), recipe, "--set", "head.C=0.5", "-o", str(tmp_path / "s"), "--json")
     assert ended.exit_code == 0, ended.output
     assert inputs.read_recipe(tmp_path / "s" / "recipe.toml").settings["head"] == {"C": 0.5}
+
+
+def test_options_replace_a_recipe_file_and_can_be_saved_as_one(digits: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.toml"
+    options = ["--method", "features", "--backbone", "pixels", "--head", "centroid", "--set", "image_size=8"]
+    ended = invoke("train", str(digits), *options, "--save-recipe", str(saved), "-o", str(tmp_path / "r"), "--json")
+    assert ended.exit_code == 0, ended.output
+    expected = Recipe(backbone="pixels", head="centroid", image_size=8)
+    assert inputs.read_recipe(saved) == inputs.read_recipe(tmp_path / "r" / "recipe.toml") == expected
+    again = invoke("train", str(digits), str(saved), "-o", str(tmp_path / "r"), "--json")
+    assert json.loads(again.stdout)["reused"]
+    wrong = invoke("train", str(digits), "--method", "features", "--epochs", "3", "-o", str(tmp_path / "w"))
+    assert wrong.exit_code == 2 and "no key" in wrong.stderr and not (tmp_path / "w").exists()
 
 
 def test_images_that_are_lost_while_training_are_counted_and_named(digits: Path, tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ def test_the_positive_class_is_checked_before_any_image_is_looked_at(
         with pytest.raises(RequestError, match="there is no class 'nine'"):
             call()
     four = dataclasses.replace(RECIPE, threshold="youden")
-    with pytest.raises(DataError, match="a threshold needs two classes, here are 4"):
+    with pytest.raises(DataError, match="a threshold needs two classes, but there are 4"):
         train_command.train(place["divided"], four, tmp_path / "c", **own)
 
 

@@ -55,7 +55,7 @@ def test_happy_cnn_as_its_tutorial_counts_it() -> None:
     numbers = {line.split()[-2 if "(" in line else -1]: line for line in text.splitlines() if line}
     assert any(line.startswith("parameters") and line.split()[1] == "37,569" for line in numbers.values())
     assert any(line.startswith("statistics") and line.split()[1] == "64" for line in numbers.values())
-    assert any(line.startswith("in all") and line.split()[2] == "37,633" for line in numbers.values())
+    assert any(line.startswith("total") and line.split()[1] == "37,633" for line in numbers.values())
 
 
 @pytest.mark.slow

@@ -76,6 +76,16 @@ def test_a_recipe_reads_back_from_its_toml() -> None:
     assert from_json(Recipe, tomllib.loads(toml(recipe)), "recipe") == dataclasses.replace(recipe)
 
 
+@pytest.mark.parametrize("text", ["\x7f", "a\nb\t\x00\x1b", '"quoted" \\ 猫', "\u2028"])
+def test_any_text_in_a_recipe_reads_back_from_its_toml(text: str) -> None:
+    import tomllib
+
+    from sightline.schema import from_json
+
+    recipe = Recipe(positive=text, settings={"note": text, "table": {text: [text, {"inner": 1.5}]}})
+    assert from_json(Recipe, tomllib.loads(toml(recipe)), "recipe") == recipe
+
+
 @pytest.mark.parametrize(
     ("name", "expected"), [("My photos (2024)!", "my-photos-2024"), ("CON", "photos-con"), ("…", "photos"), ("Käfer.", "käfer")]
 )

@@ -218,7 +218,7 @@ def test_a_folder_holds_one_study(divided: Catalog, pixels: Recipe, cache: Cache
     with pytest.raises(RequestError, match="a study of another recipe"):
         sweep.sweep(divided, dataclasses.replace(pixels, image_size=12), {}, tmp_path / "s", cache=cache)
     fewer = divided.rows([i % 9 > 0 for i in range(len(divided))])
-    with pytest.raises(RequestError, match="a study from other images or splits"):
+    with pytest.raises(RequestError, match="a study of other images or splits"):
         sweep.sweep(fewer, pixels, {}, tmp_path / "s", cache=cache)
     with pytest.raises(RequestError, match=r"a study of another kind \(sweep\)"):
         tune.tune(divided, pixels, tmp_path / "s", trials=1, cache=cache)

@@ -137,7 +137,8 @@ def _claim(folder: Path, identity: str) -> Run | None:
     if not same:
         if plan.is_file():
             raise RequestError(
-                f"{folder} holds an unfinished cross-validation of another recipe, other images or other folds", "name another folder with -o"
+                f"{folder} holds an unfinished cross-validation of another recipe, other images or other folds",
+                "name another folder with -o",
             )
         write_json(plan, {"id": identity})
     return None

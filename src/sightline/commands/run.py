@@ -84,7 +84,9 @@ def run(
     folders.lock(folder)
     earlier = reuse(folder)
     if earlier is not None:
-        say(f"nothing has changed since the run of {earlier.data['created']}: it is reused, and the test split is not used again")
+        say(
+            f"nothing has changed since the run of {earlier.data['created']}, which is reused; the test split is not used again"
+        )
         return earlier
     for line in plan.lines:
         say(line)
@@ -130,7 +132,7 @@ def _score(
     if unknown_classes is not None:
         say(f"note: {unknown_classes}")
     if picked.classifier.card.method == "baseline" and climbed.skipped:
-        say("CAUTION: the time budget ended before a method that uses the photographs was finished; raise --budget (features are cached)")
+        say("CAUTION: no method that uses the photographs fitted into the time budget; raise --budget (features are cached)")
     curve_ends = ends.within(CURVE_SHARE * request.time_s)
     curve = learning_curve.of_run(folder, context, climbed.candidates, picked, curve_ends, laps.total(), say)
     laps.lap("learning curve")
@@ -324,9 +326,8 @@ def _why_chosen(picked: Candidate, candidates: Sequence[Candidate]) -> str:
     common = shared_images(candidates)
     if common:
         accuracy = _on(picked, common).val_accuracy
-        return (
-            f"best on validation: {picked.label}, accuracy {accuracy:.3f} on the {len(common):,} held-out images shared by all methods"
-        )
+        images = f"the {len(common):,} held-out images shared by all methods"
+        return f"best on validation: {picked.label}, accuracy {accuracy:.3f} on {images}"
     return f"best on validation: {picked.label}, accuracy {picked.val_accuracy:.3f} on {picked.estimate}"
 
 
@@ -371,7 +372,9 @@ def _say_data(found: Dataset, say: Say) -> None:
         (path, why) for path, why in zip(found.catalog.paths, found.catalog.column("problem"), strict=True) if why is not None
     ]
     if wrong:
-        where = "see “Files left out” in the report" if len(wrong) <= folders.MOST_LISTED else "see catalog.csv in the run folder"
+        where = (
+            "see “Files left out” in the report" if len(wrong) <= folders.MOST_LISTED else "see catalog.csv in the run folder"
+        )
         first = "; ".join(f"{path} ({why})" for path, why in wrong[:MOST_NAMED])
         say(
             f"note: {len(wrong):,} files could not be used, such as {first}; {where}"
