@@ -111,14 +111,14 @@ def test_without_resume_it_begins_anew_and_says_so(table: Catalog, tmp_path: Pat
         table, recipe(), tmp_path / "run", progress=lambda s, n, t: steps.append(n) if s.startswith("training") else None
     )
     assert steps[0] == 1
-    assert "is forgotten; --resume would have gone on with it" in caplog.text
+    assert "were deleted; use --resume to continue such a training" in caplog.text
 
 
 def test_resuming_what_is_not_there_begins_and_says_so(
     table: Catalog, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train_command.train(table, recipe(epochs=1), tmp_path / "run", resume=True)
-    assert "nothing was kept" in caplog.text
+    assert "no interrupted training to resume" in caplog.text
 
 
 def test_another_request_is_refused_with_its_difference(table: Catalog, photos: Path, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_continued_run_can_be_interrupted_too(table: Catalog, done: Run, tmp_p
         patch.setattr(checkpoint, "EVERY_S", 0.0)
         with pytest.raises(KeyboardInterrupt):
             train_command.train(table, recipe(epochs=2), tmp_path / "run", continued=done, progress=progress)
-    with pytest.raises(RequestError, match="another run that it continues"):
+    with pytest.raises(RequestError, match="another run to continue from"):
         train_command.train(table, recipe(epochs=2), tmp_path / "run", resume=True)
     again = train_command.train(table, recipe(epochs=2), tmp_path / "run", continued=done, resume=True)
     name = "classifier.safetensors"
@@ -182,7 +182,7 @@ def test_a_continued_run_can_be_interrupted_too(table: Catalog, done: Run, tmp_p
 
 
 def test_what_cannot_be_continued(table: Catalog, done: Run, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="knows the classes 0, 1") as error:
+    with pytest.raises(RequestError, match="has the classes 0, 1") as error:
         train_command.train(fewer(photos, tmp_path, 7), recipe(), tmp_path / "a", continued=done)
     assert error.value.hint is not None and "warmstart" in error.value.hint
     other = Recipe(method="scratch", backbone="cnn(filters=[8, 8])", image_size=16, settings=SETTINGS)
@@ -190,7 +190,7 @@ def test_what_cannot_be_continued(table: Catalog, done: Run, photos: Path, tmp_p
         train_command.train(table, other, tmp_path / "b", continued=done)
     plain = train_command.train(table, Recipe(method="baseline"), tmp_path / "c")
     assert not (plain.folder / "checkpoint").exists()
-    with pytest.raises(RequestError, match="keeps no training"):
+    with pytest.raises(RequestError, match="has no checkpoint to continue from"):
         train_command.train(table, recipe(), tmp_path / "d", continued=plain)
 
 

@@ -242,7 +242,7 @@ def _backbones(
         size = networks.download_bytes(name, request.weights, cache)
         if size is not None:
             about = f", about {size / 1e6:.0f} MB" if size else ""
-            say(f"{name} needs its weights{about}: they are downloaded once, if they can be had")
+            say(f"{name} needs pretrained weights{about}: they will be downloaded once, if available")
         try:
             found[name] = networks.describe(
                 name,
@@ -392,7 +392,7 @@ def _lines(
         if not any(b.pretrained_on != "nothing" for b in backbones.values()):
             lines.append("    without pretrained weights, expect a much lower accuracy")
     if not any(s.recipe.method == "features" for s in steps) and "features" in (request.methods or LADDER):
-        lines.append("  no pretrained network can be had here")
+        lines.append("  no pretrained network is available here")
     return lines
 
 
