@@ -331,7 +331,7 @@ def test_a_pruned_training_is_kept_as_such(
     ("options", "words"),
     [
         ({"trials": 0}, "--trials cannot be 0"),
-        ({"budget_s": 0.0}, "a budget of 0 s leaves no time"),
+        ({"budget_s": 0.0}, "the budget must be more than 0 s, not 0 s"),
         ({"max_parameters": 0.5}, "--max-parameters cannot be 0.5"),
     ],
 )

@@ -152,9 +152,11 @@ def check(request: Request, cache: Cache | None = None) -> None:
     if request.threshold is not None:
         evaluation.check_criterion(request.threshold)
     if request.time_s <= 0:
-        raise RequestError(f"a budget of {request.time_s:g} s leaves no time", "name one such as --budget 10m")
+        raise RequestError(f"the budget must be more than 0 s, not {request.time_s:g} s", "write --budget 10m")
     if request.image_size is not None and not 8 <= request.image_size <= MOST_IMAGE_PX:
-        raise RequestError(f"an image size of {request.image_size} px is not usable", f"it lies between 8 and {MOST_IMAGE_PX}")
+        raise RequestError(
+            f"--image-size must be between 8 and {MOST_IMAGE_PX} px, not {request.image_size}", "write --image-size 224"
+        )
 
 
 def make_plan(
@@ -343,7 +345,7 @@ def _earlier(request: Request) -> str:
         RequestError: None is named.
     """
     if not request.backbones:
-        raise RequestError("warmstart needs an earlier classifier", "name it, such as --backbone runs/mine")
+        raise RequestError("warmstart needs an earlier classifier", "name its run: --backbone runs/mine")
     return request.backbones[0]
 
 
