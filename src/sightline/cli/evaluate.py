@@ -78,8 +78,10 @@ def evaluate(
         _check_without_classifier(recipe, catalog, other)
         if learning_curve or goal is not None:
             _check_learning_curve(folds, repeats)
-            return _learning_curve(catalog, recipe, out, goal, seed, device, as_json)
-        return _cross_validate(catalog, recipe, out, folds or FOLDS, repeats, seed, device, as_json)
+            return _learning_curve(catalog, recipe, out, goal=goal, seed=seed, device=device, as_json=as_json)
+        return _cross_validate(
+            catalog, recipe, out, folds=folds or FOLDS, repeats=repeats, seed=seed, device=device, as_json=as_json
+        )
     _check_without_recipe(subject, catalog, {**of_recipe, "learning_curve": learning_curve or None})
     with progress() as shown:
         run = command.evaluate(

@@ -92,7 +92,7 @@ def train(
     if find_rate:
         return _find_rate(source, chosen, target, device, as_json)
     if many:
-        return _sweep(source, chosen, sweeps, seeds, target, device, as_json)
+        return _sweep(source, chosen, sweeps, seeds=seeds, out=target, device=device, as_json=as_json)
     before = _finished_at(target)
     with progress(not as_json) as shown:
         run = command.train(

@@ -111,7 +111,10 @@ def compare(
         where = found[0].scored
     else:
         where = split or _default_split(subjects)
-        sides = [_stored(s, name, where, code, device, progress, cache) for s, name in zip(subjects, names, strict=True)]
+        sides = [
+            _stored(s, name, where, code=code, device=device, progress=progress, cache=cache)
+            for s, name in zip(subjects, names, strict=True)
+        ]
         sides = _with_catalog(sides, where)
     sides, notes = _without_training(sides)
     aligned = comparison.align([Sheet(s.name, s.answers, _keys(s, sides)) for s in sides])
@@ -123,7 +126,9 @@ def compare(
     if (folder / "run.json").is_file() or (folder / "study.json").is_file():
         raise RequestError(f"{folder} holds a run", "name another folder with -o")
     remarks = [*notes, *(n for s in sides for n in s.notes)]
-    data = _describe(sides, aligned, where, kind, opening, remarks, _clusters(sides, aligned, cache, progress))
+    data = _describe(
+        sides, aligned, where, kind=kind, opening=opening, notes=remarks, cluster=_clusters(sides, aligned, cache, progress)
+    )
     _write(folder, data, aligned, next((s.catalog for s in sides if s.catalog is not None), None))
     return Comparison(folder, data)
 

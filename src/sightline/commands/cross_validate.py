@@ -97,7 +97,9 @@ def cross_validate(
     if closed:
         say(f"note: cross-validating on train + val; the {closed:,} test images are not used")
     exact = _with_positive(recipe, context)
-    found = [(part, _carry_out(context, exact, part, folder, len(asked), say, progress)) for part in asked]
+    found = [
+        (part, _carry_out(context, exact, part, folder=folder, count=len(asked), say=say, progress=progress)) for part in asked
+    ]
     tables = folding.gathered(kept, found)
     data = _describe(kept, exact, found, tables, context, (twins, closed, identity, seed))
     _write(folder, kept, recipe, tables, found)

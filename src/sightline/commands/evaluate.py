@@ -127,7 +127,7 @@ def answers_of(
         case = f"{strange[0]} is {label!r}" if label else f"{strange[0]} has no label"
         images = _several(len(strange), "image")
         log.warning("%s of %s left out: not a class of %s (%s)", images, name, title, case)
-    return Answered(answers, rows, labelled, scored, len(strange), model, misfits)
+    return Answered(answers, rows, labelled, scored=scored, unlabelled=len(strange), model=model, misfits=misfits)
 
 
 def _no_known_class(name: str, subject: str, classes: Sequence[str]) -> DataError:
@@ -265,7 +265,7 @@ def evaluate(
     own: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
     data |= error_analysis.describe(folder, model, answers, rows, learnt, groups, held_out=not seen.any(), **own)
     if model is not None:
-        data |= _of_model(folder, model, rows, answers, crops, code, heatmaps, own)
+        data |= _of_model(folder, model, rows, answers=answers, crops=crops, code=code, heatmaps=heatmaps, own=own)
     write_text(folder / "predictions" / "test.csv", answers.to_csv())
     folders.write_curves(folder, "test", answers, data["test"], by)
     catalogs.save(found.labelled, folder / "catalog.csv")

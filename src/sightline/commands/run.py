@@ -104,12 +104,12 @@ def run(
     scored = scored_run.load(folder, kept)
     if scored is None:
         resume.begin_run(folder, resume=request.resume)
-        scored = _score(folder, request, found, plan, context, ends, laps, say)
+        scored = _score(folder, request, found, plan=plan, context=context, ends=ends, laps=laps, say=say)
     else:
         say("resuming an interrupted run that has already scored the test split")
         laps.laps |= scored.laps
     data = {**scored.data, **_look(scored, usable, folder, say), "environment": environment(device), "id": identity}
-    return _fill(folder, request, context, scored, data, ends, laps, say)
+    return _fill(folder, request, context, scored=scored, data=data, ends=ends, laps=laps, say=say)
 
 
 def _score(
@@ -134,7 +134,9 @@ def _score(
     if picked.classifier.card.method == "baseline" and climbed.skipped:
         say("CAUTION: no method that uses the photographs fitted into the time budget; raise --budget (features are cached)")
     curve_ends = ends.within(CURVE_SHARE * request.time_s)
-    curve = learning_curve.of_run(folder, context, climbed.candidates, picked, curve_ends, laps.total(), say)
+    curve = learning_curve.of_run(
+        folder, context, climbed.candidates, chosen=picked, deadline=curve_ends, spent_s=laps.total(), say=say
+    )
     laps.lap("learning curve")
     chosen = with_uncertainty(context, _decided(picked, request))
     test = _predict_test(chosen, context)

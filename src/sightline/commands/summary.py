@@ -77,7 +77,7 @@ def _check(pool: str | None, head: bool, graph: str | Path | None, numbers: Mapp
     if pool is not None and not head:
         raise RequestError(f"--pool {pool} needs --head", 'add a head, such as --head "256:0.5"')
     if graph is not None and Path(graph).suffix.lower() not in SUFFIXES:
-        raise RequestError(f"the drawing must be a .svg or .png file, not {Path(graph).name}", "write --graph network.svg")
+        raise RequestError(f"{Path(graph).name} is not a name for a drawing", "end the name in .svg or .png")
     for key, value in numbers.items():
         if value is not None and value < 1:
             raise RequestError(f"{key} must be at least 1, not {value}", f"write {key} 2")

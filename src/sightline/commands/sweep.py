@@ -88,4 +88,4 @@ def sweep(
     results = studies.summarise(recipe, fits, outcomes)
     best = next(f for f in fits if f.setting == results["settings"][results["best"]]["setting"])
     write_text(folder / "best.toml", folders.toml(best.recipe))
-    return study.finish(folder, "sweep", identity, recipe, catalog, results, started)
+    return study.finish(folder, "sweep", identity, recipe=recipe, catalog=catalog, results=results, started=started)

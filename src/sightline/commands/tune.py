@@ -97,7 +97,15 @@ def tune(
     results["words"] += _unfinished(done, trials)
     best = next(t for t in done if t.number == results["best"])
     write_text(folder / "best.toml", folders.toml(best.recipe))
-    return study.finish(folder, "tune", digest([request, trials]), recipe, catalog, {**results, "asked": trials}, started)
+    return study.finish(
+        folder,
+        "tune",
+        digest([request, trials]),
+        recipe=recipe,
+        catalog=catalog,
+        results={**results, "asked": trials},
+        started=started,
+    )
 
 
 def _unfinished(done: Sequence[tuning.Trial], trials: int) -> list[str]:
