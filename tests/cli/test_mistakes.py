@@ -216,7 +216,7 @@ def test_a_table_of_any_tool(place: Path) -> None:
 
 def test_what_cannot_be_listed_is_said(place: Path, tmp_path: Path) -> None:
     assert "did you mean 'brightness'" in refused("mistakes", place / "run", "--by", "brightnes")
-    assert "has scored nothing" in refused("mistakes", place / "run" / "classifier.safetensors")
+    assert "is a classifier without labelled images" in refused("mistakes", place / "run" / "classifier.safetensors")
     assert "nowhere" in refused("mistakes", tmp_path / "nowhere")
     (tmp_path / "bare.csv").write_text("path,p:a,p:b\nx.png,0.4,0.6\n", encoding="utf-8")
     assert "has no labels" in refused("mistakes", tmp_path / "bare.csv")

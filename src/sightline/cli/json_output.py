@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sightline.records import Catalog, Predictions, Run
-
 if TYPE_CHECKING:
     from sightline.commands.compare import Comparison
     from sightline.commands.study import Study
     from sightline.evaluation import conformal
+    from sightline.records import Catalog, Predictions, Run
 
 _ACCURACY = ("n", "accuracy", "accuracy_low", "accuracy_high")
 MOST_FILES = 200

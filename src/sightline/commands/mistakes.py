@@ -73,7 +73,7 @@ def mistakes(
     if by == "pair":
         return by_pair(answers)
     if rows is None:
-        raise RequestError(f"a table of predictions has no images for slices by {by}", "name a labelled CATALOG as well")
+        raise RequestError(f"a table of predictions has no images for slices by {by}", "name the labelled CATALOG as well")
     usable = rows.usable()
     names = list(columns_of(usable.rows([False] * len(usable)), cache))
     if by not in ("slice", *names):
@@ -98,7 +98,7 @@ def _own(subject: Path, by: str) -> _Own:
             raise RequestError(f"{subject} has no labels", "name the labelled CATALOG as well")
         return answers, None, {}
     if subject.is_file():
-        raise RequestError(f"{subject} is a classifier without labelled images", "name a labelled CATALOG, or the run folder")
+        raise RequestError(f"{subject} is a classifier without labelled images", "name the labelled CATALOG, or the run folder")
     run = Run.load(subject)
     if by == "confidence":
         return Predictions((), (), np.zeros(0, np.int64), np.zeros((0, 0))), None, run.data
