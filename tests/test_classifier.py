@@ -1,4 +1,4 @@
-"""A classifier's file: the same bytes, the same answers, and a clear word about every file that is not whole or not ours."""
+"""Classifier files: round trip, validation, and clear errors for damaged and foreign files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def images(n: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (n, 8, 8, 3), dtype=np.uint8)
 
 
-def test_a_file_comes_back_with_the_same_answers_and_the_same_bytes(tmp_path: Path, cache: Cache) -> None:
+def test_a_saved_classifier_has_the_same_predictions_and_the_same_bytes(tmp_path: Path, cache: Cache) -> None:
     before = make(cache, seen=np.array([3, 5], dtype=np.uint64))
     file = before.save(tmp_path / "m.safetensors")
     after = classifier.load(file)
@@ -43,7 +43,7 @@ def test_a_file_comes_back_with_the_same_answers_and_the_same_bytes(tmp_path: Pa
     assert after.was_trained_on([f"{3:016x}" + "0" * 48, "f" * 64]).tolist() == [True, False]
 
 
-def test_one_image_and_a_batch_get_the_same_answer(cache: Cache) -> None:
+def test_one_image_and_a_batch_get_the_same_prediction(cache: Cache) -> None:
     model, batch = make(cache), images(5)
     together = model.predict(batch, cache=cache).probs
     alone = np.concatenate([model.predict([x], cache=cache).probs for x in batch])
@@ -61,7 +61,7 @@ def rewrite(file: Path, change: dict[str, object]) -> None:
     file.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
 
 
-def test_what_is_not_ours_or_not_whole_is_said(tmp_path: Path, cache: Cache) -> None:
+def test_foreign_and_damaged_files_are_refused(tmp_path: Path, cache: Cache) -> None:
     from safetensors.numpy import save_file
 
     file = make(cache).save(tmp_path / "m.safetensors")
@@ -87,14 +87,14 @@ def test_what_is_not_ours_or_not_whole_is_said(tmp_path: Path, cache: Cache) -> 
         classifier.load(file)
 
 
-def test_weights_that_are_not_numbers_are_named(tmp_path: Path, cache: Cache) -> None:
+def test_nan_weights_are_named(tmp_path: Path, cache: Cache) -> None:
     model = make(cache)
     model.head.arrays["weights"][0, 0] = np.nan
     with pytest.raises(ModelFileError, match=r"head\.weights"):
         classifier.load(model.save(tmp_path / "m.safetensors"))
 
 
-def test_the_users_own_code_is_asked_for_and_never_run_from_the_file(tmp_path: Path, cache: Cache) -> None:
+def test_user_defined_code_must_be_passed_and_is_never_run_from_the_file(tmp_path: Path, cache: Cache) -> None:
     trap = tmp_path / "net.py"
     trap.write_text("raise SystemExit('the code in the file was run')", encoding="utf-8")
     backbone = Backbone(f"{trap}:build", "user", Preprocess(size=(8, 8)), 4)
@@ -128,7 +128,7 @@ def test_folders_are_searched_and_missing_paths_named(tmp_path: Path, cache: Cac
     with pytest.raises(RequestError, match="does not exist"):
         classifier.load(tmp_path / "bare")
     (tmp_path / "bare" / "run.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(RequestError, match="keeps scores and no classifier"):
+    with pytest.raises(RequestError, match="contains scores but no classifier"):
         classifier.load(tmp_path / "bare")
     with pytest.raises(RequestError, match="there is no image in"):
         make(cache).predict([tmp_path / "bare"], cache=cache)
@@ -138,7 +138,7 @@ CLASSES = ("a", "b", "c")
 
 
 def fitted(cache: Cache, kind: str = "logistic", network: str = "pixels") -> Classifier:
-    """A classifier of three classes with a fitted head, calibration answers, a bank, and its network's weights."""
+    """Return a classifier of three classes with fitted head, calibration, OOD detection and network weights."""
     random = np.random.default_rng(3)
     backbone = networks.describe(network, weights="random", image_size=16, cache=cache)
     tensors = networks.tensors(networks.build(backbone)) if backbone.is_network else {}
@@ -160,7 +160,7 @@ def fitted(cache: Cache, kind: str = "logistic", network: str = "pixels") -> Cla
 
 
 def ensemble(cache: Cache) -> Classifier:
-    """Two classifiers as one."""
+    """Return an ensemble of two classifiers."""
     members = tuple(dataclasses.replace(fitted(cache, kind), limits={}) for kind in ("logistic", "ridge"))
     members = tuple(dataclasses.replace(m, card=dataclasses.replace(m.card, limits=Uncertainty())) for m in members)
     backbone = dataclasses.replace(members[0].card.backbone, name="ensemble", source="ensemble", features=0)
@@ -199,7 +199,7 @@ def test_every_flipped_bit_is_refused(kind: str, tmp_path: Path, cache: Cache) -
 
 
 def damaged(model: Classifier, part: str, name: str, value: np.ndarray | None) -> Classifier:
-    """A classifier with one tensor replaced, or left out."""
+    """Return a classifier with one tensor replaced or left out."""
     old = dict(model.head.arrays if part == "head" else model.limits)
     old = {n: a for n, a in old.items() if n != name} | ({} if value is None else {name: value})
     if part == "limits":
@@ -282,7 +282,7 @@ def test_json_nested_without_end_is_refused(tmp_path: Path, cache: Cache) -> Non
         fitted(cache).save(file)
 
 
-def test_a_problem_that_the_cache_keeps_names_the_file_that_was_asked_about(tmp_path: Path, cache: Cache) -> None:
+def test_a_cached_problem_names_the_queried_file(tmp_path: Path, cache: Cache) -> None:
     from PIL import Image
 
     Image.fromarray(images(1)[0]).save(tmp_path / "whole.png")
@@ -301,7 +301,7 @@ def test_a_problem_that_the_cache_keeps_names_the_file_that_was_asked_about(tmp_
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
-def test_predict_answers_beside_a_pipe_and_lists_what_has_no_answer(tmp_path: Path, cache: Cache, sightline: Any) -> None:
+def test_predict_skips_a_pipe_and_lists_files_without_prediction(tmp_path: Path, cache: Cache, sightline: Any) -> None:
     from PIL import Image
 
     make(cache).save(tmp_path / "m.safetensors")

@@ -1,4 +1,4 @@
-"""Cached features: kept by what they were really computed in, found again without opening the network."""
+"""Cached features: saved by the precision in use, read back without opening the network."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def never(count: int) -> engine.Session:
         ("none", 1000, 5),
     ],
 )
-def test_features_are_kept_by_what_they_were_computed_in(
+def test_features_are_cached_by_the_precision_in_use(
     reason: str,
     expected: int,
     crops: int,
@@ -53,7 +53,7 @@ def test_features_are_kept_by_what_they_were_computed_in(
     emulated_bf16: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where bf16 was asked for and float32 computed, they are float32 features, and later ones find them as such."""
+    """If bf16 was requested and float32 used, the features are cached as float32."""
     if reason == "OpenVINO disagrees":
         monkeypatch.setattr(sessions, "WORST_COSINE", 1.1)
     if reason == "OpenVINO fails":
@@ -71,7 +71,7 @@ def test_features_are_kept_by_what_they_were_computed_in(
         own = {"session": session, "precision": precision, "cache": cache}
         if crops == 1:
             return features.extract(files, contents, backbone, **own)  # type: ignore[arg-type]
-        looks = features.crop_looks(backbone.preprocess, crops)
+        looks = features.crop_views(backbone.preprocess, crops)
         return features.extract_crops(files, contents, backbone, looks, **own)  # type: ignore[arg-type]
 
     first = extract("bf16", opens)
@@ -86,7 +86,7 @@ def test_features_are_kept_by_what_they_were_computed_in(
             extract("f32", never)
 
 
-def test_rows_in_float32_are_told_from_those_in_bf16(
+def test_rows_in_float32_are_distinguished_from_those_in_bf16(
     images: Catalog, backbone: Backbone, cache: Cache, emulated_bf16: None
 ) -> None:
     files, contents = images.files(), images.column("content")
@@ -108,7 +108,7 @@ def test_rows_in_float32_are_told_from_those_in_bf16(
     np.testing.assert_array_equal(found.values[:3], few.values)
 
 
-def test_a_file_that_gives_no_pixels_is_a_problem_in_every_precision(
+def test_an_unreadable_file_is_a_problem_in_every_precision(
     backbone: Backbone, cache: Cache, tmp_path: Path, emulated_bf16: None
 ) -> None:
     file = tmp_path / "a.png"

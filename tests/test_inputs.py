@@ -130,11 +130,11 @@ def test_each_row_may_have_a_bar_of_its_own(tmp_path: Path) -> None:
     """As after a cross-validation: written, read and selected row by row."""
     text = "path,p:cat,p:dog,bar:dog\na.png,0.6,0.4,0.3\nb.png,0.6,0.4,0.5\nc.png,0.2,0.8,0.9\n"
     found = read_predictions(table(tmp_path, text))
-    assert found.labels == ["dog", "cat", "cat"] and found.bars.tolist() == [0.3, 0.5, 0.9]
+    assert found.labels == ["dog", "cat", "cat"] and found.thresholds.tolist() == [0.3, 0.5, 0.9]
     part = found.select(np.array([2, 0]))
-    assert part.labels == ["cat", "dog"] and part.bars.tolist() == [0.9, 0.3]
+    assert part.labels == ["cat", "dog"] and part.thresholds.tolist() == [0.9, 0.3]
     again = read_predictions(table(tmp_path, part.to_csv()))
-    assert again.labels == part.labels and again.bars.tolist() == [0.9, 0.3]
+    assert again.labels == part.labels and again.thresholds.tolist() == [0.9, 0.3]
     with pytest.raises(DataError, match="does not hold a number in each row"):
         read_predictions(table(tmp_path, text.replace("0.5\n", "\n")))
 
@@ -142,7 +142,7 @@ def test_each_row_may_have_a_bar_of_its_own(tmp_path: Path) -> None:
 def test_a_bar_that_answers_no_image_is_kept(tmp_path: Path) -> None:
     above = float(np.nextafter(1, 2))  # what `evaluation.threshold` may choose
     for bar in (0.0, 1.0, above):
-        assert read_predictions(table(tmp_path, f"path,p:cat,p:dog,bar:dog\na.png,0,1,{bar!r}\n")).bar == ("dog", bar)
+        assert read_predictions(table(tmp_path, f"path,p:cat,p:dog,bar:dog\na.png,0,1,{bar!r}\n")).threshold == ("dog", bar)
 
 
 def test_names_are_found_whole_by_unicode_form_or_by_an_ending_that_no_other_path_has() -> None:

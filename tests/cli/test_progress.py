@@ -16,8 +16,13 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
+<<<<<<< HEAD:tests/cli/test_progress.py
 from sightline.cli import progress
 from sightline.records import Learning, Told
+=======
+from sightline.cli import console, live
+from sightline.records import Learning, TrainingStage
+>>>>>>> house:tests/cli/test_live.py
 from sightline.training.progress import words
 from tests.conftest import write_few_digits
 
@@ -69,7 +74,7 @@ def test_elsewhere_it_is_a_line_an_epoch_and_not_more_than_one_in_a_while(
         clock[0] += 4.0
         for step in range(3):
             one = learning(epoch, val_accuracy=0.5)
-            bars(Told(f"training: {words(one)}", one), step, 12)
+            bars(TrainingStage(f"training: {words(one)}", one), step, 12)
     said = capsys.readouterr().err.splitlines()
     assert said == ["training: epoch 1 of 12, val accuracy 0.50", "training: epoch 3 of 12, val accuracy 0.50"]
 

@@ -84,7 +84,7 @@ def test_labels_of_held_out_images_have_no_part_in_their_answers(place: dict[str
     after = folding.fit_part(turned, recipe, part)
     np.testing.assert_array_equal(before.answers.probs, after.answers.probs)
     assert before.facts["head"] == after.facts["head"] and (before.answers.y_true != after.answers.y_true).all()
-    assert before.answers.bar == after.answers.bar and before.answers.bar is not None
+    assert before.answers.threshold == after.answers.threshold and before.answers.threshold is not None
 
 
 def test_a_bar_turns_the_answers_and_leaves_the_probabilities(place: dict[str, Any], tmp_path: Path) -> None:
@@ -100,12 +100,12 @@ def test_a_bar_turns_the_answers_and_leaves_the_probabilities(place: dict[str, A
         assert cost.data["val"][name] == half.data["val"][name], name
     one, two = (read_predictions(d.folder / "predictions" / "cross_validated.csv") for d in (half, cost))
     np.testing.assert_array_equal(one.probs, two.probs)
-    assert one.bar is None and two.bar is not None and two.bar[0] == "3"
+    assert one.threshold is None and two.threshold is not None and two.threshold[0] == "3"
     bars = cost.data["threshold"]["bars"]
     assert cost.data["threshold"]["by"] == "cost=1000:1" and half.data["threshold"]["bars"] == []
-    assert len(bars) == 3 and set(bars) == set(np.unique(two.bars).tolist())
+    assert len(bars) == 3 and set(bars) == set(np.unique(two.thresholds).tolist())
     k = two.classes.index("3")
-    np.testing.assert_array_equal(two.y_pred == k, two.probs[:, k] >= two.bars)
+    np.testing.assert_array_equal(two.y_pred == k, two.probs[:, k] >= two.thresholds)
     assert cost.data["val"]["accuracy"] == pytest.approx(float((two.y_pred == two.y_true).mean()))
     page = (cost.folder / "report.html").read_text(encoding="utf-8")
     assert "each fold’s own bar (criterion: cost=1000:1)" in page and "a missed one costs 1000, a false alarm 1" in page
@@ -122,7 +122,7 @@ def test_the_folds_bars_are_about_one_class(place: dict[str, Any], tmp_path: Pat
     turned = catalog.with_column("label", labels)
     done = cross_validate.cross_validate(turned, recipe, tmp_path / "cv", folds=4, cache=place["cache"])
     answers = read_predictions(done.folder / "predictions" / "cross_validated.csv")
-    assert answers.bar is not None and answers.bar[0] == done.data["positive"] == done.data["threshold"]["positive"]
+    assert answers.threshold is not None and answers.threshold[0] == done.data["positive"] == done.data["threshold"]["positive"]
 
 
 def test_a_run_of_out_of_fold_answers(place: dict[str, Any], tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_old_files_without_limits_still_answer(context: Context, tmp_path: Path,
     plain = methods.fit(context, RECIPES["features"])[0].classifier
     loaded = classifier.load(plain.save(tmp_path / "m.safetensors"))
     answers = loaded.predict(context.catalog.where(split="test"), cache=cache)
-    assert loaded.bars(0.9) is None and answers.unlike is None and answers.unlike_bar is None
+    assert loaded.set_thresholds(0.9) is None and answers.ood_score is None and answers.ood_threshold is None
 
 
 def test_what_is_unlike_is_far_and_what_is_like_is_rarely_so(context: Context, tmp_path: Path) -> None:  # noqa: F811
@@ -97,8 +97,8 @@ def test_what_is_unlike_is_far_and_what_is_like_is_rarely_so(context: Context, t
     like = loaded.predict(context.catalog.where(split="test"), cache=context.cache)
     noise = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
     odd = loaded.predict(noise, cache=context.cache)
-    assert like.unlike is not None and odd.unlike is not None and like.unlike_bar == odd.unlike_bar is not None
-    assert (like.unlike > like.unlike_bar).mean() < 0.2 and (odd.unlike > odd.unlike_bar).mean() > 0.9
+    assert like.ood_score is not None and odd.ood_score is not None and like.ood_threshold == odd.ood_threshold is not None
+    assert (like.ood_score > like.ood_threshold).mean() < 0.2 and (odd.ood_score > odd.ood_threshold).mean() > 0.9
     kept = like.select(np.array([0, 2]))
-    assert kept.unlike is not None and kept.unlike.tolist() == like.unlike[[0, 2]].tolist()
+    assert kept.ood_score is not None and kept.ood_score.tolist() == like.ood_score[[0, 2]].tolist()
     assert loaded.limits["bank"].nbytes <= 2 << 20

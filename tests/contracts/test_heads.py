@@ -1,4 +1,4 @@
-"""What every kind of head promises."""
+"""Contracts that every kind of head keeps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedKFold
 from sightline import heads
 from sightline.errors import DataError, RequestError
 from sightline.records import Head
+from sightline.search_space import Choice, Range
 
 QUICK = {"forest": {"trees": 20}, "mlp": {"epochs": 12, "learning_rate": 5e-3, "units": [[32, 0.2]]}}
 CLASSES = 4
@@ -42,6 +43,54 @@ each = pytest.mark.parametrize("kind", heads.HEADS)
 
 
 @each
+def test_the_record_describes_the_head(kind: str, fitted: dict[str, heads.Fit]) -> None:
+    record, head, d = heads.HEADS[kind], fitted[kind].head, data()[0].shape[1]
+    assert record.name == kind and record.title
+    layers = heads.layers(head)
+    assert (layers is None) == (record.hidden is None)
+    assert layers is not None or not record.trained
+    settings = heads.settings_of(kind, QUICK.get(kind, {}))
+    expected = sum(w.size + b.size for w, b in layers or ()) if record.trained else 0
+    assert record.count_parameters(settings, d, CLASSES) == expected
+    if layers is not None:
+        assert [len(bias) for _, bias in layers[:-1]] == [units for units, _ in record.hidden(settings)]
+    infinite = {name for name, values in head.arrays.items() if np.isinf(values).any()}
+    assert infinite == set(record.infinite)
+    assert not np.isinf(heads.logits(head, data()[0])).any()
+
+
+@each
+def test_settings_drawn_from_the_search_space_are_valid(kind: str) -> None:
+    record = heads.HEADS[kind]
+    assert bool(record.search_space) == record.needs_features  # the baseline alone has nothing to search
+    for end in (0, -1):
+        drawn = {
+            name: space.options[end]
+            if isinstance(space, Choice)
+            else int(bound(space, end))
+            if space.whole
+            else bound(space, end)
+            for name, space in record.search_space.items()
+        }
+        heads.settings_of(kind, record.from_search(drawn))
+
+
+def bound(space: Range, end: int) -> float:
+    return (space.low, space.high)[end]
+
+
+def test_auto_compares_heads_from_the_quickest_on() -> None:
+    kinds = heads.to_compare(heads.AUTO, {})
+    assert list(kinds) == ["centroid", "ridge", "knn", "logistic", "forest"]
+    for name, settings in kinds.items():
+        heads.settings_of(name, settings)
+    with pytest.raises(RequestError, match="need its name"):
+        heads.to_compare(heads.AUTO, {"C": 1.0})
+    with pytest.raises(RequestError, match="nearest"):
+        heads.to_compare("nearest", {})
+
+
+@each
 def test_shape_and_rows_sum_to_one(kind: str, fitted: dict[str, heads.Fit]) -> None:
     x, y = data()
     out, probs = heads.logits(fitted[kind].head, x), heads.probs(fitted[kind].head, x, 1.7)
@@ -49,7 +98,7 @@ def test_shape_and_rows_sum_to_one(kind: str, fitted: dict[str, heads.Fit]) -> N
     assert out.dtype == probs.dtype == np.float64
     assert np.isfinite(out).all()
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-12)
-    if kind != "constant":
+    if heads.HEADS[kind].needs_features:
         assert (out.argmax(axis=1) == y).mean() > 0.95
         assert (fitted[kind].logits.argmax(axis=1) == y).mean() > 0.9
 
@@ -65,7 +114,7 @@ def test_same_input_same_bits(kind: str, fitted: dict[str, heads.Fit]) -> None:
 
 
 @each
-def test_the_global_random_state_has_no_part_in_it_and_stays(kind: str, fitted: dict[str, heads.Fit]) -> None:
+def test_the_global_random_state_is_neither_used_nor_changed(kind: str, fitted: dict[str, heads.Fit]) -> None:
     import torch
 
     np.random.seed(7)
@@ -80,7 +129,7 @@ def test_the_global_random_state_has_no_part_in_it_and_stays(kind: str, fitted: 
 
 
 @pytest.mark.parametrize("kind", ["forest", "mlp"])
-def test_the_seed_counts(kind: str, fitted: dict[str, heads.Fit]) -> None:
+def test_another_seed_gives_another_head(kind: str, fitted: dict[str, heads.Fit]) -> None:
     assert not np.array_equal(fit(kind, seed=1).logits, fitted[kind].logits)
 
 
@@ -106,7 +155,7 @@ def test_the_type_of_the_features_does_not_matter(kind: str, fitted: dict[str, h
 
 
 @each
-def test_features_are_left_alone(kind: str) -> None:
+def test_features_are_not_modified(kind: str) -> None:
     x, y = data()
     before = x.copy()
     found = heads.fit(kind, x, y, CLASSES, folds=folds(y), settings=QUICK.get(kind, {}))
@@ -157,7 +206,7 @@ def test_only_held_out_rows_have_logits(kind: str) -> None:
     found = heads.fit(kind, x, y, CLASSES, folds=[(train, val)], refit=False, settings=QUICK.get(kind, {}))
     assert np.isfinite(found.logits[val]).all()
     assert np.isnan(np.delete(found.logits, val, axis=0)).all()
-    # Not refitted, the head is the one that was judged.
+    # Without a refit, the final head is the one that was evaluated.
     np.testing.assert_allclose(heads.logits(found.head, x[val]), found.logits[val], rtol=1e-6, atol=1e-6)
     chosen = [entry for entry in found.path if entry["chosen"]]
     assert len(chosen) == 1
@@ -165,8 +214,8 @@ def test_only_held_out_rows_have_logits(kind: str) -> None:
 
 
 @each
-def test_held_out_labels_have_no_part_in_held_out_logits(kind: str) -> None:
-    # With one setting there is nothing to choose, so another label of a held-out row can change no answer to it.
+def test_held_out_labels_do_not_change_held_out_logits(kind: str) -> None:
+    # With one setting there is nothing to select, so the label of a held-out row cannot change its logits.
     one = {"logistic": {"C": 1.0}, "ridge": {"alpha": 1.0}, "knn": {"neighbours": 5}, "centroid": {"shrinkage": 1.0}}
     settings = {**QUICK.get(kind, {}), **one.get(kind, {}), **({"epochs": 1} if kind == "mlp" else {})}
     x, y = data()
@@ -181,10 +230,10 @@ def test_held_out_labels_have_no_part_in_held_out_logits(kind: str) -> None:
 
 @each
 @pytest.mark.parametrize("balanced", [None, "balanced"])
-def test_awkward_data(kind: str, balanced: str | None) -> None:
+def test_degenerate_data_gives_finite_results(kind: str, balanced: str | None) -> None:
     rng = np.random.default_rng(0)
     settings = QUICK.get(kind, {})
-    y = np.array([0, 0, 0, 0, 1, 1, 1, 3, 3, 3, 3, 3])  # class 2 of 5 has no row, class 4 has one
+    y = np.array([0, 0, 0, 0, 1, 1, 1, 3, 3, 3, 3, 3])  # class 2 of 5 has no row, class 4 gets one
     y[-1] = 4
     some = [(np.arange(0, 12, 2), np.arange(1, 12, 2)), (np.arange(1, 12, 2), np.arange(0, 12, 2))]
     wide = rng.standard_normal((12, 300)).astype(np.float32)
@@ -201,14 +250,14 @@ def test_awkward_data(kind: str, balanced: str | None) -> None:
 
 
 @each
-def test_one_class_alone(kind: str) -> None:
+def test_a_single_class_is_always_predicted(kind: str) -> None:
     x, _ = data(20)
     found = heads.fit(kind, x, np.full(20, 1), 3, folds=[(np.arange(10), np.arange(10, 20))], settings=QUICK.get(kind, {}))
     assert (heads.logits(found.head, x).argmax(axis=1) == 1).all()
 
 
 @each
-def test_errors(kind: str, fitted: dict[str, heads.Fit]) -> None:
+def test_wrong_input_raises_errors(kind: str, fitted: dict[str, heads.Fit]) -> None:
     x, y = data()
     bad = x.copy()
     bad[[3, 5], 2] = np.nan
@@ -223,14 +272,14 @@ def test_errors(kind: str, fitted: dict[str, heads.Fit]) -> None:
         heads.fit(kind, x, y, CLASSES, folds=[])
     with pytest.raises(RequestError, match="there is no setting"):
         heads.fit(kind, x, y, CLASSES, folds=folds(y), settings={"no_such_thing": 1})
-    if kind != "constant":
+    if heads.HEADS[kind].needs_features:
         with pytest.raises(DataError, match=r"an image has 10 features here, but the .* head takes 64"):
             heads.logits(fitted[kind].head, x[:, :10])
-        with pytest.raises(DataError, match="no features"):
+        with pytest.raises(DataError, match="needs features"):
             heads.fit(kind, x[:, :0], y, CLASSES, folds=folds(y))
 
 
-@pytest.mark.parametrize("kind", [k for k in heads.HEADS if k != "constant"])
+@pytest.mark.parametrize("kind", [name for name, record in heads.HEADS.items() if record.needs_features])
 def test_balanced_weights_help_the_rare_class(kind: str) -> None:
     rng = np.random.default_rng(1)
     y = np.repeat([0, 1], [400, 25])

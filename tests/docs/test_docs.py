@@ -106,18 +106,6 @@ def test_every_entry_of_a_registry_is_documented() -> None:
         assert f"`{name}`" in JOURNEY, name
 
 
-def test_every_metric_is_documented() -> None:
-    from sightline.evaluation import CLASS_METRICS, METRICS
-
-    page = (ROOT / "docs" / "numbers.md").read_text(encoding="utf-8")
-    lines = [line for line in page.splitlines() if line.startswith("| `")]
-    rows = {name: line for line in lines for name in re.findall(r"`([a-z0-9_]+)`", line.partition(" | ")[0])}
-    words = {"wilson": "Wilson", "delong": "DeLong", "bootstrap": "bootstrap"}
-    for name, metric in METRICS.items():
-        assert rows[name].endswith(f"| {'higher' if metric.higher else 'lower'} | {words[metric.interval]} |"), name
-    assert all(f"`{name}`" in page for name in CLASS_METRICS)
-
-
 def check_recipe(file: Path) -> None:
     """Read a recipe and its method's own settings."""
     from sightline.inputs import read_recipe

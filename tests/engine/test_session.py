@@ -1,4 +1,4 @@
-"""Networks run fast give torch's answers: OpenVINO against torch, the cache, the price of waiting, privacy of the import."""
+"""Inference sessions: OpenVINO compared with torch, cache, conversion, import without telemetry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALL = ("resnet10t", "mobilenetv3_small_050", "vit_tiny_patch16_224")
 
 @pytest.fixture(scope="module")
 def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Backbone]:
-    """Random networks at their smallest sensible size."""
+    """Random networks with small inputs."""
     cache = Cache(tmp_path_factory.mktemp("describe"))
     return {n: networks.describe(n, weights="random", cache=cache) for n in SMALL}
 
@@ -63,10 +63,10 @@ def test_the_fastest_precision_gives_nearly_torchs_features(backbones: dict[str,
     assert engine.cosines(found, expected).min() > (0.9999 if session.precision == "f32" else 0.99)
 
 
-def test_a_session_says_what_openvino_computes_in(
+def test_a_session_reports_the_precision_that_openvino_uses(
     backbones: dict[str, Backbone], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where OpenVINO computes in float32 although bf16 was asked for, the session does not claim bf16."""
+    """If OpenVINO computes in float32 although bf16 was requested, the session reports float32."""
     from sightline.engine import runtime
 
     has_bf16 = runtime._has_bf16("cpu", False)
@@ -76,7 +76,7 @@ def test_a_session_says_what_openvino_computes_in(
     assert session.precision == ("bf16" if has_bf16 else "f32")
 
 
-def test_float32_can_be_asked_for_everywhere(
+def test_float32_can_be_demanded_everywhere(
     backbones: dict[str, Backbone], cache: Cache, emulated_bf16: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert engine.fast_precision() == engine.fast_precision(training=True) == "bf16"
@@ -102,7 +102,7 @@ def test_a_converted_network_is_opened_without_building_it(backbones: dict[str, 
     assert (found == expected).all() and second.tail_is_mean
 
 
-def test_a_network_that_openvino_gets_wrong_runs_in_torch(
+def test_a_network_with_wrong_openvino_results_runs_in_torch(
     backbones: dict[str, Backbone], cache: Cache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sessions, "WORST_COSINE", 1.1)
@@ -112,7 +112,7 @@ def test_a_network_that_openvino_gets_wrong_runs_in_torch(
     assert not [n for n in cache.names("networks") if n.endswith("/whole")]
 
 
-def test_a_few_images_are_not_worth_converting_but_many_calls_are(backbones: dict[str, Backbone], cache: Cache) -> None:
+def test_a_network_is_converted_after_many_calls_and_not_for_few_images(backbones: dict[str, Backbone], cache: Cache) -> None:
     runtimes = [engine.open_session(backbones["resnet10t"], cache=cache, expected=10).runtime for _ in range(3)]
     assert runtimes == ["torch", "torch", "openvino"]
 
@@ -135,7 +135,7 @@ def test_the_tails_gradient_is_its_derivative(name: str, backbones: dict[str, Ba
     assert float((gradient * step).sum()) == pytest.approx(numeric, rel=0.05, abs=1e-3 * abs(score(maps)))
 
 
-def test_pixels_are_the_image_itself(cache: Cache) -> None:
+def test_the_pixels_backbone_returns_the_image(cache: Cache) -> None:
     backbone = networks.describe("pixels", image_size=8, cache=cache)
     x = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
     features, maps = engine.open_session(backbone, cache=cache).run(x, maps=True)
@@ -159,7 +159,7 @@ def test_the_first_import_of_openvino_hides_its_telemetry() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_absent_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     with pytest.raises(RequestError, match="there is no device 'cdua'"):

@@ -1,4 +1,4 @@
-"""Prediction sets keep their promise on average, ask for enough images, and say how they did."""
+"""Conformal prediction sets: coverage by simulation, minimum numbers of images, unsure predictions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sightline.evaluation import conformal
 
 
 def answers(n: int, seed: int, classes: int = 5, sharp: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities that are off (too sure), and labels that follow better ones."""
+    """Return overconfident probabilities, and labels drawn from calibrated ones."""
     random = np.random.default_rng(seed)
     logits = random.normal(size=(n, classes)) * sharp
     honest = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -21,7 +21,7 @@ def answers(n: int, seed: int, classes: int = 5, sharp: float = 1.5) -> tuple[np
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
 @pytest.mark.parametrize("n", [100, 400])
-def test_the_mean_coverage_over_draws_is_within_one_percent_of_the_promise(coverage: float, n: int) -> None:
+def test_mean_coverage_is_within_one_percent_of_the_target(coverage: float, n: int) -> None:
     probs, y = answers(60_000, seed=1)
     random, shares = np.random.default_rng(2), []
     for _ in range(400):
@@ -32,7 +32,7 @@ def test_the_mean_coverage_over_draws_is_within_one_percent_of_the_promise(cover
     assert abs(np.mean(shares) - coverage) < 0.01
 
 
-def test_by_class_every_class_has_its_promise_where_a_common_bar_starves_the_rare_one() -> None:
+def test_thresholds_by_class_give_a_rare_class_its_coverage() -> None:
     random, n = np.random.default_rng(0), 40_000
     y = (random.random(n) < 0.1).astype(int)
     likely = 1 / (1 + np.exp(-(np.where(y == 1, -0.5, -3.0) + random.normal(size=n))))
@@ -45,7 +45,7 @@ def test_by_class_every_class_has_its_promise_where_a_common_bar_starves_the_rar
     assert rare[False] < 0.6 and abs(rare[True] - 0.9) < 0.02
 
 
-def test_too_few_images_promise_nothing() -> None:
+def test_too_few_images_give_infinite_thresholds() -> None:
     probs, y = answers(18, seed=3)
     assert conformal.needed(0.95) == 19
     bars = conformal.fit(probs, y, 0.95)
@@ -55,15 +55,15 @@ def test_too_few_images_promise_nothing() -> None:
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95, 0.975, 0.99])
-def test_what_is_needed_is_just_enough(coverage: float) -> None:
+def test_needed_is_the_minimum_number_of_images(coverage: float) -> None:
     n = conformal.needed(coverage)
     assert np.isfinite(conformal.quantile(np.linspace(0, 1, n), coverage))
     assert n == 0 or np.isinf(conformal.quantile(np.linspace(0, 1, n - 1), coverage))
 
 
 @pytest.mark.parametrize("coverage", [0.0, 1.0, -1.0, 95.0, float("nan")])
-def test_what_cannot_be_promised_is_refused(coverage: float) -> None:
-    with pytest.raises(RequestError, match="cannot promise"):
+def test_invalid_coverage_is_refused(coverage: float) -> None:
+    with pytest.raises(RequestError, match="coverage of prediction sets cannot be"):
         conformal.quantile(np.zeros(100), coverage)
 
 
@@ -73,14 +73,14 @@ def test_images_without_a_label_cannot_calibrate() -> None:
         conformal.fit(probs, np.r_[y[:29], -1], 0.9)
 
 
-def test_equal_scores_are_all_let_in() -> None:
-    """A tie keeps the promise by keeping more, never less."""
+def test_tied_scores_are_all_in_the_set() -> None:
+    """Ties increase coverage, they never reduce it."""
     probs = np.tile([0.6, 0.4], (50, 1))
     y = np.repeat([0, 1], 25)
     assert conformal.sets(probs, conformal.fit(probs, y, 0.9)).all()
 
 
-def test_unsure_is_what_is_neither_alone_in_its_set_nor_likely() -> None:
+def test_unsure_predictions_are_neither_alone_in_their_set_nor_confident() -> None:
     probs = np.array([[0.99, 0.01], [0.97, 0.03], [0.90, 0.10], [0.55, 0.45]])
     y = probs.argmax(axis=1)
     strict, wide = conformal.sets(probs, 0.02), conformal.sets(probs, 0.6)
@@ -91,8 +91,8 @@ def test_unsure_is_what_is_neither_alone_in_its_set_nor_likely() -> None:
 
 
 @pytest.mark.parametrize(("sharp", "wish"), [(1.0, 0.6), (1.5, 0.8), (3.0, 0.95)])
-def test_answers_that_are_not_unsure_are_right_as_often_as_wished(sharp: float, wish: float) -> None:
-    """Also of a classifier that is too sure of itself, and mostly wrong."""
+def test_predictions_that_are_not_unsure_reach_the_target_accuracy(sharp: float, wish: float) -> None:
+    """This also holds for a classifier that is overconfident and mostly wrong."""
     probs, y = answers(6_000, seed=7, sharp=sharp)
     y_pred = probs.argmax(axis=1)
     likely, right = probs.max(axis=1), y_pred == y
@@ -100,23 +100,23 @@ def test_answers_that_are_not_unsure_are_right_as_often_as_wished(sharp: float, 
     for _ in range(100):
         rows = random.integers(0, len(y), 1_300)
         held, asked = rows[:300], rows[300:]
-        bar = conformal.answered_bar(likely[held], right[held], wish)
+        bar = conformal.confidence_threshold(likely[held], right[held], wish)
         kept = likely[asked] >= bar
         hits, count = hits + int(right[asked][kept].sum()), count + int(kept.sum())
     assert count > 1_000 and hits / count > wish - 0.01
-    assert right.mean() > wish or conformal.answered_bar(likely, right, wish) > likely.min()
+    assert right.mean() > wish or conformal.confidence_threshold(likely, right, wish) > likely.min()
 
 
-def test_the_bar_of_answers_takes_equal_ones_together_and_asks_for_enough() -> None:
+def test_confidence_threshold_keeps_ties_together_and_needs_enough_images() -> None:
     likely, right = np.repeat([0.9, 0.6], 40), np.r_[np.ones(40, bool), np.zeros(20, bool), np.ones(20, bool)]
-    assert conformal.answered_bar(likely, right, 0.95) == 0.9
-    assert conformal.answered_bar(likely, right[::-1], 0.95) == np.inf
-    assert conformal.answered_bar(np.full(31, 0.9), np.ones(31, bool), 0.95) == np.inf
-    assert conformal.answered_bar(np.full(32, 0.9), np.ones(32, bool), 0.95) == 0.0
-    assert conformal.answered_bar(likely[:0], right[:0], 0.95) == np.inf
+    assert conformal.confidence_threshold(likely, right, 0.95) == 0.9
+    assert conformal.confidence_threshold(likely, right[::-1], 0.95) == np.inf
+    assert conformal.confidence_threshold(np.full(31, 0.9), np.ones(31, bool), 0.95) == np.inf
+    assert conformal.confidence_threshold(np.full(32, 0.9), np.ones(32, bool), 0.95) == 0.0
+    assert conformal.confidence_threshold(likely[:0], right[:0], 0.95) == np.inf
 
 
-def test_what_was_measured_is_counted() -> None:
+def test_measured_coverage_and_sizes_are_counted() -> None:
     chosen = np.array([[True, False], [True, True], [False, False], [False, True]])
     told = conformal.measured(chosen, np.array([0, 0, 0, 0]))
     assert (told["n"], told["covered"], told["mean_size"], told["single"], told["empty"]) == (4, 0.5, 1.0, 0.5, 0.25)

@@ -1,4 +1,4 @@
-"""Intervals: numbers worked by hand, coverage by simulation, and what they do at the edges."""
+"""Confidence intervals: values worked by hand, coverage by simulation, edge cases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_delong_worked_by_hand() -> None:
     assert low == pytest.approx(0.75 - 1.959963984540054 * 0.125**0.5, abs=1e-12) and high == 1.0
 
 
-def test_perfect_separation_claims_no_certainty() -> None:
+def test_perfect_separation_has_an_interval_of_positive_width() -> None:
     low, high = evaluation.auc_interval(np.array([0, 0, 0, 1, 1, 1]), np.arange(6.0)) or (1.0, 1.0)
     assert high == 1.0 and 0.3 < low < 0.7
     many = np.repeat([0, 1], 500)
@@ -43,7 +43,7 @@ def test_newcombe_is_symmetric_and_its_ends_solve_its_equation() -> None:
         assert abs(0.8 - t) == pytest.approx(1.959963984540054 * (t * (1 - t) * spread / 600) ** 0.5, abs=1e-9)
 
 
-def test_two_classes_by_the_macro_way_are_delongs() -> None:
+def test_macro_interval_of_two_classes_is_delongs() -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 60)
     p = np.clip(0.3 + 0.3 * y + rng.normal(0, 0.25, 60), 0, 1)
@@ -52,7 +52,7 @@ def test_two_classes_by_the_macro_way_are_delongs() -> None:
 
 
 @pytest.mark.parametrize("k", [2, 4])
-def test_intervals_hold_the_truth_as_often_as_they_claim(k: int) -> None:
+def test_intervals_have_their_nominal_coverage(k: int) -> None:
     rng = np.random.default_rng(1)
 
     def sample(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +82,7 @@ def test_calibration_worked_by_hand() -> None:
     assert evaluation.expected_calibration_error(np.zeros(0, bool), np.zeros(0)) is None
 
 
-def test_a_bin_holds_its_upper_edge() -> None:
+def test_a_bin_includes_its_upper_edge() -> None:
     (only,) = evaluation.calibration_curve(np.array([True]), np.array([0.2]), bins=5)
     assert (only.low, only.high) == (0.0, 0.2)
 
@@ -95,7 +95,7 @@ def test_equal_error_rate_worked_by_hand() -> None:
 
 @pytest.mark.parametrize("each", [1, 4])
 @pytest.mark.parametrize("share", [0.8, 1.0])
-def test_the_interval_of_the_accuracy_alone_is_that_of_all_scores(each: int, share: float) -> None:
+def test_accuracy_interval_equals_that_of_score(each: int, share: float) -> None:
     random = np.random.default_rng(0)
     y = np.repeat(random.integers(0, 3, 30), each)
     right = np.repeat(random.random(30) < share, each)
@@ -112,7 +112,7 @@ def test_the_interval_of_the_accuracy_alone_is_that_of_all_scores(each: int, sha
 
 @pytest.mark.parametrize(("sizes", "share"), [((200, 10), 0.9), ((60, 60, 60, 60, 2), 0.8), ((100, 100, 5), 0.9)])
 def test_a_small_class_makes_the_mean_over_classes_uncertain(sizes: tuple[int, ...], share: float) -> None:
-    """Of five images that are all right a drawn set says nothing: the interval must not take that for certainty."""
+    """Bootstrap samples of five correct predictions show no variance, which must not make the interval narrow."""
     random, held, draws = np.random.default_rng(0), 0, 100
     y, k = np.repeat(np.arange(len(sizes)), sizes), len(sizes)
     for _ in range(draws):
@@ -142,7 +142,7 @@ def test_delong_is_widened_where_it_is_too_narrow(small: int, few: bool) -> None
     assert ("widened" in told["intervals"]["roc_auc"]) == few
 
 
-def test_widened_intervals_hold_the_truth_where_delong_s_do_not() -> None:
+def test_widened_intervals_cover_the_true_value_where_delong_s_do_not() -> None:
     random, held, plain, draws = np.random.default_rng(0), 0, 0, 200
     truth = stats.norm.cdf(1.5 * 2**0.5)
     y = np.repeat([0, 1], [190, 10])
@@ -158,7 +158,7 @@ def test_widened_intervals_hold_the_truth_where_delong_s_do_not() -> None:
 @pytest.mark.parametrize(("certainty", "spread"), [(1.0, 1.0), (2.5, 1.5), (5.0, 2.0), (5.5, 1.0)])
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
 @pytest.mark.parametrize("n", [50, 100, 400])
-def test_intervals_of_the_log_loss_hold_the_truth(certainty: float, spread: float, temperature: float, n: int) -> None:
+def test_intervals_of_the_log_loss_cover_the_true_value(certainty: float, spread: float, temperature: float, n: int) -> None:
     """Classifiers of accuracy 0.75 to 0.99, calibrated and, at a temperature of 3, overconfident."""
     random = np.random.default_rng(n)
 

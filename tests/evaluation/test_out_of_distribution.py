@@ -1,4 +1,4 @@
-"""The distance from the training images: its neighbours, its bar, and features too wide to keep."""
+"""OOD detection: nearest-neighbour distances, threshold, feature hashing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_an_image_is_not_compared_with_itself_or_its_cluster() -> None:
     assert np.isfinite(out_of_distribution.distances(bank[:3], bank[:1], np.array([[True, True, False]]))).all()
 
 
-def test_the_bar_lets_few_of_its_kind_beyond_it() -> None:
+def test_threshold_has_its_false_alarm_rate() -> None:
     random = np.random.default_rng(2)
     shares = []
     for _ in range(300):
@@ -39,7 +39,7 @@ def test_the_bar_lets_few_of_its_kind_beyond_it() -> None:
     assert out_of_distribution.ood_threshold(np.r_[random.gamma(2, size=18), np.inf]) is None
 
 
-def test_wide_features_are_folded_and_keep_who_is_near() -> None:
+def test_hashing_of_wide_features_keeps_the_nearest_neighbours() -> None:
     random = np.random.default_rng(3)
     kinds = random.normal(size=(4, 20_000))
     values = np.repeat(kinds, 5, axis=0) + random.normal(size=(20, 20_000)) * 0.3
@@ -51,7 +51,7 @@ def test_wide_features_are_folded_and_keep_who_is_near() -> None:
     np.testing.assert_array_equal(out_of_distribution.directions(values[:1]), folded[:1])
 
 
-def test_the_nearest_come_in_order() -> None:
+def test_nearest_images_are_sorted_by_distance() -> None:
     bank = out_of_distribution.directions(np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
     places, away = out_of_distribution.nearest(bank, out_of_distribution.directions(np.array([[1.0, 0.1]])), 9)
     assert places.tolist() == [[0, 2, 1]] and (np.diff(away[0]) > 0).all()

@@ -1,4 +1,4 @@
-"""Paired comparisons: by hand, by counting all cases, and against each other."""
+"""Paired tests: by hand, by enumeration of all cases, and compared with each other."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def test_mcnemar_by_hand(only_a: int, only_b: int, expected: float) -> None:
     assert mcnemar(*rights(0, only_b, only_a, 0)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_answers_to_other_images_cannot_be_paired() -> None:
-    with pytest.raises(DataError, match="3 images cannot be paired with answers to 4"):
+def test_predictions_for_different_images_cannot_be_paired() -> None:
+    with pytest.raises(DataError, match="3 images cannot be paired with predictions for 4"):
         mcnemar(np.ones(3, dtype=bool), np.ones(4, dtype=bool))
 
 
 @given(st.lists(st.integers(-3, 3), max_size=9))
 @settings(max_examples=60, deadline=None)
-def test_sign_flips_are_all_counted(values: list[int]) -> None:
+def test_sign_flip_equals_enumeration(values: list[int]) -> None:
     sums = [sum(s * v for s, v in zip(signs, values, strict=True)) for signs in itertools.product((-1, 1), repeat=len(values))]
     expected = sum(abs(t) >= abs(sum(values)) for t in sums) / len(sums)
     assert sign_flip(np.array(values, dtype=np.int64)) == pytest.approx(expected, abs=1e-12)
@@ -53,12 +53,12 @@ def test_sign_flips_are_all_counted(values: list[int]) -> None:
 
 @given(st.integers(0, 40), st.integers(0, 40))
 @settings(max_examples=40, deadline=None)
-def test_with_one_answer_each_sign_flips_are_mcnemar(only_a: int, only_b: int) -> None:
+def test_sign_flip_with_one_prediction_per_image_is_mcnemar(only_a: int, only_b: int) -> None:
     a, b = rights(5, only_a, only_b, 5)
     assert sign_flip(a.astype(int) - b.astype(int)) == pytest.approx(mcnemar(a, b), abs=1e-12)
 
 
-def test_a_whole_interval_moves_with_the_difference_and_shrinks_with_images() -> None:
+def test_interval_moves_with_the_difference_and_shrinks_with_more_images() -> None:
     few, many = (np.repeat([1.0, 0.0, -1.0], np.array([30, 60, 10]) * k) for k in (1, 16))
     (low, high), (nearer, farther) = paired_bootstrap(few), paired_bootstrap(many)
     # 0.2 ± 1.96 √((0.4 - 0.04) / 100), the normal approximation
@@ -68,13 +68,13 @@ def test_a_whole_interval_moves_with_the_difference_and_shrinks_with_images() ->
     assert paired_bootstrap(np.zeros(0)) == (0.0, 0.0)
 
 
-def test_no_image_that_differs_is_no_proof_that_none_would() -> None:
+def test_interval_without_differing_images_has_positive_width() -> None:
     low, high = paired_bootstrap(np.zeros(22))
     assert low == -high and high == pytest.approx(1 - 0.025 ** (1 / 22)) == pytest.approx(0.1544, abs=1e-4)
     assert paired_bootstrap(np.zeros(2000))[1] < 0.002
 
 
-def test_images_that_all_differ_alike_are_no_proof_that_all_would() -> None:
+def test_interval_of_identical_differences_has_positive_width() -> None:
     low, high = paired_bootstrap(np.ones(5))
     assert low == pytest.approx(1 - 2 * (1 - 0.025**0.2)) and high == 1.0
     assert paired_bootstrap(np.ones(1))[0] < -0.9
@@ -82,7 +82,7 @@ def test_images_that_all_differ_alike_are_no_proof_that_all_would() -> None:
     assert low == -1.0 and -1 < high < -0.98
 
 
-def test_sign_flips_of_many_uneven_clusters_are_quick_and_right() -> None:
+def test_sign_flip_of_many_uneven_clusters_is_fast_and_correct() -> None:
     values = np.random.default_rng(0).integers(-200, 201, 2000)
     started = time.process_time()
     p = sign_flip(values)

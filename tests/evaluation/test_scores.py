@@ -1,4 +1,4 @@
-"""Scores, reasons, the inversion sentence, mistakes."""
+"""Scores, reasons for missing values, warning about inverted scores, mistakes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def two(y: list[int], dog: list[float]) -> Predictions:
     return Predictions(tuple(f"{i}.jpg" for i in range(len(y))), ("cat", "dog"), np.array(y), np.stack([1 - p, p], 1))
 
 
-def test_a_score_is_plain_json_and_says_why_a_number_is_missing() -> None:
+def test_scores_are_json_with_reasons_for_missing_values() -> None:
     s = evaluation.score(two([0, 0, 0], [0.1, 0.6, 0.2]))
     json.dumps(s, allow_nan=False)
     assert s["roc_auc"] is None and s["reasons"]["roc_auc"] == "the images are all of one class"
@@ -65,20 +65,18 @@ def test_swapping_class_and_score_keeps_the_area_and_swapping_one_mirrors_it() -
     assert evaluation.auc(y == 1, 1 - p) == pytest.approx(1 - area, abs=1e-12)
 
 
-def test_inverted_scores_are_said_to_be_inverted() -> None:
+def test_inverted_scores_give_a_warning() -> None:
     rng = np.random.default_rng(1)
     y = rng.integers(0, 2, 200)
     good = np.clip(0.35 + 0.3 * y + rng.normal(0, 0.15, 200), 0.01, 0.99)
     assert evaluation.score(two(list(y), list(good)))["inverted"] is None
     s = evaluation.score(two(list(y), list(1 - good)))
-    assert (
-        "wholly under 0.5" in s["inverted"] and f"{s['roc_auc']:.3f} and {1 - s['roc_auc']:.3f} are one curve" in s["inverted"]
-    )
+    assert "entirely below 0.5" in s["inverted"] and f"the same curve has the area {1 - s['roc_auc']:.3f}" in s["inverted"]
     chance = evaluation.score(two(list(y), list(rng.random(200))))
     assert chance["inverted"] is None
 
 
-def test_columns_in_another_order_are_named_for_many_classes() -> None:
+def test_permuted_columns_of_many_classes_give_a_warning() -> None:
     rng = np.random.default_rng(2)
     y = rng.integers(0, 3, 300)
     probs = np.full((300, 3), 0.1)
@@ -88,12 +86,12 @@ def test_columns_in_another_order_are_named_for_many_classes() -> None:
     assert "another order" in s["inverted"]
 
 
-def test_probabilities_that_are_not_numbers_are_refused_by_name() -> None:
+def test_nan_probabilities_are_refused_with_the_path() -> None:
     with pytest.raises(DataError, match=r"1\.jpg"):
         evaluation.score(two([0, 1], [0.1, float("nan")]))
 
 
-def test_mistakes_come_by_confidence() -> None:
+def test_mistakes_are_sorted_by_confidence() -> None:
     found = evaluation.mistakes(two([0, 0, 1, 1, 0], [0.7, 0.9, 0.2, 0.9, 0.9]))
     assert [(m["path"], m["label"], m["predicted"], m["probability"]) for m in found] == [
         ("1.jpg", "cat", "dog", 0.9),
@@ -111,7 +109,7 @@ def test_confused_pairs() -> None:
     ]
 
 
-def test_importing_it_is_light() -> None:
+def test_import_is_light() -> None:
     code = "import sys, sightline.evaluation; print([m for m in ('torch', 'sklearn', 'scipy', 'pyarrow') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
     assert out.stdout.strip() == "[]"

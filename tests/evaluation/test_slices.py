@@ -1,4 +1,4 @@
-"""A slice in which a classifier is worse is found and named; where none is, none is called so."""
+"""Error analysis by slices: planted slices are found, and false alarms are rare."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ GROUPS = np.repeat(np.arange(60), 8)
 
 
 def grouped(random: np.random.Generator, errors: np.ndarray, likeness: float) -> np.ndarray:
-    """bool (480,), right or not: 60 groups of 8 with these rates of error, two errors in one group correlated so much."""
+    """Return bool (480,), correct or not: 60 groups of 8 with these error rates and this correlation within groups."""
     if likeness == 1:
         return np.repeat(random.random(60) >= errors, 8)
     strength = 1 / likeness - 1
@@ -98,7 +98,7 @@ def grouped(random: np.random.Generator, errors: np.ndarray, likeness: float) ->
 
 
 @pytest.mark.parametrize("likeness", [0.3, 1.0])
-def test_groups_of_images_do_not_make_chance_a_slice(likeness: float) -> None:
+def test_correlated_groups_do_not_raise_false_alarms(likeness: float) -> None:
     random, alarms, blind = np.random.default_rng(6), 0, 0
     for _ in range(80):
         right = grouped(random, np.full(60, 0.15), likeness)
@@ -127,7 +127,7 @@ def test_a_bad_camera_is_found_among_groups() -> None:
     assert found >= 45
 
 
-def test_groups_that_are_right_or_wrong_as_one_count_once() -> None:
+def test_fully_correlated_groups_count_once() -> None:
     right = np.array([True] * 60 + [False] * 10 + [True] * 29 + [False])
     kind = ["a"] * 70 + ["b"] * 30
     single = slices(right, {"kind": kind})
@@ -149,7 +149,7 @@ def test_groups_of_one_and_slices_within_a_single_group_leave_fisher_s_test() ->
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "NA", "n/a", "NULL", "None", " "])
-def test_words_for_no_value_are_no_value(word: str) -> None:
+def test_words_for_missing_values_are_missing_values(word: str) -> None:
     right = np.ones(100, dtype=bool)
     found = slices(right, {"iso": [word] * 20 + [str(v) for v in range(80)], "kind": [word] * 50 + ["a"] * 50})
     assert [row["low"] for row in found if row["column"] == "iso"] == [0, 20, 40, 60]

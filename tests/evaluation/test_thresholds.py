@@ -19,7 +19,7 @@ def made(y: list[int], scores: list[float]) -> Predictions:
 
 
 def errors(y: list[int], scores: list[float], cut: float) -> tuple[int, int, int]:
-    """Missed positives, false alarms, positives found."""
+    """Return the numbers of missed positives, false alarms and hits."""
     said = np.array(scores) >= cut
     true = np.array(y) == 1
     return int((true & ~said).sum()), int((~true & said).sum()), int((true & said).sum())
@@ -90,22 +90,22 @@ def test_one_class_only() -> None:
         threshold(three, "a", "f1")
 
 
-def test_predictions_obey_and_their_table_keeps_it(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_predictions_use_the_threshold_and_their_table_keeps_it(tmp_path) -> None:  # type: ignore[no-untyped-def]
     answers = made([0, 1, 1], [0.1, 0.3, 0.8])
     assert answers.y_pred.tolist() == [0, 0, 1]
     import dataclasses
 
-    barred = dataclasses.replace(answers, bar=("dog", 0.3))
-    assert barred.y_pred.tolist() == [0, 1, 1]
-    assert dataclasses.replace(answers, bar=("cat", 0.95)).y_pred.tolist() == [1, 1, 1]
+    thresholded = dataclasses.replace(answers, threshold=("dog", 0.3))
+    assert thresholded.y_pred.tolist() == [0, 1, 1]
+    assert dataclasses.replace(answers, threshold=("cat", 0.95)).y_pred.tolist() == [1, 1, 1]
     file = tmp_path / "p.csv"
-    file.write_text(barred.to_csv(), encoding="utf-8")
-    assert read_predictions(file).bar == ("dog", 0.3)
+    file.write_text(thresholded.to_csv(), encoding="utf-8")
+    assert read_predictions(file).threshold == ("dog", 0.3)
     assert read_predictions(file).y_pred.tolist() == [0, 1, 1]
     file.write_text(answers.to_csv(), encoding="utf-8")
-    assert read_predictions(file).bar is None
-    file.write_text(barred.to_csv().replace("0.3\n", "0.4\n", 1), encoding="utf-8")
-    assert read_predictions(file).bars.tolist() == [0.4, 0.3, 0.3]  # as folds have them
-    file.write_text(barred.to_csv().replace("0.3\n", "much\n", 1), encoding="utf-8")
+    assert read_predictions(file).threshold is None
+    file.write_text(thresholded.to_csv().replace("0.3\n", "0.4\n", 1), encoding="utf-8")
+    assert read_predictions(file).thresholds.tolist() == [0.4, 0.3, 0.3]  # as folds have them
+    file.write_text(thresholded.to_csv().replace("0.3\n", "much\n", 1), encoding="utf-8")
     with pytest.raises(DataError, match="a number in each row"):
         read_predictions(file)

@@ -1,4 +1,4 @@
-"""Curves over a threshold or a certainty: worked by hand, and what they do at the edges."""
+"""Trade-off curves: values worked by hand and edge cases."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_thresholds_worked_by_hand() -> None:
     assert c.threshold[np.argmin(c.cost)] == pytest.approx(cheapest)
 
 
-def test_errors_against_each_other_worked_by_hand() -> None:
+def test_det_curve_worked_by_hand() -> None:
     fpr, fnr, _ = evaluation.det_curve(Y, P)
     assert list(zip(fpr.tolist(), fnr.tolist(), strict=True)) == [(0, 1), (0, 0.5), (0.5, 0.5), (0.5, 0), (1, 0)]
 

@@ -1,4 +1,4 @@
-"""Intervals no wider than they need be: many classes, groups without dependence, classes of unequal size, rare ones."""
+"""Widths of intervals: many classes, independent groups, imbalanced and rare classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sightline import evaluation
-from sightline.evaluation.clusters import cautious, likeness, worth
+from sightline.evaluation.clusters import cautious_correlation, effective_sample_size, intraclass_correlation
 from sightline.evaluation.intervals import auc_intervals, newcombe
 from sightline.evaluation.ranking import ranking
 from sightline.records import Predictions
@@ -18,7 +18,7 @@ NAMES = "abcdefghij"
 
 
 def drawn(random: np.random.Generator, sizes: tuple[int, ...], skill: float) -> Predictions:
-    """Softmax of normal scores, the label's shifted."""
+    """Return softmax probabilities of normal scores, with that of the label shifted."""
     k, y = len(sizes), np.repeat(np.arange(len(sizes)), sizes)
     scores = random.normal(size=(len(y), k))
     scores[np.arange(len(y)), y] += skill
@@ -48,7 +48,7 @@ def test_the_widening_fades_as_images_grow_in_number() -> None:
     y, score = (
         np.repeat([0, 1], 50),
         np.repeat([0.0, 1.9], 50) + random.normal(size=100),
-    )  # 4 of 50 images' worth are misordered
+    )  # 4 of 50 images' effective_sample_size are misordered
     excess = []
     for times in (1, 2, 3, 10):
         found = auc_intervals(np.tile(y, times), np.tile(score, times)[:, None], first=1, widened=True)
@@ -60,7 +60,7 @@ def test_the_widening_fades_as_images_grow_in_number() -> None:
     assert excess[0] > 0 and excess[-1] == 0 and 0 < excess[0] < 1
 
 
-def test_the_mean_of_areas_near_one_holds_the_truth_and_averages_the_widening() -> None:
+def test_the_mean_of_areas_near_one_covers_the_true_value_and_averages_the_widening() -> None:
     random, k, held, plain, wide = np.random.default_rng(0), 6, 0, 0, []
     whole = drawn(random, (20_000,) * k, 3.2)
     truth = float(np.mean([evaluation.auc(whole.y_true == c, whole.probs[:, c]) for c in range(k)]))
@@ -100,7 +100,7 @@ def test_groups_without_dependence_cost_little_in_every_metric() -> None:
     assert all(np.mean(r) < 1.35 for r in ratios.values()), ratios
 
 
-def test_groups_that_are_all_alike_count_once_in_a_mean_over_classes() -> None:
+def test_fully_correlated_groups_count_once_in_a_mean_over_classes() -> None:
     random = np.random.default_rng(0)
     p = drawn(random, (40, 10), 2.5)
     copies = np.repeat(np.arange(50), 6)
@@ -115,7 +115,7 @@ def test_weighted_precision_weighs_by_images(sizes: tuple[int, ...]) -> None:
     assert width(s, "weighted_precision") < 1.3 * width(s, "accuracy")
 
 
-def test_the_average_precision_of_a_frequent_class_is_sure() -> None:
+def test_the_average_precision_of_a_frequent_class_has_a_narrow_interval() -> None:
     frequent, rare = (evaluation.score(drawn(np.random.default_rng(0), (490, 10), 1.5), positive=c) for c in "ab")
     assert width(frequent, "pr_auc") < 0.03 < 0.1 < width(rare, "pr_auc")
 
@@ -136,7 +136,7 @@ def test_rare_positives_of_long_sets_keep_their_order(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(("positives", "others"), [(20, 5000), (5000, 20), (2500, 2500)])
-def test_bins_weigh_both_kinds_alike_and_keep_equal_scores_together(positives: int, others: int) -> None:
+def test_bins_weight_both_kinds_equally_and_keep_ties_together(positives: int, others: int) -> None:
     random = np.random.default_rng(0)
     y = np.repeat([True, False], [positives, others])
     score = np.round(y * 1.5 + random.normal(size=len(y)), 4)
@@ -152,18 +152,21 @@ def test_bins_weigh_both_kinds_alike_and_keep_equal_scores_together(positives: i
         assert passed.max() <= others / 100 + 2
 
 
-def test_likeness_and_worth_worked_by_hand() -> None:
+def test_intraclass_correlation_and_effective_sample_size_worked_by_hand() -> None:
     # pairs (1, 1), (0, 0), (1, 0): mean 1/2; sums in groups 1, -1, 0: (2 - 6/4) / 6 / (1/4) = 1/3, left = 1/9,
     # below = 1 - 1/9 · (12/6 - 1) = 8/9: (1/3 + 1/9) / (8/9) = 1/2
     unit = np.array([0, 0, 1, 1, 2, 2])
-    assert likeness(np.array([1, 1, 0, 0, 1, 0]), unit) == pytest.approx(0.5)
-    assert cautious(np.array([1, 1, 0, 0, 1, 0]), unit) == pytest.approx((3 * 0.5 + 1) / 4)
-    assert likeness(np.zeros(6), unit) == 1.0 and likeness(np.arange(6), np.arange(6)) == 0.0
-    assert likeness(np.arange(6), np.zeros(6, dtype=int)) == 1.0
-    assert worth(np.ones(6), unit, 0.5) == pytest.approx(6 / 1.5)
+    assert intraclass_correlation(np.array([1, 1, 0, 0, 1, 0]), unit) == pytest.approx(0.5)
+    assert cautious_correlation(np.array([1, 1, 0, 0, 1, 0]), unit) == pytest.approx((3 * 0.5 + 1) / 4)
+    assert intraclass_correlation(np.zeros(6), unit) == 1.0 and intraclass_correlation(np.arange(6), np.arange(6)) == 0.0
+    assert intraclass_correlation(np.arange(6), np.zeros(6, dtype=int)) == 1.0
+    assert effective_sample_size(np.ones(6), unit, 0.5) == pytest.approx(6 / 1.5)
     weights = np.repeat([1 / 4, 1 / 2], [4, 2])  # classes of 4 and 2 images: 2² / (1/4 + 1/2)
-    assert worth(weights, None) == pytest.approx(16 / 3)
-    assert worth(weights, unit) == pytest.approx(4 / (0.25 + 0.25 + 1))
+    assert effective_sample_size(weights, None) == pytest.approx(16 / 3)
+    assert effective_sample_size(weights, unit) == pytest.approx(4 / (0.25 + 0.25 + 1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert worth(np.zeros(0), np.zeros(0, dtype=int)) == 0.0 and likeness(np.zeros(0), np.zeros(0, dtype=int)) == 1.0
+        assert (
+            effective_sample_size(np.zeros(0), np.zeros(0, dtype=int)) == 0.0
+            and intraclass_correlation(np.zeros(0), np.zeros(0, dtype=int)) == 1.0
+        )

@@ -1,4 +1,4 @@
-"""Choosing, calibrating, scaling, and what single heads do in corners."""
+"""Heads: model selection, calibration, scaling, and edge cases of single heads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from sightline import heads
 from sightline.errors import DataError, RequestError, SightlineError
-from sightline.heads import choosing, logistic, problem
+from sightline.heads import logistic, problem, selection
+from sightline.heads.kind import linear_logits
 from sightline.heads.problem import Problem
 
 
@@ -23,9 +24,6 @@ def toy(n: int = 120, d: int = 5, classes: int = 3, seed: int = 0) -> tuple[np.n
 
 def folds(y: np.ndarray, count: int = 4) -> list[tuple[np.ndarray, np.ndarray]]:
     return list(StratifiedKFold(count, shuffle=True, random_state=0).split(y, y))
-
-
-# ------------------------------------------------------------------------------------------------------------ softmax
 
 
 def test_softmax_and_log_loss_worked_by_hand() -> None:
@@ -42,7 +40,7 @@ def test_softmax_of_extremes() -> None:
     assert heads.log_loss(np.array([[0.0, 1e4]]), np.array([0])) == pytest.approx(1e4)
 
 
-def test_temperature_finds_what_was_planted() -> None:
+def test_temperature_recovers_a_known_factor() -> None:
     rng = np.random.default_rng(0)
     logits = 3 * rng.standard_normal((20_000, 4))
     y = np.array([rng.choice(4, p=p) for p in heads.softmax(logits)])
@@ -50,11 +48,11 @@ def test_temperature_finds_what_was_planted() -> None:
     assert heads.temperature(logits / 5, y) == pytest.approx(0.2, rel=0.05)
 
 
-def test_temperature_stays_in_its_range_and_changes_no_answer() -> None:
+def test_temperature_stays_in_its_range_and_changes_no_prediction() -> None:
     logits, y = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, 1])
-    t = heads.temperature(logits, y)  # all right: as sure as two right answers out of two allow
+    t = heads.temperature(logits, y)  # all correct: the confidence that 2 correct predictions of 2 justify
     assert heads.softmax(logits / t).max(axis=1).mean() == pytest.approx(3 / 4)
-    assert heads.temperature(logits, 1 - y) == pytest.approx(100)  # all wrong: the less sure the better
+    assert heads.temperature(logits, 1 - y) == pytest.approx(100)  # all wrong: the least confidence is best
     assert heads.temperature(np.zeros((2, 2)), y) == 1.0
     assert heads.temperature(np.zeros((0, 2)), y[:0]) == 1.0
     rng = np.random.default_rng(0)
@@ -65,18 +63,15 @@ def test_temperature_stays_in_its_range_and_changes_no_answer() -> None:
         heads.temperature(np.array([[0, np.nan], [0, 1]]), y)
 
 
-# ----------------------------------------------------------------------------------------------------------- choosing
-
-
 def choice(*outs: np.ndarray, y: np.ndarray, class_weight: str | None = None) -> tuple[int, list[dict]]:
     rows = np.arange(len(y))
-    asked = Problem(np.zeros((len(y), 1), np.float32), y, 2, ((rows, rows),), True, 0, class_weight)  # type: ignore[arg-type]
-    return choosing.choose(asked, [{"try": i} for i in range(len(outs))], np.stack(outs))
+    task = Problem(np.zeros((len(y), 1), np.float32), y, 2, ((rows, rows),), True, 0, class_weight)  # type: ignore[arg-type]
+    return selection.choose(task, [{"try": i} for i in range(len(outs))], np.stack(outs))
 
 
-def scores(right: np.ndarray, y: np.ndarray, sure: float = 1.0) -> np.ndarray:
-    answer = np.where(right, y, 1 - y)
-    return sure * (2.0 * np.eye(2)[answer] - 1)
+def scores(right: np.ndarray, y: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    predicted = np.where(right, y, 1 - y)
+    return scale * (2.0 * np.eye(2)[predicted] - 1)
 
 
 def test_a_clearly_more_accurate_setting_wins() -> None:
@@ -93,26 +88,23 @@ def test_among_equally_accurate_settings_the_log_loss_decides() -> None:
     informed = scores(np.arange(1000) >= 101, y) * np.where(np.arange(1000) >= 101, rng.uniform(1, 2, 1000), 0.1)[:, None]
     best, path = choice(scores(np.arange(1000) >= 100, y), informed, y=y)
     assert path[0]["accuracy"] > path[1]["accuracy"] and best == 1
-    # The unit of the logits has no part in it: they are calibrated later.
+    # The scale of the logits does not matter: they are calibrated later.
     assert choice(scores(np.arange(1000) >= 100, y), informed * 100, y=y)[0] == 1
 
 
 def test_balanced_choice_counts_classes_alike() -> None:
     y = (np.arange(1000) >= 900).astype(np.int64)
-    never = np.tile([1.0, -1.0], (1000, 1))
+    majority = np.tile([1.0, -1.0], (1000, 1))
     fair = scores(np.arange(1000) % 5 > 0, y)
-    assert choice(never, fair, y=y)[0] == 0
-    assert choice(never, fair, y=y, class_weight="balanced")[0] == 1
+    assert choice(majority, fair, y=y)[0] == 0
+    assert choice(majority, fair, y=y, class_weight="balanced")[0] == 1
 
 
 def test_rows_held_out_twice_get_the_mean() -> None:
     rows = np.arange(4)
-    asked = Problem(np.zeros((4, 1), np.float32), rows % 2, 2, ((rows, rows[:2]), (rows, rows[1:3])), True, 0, None)
-    out = choosing.gather(asked, [np.ones((1, 2, 2)), np.full((1, 2, 2), 3.0)], 1)[0]
+    task = Problem(np.zeros((4, 1), np.float32), rows % 2, 2, ((rows, rows[:2]), (rows, rows[1:3])), True, 0, None)
+    out = selection.gather(task, [np.ones((1, 2, 2)), np.full((1, 2, 2), 3.0)], 1)[0]
     np.testing.assert_array_equal(out[:, 0], [1, 2, 3, np.nan])
-
-
-# ------------------------------------------------------------------------------------------------------------ problem
 
 
 def test_scale_folds_into_weights() -> None:
@@ -122,7 +114,7 @@ def test_scale_folds_into_weights() -> None:
     values = scale.apply(x)
     assert (values.astype(np.float64) ** 2).sum(axis=1).mean() == pytest.approx(1, rel=1e-5)
     weights, bias = rng.standard_normal((2, 4)), rng.standard_normal(2)
-    np.testing.assert_allclose(problem.linear_logits(scale.fold(weights, bias), x), values @ weights.T + bias, atol=2e-4)
+    np.testing.assert_allclose(linear_logits(scale.fold(weights, bias), x), values @ weights.T + bias, atol=2e-4)
 
 
 def test_constant_features_have_no_scale() -> None:
@@ -133,8 +125,8 @@ def test_constant_features_have_no_scale() -> None:
 def test_balanced_weights() -> None:
     x, _ = toy(6)
     y = np.array([0, 0, 0, 0, 2, 2])
-    asked = problem.checked(x, y, 3, [(np.arange(6), np.arange(0))], refit=True, seed=0, class_weight="balanced")
-    np.testing.assert_allclose(asked.weights(np.arange(6)), [0.75] * 4 + [1.5] * 2)  # 6 / (2 · 4), 6 / (2 · 2)
+    task = problem.checked(x, y, 3, [(np.arange(6), np.arange(0))], refit=True, seed=0, class_weight="balanced")
+    np.testing.assert_allclose(task.weights(np.arange(6)), [0.75] * 4 + [1.5] * 2)  # 6 / (2 · 4), 6 / (2 · 2)
 
 
 @pytest.mark.parametrize(
@@ -162,9 +154,6 @@ def test_settings_out_of_range(kind: str, settings: dict, message: str) -> None:
     assert caught.value.hint
 
 
-# ------------------------------------------------------------------------------------------------------- single heads
-
-
 def test_logistic_path_is_as_good_as_each_of_its_points() -> None:
     x, y = toy(300, 8)
     path = heads.fit("logistic", x, y, 3, folds=folds(y), settings={"C": [0.1, 10.0, 1000.0]})
@@ -177,14 +166,14 @@ def test_logistic_path_is_as_good_as_each_of_its_points() -> None:
 def test_logistic_in_the_rows_space_is_the_same_problem() -> None:
     x, y = toy(60, 200)
     x[30:] = x[:30]  # a singular Gram matrix
-    asked = problem.checked(x, y, 3, [(np.arange(60), np.arange(0))], refit=True, seed=0, class_weight=None)
-    place = logistic.coordinates(asked)
-    assert place.values.shape == (60, 60)
-    scaled = place.scale.apply(x).astype(np.float64) * place.unit
-    np.testing.assert_allclose(place.values @ place.values.T, scaled @ scaled.T, atol=1e-3 * (scaled**2).sum(axis=1).max())
+    task = problem.checked(x, y, 3, [(np.arange(60), np.arange(0))], refit=True, seed=0, class_weight=None)
+    space = logistic.coordinates(task)
+    assert space.values.shape == (60, 60)
+    scaled = space.scale.apply(x).astype(np.float64) * space.unit
+    np.testing.assert_allclose(space.values @ space.values.T, scaled @ scaled.T, atol=1e-3 * (scaled**2).sum(axis=1).max())
     w = np.random.default_rng(0).standard_normal((3, 60))
-    lower = place.values.astype(np.float64)
-    np.testing.assert_allclose(scaled @ place.back(w @ lower).T, (lower @ lower.T) @ w.T, rtol=1e-3, atol=1e-2)
+    lower = space.values.astype(np.float64)
+    np.testing.assert_allclose(scaled @ space.back(w @ lower).T, (lower @ lower.T) @ w.T, rtol=1e-3, atol=1e-2)
 
 
 def test_knn_of_equal_images() -> None:
@@ -205,7 +194,7 @@ def test_forest_has_as_many_trees_in_the_folds_as_in_the_end() -> None:
 
 def test_mlp_restores_the_best_epoch() -> None:
     x, y = toy(60, 30)
-    y = np.random.default_rng(0).integers(0, 3, 60)  # nothing to learn: it can only overfit
+    y = np.random.default_rng(0).integers(0, 3, 60)  # random labels: it can only overfit
     one = [(np.arange(40), np.arange(40, 60))]
     settings = {"units": [[64, 0.0]], "learning_rate": 0.01, "epochs": 40, "patience": 5}
     found = heads.fit("mlp", x, y, 3, folds=one, refit=False, settings=settings)
@@ -229,16 +218,16 @@ def test_mlp_learns_with_every_optimizer(optimizer: str) -> None:
     assert [found.head.arrays[f"weights.{i}"].shape for i in range(3)] == [(32, 5), (16, 32), (3, 16)]
 
 
-def test_mlp_that_diverges_says_so() -> None:
+def test_diverging_mlp_raises_an_error() -> None:
     x, y = toy()
-    with pytest.raises(SightlineError, match="the loss of the mlp head is not a number any more in epoch") as caught:
+    with pytest.raises(SightlineError, match="the loss of the mlp head became NaN or infinite in epoch") as caught:
         heads.fit(
             "mlp", x, y, 3, folds=folds(y), settings={"optimizer": "sgd", "learning_rate": 10.0, "units": [[512, 0.0]] * 3}
         )
     assert "learning_rate" in str(caught.value)
 
 
-def test_real_digits_are_told_apart() -> None:
+def test_real_digits_are_classified() -> None:
     # The 64 grey levels of 900 digits; the same images gave a plain scikit-learn logistic regression 0.95 to 0.97.
     data = load_digits()
     x, y = data.data[:900].astype(np.float32), data.target[:900]

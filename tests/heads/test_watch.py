@@ -1,4 +1,4 @@
-"""Who watches a fit is told how it goes, changes nothing, and may end it."""
+"""The progress callback of a fit reports fractions and accuracies, changes nothing, and may stop the fit."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def problem() -> dict[str, object]:
 
 
 @pytest.mark.parametrize("kind", ["logistic", "ridge", "knn", "forest", "mlp"])
-def test_watching_changes_no_bit(kind: str) -> None:
-    told: list[tuple[float, float]] = []
-    own = {"forest": {"trees": 5}, "mlp": {"epochs": 4, "units": [[8, 0.1]]}}.get(kind, {})
-    watched = heads.fit(kind, **problem(), settings=own, watch=lambda *said: told.append(said))  # type: ignore[arg-type]
-    alone = heads.fit(kind, **problem(), settings=own)  # type: ignore[arg-type]
+def test_watching_does_not_change_the_result(kind: str) -> None:
+    reports: list[tuple[float, float]] = []
+    settings = {"forest": {"trees": 5}, "mlp": {"epochs": 4, "units": [[8, 0.1]]}}.get(kind, {})
+    watched = heads.fit(kind, **problem(), settings=settings, watch=lambda *report: reports.append(report))  # type: ignore[arg-type]
+    alone = heads.fit(kind, **problem(), settings=settings)  # type: ignore[arg-type]
     np.testing.assert_array_equal(watched.logits, alone.logits)
-    assert all(0 < share <= 1 and 0 <= accuracy <= 1 for share, accuracy in told)
-    assert len(told) == {"mlp": 4, "ridge": 0}.get(kind, 1)  # ridge solves all folds at once
+    assert all(0 < share <= 1 and 0 <= accuracy <= 1 for share, accuracy in reports)
+    assert len(reports) == {"mlp": 4, "ridge": 0}.get(kind, 1)  # ridge solves all folds at once
 
 
-def test_a_fit_can_be_given_up() -> None:
-    def enough(share: float, accuracy: float) -> None:
+def test_a_callback_can_stop_the_fit() -> None:
+    def stop(share: float, accuracy: float) -> None:
         raise KeyError(f"{share:.1f}")
 
     with pytest.raises(KeyError, match=r"0\.2"):
-        heads.fit("knn", **problem(), watch=enough)  # type: ignore[arg-type]
+        heads.fit("knn", **problem(), watch=stop)  # type: ignore[arg-type]

@@ -143,7 +143,7 @@ def test_forest_to_the_last_bit(scale: float, min_leaf: int, balanced: str | Non
 
 def test_forest_thresholds_are_rounded_down() -> None:
     values = np.array([0.1, -0.1, 1.0, 1e300, -1e300, 1e-300, -1e-300, 16777217.0])
-    down = forest.rounded_down(values)
+    down = forest.round_down(values)
     assert down.dtype == np.float32
     assert (down.astype(np.float64) <= values).all()
     with np.errstate(over="ignore"):

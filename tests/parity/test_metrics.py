@@ -1,4 +1,4 @@
-"""Our scores beside scikit-learn's and SciPy's, equal to 1e-12, the awkward cases included."""
+"""Parity of metrics with scikit-learn and SciPy to 1e-12, including edge cases."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def check_summaries(s: dict[str, Any], p: Predictions) -> None:
 
 @given(predicted(), st.integers(1, 4))
 @settings(max_examples=60, deadline=None)
-def test_the_likeliest_few_are_scikit_learns(p: Predictions, top: int) -> None:
+def test_top_k_is_scikit_learns(p: Predictions, top: int) -> None:
     k = len(p.classes)
     ours = evaluation.score(p, top=top)[f"top_{top}"]
     if top >= k:
@@ -129,7 +129,7 @@ def test_precision_recall_curve_is_scikit_learns_to_the_point(p: Predictions) ->
 
 @given(predicted(), st.integers(0, 2**32))
 @settings(max_examples=60, deadline=None)
-def test_numbers_from_how_often_each_image_is_drawn_are_those_of_the_copied_images(p: Predictions, seed: int) -> None:
+def test_metrics_from_image_counts_equal_those_of_copied_images(p: Predictions, seed: int) -> None:
     sample = sampled(p)
     weights = np.random.default_rng(seed).integers(0, 3, (1, len(sample))).astype(np.float64)
     if not weights.sum():
@@ -138,7 +138,7 @@ def test_numbers_from_how_often_each_image_is_drawn_are_those_of_the_copied_imag
     copied = sampled(Predictions(("",) * len(rows), p.classes, sample.y[rows], sample.probs[rows]), sample.positive)
     counted, told = (_counter(s, 5, rankings(s))(w) for s, w in ((sample, weights), (copied, np.ones((1, len(rows))))))
     for name, metric in [*evaluation.METRICS.items(), *evaluation.CLASS_METRICS.items()]:
-        np.testing.assert_allclose(metric.value(counted, sample), metric.value(told, copied), atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(metric.formula(counted, sample), metric.formula(told, copied), atol=1e-12, err_msg=name)
 
 
 @given(predicted())

@@ -35,7 +35,7 @@ def claims(claimed: np.ndarray, right: np.ndarray, bar: tuple[str, float] | None
     answer = np.arange(len(claimed)) % 2
     probs = np.where(np.arange(2) == answer[:, None], claimed[:, None], 1 - claimed[:, None])
     paths = tuple(f"{i}.jpg" for i in range(len(claimed)))
-    return Predictions(paths, ("cat", "dog"), np.where(right, answer, 1 - answer), probs, bar=bar)
+    return Predictions(paths, ("cat", "dog"), np.where(right, answer, 1 - answer), probs, threshold=bar)
 
 
 def test_the_calibration_is_that_of_the_answers_also_where_a_threshold_moves_them() -> None:

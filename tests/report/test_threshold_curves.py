@@ -71,7 +71,7 @@ def test_one_class_only_draws_what_is_defined() -> None:
 def test_a_bar_is_marked_where_it_is_and_of_the_other_class_mirrored() -> None:
     p = made(("cat", "dog"))
     for bar, there in ((("dog", 0.3), 0.3), (("cat", 0.3), 0.7)):
-        given = Predictions(p.paths, p.classes, p.y_true, p.probs, bar=bar)
+        given = Predictions(p.paths, p.classes, p.y_true, p.probs, threshold=bar)
         last = figures(given, "dog", "youden")[-1]
         assert f"bar {there:g} (youden)" in last["figure"]
         x = float(re.search(r'<line x1="([\d.]+)"[^>]*class="mark"', last["figure"])[1])

@@ -15,9 +15,9 @@ from sightline import catalog as catalogs
 from sightline import networks
 from sightline.deadline import Deadline
 from sightline.errors import DataError, RequestError
-from sightline.runs import candidates
-from sightline.runs.plan import BEST, Plan, Request, PlannedStep, check, make_plan
 from sightline.records import Backbone, Catalog, Predictions, Preprocess, Recipe
+from sightline.runs import candidates
+from sightline.runs.plan import BEST, Plan, PlannedStep, Request, check, make_plan
 from sightline.store import Cache
 from sightline.training import methods
 from sightline.training.context import Candidate, Context

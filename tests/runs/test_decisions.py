@@ -10,13 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from sightline.commands import evaluate, run
 from sightline.errors import DataError
-from sightline.runs import folder as folders
-from sightline.commands import run, evaluate
-from sightline.runs.folder import toml
-from sightline.store import slug, slugs
 from sightline.records import CATALOG_COLUMNS, Catalog, Predictions, Recipe
-from sightline.store import write_json
+from sightline.runs import folder as folders
+from sightline.runs.folder import toml
+from sightline.store import slug, slugs, write_json
 from sightline.training.methods.features import simplest_first
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from sightline import catalog as catalogs
-from sightline.runs import plan
 from sightline.commands import run as run_command
 from sightline.deadline import Deadline
-from sightline.runs import candidates, resume as resuming
 from sightline.records import Recipe
+from sightline.runs import candidates, plan
+from sightline.runs import resume as resuming
 from sightline.store import Cache
-from sightline.training import checkpoint, methods
 from sightline.training import backbone_head as stacks
+from sightline.training import checkpoint, methods
 from sightline.training.context import Context
 from tests.conftest import write_few_digits
 

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 import sightline as sl
 from sightline import catalog as catalogs
-from sightline.commands import train as train_command
 from sightline.cli.app import app
-from sightline.errors import RequestError
 from sightline.commands import explain
-from sightline.runs import gallery, test_set_log
+from sightline.commands import train as train_command
+from sightline.errors import RequestError
 from sightline.records import Catalog, Recipe, Run
+from sightline.runs import gallery, test_set_log
 from sightline.store import Cache
 from tests.conftest import write_few_digits
 

@@ -20,11 +20,11 @@ def divided(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 @pytest.fixture
 def pixels() -> Recipe:
-    """What costs a blink."""
+    """Recipe that fits within milliseconds."""
     return Recipe(backbone="pixels", head="logistic", image_size=8, settings={"folds": 3})
 
 
 @pytest.fixture
 def tiny() -> Recipe:
-    """What trains on pixels."""
+    """Recipe that trains on pixels."""
     return Recipe(method="scratch", backbone="cnn(filters=[4])", image_size=8, settings={"epochs": 2, "augment": "light"})

@@ -1,4 +1,4 @@
-"""Comparisons: the same images or a refusal that says what differs; the exact power; what is said of a pair."""
+"""Model comparison: alignment of images, exact power, and the verdict on a pair."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from scipy import stats
 from sightline.errors import DataError
 from sightline.records import Predictions
 from sightline.studies import model_comparison, power
-from sightline.studies.model_comparison import Sheet
+from sightline.studies.model_comparison import NamedPredictions
 
 
-def sheet(name: str, right: str, keys: str = "", classes: tuple[str, ...] = ("x", "y"), label: str = "x") -> Sheet:
-    """One letter an image: 1 for a right answer; all have one label."""
+def sheet(name: str, right: str, keys: str = "", classes: tuple[str, ...] = ("x", "y"), label: str = "x") -> NamedPredictions:
+    """Predictions of one image per letter, 1 for a correct one; all images have the same label."""
     paths = tuple(keys or "abcdefghijklmnopqrstuvwxyz"[: len(right)])
     truth = classes.index(label)
     probs = np.array([np.eye(2)[truth if r == "1" else 1 - truth] * 0.8 + 0.1 for r in right])
-    return Sheet(name, Predictions(paths, classes, np.full(len(right), truth), probs), paths)
+    return NamedPredictions(name, Predictions(paths, classes, np.full(len(right), truth), probs), paths)
 
 
 def test_answers_are_aligned_by_image_and_class_name() -> None:
@@ -27,29 +27,29 @@ def test_answers_are_aligned_by_image_and_class_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sheets", "said"),
+    ("sheets", "message"),
     [
         (
             [sheet("a", "1111"), sheet("b", "11", "cz")],
             r"a \(4 images\) and b \(2\) .* 1 in both, 3 only in a \(such as a\) and 1 only in b \(such as z\)",
         ),
         ([sheet("a", "11"), sheet("b", "111")], r"2 in both, 1 only in b \(such as c\)"),
-        ([sheet("a", "11", "pp"), sheet("b", "11", "pq")], "a has more than one answer to p"),
-        ([sheet("a", "11"), sheet("b", "11", label="y")], "labels of a differ: a says 'x', b 'y'"),
+        ([sheet("a", "11", "pp"), sheet("b", "11", "pq")], "a has more than one prediction for p"),
+        ([sheet("a", "11"), sheet("b", "11", label="y")], "labels of a differ: 'x' in a, 'y' in b"),
     ],
 )
-def test_other_images_or_labels_are_refused_with_what_differs(sheets: list[Sheet], said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_other_images_or_labels_are_refused_with_what_differs(sheets: list[NamedPredictions], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         model_comparison.align(sheets)
 
 
-def test_a_table_without_labels_takes_the_other_s() -> None:
+def test_a_table_without_labels_takes_those_of_the_other() -> None:
     bare = sheet("b", "10")
     none = Predictions(bare.answers.paths, bare.answers.classes, np.full(2, -1), bare.answers.probs)
-    aligned = model_comparison.align([Sheet("b", none, bare.keys), sheet("a", "11")])
+    aligned = model_comparison.align([NamedPredictions("b", none, bare.keys), sheet("a", "11")])
     np.testing.assert_array_equal(aligned.right, [[1, 0], [1, 1]])
-    with pytest.raises(DataError, match="2 images have no label, or one that is no class of any table, such as a"):
-        model_comparison.align([Sheet("b", none, bare.keys), Sheet("c", none, bare.keys)])
+    with pytest.raises(DataError, match="2 images have no label, or one that is not a class of any table, such as a"):
+        model_comparison.align([NamedPredictions("b", none, bare.keys), NamedPredictions("c", none, bare.keys)])
 
 
 def test_a_comparison_by_hand() -> None:
@@ -63,16 +63,16 @@ def test_a_comparison_by_hand() -> None:
     assert [s["wrong"] for s in found["scores"]] == [0, 9]
 
 
-def test_the_better_one_comes_first_in_words_whatever_the_order() -> None:
+def test_the_verdict_names_the_better_one_first() -> None:
     found = model_comparison.compare(model_comparison.align([sheet("b", "0" * 9 + "111"), sheet("a", "1" * 12)]))
     (pair,) = found["pairs"]
     assert pair["difference"] == -0.75 and pair["verdict"].startswith("a is better than b by 75.0 percentage points [41.7, ")
 
 
-def test_no_difference_names_no_number() -> None:
+def test_no_difference_gives_no_number_of_images() -> None:
     (pair,) = model_comparison.compare(model_comparison.align([sheet("a", "110"), sheet("b", "011")]))["pairs"]
-    assert pair["images_needed"] is None and "how many would be needed cannot be said" in pair["verdict"]
-    assert pair["verdict"].startswith("can't tell a and b apart with 3 test images")
+    assert pair["images_needed"] is None and pair["verdict"].endswith("both have equally many correct predictions")
+    assert pair["verdict"].startswith("the difference between a and b is not significant with 3 test images")
 
 
 def test_more_than_two_are_corrected_together() -> None:
@@ -87,8 +87,8 @@ def test_more_than_two_are_corrected_together() -> None:
 
 
 @pytest.mark.parametrize(("only_a", "only_b", "n"), [(15, 10, 200), (5, 0, 200), (8, 3, 100), (40, 20, 300)])
-def test_the_number_of_images_has_the_power_that_it_promises(only_a: int, only_b: int, n: int) -> None:
-    """Against simulation: with so many images the exact test finds the difference four times in five."""
+def test_the_number_of_images_gives_the_stated_power(only_a: int, only_b: int, n: int) -> None:
+    """In simulations with that many images, the exact test detects the difference in 80 % of draws."""
     needed = power.images_needed(only_a, only_b, n)
     assert needed is not None
     shares = [only_a / n, only_b / n, 1 - (only_a + only_b) / n]
@@ -105,29 +105,29 @@ def test_power_against_a_worked_example() -> None:
     assert needed is not None and by_hand < needed < 1.06 * by_hand
 
 
-def test_disagreements_put_surest_mistakes_first() -> None:
+def test_disagreements_put_the_most_confident_errors_first() -> None:
     rows = model_comparison.disagreements(model_comparison.align([sheet("a", "1100"), sheet("b", "1010")]))
     assert [r["path"] for r in rows] == ["b", "c"]
     assert [a["right"] for a in rows[0]["answers"]] == [True, False]
 
 
-def test_images_that_belong_together_are_no_independent_evidence() -> None:
-    """Nine images of one thing are one coin, not nine."""
+def test_images_of_a_cluster_are_not_independent() -> None:
+    """Nine images of one cluster count as one observation."""
     aligned = model_comparison.align([sheet("a", "1" * 12), sheet("b", "0" * 9 + "111")])
     (pair,) = model_comparison.compare(aligned, cluster=np.array([0] * 9 + [1, 2, 3]))["pairs"]
     assert pair["p"] == 1.0 and not pair["told_apart"]
     assert pair["low"] == 0.0 and pair["high"] > 0.75 and pair["images_needed"] > 20
-    own = model_comparison.compare(aligned, cluster=np.arange(12))["pairs"][0]
-    assert own == model_comparison.compare(aligned)["pairs"][0]
+    alone = model_comparison.compare(aligned, cluster=np.arange(12))["pairs"][0]
+    assert alone == model_comparison.compare(aligned)["pairs"][0]
 
 
-def test_false_alarms_stay_rare_where_images_come_in_groups() -> None:
-    """Under no difference, groups of five that go together: by image many tests ring, by group not one in twenty."""
-    generator, rings = np.random.default_rng(0), np.zeros(2)
+def test_false_positives_stay_rare_with_clusters() -> None:
+    """Without a true difference, clusters of five images: tests by image often give p < 0.05, tests by cluster rarely."""
+    generator, alarms = np.random.default_rng(0), np.zeros(2)
     cluster = np.repeat(np.arange(30), 5)
     for _ in range(200):
         right = np.repeat(generator.random((2, 30)) < 0.7, 5, axis=1)
         for i, groups in enumerate((None, cluster)):
             (d,) = model_comparison._differences(right, groups)
-            rings[i] += d.p < 0.05
-    assert rings[0] > 60 and rings[1] <= 18
+            alarms[i] += d.p < 0.05
+    assert alarms[0] > 60 and alarms[1] <= 18

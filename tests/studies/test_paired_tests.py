@@ -20,7 +20,7 @@ def test_answers_are_paired_by_path_whatever_their_order() -> None:
     right, paths = paired_tests.paired([answers("abcd", "1100"), answers("dcbe", "1011")])
     assert paths == ("b", "c", "d")
     np.testing.assert_array_equal(right, [[1, 0, 0], [1, 0, 1]])
-    with pytest.raises(DataError, match="no held-out image was answered by every fit"):
+    with pytest.raises(DataError, match="no held-out image was predicted by every fit"):
         paired_tests.paired([answers("ab", "11"), answers("cd", "11")])
 
 

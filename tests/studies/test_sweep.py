@@ -1,4 +1,4 @@
-"""Sweeps: same split for all, resumable, the same twice, and what is said of them is what they hold."""
+"""Sweeps: one split for all fits, resumable, reproducible, with sentences that match the table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMES = ("created", "seconds", "name", "photos")
 
 
 def without_times(data: Any) -> Any:
-    """A study's data without what differs between two equal ones."""
+    """Return a study's data without times and names, which differ between equal studies."""
     if isinstance(data, dict):
         return {k: without_times(v) for k, v in data.items() if k not in TIMES}
     return [without_times(v) for v in data] if isinstance(data, list) else data
@@ -49,9 +49,9 @@ def test_a_plan_is_the_grid_under_every_seed() -> None:
     ("sweeps", "seeds", "words"),
     [
         ({"hed": ["knn"]}, 1, "no key in a recipe of features 'hed'"),
-        ({"head": []}, 1, "--sweep head names no value"),
-        ({"head": ["knn", "knn"]}, 1, "--sweep head names a value twice"),
-        ({"seed": [1, 2]}, 1, "seeds are not swept like other keys"),
+        ({"head": []}, 1, "--sweep head has no values"),
+        ({"head": ["knn", "knn"]}, 1, "--sweep head has a value twice"),
+        ({"seed": [1, 2]}, 1, "--sweep does not take the key seed"),
         ({"head": ["knn"]}, 0, "--seeds cannot be 0"),
         ({"image_size": list(range(8, 8 + MOST_FITS))}, 2, "this sweep has 2,000 fits"),
     ],
@@ -79,8 +79,8 @@ def test_the_table_and_the_words_by_hand() -> None:
     assert against["90"]["p_corrected"] == pytest.approx(6 / 64)
     assert found["words"] == [
         "rotation=15 came first (100.0 %, the mean of 2 seeds).",
-        "Its lead over 0 and 90 may be chance with 12 images.",
-        "The seed alone moves a result by up to 8.3 percentage points.",
+        "Its lead over 0 and 90 is not significant with 12 images.",
+        "The random seed alone changes the accuracy by up to 8.3 percentage points.",
     ]
     assert [row["mark"] for row in found["settings"]] == ["", "first, may be chance", ""]
 
@@ -92,24 +92,24 @@ def test_equal_settings_are_tied_and_none_is_best() -> None:
     assert [row["mark"] for row in found["settings"]] == ["tied", "tied", ""]
     assert found["words"][:2] == [
         "head=knn and ridge are tied (100.0 %).",
-        "Its lead over forest may be chance with 12 images.",
+        "Its lead over forest is not significant with 12 images.",
     ]
 
 
-def test_what_is_told_apart_is_said() -> None:
+def test_significant_differences_are_reported() -> None:
     fits = studies.plan(Recipe(), {"head": ["knn", "ridge", "forest"]}, 1)
     none = np.zeros(40, bool)
     found = studies.summarise(Recipe(), fits, [Outcome(predictions(r)) for r in (~none, none, np.arange(40) > 0)])
     assert found["words"][:2] == [
         "head=knn came first (100.0 %).",
-        "Its lead over forest may be chance with 40 images.",
+        "Its lead over forest is not significant with 40 images.",
     ]
     found = studies.summarise(Recipe(), fits[:2], [Outcome(predictions(r)) for r in (~none, none)])
-    assert found["words"][:2] == ["head=knn is best (100.0 %).", "It is better than ridge, on 40 images."]
+    assert found["words"][:2] == ["head=knn is best (100.0 %).", "It is significantly better than ridge, on 40 images."]
     assert [row["mark"] for row in found["settings"]] == ["best", ""]
 
 
-def test_a_failed_fit_takes_its_setting_out_and_is_said() -> None:
+def test_a_failed_fit_excludes_its_setting_and_is_reported() -> None:
     fits = studies.plan(Recipe(), {"head": ["knn", "ridge"]}, 2)
     fine = Outcome(predictions(np.arange(20) > 3))
     found = studies.summarise(Recipe(), fits, [fine, Outcome(None, why="it diverged"), fine, fine])
@@ -145,7 +145,7 @@ def test_a_sweep_is_runs_of_one_split(divided: Catalog, tiny: Recipe, cache: Cac
     assert without_times(again.data) == without_times(data)
 
 
-def test_a_killed_sweep_goes_on_where_it_was(
+def test_a_killed_sweep_resumes(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted: list[str] = []
@@ -176,9 +176,7 @@ def test_a_killed_sweep_goes_on_where_it_was(
     assert len(more.data["settings"]) == 4
 
 
-def test_a_fit_that_was_killed_on_its_way_goes_on_where_it_was_kept(
-    divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path
-) -> None:
+def test_a_killed_fit_resumes_from_its_checkpoint(divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path) -> None:
     recipe = dataclasses.replace(tiny, settings={**tiny.settings, "epochs": 4})
     whole = sweep.sweep(divided, recipe, {}, tmp_path / "whole", cache=cache)
     told: list[str] = []
@@ -206,7 +204,7 @@ def test_wrong_values_are_found_before_the_first_fit(divided: Catalog, tiny: Rec
         ({"augment.rotatoin": [0]}, "rotatoin"),
         ({"learning_rate": [1e-3, "fast"]}, "'learning_rate'"),
         ({"learning_rate": [float("nan"), 0.1]}, "learning_rate cannot be nan"),
-        ({"learning_rate": [0.1, 0.1]}, "names a value twice"),
+        ({"learning_rate": [0.1, 0.1]}, "has a value twice"),
     ):
         with pytest.raises(RequestError, match=words):
             sweep.sweep(divided, tiny, sweeps, tmp_path / "s", cache=cache)

@@ -1,4 +1,4 @@
-"""Searches: never a test label, the same twice, resumed to the same, within limits, and honest about luck."""
+"""Searches: no test labels, reproducible, resumable, within limits, and cautious about chance."""
 
 from __future__ import annotations
 
@@ -11,12 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+<<<<<<< HEAD
 from sightline import networks
 from sightline.commands import train
 from sightline.commands import tune as tune_command
+=======
+from sightline import heads, networks
+from sightline.commands import sweep, train
+>>>>>>> house
 from sightline.errors import RequestError, SightlineError
 from sightline.inputs import read_recipe
 from sightline.records import Catalog, Recipe
+from sightline.search_space import Choice, Space, Suggest
 from sightline.store import Cache
 from sightline.studies import parameter_count, recipe_edit, search_spaces, search_summary, tune
 from sightline.training import methods
@@ -27,7 +33,7 @@ FINISHED = ("complete", "pruned", "repeated", "rejected", "failed")
 
 
 def without_times(data: Any) -> Any:
-    """A study's data without what differs between two equal ones."""
+    """Return a study's data without times and names, which differ between equal studies."""
     if isinstance(data, dict):
         return {k: without_times(v) for k, v in data.items() if k not in ("created", "seconds", "name", "photos", "id")}
     return [without_times(v) for v in data] if isinstance(data, list) else data
@@ -35,17 +41,18 @@ def without_times(data: Any) -> Any:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only heads that cost a blink."""
-    kept = {k: search_spaces.HEAD_SPACES[k] for k in ("logistic", "knn", "centroid")}
-    monkeypatch.setattr(search_spaces, "HEAD_SPACES", kept)
+    """Search only heads that fit within milliseconds."""
+    for name, kind in heads.HEADS.items():
+        if name not in ("logistic", "knn", "centroid"):
+            monkeypatch.setitem(heads.HEADS, name, dataclasses.replace(kind, search_space={}))
 
 
-def random_draws(seed: int) -> search_spaces.Suggest:
-    """Draws from spaces without Optuna, both ends included."""
+def random_draws(seed: int) -> Suggest:
+    """Draw from search spaces without Optuna, both ends included."""
     draws = np.random.default_rng(seed)
 
-    def suggest(name: str, space: search_spaces.Space) -> Any:
-        if isinstance(space, search_spaces.Choice):
+    def suggest(name: str, space: Space) -> Any:
+        if isinstance(space, Choice):
             return space.options[draws.integers(len(space.options))]
         share = draws.choice([0.0, 1.0, draws.random()])
         low, high = (math.log(space.low), math.log(space.high)) if space.log else (space.low, space.high)
@@ -92,9 +99,6 @@ def test_networks_that_cannot_see_the_recipe_s_size_are_not_tried(
 
 def test_every_method_that_is_searched_exists() -> None:
     assert set(search_spaces.SPACES) <= set(methods.METHODS)
-    from sightline import heads
-
-    assert set(search_spaces.HEAD_SPACES) == set(heads.HEADS) - {"constant"}
 
 
 @pytest.mark.parametrize("policy", search_spaces.POLICY_NAMES)
@@ -215,7 +219,7 @@ def test_a_recipe_above_the_limit_is_fitted_but_cannot_win(
     assert done.data["trials"][0]["parameters"] == 1930 and done.data["best"] != 0
     best = next(t for t in done.data["trials"] if t["number"] == done.data["best"])
     assert best["parameters"] <= 500
-    assert "The recipe as it is has 1,930 parameters, more than 500." in done.data["words"]
+    assert "The starting recipe has 1,930 parameters, more than 500." in done.data["words"]
 
 
 @pytest.mark.usefixtures("quick")
@@ -251,22 +255,29 @@ def test_a_trial_that_runs_out_of_time_is_no_trial(
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_trial_that_was_kept_but_not_closed_is_closed(
+def test_a_stored_trial_that_was_not_closed_is_closed(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tell = tune._tell
+    tell = tune._close
 
     def dying(optuna: Any, search: Any, number: int, known: Any) -> None:
         if number == 3:
             raise KeyboardInterrupt
         tell(optuna, search, number, known)
 
-    monkeypatch.setattr(tune, "_tell", dying)
+    monkeypatch.setattr(tune, "_close", dying)
     with pytest.raises(KeyboardInterrupt):
+<<<<<<< HEAD
         tune_command.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
     monkeypatch.setattr(tune, "_tell", tell)
     done = tune_command.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
     assert without_times(done.data) == without_times(tune_command.tune(divided, pixels, tmp_path / "a", trials=6, cache=cache).data)
+=======
+        sweep.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
+    monkeypatch.setattr(tune, "_close", tell)
+    done = sweep.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
+    assert without_times(done.data) == without_times(sweep.tune(divided, pixels, tmp_path / "a", trials=6, cache=cache).data)
+>>>>>>> house
 
 
 @pytest.mark.usefixtures("quick")
@@ -287,7 +298,7 @@ def test_a_trial_that_fails_is_one_of_the_results(
         tune_command.tune(divided, dataclasses.replace(pixels, image_size=9), tmp_path / "t", trials=2, cache=cache)
 
 
-def test_what_can_hardly_win_is_given_up(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
+def test_a_fit_that_is_unlikely_to_win_is_pruned(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
     context, storage = _work(divided, cache), tmp_path / "optuna.db"
     with tune.quiet() as optuna:
         search = tune._open(optuna, storage, "scratch")
@@ -297,11 +308,11 @@ def test_what_can_hardly_win_is_given_up(divided: Catalog, pixels: Recipe, cache
                 trial.report(0.9, step)
             search.tell(trial, 0.9)
         asking = search.ask()
-        watched = tune._watched(search, context, Recipe(method="scratch"), asking)
+        watched = tune._with_pruning(search, context, Recipe(method="scratch"), asking)
         assert watched.watch is not None
         watched.watch(0.2, 0.1)  # too early to say
         watched.watch(0.35, 0.85)  # below the median, but within noise
-        with pytest.raises(tune._GivenUp, match=r"given up after 50% at an accuracy of 0\.100"):
+        with pytest.raises(tune._Pruned, match=r"stopped early after 50% at an accuracy of 0\.100"):
             watched.watch(0.5, 0.1)
 
 
@@ -311,20 +322,20 @@ def _work(divided: Catalog, cache: Cache) -> Any:
     return Context(divided, np.arange(len(divided)), divided.classes, cache)
 
 
-def test_a_pruned_training_is_kept_as_such(
+def test_a_pruned_training_is_recorded_as_pruned(
     divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit = methods.fit
 
     def hopeless(context: Any, recipe: Recipe) -> Any:
         if recipe != tiny:
-            raise tune._GivenUp("given up after 30% at an accuracy of 0.1")
+            raise tune._Pruned("stopped early after 30% at an accuracy of 0.1")
         return fit(context, recipe)
 
     monkeypatch.setattr(methods, "fit", hopeless)
     done = tune_command.tune(divided, tiny, tmp_path / "s", trials=3, cache=cache)
     assert done.data["counts"]["pruned"] == 2 and done.data["best"] == 0
-    assert done.data["words"][0].startswith("No trial was better than the recipe as it is")
+    assert done.data["words"][0].startswith("No trial was better than the starting recipe")
 
 
 @pytest.mark.parametrize(
@@ -345,29 +356,32 @@ def test_a_method_without_settings_is_not_searched(divided: Catalog, tmp_path: P
         tune_command.tune(divided, Recipe(method="baseline"), tmp_path / "s")
 
 
-def test_a_winner_within_noise_is_said_to_be() -> None:
+def test_a_winner_within_noise_is_reported_as_such() -> None:
     base = tune.Trial(0, Recipe(), {}, "complete", 0.90, 0.3)
     best = dataclasses.replace(base, number=3, accuracy=0.92)
-    said = search_summary.words(best, base, {"difference": 0.02, "p": 0.3, "told_apart": False}, None, 100, None)
-    assert said == [
-        "Trial 3 came first, 92.0 % against 90.0 %, but 2.0 percentage points on 100 images may be chance (p = 0.3): the "
-        "recipe as it is may be as good."
+
+    def sentences(best: tune.Trial, difference: float, p: float, **options: Any) -> list[str]:
+        comparison = {"difference": difference, "p": p, "told_apart": p < 0.05}
+        return search_summary.sentences(best, base, comparison, optimism=None, images=100, max_parameters=None, **options)
+
+    assert sentences(best, 0.02, 0.3) == [
+        "Trial 3 came first, 92.0 % against 90.0 %, but 2.0 percentage points on 100 images may be due to chance (p = 0.3): "
+        "the starting recipe may be as good."
     ]
-    said = search_summary.words(best, base, {"difference": 0.0, "p": 1.0, "told_apart": False}, None, 100, None)
-    assert said == ["Trial 3 and the recipe as it is are tied, 92.0 % each on 100 images; the trial has the lower log loss."]
-    (said,) = search_summary.words(base, base, {"difference": 0.0, "p": 1.0, "told_apart": False}, None, 100, None, tried=1)
-    assert said.startswith("Only the recipe itself was tried (90.0 %)") and "--budget" in said
-    said = search_summary.words(best, base, {"difference": 0.02, "p": 0.003, "told_apart": True}, None, 100, None)
-    assert said == ["Trial 3 is better than the recipe as it is: 92.0 % against 90.0 % (p = 0.003)."]
+    tied = "Trial 3 and the starting recipe are tied, 92.0 % each on 100 images; the trial has the lower log loss."
+    assert sentences(best, 0.0, 1.0) == [tied]
+    (line,) = sentences(base, 0.0, 1.0, tried=1)
+    assert line.startswith("Only the starting recipe was tried (90.0 %)") and "--budget" in line
+    assert sentences(best, 0.02, 0.003) == ["Trial 3 is better than the starting recipe: 92.0 % against 90.0 % (p = 0.003)."]
 
 
 @pytest.mark.parametrize("method", ["scratch", "frozen", "finetune"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_rates_are_those_of_the_optimizer(method: str, optimizer: str) -> None:
-    """Each range holds the rate that is taken where nobody says otherwise, well inside."""
+    """Each range contains the default learning rate, well inside."""
     asked: dict[str, Any] = {}
 
-    def suggest(name: str, space: search_spaces.Space) -> Any:
+    def suggest(name: str, space: Space) -> Any:
         asked[name] = space
         return random_draws(0)(name, space)
 
@@ -380,10 +394,10 @@ def test_rates_are_those_of_the_optimizer(method: str, optimizer: str) -> None:
     assert 2 * rates.low <= own <= rates.high / 2 and rates.log
 
 
-def test_a_method_without_a_named_optimizer_takes_its_own() -> None:
+def test_a_method_without_a_set_optimizer_uses_its_default() -> None:
     asked: dict[str, Any] = {}
 
-    def suggest(name: str, space: search_spaces.Space) -> Any:
+    def suggest(name: str, space: Space) -> Any:
         asked[name] = space
         return random_draws(0)(name, space)
 
@@ -397,7 +411,7 @@ def test_a_method_without_a_named_optimizer_takes_its_own() -> None:
         )
 
 
-def test_growing_images_are_searched_where_the_recipe_has_them() -> None:
+def test_progressive_resizing_is_searched_if_the_recipe_has_it() -> None:
     found = set()
     for seed in range(8):
         recipe = Recipe(method="scratch", backbone="cnn", settings={"resize_from": 0.5})

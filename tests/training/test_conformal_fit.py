@@ -43,7 +43,7 @@ def test_unlike_classes_get_a_promise_each_where_there_are_enough(context: Conte
     best = methods.fit(context, RECIPE)[0]
     made = with_uncertainty(context, with_answers(best, counts)).classifier
     assert made.card.limits.by_class is by_class and made.card.limits.images == sum(counts)
-    bars = made.bars(0.9)
+    bars = made.set_thresholds(0.9)
     assert bars is not None and (len(np.unique(bars)) > 1) is by_class
 
 
@@ -51,8 +51,8 @@ def test_few_answers_promise_nothing(context: Context) -> None:
     best = methods.fit(context, RECIPE)[0]
     made = with_uncertainty(context, with_answers(best, [1] * 10)).classifier
     answers = made.predict(context.catalog.where(split="test"), cache=context.cache)
-    assert made.bars() is None and made.doubts(answers) is None
-    doubts = made.doubts(answers, 0.8)
+    assert made.set_thresholds() is None and made.uncertainty(answers) is None
+    doubts = made.uncertainty(answers, 0.8)
     assert doubts is not None and doubts.coverage == 0.8
 
 
@@ -70,9 +70,9 @@ def test_features_that_were_not_learnt_here_are_compared_across_clusters(context
     assert made.card.limits.unlike_rate == out_of_distribution.RATE
     chosen = context.catalog.rows(np.isin(np.arange(len(context.catalog)), rows).tolist())
     answers = made.predict(chosen, cache=context.cache)
-    assert answers.unlike is not None and answers.unlike_bar is not None
-    itself = answers.unlike.mean()  # each has itself in the bank now, at distance 0
-    assert itself < answers.unlike_bar and (answers.unlike > answers.unlike_bar).mean() < out_of_distribution.RATE
+    assert answers.ood_score is not None and answers.ood_threshold is not None
+    itself = answers.ood_score.mean()  # each has itself in the bank now, at distance 0
+    assert itself < answers.ood_threshold and (answers.ood_score > answers.ood_threshold).mean() < out_of_distribution.RATE
 
 
 @pytest.mark.slow

@@ -110,7 +110,7 @@ def test_a_damaged_member_is_noticed(context: Context, runs: list[str], tmp_path
     with safe_open(file, "np") as opened:
         metadata = opened.metadata()
     save_file(arrays, file, metadata=metadata)
-    with pytest.raises(ModelFileError, match="not the ones that its card names"):
+    with pytest.raises(ModelFileError, match="do not match the hash in its card"):
         classifier.load(file)
 
 

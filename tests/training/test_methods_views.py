@@ -178,10 +178,10 @@ def test_trained_networks_take_crops_too(gathered: Context, method: str) -> None
 @pytest.mark.parametrize("backbone", ["pixels", "file"])
 def test_crops_are_for_networks(gathered: Context, backbone: str) -> None:
     recipe = Recipe(backbone=backbone, head="centroid")
-    with pytest.raises(RequestError, match="5 crops are not for a classifier that looks at"):
+    with pytest.raises(RequestError, match="5 crops are not possible for a classifier that uses"):
         methods.fit(gathered, dataclasses.replace(recipe, settings={"crops": 5}))
     made = methods.fit(gathered, recipe)[0].classifier
-    with pytest.raises(RequestError, match="10 crops are not for"):
+    with pytest.raises(RequestError, match="10 crops are not possible for"):
         made.predict(gathered.catalog.where(split="test"), crops=10, cache=gathered.cache)
 
 
@@ -199,7 +199,7 @@ def test_a_broken_image_has_no_looks(gathered: Context, plain: classifier.Classi
 def test_looks_of_one_image_under_two_names(gathered: Context) -> None:
     backbone = pretrained.resolve(gathered, SMALL)
     file, content = gathered.catalog.files()[0], gathered.catalog.column("content")[0]
-    looks = features.crop_looks(backbone.preprocess, 5)
+    looks = features.crop_views(backbone.preprocess, 5)
     found = features.extract_crops(
         [file, file],
         [content, content],

@@ -183,11 +183,11 @@ def test_an_epoch_is_kept_by_any_metric(keep: str) -> None:
     noise = Pixels(bars(64).images, np.random.default_rng(0).integers(0, 2, 64))
     trained = run(network, noise, val, epochs=60, patience=3, keep=keep, learning_rate=0.1)
     watched = [line.val_watched for line in trained.history]
-    best = (max if evaluation.METRICS[name].higher else min)(watched)
+    best = (max if evaluation.METRICS[name].higher_is_better else min)(watched)
     assert watched[trained.best_epoch - 1] == best and len(set(watched)) > 1
     logits = evaluate(network, val, MEAN, STD, torch.device("cpu"))
     assert evaluation.metric_of(name, val.y, torch.softmax(logits.double(), 1).numpy()) == pytest.approx(best)
-    way = "highest" if evaluation.METRICS[name].higher else "lowest"
+    way = "highest" if evaluation.METRICS[name].higher_is_better else "lowest"
     assert any(name.replace("_", " ") in note and way in note for note in trained.notes)
     assert [row[keep] for row in as_rows(trained.history, keep)] == watched
 

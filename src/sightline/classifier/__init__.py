@@ -1,4 +1,4 @@
-"""Classifier = preprocess ∘ backbone ∘ head (∘ calibration): data that is saved, loaded, and asked."""
+"""Image classifiers (preprocessing, backbone, head, calibration): predict, save and load."""
 
 from sightline.classifier.environment import environment, versions
 from sightline.classifier.files import load

@@ -1,4 +1,4 @@
-"""Checks that a classifier which was read from a file can answer: every tensor and every field that an answer depends on."""
+"""Validation of loaded classifiers: check every tensor and every card field that predictions depend on."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ _CROPS = (1, 5, 10)
 
 
 def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuse tensors that hold NaN or infinity; a forest's leaves have an infinite threshold, which its own check looks at.
+    """Check that no tensor holds NaN or infinity, except those of heads that may, which the check of the head covers.
 
     Raises:
-        ModelFileError: One does; it is named.
+        ModelFileError: If a tensor does; the message names it.
     """
     for name, values in arrays.items():
-        forest = name.startswith("head.") and name.endswith(".threshold")
-        if values.dtype.kind == "f" and not forest and not np.isfinite(values).all():
+        exempt = name.startswith("head.") and heads.may_be_infinite(name.rpartition(".")[2])
+        if values.dtype.kind == "f" and not exempt and not np.isfinite(values).all():
             kind = "NaN" if np.isnan(values).any() else "infinity"
             raise ModelFileError(f"the tensor {name} holds {kind}")
 
 
 def check_card(card: Card) -> None:
-    """Check the fields of a card that an answer depends on, those of an ensemble's members too.
+    """Check the card fields that predictions depend on, including those of an ensemble's members.
 
     Raises:
-        ModelFileError: A field has an impossible value; it is named.
+        ModelFileError: If a field has an invalid value; the message names the field.
     """
     if not card.classes or not all(name.strip() for name in card.classes):
         raise ModelFileError("the card has no classes" if not card.classes else "the card has a class with an empty name")
     if len(set(card.classes)) < len(card.classes):
-        twice = next(name for name in card.classes if card.classes.count(name) > 1)
-        raise ModelFileError(f"the card names the class {twice!r} twice")
+        duplicate = next(name for name in card.classes if card.classes.count(name) > 1)
+        raise ModelFileError(f"the card names the class {duplicate!r} twice")
     _range("temperature", [card.temperature], 1e-12, 1e12)
     if card.positive is not None and card.positive not in card.classes:
-        raise ModelFileError(f"the card's positive class {card.positive!r} is none of its classes")
+        raise ModelFileError(f"the card's positive class {card.positive!r} is not one of its classes")
     if card.threshold is not None:
         _range("threshold", [card.threshold], 0, 2)
     if card.crops not in _CROPS:
@@ -64,7 +64,7 @@ def check_card(card: Card) -> None:
 
 
 def _check_backbone(backbone: Backbone) -> None:
-    """Check the sizes of a backbone and of what it is given."""
+    """Check the sizes and the preprocessing of a backbone."""
     _range("backbone.features", [backbone.features], 0, 2**31)
     _range("backbone.prefix", [backbone.prefix], 0, 2**31)
     if backbone.map_shape is not None:
@@ -85,17 +85,17 @@ def _check_backbone(backbone: Backbone) -> None:
 
 
 def _range(field: str, values: Iterable[float], low: float, high: float) -> None:
-    """Refuse numbers of a card that are not finite or lie outside a range."""
+    """Check that numbers of a card are finite and within a range."""
     for value in values:
         if not low <= value <= high:  # NaN too
-            raise ModelFileError(f"the card's {field} cannot be {value:g}; it lies between {low:g} and {high:g}")
+            raise ModelFileError(f"the card's {field} cannot be {value:g}; it must be between {low:g} and {high:g}")
 
 
 def check_part(card: Card, head: Head, tensors: Mapping[str, np.ndarray]) -> None:
-    """Check a classifier's head against its classes and features, and that a network's weights are there.
+    """Check a classifier's head against its classes and features, and that the weights of its network are present.
 
     Raises:
-        ModelFileError: A tensor is missing or has another shape; it is named.
+        ModelFileError: If a tensor is missing or has a wrong shape; the message names it.
     """
     if card.backbone.weights_hash and not tensors:
         raise ModelFileError(f"the weights of its network {card.backbone.name} are missing")
@@ -103,16 +103,16 @@ def check_part(card: Card, head: Head, tensors: Mapping[str, np.ndarray]) -> Non
 
 
 def check_limits(limits: Mapping[str, np.ndarray], facts: Uncertainty, classes: int, embedding_model: Backbone) -> None:
-    """Check what prediction sets and distances are measured by.
+    """Check the tensors of prediction sets and OOD detection.
 
     Args:
-        limits: The tensors `limits.*` by name, without that prefix.
-        facts: What the card says of them.
-        classes: k.
-        seer: In whose features distances are measured.
+        limits: Tensors `limits.*` by name, without that prefix.
+        facts: Their description in the card.
+        classes: Number of classes k.
+        embedding_model: Backbone in whose feature space distances are measured.
 
     Raises:
-        ModelFileError: A tensor is missing, has another shape or holds an impossible value; it is named.
+        ModelFileError: If a tensor is missing, has a wrong shape or holds an invalid value; the message names it.
     """
     expected = {"scores": ("f", 0, np.inf), "labels": ("iu", 0, classes - 1), "answers": ("f", 0, 1), "right": ("iu", 0, 1)}
     for name, (kinds, low, high) in expected.items():
@@ -120,16 +120,18 @@ def check_limits(limits: Mapping[str, np.ndarray], facts: Uncertainty, classes: 
             continue
         values = limits.get(name)
         if values is None or values.shape != (facts.images,) or values.dtype.kind not in kinds:
-            found = "is missing" if values is None else f"has the shape {values.shape} of {values.dtype}"
-            raise ModelFileError(f"the tensor limits.{name} {found}, expected ({facts.images},)")
+            state = "is missing" if values is None else f"has the shape {values.shape} of {values.dtype}"
+            raise ModelFileError(f"the tensor limits.{name} {state}, expected ({facts.images},)")
         if values.size and not (values.min() >= low and values.max() <= high + 1e-9):
             raise ModelFileError(f"the tensor limits.{name} holds values outside {low:g} to {high:g}")
-    bank, bar = limits.get("bank"), facts.unlike_bar
-    if (bank is None) != (bar is None):
-        raise ModelFileError(f"the tensor limits.bank is {'missing' if bank is None else 'there, and the card has no bar'}")
-    if bank is None or bar is None:
+    bank, threshold = limits.get("bank"), facts.unlike_bar
+    if (bank is None) != (threshold is None):
+        raise ModelFileError(
+            "the tensor limits.bank is missing" if bank is None else "the card lacks the threshold of limits.bank"
+        )
+    if bank is None or threshold is None:
         return
     width = min(embedding_model.features, out_of_distribution.WIDTH)
     if bank.ndim != 2 or not len(bank) or bank.shape[1] != width or bank.dtype.kind != "f":
         raise ModelFileError(f"the tensor limits.bank has the shape {bank.shape}, expected (any, {width})")
-    _range("limits.unlike_bar", [bar], 0, 2)
+    _range("limits.unlike_bar", [threshold], 0, 2)

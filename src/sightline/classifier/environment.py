@@ -1,4 +1,4 @@
-"""What numbers were made with: machine and versions."""
+"""Computing environment of a result: machine and package versions."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _PACKAGES = ("sightline", "torch", "torchvision", "timm", "openvino", "numpy", "
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
-    """What the numbers were made with: Python, platform, processor, cores, device, versions.
+    """Return Python version, platform, processor, cores, device and package versions.
 
-    Where torch has computed, its threads and the instruction set as well: the last bits of a training depend on them.
+    If torch is loaded, also its number of threads and instruction set, on which the last bits of a training depend.
     """
     torch = sys.modules.get("torch")
-    own = (
+    of_torch = (
         {}
         if torch is None
         else {"threads": torch.get_num_threads(), "instruction_set": torch.backends.cpu.get_cpu_capability()}
     )
     return {
-        **own,
+        **of_torch,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
@@ -34,18 +34,18 @@ def environment(device: str = "cpu") -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of the packages that a result depends on; what is not installed is left out."""
-    found = {}
+    """Return the versions of the installed packages that a result depends on."""
+    installed = {}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _processor() -> str:
-    """The processor's name, as the system tells it."""
+    """Return the name of the processor."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

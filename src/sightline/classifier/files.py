@@ -1,4 +1,4 @@
-"""A classifier as a file: written with a digest of every byte, and checked when it is read."""
+"""Classifier files: load a `.safetensors` file and verify its digest, tensors and card."""
 
 from __future__ import annotations
 
@@ -22,45 +22,45 @@ from sightline.schema import from_json
 
 _MOST_HEADER_BYTES = 100 << 20
 _MOST_DEPTH = 64
-"""Lists and objects inside one another in a header or a card."""
+"""Maximum nesting of lists and objects in a header or card."""
 _CHUNK_BYTES = 4 << 20
 _AGAIN = "copy the file again, or train the classifier again"
 
 
 def load(file: str | Path, *, code: str | None = None) -> Classifier:
-    """Read a classifier; no code is ever run from the file.
+    """Load a classifier. No code from the file is ever run.
 
-    The digest of the file, every tensor's shape and numbers, and every field of the card that an answer depends on are
-    checked.
+    The digest of the file, the shape and values of every tensor, and every card field that predictions depend on are
+    verified.
 
     Args:
-        file: What `Classifier.save` wrote, or a run's folder.
-        code: `file.py:function` that builds the network, for one of the user's own.
+        file: File written by `Classifier.save`, or a run folder.
+        code: `file.py:function` that builds the network, for a user-defined network.
 
     Raises:
-        RequestError: There is no such file.
-        ModelFileError: It is damaged, foreign, or of another version; the message names the tensor or the field.
+        RequestError: If the file does not exist.
+        ModelFileError: If it is damaged, not from Sightline, or of another version; the message names the tensor or field.
     """
     path = Path(file)
     if path.is_dir():
         path = path / "classifier.safetensors"
     if not is_file(path) and path.with_name("run.json").is_file():
-        hint = "name the run that it is about, or make one with `sightline train CATALOG RECIPE`"
-        raise RequestError(f"{path.parent} keeps scores and no classifier", hint)
+        hint = "pass the run that was evaluated, or train one with `sightline train CATALOG RECIPE`"
+        raise RequestError(f"{path.parent} contains scores but no classifier", hint)
     if not is_file(path):
-        raise RequestError(f"{path} does not exist", "name a classifier.safetensors, or the folder of a run")
+        raise RequestError(f"{path} does not exist", "pass a classifier.safetensors or a run folder")
     card, digest, header_bytes = _read_card(path)
     try:
-        found = _checked(card, _arrays(path), code)
+        classifier = _checked(card, _arrays(path), code)
     except ModelFileError as error:
         raise ModelFileError(f"{path} is damaged: {error.message}", error.hint or _AGAIN) from error
     if _digest(path, header_bytes, digest) != digest:
-        raise ModelFileError(f"{path} is damaged: its bytes are not the ones that were written", _AGAIN)
-    return found
+        raise ModelFileError(f"{path} is damaged: its digest does not match its content", _AGAIN)
+    return classifier
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read all tensors of a file."""
+    """Return all tensors of a file by name."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -71,10 +71,10 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _checked(card: Card, arrays: Mapping[str, np.ndarray], code: str | None) -> Classifier:
-    """Return the classifier that a card and tensors make, if they can.
+    """Return the classifier of a card and tensors, after validation.
 
     Raises:
-        ModelFileError: They cannot; the message names the tensor or the field.
+        ModelFileError: If a tensor or field is invalid; the message names it.
     """
     checking.check_card(card)
     checking.check_finite(arrays)
@@ -84,30 +84,32 @@ def _checked(card: Card, arrays: Mapping[str, np.ndarray], code: str | None) -> 
     seen = arrays.get("data.seen", np.zeros(0, dtype=np.uint64))
     if seen.ndim != 1 or seen.dtype != np.uint64:
         raise ModelFileError(f"the tensor data.seen has the shape {seen.shape} of {seen.dtype}, expected (any) of uint64")
-    found = dataclasses.replace(whole, seen=seen, members=members, limits=limits)
-    checking.check_limits(limits, card.limits, len(card.classes), found.embedding_model.card.backbone)
-    return found
+    classifier = dataclasses.replace(whole, seen=seen, members=members, limits=limits)
+    checking.check_limits(limits, card.limits, len(card.classes), classifier.embedding_model.card.backbone)
+    return classifier
 
 
 def _part(card: Card, arrays: Mapping[str, np.ndarray], number: int | None, code: str | None) -> Classifier:
-    """Return a classifier or a member of one, from the arrays of a file."""
+    """Return a classifier, or a member of an ensemble, from the arrays of a file."""
     weights, head = prefixes(card, number)
     tensors = {n.removeprefix(weights): a for n, a in arrays.items() if n.startswith(weights)}
-    own = {n.removeprefix(head): a for n, a in arrays.items() if n.startswith(head)}
+    head_arrays = {n.removeprefix(head): a for n, a in arrays.items() if n.startswith(head)}
     if tensors and card.backbone.weights_hash != networks.weights_hash(tensors):
-        raise ModelFileError("the weights of its network are not the ones that its card names")
-    found = Head(card.head, len(card.classes), card.head_settings, own)
+        raise ModelFileError("the weights of its network do not match the hash in its card")
+    fitted = Head(card.head, len(card.classes), card.head_settings, head_arrays)
     if not card.members:
         try:
-            checking.check_part(card, found, tensors)
+            checking.check_part(card, fitted, tensors)
         except ModelFileError as error:
             raise ModelFileError(f"{'' if number is None else f'member {number}: '}{error.message}", error.hint) from error
-    return Classifier(card, found, tensors, code=code if card.backbone.source == "user" or number is None else None)
+    return Classifier(card, fitted, tensors, code=code if card.backbone.source == "user" or number is None else None)
 
 
 def _read_card(path: Path) -> tuple[Card, str, int]:
-    """Read the card in a file's metadata, the digest beside it, and the length of the header, without reading tensors."""
-    foreign = ForeignFileError(f"{path} is not a Sightline classifier", "name a file that `sightline run` or `train` wrote")
+    """Return the card and the digest in a file's metadata and the length of its header, without reading tensors."""
+    foreign = ForeignFileError(
+        f"{path} is not a Sightline classifier", "pass a file that `sightline run` or `sightline train` wrote"
+    )
     with open_regular(path) as stream:
         start = stream.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
@@ -133,15 +135,15 @@ def _read_card(path: Path) -> tuple[Card, str, int]:
 
 
 def _parsed(text: str | bytes) -> Any:
-    """Parse JSON that is not nested deeper than any card is.
+    """Parse JSON of limited depth.
 
     Raises:
-        ValueError: It is no JSON, holds NaN or infinity, or is nested too deep.
-        RecursionError: It is nested far too deep.
+        ValueError: If it is not JSON, contains NaN or infinity, or is nested too deep.
+        RecursionError: If it is nested far too deep.
     """
 
     def refuse(name: str) -> float:
-        raise ValueError(f"{name} is no number of a card")
+        raise ValueError(f"{name} is not a finite number")
 
     value = json.loads(text, parse_constant=refuse)
     level = [value]
@@ -160,7 +162,7 @@ def _parsed(text: str | bytes) -> Any:
 def _digest(path: Path, header_bytes: int, digest: str) -> str:
     """Return the SHA-256 of a file's bytes with zeros in place of its digest, in bounded memory."""
     with open_regular(path) as stream:
-        found = hashlib.sha256(stream.read(header_bytes).replace(digest_field(digest), digest_field(BLANK_DIGEST), 1))
+        sha = hashlib.sha256(stream.read(header_bytes).replace(digest_field(digest), digest_field(BLANK_DIGEST), 1))
         while chunk := stream.read(_CHUNK_BYTES):
-            found.update(chunk)
-    return found.hexdigest()
+            sha.update(chunk)
+    return sha.hexdigest()

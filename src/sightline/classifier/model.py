@@ -1,4 +1,4 @@
-"""A classifier as data, and what is asked of it."""
+"""Trained classifier: predict, embed, prediction sets, and save."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from sightline.records import Backbone, Card, Catalog, Head, Predictions, Progre
 from sightline.store import Cache, atomic_file, bytes_digest, canonical_json, digest, file_digest, plain
 
 BLANK_DIGEST = "0" * 64
-"""Stands in place of a file's digest while that is computed."""
+"""Placeholder for a file's digest while it is computed."""
 
 
 @dataclass(slots=True)
-class _Asked:
-    """Images that a classifier and all its members are asked about, and the features that one of them has computed for all.
+class _Batch:
+    """Images to predict, with the features computed so far, which members of an ensemble share.
 
     Args:
         sources: n files or arrays.
         contents: SHA-256 of each file; None for arrays.
         cache, device, progress: As in `Classifier.predict`.
-        crops: How many looks at each image; None as each classifier's card says.
-        known: Features by what computes them.
+        crops: Number of crops per image; None for that of each classifier's card.
+        computed: Features by a hash of backbone, preprocessing, precision and crops.
     """
 
     sources: Sequence[Path] | Sequence[np.ndarray]
@@ -39,23 +39,23 @@ class _Asked:
     device: str
     progress: Progress
     crops: int | None = None
-    known: dict[str, features.Features] = field(default_factory=dict)
+    computed: dict[str, features.Features] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """What every method returns; used in one way whatever it is made of.
+    """Trained classifier, with the same interface for every method.
 
     Args:
-        card: What it is, as data.
-        head: From features to logits; of an ensemble an empty one.
-        tensors: The backbone's weights by name, float32; empty where the backbone has none.
-        seen: uint64 (m,), sorted: the first 64 bits of the hashes of the images that it was fitted on.
-        code: For a network of the user's own: `file.py:function`, given by the one who loads it. Never taken from a file.
-        members: Of an ensemble: the classifiers whose weighted mean it answers with.
-        limits: What `card.limits` speaks of: of m held-out images `scores` float64 (nonconformity), `labels` int32, `answers`
-            float64 (the answer's probability) and `right` uint8; `bank` float16 (b, w), the directions of training images.
-            Empty where nothing is known.
+        card: Description saved in the file's metadata.
+        head: Maps features to logits; empty for an ensemble.
+        tensors: Weights of the backbone by name, float32; empty if it has none.
+        seen: uint64 (m,), sorted: first 64 bits of the hashes of the images that it was fitted on.
+        code: For a user-defined network: `file.py:function`, passed when loading. Never read from a file.
+        members: For an ensemble: the classifiers whose weighted mean it predicts.
+        limits: Arrays that `card.limits` describes: for m held-out images `scores` float64 (nonconformity), `labels` int32,
+            `answers` float64 (probability of the predicted class) and `right` uint8; `bank` float16 (b, w), unit feature
+            vectors of training images. Empty if there are none.
     """
 
     card: Card
@@ -68,27 +68,27 @@ class Classifier:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names, in the order of the probabilities."""
+        """Return the class names, in the order of the probabilities."""
         return self.card.classes
 
     @property
     def looks_at_images(self) -> bool:
-        """Whether its answers depend on what an image shows, so that there is something to explain."""
+        """Return whether its predictions depend on pixels, so that heatmaps are possible."""
         return self.card.backbone.source not in ("none", "file")
 
     @property
     def precision(self) -> engine.Precision:
-        """What its features are computed in: as it was judged in training, float32 where `SIGHTLINE_PRECISION` asks for it."""
+        """Return the precision of its features: as validated in training, or float32 if `SIGHTLINE_PRECISION` demands it."""
         return engine.allowed_precision(self.card.precision.get("used", "f32"))
 
     def session(self, cache: Cache, *, device: str = "auto", expected: int = 1_000_000) -> engine.Session:
-        """Its network, loaded and ready, in the precision that it was judged in.
+        """Return its network, ready to run, in the precision validated in training.
 
         Raises:
-            RequestError: It is an ensemble, which has a network for each member.
+            RequestError: If it is an ensemble, whose members have a network each.
         """
         if self.members:
-            raise RequestError("an ensemble has no network of its own", "open the session of one of its members")
+            raise RequestError("an ensemble has no single network", "open the session of one of its members")
         return engine.open_session(
             self._backbone(),
             cache=cache,
@@ -103,20 +103,22 @@ class Classifier:
         if backbone.source != "user":
             return backbone
         if self.code is None:
-            hint = f"pass the code that you trust: --code {backbone.name}, or load(file, code={backbone.name!r})"
-            raise ModelFileError(f"this classifier's network is your own code ({backbone.name}), which no file carries", hint)
+            hint = f"if you trust the code, pass --code {backbone.name}, or load(file, code={backbone.name!r})"
+            raise ModelFileError(
+                f"the network of this classifier is user-defined code ({backbone.name}), not in the file", hint
+            )
         return dataclasses.replace(backbone, name=self.code)
 
     def probs(self, values: np.ndarray) -> np.ndarray:
-        """Probabilities float64 (n, k) of features, calibrated.
+        """Return calibrated probabilities float64 (n, k) of features.
 
         Args:
-            values: float32 (n, d); or (n, looks, d), of which the mean probability is taken before it is calibrated.
+            values: float32 (n, d); or (n, crops, d), where probabilities are averaged over crops before calibration.
         """
         if values.ndim == 2:
             return heads.probs(self.head, values, self.card.temperature)
-        n, looks, width = values.shape
-        each = heads.probs(self.head, values.reshape(n * looks, width)).reshape(n, looks, -1)
+        n, crops, width = values.shape
+        each = heads.probs(self.head, values.reshape(n * crops, width)).reshape(n, crops, -1)
         return heads.softmax(heads.log_probs(each.mean(axis=1)) / self.card.temperature)
 
     def predict(
@@ -128,22 +130,22 @@ class Classifier:
         device: str = "auto",
         progress: Progress = silent,
     ) -> Predictions:
-        """Ask it about images.
+        """Predict the classes of images.
 
         Args:
-            sources: A catalog; files and folders (searched for images); or arrays, uint8 or float in 0 to 1, one
-                (n, h, w[, c]) or a list of (h, w[, c]).
-            crops: The mean over so many looks at each image, 1, 5 (centre and corners) or 10 (and their mirror images); None
-                as its card says. Its calibration is the card's own.
-            cache: Where features are kept; the user's own cache if None.
+            sources: Catalog; files and folders (searched for images); or arrays, uint8 or float in 0–1, one of shape
+                (n, h, w[, c]) or a list of shape (h, w[, c]).
+            crops: Average over this number of crops per image: 1, 5 (centre and corners) or 10 (and their mirror images); None
+                for the card's number. The calibration is that of the card.
+            cache: Cache of features; the user's cache if None.
             device: `auto`, `cpu`, `cuda`, or `mps`.
-            progress: Told as images are done.
+            progress: Progress callback.
 
         Returns:
-            Predictions in the order given; what could not be read is in `errors`.
+            Predictions in the order of the images; files that could not be read are in `errors`.
 
         Raises:
-            RequestError: A path does not exist, or there are no such crops.
+            RequestError: If a path does not exist, or the number of crops is invalid.
         """
         cache = Cache() if cache is None else cache
         unread: dict[str, str] = {}
@@ -156,34 +158,35 @@ class Classifier:
             true, contents = sources.labels(self.classes), [c or "" for c in sources.column("content")]
             splits = sources.column("split") if "split" in sources.table.column_names else [None] * len(names)
             counts = (true >= 0) & self.counts_as_test(contents, splits)
-            asked = _Asked(files, sources.column("content"), cache, device, progress, crops)
+            batch = _Batch(files, sources.column("content"), cache, device, progress, crops)
         elif len(sources) and isinstance(sources[0], np.ndarray):
             names, true = [f"array {i}" for i in range(len(sources))], np.full(len(sources), -1, dtype=np.int64)
-            asked = _Asked(list(sources), None, cache, device, progress, crops)
+            batch = _Batch(list(sources), None, cache, device, progress, crops)
         else:
             files, unread = find_images(sources)  # type: ignore[arg-type]
             if not files and sources:
                 raise no_image(sources, unread)
             names, true = [str(f) for f in files], np.full(len(files), -1, dtype=np.int64)
-            asked = _Asked(files, [_digest_or_none(f) for f in files], cache, device, progress, crops)
-        probs, problems = self._answer(asked)
-        kept = np.array([i for i in range(len(names)) if i not in problems], dtype=np.int64)
+            batch = _Batch(files, [_digest_or_none(f) for f in files], cache, device, progress, crops)
+        probs, problems = self._predict(batch)
+        rows = np.array([i for i in range(len(names)) if i not in problems], dtype=np.int64)
         errors = {names[i]: why for i, why in sorted(problems.items())} | unread
-        told = tuple(names[i] for i in kept)
-        tests = tuple(contents[i] if counts[i] else "" for i in kept) if counts.any() else ()
-        seen = None if asked.contents is None else self.was_trained_on([asked.contents[i] for i in kept])
-        known: dict[str, Any] = {"test_contents": tests, "in_training": seen}
+        paths = tuple(names[i] for i in rows)
+        tests = tuple(contents[i] if counts[i] else "" for i in rows) if counts.any() else ()
+        seen = None if batch.contents is None else self.was_trained_on([batch.contents[i] for i in rows])
+        details: dict[str, Any] = {"errors": errors, "threshold": self.card.decision}
+        details |= {"test_contents": tests, "in_training": seen}
         if "bank" not in self.limits:
-            return Predictions(told, self.classes, true[kept], probs[kept], errors, self.card.bar, **known)
-        away = out_of_distribution.distances(
-            self.limits["bank"], out_of_distribution.directions(_plain_look(self.embedding_model._features(asked))[kept])
+            return Predictions(paths, self.classes, true[rows], probs[rows], **details)
+        distance = out_of_distribution.distances(
+            self.limits["bank"], out_of_distribution.directions(_first_crop(self.embedding_model._features(batch))[rows])
         )
-        bar = self.card.limits.unlike_bar
-        return Predictions(told, self.classes, true[kept], probs[kept], errors, self.card.bar, away, bar, **known)
+        details |= {"ood_score": distance, "ood_threshold": self.card.limits.unlike_bar}
+        return Predictions(paths, self.classes, true[rows], probs[rows], **details)
 
     @property
     def embedding_model(self) -> Classifier:
-        """In whose features distances between images are measured: itself; of an ensemble the first member with a network."""
+        """Return the classifier whose features measure distances: itself, or an ensemble's first member with a network."""
         return next((m for m in self.members if m.card.backbone.is_network), self.members[0]) if self.members else self
 
     def embed(
@@ -194,114 +197,118 @@ class Classifier:
         device: str = "auto",
         progress: Progress = silent,
     ) -> features.Features:
-        """Features in which distances between images are measured: those of `seer`.
+        """Return features of images from `embedding_model`, for distances between images.
 
         Args:
-            images: Whatever images, as a catalog or as files.
-            cache, device, progress: As of `predict`.
+            images: Catalog or files.
+            cache, device, progress: As for `predict`.
 
         Returns:
-            One row per image in order, float32 (n, d); d is 0 for a classifier that does not look at pixels.
+            One row per image in order, float32 (n, d); d is 0 for a classifier that doesn't use pixels.
         """
         embedding_model = self.embedding_model
         if embedding_model.card.backbone.source in ("none", "file"):
             return features.Features(np.zeros((len(images), 0), np.float32))
         files = images.files() if isinstance(images, Catalog) else list(images)
         contents = images.column("content") if isinstance(images, Catalog) else [_digest_or_none(f) for f in files]
-        asked = _Asked(files, contents, Cache() if cache is None else cache, device, progress)
-        found = embedding_model._features(asked)
-        return dataclasses.replace(found, values=_plain_look(found))
+        batch = _Batch(files, contents, Cache() if cache is None else cache, device, progress)
+        embedded = embedding_model._features(batch)
+        return dataclasses.replace(embedded, values=_first_crop(embedded))
 
-    def bars(self, coverage: float = conformal.COVERAGE) -> np.ndarray | None:
-        """The bar of every class for `evaluation.conformal.sets`, float64 (k,); None where it cannot promise that much.
+    def set_thresholds(self, coverage: float = conformal.COVERAGE) -> np.ndarray | None:
+        """Return each class's threshold for `evaluation.conformal.sets`, float64 (k,); None with too few held-out images.
 
         Raises:
-            RequestError: The coverage is no share.
+            RequestError: If the coverage is not between 0 and 1.
         """
         if self.card.limits.images < conformal.needed(coverage):
             return None
         scores, labels = self.limits["scores"], self.limits["labels"]
         return conformal.quantiles(scores, labels, len(self.classes), coverage, by_class=self.card.limits.by_class)
 
-    def doubts(self, answers: Predictions, coverage: float | None = None) -> conformal.UncertaintyFit | None:
-        """What its answers leave open: their sets, and which of them are unsure.
+    def uncertainty(self, predictions: Predictions, coverage: float | None = None) -> conformal.UncertaintyFit | None:
+        """Return the prediction sets of predictions, and which predictions are unsure.
 
         Args:
-            answers: Its own.
-            coverage: How often the right class is to be in the set; `conformal.COVERAGE` if None, and then None is returned
-                where it cannot promise that much.
+            predictions: Predictions of this classifier.
+            coverage: Frequency with which a set contains the true class, 0–1; `conformal.COVERAGE` if None, and then the result
+                is None with too few held-out images.
 
         Raises:
-            RequestError: It cannot promise what was asked for.
+            RequestError: If there are too few held-out images for `coverage`.
         """
-        promised = conformal.COVERAGE if coverage is None else coverage
-        bars = self.bars(promised)
-        if bars is None:
+        target = conformal.COVERAGE if coverage is None else coverage
+        thresholds = self.set_thresholds(target)
+        if thresholds is None:
             if coverage is None:
                 return None
             n = self.card.limits.images
-            what = f"needs {conformal.needed(promised):,} held-out images, and this classifier has {n:,}"
+            message = f"a coverage of {target:g} needs {conformal.needed(target):,} held-out images; this classifier has {n:,}"
             hint = (
-                f"ask for at most --sets {math.floor(1000 * n / (n + 1)) / 1000:g}"
+                f"use at most --sets {math.floor(1000 * n / (n + 1)) / 1000:g}"
                 if n
-                else "train it again: older files keep none"
+                else "train it again: files of older versions have none"
             )
-            raise RequestError(f"a promise of {promised:g} {what}", hint)
-        chosen = conformal.sets(answers.probs, bars)
-        bar = conformal.answered_bar(self.limits["answers"], self.limits["right"] > 0, promised)
-        return conformal.UncertaintyFit(
-            promised, chosen, conformal.unsure(answers.probs, answers.y_pred, chosen, bar, promised)
-        )
+            raise RequestError(message, hint)
+        members = conformal.sets(predictions.probs, thresholds)
+        threshold = conformal.confidence_threshold(self.limits["answers"], self.limits["right"] > 0, target)
+        unsure = conformal.unsure(predictions.probs, predictions.y_pred, members, threshold, target)
+        return conformal.UncertaintyFit(target, members, unsure)
 
-    def _answer(self, asked: _Asked) -> tuple[np.ndarray, dict[int, str]]:
-        """Probabilities float64 (n, k), whatever in the rows that have a problem; and the problems by row."""
+    def _predict(self, batch: _Batch) -> tuple[np.ndarray, dict[int, str]]:
+        """Return probabilities float64 (n, k), undefined in rows with a problem, and the problems by row."""
         if self.members:
-            mean = np.zeros((len(asked.sources), len(self.classes)))
+            mean = np.zeros((len(batch.sources), len(self.classes)))
             problems: dict[int, str] = {}
             for member, weight in zip(self.members, self.card.weights, strict=True):
-                probs, wrong = member._answer(asked)
+                probs, failed = member._predict(batch)
                 mean += weight * probs[:, [member.classes.index(c) for c in self.classes]]
-                problems |= wrong
+                problems |= failed
             return heads.softmax(heads.log_probs(mean) / self.card.temperature), problems
-        found = self._features(asked)
-        kept = np.flatnonzero(found.ok)
-        probs = np.zeros((len(asked.sources), len(self.classes)))
-        probs[kept] = self.probs(found.values[kept])
-        return probs, {i: why for i, (_, why) in found.problems.items()}
+        extracted = self._features(batch)
+        rows = np.flatnonzero(extracted.ok)
+        probs = np.zeros((len(batch.sources), len(self.classes)))
+        probs[rows] = self.probs(extracted.values[rows])
+        return probs, {i: why for i, (_, why) in extracted.problems.items()}
 
-    def _features(self, asked: _Asked) -> features.Features:
-        """What its head is to look at, computed once for all that share it."""
+    def _features(self, batch: _Batch) -> features.Features:
+        """Return the features for its head, computed once for all members that share them."""
         backbone, used = self.card.backbone, self.precision
-        crops = self.card.crops if asked.crops is None else asked.crops
+        crops = self.card.crops if batch.crops is None else batch.crops
         check_crops(crops, backbone)
         key = digest([backbone.id, backbone.preprocess.id, used, crops])
-        if key not in asked.known:
+        if key not in batch.computed:
 
             def session(count: int) -> engine.Session:
-                return self.session(asked.cache, device=asked.device, expected=count)
+                return self.session(batch.cache, device=batch.device, expected=count)
 
-            looks = features.crop_looks(backbone.preprocess, crops) if crops > 1 else None
-            if asked.contents is None:
-                asked.known[key] = _of_arrays(asked, backbone, looks, session)
+            views = features.crop_views(backbone.preprocess, crops) if crops > 1 else None
+            if batch.contents is None:
+                batch.computed[key] = _of_arrays(batch, backbone, views, session)
             else:
-                own: dict[str, Any] = {"session": session, "precision": used, "cache": asked.cache, "progress": asked.progress}
-                files: Sequence[Path] = asked.sources  # type: ignore[assignment]
-                if looks is None:
-                    asked.known[key] = features.extract(files, asked.contents, backbone, **own)
+                settings: dict[str, Any] = {
+                    "session": session,
+                    "precision": used,
+                    "cache": batch.cache,
+                    "progress": batch.progress,
+                }
+                files: Sequence[Path] = batch.sources  # type: ignore[assignment]
+                if views is None:
+                    batch.computed[key] = features.extract(files, batch.contents, backbone, **settings)
                 else:
-                    asked.known[key] = features.extract_crops(files, asked.contents, backbone, looks, **own)
-        return asked.known[key]
+                    batch.computed[key] = features.extract_crops(files, batch.contents, backbone, views, **settings)
+        return batch.computed[key]
 
     def was_trained_on(self, contents: Sequence[str]) -> np.ndarray:
-        """bool (n,): which of these contents (SHA-256 of files) it was fitted on."""
+        """Return which of these contents (SHA-256 of files) it was fitted on, bool (n,)."""
         return np.isin(content_keys(contents), self.seen)
 
     def counts_as_test(self, contents: Sequence[str], splits: Sequence[str | None]) -> np.ndarray:
-        """bool (n,): which labelled images are test images: in no train or val split, and not what it was fitted on.
+        """Return which labelled images are test images: not in a train or val split, and not fitted on; bool (n,).
 
         Args:
-            contents: SHA-256 of each file; "" where it is not known.
-            splits: The split of each image; None where it has none.
+            contents: SHA-256 of each file; "" if unknown.
+            splits: Split of each image, or None.
         """
         outside = np.array([split not in ("train", "val") for split in splits], dtype=bool)
         return np.asarray(outside & ~self.was_trained_on(contents), dtype=bool)
@@ -309,7 +316,7 @@ class Classifier:
     def save(self, file: str | Path) -> Path:
         """Write it as one `.safetensors` file, atomically. The same classifier gives the same bytes.
 
-        Beside the card stands the SHA-256 of the whole file, computed with 64 zeros in its own place.
+        The metadata holds the card and the SHA-256 of the whole file, computed with 64 zeros in place of the digest.
         """
         from safetensors.numpy import save
 
@@ -332,14 +339,14 @@ class Classifier:
 
 
 def digest_field(digest: str) -> bytes:
-    """Return how a digest stands in a file's header: as a field of JSON that is a string of JSON."""
+    """Return the bytes of a digest in a file's header: a field of JSON within a JSON string."""
     return f'\\"digest\\":\\"{digest}\\"'.encode()
 
 
 def prefixes(card: Card, number: int | None) -> tuple[str, str]:
-    """How the names of a classifier's tensors begin in a file: its backbone's, and its head's.
+    """Return the name prefixes of a classifier's tensors in a file: of its backbone and of its head.
 
-    Members of an ensemble with one and the same backbone share its tensors.
+    Members of an ensemble with the same backbone share its tensors.
     """
     if number is None:
         return "backbone.", "head."
@@ -347,80 +354,78 @@ def prefixes(card: Card, number: int | None) -> tuple[str, str]:
 
 
 def check_crops(crops: int, backbone: Backbone) -> None:
-    """Refuse crops that there are not, or that this backbone cannot look at.
+    """Check that a number of crops is valid for a backbone.
 
     Raises:
-        RequestError: So it is.
+        RequestError: If it is not 1, 5 or 10, or the backbone isn't a network.
     """
     pixels.check_crops(crops)
     if crops > 1 and not backbone.is_network:
-        what = {"pixels": "the whole image, made small", "file": "the file alone"}.get(backbone.source, "nothing")
-        raise RequestError(
-            f"{crops} crops are not for a classifier that looks at {what}", "take crops for what has a network, or 1"
-        )
+        inputs = {"pixels": "the resized whole image", "file": "file properties alone"}.get(backbone.source, "no input")
+        raise RequestError(f"{crops} crops are not possible for a classifier that uses {inputs}", "leave out --crops")
 
 
 def _of_arrays(
-    asked: _Asked, backbone: Backbone, looks: features.CropFeatures | None, session: Callable[[int], engine.Session]
+    batch: _Batch, backbone: Backbone, views: features.CropFeatures | None, session: Callable[[int], engine.Session]
 ) -> features.Features:
-    """Features of arrays, in their order; of several looks where `looks` are given."""
-    arrays: list[np.ndarray] = list(asked.sources)  # type: ignore[arg-type]
+    """Return features of arrays, in their order; of several views per image if `views` are given."""
+    arrays: list[np.ndarray] = list(batch.sources)  # type: ignore[arg-type]
     if backbone.source == "file":
-        raise RequestError("this classifier looks at files, not at pixels: arrays have no file size")
+        raise RequestError("this classifier uses file properties, which arrays don't have", "pass image files")
     if backbone.source == "none":
         return features.Features(np.zeros((len(arrays), 0), np.float32))
-    run = session(len(arrays) * (1 if looks is None else len(looks.names)))
-    if looks is None:
-        rows, some, _, errors = features.compute(arrays, backbone.preprocess, run, progress=asked.progress)
+    run = session(len(arrays) * (1 if views is None else len(views.names)))
+    if views is None:
+        rows, computed, _, errors = features.compute(arrays, backbone.preprocess, run, progress=batch.progress)
     else:
-        rows, some, errors = features.compute_crops(arrays, looks, run, progress=asked.progress)
-    values = np.zeros((len(arrays), *some.shape[1:]), dtype=np.float32)
-    values[rows] = some
+        rows, computed, errors = features.compute_crops(arrays, views, run, progress=batch.progress)
+    values = np.zeros((len(arrays), *computed.shape[1:]), dtype=np.float32)
+    values[rows] = computed
     return features.Features(values, {i: (e.kind, e.message) for i, e in errors.items()})
 
 
-def _plain_look(found: features.Features) -> np.ndarray:
-    """Features float32 (n, d) of the first look, the centre, where there are several."""
-    return found.values[:, 0] if found.values.ndim == 3 else found.values
+def _first_crop(extracted: features.Features) -> np.ndarray:
+    """Return features float32 (n, d), of the centre crop if there are several crops."""
+    return extracted.values[:, 0] if extracted.values.ndim == 3 else extracted.values
 
 
 def content_keys(contents: Sequence[str]) -> np.ndarray:
-    """uint64 (n,): the first 64 bits of hashes; 0 for the empty one."""
+    """Return the first 64 bits of hashes, uint64 (n,); 0 for an empty one."""
     return np.array([int(c[:16] or "0", 16) for c in contents], dtype=np.uint64)
 
 
 def find_images(paths: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]]:
-    """The image files among paths: files as they are, folders searched (hidden files and other formats left out).
+    """Return image files: given files as they are, folders searched (without hidden files and other formats).
 
     Returns:
-        Files, and why what stands in a folder beside them cannot be opened, such as a link that leads out of it, by path.
+        The files, and by path the reasons why others in a folder cannot be opened, such as a link that leads out of it.
 
     Raises:
-        RequestError: A path does not exist.
+        RequestError: If a path does not exist.
     """
-    found: list[Path] = []
+    images: list[Path] = []
     problems: dict[str, str] = {}
     for path in map(Path, paths):
         if path.is_dir():
             files, unread = catalog.image_files(path)
-            found.extend(files)
+            images.extend(files)
             problems |= unread
         elif path.exists():
-            found.append(path)
+            images.append(path)
         else:
-            raise RequestError(f"{path} does not exist", "name image files or folders")
-    return found, problems
+            raise RequestError(f"{path} does not exist", "pass image files or folders")
+    return images, problems
 
 
 def no_image(where: Sequence[object] | np.ndarray, unread: Mapping[str, str]) -> RequestError:
-    """What to raise where nothing can be opened, with the first of the reasons."""
+    """Return the error for the case that no image can be opened, with the first of the reasons."""
     why = next((f"; {len(unread):,} cannot be opened, such as {path}: {problem}" for path, problem in unread.items()), "")
-    hint = "name image files or folders with images"
+    hint = "pass image files or folders with images"
     return RequestError(f"there is no image in {', '.join(map(str, where))}{why}", hint)
 
 
 def backbone_tensors(backbone: Backbone, cache: Cache) -> dict[str, np.ndarray]:
-    """The weights of a backbone by name, from the cache without torch where they were read before."""
+    """Return the weights of a backbone by name; from the cache, without torch, if they were read before."""
     if not backbone.weights_hash:
         return {}
     from safetensors.numpy import load as parse
@@ -436,7 +441,7 @@ def backbone_tensors(backbone: Backbone, cache: Cache) -> dict[str, np.ndarray]:
 
 
 def _digest_or_none(file: Path) -> str:
-    """The hash of a file's bytes, "" where it cannot be read (decoding then says why)."""
+    """Return the hash of a file's bytes, or "" if it cannot be read (decoding then reports why)."""
     try:
         return file_digest(file)
     except OSError:

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 _ACCURACY = ("n", "accuracy", "accuracy_low", "accuracy_high")
 MOST_FILES = 200
 """Unusable files listed by `scan --json`; the table lists all."""
-METRICS = (
-    *("balanced_accuracy", "top_5", "macro_precision", "macro_f1", "weighted_precision", "weighted_f1", "mcc", "kappa"),
-    *("log_loss", "brier", "ece", "roc_auc", "pr_auc", "eer"),
-)
-_SCORES = (
-    *("n", *(f"{name}{end}" for name in ("accuracy", *METRICS) for end in ("", "_low", "_high"))),
-    *("positive", "inverted", "reasons", "intervals", "clusters", "per_class"),
-)
+
+
+def _score_fields() -> tuple[str, ...]:
+    """Return the fields of scores: every metric of the registry with its interval, and what explains them."""
+    from sightline import evaluation
+
+    numbers = (f"{name}{end}" for name in evaluation.METRICS for end in ("", "_low", "_high"))
+    return ("n", *numbers, "positive", "inverted", "reasons", "intervals", "clusters", "per_class")
 
 
 def of_run(run: Run) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def of_training(run: Run) -> dict[str, Any]:
 def of_evaluation(run: Run) -> dict[str, Any]:
     """Return the value of `evaluate`; an undefined score is null, and `reasons` tells why."""
     data = run.data
-    value = {"run": str(run.folder), "split": data.get("scored", "test"), **_pick(data.get("test") or {}, _SCORES)}
+    value = {"run": str(run.folder), "split": data.get("scored", "test"), **_pick(data.get("test") or {}, _score_fields())}
     value |= {key: data.get(key) for key in ("caution", "in_training", "not_among_classes", "table", "limits")}
     value["looks"] = len(data.get("test_openings") or [])
     value["test_without_leaks"] = _pick(data.get("test_without_leaks"), _ACCURACY)
@@ -71,7 +71,7 @@ def of_cross_validation(run: Run) -> dict[str, Any]:
     return {
         "run": str(run.folder),
         "split": "cross-validated",
-        **_pick(data["val"], _SCORES),
+        **_pick(data["val"], _score_fields()),
         "estimate": data["val_estimate"],
         **{key: folds[key] for key in ("folds", "repeats", "by_repeat", "parts", "closed")},
         "threshold": data.get("threshold"),
@@ -154,8 +154,8 @@ def of_predictions(
         if uncertainty is not None and with_sets:
             order = sorted(range(len(names)), key=lambda k: -probs[k])
             row |= {"set": [names[k] for k in order if uncertainty.sets[i, k]], "coverage": uncertainty.coverage}
-        if predictions.unlike is not None:
-            row |= {"unlike": float(predictions.unlike[i]), "unlike_bar": predictions.unlike_bar}
+        if predictions.ood_score is not None:
+            row |= {"unlike": float(predictions.ood_score[i]), "unlike_bar": predictions.ood_threshold}
         rows.append(row)
     return rows + [{"path": path, "error": error} for path, error in predictions.errors.items()]
 

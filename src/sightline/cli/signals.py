@@ -25,6 +25,7 @@ def watch() -> None:
     Python runs signal handlers between bytecode instructions of the main thread, so not while a decoder, a download or a
     network computes. So the signal number is written to a pipe, which another thread reads. Signal handlers stay in place.
     """
+    _reported.clear()
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # without standard error there is nothing to write to
         faulthandler.enable(all_threads=False)
     reader, writer = os.pipe()

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sightline.cli import console, json_output
+from sightline.cli import console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,9 +87,11 @@ def interval(scores: Mapping[str, Any] | None) -> str:
 
 def metric_lines(scores: Mapping[str, Any]) -> Iterator[str]:
     """Yield a line for every metric but the accuracy: its value and interval, or why it is undefined."""
+    from sightline import evaluation
+
     if scores.get("positive") is not None:
         yield f"{'positive class':<20}{scores['positive']}"
-    for name in json_output.METRICS:
+    for name in (name for name in evaluation.METRICS if name != evaluation.PRIMARY_METRIC):
         why = (scores.get("reasons") or {}).get(name)
         yield f"{name:<20}{_number(scores, name)}{f'  ({why})' if why else ''}"
 

@@ -22,7 +22,7 @@ from sightline.runs import folder as folders
 from sightline.runs import test_set_log
 from sightline.store import Cache, plain, slug, write_bytes, write_json, write_text
 from sightline.studies import model_comparison as comparison
-from sightline.studies.model_comparison import Aligned, Sheet
+from sightline.studies.model_comparison import Aligned, NamedPredictions
 
 SPLITS = ("test", "val")
 CROSS_VALIDATED = "cross-validated"
@@ -117,7 +117,7 @@ def compare(
         ]
         sides = _with_catalog(sides, where)
     sides, notes = _without_training(sides)
-    aligned = comparison.align([Sheet(s.name, s.answers, _keys(s, sides)) for s in sides])
+    aligned = comparison.align([NamedPredictions(s.name, s.answers, _keys(s, sides)) for s in sides])
     opening = None if where in ("val", "train", CROSS_VALIDATED) else _look(sides, aligned)
     kind = {"val": "validation", "train": "training", "all": "labelled", CROSS_VALIDATED: CROSS_VALIDATED}.get(where, "test")
     asked_for = {"runs": list(subjects)}

@@ -216,7 +216,7 @@ def _describe(
         "threshold": {
             "by": recipe.threshold,
             "positive": score["positive"],
-            "bars": [f.facts["threshold"] for _, f in found] if first.bar is not None else [],
+            "bars": [f.facts["threshold"] for _, f in found] if first.threshold is not None else [],
         },
         "method": recipe.method,
         "backbone": recipe.backbone,

@@ -231,8 +231,8 @@ def evaluate(
     answers, rows, model = found.predictions, found.rows, found.model
     if positive is not None and positive not in answers.classes:
         raise unknown("class", positive, answers.classes)
-    positive = positive or (model.card.positive if model is not None else answers.bar and answers.bar[0])
-    by = model.card.threshold_by if model is not None else "half" if answers.bar is None else "given with the table"
+    positive = positive or (model.card.positive if model is not None else answers.threshold and answers.threshold[0])
+    by = model.card.threshold_by if model is not None else "half" if answers.threshold is None else "given with the table"
     seen = in_training(answers)
     clean = answers.select(~seen) if seen.any() and not seen.all() else None
     twins = catalogs.find_duplicates(found.labelled, cache=cache, progress=progress)

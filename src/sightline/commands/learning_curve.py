@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline import __version__, engine, studies
+from sightline import __version__, engine, heads, studies
 from sightline import catalog as catalogs
 from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, RequestError, SightlineError
@@ -24,8 +24,6 @@ from sightline.studies import learning_curve as learning
 from sightline.training import methods
 from sightline.training.context import Candidate, Context, extract, folds_for
 
-QUICK = ("logistic", "ridge", "centroid", "knn")
-"""Heads that fit fast enough for the 35 fits of a curve."""
 ORDERS = 3
 SHARE = 0.04
 """Maximal time of the curve in a report, as a fraction of the time of the run so far."""
@@ -164,7 +162,7 @@ def of_run(
     Returns:
         The key `learning` of run.json, or an empty mapping.
     """
-    able = [c for c in candidates if c.classifier.card.method == "features" and c.classifier.card.head in QUICK]
+    able = [c for c in candidates if c.classifier.card.method == "features" and heads.HEADS[c.classifier.card.head].quick]
     able = [c for c in able if c.classifier.card.crops == 1 and c.classifier.card.backbone.source != "none"]
     if not able:
         return {}
@@ -189,8 +187,6 @@ def of_run(
 
 def _estimated_s(context: Context, candidate: Candidate, deadline: Deadline) -> float:
     """Return the estimated seconds of one order: per fold about 2.5 fits on all images, the sum of all training sizes."""
-    from sightline import heads
-
     card = candidate.classifier.card
     rows = context.split("train", "val")
     found = extract(context, card.backbone, candidate.classifier.precision, rows)

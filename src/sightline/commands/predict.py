@@ -56,4 +56,4 @@ def predict(
     loaded = classifier.load(model, code=code)
     cache = Cache() if cache is None else cache
     predictions = loaded.predict(list(paths), crops=crops, device=device, progress=progress, cache=cache)
-    return Prediction(predictions, loaded.doubts(predictions, sets), loaded.card.limits)
+    return Prediction(predictions, loaded.uncertainty(predictions, sets), loaded.card.limits)

@@ -75,7 +75,7 @@ def tune(
     context = Context(rows, clusters, rows.classes, cache, device, progress=progress)
     studies.check(recipe, len(rows.classes), cache)
     studies.check_threshold(recipe, rows.classes)
-    limits = tuning.Asked(trials, budget_s, max_parameters, tuning.image_size(context, recipe))
+    limits = tuning.SearchLimits(trials, budget_s, max_parameters, tuning.image_size(context, recipe))
     request = {"recipe": recipe, "data": rows.fingerprint(), "max_parameters": max_parameters, "version": __version__}
     folder = study.claim_folder(out, "tune", catalog, request)
     catalogs.save(catalog, folder / "catalog.csv")
@@ -89,11 +89,11 @@ def tune(
         progress("trials", trial.number + 1, max(trials, trial.number + 1))
 
     storage = folder / "optuna.db"
-    done = tuning.search(context, recipe, limits, storage, keep=save, told=report_trial)
+    done = tuning.search(context, recipe, limits, storage, save=save, on_trial=report_trial)
     complete = [t.number for t in done if t.state == tuning.COMPLETE]
     predictions = {number: read_predictions(_predictions_file(folder, number)) for number in complete}
     importances = search_summary.importance(storage)
-    results = search_summary.summarise(done, predictions, asked=limits, seed=recipe.seed, importances=importances)
+    results = search_summary.summarise(done, predictions, limits=limits, seed=recipe.seed, importances=importances)
     results["words"] += _unfinished(done, trials)
     best = next(t for t in done if t.number == results["best"])
     write_text(folder / "best.toml", folders.toml(best.recipe))
@@ -110,7 +110,7 @@ def tune(
 
 def _unfinished(done: Sequence[tuning.Trial], trials: int) -> list[str]:
     """Return a sentence on a search with fewer trials than requested."""
-    made = tuning.made(done)
+    made = tuning.counted(done)
     if made >= trials:
         return []
     if len(done) >= tuning.TRIES * trials:

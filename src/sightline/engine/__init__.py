@@ -1,7 +1,7 @@
-"""How a frozen network is run fast here: OpenVINO on a CPU, torch on an accelerator, the same answers from both.
+"""Inference engine: run frozen networks with OpenVINO on a CPU and torch on an accelerator, with the same results.
 
-torch in float32 is the definition of every network. A converted network is compared with it on the first images that it
-sees, and only then kept in the cache, from where it is opened without importing torch.
+torch in float32 is the reference. A converted network is compared with it on the first images, and only then saved in the
+cache, from which it is loaded without importing torch.
 """
 
 from sightline.engine.augmented import quick_features

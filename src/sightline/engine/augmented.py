@@ -1,4 +1,4 @@
-"""Features of images that change every epoch, by a network that learns nothing: as fast as those of a session."""
+"""Features of augmented images, which change every epoch, from a frozen network compiled by OpenVINO."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _LIKE = {"f32": WORST_COSINE, "bf16": 0.99}
-"""The smallest cosine to torch's float32 features that is taken for the same, on any image."""
+"""Minimum cosine similarity with torch's float32 features on each checked image."""
 
 
 def quick_features(network: nn.Module, example: Tensor, precision: Precision) -> Callable[[Tensor], Tensor] | None:
-    """How a frozen network's features are had quickly on a CPU; None where torch has to do it.
+    """Compile a frozen network's features for the CPU with OpenVINO; return None if torch has to run it.
 
     Args:
-        network: Normalised images → (last map, features); in evaluation mode, on the CPU, and not changed while this is used.
-        example: float32 (n, 3, h, w), normalised images, on which both are compared.
-        precision: What to compute in.
+        network: Maps normalised images to (last map, features); in evaluation mode, on the CPU, unchanged while this is used.
+        example: float32 (n, 3, h, w), normalised images, on which OpenVINO and torch are compared.
+        precision: `f32` or `bf16`.
 
     Returns:
-        float32 (n, 3, h, w) → features float32 (n, d), which no gradient goes through.
+        Function from float32 (n, 3, h, w) to features float32 (n, d), without gradients.
     """
     import torch
     from torch import nn
@@ -44,16 +44,16 @@ def quick_features(network: nn.Module, example: Tensor, precision: Precision) ->
         def forward(self, x: Tensor) -> Tensor:
             return self.network(x)[1]  # type: ignore[no-any-return]
 
-    some = example[:CHECKED_IMAGES].contiguous()
+    checked = example[:CHECKED_IMAGES].contiguous()
     try:
-        compiled: Any = compile_packed(convert(Features().eval(), some[:1]), precision)
-        found = np.array(compiled(some.numpy())[0], dtype=np.float32)
-    except Exception as error:  # OpenVINO raises many kinds; whatever it cannot do, torch can
+        compiled: Any = compile_packed(convert(Features().eval(), checked[:1]), precision)
+        actual = np.array(compiled(checked.numpy())[0], dtype=np.float32)
+    except Exception as error:  # OpenVINO raises many types of errors; torch can run what OpenVINO can't
         log.info("OpenVINO cannot run this network (%s); it runs in torch", str(error).strip().split("\n")[0][:200])
         return None
     with torch.inference_mode():
-        expected = network(some)[1].float().numpy()
-    worst = float(cosines(found, expected).min())
+        expected = network(checked)[1].float().numpy()
+    worst = float(cosines(actual, expected).min())
     if not worst >= _LIKE[precision]:
         log.info("OpenVINO and torch disagree on this network (cosine %.5f); it runs in torch", worst)
         return None

@@ -1,4 +1,4 @@
-"""How alike features are, and whether they are the mean of a map."""
+"""Similarity of features, and the check for global average pooling."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sightline.records import Backbone
 
 
 def is_mean(last: np.ndarray, features: np.ndarray, backbone: Backbone) -> bool:
-    """Whether the features are the plain spatial mean of the map, to float32's accuracy."""
+    """Return whether the features are the spatial mean of the last map, to the accuracy of float32."""
     if backbone.pool != "avg" or last.ndim != 4 or backbone.layout == "tokens":
         return False
     mean = last.mean(axis=(2, 3) if backbone.layout == "nchw" else (1, 2))
@@ -19,7 +19,7 @@ def is_mean(last: np.ndarray, features: np.ndarray, backbone: Backbone) -> bool:
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """float64 (n,): the cosine between rows of `a` and `b`; 1 where both are zero, 0 where one is or is not finite."""
+    """Return the cosine similarity of rows of `a` and `b`, float64 (n,); 1 if both are zero, 0 if one is zero or not finite."""
     x, y = a.astype(np.float64), b.astype(np.float64)
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     both_zero = ~x.any(axis=1) & ~y.any(axis=1)

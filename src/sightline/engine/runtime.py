@@ -1,4 +1,4 @@
-"""OpenVINO: imported without its telemetry, torch modules converted for it, models packed, compiled and run."""
+"""OpenVINO runtime: import it without telemetry, convert, compile and run models, and choose device and precision."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Precision = Literal["f32", "bf16"]
 
 @functools.cache
 def openvino() -> Any | None:
-    """The `openvino` module, or None where there is no wheel for this machine.
+    """Return the `openvino` module, or None if it is not installed.
 
-    Importing it sends a usage event wherever `openvino_telemetry` can be imported. Nothing leaves the machine because of
-    Sightline, so that module is hidden while OpenVINO is imported; it then takes its own silent stand-in.
+    Importing it sends a usage event if `openvino_telemetry` can be imported. Sightline sends nothing, so that module is hidden
+    during the import; OpenVINO then uses its own silent replacement.
     """
     if importlib.util.find_spec("openvino") is None:
         return None
@@ -49,21 +49,21 @@ def openvino() -> Any | None:
 
 
 DEVICES = ("cpu", "cuda", "mps")
-"""Where a network can run."""
+"""Devices on which a network can run."""
 
 
 @functools.cache
 def core() -> Any:
-    """OpenVINO's one runtime of this process."""
+    """Return the OpenVINO runtime of this process."""
     return openvino().Core()  # type: ignore[union-attr]
 
 
 PRECISION_VARIABLE = "SIGHTLINE_PRECISION"
-"""The environment variable that turns bf16 off: `f32` computes everything in float32, `auto` is the default."""
+"""Environment variable that disables bf16: `f32` computes everything in float32, `auto` is the default."""
 
 
 def allowed_precision(precision: Precision) -> Precision:
-    """Return float32 where `SIGHTLINE_PRECISION` asks for it, else `precision`.
+    """Return `f32` if `SIGHTLINE_PRECISION` demands it, else `precision`.
 
     Raises:
         RequestError: If the variable is neither `auto` nor `f32`.
@@ -75,14 +75,14 @@ def allowed_precision(precision: Precision) -> Precision:
 
 
 def fast_precision(device: str = "cpu", *, training: bool = False) -> Precision:
-    """Return the fastest precision that this machine computes in: bf16 where its processor has it, else float32.
+    """Return the fastest precision of this machine: bf16 if its processor supports it, else float32.
 
-    Everything that may use bf16 asks this function, so that `SIGHTLINE_PRECISION` holds for all of it.
+    All code that may use bf16 calls this function, so that `SIGHTLINE_PRECISION` applies everywhere.
 
     Args:
         device: `cpu`, `cuda` or `mps`.
         training: Whether torch trains a network there. On a CPU torch then needs AVX512_BF16 or AMX; a frozen network runs in
-            OpenVINO, which knows other instructions too.
+            OpenVINO, which supports other instructions too.
 
     Raises:
         RequestError: If `SIGHTLINE_PRECISION` is neither `auto` nor `f32`.
@@ -93,23 +93,23 @@ def fast_precision(device: str = "cpu", *, training: bool = False) -> Precision:
 
 
 def _has_bf16(device: str, training: bool) -> bool:
-    """Whether bf16 is computed in hardware; where it is emulated it is slower than float32."""
+    """Return whether the hardware supports bf16; emulated bf16 is slower than float32."""
     if device == "cpu" and not training:
         return openvino() is not None and "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     import torch
 
     if device == "cpu":
-        found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # absent from older torch: then float32
-        units = found.get("avx512_bf16") or found.get("amx_bf16")
+        capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # absent from older torch: then float32
+        units = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
         return bool(units and torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
     return device == "cuda" and torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def choose_device(device: str = "auto") -> str:
-    """`cpu`, `cuda` or `mps`: what `auto` means here, without importing torch on a machine with no accelerator.
+    """Return `cpu`, `cuda` or `mps`, with `auto` resolved; doesn't import torch on a machine without an accelerator.
 
     Raises:
-        RequestError: There is no such device, or not on this machine.
+        RequestError: If the device is unknown, or absent from this machine.
     """
     if device not in ("auto", *DEVICES):
         raise unknown("device", device, ["auto", *DEVICES])
@@ -119,7 +119,7 @@ def choose_device(device: str = "auto") -> str:
         import torch
 
         if not {"cuda": torch.cuda, "mps": torch.backends.mps}[device].is_available():
-            raise RequestError(f"torch finds no {device} device on this machine", "leave out --device, or write --device cpu")
+            raise RequestError(f"torch finds no {device} device on this machine", "leave out --device, or use --device cpu")
         return device
     if sys.platform == "darwin" or _has_nvidia():
         import torch
@@ -132,20 +132,20 @@ def choose_device(device: str = "auto") -> str:
 
 
 def _has_nvidia() -> bool:
-    """Whether an NVIDIA driver is loaded; asked of the system, since asking torch costs seconds."""
+    """Return whether an NVIDIA driver is loaded, by its device files: importing torch takes seconds."""
     if os.name == "nt":
         return Path(os.environ.get("SYSTEMROOT", "C:/Windows"), "System32", "nvcuda.dll").exists()
     return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
 
 
 def convert(module: nn.Module, example: torch.Tensor) -> bytes:
-    """A torch module as the bytes of an OpenVINO model with a free batch size, traced from one example.
+    """Convert a torch module to the bytes of an OpenVINO model with dynamic batch size, traced from one example.
 
-    As bytes, since the constants of a model fresh from the front end lie in torch's memory, which may be gone when OpenVINO
-    reads them.
+    The result is bytes because the constants of a newly converted model lie in torch's memory, which may be freed before
+    OpenVINO reads them.
 
-    The front end is called directly: `openvino.convert_model` does the same around it and reports its use. torch's own check
-    of a trace runs the network twice more; ours, on real images, comes later and says more.
+    The front end is called directly, since `openvino.convert_model` reports its use. torch's check of the trace would run the
+    network twice more; the session later compares the model with torch on real images.
     """
     import warnings
 
@@ -159,15 +159,15 @@ def convert(module: nn.Module, example: torch.Tensor) -> bytes:
         decoder = TorchScriptPythonDecoder(traced, example_input=(example,))
         front_end = FrontEndManager().load_by_framework("pytorch")
         model = front_end.convert(front_end.load(decoder))
-    kind = openvino().Type.u8 if example.dtype == torch.uint8 else openvino().Type.f32  # type: ignore[union-attr]
-    model.inputs[0].get_node().set_element_type(kind)
+    dtype = openvino().Type.u8 if example.dtype == torch.uint8 else openvino().Type.f32  # type: ignore[union-attr]
+    model.inputs[0].get_node().set_element_type(dtype)
     model.inputs[0].get_node().set_partial_shape(openvino().PartialShape([-1, *example.shape[1:]]))  # type: ignore[union-attr]
     model.validate_nodes_and_infer_types()
     return pack(model)
 
 
 def pack(model: Any) -> bytes:
-    """An OpenVINO model as bytes: the length of its XML, the XML, the weights."""
+    """Return an OpenVINO model as bytes: the length of its XML, the XML, the weights."""
     with tempfile.TemporaryDirectory() as folder:
         xml, weights = Path(folder, "m.xml"), Path(folder, "m.bin")
         openvino().serialize(model, str(xml), str(weights))  # type: ignore[union-attr]
@@ -177,10 +177,10 @@ def pack(model: Any) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A model ready to run, and the memory that its constants lie in, which OpenVINO reads but does not own.
+    """Compiled model with the memory of its constants, which OpenVINO reads but does not own.
 
     Attributes:
-        precision: What OpenVINO computes in, which is float32 where the processor lacks what was asked for.
+        precision: Precision in use: float32 if the processor doesn't support the requested one.
     """
 
     run: Any
@@ -188,14 +188,14 @@ class Compiled:
     held: tuple[Any, ...]
 
     def __call__(self, values: np.ndarray) -> Any:
-        """The outputs for one batch, in their order; they lie in OpenVINO's memory until the next call."""
+        """Return the outputs for one batch; they are valid until the next call, since OpenVINO reuses their memory."""
         return self.run(values, share_outputs=True)
 
 
 def compile_packed(payload: bytes, precision: Precision) -> Compiled:
-    """What `pack` gave, ready to run."""
+    """Compile the bytes of `pack`."""
     (length,) = struct.unpack_from("<Q", payload)
-    numbers = np.array(np.frombuffer(payload, np.uint8, offset=8 + length))  # aligned, and ours
+    numbers = np.array(np.frombuffer(payload, np.uint8, offset=8 + length))  # an aligned copy that we own
     weights = openvino().Tensor(numbers, shared_memory=True)  # type: ignore[union-attr]
     model = core().read_model(model=payload[8 : 8 + length], weights=weights)
     hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
@@ -205,7 +205,7 @@ def compile_packed(payload: bytes, precision: Precision) -> Compiled:
 
 
 def version() -> str:
-    """OpenVINO's version, `none` where it is not installed."""
+    """Return the version of OpenVINO, or `none` if it is not installed."""
     try:
         return importlib.metadata.version("openvino")
     except importlib.metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""A frozen network as a session: opened from its converted form, checked against torch, run."""
+"""Inference sessions: open a frozen network, convert it to OpenVINO, compare it with torch, and run it."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
     from torch import nn
 
 CHECKED_IMAGES = 8
-"""How many images a converted network is compared with torch on."""
+"""Number of images on which a converted network is compared with torch."""
 WORST_COSINE = 0.9999
-"""A converted float32 network whose features are less like torch's on any of them is not used."""
+"""Minimum cosine similarity with torch's features on each of these images; below it the converted network is not used."""
 PATIENCE_IMAGES = 24
-"""A network that has run on this many images the slow way is converted: the price of waiting is the price of converting."""
+"""Number of images in torch after which a network is converted: by then torch has cost as much time as the conversion."""
 _FORMAT = 3
 
 
 @dataclass(slots=True)
 class Session:
-    """A frozen network, loaded and ready. Made by `open_session`; holds state, so it is not data.
+    """Frozen network, ready to run. Created by `open_session`; it has mutable state.
 
     Attributes:
-        backbone: What it computes.
-        precision: What it computes in, which may be float32 where bf16 was asked for. It can change from bf16 to float32 at the
+        backbone: Backbone that it computes.
+        precision: Precision in use, which may be float32 where bf16 was requested. It can change from bf16 to float32 at the
             first `run`, when the converted network is compared with torch, and is final from then on.
-        runtime: `openvino`, `torch`, or `numpy` for the image itself.
-        device: Where.
-        tail_is_mean: Whether the pooled features are the plain mean of the last map, as measured on real images.
-        difference: 1 - the worst cosine between its float32 features and torch's on the images it was checked with.
+        runtime: `openvino`, `torch`, or `numpy` for the `pixels` backbone.
+        device: `cpu`, `cuda` or `mps`.
+        tail_is_mean: Whether the pooled features are the spatial mean of the last map, as measured on real images.
+        difference: 1 - the lowest cosine similarity between its float32 features and torch's on the checked images.
     """
 
     backbone: Backbone
@@ -60,20 +60,20 @@ class Session:
 
     @property
     def batch_size(self) -> int:
-        """Images per call: small networks are fastest in fours, large ones want more work at once."""
+        """Return the batch size; on a CPU small networks are fastest with 4 images, large ones with 16."""
         if self.device != "cpu":
             return 256
         return 4 if self.backbone.parameters < 10_000_000 else 16
 
     def run(self, images: np.ndarray, maps: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
-        """One forward pass.
+        """Run one forward pass.
 
         Args:
-            images: uint8 (n, height, width, 3), what `pixels.decode` gives for the backbone's preprocess.
-            maps: Whether the last map is wanted too; it costs nothing but the memory.
+            images: uint8 (n, height, width, 3), from `pixels.decode` with the backbone's preprocess.
+            maps: Whether to return the last map too.
 
         Returns:
-            Features float32 (n, d), and the last map float32 in the network's own layout or None.
+            Features float32 (n, d), and the last map float32 in the network's layout, or None.
         """
         if self.runtime == "numpy":
             grid = images.astype(np.float32) / 255
@@ -88,7 +88,7 @@ class Session:
         return np.array(features, dtype=np.float32), np.array(last, dtype=np.float32) if maps else None
 
     def tail(self, maps: np.ndarray) -> np.ndarray:
-        """Features float32 (n, d) of last maps float32, as the network's own tail makes them."""
+        """Return features float32 (n, d) of last maps float32, computed by the network's tail."""
         if self.backbone.pool == "flatten":
             return maps.reshape(len(maps), -1)
         if self.tail_is_mean:
@@ -104,14 +104,14 @@ class Session:
         return np.array(self._tail(np.ascontiguousarray(maps))[0], dtype=np.float32)
 
     def tail_gradient(self, last: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """The gradient of weights · tail(map) with respect to the map, by torch through the tail alone.
+        """Return the gradient of weights · tail(map) with respect to the map, by torch through the tail alone.
 
         Args:
-            last: float32 (1, …), one last map.
+            last: float32 (1, …), last map of one image.
             weights: float32 (d,).
 
         Returns:
-            float32, the shape of `last`.
+            float32, of the shape of `last`.
         """
         if self.backbone.pool == "flatten":
             return np.asarray(weights, dtype=np.float32).reshape(last.shape)
@@ -120,12 +120,12 @@ class Session:
         with torch.enable_grad():
             value = torch.from_numpy(np.array(last)).to(self.device).requires_grad_(True)
             direction = torch.from_numpy(np.array(weights, dtype=np.float32)).to(self.device)
-            score = self._network().tail(value.clone())[0].float() @ direction  # a tail may begin in place
+            score = self._network().tail(value.clone())[0].float() @ direction  # a tail may begin with an in-place operation
             (gradient,) = torch.autograd.grad(score, value)
         return np.asarray(gradient.float().cpu().numpy())
 
     def network(self) -> Any:
-        """The network in torch, float32, in evaluation mode: what gradients and layers are asked of. Leave it as it was."""
+        """Return the torch network, float32, in evaluation mode, for gradients and layers. Restore any change made to it."""
         return self._network()
 
     def _network(self) -> Any:
@@ -161,10 +161,10 @@ class Session:
         return payload
 
     def _check(self, images: np.ndarray) -> None:
-        """Compare the converted float32 network with torch on real images; keep it if it agrees, else go on in torch."""
+        """Compare the converted float32 network with torch on real images; save it if they agree, else use torch."""
         self._unchecked = False
         compiled = compile_packed(self._payload, "f32")
-        result = compiled(images)  # lies in the memory of `compiled`
+        result = compiled(images)  # a view of memory owned by `compiled`
         module = _whole(self._network(), self.backbone)
         import torch
 
@@ -184,7 +184,7 @@ class Session:
 
 
 def _whole(network: Any, backbone: Backbone) -> nn.Module:
-    """uint8 (n, h, w, 3) → (last map, features), normalisation included: what is traced, and the definition."""
+    """Return the reference module, which is traced: uint8 (n, h, w, 3) → (last map, features), with normalisation."""
     import torch
     from torch import nn
 
@@ -218,19 +218,19 @@ def open_session(
     device: str = "cpu",
     expected: int = 1_000_000,
 ) -> Session:
-    """Load a network, from its converted form where there is one.
+    """Open a network, from its converted form if the cache has it.
 
     Args:
-        backbone: Which network, with which weights.
-        cache: Where converted networks are kept.
-        tensors: The weights; None finds them again by the backbone's name and weights.
-        precision: What to compute in. The session says what it uses: float32 where the processor has no bf16, where
-            OpenVINO cannot run the network, and for the few images of a network that is not converted yet.
+        backbone: Network and weights.
+        cache: Cache of converted networks.
+        tensors: Weights by name; None loads them by the backbone's name and weights.
+        precision: Requested precision. The session uses float32 instead if the processor doesn't support bf16, if OpenVINO
+            cannot run the network, or while the network isn't converted yet.
         device: `cpu`, `cuda` or `mps`.
-        expected: About how many images will be run. For a few dozen in all, converting is not worth its time.
+        expected: Approximate number of images to run. For a few dozen in all, converting takes longer than it saves.
 
     Raises:
-        WeightsError: The weights are absent or do not fit.
+        WeightsError: If the weights are missing or do not fit.
     """
     key = digest([backbone.id, _FORMAT, version()])
 
@@ -238,7 +238,7 @@ def open_session(
         return networks.build(backbone, tensors=tensors)
 
     if backbone.source == "pixels":
-        return Session(backbone, "f32", "numpy", "cpu", cache, key, load)
+        return Session(backbone, "f32", "numpy", "cpu", _cache=cache, _key=key, _load=load)
     if precision == "bf16" and fast_precision(device) != "bf16":
         precision = "f32"
     if device != "cpu" or openvino() is None:
@@ -246,7 +246,8 @@ def open_session(
     meta, payload = cache.read_json(f"networks/{key}/meta"), cache.read(f"networks/{key}/whole")
     if meta is not None and payload is not None:
         compiled = compile_packed(payload, precision)
-        return Session(backbone, compiled.precision, "openvino", "cpu", cache, key, load, **meta, _compiled=compiled)
+        state: dict[str, Any] = {**meta, "_cache": cache, "_key": key, "_load": load, "_compiled": compiled}
+        return Session(backbone, compiled.precision, "openvino", "cpu", **state)
     done = int(cache.read_json(f"networks/{key}/waited") or 0)
     if done + expected <= PATIENCE_IMAGES:
         cache.write_json(f"networks/{key}/waited", done + expected)
@@ -257,7 +258,7 @@ def open_session(
 def _converted_session(
     backbone: Backbone, precision: Precision, cache: Cache, key: str, load: Callable[[], nn.Module]
 ) -> Session:
-    """A session whose network is converted now and checked on the first images that it sees."""
+    """Convert a network and return its session, which compares it with torch on the first images."""
     import torch
 
     network = load().eval()
@@ -265,10 +266,11 @@ def _converted_session(
     try:
         payload = convert(_whole(network, backbone), example)
         compiled = compile_packed(payload, precision)
-    except Exception as error:  # OpenVINO raises many kinds; whatever it cannot do, torch can
+    except Exception as error:  # OpenVINO raises many types of errors; torch can run what OpenVINO can't
         log.warning("OpenVINO cannot run %s (%s); it runs in torch", backbone.name, str(error).strip().split("\n")[0][:200])
         return _torch_session(backbone, "f32", "cpu", cache, key, lambda: network)
-    session = Session(backbone, compiled.precision, "openvino", "cpu", cache, key, load, _payload=payload, _compiled=compiled)
+    state: dict[str, Any] = {"_cache": cache, "_key": key, "_load": load, "_payload": payload, "_compiled": compiled}
+    session = Session(backbone, compiled.precision, "openvino", "cpu", **state)
     session._unchecked, session._torch = True, network
     return session
 
@@ -276,9 +278,9 @@ def _converted_session(
 def _torch_session(
     backbone: Backbone, precision: Precision, device: str, cache: Cache, key: str, load: Callable[[], nn.Module]
 ) -> Session:
-    """A session in torch; whether its tail is a mean is measured on one grey image."""
-    session = Session(backbone, precision, "torch", device, cache, key, load, difference=0.0)
-    grey = np.random.default_rng(0).integers(0, 256, (1, *backbone.preprocess.size, 3), dtype=np.uint8)
-    last, features = session._run_torch(grey, False)
+    """Return a session in torch; whether its tail is a mean is measured on one image of noise."""
+    session = Session(backbone, precision, "torch", device, _cache=cache, _key=key, _load=load, difference=0.0)
+    noise = np.random.default_rng(0).integers(0, 256, (1, *backbone.preprocess.size, 3), dtype=np.uint8)
+    last, features = session._run_torch(noise, False)
     session.tail_is_mean = is_mean(last, features, backbone)
     return session

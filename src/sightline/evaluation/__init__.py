@@ -1,6 +1,7 @@
-"""Arrays in, numbers out: scores with their intervals, curves as data, mistakes. Knows nothing of files or networks.
+"""Evaluation of predictions: metrics with confidence intervals, curves, thresholds, paired tests and conformal sets.
 
-The definitions are scikit-learn's. What is not defined for some images is None with a reason beside it, never 0.
+Everything here is computed from arrays, without files or networks. The definitions are scikit-learn's. An undefined value is
+None with a reason beside it, never 0.
 """
 
 from sightline.evaluation.curves import (
@@ -13,7 +14,7 @@ from sightline.evaluation.curves import (
     roc_curve,
 )
 from sightline.evaluation.intervals import auc_interval, macro_auc_interval, wilson
-from sightline.evaluation.metrics import CLASS_METRICS, METRICS, TOP, Metric
+from sightline.evaluation.metrics import CLASS_METRICS, METRICS, PRIMARY_METRIC, TOP, Metric
 from sightline.evaluation.mistakes import confused_pairs, mistakes
 from sightline.evaluation.paired import SIGNIFICANT, alike, expanded_tail, holm, mcnemar, paired_bootstrap, sign_flip
 from sightline.evaluation.ranking import average_precision, rank_scores
@@ -37,6 +38,7 @@ __all__ = [
     "CRITERIA",
     "HALF",
     "METRICS",
+    "PRIMARY_METRIC",
     "SIGNIFICANT",
     "TOP",
     "CalibrationBin",

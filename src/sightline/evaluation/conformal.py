@@ -1,9 +1,10 @@
-"""Split-conformal prediction sets: the classes that an answer leaves open, with a promise of how often the right one is in.
+"""Split-conformal prediction sets: sets of classes that contain the true class with a guaranteed frequency.
 
-A class is in the set of an image unless its probability is lower than that of the right class was for nearly all held-out
-images (LAC, the least ambiguous sets). Of all sets that keep the promise on average over images these are the smallest, and
-they need no random draw; adaptive sets (APS) without one hold the right class more often than they promise, at the price of
-larger sets. A set may be empty: then no class is as likely as the right one usually is.
+A class is in the set of an image unless its probability is lower than that of the true class was for nearly all held-out images
+(LAC, least ambiguous set-valued classifiers). Of all sets with the same average coverage these are the smallest, and they
+need no randomisation; adaptive sets (APS) without randomisation have more coverage than promised, at the price of larger sets.
+A
+set may be empty: then no class is as probable as the true class usually is.
 
 Source: Vovk, Gammerman and Shafer 2005, "Algorithmic Learning in a Random World", section 4.5; Sadinle, Lei and Wasserman 2019,
 "Least ambiguous set-valued classifiers with bounded error levels", sections 2 and 3.
@@ -21,19 +22,19 @@ from sightline.errors import DataError, RequestError
 from sightline.evaluation.intervals import wilson
 
 COVERAGE = 0.95
-"""What sets promise where nobody says otherwise."""
+"""Default coverage of prediction sets."""
 _Z = 1.2816  # the normal distribution's 90 % quantile
 _EXACT = 1e-9  # (n + 1) · coverage may be a whole number that floats put just above
 
 
 @dataclass(frozen=True, slots=True)
 class UncertaintyFit:
-    """What answers leave open.
+    """Prediction sets of images, and which predictions are unsure.
 
     Args:
-        coverage: How often the right class is promised to be in the set.
-        sets: bool (n, k), which classes are in it.
-        unsure: bool (n,), which answers are unsure.
+        coverage: Guaranteed frequency with which the set contains the true class, 0–1.
+        sets: bool (n, k), which classes are in each set.
+        unsure: bool (n,), which predictions are unsure.
     """
 
     coverage: float
@@ -42,18 +43,20 @@ class UncertaintyFit:
 
 
 def check_coverage(coverage: float) -> float:
-    """A promise as it was given, if it can be one.
+    """Return the coverage if it is valid.
 
     Raises:
-        RequestError: It is not between 0 and 1.
+        RequestError: If it is not between 0 and 1.
     """
     if not 0 < coverage < 1:
-        raise RequestError(f"sets cannot promise {coverage:g}", "name a share between 0 and 1, such as 0.9")
+        raise RequestError(
+            f"the coverage of prediction sets cannot be {coverage:g}", "use a number between 0 and 1, such as --sets 0.9"
+        )
     return coverage
 
 
 def needed(coverage: float) -> int:
-    """How many held-out images a promise needs at least: α⁻¹ - 1 for the share α that it leaves.
+    """Return the minimum number of held-out images for a coverage of 1 - α: 1 / α - 1.
 
     Example:
         >>> needed(0.9), needed(0.95), needed(0.99)
@@ -63,19 +66,19 @@ def needed(coverage: float) -> int:
 
 
 def nonconformity(probs: np.ndarray, y_true: np.ndarray) -> np.ndarray:
-    """How little each label conforms to its answer: float64 (n,), one minus the probability of the right class."""
+    """Return nonconformity scores, one minus the probability of the true class, float64 (n,)."""
     return np.asarray(1 - probs[np.arange(len(y_true)), y_true], dtype=np.float64)
 
 
 def quantile(scores: np.ndarray, coverage: float) -> float:
-    """The ⌈(n + 1) · coverage⌉-th smallest score; infinite where there are too few to promise anything.
+    """Return the ⌈(n + 1) · coverage⌉-th smallest score; infinity if there are too few scores for this coverage.
 
-    The score of another such image is at most this with a chance of at least `coverage`, and of less than
-    `coverage` + 1 / (n + 1) where no scores are equal.
+    The score of another image of the same kind is at most this with a probability of at least `coverage`, and of less than
+    `coverage` + 1 / (n + 1) without ties.
 
     Args:
-        scores: float (n,), of images that the classifier was not fitted on.
-        coverage: In 0–1.
+        scores: float (n,), scores of images that the classifier was not fitted on.
+        coverage: 0–1.
 
     Example:
         >>> quantile(np.arange(1, 20) / 20, 0.95), quantile(np.arange(1, 19) / 20, 0.95)
@@ -86,14 +89,15 @@ def quantile(scores: np.ndarray, coverage: float) -> float:
 
 
 def quantiles(scores: np.ndarray, labels: np.ndarray, classes: int, coverage: float, *, by_class: bool = False) -> np.ndarray:
-    """The bar of every class, float64 (k,): one for all, or each class's own.
+    """Return the score threshold of every class, float64 (k,): one for all, or one for each class.
 
     Args:
-        scores: float (n,), as `nonconformity` gives them.
-        labels: int (n,), the right classes.
-        classes: k.
-        coverage: What is promised: over all images, or with `by_class` for the images of each class.
-        by_class: For classes of very unlike sizes, where a common bar may keep its promise at the cost of a rare class.
+        scores: float (n,), nonconformity scores.
+        labels: int (n,), true class indices.
+        classes: Number of classes k.
+        coverage: Coverage over all images, or with `by_class` for the images of each class, 0–1.
+        by_class: Whether each class has its own threshold: for imbalanced classes, where a common threshold may leave a rare
+            class with low coverage.
     """
     if not by_class:
         return np.full(classes, quantile(scores, coverage))
@@ -101,104 +105,107 @@ def quantiles(scores: np.ndarray, labels: np.ndarray, classes: int, coverage: fl
 
 
 def fit(probs: np.ndarray, y_true: np.ndarray, coverage: float, *, by_class: bool = False) -> np.ndarray:
-    """The bars of all classes, float64 (k,), from held-out answers; infinite where these are too few.
+    """Return the score thresholds of all classes from held-out predictions, float64 (k,); infinity with too few of them.
 
     Args:
-        probs: float (n, k), calibrated, of images that the classifier was not fitted on.
+        probs: float (n, k), calibrated probabilities of images that the classifier was not fitted on.
         y_true: int (n,), class indices.
-        coverage, by_class: As of `quantiles`.
+        coverage, by_class: As for `quantiles`.
 
     Raises:
-        DataError: An image has no label, or there are not as many labels as answers.
+        DataError: If an image has no label, or the numbers of labels and predictions differ.
     """
     if len(probs) != len(y_true) or (len(y_true) and y_true.min() < 0):
-        raise DataError(f"sets cannot be fitted on {len(probs)} answers and {int((y_true >= 0).sum())} labels")
+        message = f"prediction sets cannot be fitted on {len(probs)} predictions and {int((y_true >= 0).sum())} labels"
+        raise DataError(message, "label every held-out image")
     return quantiles(nonconformity(probs, y_true), y_true, probs.shape[1], coverage, by_class=by_class)
 
 
-def sets(probs: np.ndarray, bars: np.ndarray | float) -> np.ndarray:
-    """bool (n, k): which classes are in the set of each image.
+def sets(probs: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:
+    """Return which classes are in the prediction set of each image, bool (n, k).
 
     Args:
-        probs: float (n, k).
-        bars: What `fit` gave.
+        probs: float (n, k), calibrated probabilities.
+        thresholds: Score thresholds from `fit`, float (k,) or one for all.
 
     Example:
         >>> sets(np.array([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25]]), 0.7).tolist()
         [[True, False, False], [True, True, False]]
     """
-    return np.asarray(1 - np.asarray(probs, dtype=np.float64) <= bars)
+    return np.asarray(1 - np.asarray(probs, dtype=np.float64) <= thresholds)
 
 
-def answered_bar(likely: np.ndarray, right: np.ndarray, wish: float) -> float:
-    """The probability from which on answers are right often enough, as far as held-out ones can tell.
+def confidence_threshold(confidence: np.ndarray, correct: np.ndarray, target: float) -> float:
+    """Return the lowest confidence at and above which predictions reach the target accuracy, estimated on held-out images.
 
-    Often enough: Wilson's upper bound (one-sided, 90 %) of the share of wrong ones is at most 1 - wish. A plain share would be
-    too good, since the bar is where it happens to be.
+    The target is reached if Wilson's upper bound (one-sided, 90 %) of the error rate is at most 1 - target. The error rate
+    itself would be too optimistic, since the threshold is chosen on the same images.
 
     Args:
-        likely: float (n,), the probabilities of answers to images that the classifier was not fitted on.
-        right: bool (n,), whether they are right.
-        wish: The share of right ones, in 0–1.
+        confidence: float (n,), probabilities of predictions for images that the classifier was not fitted on.
+        correct: bool (n,), whether each prediction is correct.
+        target: Target accuracy, 0–1.
 
     Returns:
-        The lowest such probability; 0 where all answers together are right often enough, infinite where none are.
+        The threshold; 0 if all predictions together reach the target, infinity if none do.
 
     Example:
-        >>> likely, right = np.linspace(1, 0.5, 60), np.arange(60) < 40
-        >>> round(answered_bar(likely, right, 0.9), 3), answered_bar(likely, right, 0.5), answered_bar(likely, right, 0.99)
-        (0.661, 0.0, inf)
+        >>> p, correct = np.linspace(1, 0.5, 60), np.arange(60) < 40
+        >>> round(confidence_threshold(p, correct, 0.9), 3), confidence_threshold(p, correct, 0.5)
+        (0.661, 0.0)
+        >>> confidence_threshold(p, correct, 0.99)
+        inf
     """
-    order = np.argsort(-likely, kind="stable")
+    order = np.argsort(-confidence, kind="stable")
     n = np.arange(1, len(order) + 1)
-    wrong = np.cumsum(~np.asarray(right, dtype=bool)[order])
-    last = np.r_[likely[order][1:] < likely[order][:-1], True][: len(order)]  # equal ones are taken together
+    wrong = np.cumsum(~np.asarray(correct, dtype=bool)[order])
+    last = np.r_[confidence[order][1:] < confidence[order][:-1], True][: len(order)]  # equal values are taken together
     share, z = wrong / n, _Z
     upper = (share + z * z / (2 * n) + z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))) / (1 + z * z / n)
-    good = np.flatnonzero(last & (upper <= 1 - check_coverage(wish) + _EXACT))
+    good = np.flatnonzero(last & (upper <= 1 - check_coverage(target) + _EXACT))
     if not good.size:
         return math.inf
-    return 0.0 if good[-1] == len(order) - 1 else float(likely[order][good[-1]])
+    return 0.0 if good[-1] == len(order) - 1 else float(confidence[order][good[-1]])
 
 
 def unsure(
-    probs: np.ndarray, y_pred: np.ndarray, chosen: np.ndarray, bar: float = 0.0, coverage: float = COVERAGE
+    probs: np.ndarray, y_pred: np.ndarray, members: np.ndarray, threshold: float = 0.0, coverage: float = COVERAGE
 ) -> np.ndarray:
-    """bool (n,): which answers are unsure: not the only class of their set, or less likely than the bar of answers.
+    """Return which predictions are unsure: not the only class of their set, or below the confidence threshold; bool (n,).
 
-    What is as likely as the promise is never unsure: a classifier that is nearly always right would call its own usual answers
-    so, since its sets may ask for 0.999.
+    A prediction whose probability is at least the coverage is never unsure: otherwise a classifier that is nearly always right
+    would mark its usual predictions, since its sets may need a probability of 0.999.
 
     Args:
-        probs: float (n, k), calibrated.
-        y_pred: int (n,), the answers.
-        chosen: bool (n, k), their sets.
-        bar: Of `answered_bar`.
-        coverage: What the sets promise.
+        probs: float (n, k), calibrated probabilities.
+        y_pred: int (n,), predicted class indices.
+        members: bool (n, k), which classes are in each prediction set.
+        threshold: From `confidence_threshold`.
+        coverage: Coverage of the sets, 0–1.
     """
     rows = np.arange(len(y_pred))
-    likely = probs[rows, y_pred]
-    alone = chosen[rows, y_pred] & (chosen.sum(axis=1) == 1)
-    return np.asarray(~(alone & (likely >= bar)) & (likely < coverage))
+    confidence = probs[rows, y_pred]
+    alone = members[rows, y_pred] & (members.sum(axis=1) == 1)
+    return np.asarray(~(alone & (confidence >= threshold)) & (confidence < coverage))
 
 
-def measured(chosen: np.ndarray, y_true: np.ndarray) -> dict[str, Any]:
-    """How sets did on labelled images.
+def measured(members: np.ndarray, y_true: np.ndarray) -> dict[str, Any]:
+    """Return the measured coverage and sizes of prediction sets on labelled images.
 
     Args:
-        chosen: bool (n, k).
+        members: bool (n, k), which classes are in each prediction set.
         y_true: int (n,), class indices.
 
     Returns:
-        `n`, `covered` (the share of sets that hold the right class) with `covered_low` and `covered_high` (Wilson, 95 %),
-        `mean_size`, `single` and `empty` (shares of sets with one class and with none), `per_class` (the share covered of each
-        class, None for a class without images).
+        `n`, `covered` (the share of sets that contain the true class) with `covered_low` and `covered_high` (Wilson, 95 %),
+        `mean_size`, `single` and `empty` (shares of sets with one class and with none), `per_class` (coverage of each class,
+        None for a class without images).
     """
     n = len(y_true)
-    hit = chosen[np.arange(n), y_true]
+    hit = members[np.arange(n), y_true]
     low, high = wilson(int(hit.sum()), n)
-    size = chosen.sum(axis=1)
-    per_class = [float(hit[y_true == c].mean()) if (y_true == c).any() else None for c in range(chosen.shape[1])]
+    size = members.sum(axis=1)
+    per_class = [float(hit[y_true == c].mean()) if (y_true == c).any() else None for c in range(members.shape[1])]
 
     def share(values: np.ndarray) -> float | None:
         return float(values.mean()) if n else None

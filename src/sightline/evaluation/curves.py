@@ -1,4 +1,4 @@
-"""Curves as data, and the numbers that are read off them: ROC, its area, the equal error rate, calibration."""
+"""ROC curve, ROC AUC, equal error rate and calibration curve."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ CALIBRATION_BINS = 15
 
 
 def placements(y: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For every image the share of images of the other kind that it is on the right side of, ties counted half.
+    """Return DeLong placements: for each image the share of images of the other kind that it is ranked correctly against.
 
-    Their mean over either kind is the area under the ROC curve; their spread gives its interval (DeLong).
+    Ties count half. Their mean over either kind is the area under the ROC curve; their variance gives its interval (DeLong).
 
     Args:
         y: bool (n,), True for the positive class.
-        score: float (n,), higher speaks for the positive class.
+        score: float (n,), higher means more likely positive.
 
     Returns:
         float64 (positives,) and float64 (negatives,), in 0–1, in the order of the images.
@@ -29,14 +29,14 @@ def placements(y: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def auc(y: np.ndarray, score: np.ndarray) -> float | None:
-    """The area under the ROC curve: the chance that a positive image scores above a negative one, ties counted half.
+    """Return the area under the ROC curve: the probability that a positive scores above a negative, ties counted half.
 
     Args:
         y: bool (n,), True for the positive class.
-        score: float (n,), higher speaks for the positive class.
+        score: float (n,), higher means more likely positive.
 
     Returns:
-        0–1, or None where one of the two kinds is absent.
+        0–1, or None if all images are positive or all are negative.
 
     Example:
         >>> auc(np.array([False, False, True, True]), np.array([0.1, 0.4, 0.35, 0.8]))
@@ -49,15 +49,15 @@ def auc(y: np.ndarray, score: np.ndarray) -> float | None:
 
 
 def roc_curve(y: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The ROC curve, from (0, 0) to (1, 1), without the points that lie on a line between their neighbours.
+    """Return the ROC curve from (0, 0) to (1, 1), without points that lie on a line between their neighbours.
 
     Args:
         y: bool (n,), True for the positive class.
-        score: float (n,), higher speaks for the positive class.
+        score: float (n,), higher means more likely positive.
 
     Returns:
-        False positive rate, true positive rate and threshold, float64 (m,) each; the first threshold is infinite. A rate
-        whose class is absent is NaN throughout.
+        False positive rate, true positive rate and threshold, float64 (m,) each; the first threshold is infinite. The false
+        positive rate is NaN without negatives, the true positive rate without positives.
 
     Source: the definition of scikit-learn's `roc_curve`, to the last point.
     """
@@ -79,12 +79,12 @@ def roc_curve(y: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray,
 
 
 def equal_error_rate(y: np.ndarray, score: np.ndarray) -> float | None:
-    """The error rate where as large a share of positives is missed as of negatives is let through.
+    """Return the error rate at the threshold where the false negative rate equals the false positive rate.
 
-    Between two points of the ROC curve it is read off the straight line that joins them.
+    Between two points of the ROC curve it is interpolated linearly.
 
     Returns:
-        0–1, or None where one of the two kinds is absent.
+        0–1, or None if all images are positive or all are negative.
     """
     y = np.asarray(y, dtype=bool)
     if y.all() or not y.any():
@@ -99,13 +99,13 @@ def equal_error_rate(y: np.ndarray, score: np.ndarray) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationBin:
-    """The images whose top probability falls into (low, high].
+    """Bin of a calibration curve: the images whose confidence falls into (low, high].
 
     Args:
-        low, high: The edges of the bin.
-        n: How many images fall into it.
-        confidence: The mean of their top probabilities.
-        accuracy: The share of them that is right.
+        low, high: Edges of the bin, 0–1.
+        n: Number of images in it.
+        confidence: Mean confidence (probability of the predicted class).
+        accuracy: Share of correct predictions.
     """
 
     low: float
@@ -116,18 +116,18 @@ class CalibrationBin:
 
 
 def bins_of(confidence: np.ndarray, bins: int = CALIBRATION_BINS) -> np.ndarray:
-    """int64 (n,): which of equally wide bins of 0–1 holds each number; a bin holds its upper edge and not its lower one."""
+    """Return the equal-width bin of 0–1 of each number, int64 (n,); a bin includes its upper edge and not its lower one."""
     edges = np.linspace(0.0, 1.0, bins + 1)
     return np.asarray(np.clip(np.searchsorted(edges, confidence, "left") - 1, 0, bins - 1), dtype=np.int64)
 
 
 def calibration_curve(correct: np.ndarray, confidence: np.ndarray, bins: int = CALIBRATION_BINS) -> list[CalibrationBin]:
-    """How often the classifier is right where it claims a certainty, in equal-width bins; empty bins are left out.
+    """Return accuracy by confidence in equal-width bins; empty bins are left out.
 
     Args:
-        correct: bool (n,), whether the class of the top probability is the label.
-        confidence: float (n,), the top probability, 0–1.
-        bins: How many bins 0–1 is cut into; a bin holds its upper edge and not its lower one.
+        correct: bool (n,), whether each prediction is correct.
+        confidence: float (n,), probability of the predicted class, 0–1.
+        bins: Number of bins; a bin includes its upper edge and not its lower one.
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2.
     """
@@ -135,15 +135,15 @@ def calibration_curve(correct: np.ndarray, confidence: np.ndarray, bins: int = C
     edges, which = np.linspace(0.0, 1.0, bins + 1), bins_of(confidence, bins)
     n = np.bincount(which, minlength=bins)
     right = np.bincount(which, weights=correct, minlength=bins)
-    claimed = np.bincount(which, weights=confidence, minlength=bins)
+    summed = np.bincount(which, weights=confidence, minlength=bins)
     return [
-        CalibrationBin(float(edges[b]), float(edges[b + 1]), int(n[b]), float(claimed[b] / n[b]), float(right[b] / n[b]))
+        CalibrationBin(float(edges[b]), float(edges[b + 1]), int(n[b]), float(summed[b] / n[b]), float(right[b] / n[b]))
         for b in np.flatnonzero(n)
     ]
 
 
 def expected_calibration_error(correct: np.ndarray, confidence: np.ndarray, bins: int = CALIBRATION_BINS) -> float | None:
-    """The mean distance between claimed certainty and accuracy over the bins, weighted by their images.
+    """Return the mean absolute gap between confidence and accuracy over bins, weighted by their number of images.
 
     Returns:
         0–1, or None without images.

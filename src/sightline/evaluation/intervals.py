@@ -1,4 +1,4 @@
-"""How far a score may be from the truth: Wilson's interval for shares, DeLong's for areas under ROC curves, resampling's."""
+"""Confidence intervals: Wilson's for proportions, DeLong's for ROC AUC, and intervals from the spread of bootstrap samples."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from statistics import NormalDist
 
 import numpy as np
 
-from sightline.evaluation.clusters import likeness, worth
+from sightline.evaluation.clusters import effective_sample_size, intraclass_correlation
 from sightline.evaluation.curves import placements
 
 
 def _z(confidence: float) -> float:
-    """How many standard deviations a two-sided interval of this confidence reaches."""
+    """Return the number of standard deviations of a two-sided normal interval of this confidence."""
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
 FEW, ENOUGH = 3.0, 9.0
-"""Of so many images' worth of misordering at most, DeLong's interval is too narrow; of so many it is not."""
+"""Up to FEW misordered images, DeLong's interval is too narrow; from ENOUGH on it is not."""
 
 
 def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval for a share, without continuity correction; (0, 1) where n is 0.
+    """Return Wilson's score interval for a proportion, without continuity correction; (0, 1) if n is 0.
 
-    Numbers that are not whole stand for images that depend on each other: as many independent ones as tell as much.
+    Numbers may be fractional: dependent images count as an effective number of independent ones.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
 
@@ -47,22 +47,22 @@ def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float,
 def auc_interval(
     y: np.ndarray, score: np.ndarray, confidence: float = 0.95, unit: np.ndarray | None = None
 ) -> tuple[float, float] | None:
-    """DeLong's interval for the area under a ROC curve.
+    """Return DeLong's interval for the area under a ROC curve.
 
-    Where it degenerates (a spread of zero, as when the two kinds are told apart perfectly, or a kind with one image only)
-    it would claim certainty: Newcombe's interval, which depends on the area and the counts alone, is given instead.
+    If its variance is zero (the two kinds are separated perfectly, or one kind has a single image), its width would be zero.
+    Newcombe's interval, which depends on the area and the counts alone, is returned instead.
 
     Args:
         y: bool (n,), True for the positive class.
-        score: float (n,), higher speaks for the positive class.
-        confidence: The share of such intervals that hold the truth.
-        unit: int (n,), equal for images that belong together; None where each is on its own.
+        score: float (n,), higher means more likely positive.
+        confidence: Confidence level, 0–1.
+        unit: int (n,), equal for images that belong together; None if all images are independent.
 
     Returns:
-        (low, high) in 0–1, or None where one of the two kinds is absent.
+        (low, high) in 0–1, or None if all images are positive or all are negative.
 
-    Source: DeLong, DeLong and Clarke-Pearson 1988, equations 4–6, with placements from ranks as in Sun and Xu 2014; for what
-    belongs together Obuchowski 1997, "Nonparametric analysis of clustered ROC curve data"; Newcombe 2006, part 2, method 5.
+    Source: DeLong, DeLong and Clarke-Pearson 1988, equations 4–6, with placements from ranks as in Sun and Xu 2014; for
+    clustered images Obuchowski 1997, "Nonparametric analysis of clustered ROC curve data"; Newcombe 2006, part 2, method 5.
     """
     y = np.asarray(y, dtype=bool)
     return auc_intervals(y.astype(np.int64), np.asarray(score, dtype=np.float64)[:, None], confidence, unit, first=1).each[0]
@@ -71,19 +71,19 @@ def auc_interval(
 def macro_auc_interval(
     y_true: np.ndarray, scores: np.ndarray, confidence: float = 0.95, unit: np.ndarray | None = None
 ) -> tuple[float, float] | None:
-    """The interval of the mean one-versus-rest area, over the classes that have both kinds of images.
+    """Return the interval of the mean one-vs-rest ROC AUC, over the classes that have both kinds of images.
 
-    DeLong's argument for the mean of several areas: every image adds its placements to one sum, and the variance is taken
-    within each class. For two classes it is DeLong's own interval. Where it degenerates: Newcombe's of the classes, whose
-    errors average out in the mean.
+    This extends DeLong's method to the mean of several areas: every image adds its placements to one sum, whose variance is
+    computed within each class. For two classes it equals DeLong's interval. If the variance is zero, Newcombe's intervals of
+    the classes are combined, whose errors average out in the mean.
 
     Args:
         y_true: int (n,), class indices.
-        scores: float (n, k), higher speaks for the class.
-        unit: int (n,), equal for images that belong together; None where each is on its own.
+        scores: float (n, k), higher means more likely of the class.
+        unit: int (n,), equal for images that belong together; None if all images are independent.
 
     Returns:
-        (low, high) in 0–1, or None where no class has both kinds.
+        (low, high) in 0–1, or None if no class has both kinds.
     """
     return auc_intervals(y_true, scores, confidence, unit).mean
 
@@ -93,10 +93,10 @@ class Areas:
     """Intervals of areas under ROC curves.
 
     Args:
-        each: Of every class against the rest; None where one of the two kinds is absent.
-        mean: Of the mean over the classes that have one.
-        widened: How far each interval is widened from DeLong's to Newcombe's, 0–1.
-        mean_widened: The same of the mean's.
+        each: Interval of each class against the rest; None without images of both kinds.
+        mean: Interval of the mean over the classes that have one.
+        widened: Degree of widening of each interval from DeLong's to Newcombe's, 0–1.
+        mean_widened: Degree of widening of the mean's interval.
     """
 
     each: list[tuple[float, float] | None]
@@ -114,19 +114,21 @@ def auc_intervals(
     first: int = 0,
     widened: bool = False,
 ) -> Areas:
-    """The intervals of `auc_interval` for every class against the rest, and of `macro_auc_interval` for their mean.
+    """Return the intervals of `auc_interval` for every class against the rest, and of `macro_auc_interval` for their mean.
 
-    Where few images are misordered, DeLong's interval knows their spread from those few and holds the truth in 65 to 90 of
-    100 draws. How many they are is counted in images of the rarer kind: those there are times the distance of the area from
-    1 (or from 0). In the mean over classes they add up, and what widens it is what each class's Newcombe interval has beyond
-    its DeLong interval, added up as variances are.
+    If few images are misordered, DeLong's variance estimate rests on those few, and its interval covers the true value in only
+    65 to 90 of 100 simulations. The number of misordered images is estimated as the number of images of the rarer kind times
+    the distance of the area from 1 (or from 0). For the mean over classes these numbers add up, and the interval is widened by
+    the sum, as of variances, of what each class's Newcombe interval has beyond its DeLong interval.
 
     Args:
         y_true: int (n,), class indices.
-        scores: float (n, k), higher speaks for the class.
-        first: The class of the first column.
-        widened: Up to `FEW` misordered images DeLong's interval is widened to Newcombe's, where that reaches farther; from
-            there to `ENOUGH` ever less.
+        scores: float (n, k), higher means more likely of the class.
+        confidence: Confidence level, 0–1.
+        unit: int (n,), equal for images that belong together; None if all images are independent.
+        first: Class of the first column.
+        widened: Whether to widen DeLong's interval to Newcombe's if that is wider: fully up to `FEW` misordered images, not at
+            all from `ENOUGH` on, linearly in between.
     """
     n, of, z = len(y_true), range(first, first + scores.shape[1]), _z(confidence)
     counts = np.bincount(y_true, minlength=of.stop)
@@ -140,66 +142,70 @@ def auc_intervals(
         area, share = float(positive.mean()), np.empty(n)
         share[y], share[~y] = positive / len(positive), negative / len(negative)
         total += share
-        apart = _apart(y, positive, negative, unit)
-        low, high = newcombe(area, *apart, confidence)
-        spread, misordered = variance(share, y.astype(np.int64), unit), min(apart) * min(area, 1 - area)
+        sizes = _effective_counts(y, positive, negative, unit)
+        low, high = newcombe(area, *sizes, confidence)
+        spread, misordered = variance(share, y.astype(np.int64), unit), min(sizes) * min(area, 1 - area)
         far[i] = 1.0 if spread <= 1e-18 else _fading(misordered) if widened else 0.0
-        own = z * math.sqrt(spread)
-        each[i] = _between(area, own, max(own, area - low), max(own, high - area), far[i])
-        rows.append((area, own, area - low, high - area, misordered))
+        half_width = z * math.sqrt(spread)
+        each[i] = _between(area, half_width, max(half_width, area - low), max(half_width, high - area), far[i])
+        rows.append((area, half_width, area - low, high - area, misordered))
     if not rows:
         return Areas(each, None, far, 0.0)
     area, below, above, misordered = _averaged(np.array(rows))
     spread = variance(total, y_true, unit) / len(rows) ** 2
-    own, mean_far = z * math.sqrt(spread), 1.0 if spread <= 1e-18 else _fading(misordered) if widened else 0.0
-    return Areas(each, _between(area, own, math.hypot(own, below), math.hypot(own, above), mean_far), far, mean_far)
+    half_width, mean_far = z * math.sqrt(spread), 1.0 if spread <= 1e-18 else _fading(misordered) if widened else 0.0
+    return Areas(
+        each, _between(area, half_width, math.hypot(half_width, below), math.hypot(half_width, above), mean_far), far, mean_far
+    )
 
 
 def _fading(misordered: float) -> float:
-    """How far DeLong's interval is widened, 0–1."""
+    """Return the degree to which DeLong's interval is widened, 0–1."""
     return min(1.0, max(0.0, (ENOUGH - misordered) / (ENOUGH - FEW)))
 
 
-def _between(area: float, own: float, below: float, above: float, far: float) -> tuple[float, float]:
-    """From DeLong's interval, `own` to either side, `far` of the way to one that reaches `below` and `above`; cut to 0–1."""
-    return max(0.0, area - own - far * (below - own)), min(1.0, area + own + far * (above - own))
+def _between(area: float, half_width: float, below: float, above: float, far: float) -> tuple[float, float]:
+    """Interpolate between DeLong's interval (far = 0, half width `half_width`) and a wider one (far = 1), clipped to 0–1."""
+    return max(0.0, area - half_width - far * (below - half_width)), min(1.0, area + half_width + far * (above - half_width))
 
 
 def _averaged(rows: np.ndarray) -> tuple[float, float, float, float]:
-    """The mean area, what each side's variance lacks (as a distance), and of how many misordered images the mean knows.
+    """Return the mean area, the missing half width below and above it, and the mean's number of misordered images.
 
-    Two classes have one curve between them, so that nothing averages out; of many classes each has nearly its own: hence
-    k / (k - 1). A class counts among the misordered by what it adds to the variance.
+    Two classes share one curve, so that nothing averages out; with many classes the curves are nearly independent: hence
+    k / (k - 1). The classes' numbers of misordered images are weighted by their contributions to the variance.
 
     Args:
-        rows: float (k, 5): area, DeLong's reach, Newcombe's below and above, misordered images.
+        rows: float (k, 5): area, DeLong's half width, Newcombe's below and above, number of misordered images.
     """
     k = len(rows)
-    area, own, below, above, misordered = rows.T
+    area, half_width, below, above, misordered = rows.T
     shared = k / (k - 1) if k > 1 else 1.0
-    lacking = [math.sqrt(shared * np.maximum(side**2 - own**2, 0.0).sum()) / k for side in (below, above)]
+    lacking = [math.sqrt(shared * np.maximum(side**2 - half_width**2, 0.0).sum()) / k for side in (below, above)]
     weight = (below + above) ** 2
-    known = float((weight * misordered).sum() * weight.sum() / (weight**2).sum()) / shared
-    return float(area.mean()), lacking[0], lacking[1], known
+    count = float((weight * misordered).sum() * weight.sum() / (weight**2).sum()) / shared
+    return float(area.mean()), lacking[0], lacking[1], count
 
 
-def _apart(y: np.ndarray, positive: np.ndarray, negative: np.ndarray, unit: np.ndarray | None) -> tuple[float, float]:
-    """As how many independent images either kind counts, by how alike placements are of what belongs together."""
+def _effective_counts(
+    y: np.ndarray, positive: np.ndarray, negative: np.ndarray, unit: np.ndarray | None
+) -> tuple[float, float]:
+    """Return the effective numbers of positives and negatives, given the correlation of placements within clusters."""
     if unit is None:
         return len(positive), len(negative)
     counts = []
-    for some, placed in ((unit[y], positive), (unit[~y], negative)):
-        counts.append(worth(np.ones(len(placed)), some, likeness(placed, some)))
+    for clusters, placed in ((unit[y], positive), (unit[~y], negative)):
+        counts.append(effective_sample_size(np.ones(len(placed)), clusters, intraclass_correlation(placed, clusters)))
     return counts[0], counts[1]
 
 
 def variance(influence: np.ndarray, stratum: np.ndarray, unit: np.ndarray | None = None) -> float:
-    """The variance of a sum of what each image adds, when images are drawn within strata; 0 where a stratum has one image.
+    """Return the variance of a sum of per-image influences under stratified sampling; 0 if a stratum has a single image.
 
     Args:
-        influence: float (n,), what each image adds.
-        stratum: int (n,), the classes.
-        unit: int (n,), equal for images that are drawn together; None where each is on its own.
+        influence: float (n,), contribution of each image to the sum.
+        stratum: int (n,), class of each image.
+        unit: int (n,), equal for images that belong together; None if all images are independent.
     """
     counts = np.bincount(stratum, minlength=1)
     if counts[counts > 0].min(initial=2) < 2:
@@ -213,9 +219,9 @@ def variance(influence: np.ndarray, stratum: np.ndarray, unit: np.ndarray | None
 
 
 def newcombe(area: float, positives: float, negatives: float, confidence: float = 0.95) -> tuple[float, float]:
-    """An interval for an area under a ROC curve from the area and the counts alone, never empty and never beyond 0–1.
+    """Return Newcombe's interval for the ROC AUC from the area and the counts alone; its width is never 0.
 
-    The ends are the areas that would put the observed one `z` standard errors away (as Wilson's interval does for shares).
+    The ends are the areas from which the observed one lies `z` standard errors away (as in Wilson's interval for proportions).
 
     Source: Newcombe 2006, "Confidence intervals for an effect size measure based on the Mann–Whitney statistic. Part 2",
     method 5, with the variance of Hanley and McNeil 1982 under exponential scores.
@@ -232,7 +238,7 @@ def newcombe(area: float, positives: float, negatives: float, confidence: float 
 
 
 def _root(sign: Callable[[float], float], outside: float, inside: float) -> float:
-    """Where `sign` changes, by bisection: it is positive at `outside` and not at `inside`."""
+    """Return the zero of `sign` by bisection; it is positive at `outside` and not positive at `inside`."""
     for _ in range(60):
         middle = (outside + inside) / 2
         if sign(middle) > 0:
@@ -243,7 +249,7 @@ def _root(sign: Callable[[float], float], outside: float, inside: float) -> floa
 
 
 def log_scale(value: float, error: float, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval of a positive value that is even on a logarithmic scale: z relative standard errors to either side."""
+    """Return the interval of a positive value that is symmetric on a logarithmic scale, ± z relative standard errors."""
     factor = math.exp(min(_z(confidence) * error / value, 700.0))
     return value / factor, value * factor
 
@@ -251,21 +257,21 @@ def log_scale(value: float, error: float, confidence: float = 0.95) -> tuple[flo
 def with_one_mistake(
     value: float, drawn: np.ndarray, mistake: float, count: float, inflation: float = 1.0
 ) -> tuple[float, float] | None:
-    """The interval of a mean loss from its spread over drawn sets, with and without one more image that is answered wrongly.
+    """Return the interval of a mean loss: the union of its bootstrap intervals with and without one more misclassified image.
 
-    A mean loss hangs on few mistakes. Where the set has hardly any, drawn sets know neither how frequent mistakes are nor
-    what they cost, and an interval from their spread holds the truth in 40 to 85 of 100 draws. One pseudo-observation, as in
-    Agresti and Coull's interval for a share, brings both; the interval reaches over that of the images alone.
+    A mean loss depends on few mistakes. With hardly any in the sample, bootstrap samples show neither the frequency nor the
+    cost of mistakes, and an interval from their spread covers the true value in only 40 to 85 of 100 simulations. One
+    pseudo-observation, as in Agresti and Coull's interval for a proportion, adds both.
 
     Args:
-        value: The mean loss, above 0.
-        drawn: float (b,), the same of drawn sets.
-        mistake: What one more mistake would cost.
-        count: Of how many independent images the value is the mean.
-        inflation: By what the drawn sets' variance falls short.
+        value: Mean loss, above 0.
+        drawn: float (b,), mean losses of bootstrap samples.
+        mistake: Loss of the pseudo-observation.
+        count: Effective number of independent images.
+        inflation: Factor by which the bootstrap variance is too small.
 
     Returns:
-        (low, high), or None where neither images nor the mistake show any spread.
+        (low, high), or None if neither the images nor the mistake show any spread.
 
     Source: Agresti and Coull 1998, "Approximate is better than 'exact' for interval estimation of binomial proportions", for
     the idea; `tests/evaluation/test_intervals.py` simulates its coverage.
@@ -280,22 +286,22 @@ def with_one_mistake(
 
 
 def normal(value: float, variance: float, confidence: float = 0.95) -> tuple[float, float]:
-    """value ± z standard errors, cut to 0–1."""
+    """Return value ± z standard errors, clipped to 0–1."""
     half = _z(confidence) * math.sqrt(variance)
     return max(0.0, value - half), min(1.0, value + half)
 
 
-def effective(value: float, drawn: np.ndarray, least: float, inflation: float = 1.0) -> float:
-    """Of how many independent images a share would spread as much as `drawn` does; `least` where that tells nothing.
+def effective_trials(value: float, drawn: np.ndarray, least: float, inflation: float = 1.0) -> float:
+    """Return the number of independent images for which a proportion would have the variance of `drawn`; `least` if that is 0.
 
     Args:
-        value: The share, 0–1.
-        drawn: float (b,), the shares of drawn sets; NaN where undefined.
-        least: What is taken where no drawn set differs, as when every image is answered rightly.
-        inflation: By what the drawn sets' variance falls short.
+        value: Proportion, 0–1.
+        drawn: float (b,), proportions in bootstrap samples; NaN where undefined.
+        least: Result if all bootstrap samples agree, as when every prediction is correct.
+        inflation: Factor by which the bootstrap variance is too small.
     """
-    known = drawn[np.isfinite(drawn)]
-    spread = float(known.var()) * inflation if len(known) else 0.0
+    finite = drawn[np.isfinite(drawn)]
+    spread = float(finite.var()) * inflation if len(finite) else 0.0
     return value * (1 - value) / spread if spread > 1e-18 and 0 < value < 1 else least
 
 
@@ -308,35 +314,37 @@ def bootstrap(
     *,
     most: float = math.inf,
 ) -> tuple[float, float] | None:
-    """The interval of a number from its spread over drawn sets, laid out so that it stays within the number's limits.
+    """Return the interval of a metric from its bootstrap variance, in a form that stays within the metric's limits.
 
-    Between two limits it is Wilson's, of as many images as would spread a share so much; above one limit it is even on a
-    logarithmic scale. Quantiles of the drawn values would be too narrow near a limit, and empty at it: of a classifier that
-    is right on all of 30 images every drawn set is right too, which does not make it perfect.
+    Between two limits it is Wilson's interval for the number of images at which a proportion would have this variance; with a
+    lower limit alone it is symmetric on a logarithmic scale. Quantiles of the bootstrap values would be too narrow near a
+    limit,
+    and of width 0 at it: if all of 30 predictions are correct, so are those of every bootstrap sample, which doesn't make the
+    classifier perfect.
 
     Args:
-        value: The number.
-        drawn: float (b,), the same of drawn sets; NaN where undefined.
-        limits: The least and the greatest value that it can take; the latter may be infinite.
-        least: As how many images the set counts where no drawn value differs.
-        inflation: By what the drawn sets' variance falls short.
-        most: As how many images the set counts at most where drawn values differ.
+        value: Value of the metric.
+        drawn: float (b,), its values in bootstrap samples; NaN where undefined.
+        limits: Smallest and largest possible value; the latter may be infinite.
+        least: Effective number of images if all bootstrap values agree.
+        inflation: Factor by which the bootstrap variance is too small.
+        most: Upper bound of the effective number of images if bootstrap values differ.
 
     Returns:
-        (low, high) around the value, or None where it is undefined in most of the drawn sets, or never differs.
+        (low, high) around the value, or None if it is undefined in most bootstrap samples, or is the same in all.
     """
-    known = drawn[np.isfinite(drawn)]
-    if math.isnan(value) or len(known) * 2 < len(drawn):
+    finite = drawn[np.isfinite(drawn)]
+    if math.isnan(value) or len(finite) * 2 < len(drawn):
         return None
     bottom, top = limits
     if math.isinf(top):
-        error = math.sqrt(float(known.var()) * inflation)
+        error = math.sqrt(float(finite.var()) * inflation)
         if error < 1e-12 or value <= bottom:
             return None
         low, high = log_scale(value - bottom, error)
         return bottom + low, bottom + high
-    share, shares = (value - bottom) / (top - bottom), (known - bottom) / (top - bottom)
-    n = effective(share, shares, math.nan, inflation)
+    share, shares = (value - bottom) / (top - bottom), (finite - bottom) / (top - bottom)
+    n = effective_trials(share, shares, math.nan, inflation)
     n = least if math.isnan(n) else min(n, most)
     if n <= 0:
         return None

@@ -1,4 +1,4 @@
-"""Which images are answered wrongly, and which classes are taken for one another."""
+"""Misclassified images and confused pairs of classes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sightline.records import Predictions
 
 
 def mistakes(predictions: Predictions) -> list[dict[str, Any]]:
-    """The wrongly answered images, the most confident mistake first; images without a label are no mistakes.
+    """Return the misclassified images, the most confident mistake first; images without a label are left out.
 
     Returns:
-        One {"path", "label", "predicted", "probability"} for each; equal probabilities stand in the order of the images.
+        One {"path", "label", "predicted", "probability"} for each; equal probabilities keep the order of the images.
     """
     if not len(predictions):
         return []
@@ -33,12 +33,12 @@ def mistakes(predictions: Predictions) -> list[dict[str, Any]]:
 
 
 def confused_pairs(confusion: Sequence[Sequence[int]], classes: Sequence[str], limit: int = 20) -> list[dict[str, Any]]:
-    """The most frequent mistakes by class: what is taken for what, how often, and for what share of that class.
+    """Return the most frequently confused pairs of classes with their counts and their share of the true class.
 
     Args:
-        confusion: k × k counts, rows the label, columns the answer.
-        classes: k names.
-        limit: How many pairs at most.
+        confusion: k × k counts, rows: true class, columns: predicted class.
+        classes: k class names.
+        limit: Maximum number of pairs.
 
     Returns:
         One {"label", "predicted", "n", "share"} for each pair, the most frequent first.

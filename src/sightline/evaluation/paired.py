@@ -1,4 +1,4 @@
-"""Two classifiers on the same images: what differs, whether that could be chance, and how many such questions were asked."""
+"""Paired comparison of classifiers on the same images: exact tests, bootstrap intervals and Holm's correction."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from sightline.errors import DataError
 from sightline.store import stream
 
 SIGNIFICANT = 0.05
-"""Differences whose (corrected) p is not below it are not told apart."""
+"""Significance level of (corrected) p values."""
 _ROUNDS = 10_000
 _PRODUCTS = 10_000_000
-"""Above so many products two distributions are convolved by way of Fourier's transform, to about 1e-16 in absolute terms."""
+"""Number of products above which distributions are convolved by FFT, to about 1e-16 in absolute terms."""
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
-    """The exact, two-sided p of two classifiers being equally often right, given the same images.
+    """Return the exact two-sided p value of McNemar's test for equal accuracy of two classifiers on the same images.
 
-    Only images that one of them has right and the other wrong tell anything: if both are equally good, each such image is a
-    fair coin.
+    Only images that exactly one of them classifies correctly are informative: if both are equally accurate, each such image is
+    a fair coin toss.
 
     Args:
-        right_a, right_b: bool (n,), whether each had an image right, in one order.
+        right_a, right_b: bool (n,), whether each classified an image correctly, in the same order of images.
 
     Raises:
-        DataError: They are not of one length.
+        DataError: If the lengths differ.
 
     Source: McNemar 1947, "Note on the sampling error of the difference between correlated proportions", with the binomial
     distribution in place of its normal approximation.
@@ -35,11 +35,11 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
         >>> mcnemar(np.array([1] * 6 + [0]), np.array([0] * 6 + [1]))
         0.125
     """
-    from scipy import stats  # here, so that reports stay quick
+    from scipy import stats  # imported here: it is slow, and reports don't need it
 
     a, b = np.asarray(right_a, dtype=bool), np.asarray(right_b, dtype=bool)
     if a.shape != b.shape or a.ndim != 1:
-        raise DataError(f"answers to {a.size} images cannot be paired with answers to {b.size}")
+        raise DataError(f"predictions for {a.size} images cannot be paired with predictions for {b.size}")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     if not only_a + only_b:
         return 1.0
@@ -47,14 +47,14 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> float:
 
 
 def sign_flip(differences: np.ndarray) -> float:
-    """The exact, two-sided p of a sum of differences, each equally likely to have had the other sign.
+    """Return the exact two-sided p value of a sign-flip test: each difference is equally likely to have the other sign.
 
-    It is McNemar's exact test where every image is answered several times, as by one recipe under several seeds: an image
-    counts once, with the difference of its right answers, since its answers are far from independent. With one answer each
-    the two tests are the same.
+    This is McNemar's exact test for several predictions per image, as by one recipe with several seeds: an image counts once,
+    with the difference in its number of correct predictions, since its predictions are far from independent. With one
+    prediction per image the two tests are the same.
 
     Args:
-        differences: int (n,), per image: right answers of a less right answers of b.
+        differences: int (n,), per image: number of correct predictions of a minus that of b.
 
     Source: Fisher 1935, "The Design of Experiments", section 21. The distribution is that of a sum of m (2 k - c), with k
     binomial, over the c images of each size m.
@@ -69,30 +69,30 @@ def sign_flip(differences: np.ndarray) -> float:
     sizes, counts = np.unique(np.abs(values[values != 0]), return_counts=True)
     chances, low = np.ones(1), 0  # of the sums low, low + 1, …
     for size, count in zip(sizes.tolist(), counts.tolist(), strict=True):
-        own = np.zeros(2 * size * count + 1)
-        own[:: 2 * size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
-        plainly = len(chances) * len(own) <= _PRODUCTS
-        chances = np.convolve(chances, own) if plainly else np.maximum(signal.fftconvolve(chances, own), 0)
+        signs = np.zeros(2 * size * count + 1)
+        signs[:: 2 * size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        direct = len(chances) * len(signs) <= _PRODUCTS
+        chances = np.convolve(chances, signs) if direct else np.maximum(signal.fftconvolve(chances, signs), 0)
         low -= size * count
     sums = np.arange(len(chances)) + low
     return float(min(1.0, chances[np.abs(sums) >= abs(int(values.sum()))].sum()))
 
 
 def paired_bootstrap(differences: np.ndarray, *, seed: int = 0, confidence: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of a mean difference when images are drawn anew from those at hand.
+    """Return the bootstrap percentile interval of a mean difference.
 
-    It is expanded as Student's t is beside the normal distribution, for as many images as differ: the others tell nothing of
-    the difference's spread, and plain percentiles cry wolf a little too often.
+    Its quantiles are expanded from the normal distribution to Student's t, with the number of images that differ: the other
+    images carry no information on the variance, and without the expansion there would be slightly too many false alarms.
 
     Args:
-        differences: float (n,), per image: the score of a less that of b.
-        seed: The draws are a function of it.
-        confidence: The share of such intervals that hold the truth, for many images.
+        differences: float (n,), per image: the score of a minus that of b.
+        seed: Random seed.
+        confidence: Confidence level, 0–1.
 
     Returns:
-        (low, high). Where all of n images differ by the same, resampling knows of no spread; then up to a share of 1 - ((1 -
-        confidence) / 2)^(1 / n) of the images may differ by anything from -1 to 1 all the same: Clopper and Pearson's bound.
-        (0, 0) without images.
+        (low, high). If all n images differ by the same amount, bootstrap samples have no variance; then up to a share of 1 -
+        ((1 - confidence) / 2)^(1 / n) of all images may differ by anything from -1 to 1: Clopper and Pearson's bound. (0, 0)
+        without images.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3, 10,000 rounds;
     Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 5.3, for the expansion.
@@ -101,7 +101,7 @@ def paired_bootstrap(differences: np.ndarray, *, seed: int = 0, confidence: floa
     total = int(counts.sum())
     if len(values) < 2:
         return alike(float(values[0]), total, confidence) if total else (0.0, 0.0)
-    # Images of one difference are alike, so a round is one multinomial draw of how many of each kind there are.
+    # Images with the same difference are interchangeable, so one multinomial draw of their counts is a bootstrap sample.
     drawn = stream(seed, "paired bootstrap").multinomial(total, counts / total, size=_ROUNDS)
     tail = expanded_tail(int(counts[values != 0].sum()), confidence)
     low, high = np.quantile(drawn @ values / total, [tail, 1 - tail])
@@ -109,7 +109,7 @@ def paired_bootstrap(differences: np.ndarray, *, seed: int = 0, confidence: floa
 
 
 def alike(value: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The interval of a mean difference where all that was seen differs by the same, as `paired_bootstrap` says.
+    """Return the interval of a mean difference if all images have the same difference, as in `paired_bootstrap`.
 
     Example:
         >>> low, high = alike(1.0, 5)
@@ -121,7 +121,7 @@ def alike(value: float, count: int, confidence: float = 0.95) -> tuple[float, fl
 
 
 def expanded_tail(differing: int, confidence: float = 0.95) -> float:
-    """The quantile of drawn means that bounds an interval, for as many images, or clusters of them, as differ."""
+    """Return the bootstrap quantile that bounds an interval, given the number of images (or clusters) that differ."""
     from scipy import stats
 
     degrees = max(differing - 1, 1)
@@ -130,13 +130,13 @@ def expanded_tail(differing: int, confidence: float = 0.95) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p values corrected so that among all of them the chance of even one false alarm stays below the level.
+    """Return p values with Holm's correction, which bounds the probability of any false alarm among them.
 
     Args:
-        p: Of m tests, in any order.
+        p: p values of m tests, in any order.
 
     Returns:
-        The corrected ones in the same order.
+        The corrected p values in the same order.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
 

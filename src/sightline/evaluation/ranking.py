@@ -1,4 +1,4 @@
-"""One class against the rest by its probability: average precision and equal error rate of many drawn sets at once."""
+"""One-vs-rest rankings: average precision, equal error rate and ROC AUC of many bootstrap samples at once."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from sightline.evaluation.sample import Sample
 
 MOST_EXACT = 20_000
-"""Sets of more images are resampled by bins of the score."""
+"""Samples with more images are bootstrapped with binned scores."""
 BINS = 2_000
-"""Of equal weight, all positives weighing as much as all others, so that rare ones keep their order."""
+"""Number of score bins of equal weight; positives and negatives have equal total weight, so that rare ones keep their order."""
 MOST_DRAWN = 200_000
-"""Images times classes above which the average precisions of more than two classes are linearised, not drawn."""
+"""Images times classes above which average precision for more than two classes is linearised instead of bootstrapped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The images in falling order of one class's probability, those of equal probability (or of one bin) as one level.
+    """Images sorted by falling probability of one class; images of equal probability (or of one bin) form one level.
 
     Args:
-        order: int64 (n,).
-        start: int64 (levels,), where in `order` each level begins.
-        positive: bool (n,), of that class, in the order of the sample.
+        order: int64 (n,), image indices.
+        start: int64 (levels,), position in `order` at which each level begins.
+        positive: bool (n,), whether each image is of that class, in the order of the sample.
     """
 
     order: np.ndarray
@@ -31,38 +31,38 @@ class Ranking:
     positive: np.ndarray
 
     def levels(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """float64 (b, levels) each: positives and others from the highest probability down to each level."""
-        laid = weights[:, self.order]
-        found = np.add.reduceat(laid * self.positive[self.order], self.start, axis=1)
-        every = np.add.reduceat(laid, self.start, axis=1)
-        return np.cumsum(found, axis=1), np.cumsum(every - found, axis=1)
+        """Return the cumulative counts of positives and negatives down to each level, float64 (b, levels) each."""
+        ordered = weights[:, self.order]
+        hits = np.add.reduceat(ordered * self.positive[self.order], self.start, axis=1)
+        total = np.add.reduceat(ordered, self.start, axis=1)
+        return np.cumsum(hits, axis=1), np.cumsum(total - hits, axis=1)
 
     def scores(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """float64 (b,) each: average precision, equal error rate and area under the ROC curve of sets of these images.
+        """Return average precision, equal error rate and ROC AUC of b samples, float64 (b,) each.
 
-        All are NaN where a set is of one kind only.
+        All are NaN for a sample without positives or without negatives.
 
         Args:
-            weights: float64 (b, n), how often each set has each image.
+            weights: float64 (b, n), number of times that each sample contains each image.
         """
         if not len(self.order):
-            nothing = np.full(len(weights), np.nan)
-            return nothing, nothing, nothing
-        found, others = self.levels(weights)
-        positives, negatives = found[:, -1], others[:, -1]
+            undefined = np.full(len(weights), np.nan)
+            return undefined, undefined, undefined
+        hits, alarms = self.levels(weights)
+        positives, negatives = hits[:, -1], alarms[:, -1]
         both = (positives > 0) & (negatives > 0)
-        step = np.diff(found, axis=1, prepend=0.0)
-        precision = (step * found / np.maximum(found + others, 1)).sum(axis=1) / np.maximum(positives, 1)
-        below = negatives[:, None] - others + np.diff(others, axis=1, prepend=0.0) / 2  # ties count half
+        step = np.diff(hits, axis=1, prepend=0.0)
+        precision = (step * hits / np.maximum(hits + alarms, 1)).sum(axis=1) / np.maximum(positives, 1)
+        below = negatives[:, None] - alarms + np.diff(alarms, axis=1, prepend=0.0) / 2  # ties count half
         area = (step * below).sum(axis=1) / np.maximum(positives * negatives, 1)
-        missed = 1 - found / np.maximum(positives, 1)[:, None]
-        passed = others / np.maximum(negatives, 1)[:, None]
+        missed = 1 - hits / np.maximum(positives, 1)[:, None]
+        passed = alarms / np.maximum(negatives, 1)[:, None]
         crossing = _crossing(passed, missed)
         return np.where(both, precision, np.nan), np.where(both, crossing, np.nan), np.where(both, area, np.nan)
 
 
 def _crossing(passed: np.ndarray, missed: np.ndarray) -> np.ndarray:
-    """Where two error rates are equal, along the straight line between the neighbouring levels; float64 (b,)."""
+    """Return the value at which two error rates are equal, interpolated linearly between levels; float64 (b,)."""
     rows = np.arange(len(passed))
     right = np.argmax(passed - missed >= 0, axis=1)
     x1, y1 = passed[rows, right], missed[rows, right]
@@ -74,18 +74,18 @@ def _crossing(passed: np.ndarray, missed: np.ndarray) -> np.ndarray:
 
 
 def ranking(positive: np.ndarray, score: np.ndarray, bins: int | None = None) -> Ranking:
-    """Images ranked by a score.
+    """Return images ranked by a score.
 
     Args:
-        positive: bool (n,).
-        score: float (n,), higher speaks for the positive class.
-        bins: About so many levels at most, of equal weight, all positives weighing as much as all others. Of positives
-            that are no more than half as many as bins each ends a level, so that their precision is exact. None for one
-            level per distinct score.
+        positive: bool (n,), True for the positive class.
+        score: float (n,), higher means more likely positive.
+        bins: Approximate maximum number of levels, of equal weight; all positives together weigh as much as all negatives. If
+            there are at most half as many positives as bins, each positive ends a level, so that its precision is exact. None
+            for one level per distinct score.
     """
     order = np.argsort(-score, kind="stable")
-    laid = score[order]
-    new = np.r_[True, laid[1:] != laid[:-1]] if len(laid) else np.zeros(0, dtype=bool)
+    ordered = score[order]
+    new = np.r_[True, ordered[1:] != ordered[:-1]] if len(ordered) else np.zeros(0, dtype=bool)
     start = np.flatnonzero(new)
     positive = np.asarray(positive, dtype=bool)
     if bins is not None and len(start) > bins:  # equal scores stay together
@@ -101,8 +101,8 @@ def rank_scores(probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return scores that rank images for each class, and each score's probability.
 
     For two classes the scores are ranks by the difference of both probabilities and, where that is equal, by their log odds:
-    a probability that is 1.0 to the last digit keeps no order, while the other one, near 0, still does. So both classes have
-    one ranking, seen from its two ends. For more classes the scores are the probabilities.
+    probabilities rounded to 1.0 can't be ordered, while those of the other class, near 0, still can. So the ranking of one
+    class is the reverse of the other's. For more classes the scores are the probabilities.
 
     Args:
         probs: float64 (n, k), rows that sum to 1.
@@ -121,26 +121,26 @@ def rank_scores(probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     new[1:] = (gap[order][1:] != gap[order][:-1]) | (odds[order][1:] != odds[order][:-1])
     rank = np.empty(len(probs), dtype=np.int64)
     rank[order] = np.cumsum(new) - 1
-    known = probs[order[new]]
-    levels = len(known)
-    return np.stack([levels - 1 - rank, rank], axis=1).astype(np.float64), np.stack([known[::-1, 0], known[:, 1]], axis=1)
+    distinct = probs[order[new]]
+    levels = len(distinct)
+    return np.stack([levels - 1 - rank, rank], axis=1).astype(np.float64), np.stack([distinct[::-1, 0], distinct[:, 1]], axis=1)
 
 
 def rankings(sample: Sample, bins: int | None = None) -> list[Ranking]:
-    """Of every class against the rest."""
+    """Return the ranking of each class against the rest."""
     scores, _ = rank_scores(sample.probs)
     return [ranking(sample.y == c, scores[:, c], bins) for c in range(len(sample.classes))]
 
 
 def average_precision(y: np.ndarray, score: np.ndarray) -> float | None:
-    """The mean over the positive images of the precision at their score: the area under the precision–recall steps.
+    """Return average precision: the mean over positive images of the precision at their score.
 
     Args:
         y: bool (n,), True for the positive class.
-        score: float (n,), higher speaks for the positive class.
+        score: float (n,), higher means more likely positive.
 
     Returns:
-        0–1, or None where one of the two kinds is absent.
+        0–1, or None if all images are positive or all are negative.
 
     Source: scikit-learn's `average_precision_score`: no interpolation between points, which would be too optimistic (Davis
     and Goadrich 2006).
@@ -156,25 +156,25 @@ def average_precision(y: np.ndarray, score: np.ndarray) -> float | None:
 
 
 def influence(ranked: Ranking) -> np.ndarray:
-    """By how much each image moves the average precision, per unit of its weight; float64 (n,), in the sample's order.
+    """Return the influence of each image on average precision, float64 (n,), in the order of the sample.
 
-    The derivative of the average precision with respect to how often an image is in the set. Its sum over the images is 0.
+    It is the derivative of average precision with respect to the weight of the image. The influences sum to 0.
 
     Source: the infinitesimal jackknife, Efron 1982, "The Jackknife, the Bootstrap and Other Resampling Plans", chapter 6.
     """
     n = len(ranked.order)
     out = np.zeros(n)
-    (found,), (others,) = ranked.levels(np.ones((1, n)))
-    if not n or not found[-1]:
+    (hits,), (alarms,) = ranked.levels(np.ones((1, n)))
+    if not n or not hits[-1]:
         return out
-    step = np.diff(found, prepend=0.0)
-    every = found + others
-    precision = found / every
+    step = np.diff(hits, prepend=0.0)
+    predicted = hits + alarms
+    precision = hits / predicted
     # An image at a level changes the precision at its own level and at all below it.
-    gain = np.cumsum((step * others / every**2)[::-1])[::-1]
-    cost = np.cumsum((step * found / every**2)[::-1])[::-1]
-    area = float((step * precision).sum() / found[-1])
+    gain = np.cumsum((step * alarms / predicted**2)[::-1])[::-1]
+    cost = np.cumsum((step * hits / predicted**2)[::-1])[::-1]
+    area = float((step * precision).sum() / hits[-1])
     level = np.repeat(np.arange(len(ranked.start)), np.diff(np.r_[ranked.start, n]))
     positive = ranked.positive[ranked.order]
-    out[ranked.order] = np.where(positive, precision[level] + gain[level] - area, -cost[level]) / found[-1]
+    out[ranked.order] = np.where(positive, precision[level] + gain[level] - area, -cost[level]) / hits[-1]
     return out

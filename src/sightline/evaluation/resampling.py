@@ -1,4 +1,4 @@
-"""All metrics of one sample with their intervals: in closed form where there is one, else from a thousand drawn sets."""
+"""Estimates of all metrics with their intervals: in closed form where there is one, else by stratified bootstrap."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from sightline.evaluation.bootstrap_counts import ROUNDS, drawn, draws, tally
-from sightline.evaluation.clusters import cautious, likeness, worth
+from sightline.evaluation.clusters import cautious_correlation, effective_sample_size, intraclass_correlation
 from sightline.evaluation.curves import placements
 from sightline.evaluation.intervals import (
     Areas,
     auc_intervals,
     bootstrap,
-    effective,
+    effective_trials,
     normal,
     variance,
     wilson,
@@ -31,13 +31,13 @@ Ends = tuple[float, float] | None
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One metric of a sample.
+    """Value of one metric with its interval.
 
     Args:
-        metric: What it is.
+        metric: Record of the metric.
         values: float64 (1,), for a metric of each class (k,); NaN where undefined.
-        ends: For each value the ends of its 95 % interval, None where there is none.
-        how: Where the interval comes from, in words.
+        ends: Ends of each value's 95 % interval, or None.
+        how: Method of the interval, in words.
     """
 
     metric: Metric
@@ -47,24 +47,24 @@ class Estimate:
 
 
 def estimates(sample: Sample, *, top: int, seed: int = 0) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
-    """The metrics of all images, and those of each class, under their names in the registries."""
-    many = _Many(sample, top, seed)
-    whole = {name: many.estimate(name, metric) for name, metric in METRICS.items()}
-    return whole, {name: many.estimate(name, metric) for name, metric in CLASS_METRICS.items()}
+    """Return the metrics of all images and those of each class, by name."""
+    estimator = _Estimator(sample, top, seed)
+    whole = {name: estimator.estimate(metric) for name, metric in METRICS.items()}
+    return whole, {name: estimator.estimate(metric) for name, metric in CLASS_METRICS.items()}
 
 
 def accuracy_interval(
     predictions: Predictions, groups: np.ndarray | None = None, *, positive: str | None = None, seed: int = 0
 ) -> tuple[float, float]:
-    """The 95 % interval of the accuracy alone, as `score` gives it among all others, in a fraction of the time.
+    """Return the 95 % interval of the accuracy alone, the same as that of `score`, in a fraction of the time.
 
     Args:
-        predictions: What a classifier said of at least one labelled image.
+        predictions: Predicted probabilities with at least one labelled image.
         groups, positive, seed: As in `score`.
 
     Raises:
-        RequestError: `positive` is no class.
-        DataError: A probability is not a number, or `groups` does not hold one value per image.
+        RequestError: If `positive` is no class.
+        DataError: If a probability is NaN or infinite, or `groups` does not hold one value per image.
 
     Example:
         >>> pair = Predictions(("1.jpg", "2.jpg"), ("cat", "dog"), np.array([0, 1]), np.eye(2))
@@ -78,18 +78,18 @@ def accuracy_interval(
         return wilson(float(right.sum()), n)
     shares = np.concatenate([weights @ right / weights.sum(axis=1) for weights in draws(sample, seed)])
     share = float(right.mean())
-    counts = min(n, effective(share, shares, worth(np.ones(n), sample.unit), _inflation(sample)))
+    counts = min(n, effective_trials(share, shares, effective_sample_size(np.ones(n), sample.unit), _inflation(sample)))
     return wilson(share * counts, counts)
 
 
 def _inflation(sample: Sample) -> float:
-    """By what a variance among drawn sets falls short, as n / (n - 1)."""
+    """Return the factor by which the bootstrap variance is too small, like n / (n - 1)."""
     units, strata = len(sample.stratum), len(np.unique(sample.stratum))
     return units / (units - strata) if units > strata else 1.0
 
 
-class _Many:
-    """A sample, what was drawn from it, and what its curves give in closed form; each computed once."""
+class _Estimator:
+    """Sample with its bootstrap sums and closed-form AUC intervals, each computed once."""
 
     def __init__(self, sample: Sample, top: int, seed: int) -> None:
         self.sample, k = sample, len(sample.classes)
@@ -104,31 +104,31 @@ class _Many:
         self.areas = Areas([None] * k, None, [0.0] * k, 0.0)
         if len(sample):
             self.areas = auc_intervals(sample.y, rank_scores(sample.probs)[0], unit=self.unit, widened=True)
-        self.alike, self.alike_positives = self._alike()
+        self.correlation, self.correlation_positives = self._correlations()
         self.inflation = _inflation(sample)
         self.spreads, self.spread = self._one_by_one() if self.linear else ([], 0.0)
 
     def _one_by_one(self) -> tuple[list[float], float]:
-        """Each class's curves in turn, so that one ranking is held at a time.
+        """Compute each class's ranking metrics in turn, so that one ranking is in memory at a time.
 
         Returns:
-            The variances of the classes' average precisions, and of their mean.
+            The variance of each class's average precision, and that of their mean.
         """
         sample, spreads, total = self.sample, [], np.zeros(len(self.sample))
-        found = np.full((2, 1, len(sample.classes)), np.nan)
+        values = np.full((2, 1, len(sample.classes)), np.nan)
         for c in range(len(sample.classes)):
             ranked = ranking(sample.y == c, sample.probs[:, c])
             precision, _, area = ranked.scores(np.ones((1, len(sample))))
-            found[:, 0, c] = precision[0], area[0]
+            values[:, 0, c] = precision[0], area[0]
             slope = influence(ranked)
             spreads.append(variance(slope, sample.y, self.unit))
             total += slope
-        self.now = dataclasses.replace(self.now, precision=found[0], area=found[1])
-        return spreads, variance(total / max(int((~np.isnan(found[0])).sum()), 1), sample.y, self.unit)
+        self.now = dataclasses.replace(self.now, precision=values[0], area=values[1])
+        return spreads, variance(total / max(int((~np.isnan(values[0])).sum()), 1), sample.y, self.unit)
 
-    def estimate(self, name: str, metric: Metric) -> Estimate:
-        """One metric with its interval."""
-        values = metric.value(self.now, self.sample)[0] if metric.per_class else metric.value(self.now, self.sample)
+    def estimate(self, metric: Metric) -> Estimate:
+        """Return one metric with its interval."""
+        values = metric.formula(self.now, self.sample)[0] if metric.per_class else metric.formula(self.now, self.sample)
         if metric.interval == "delong":
             column, areas = self.sample.column, self.areas
             single = (areas.mean, areas.mean_widened) if column is None else (areas.each[column], areas.widened[column])
@@ -137,92 +137,97 @@ class _Many:
             if max(far):
                 how += ", widened towards Newcombe's where few images are misordered"
         elif metric.interval == "wilson":
-            ends, how = self._shares(metric, values)
-        elif name == "pr_auc" and self.linear:
+            ends, how = self._proportions(metric, values)
+        elif metric.from_ranking and not metric.two_classes_only and self.linear:
             ends, how = self._linear(metric, values)
         else:
-            ends, how = self._bootstrap(name, metric, values)
-        known = [None if np.isnan(v) else e for v, e in zip(values.tolist(), ends, strict=True)]
-        return Estimate(metric, values, known, how)
+            ends, how = self._bootstrap(metric, values)
+        intervals = [None if np.isnan(v) else e for v, e in zip(values.tolist(), ends, strict=True)]
+        return Estimate(metric, values, intervals, how)
 
     def _together(self, text: str) -> str:
-        """The text, where some images belong together."""
+        """Return the text with the number of clusters, or "" if all images are independent."""
         return text.format(f"{len(self.sample.stratum):,} clusters of images") if self.unit is not None else ""
 
-    def _shares(self, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
-        """Wilson's interval; of what belongs together as many images count as the drawn sets' spread is worth."""
+    def _proportions(self, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
+        """Return Wilson's intervals; for clustered images, with an effective number of images."""
         assert metric.trials is not None
         trials = np.atleast_1d(
             metric.trials(self.now, self.sample)[0] if metric.per_class else metric.trials(self.now, self.sample)
         )
         if self.unit is None:
             return [wilson(v * t, t) if t else None for v, t in zip(values.tolist(), trials.tolist(), strict=True)], "Wilson"
-        each = metric.value(self.drawn, self.sample).reshape(ROUNDS, -1)
-        least = worth(np.ones(len(self.sample)), self.unit) / max(len(self.sample), 1)
+        each = metric.formula(self.drawn, self.sample).reshape(ROUNDS, -1)
+        least = effective_sample_size(np.ones(len(self.sample)), self.unit) / max(len(self.sample), 1)
         ends: list[Ends] = []
         for v, t, column in zip(values.tolist(), trials.tolist(), each.T, strict=True):
-            n = min(t, effective(v, column, least * t, self.inflation))
+            n = min(t, effective_trials(v, column, least * t, self.inflation))
             ends.append(wilson(v * n, n) if t and not np.isnan(v) else None)
-        return ends, self._together("cluster bootstrap of {}, laid out as Wilson's")
+        return ends, self._together("cluster bootstrap of {}, in the form of Wilson's")
 
-    def _alike(self) -> tuple[float, float]:
-        """How alike mistakes are that belong together, beyond what their classes share, and of two classes the positives."""
+    def _correlations(self) -> tuple[float, float]:
+        """Return the intraclass correlation of mistakes beyond class differences, and that of the positives for two classes."""
         sample = self.sample
         if self.unit is None:
             return 0.0, 0.0
         wrong = (sample.y != sample.y_pred).astype(np.float64)
         rate = np.bincount(sample.y, wrong) / np.maximum(np.bincount(sample.y), 1)
-        alike, y = likeness(wrong - rate[sample.y], self.unit), sample.y == sample.column
+        correlation, y = intraclass_correlation(wrong - rate[sample.y], self.unit), sample.y == sample.column
         placed = placements(y, rank_scores(sample.probs)[0][:, sample.column or 0])[0]
-        return alike, max(alike, cautious(placed, self.unit[y]) if y.any() else 0.0)
+        return correlation, max(correlation, cautious_correlation(placed, self.unit[y]) if y.any() else 0.0)
 
-    def _worth(self, metric: Metric, count: int) -> list[tuple[float, float]]:
-        """As how many independent images the set counts for each value of a metric, if it were a share.
+    def _effective_sizes(self, metric: Metric, count: int) -> list[tuple[float, float]]:
+        """Return the effective number of independent images for each value of a metric, as if it were a proportion.
 
         Returns:
-            For each value two numbers: where drawn sets tell nothing, so that all that belongs together may be alike, and
-            else, by how alike mistakes are that do; the latter is infinite unless the metric is `capped`.
+            For each value two numbers: one for bootstrap samples without any spread, which assumes fully correlated clusters,
+            and an upper bound by the measured correlation of mistakes; the latter is infinite unless the metric is `capped`.
         """
         y, sizes, column = self.sample.y, self.now.n[0], self.sample.column
         if metric.per_class:
-            return [(worth((y == c).astype(np.float64), self.unit), math.inf) for c in range(count)]
+            return [(effective_sample_size((y == c).astype(np.float64), self.unit), math.inf) for c in range(count)]
         ways = [np.ones(len(y)) if metric.weighs == "images" else 1 / sizes[y]]
         if metric.weighs == "positives" and column is not None:
             ways.append((y == column).astype(np.float64))
-        alike, far = self.alike, 1.0
-        if metric.weighs == "positives":  # enough misordered images show the spread of an order by themselves
-            alike, far = self.alike_positives, self.areas.mean_widened if column is None else self.areas.widened[column]
-        most = max(worth(w, self.unit, alike) for w in ways) / far if metric.capped and far else math.inf
-        return [(max(worth(w, self.unit) for w in ways), most)] * count
+        correlation, far = self.correlation, 1.0
+        if metric.weighs == "positives":  # enough misordered images show the variance by themselves
+            correlation, far = (
+                self.correlation_positives,
+                self.areas.mean_widened if column is None else self.areas.widened[column],
+            )
+        most = max(effective_sample_size(w, self.unit, correlation) for w in ways) / far if metric.capped and far else math.inf
+        return [(max(effective_sample_size(w, self.unit) for w in ways), most)] * count
 
     def _linear(self, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
-        """From the average precision's derivative by each image, where drawing every class's ranking would take minutes."""
+        """Return intervals by the infinitesimal jackknife, where bootstrapping every class's ranking would take minutes."""
         spreads = self.spreads if metric.per_class else [self.spread]
         ends: list[Ends] = []
-        for v, spread, (least, most) in zip(values.tolist(), spreads, self._worth(metric, len(values)), strict=True):
+        for v, spread, (least, most) in zip(values.tolist(), spreads, self._effective_sizes(metric, len(values)), strict=True):
             n = most if spread > 1e-18 else least
-            surer = metric.capped and v * (1 - v) > n * spread
-            ends.append(wilson(v * n, n) if surer else normal(v, spread))
+            narrower = metric.capped and v * (1 - v) > n * spread
+            ends.append(wilson(v * n, n) if narrower else normal(v, spread))
         return ends, "infinitesimal jackknife" + self._together(" over {}")
 
-    def _bootstrap(self, name: str, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
-        """From the spread of the drawn sets."""
-        each = metric.value(self.drawn, self.sample).reshape(ROUNDS, -1)
+    def _bootstrap(self, metric: Metric, values: np.ndarray) -> tuple[list[Ends], str]:
+        """Return intervals from the bootstrap variance."""
+        each = metric.formula(self.drawn, self.sample).reshape(ROUNDS, -1)
         limits = metric.limits
         if len(self.sample.classes) == 2 and metric.limits_of_two is not None:
             limits = metric.limits_of_two
         ends = [
             bootstrap(v, column, limits, least, self.inflation, most=most)
-            for v, column, (least, most) in zip(values.tolist(), each.T, self._worth(metric, len(values)), strict=True)
+            for v, column, (least, most) in zip(
+                values.tolist(), each.T, self._effective_sizes(metric, len(values)), strict=True
+            )
         ]
         if metric.mistake is not None and len(self.sample.classes) > 1 and len(self.sample):
-            count = worth(np.ones(len(self.sample)), self.unit)
+            count = effective_sample_size(np.ones(len(self.sample)), self.unit)
             ends = [with_one_mistake(float(values[0]), each[:, 0], metric.mistake(self.sample), count, self.inflation)]
         if metric.bias is not None:
             ends = [e and (max(limits[0], e[0] - metric.bias(self.sample)), e[1]) for e in ends]
         how = self._together("cluster bootstrap of {}") or "stratified bootstrap"
         how += f", {ROUNDS:,} rounds"
-        if self.binned and name in ("pr_auc", "eer"):
-            off = np.nanmax(np.abs(metric.value(self.coarse, self.sample) - metric.value(self.now, self.sample)), initial=0)
-            how += f" over {BINS:,} bins of the score (which move the value by {off:.1g})"
+        if self.binned and metric.from_ranking:
+            off = np.nanmax(np.abs(metric.formula(self.coarse, self.sample) - metric.formula(self.now, self.sample)), initial=0)
+            how += f" over {BINS:,} bins of the score (which change the value by {off:.1g})"
         return ends, how

@@ -1,4 +1,4 @@
-"""For two classes: from which probability on an image is answered with the positive class, by a named criterion."""
+"""Decision thresholds for two classes: choose the probability at which the positive class is predicted."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from sightline.errors import DataError, RequestError, unknown
 from sightline.records import Predictions
 
 HALF = "half"
-"""One half: the likelier class is the answer. What is done where nobody names a criterion."""
+"""Default criterion: the threshold 0.5, at which the more probable class is predicted."""
 _NUMBERS = re.compile(r"^(?P<name>[a-z][a-z0-9]*)(=(?P<first>[0-9.eE+-]+)(:(?P<second>[0-9.eE+-]+))?)?$")
 
 
 def threshold(predictions: Predictions, positive: str, criterion: str) -> float:
-    """The probability of the positive class from which on it is the answer.
+    """Return the decision threshold for the positive class that is optimal by a criterion.
 
-    It lies halfway between two neighbouring probabilities, so that it says the same of these images and leaves both the
-    same room. Choose it on images that are not in the test split; the scores of these very images are then a little too good.
+    It lies halfway between two neighbouring probabilities of these images. Choose it on images outside the test split; the
+    scores of the images that it is chosen on are slightly optimistic.
 
     Args:
-        predictions: Of two classes, labelled; images without a label are left out.
-        positive: The class whose probability is compared.
-        criterion: `half`; `youden` (true positive rate minus false positive rate is greatest); `eer` (both error rates are
-            equal, as nearly as images allow); `f1` (of the positive class, greatest); `cost=5:1` (a missed positive costs 5,
-            a false alarm 1; the sum is least); `fpr=0.01` (the most positives found with at most this share of negatives
-            let through).
+        predictions: Predictions of two classes; images without a label are left out.
+        positive: Class whose probability is compared with the threshold.
+        criterion: `half`: 0.5; `youden`: maximise true positive rate minus false positive rate; `eer`: make false positive and
+            false negative rate as equal as possible; `f1`: maximise F1 of the positive class; `cost=5:1`: minimise the cost,
+            with 5 for a missed positive and 1 for a false alarm; `fpr=0.01`: maximise recall with at most this false positive
+            rate.
 
     Returns:
-        In 0–1, and just above 1 where no image should be answered with the positive class.
+        Threshold in 0–1, or just above 1 if no image should be predicted positive.
 
     Raises:
-        RequestError: The criterion is not known, or its numbers are wrong.
-        DataError: There are not two classes, or images of one only.
+        RequestError: If the criterion is unknown, or its numbers are invalid.
+        DataError: If there are not two classes, or all images are of one class.
     """
     name, rule = _rule(criterion)
     if len(predictions.classes) != 2:
@@ -48,13 +48,13 @@ def threshold(predictions: Predictions, positive: str, criterion: str) -> float:
     y, score = predictions.y_true[labelled] == index, predictions.probs[labelled, index]
     if y.all() or not y.any():
         raise DataError(f"the threshold by {criterion} needs held-out images of both classes", "leave out --threshold")
-    # Every distinct probability is a candidate: from it on the answer is positive; the last one answers no image so.
+    # Every distinct probability is a candidate; above the last one no image is predicted positive.
     levels = np.unique(score)
     above = len(score) - np.searchsorted(np.sort(score), levels, "left")
     hits = y.sum() - np.searchsorted(np.sort(score[y]), levels, "left")
-    found, alarms = np.r_[hits, 0].astype(np.float64), np.r_[above - hits, 0].astype(np.float64)
-    gain = rule(found, alarms, float(y.sum()), float((~y).sum()))
-    # Of equals the one nearest to a half: it asks least of the calibration.
+    found_positives, alarms = np.r_[hits, 0].astype(np.float64), np.r_[above - hits, 0].astype(np.float64)
+    gain = rule(found_positives, alarms, float(y.sum()), float((~y).sum()))
+    # Of equally good thresholds take the one nearest to 0.5, which depends least on calibration.
     edges = np.r_[levels[0] / 2, (levels[1:] + levels[:-1]) / 2, (levels[-1] + 1) / 2 if levels[-1] < 1 else np.nextafter(1, 2)]
     best = np.flatnonzero(gain >= gain.max() - 1e-12)
     return float(edges[best[np.argmin(np.abs(edges[best] - 0.5))]])
@@ -64,10 +64,10 @@ _Rule = Callable[[np.ndarray, np.ndarray, float, float], np.ndarray]
 
 
 def _rule(criterion: str) -> tuple[str, _Rule]:
-    """What is to be greatest, as a function of positives found, false alarms, positives and negatives.
+    """Return a criterion's name and its objective to maximise: a function of hits, false alarms, positives and negatives.
 
     Raises:
-        RequestError: There is no such criterion.
+        RequestError: If the criterion is unknown, or its numbers are invalid.
     """
     parts = _NUMBERS.match(criterion.strip().lower())
     name = parts["name"] if parts else criterion
@@ -77,39 +77,39 @@ def _rule(criterion: str) -> tuple[str, _Rule]:
         numbers = [float(parts[k]) for k in ("first", "second") if parts[k] is not None]
     except ValueError:
         numbers = [-1.0]
-    wanted = {"cost": 2, "fpr": 1}.get(name, 0)
-    right = len(numbers) == wanted and all(np.isfinite(n) and n >= 0 for n in numbers)
+    expected = {"cost": 2, "fpr": 1}.get(name, 0)
+    valid = len(numbers) == expected and all(np.isfinite(n) and n >= 0 for n in numbers)
     if name == "cost":
-        right = right and sum(numbers) > 0
+        valid = valid and sum(numbers) > 0
     if name == "fpr":
-        right = right and numbers[0] <= 1
-    if not right:
-        raise RequestError(f"the threshold {criterion!r} cannot be read", f"write it as {CRITERIA[name]}")
+        valid = valid and numbers[0] <= 1
+    if not valid:
+        raise RequestError(f"the threshold criterion {criterion!r} is not valid", f"write it as {CRITERIA[name]}")
     if name == "cost":
         missed, alarm = numbers
-        return name, lambda found, alarms, p, n: -(missed * (p - found) + alarm * alarms)
+        return name, lambda hits, alarms, p, n: -(missed * (p - hits) + alarm * alarms)
     if name == "fpr":
         limit = numbers[0]
-        return name, lambda found, alarms, p, n: np.where(alarms <= limit * n + 1e-9, found - 1e-6 * alarms, -np.inf)
+        return name, lambda hits, alarms, p, n: np.where(alarms <= limit * n + 1e-9, hits - 1e-6 * alarms, -np.inf)
     if name == "eer":
-        return name, lambda found, alarms, p, n: -np.abs(alarms / n - (p - found) / p)
+        return name, lambda hits, alarms, p, n: -np.abs(alarms / n - (p - hits) / p)
     if name == "f1":
-        return name, lambda found, alarms, p, n: 2 * found / (p + found + alarms)
-    return name, lambda found, alarms, p, n: found / p - alarms / n
+        return name, lambda hits, alarms, p, n: 2 * hits / (p + hits + alarms)
+    return name, lambda hits, alarms, p, n: hits / p - alarms / n
 
 
 def check_criterion(criterion: str) -> str:
-    """A criterion as it was given, if it is one.
+    """Return the criterion if it is valid.
 
     Raises:
-        RequestError: It is none.
+        RequestError: If it is unknown, or its numbers are invalid.
     """
     _rule(criterion)
     return criterion
 
 
 def costs(criterion: str) -> tuple[float, float]:
-    """What a missed positive and a false alarm cost by a criterion; one each where it names no prices.
+    """Return the costs of a missed positive and of a false alarm by a criterion; 1 each unless it names them.
 
     Example:
         >>> costs("cost=5:1"), costs("youden")

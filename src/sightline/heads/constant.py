@@ -1,4 +1,4 @@
-"""The head that looks at nothing: the classes' frequencies. What every other head has to beat."""
+"""Class-prior baseline: predict the class frequencies for every image."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sightline.heads.choosing import cross_validate
+from sightline.heads.kind import HeadKind
 from sightline.heads.problem import Arrays, Outcome, Problem, Setting, expect
+from sightline.heads.selection import cross_validate
 
 
 @dataclass(frozen=True, slots=True)
 class ConstantSettings:
-    """There is nothing to set."""
+    """Settings of the constant head: none."""
 
 
 def fit(problem: Problem, settings: ConstantSettings) -> Outcome:
-    """The logarithm of each class's share of the training rows, half a row added to each. Class weights don't apply: the
-    answer is the most frequent class."""
+    """Take the log class frequencies of the training rows as logits, with half a row added to each class.
 
-    def train(rows: np.ndarray, held: np.ndarray, tries: Sequence[Setting]) -> tuple[list[Arrays], np.ndarray]:
+    Class weights are ignored, so the prediction is the most frequent class.
+    """
+
+    def train(rows: np.ndarray, held: np.ndarray, candidates: Sequence[Setting]) -> tuple[list[Arrays], np.ndarray]:
         counts = np.bincount(problem.y[rows], minlength=problem.classes) + 0.5
         arrays = {"bias": np.log(counts / counts.sum()).astype(np.float32)}
         return [arrays], logits(arrays, problem.features[held])[None]
@@ -29,14 +32,25 @@ def fit(problem: Problem, settings: ConstantSettings) -> Outcome:
 
 
 def check(arrays: Arrays, classes: int, width: int) -> None:
-    """Check that the array has one number per class.
+    """Check that `bias` has one number per class.
 
     Raises:
-        ModelFileError: It does not.
+        ModelFileError: If it is missing or has another shape.
     """
     expect(arrays, "bias", (classes,))
 
 
 def logits(arrays: Arrays, features: np.ndarray) -> np.ndarray:
-    """The same for each row, float64 (n, k)."""
+    """Return the same logits for each row, float64 (n, k)."""
     return np.tile(arrays["bias"].astype(np.float64), (len(features), 1))
+
+
+HEAD = HeadKind(
+    name="constant",
+    title="class frequencies",
+    settings=ConstantSettings,
+    fit=fit,
+    logits=logits,
+    check=check,
+    needs_features=False,
+)

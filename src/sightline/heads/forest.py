@@ -1,4 +1,4 @@
-"""A random forest: scikit-learn's to fit, arrays to keep, numpy to ask; the answers are scikit-learn's to the last bit."""
+"""Random forest: fitted by scikit-learn, stored as arrays, evaluated by numpy with bit-identical probabilities."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ import numpy as np
 
 from sightline import store
 from sightline.errors import ModelFileError
-from sightline.heads.choosing import cross_validate
+from sightline.heads.kind import HeadKind
 from sightline.heads.problem import Arrays, Outcome, Problem, Setting, check_settings, expect, expect_range
+from sightline.heads.selection import cross_validate
+from sightline.search_space import Choice, Range
 
-_CHUNK_WALKS = 60_000
-"""Walks (rows × trees) that are held at once; their arrays stay in the processor's cache."""
+_CHUNK_PATHS = 60_000
+"""Number of paths (rows × trees) evaluated at once, so that their arrays stay in the processor's cache."""
 _TREES_AT_ONCE = 20
-"""Trees that are grown between two looks at the deadline; the forest is the same whatever their number."""
-_SETTLE_LEVELS = 4
-"""After so many levels the walks that have reached a leaf are put aside."""
+"""Number of trees grown between two checks of the deadline; it does not change the forest."""
+_COMPACT_LEVELS = 4
+"""Number of levels after which paths that have reached a leaf are removed from the active ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,8 @@ class ForestSettings:
     """Settings of the forest head.
 
     Args:
-        trees: How many, 1 to 5,000.
-        min_leaf: The fewest training rows in a leaf, 1 to 1,000.
+        trees: Number of trees, 1 to 5,000.
+        min_leaf: Minimum number of training rows in a leaf, 1 to 1,000.
     """
 
     trees: int = 300
@@ -40,10 +42,10 @@ class ForestSettings:
 
 
 def fit(problem: Problem, settings: ForestSettings) -> Outcome:
-    """Fit scikit-learn's RandomForestClassifier. Its seed is a function of ours; its bits don't depend on the cores."""
+    """Fit scikit-learn's RandomForestClassifier; the result does not depend on the number of cores."""
     seed = int(store.stream(problem.seed, "forest").integers(2**31))
 
-    def train(rows: np.ndarray, held: np.ndarray, tries: Sequence[Setting]) -> tuple[list[Arrays], np.ndarray]:
+    def train(rows: np.ndarray, held: np.ndarray, candidates: Sequence[Setting]) -> tuple[list[Arrays], np.ndarray]:
         from sklearn.ensemble import RandomForestClassifier
 
         forest = RandomForestClassifier(
@@ -53,7 +55,7 @@ def fit(problem: Problem, settings: ForestSettings) -> Outcome:
             n_jobs=os.cpu_count() or 1,
             warm_start=True,
         )
-        values = np.asfortranarray(problem.features[rows])  # a column lies together: 6 % faster
+        values = np.asfortranarray(problem.features[rows])  # contiguous columns: 6 % faster
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "class_weight presets")  # the rows are the same at every call
             for trees in [*range(_TREES_AT_ONCE, settings.trees, _TREES_AT_ONCE), settings.trees]:
@@ -66,17 +68,17 @@ def fit(problem: Problem, settings: ForestSettings) -> Outcome:
 
 
 def as_arrays(forest: Any, classes: int) -> dict[str, np.ndarray]:
-    """A fitted forest as arrays, its trees one after the other, each node's two children side by side.
+    """Convert a fitted forest to arrays: the trees one after another, the two children of each node adjacent.
 
     Args:
-        forest: scikit-learn's RandomForestClassifier, fitted on labels that are class indices.
-        classes: k; the forest may know fewer.
+        forest: scikit-learn's RandomForestClassifier, fitted on class indices.
+        classes: k; the forest may have been fitted on fewer classes.
 
     Returns:
-        `root` int32 (trees,): where each tree begins. `feature` int32 (nodes,), `threshold` float32 (nodes,), `left` int32
-        (nodes,): go to `left` where x[feature] <= threshold, else to `left` + 1; a leaf leads to itself, its threshold is
-        infinite. `leaf_start` int32 (nodes + 1,): the entries of each leaf, `leaf_class` int32 and `leaf_value` float64.
-        `classes` and `width` int32 (1,): k and d.
+        `root` int32 (trees,): index of each tree's root. `feature` int32 (nodes,), `threshold` float32 (nodes,), `left` int32
+        (nodes,): the next node is `left` if x[feature] <= threshold, else `left` + 1; a leaf points to itself and has an
+        infinite threshold. `leaf_start` int32 (nodes + 1,): offsets of each node's entries in `leaf_class` int32 and
+        `leaf_value` float64. `classes` and `width` int32 (1,): k and d.
     """
     parts = [_tree_arrays(estimator.tree_) for estimator in forest.estimators_]
     sizes = np.array([len(p["feature"]) for p in parts])
@@ -98,7 +100,7 @@ def as_arrays(forest: Any, classes: int) -> dict[str, np.ndarray]:
 
 
 def _tree_arrays(tree: Any) -> dict[str, np.ndarray]:
-    """One tree in breadth-first order, so that siblings lie side by side."""
+    """Return the arrays of one tree in breadth-first order, so that siblings are adjacent."""
     old_left, old_right = tree.children_left, tree.children_right
     order = [np.zeros(1, dtype=np.int64)]
     while True:
@@ -106,53 +108,53 @@ def _tree_arrays(tree: Any) -> dict[str, np.ndarray]:
         if not len(inner):
             break
         order.append(np.stack([old_left[inner], old_right[inner]], axis=1).ravel())
-    old = np.concatenate(order)  # (nodes,): the old number of each new node
+    old = np.concatenate(order)  # (nodes,): the old index of each new node
     leaf = old_left[old] < 0
     left = np.arange(len(old))
     left[~leaf] = 1 + 2 * np.arange(np.count_nonzero(~leaf))
     values = tree.value[old, 0, :] * leaf[:, None]
-    where, label = np.nonzero(values)
+    node, label = np.nonzero(values)
     return {
         "feature": np.where(leaf, 0, tree.feature[old]),
-        "threshold": np.where(leaf, np.float32(np.inf), rounded_down(tree.threshold[old])),
+        "threshold": np.where(leaf, np.float32(np.inf), round_down(tree.threshold[old])),
         "left": left,
-        "counts": np.bincount(where, minlength=len(old)),
+        "counts": np.bincount(node, minlength=len(old)),
         "class": label,
-        "value": values[where, label],
+        "value": values[node, label],
     }
 
 
-def rounded_down(values: np.ndarray) -> np.ndarray:
-    """The greatest float32 that is not above each float64: a float32 x is <= the one exactly where it is <= the other."""
+def round_down(values: np.ndarray) -> np.ndarray:
+    """Return the greatest float32 not above each float64, so that `x <= value` keeps its result for every float32 x."""
     with np.errstate(over="ignore"):
         near = values.astype(np.float32)
     return np.where(near > values, np.nextafter(near, np.float32(-np.inf)), near)
 
 
 def votes(arrays: Arrays, features: np.ndarray) -> np.ndarray:
-    """The mean of the trees' probabilities, float64 (n, k), as scikit-learn's `predict_proba` on one thread."""
+    """Return the mean of the trees' probabilities, float64 (n, k), equal to scikit-learn's `predict_proba` on one thread."""
     trees = len(arrays["root"])
     classes = int(arrays["classes"][0])
     out = np.empty((len(features), classes))
-    step = max(1, _CHUNK_WALKS // trees)
+    step = max(1, _CHUNK_PATHS // trees)
     for start in range(0, len(features), step):
         part = features[start : start + step]
-        leaf = _walk(arrays, part)  # (rows · trees,)
+        leaf = _leaves(arrays, part)  # (rows · trees,)
         row = np.repeat(np.arange(len(part)), trees)
         first, count = arrays["leaf_start"][leaf], np.diff(arrays["leaf_start"])[leaf]
         if (count != 1).any():
             row, first = np.repeat(row, count), np.repeat(first, count)
             first = first + np.arange(len(first)) - np.repeat(np.cumsum(count) - count, count)
         flat = row * classes + arrays["leaf_class"][first]
-        # In the order of the trees, as scikit-learn sums them.
+        # Summed in the order of the trees, as scikit-learn does.
         total = np.bincount(flat, weights=arrays["leaf_value"][first], minlength=len(part) * classes)
         out[start : start + step] = total.reshape(len(part), classes) / trees
     return out
 
 
-def _walk(arrays: Arrays, features: np.ndarray) -> np.ndarray:
-    """The leaf of every tree for every row, int (rows · trees,): all walks go down one level at a time."""
-    # Indices of the machine's own width: numpy would convert others at every level.
+def _leaves(arrays: Arrays, features: np.ndarray) -> np.ndarray:
+    """Return the leaf that each row reaches in each tree, int (rows · trees,); all paths descend one level at a time."""
+    # Indices of the platform's width: numpy would convert others at every level.
     feature, left, root = (arrays[name].astype(np.intp) for name in ("feature", "left", "root"))
     threshold = arrays["threshold"]
     node = np.tile(root, len(features))
@@ -165,18 +167,18 @@ def _walk(arrays: Arrays, features: np.ndarray) -> np.ndarray:
         value = flat.take(base + feature.take(here))
         here = left.take(here) + (value > threshold.take(here))
         level += 1
-        if level % _SETTLE_LEVELS == 0:
+        if level % _COMPACT_LEVELS == 0:
             node[active] = here
-            open_ = left.take(here) != here
-            active, here, base = active[open_], here[open_], base[open_]
+            inner = left.take(here) != here
+            active, here, base = active[inner], here[inner], base[inner]
     return np.asarray(node)
 
 
 def check(arrays: Arrays, classes: int, width: int) -> None:
-    """Check that every tree can be walked to a leaf, and that the leaves speak of known classes.
+    """Check that every path through every tree ends in a leaf, and that the leaves hold existing classes.
 
     Raises:
-        ModelFileError: An array is missing, has another shape, or leads nowhere.
+        ModelFileError: If an array is missing, has another shape, or describes no valid tree.
     """
     for name, value in (("classes", classes), ("width", width)):
         expect_range(expect(arrays, name, (1,), "iu"), name, value, value)
@@ -193,16 +195,32 @@ def check(arrays: Arrays, classes: int, width: int) -> None:
     leaf = left == here
     if np.isnan(threshold).any() or not np.array_equal(np.isposinf(threshold), leaf):
         raise ModelFileError("the tensor head.threshold is not finite in an inner node, or finite in a leaf")
-    if not (leaf | ((left > here) & (left < nodes - 1))).all():  # children follow their parent: no walk is endless
-        raise ModelFileError("the tensor head.left leads out of a tree")
+    if not (leaf | ((left > here) & (left < nodes - 1))).all():  # children follow their parent, so every path ends
+        raise ModelFileError("the tensor head.left points outside its tree")
     children = np.concatenate([left[~leaf], left[~leaf] + 1])
     if not np.array_equal(np.sort(arrays["root"]), np.setdiff1d(here, children)):
-        raise ModelFileError("the tensor head.root does not begin every tree once")
+        raise ModelFileError("the tensor head.root does not hold the root of every tree exactly once")
     if start[0] != 0 or start[-1] != entries or not (np.diff(start) >= leaf).all():
         raise ModelFileError("the tensor head.leaf_start does not divide the entries of the leaves")
 
 
 def logits(arrays: Arrays, features: np.ndarray) -> np.ndarray:
-    """The logarithm of `votes`, float64 (n, k); none counts less than half a tree, or a tenth of an equal share."""
+    """Return the logarithm of `votes`, float64 (n, k), each vote raised to at least half a tree or 0.1 / k."""
     classes = int(arrays["classes"][0])
     return np.asarray(np.log(np.maximum(votes(arrays, features), min(0.5 / len(arrays["root"]), 0.1 / classes))))
+
+
+HEAD = HeadKind(
+    name="forest",
+    title="random forest",
+    settings=ForestSettings,
+    fit=fit,
+    logits=logits,
+    check=check,
+    width=lambda arrays: int(arrays["width"][0]),
+    complexity=5,
+    infinite=("threshold",),
+    auto_settings={"trees": 100},  # a third of the time of the default 300
+    auto_order=5,
+    search_space={"trees": Choice((100, 300)), "min_leaf": Range(1, 10, log=True, whole=True)},
+)

@@ -1,4 +1,4 @@
-"""The votes of the nearest training images."""
+"""k-nearest neighbours: weighted votes of the nearest training images."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from sightline.heads.choosing import cross_validate
+from sightline.heads.kind import HeadKind
 from sightline.heads.problem import Arrays, Outcome, Problem, Setting, as_tuple, check_settings, expect, expect_range
+from sightline.heads.selection import cross_validate
+from sightline.search_space import Choice, Range
 
 _METRICS = ("cosine", "euclidean")
 _CHUNK_NUMBERS = 8_000_000
-"""Distances that are held at once: 64 MB."""
+"""Number of distances in memory at once: 64 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +23,9 @@ class KnnSettings:
     """Settings of the knn head.
 
     Args:
-        neighbours: How many vote, 1 to 10,000 (at most all). Several are compared on held-out images.
-        metric: `cosine` looks at the direction of the features, `euclidean` at their distance.
+        neighbours: Number of neighbours that vote, 1 to 10,000, limited to the number of training images. Several values are
+            compared on held-out images.
+        metric: Distance between feature vectors.
     """
 
     neighbours: int | tuple[int, ...] = (1, 3, 5, 10, 20, 50)
@@ -33,30 +36,30 @@ class KnnSettings:
 
 
 def fit(problem: Problem, settings: KnnSettings) -> Outcome:
-    """Keep the training rows; choose how many neighbours vote."""
+    """Store the training rows and select the number of neighbours."""
 
-    def train(rows: np.ndarray, held: np.ndarray, tries: Sequence[Setting]) -> tuple[list[Arrays], np.ndarray]:
+    def train(rows: np.ndarray, held: np.ndarray, candidates: Sequence[Setting]) -> tuple[list[Arrays], np.ndarray]:
         weights = np.zeros(problem.classes)
         weights[problem.y[rows]] = problem.weights(rows)
-        kept = {
-            "features": _directions(problem.features[rows], settings.metric).astype(np.float32),
+        stored = {
+            "features": _normalised(problem.features[rows], settings.metric).astype(np.float32),
             "labels": problem.y[rows].astype(np.int32),
             "class_weights": weights.astype(np.float32),
             "metric": np.array([_METRICS.index(settings.metric)], dtype=np.int32),
         }
-        counts = [int(t["neighbours"]) for t in tries]
-        models: list[Arrays] = [{**kept, "neighbours": np.array([count], dtype=np.int32)} for count in counts]
-        return models, _logits(kept, problem.features[held], counts)
+        counts = [int(candidate["neighbours"]) for candidate in candidates]
+        models: list[Arrays] = [{**stored, "neighbours": np.array([count], dtype=np.int32)} for count in counts]
+        return models, _logits(stored, problem.features[held], counts)
 
-    tries = [{"neighbours": n, "metric": settings.metric} for n in sorted(as_tuple(settings.neighbours))]
-    return cross_validate(problem, tries, train)
+    candidates = [{"neighbours": n, "metric": settings.metric} for n in sorted(as_tuple(settings.neighbours))]
+    return cross_validate(problem, candidates, train)
 
 
 def check(arrays: Arrays, classes: int, width: int) -> None:
-    """Check the shapes of the arrays and that every label, weight and setting can be used.
+    """Check the shapes of the arrays and the range of every label, weight and setting.
 
     Raises:
-        ModelFileError: One cannot.
+        ModelFileError: If an array is missing, has another shape or a value out of range.
     """
     rows = len(expect(arrays, "features", (None, width)))
     expect_range(expect(arrays, "labels", (rows,), "iu"), "labels", 0, classes - 1)
@@ -66,12 +69,12 @@ def check(arrays: Arrays, classes: int, width: int) -> None:
 
 
 def logits(arrays: Arrays, features: np.ndarray) -> np.ndarray:
-    """The logarithm of the classes' shares of the votes, float64 (n, k)."""
+    """Return the logarithm of each class's share of the votes, float64 (n, k)."""
     return np.asarray(_logits(arrays, features, [int(arrays["neighbours"][0])])[0])
 
 
-def _directions(features: np.ndarray, metric: str) -> np.ndarray:
-    """Features as float64; divided by their lengths where directions count. A row of zeros stays one."""
+def _normalised(features: np.ndarray, metric: str) -> np.ndarray:
+    """Return features as float64, scaled to unit length for the cosine metric; a row of zeros stays zero."""
     values = features.astype(np.float64)
     if metric == "cosine":
         values /= np.maximum(np.sqrt((values**2).sum(axis=1, keepdims=True)), 1e-30)
@@ -79,7 +82,7 @@ def _directions(features: np.ndarray, metric: str) -> np.ndarray:
 
 
 def _logits(arrays: Arrays, features: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    """Logits for several numbers of neighbours, (len(counts), n, k), from one search."""
+    """Return logits for several numbers of neighbours, (len(counts), n, k), from one neighbour search."""
     stored = arrays["features"].astype(np.float64)
     lengths = (stored**2).sum(axis=1)
     metric = _METRICS[int(arrays["metric"][0])]
@@ -87,12 +90,12 @@ def _logits(arrays: Arrays, features: np.ndarray, counts: Sequence[int]) -> np.n
     out = np.empty((len(counts), len(features), len(arrays["class_weights"])))
     step = max(1, _CHUNK_NUMBERS // max(len(stored), stored.shape[1], 1))
     for start in range(0, len(features), step):
-        values = _directions(features[start : start + step], metric)
-        own = (values**2).sum(axis=1)[:, None]
-        squared = own + lengths - 2 * values @ stored.T
-        # Rounded to what float64 gets right, so that an image has the same neighbours alone and in a batch, and so that a
-        # distance of 0 is 0.
-        unit = (own + lengths.max(initial=0)) * 1e-10 + 1e-300
+        values = _normalised(features[start : start + step], metric)
+        length = (values**2).sum(axis=1)[:, None]
+        squared = length + lengths - 2 * values @ stored.T
+        # Rounded to the precision of float64, so that an image has the same neighbours alone and in a batch, and so that a
+        # distance of 0 is exactly 0.
+        unit = (length + lengths.max(initial=0)) * 1e-10 + 1e-300
         squared = np.maximum(np.rint(squared / unit), 0) * unit
         near = np.argpartition(squared, most - 1, axis=1)[:, :most]
         near.sort(axis=1)
@@ -105,10 +108,10 @@ def _logits(arrays: Arrays, features: np.ndarray, counts: Sequence[int]) -> np.n
 
 
 def _vote(arrays: Arrays, near: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """Logits of neighbours (n, m) at squared distances (n, m), nearest first.
+    """Return the logits of neighbours (n, m) at squared distances (n, m), nearest first.
 
-    A neighbour counts exp(-distance² / that of the furthest one that votes): from 1 to 1/e, whatever the features' unit. One
-    vote is spread over all classes, so that no probability is 0.
+    A neighbour has the weight exp(-distance² / distance² of the furthest voting neighbour): 1 to 1/e, independent of the unit
+    of the features. One vote is spread evenly over all classes, so that no probability is 0.
     """
     furthest = distance[:, -1:]
     votes = np.exp(-np.divide(distance, furthest, out=np.zeros_like(distance), where=furthest > 0))
@@ -119,3 +122,19 @@ def _vote(arrays: Arrays, near: np.ndarray, distance: np.ndarray) -> np.ndarray:
     flat = (np.arange(len(near))[:, None] * classes + label).ravel()
     total = np.bincount(flat, weights=votes.ravel(), minlength=len(near) * classes).reshape(len(near), classes)
     return np.asarray(np.log((total + 1 / classes) / (total.sum(axis=1, keepdims=True) + 1)))
+
+
+HEAD = HeadKind(
+    name="knn",
+    title="k-nearest neighbours",
+    settings=KnnSettings,
+    fit=fit,
+    logits=logits,
+    check=check,
+    width=lambda arrays: int(arrays["features"].shape[1]),
+    complexity=4,
+    quick=True,
+    auto_settings={},
+    auto_order=3,
+    search_space={"neighbours": Range(1, 50, log=True, whole=True), "metric": Choice(("cosine", "euclidean"))},
+)

@@ -1,4 +1,4 @@
-"""A small network on features: fitted with torch, asked with numpy."""
+"""Multilayer perceptron on features: trained with torch, evaluated with numpy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from sightline import store
 from sightline.errors import SightlineError
-from sightline.heads.choosing import gather
+from sightline.heads.kind import HeadKind, Layers
 from sightline.heads.problem import (
     Arrays,
     Outcome,
@@ -25,7 +25,9 @@ from sightline.heads.problem import (
     side_by_side,
     with_absent,
 )
+from sightline.heads.selection import gather
 from sightline.heads.softmax import log_loss
+from sightline.search_space import Range
 
 if TYPE_CHECKING:
     import torch
@@ -37,13 +39,13 @@ class MlpSettings:
 
     Args:
         units: (width, dropout) of each hidden layer, such as `[[1024, 0.3], [512, 0.3]]`: 1 to 65,536 units, dropout 0 to
-            0.95. None at all gives a linear head.
-        optimizer: Which of torch's.
-        learning_rate: 1e-7 to 10.
-        weight_decay: 0 to 10; with `adamw` apart from the gradient.
-        epochs: At most so many, 1 to 10,000.
-        patience: Stop when the held-out log loss has not fallen for so many epochs, 1 to 10,000.
-        batch_size: 1 to 65,536.
+            0.95. An empty list gives a linear head.
+        optimizer: Optimizer of torch.
+        learning_rate: Learning rate, 1e-7 to 10.
+        weight_decay: Weight decay, 0 to 10; decoupled from the gradient with `adamw`.
+        epochs: Maximum number of epochs, 1 to 10,000.
+        patience: Number of epochs without a lower held-out log loss after which training stops, 1 to 10,000.
+        batch_size: Number of images per step, 1 to 65,536.
     """
 
     units: tuple[tuple[int, float], ...] = ((256, 0.3),)
@@ -64,32 +66,33 @@ class MlpSettings:
 
 
 class Training:
-    """One network in training on some rows.
+    """A network being trained on some rows of a problem.
 
     Args:
-        problem, settings: What to fit, and how.
+        problem: The data.
+        settings: The layers and the optimizer.
         rows: The training rows.
-        purpose: Which of several, for its own random numbers.
+        stream: Index of the random stream: one per fold, and one for the final network.
     """
 
-    def __init__(self, problem: Problem, settings: MlpSettings, rows: np.ndarray, purpose: int) -> None:
+    def __init__(self, problem: Problem, settings: MlpSettings, rows: np.ndarray, stream: int) -> None:
         import torch
 
         self.settings = settings
         self.scale = scale_of(problem.features[rows])
-        self.unit = math.sqrt(max(problem.features.shape[1], 1))  # inputs of about 1
+        self.unit = math.sqrt(max(problem.features.shape[1], 1))  # so that inputs are about 1
         self.values = torch.from_numpy(self.scale.apply(problem.features[rows]) * np.float32(self.unit))
         self.present, target = np.unique(problem.y[rows], return_inverse=True)
         self.classes = problem.classes
         self.target = torch.from_numpy(target.astype(np.int64))
         self.weights = torch.from_numpy(problem.weights(rows).astype(np.float32))
-        self.generator = torch.Generator().manual_seed(int(store.stream(problem.seed, "mlp", purpose).integers(2**63)))
+        self.generator = torch.Generator().manual_seed(int(store.stream(problem.seed, "mlp", stream).integers(2**63)))
         widths = [problem.features.shape[1], *(u for u, _ in settings.units), len(self.present)]
         self.layers = [self._layer(a, b) for a, b in itertools.pairwise(widths)]
         self.optimizer = _optimizer(settings, [p for layer in self.layers for p in layer])
 
     def _layer(self, inputs: int, outputs: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights (outputs, inputs) and bias, drawn as torch.nn.Linear does."""
+        """Return weights (outputs, inputs) and bias, initialised as in torch.nn.Linear."""
         import torch
 
         bound = 1 / math.sqrt(max(inputs, 1))
@@ -98,14 +101,14 @@ class Training:
         return weights.requires_grad_(), bias.requires_grad_()
 
     def epoch(self) -> float:
-        """One pass over the rows in a new order.
+        """Train for one epoch, in a new random order.
 
         Returns:
-            The mean training loss, dropout included.
+            The mean training loss, with dropout.
         """
         import torch
 
-        torch.set_num_threads(1)  # a setting of each thread
+        torch.set_num_threads(1)  # torch keeps this setting per thread
         order = torch.randperm(len(self.values), generator=self.generator)
         total = 0.0
         for batch in torch.split(order, self.settings.batch_size):
@@ -124,14 +127,14 @@ class Training:
         return total / len(order)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The network now, with the scale folded into its first layer."""
+        """Return the current network as arrays, with the scale folded into its first layer."""
         layers = [(w.detach().numpy().astype(np.float64), b.detach().numpy().astype(np.float64)) for w, b in self.layers]
         layers[-1] = with_absent(*layers[-1], self.present, self.classes)
         return folded(layers, self.scale, self.unit)
 
 
 def folded(layers: list[tuple[np.ndarray, np.ndarray]], scale: Scale, unit: float) -> dict[str, np.ndarray]:
-    """Layers on scaled features as arrays `weights.0`, `bias.0`, … on the features themselves, float32."""
+    """Return layers on scaled features as float32 arrays `weights.0`, `bias.0`, … on unscaled features."""
     first = scale.fold(layers[0][0] * unit, layers[0][1])
     arrays = {"weights.0": first["weights"], "bias.0": first["bias"]}
     for i, (weights, bias) in enumerate(layers[1:], 1):
@@ -140,25 +143,27 @@ def folded(layers: list[tuple[np.ndarray, np.ndarray]], scale: Scale, unit: floa
 
 
 def fit(problem: Problem, settings: MlpSettings) -> Outcome:
-    """Train all folds side by side, epoch by epoch, until their mean held-out log loss no longer falls; the best epoch counts.
+    """Train all folds in parallel, epoch by epoch, until their mean held-out log loss stops falling; keep the best epoch.
 
-    With one fold that is early stopping with the best weights restored. With several, no fold chooses its own best moment on
-    the rows that it is then judged by; the final network is trained on all rows for the epochs that were best.
+    With one fold this is early stopping with the best weights restored. With several folds, the stopping epoch is common to
+    all, so that no fold selects its epoch on the rows that evaluate it; the final network is trained on all rows for that
+    number of epochs.
 
     Raises:
-        SightlineError: The loss is no longer a number.
+        SightlineError: If the loss becomes NaN or infinite.
+        OutOfTimeError: If the deadline has passed.
     """
     with one_torch_thread():
-        fleet = [Training(problem, settings, rows, i) for i, (rows, _) in enumerate(problem.folds)]
-        best_loss, best_epoch, best = math.inf, 0, fleet[0].arrays()
+        trainings = [Training(problem, settings, rows, i) for i, (rows, _) in enumerate(problem.folds)]
+        best_loss, best_epoch, best = math.inf, 0, trainings[0].arrays()
         best_logits = np.full((len(problem.y), problem.classes), np.nan)
         path: list[dict[str, Any]] = []
         for epoch in range(1, settings.epochs + 1):
-            train_loss = float(np.mean([_checked(loss, epoch) for loss in side_by_side(Training.epoch, fleet)]))
-            models = [t.arrays() for t in fleet]
+            train_loss = float(np.mean([_checked(loss, epoch) for loss in side_by_side(Training.epoch, trainings)]))
+            models = [t.arrays() for t in trainings]
             parts = [logits(m, problem.features[held])[None] for m, (_, held) in zip(models, problem.folds, strict=True)]
             out = gather(problem, parts, 1)[0]
-            entry = {"epoch": epoch, "train_loss": train_loss, **_judge(problem, out)}
+            entry = {"epoch": epoch, "train_loss": train_loss, **_held_out_scores(problem, out)}
             path.append(entry)
             problem.deadline.check()
             if problem.watch is not None and entry["accuracy"] is not None:
@@ -169,10 +174,10 @@ def fit(problem: Problem, settings: MlpSettings) -> Outcome:
             elif epoch - best_epoch >= settings.patience:
                 break
         if problem.refit:
-            last = Training(problem, settings, problem.rows, len(fleet))
+            final = Training(problem, settings, problem.rows, len(trainings))
             for epoch in range(1, best_epoch + 1):
-                _checked(last.epoch(), epoch)
-            best = last.arrays()
+                _checked(final.epoch(), epoch)
+            best = final.arrays()
     for entry in path:
         del entry["weighted"]
         entry["chosen"] = entry["epoch"] == best_epoch
@@ -181,33 +186,58 @@ def fit(problem: Problem, settings: MlpSettings) -> Outcome:
 
 
 def check(arrays: Arrays, classes: int, width: int) -> None:
-    """Check that the layers follow one another, from the features to the classes.
+    """Check that the layers connect, from the features to the classes.
 
     Raises:
-        ModelFileError: A layer is missing or has another shape.
+        ModelFileError: If a layer is missing or has another shape.
     """
-    depth = max(sum(name.startswith("weights.") for name in arrays), 1)
+    depth = max(_depth(arrays), 1)
     for i in range(depth):
         weights = expect(arrays, f"weights.{i}", (classes if i == depth - 1 else None, width))
         width = len(weights)
         expect(arrays, f"bias.{i}", (width,))
 
 
+def layers(arrays: Arrays) -> Layers:
+    """Return the linear layers, float32."""
+    return [(arrays[f"weights.{i}"], arrays[f"bias.{i}"]) for i in range(_depth(arrays))]
+
+
+def _depth(arrays: Arrays) -> int:
+    """Return the number of linear layers."""
+    return sum(name.startswith("weights.") for name in arrays)
+
+
 def logits(arrays: Arrays, features: np.ndarray) -> np.ndarray:
-    """Forward, float64 (n, k)."""
-    depth = sum(name.startswith("weights.") for name in arrays)
-    layers = [(arrays[f"weights.{i}"].astype(np.float64), arrays[f"bias.{i}"].astype(np.float64)) for i in range(depth)]
-    out = np.empty((len(features), len(layers[-1][1])))
+    """Return the logits, float64 (n, k)."""
+    exact = [(weights.astype(np.float64), bias.astype(np.float64)) for weights, bias in layers(arrays)]
+    out = np.empty((len(features), len(exact[-1][1])))
     for start in range(0, len(features), 4096):
         hidden = features[start : start + 4096].astype(np.float64)
-        for weights, bias in layers[:-1]:
+        for weights, bias in exact[:-1]:
             hidden = np.maximum(hidden @ weights.T + bias, 0)
-        out[start : start + 4096] = hidden @ layers[-1][0].T + layers[-1][1]
+        out[start : start + 4096] = hidden @ exact[-1][0].T + exact[-1][1]
     return out
 
 
-def _judge(problem: Problem, out: np.ndarray) -> dict[str, Any]:
-    """`accuracy` and `log_loss` of held-out logits, and `weighted`, the log loss by class weights; None if none is held out."""
+def hidden_layers(count: int, width: int, dropout: float) -> list[list[Any]]:
+    """Return `units` of a number of hidden layers, each half as wide as the one before, at least 8 wide.
+
+    Example:
+        >>> hidden_layers(2, 64, 0.3)
+        [[64, 0.3], [32, 0.3]]
+    """
+    return [[max(8, width >> i), dropout] for i in range(count)]
+
+
+def _from_search(values: dict[str, Any]) -> dict[str, Any]:
+    """Return settings from drawn values: `layers`, `units` and `dropout` describe the hidden layers."""
+    rest = {name: value for name, value in values.items() if name not in ("layers", "units", "dropout")}
+    return {"units": hidden_layers(values["layers"], values["units"], values["dropout"]), **rest}
+
+
+def _held_out_scores(problem: Problem, out: np.ndarray) -> dict[str, Any]:
+    """Return `accuracy`, `log_loss` and `weighted` (class-weighted log loss) of held-out logits; None without such rows."""
     held = np.flatnonzero(np.isfinite(out).all(axis=1))
     if not len(held):
         return {"accuracy": None, "log_loss": None, "weighted": None}
@@ -221,15 +251,19 @@ def _judge(problem: Problem, out: np.ndarray) -> dict[str, Any]:
 
 
 def _checked(loss: float, epoch: int) -> float:
-    """The loss, if it is a number."""
+    """Return the loss.
+
+    Raises:
+        SightlineError: If it is NaN or infinite.
+    """
     if not math.isfinite(loss):
         hint = "set a lower learning_rate in the settings of the head"
-        raise SightlineError(f"the loss of the mlp head is not a number any more in epoch {epoch}", hint)
+        raise SightlineError(f"the loss of the mlp head became NaN or infinite in epoch {epoch}", hint)
     return loss
 
 
 def _optimizer(settings: MlpSettings, parameters: list[torch.Tensor]) -> torch.optim.Optimizer:
-    """torch's optimizer of that name; sgd with Nesterov's momentum 0.9."""
+    """Return torch's optimizer; sgd uses Nesterov momentum 0.9."""
     import torch
 
     rate, decay = settings.learning_rate, settings.weight_decay
@@ -243,8 +277,7 @@ def _optimizer(settings: MlpSettings, parameters: list[torch.Tensor]) -> torch.o
 
 @contextlib.contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Within the block torch uses one thread, so that the bits don't depend on the cores; batches are small, and folds run
-    side by side."""
+    """Let torch use one thread within the block: results don't depend on the number of cores, and folds run in parallel."""
     import torch
 
     before = torch.get_num_threads()
@@ -253,3 +286,25 @@ def one_torch_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+HEAD = HeadKind(
+    name="mlp",
+    title="multilayer perceptron",
+    settings=MlpSettings,
+    fit=fit,
+    logits=logits,
+    check=check,
+    layers=layers,
+    hidden=lambda settings: settings.units,
+    complexity=6,
+    trained=True,
+    search_space={
+        "layers": Range(0, 2, whole=True),
+        "units": Range(32, 1024, log=True, whole=True),
+        "dropout": Range(0, 0.6),
+        "learning_rate": Range(3e-4, 1e-2, log=True),
+        "weight_decay": Range(1e-4, 0.3, log=True),
+    },
+    from_search=_from_search,
+)

@@ -1,9 +1,9 @@
-"""HEADS: the kinds of head by name, and the few verbs that work on all of them."""
+"""HEADS: the kinds of head by name, and the functions that work on all of them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,64 +11,78 @@ import numpy as np
 
 from sightline import store
 from sightline.deadline import UNLIMITED, Deadline
-from sightline.errors import DataError, ModelFileError, unknown
+from sightline.errors import DataError, ModelFileError, RequestError, unknown
 from sightline.heads import centroid, constant, forest, knn, logistic, mlp, ridge
-from sightline.heads.problem import (
-    Arrays,
-    Outcome,
-    Problem,
-    Watch,
-    check_features,
-    check_linear,
-    checked,
-    expect,
-    linear_logits,
-    one_blas_thread,
-)
+from sightline.heads.kind import HeadKind, Layers, Units
+from sightline.heads.problem import Watch, check_features, checked, expect, one_blas_thread
 from sightline.heads.softmax import softmax
 from sightline.records import Head
 from sightline.schema import from_json
 
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A record of HEADS.
-
-    Args:
-        settings: Its settings' dataclass.
-        fit: Fits it, given a problem and settings.
-        logits: (arrays, features float32 (n, d)) → float64 (n, k); numpy alone.
-        check: (arrays, k, d) → None; raises ModelFileError where the arrays cannot be used.
-        linear: Its arrays are `weights` (k, d) and `bias` (k,).
-        layered: Its arrays are `weights.0`, `bias.0`, … of linear layers with a ReLU between them.
-        complexity: Of two kinds whose held-out accuracies cannot be told apart, the one with less of it is chosen: one linear
-            layer before neighbours, these before trees and layers.
-    """
-
-    settings: type
-    fit: Callable[[Problem, Any], Outcome]
-    logits: Callable[[Arrays, np.ndarray], np.ndarray]
-    check: Callable[[Arrays, int, int], None]
-    linear: bool = False
-    layered: bool = False
-    complexity: int = 0
+AUTO = "auto"
+"""Value of `head` in a recipe that compares several kinds of head."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A fitted head and what is known of it from rows that it was not fitted on.
+    """A fitted head and its results on rows that it was not fitted on.
 
     Args:
-        head: The final one.
-        logits: float64 (n, k), out of fold, with the chosen setting; rows that were never held out are NaN.
-        path: Each setting (for `mlp`: each epoch) tried, its `accuracy`, its `log_loss`, and whether it was `chosen`.
-        seconds: What it took.
+        head: The final head.
+        logits: Out-of-fold logits float64 (n, k) with the selected setting; NaN for rows that were never held out.
+        path: Each setting (for `mlp`: each epoch) compared, its `accuracy`, its `log_loss`, and whether it was `chosen`.
+        seconds: Wall-clock time of the fit, in seconds.
     """
 
     head: Head
     logits: np.ndarray
     path: list[dict[str, Any]]
     seconds: float
+
+
+def check_name(name: str) -> None:
+    """Check that a recipe's `head` is a name of HEADS or `auto`.
+
+    Raises:
+        RequestError: If it is not.
+    """
+    if name != AUTO and name not in HEADS:
+        raise unknown("head", name, [*HEADS, AUTO])
+
+
+def settings_of(name: str, settings: Mapping[str, Any]) -> Any:
+    """Return the settings of a head as its dataclass.
+
+    Args:
+        name: A name of HEADS.
+        settings: Setting → value, as in a recipe.
+
+    Raises:
+        RequestError: If the head or a setting is unknown, or a value is out of range.
+    """
+    if name not in HEADS:
+        raise unknown("head", name, HEADS)
+    return from_json(HEADS[name].settings, settings, f"settings of the {name} head")
+
+
+def to_compare(name: str, settings: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the heads that a recipe fits, each with its settings: one by name, or for `auto` several, quick ones first.
+
+    Args:
+        name: A name of HEADS, or `auto`.
+        settings: Settings of the named head, such as `{"C": 1.0}`.
+
+    Raises:
+        RequestError: If the head or a setting is unknown, a value is out of range, or `auto` is given settings.
+    """
+    check_name(name)
+    if name != AUTO:
+        settings_of(name, settings)
+        return {name: settings}
+    if settings:
+        raise RequestError("settings of a head need its name", 'set head to one, such as head = "mlp"')
+    kinds = sorted(HEADS.values(), key=lambda kind: kind.auto_order)
+    return {kind.name: kind.auto_settings for kind in kinds if kind.auto_settings is not None}
 
 
 def fit(
@@ -85,62 +99,61 @@ def fit(
     watch: Watch | None = None,
     deadline: Deadline = UNLIMITED,
 ) -> Fit:
-    """Fit a head; choose its settings on held-out rows.
+    """Fit a head and select its settings on held-out rows.
 
-    Where a setting may take several values, each is fitted on every fold's training rows and judged on what that fold holds
-    out: see `sightline.heads.choosing.choose`. The same input gives the same bits on the same machine.
+    If a setting has several values, each is fitted on every fold's training rows and evaluated on its held-out rows: see
+    `sightline.heads.selection.choose`. The same input gives bit-identical results on the same machine.
 
     Args:
         kind: A name of HEADS.
         features: float32 (n, d).
-        y: int64 (n,), class indices in 0 to k - 1. A class may have no rows: it is then never the answer.
+        y: int64 (n,), class indices in 0 to k - 1. A class without rows is allowed; it is never predicted.
         classes: k.
         folds: (training rows, held-out rows) of each fold; one fold for a plain validation split.
         refit: Fit the final head on all rows that occur in folds; otherwise on the first fold's training rows.
-        settings: The kind's own; see its dataclass.
-        seed: Of every random draw.
-        class_weight: `balanced` counts each class alike.
-        watch: Told how good the first fold is, or for what trains every epoch; may raise to give up.
-        deadline: Looked at within the fit; the default does not limit it.
+        settings: Settings of the head; see its dataclass.
+        seed: Random seed.
+        class_weight: `balanced` gives each class the same total weight.
+        watch: Called after the first fold, or for `mlp` after every epoch; may raise an exception to stop the fit.
+        deadline: Time limit of the fit.
 
     Raises:
-        RequestError: The kind or a setting is not known, or a value is out of range.
-        DataError: Features are not finite, or there is nothing to fit on.
-        OutOfTimeError: The deadline has passed.
+        RequestError: If the kind or a setting is unknown, or a value is out of range.
+        DataError: If features are not finite, or there are no rows to fit on.
+        OutOfTimeError: If the deadline has passed.
     """
     started = time.perf_counter()
-    if kind not in HEADS:
-        raise unknown("head", kind, HEADS)
-    own: Any = from_json(HEADS[kind].settings, settings or {}, f"settings of the {kind} head")
+    parsed = settings_of(kind, settings or {})
     problem = checked(
         features, y, classes, folds, refit=refit, seed=seed, class_weight=class_weight, watch=watch, deadline=deadline
     )
-    if not problem.features.shape[1] and kind != "constant":
-        raise DataError(f"there are no features for a {kind} head to look at", "only the constant head does without")
+    if not problem.features.shape[1] and HEADS[kind].needs_features:
+        without = ", ".join(name for name, other in HEADS.items() if not other.needs_features)
+        raise DataError(f"the {kind} head needs features, and there are none", f"without features use one of: {without}")
     with one_blas_thread():
-        outcome = HEADS[kind].fit(problem, own)
-    used = {**store.plain(own), **store.plain(outcome.chosen), "class_weight": class_weight}
+        outcome = HEADS[kind].fit(problem, parsed)
+    used = {**store.plain(parsed), **store.plain(outcome.chosen), "class_weight": class_weight}
     arrays = {n: np.ascontiguousarray(a) for n, a in outcome.arrays.items()}
-    if problem.features.shape[1]:  # what explanations take for "nothing there"
-        fitted = problem.features[problem.final_rows]
-        arrays["feature_mean"] = fitted.mean(axis=0, dtype=np.float64).astype(np.float32)
+    if problem.features.shape[1]:  # the reference point of explanations
+        rows = problem.features[problem.final_rows]
+        arrays["feature_mean"] = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     head = Head(kind, classes, used, arrays)
     return Fit(head, outcome.logits, outcome.path, time.perf_counter() - started)
 
 
 def logits(head: Head, features: np.ndarray) -> np.ndarray:
-    """What a head says of features, before the softmax.
+    """Return the logits of features.
 
     Args:
-        head: A fitted one.
+        head: A fitted head.
         features: float32 (n, d).
 
     Returns:
-        float64 (n, k). For `forest` and `knn` logarithms of their shares of votes; for `ridge` scores around ±1.
+        float64 (n, k). For `forest` and `knn` logarithms of vote shares; for `ridge` scores around ±1.
 
     Raises:
-        DataError: The features are not finite, or not as many as the head was fitted on.
-        RequestError: The head is of an unknown kind.
+        DataError: If the features are not finite, or not as many as the head was fitted on.
+        RequestError: If the kind of head is unknown.
     """
     if head.kind not in HEADS:
         raise unknown("head", head.kind, HEADS)
@@ -153,14 +166,14 @@ def logits(head: Head, features: np.ndarray) -> np.ndarray:
 
 
 def check(head: Head, features: int) -> None:
-    """Check that a head which was read from a file can be used.
+    """Check that a head read from a file can be used.
 
     Args:
-        head: Any.
-        features: d, the number of features that its backbone gives.
+        head: The head.
+        features: d, the number of features of its backbone.
 
     Raises:
-        ModelFileError: Its kind is unknown, or one of its arrays is missing, is not finite, or has another shape.
+        ModelFileError: If its kind is unknown, or an array is missing, is not finite, or has another shape.
     """
     if head.kind not in HEADS:
         raise ModelFileError(f"there is no head {head.kind!r}", unknown("head", head.kind, HEADS).hint)
@@ -169,53 +182,63 @@ def check(head: Head, features: int) -> None:
         expect(head.arrays, "feature_mean", (features,))
 
 
+def may_be_infinite(name: str) -> bool:
+    """Return whether an array of some kind of head may hold infinity; all others must be finite."""
+    return any(name in kind.infinite for kind in HEADS.values())
+
+
 def width(head: Head) -> int | None:
-    """d, the number of features that a head takes; None where it takes any number or does not know."""
-    for name in ("weights", "weights.0", "features"):
-        if name in head.arrays:
-            return int(head.arrays[name].shape[1])
-    return int(head.arrays["width"][0]) if "width" in head.arrays else None
+    """Return d, the number of features that a head takes; None if it takes any number."""
+    kind = HEADS[head.kind]
+    if kind.width is not None:
+        return kind.width(head.arrays)
+    return None if kind.layers is None else int(kind.layers(head.arrays)[0][0].shape[1])
 
 
 def probs(head: Head, features: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Probabilities float64 (n, k): the softmax of logits / temperature."""
+    """Return probabilities float64 (n, k): the softmax of logits / temperature."""
     return softmax(logits(head, features) / temperature)
 
 
 def linear(head: Head) -> tuple[np.ndarray, np.ndarray] | None:
-    """Weights float32 (k, d) and bias (k,) whose product with the features are the logits; None where there are none."""
+    """Return weights float32 (k, d) and bias (k,) of a linear head; None for any other head."""
     if head.kind not in HEADS or not HEADS[head.kind].linear:
         return None
     return head.arrays["weights"], head.arrays["bias"]
 
 
-def layers(head: Head) -> list[tuple[np.ndarray, np.ndarray]] | None:
-    """Weights float32 (out, in) and bias (out,) of linear layers with a ReLU between any two; None where a head is no such."""
-    found = linear(head)
-    if found is not None:
-        return [found]
-    if head.kind not in HEADS or not HEADS[head.kind].layered:
-        return None
-    depth = sum(name.startswith("weights.") for name in head.arrays)
-    return [(head.arrays[f"weights.{i}"], head.arrays[f"bias.{i}"]) for i in range(depth)]
+def layers(head: Head) -> Layers | None:
+    """Return weights float32 (out, in) and bias (out,) of linear layers with a ReLU between any two; None without layers."""
+    kind = HEADS.get(head.kind)
+    return None if kind is None or kind.layers is None else kind.layers(head.arrays)
 
 
 def hidden(head: Head) -> tuple[tuple[int, float], ...] | None:
-    """Return (width, dropout) of a head's layers before the last one, () for a linear head; None where it has no layers."""
-    found = layers(head)
-    if found is None:
+    """Return (width, dropout) of a head's hidden layers, () for a linear head; None for a head without layers."""
+    fitted = layers(head)
+    if fitted is None:
         return None
-    given = [float(dropout) for _, dropout in head.settings.get("units", ())]
-    dropouts = given if len(given) == len(found) - 1 else [0.0] * (len(found) - 1)
-    return tuple((len(bias), dropout) for (_, bias), dropout in zip(found[:-1], dropouts, strict=True))
+    recorded = [float(dropout) for _, dropout in head.settings.get("units", ())]
+    dropouts = recorded if len(recorded) == len(fitted) - 1 else [0.0] * (len(fitted) - 1)
+    return tuple((len(bias), dropout) for (_, bias), dropout in zip(fitted[:-1], dropouts, strict=True))
 
 
-HEADS: dict[str, Kind] = {
-    "constant": Kind(constant.ConstantSettings, constant.fit, constant.logits, constant.check),
-    "logistic": Kind(logistic.LogisticSettings, logistic.fit, linear_logits, check_linear, linear=True, complexity=1),
-    "ridge": Kind(ridge.RidgeSettings, ridge.fit, linear_logits, check_linear, linear=True, complexity=2),
-    "knn": Kind(knn.KnnSettings, knn.fit, knn.logits, knn.check, complexity=4),
-    "centroid": Kind(centroid.CentroidSettings, centroid.fit, linear_logits, check_linear, linear=True, complexity=3),
-    "forest": Kind(forest.ForestSettings, forest.fit, forest.logits, forest.check, complexity=5),
-    "mlp": Kind(mlp.MlpSettings, mlp.fit, mlp.logits, mlp.check, layered=True, complexity=6),
+def with_units(units: Units) -> tuple[str, dict[str, Any]]:
+    """Return the kind and the settings of a head of linear layers: `logistic` without hidden layers, else `mlp`.
+
+    Example:
+        >>> with_units([]), with_units([(64, 0.3)])
+        (('logistic', {}), ('mlp', {'units': [[64, 0.3]]}))
+    """
+    return (mlp.HEAD.name, {"units": [list(u) for u in units]}) if units else (logistic.HEAD.name, {})
+
+
+HEADS: dict[str, HeadKind] = {
+    "constant": constant.HEAD,
+    "logistic": logistic.HEAD,
+    "ridge": ridge.HEAD,
+    "knn": knn.HEAD,
+    "centroid": centroid.HEAD,
+    "forest": forest.HEAD,
+    "mlp": mlp.HEAD,
 }

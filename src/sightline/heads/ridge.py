@@ -1,4 +1,4 @@
-"""Ridge regression on targets of ±1: a whole path of penalties, and every fold, from one decomposition."""
+"""Ridge regression on ±1 targets: all penalties and all folds from one eigendecomposition."""
 
 from __future__ import annotations
 
@@ -7,20 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sightline.heads.choosing import choose, cross_validate, gather
+from sightline.heads.kind import HeadKind, check_linear, linear_layers, linear_logits, no_hidden_layers
 from sightline.heads.logistic import gram_of, product
-from sightline.heads.problem import (
-    Arrays,
-    Outcome,
-    Problem,
-    Scale,
-    Setting,
-    as_tuple,
-    check_settings,
-    linear_logits,
-    scale_of,
-    side_by_side,
-)
+from sightline.heads.problem import Arrays, Outcome, Problem, Scale, Setting, as_tuple, check_settings, scale_of, side_by_side
+from sightline.heads.selection import choose, cross_validate, gather
+from sightline.search_space import Range
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +19,8 @@ class RidgeSettings:
     """Settings of the ridge head.
 
     Args:
-        alpha: The strength of the penalty alpha |W|² beside the summed squared error, for features of mean squared length 1;
-            1e-9 to 1e9. Several are compared on held-out images.
+        alpha: Strength of the penalty alpha |W|² added to the summed squared error, for features of mean squared length 1;
+            1e-9 to 1e9. Several values are compared on held-out images.
     """
 
     alpha: float | tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -40,14 +31,14 @@ class RidgeSettings:
 
 @dataclass(frozen=True, slots=True)
 class Decomposition:
-    """The weighted, centred rows as left · diag(√power) · rightᵀ, the latter with orthonormal columns too.
+    """Singular value decomposition left · diag(√power) · rightᵀ of the weighted, centred rows.
 
     Args:
         left: float64 (n, r), orthonormal columns.
-        power: float64 (r,), positive.
+        power: float64 (r,), squared singular values, positive.
         back: (k, r) → (k, r) · rightᵀ, float64 (k, d).
         root: float64 (n,), square roots of the rows' weights.
-        mean: float64 (d,), weighted, of the scaled features.
+        mean: float64 (d,), weighted mean of the scaled features.
     """
 
     left: np.ndarray
@@ -57,16 +48,16 @@ class Decomposition:
     mean: np.ndarray
 
     def weights(self, targets: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-        """The solution, (k, d) and (k,), for targets (n, k)."""
+        """Return the ridge solution, weights (k, d) and bias (k,), for targets (n, k)."""
         centre = np.average(targets, axis=0, weights=self.root**2)
         along = self.left.T @ (self.root[:, None] * (targets - centre))  # (r, k)
         w = self.back(along.T * (np.sqrt(self.power) / (self.power + alpha)))
         return w, centre - w @ self.mean
 
     def left_out(self, targets: np.ndarray, alpha: float, held: np.ndarray) -> np.ndarray:
-        """What the rows `held` would be answered by a fit without them (same weights, same alpha), (m, k).
+        """Return the predictions (m, k) for the rows `held` of a fit without them (same weights, same alpha).
 
-        With the smoother H of the whole fit, the error of a block B that was left out is (I - H_BB)⁻¹ times its residual.
+        With the smoother matrix H of the fit on all rows, the error of a left-out block B is (I - H_BB)⁻¹ times its residual.
         """
         shrink = self.power / (self.power + alpha)
         centre = np.average(targets, axis=0, weights=self.root**2)
@@ -80,57 +71,74 @@ class Decomposition:
 
 
 def decompose(values: np.ndarray, weights: np.ndarray) -> Decomposition:
-    """Decompose scaled features float32 (n, d) by the smaller of their two Gram matrices; null directions are left out."""
+    """Decompose scaled features float32 (n, d) by the smaller of their two Gram matrices, without null directions."""
     root = np.sqrt(weights)
     mean = np.average(values, axis=0, weights=weights)
     n, d = values.shape
     few = n < d
-    # Few rows may be very wide: they stay float32, and the products take them in parts.
+    # Few rows may be very wide: keep them float32 and multiply them in parts.
     rows = values - mean.astype(values.dtype if few else np.float64)
     rows *= root[:, None].astype(rows.dtype)
     power, vectors = np.linalg.eigh(gram_of(rows) if few else rows.T @ rows)
-    kept = power > 1e-10 * max(float(power[-1:].sum()), 1e-30)
-    power, vectors = power[kept], vectors[:, kept]
+    positive = power > 1e-10 * max(float(power[-1:].sum()), 1e-30)
+    power, vectors = power[positive], vectors[:, positive]
     if few:
         return Decomposition(vectors, power, lambda w: product((w / np.sqrt(power)) @ vectors.T, rows), root, mean)
     return Decomposition(rows @ (vectors / np.sqrt(power)), power, lambda w: w @ vectors.T, root, mean)
 
 
 def fit(problem: Problem, settings: RidgeSettings) -> Outcome:
-    """Fit along the path. Where each fold is trained on all that it does not hold out, one decomposition serves them all."""
-    tries = [{"alpha": a} for a in sorted(as_tuple(settings.alpha))]
+    """Fit the path of penalties; one decomposition serves all folds if each is trained on all rows that it doesn't hold out."""
+    candidates = [{"alpha": a} for a in sorted(as_tuple(settings.alpha))]
     rows = problem.rows
     scale = scale_of(problem.features[rows])
     targets = 2.0 * (problem.y[:, None] == np.arange(problem.classes)) - 1
     if problem.refit and len(problem.folds) > 1 and _complementary(problem, rows):
-        return _by_leaving_out(problem, tries, scale, targets)
+        return _leave_block_out(problem, candidates, scale, targets)
 
-    def train(chosen: np.ndarray, held: np.ndarray, some: Sequence[Setting]) -> tuple[list[Arrays], np.ndarray]:
-        found = decompose(scale.apply(problem.features[chosen]), problem.weights(chosen))
-        models: list[Arrays] = [scale.fold(*found.weights(targets[chosen], s["alpha"])) for s in some]
+    def train(part: np.ndarray, held: np.ndarray, candidates: Sequence[Setting]) -> tuple[list[Arrays], np.ndarray]:
+        decomposition = decompose(scale.apply(problem.features[part]), problem.weights(part))
+        models: list[Arrays] = [scale.fold(*decomposition.weights(targets[part], c["alpha"])) for c in candidates]
         return models, np.stack([linear_logits(m, problem.features[held]) for m in models])
 
-    return cross_validate(problem, tries, train)
+    return cross_validate(problem, candidates, train)
 
 
 def _complementary(problem: Problem, rows: np.ndarray) -> bool:
-    """Whether every fold is trained on exactly the rows that it does not hold out."""
+    """Return whether every fold is trained on exactly the rows that it does not hold out."""
     return all(len(a) + len(b) == len(rows) and len(np.union1d(a, b)) == len(rows) for a, b in problem.folds)
 
 
-def _by_leaving_out(problem: Problem, tries: list[dict[str, float]], scale: Scale, targets: np.ndarray) -> Outcome:
-    """All folds and the final head from one decomposition of all rows."""
+def _leave_block_out(problem: Problem, candidates: list[dict[str, float]], scale: Scale, targets: np.ndarray) -> Outcome:
+    """Evaluate all folds and fit the final head with one decomposition of all rows."""
     rows = problem.rows
-    found = decompose(scale.apply(problem.features[rows]), problem.weights(rows))
-    some = targets[rows]
+    decomposition = decompose(scale.apply(problem.features[rows]), problem.weights(rows))
+    row_targets = targets[rows]
 
-    def one(fold: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    def evaluate(fold: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         problem.deadline.check()
         block = np.searchsorted(rows, fold[1])
-        return np.stack([found.left_out(some, t["alpha"], block) for t in tries])
+        return np.stack([decomposition.left_out(row_targets, c["alpha"], block) for c in candidates])
 
-    parts = side_by_side(one, problem.folds)
-    logits = gather(problem, parts, len(tries))
-    best, path = choose(problem, tries, logits)
-    arrays = scale.fold(*found.weights(some, tries[best]["alpha"]))
-    return Outcome(arrays, tries[best], logits[best], path)
+    logits = gather(problem, side_by_side(evaluate, problem.folds), len(candidates))
+    best, path = choose(problem, candidates, logits)
+    arrays = scale.fold(*decomposition.weights(row_targets, candidates[best]["alpha"]))
+    return Outcome(arrays, candidates[best], logits[best], path)
+
+
+HEAD = HeadKind(
+    name="ridge",
+    title="ridge regression",
+    settings=RidgeSettings,
+    fit=fit,
+    logits=linear_logits,
+    check=check_linear,
+    layers=linear_layers,
+    hidden=no_hidden_layers,
+    complexity=2,
+    trained=True,
+    quick=True,
+    auto_settings={},
+    auto_order=2,
+    search_space={"alpha": Range(1e-3, 1e3, log=True)},
+)

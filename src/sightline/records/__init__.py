@@ -1,9 +1,9 @@
-"""The nouns: a plain, frozen record for all that is written to disk. Read this first."""
+"""Data types: frozen dataclasses for everything that is written to disk. Read this first."""
 
 from sightline.records.catalog import CATALOG_COLUMNS, SPLITS, Catalog, Split
 from sightline.records.classifier import Backbone, Card, Head, Preprocess, Uncertainty
 from sightline.records.predictions import Explanation, Predictions, Run
-from sightline.records.recipe import Learning, Progress, Recipe, Told, silent
+from sightline.records.recipe import Learning, Progress, Recipe, TrainingStage, silent
 
 __all__ = [
     "CATALOG_COLUMNS",
@@ -20,7 +20,7 @@ __all__ = [
     "Recipe",
     "Run",
     "Split",
-    "Told",
+    "TrainingStage",
     "Uncertainty",
     "silent",
 ]

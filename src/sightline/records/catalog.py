@@ -1,4 +1,4 @@
-"""What is known of a set of images: the catalog, the table that everything starts from."""
+"""Catalog: the table of images, labels and splits from which everything starts."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 CATALOG_COLUMNS: dict[str, str] = {
-    "path": "string",  # relative to the root, POSIX; the key
-    "content": "string",  # SHA-256 of the bytes, "" where they could not be read
-    "label": "string",  # the class, null where it is not known
+    "path": "string",  # POSIX path relative to the root; the key
+    "content": "string",  # SHA-256 of the bytes, "" if they could not be read
+    "label": "string",  # class, null if unknown
     "split": "string",  # train, val, test, or null
     "group": "string",  # images of one group stay in one split
-    "width": "int32",  # of the upright image, in pixels; null where the header could not be read
+    "width": "int32",  # of the upright image, in pixels; null if the header could not be read
     "height": "int32",
     "format": "string",  # by content: JPEG, PNG, …
     "mode": "string",  # Pillow's: RGB, L, I;16, CMYK, …
-    "orientation": "int8",  # EXIF, 1 to 8; 1 where there is none
+    "orientation": "int8",  # EXIF, 1 to 8; 1 if there is none
     "size_bytes": "int64",
-    "problem": "string",  # why the image is left out, null where it is used
-    "note": "string",  # odd but used: animated, wrong extension, …; several joined by "; "
+    "problem": "string",  # why the image is left out, null if it is used
+    "note": "string",  # unusual but used: animated, wrong extension, …; several joined by "; "
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All that is known of a set of images: a table whose rows are files. The single source of truth about images.
+    """Table of images, one row per file: the single source of truth about images.
 
-    Columns are those of CATALOG_COLUMNS, then whatever the user's own table brought. Rows are sorted by path.
+    Columns are those of CATALOG_COLUMNS, then those of the user's table. Rows are sorted by path.
 
     Args:
-        table: The rows, a `pyarrow.Table`.
-        root: The absolute folder to which `path` is relative.
-        notes: Sentences about the whole set that the user should read.
+        table: `pyarrow.Table` of the rows.
+        root: Absolute folder to which `path` is relative.
+        notes: Remarks about the whole set for the user.
     """
 
     table: pa.Table
@@ -79,7 +79,11 @@ class Catalog:
         }
 
     def column(self, name: str) -> list[Any]:
-        """One column as Python values, null as None."""
+        """Return one column as Python values, null as None.
+
+        Raises:
+            RequestError: If there is no such column.
+        """
         if name not in self.table.column_names:
             raise unknown("column in the catalog", name, self.table.column_names)
         values: list[Any] = self.table.column(name).to_pylist()
@@ -87,47 +91,51 @@ class Catalog:
 
     @property
     def paths(self) -> list[str]:
-        """`path` of every row."""
+        """Return the `path` of every row."""
         return self.column("path")
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes of the usable rows, sorted. Their order is the order of class indices everywhere."""
+        """Return the classes of the usable rows, sorted. Class indices follow this order everywhere."""
         pairs = zip(self.column("label"), self.column("problem"), strict=True)
         return tuple(sorted({label for label, problem in pairs if label is not None and problem is None}))
 
     def file(self, path: str) -> Path:
-        """Where the file of a row lies."""
+        """Return the absolute path of a row's file."""
         return self.root.joinpath(*path.split("/"))
 
     def files(self) -> list[Path]:
-        """Where the file of every row lies."""
+        """Return the absolute paths of all files."""
         return [self.file(p) for p in self.paths]
 
     def labels(self, classes: Sequence[str]) -> np.ndarray:
-        """The class index of every row in `classes`, int64 (n,), -1 where the label is unknown or not among them."""
+        """Return the index in `classes` of every row's label, int64 (n,); -1 if the label is unknown or not among them."""
         index = {c: i for i, c in enumerate(classes)}
         return np.array([index.get(v, -1) for v in self.column("label")], dtype=np.int64)
 
     def rows(self, mask: Iterable[bool]) -> Catalog:
-        """The rows for which `mask` is true."""
+        """Return the catalog of the rows for which `mask` is true."""
         import pyarrow as pa
 
         return dataclasses.replace(self, table=self.table.filter(pa.array(list(mask), pa.bool_())))
 
     def where(self, *, split: str | None = None, label: str | None = None) -> Catalog:
-        """The rows of one split, of one class, or both."""
+        """Return the catalog of the rows of one split, of one class, or of both.
+
+        Raises:
+            RequestError: If `split` is not a split.
+        """
         if split is not None and split not in SPLITS:
             raise unknown("split", split, SPLITS)
         pairs = zip(self.column("split"), self.column("label"), strict=True)
         return self.rows((split is None or s == split) and (label is None or c == label) for s, c in pairs)
 
     def usable(self) -> Catalog:
-        """The rows without a problem."""
+        """Return the catalog of the rows without a problem."""
         return self.rows(p is None for p in self.column("problem"))
 
     def with_column(self, name: str, values: Sequence[Any]) -> Catalog:
-        """The same catalog with a column set."""
+        """Return the catalog with a column added or replaced."""
         import pyarrow as pa
 
         kind = CATALOG_COLUMNS.get(name)
@@ -137,10 +145,10 @@ class Catalog:
         return dataclasses.replace(self, table=table)
 
     def with_notes(self, *notes: str) -> Catalog:
-        """The same catalog with sentences added, each once."""
+        """Return the catalog with notes added, without repetitions."""
         return dataclasses.replace(self, notes=tuple(dict.fromkeys((*self.notes, *notes))))
 
     def fingerprint(self) -> str:
-        """A hash of what a result depends on: content, label, split and problem of every row, in any order."""
+        """Return a hash of content, label, split, group and problem of all rows, independent of their order."""
         names = ("content", "label", "split", "group", "problem")
         return store.digest(sorted(zip(*(["" if v is None else v for v in self.column(n)] for n in names), strict=True)))

@@ -1,4 +1,4 @@
-"""What answers: preprocessing, backbone and head as data, and the card of the classifier that they make."""
+"""Data types of a classifier: preprocessing, backbone, head, and the card saved in its file."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ from sightline.records.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """The one contract between a file and a network. There is no second way to turn a file into a tensor.
+    """Preprocessing of an image for a network: the only way from a file to a tensor.
 
-    The decoder gives upright RGB uint8 (height, width, 3); the network's own first step is
-    `(pixels / 255 - mean) / std`.
+    The decoder returns upright RGB uint8 (height, width, 3); the network's first step is `(pixels / 255 - mean) / std`.
 
     Args:
-        size: (height, width) of what the network sees, in pixels.
+        size: (height, width) of the network's input, in pixels.
         fit: `crop`: resize so that the centre square of `crop_fraction` fills the size; `pad`: resize to fit inside, mean
-            grey around; `squash`: resize both sides, whatever their ratio.
+            grey around; `squash`: resize both sides, ignoring the aspect ratio.
         crop_fraction: Side of the centre crop as a fraction of the resized image's shorter side (224 / 256 = 0.875).
-        interpolation: The resize filter that the weights were trained with.
+        interpolation: Resize filter that the weights were trained with.
         mean, std: Per channel, for pixels in 0 to 1.
-        value_range: The (low, high) stored values that become 0 and 255, for 16-bit and float images, taken from the
-            training set; None where it holds none.
-        background: The grey level that transparent pixels are laid on, 0 to 255.
-        max_pixels: An image with more is refused from its header.
-        allow_truncated: Use what a truncated JPEG still shows.
-        decoder: The version of the decoder; another one is another preprocess.
+        value_range: (low, high) stored values that become 0 and 255, for 16-bit and float images, taken from the
+            training set; None if it has none.
+        background: Grey level behind transparent pixels, 0 to 255.
+        max_pixels: Maximum number of pixels of an image; a larger one is refused by its header.
+        allow_truncated: Whether to use the readable part of a truncated JPEG.
+        decoder: Version of the decoder; part of the identity.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -48,30 +47,30 @@ class Preprocess:
 
     @property
     def id(self) -> str:
-        """The identity of what it does to a file."""
+        """Return the identity of the preprocessing."""
         return store.digest(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A network that turns an image into features: what it is, where its weights come from, how its last map lies.
+    """Network that turns an image into features: name, origin of its weights, and layout of its last map.
 
     Args:
-        name: Its name, such as `resnet50`, or `my_net.py:build`.
-        source: Who builds it. `none` gives no features, `file` the file's statistics, `pixels` the resized image itself;
-            `ensemble` stands for those of its members.
-        weights: Where the weights came from: a file's name, a hub tag, `random:<seed>`, or `run` for trained here.
-        weights_hash: SHA-256 of the tensors (name, shape, bytes); "" where there are none.
-        preprocess: What its weights expect.
-        features: The width d of the pooled features.
-        pool: `avg`: the network's own tail; `flatten`: the map, flattened; `scores`: the network's own output, where that is
-            no linear function of any features.
-        map_shape: (channels, height, width) of the last map on its grid; None where there is none.
-        layout: How the last map lies in memory: (n, c, h, w), (n, h, w, c), or (n, prefix + h·w, c).
-        prefix: Tokens before the patches, in the `tokens` layout.
-        arguments: Keyword arguments of the builder, for networks of ours.
-        parameters: How many trainable numbers it has.
-        licence, origin, pretrained_on: Of the weights, as far as they are known.
+        name: Name, such as `resnet50`, or `my_net.py:build`.
+        source: Library that builds it. `none` gives no features, `file` the file's statistics, `pixels` the resized image;
+            `ensemble` stands for the backbones of the members.
+        weights: Origin of the weights: a file name, a hub tag, `random:<seed>`, or `run` if trained in the run.
+        weights_hash: SHA-256 of the tensors (name, shape, bytes); "" if there are none.
+        preprocess: Preprocessing that its weights expect.
+        features: Width d of the pooled features.
+        pool: `avg`: the network's pooling; `flatten`: the flattened map; `scores`: the network's output, if it isn't a linear
+            function of any features.
+        map_shape: (channels, height, width) of the last map; None if there is none.
+        layout: Memory layout of the last map: (n, c, h, w), (n, h, w, c), or (n, prefix + h·w, c).
+        prefix: Number of tokens before the patches, in the `tokens` layout.
+        arguments: Keyword arguments of the builder, for networks of Sightline.
+        parameters: Number of trainable parameters.
+        licence, origin, pretrained_on: Licence, origin and training data of the weights, as far as known.
     """
 
     name: str
@@ -92,25 +91,25 @@ class Backbone:
 
     @property
     def is_network(self) -> bool:
-        """Whether it is a network, with weights."""
+        """Return whether it is a network with weights."""
         return self.source in ("timm", "torchvision", "sightline", "user")
 
     @property
     def id(self) -> str:
-        """The identity of what it computes from pixels: network, weights, size, normalisation, pooling."""
+        """Return the identity of its computation: network, weights, size, normalisation, pooling."""
         p = self.preprocess
         return store.digest([self.name, self.source, self.weights_hash, self.pool, p.size, p.mean, p.std, self.arguments])
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A fitted head as data: what turns features (n, d) into logits (n, k).
+    """Fitted head, which maps features (n, d) to logits (n, k).
 
     Args:
-        kind: A name of `sightline.heads.HEADS`.
-        classes: k, the number of classes.
-        settings: What it was fitted with, the chosen ones included.
-        arrays: Everything that prediction needs.
+        kind: Name in `sightline.heads.HEADS`.
+        classes: Number of classes k.
+        settings: Settings of the fit, including those chosen by a search.
+        arrays: Fitted arrays by name.
     """
 
     kind: str
@@ -121,15 +120,16 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Uncertainty:
-    """What a classifier knows of its own limits, from images that it was not fitted on. Its arrays are tensors of the file.
+    """Fit of prediction sets and of OOD detection, on held-out images. Its arrays are tensors of the classifier's file.
 
     Args:
-        images: How many answers prediction sets are calibrated on; 0 where there are none, as in older files.
-        fitted_on: How these answers came about, such as `val` or `CV (train+val, 5 folds)`.
-        by_class: Whether sets keep their promise for each class by itself.
-        unlike_bar: The distance from the training images beyond which an image is unlike them; None where it is not known.
-        unlike_rate: The share of images like those of the training that lie beyond it, as false alarms.
-        unlike_images: How many held-out images it was chosen on.
+        images: Number of held-out images on which prediction sets are calibrated; 0 if there are none.
+        fitted_on: Origin of their predictions, such as `val` or `CV (train+val, 5 folds)`.
+        by_class: Whether the coverage of sets holds for each class separately.
+        unlike_bar: OOD threshold: distance from the training images beyond which an image is out of distribution; None if
+            unknown.
+        unlike_rate: False alarm rate at this threshold, 0–1.
+        unlike_images: Number of held-out images on which it was chosen.
     """
 
     images: int = 0
@@ -142,27 +142,28 @@ class Uncertainty:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a classifier's file says of itself, as JSON in its metadata.
+    """Description of a classifier, saved as JSON in the metadata of its file.
 
     Args:
-        classes: In the order of the logits.
-        backbone: The network, its preprocess included.
-        head: The head's kind and settings (its arrays are tensors of the file).
-        method: How it was trained.
-        recipe: The recipe it came from.
-        temperature: Logits are divided by it before the softmax; 1 where it is not calibrated.
-        positive: For two classes: the one whose score is drawn in curves.
-        threshold: For two classes: the probability of `positive` from which on that is the answer; None for one half.
-        threshold_by: The criterion that it was chosen by.
-        data: Fingerprint of the catalog, images per class and split.
-        scores: What was measured when it was made.
-        precision: What the features were computed in, and how that was judged.
-        software: Versions.
-        crops: How many looks at an image its answer is the mean of: 1, 5 or 10, see `sightline.pixels.crops`.
-        members: Of an ensemble: the cards of its members, whose mean it answers with.
-        weights: Of an ensemble: how much each member counts; they sum to 1.
-        limits: What prediction sets and the distance from the training images are measured by.
-        format: The version of this file format.
+        classes: Class names in the order of the logits.
+        backbone: Network with its preprocessing.
+        head: Kind of the head (its arrays are tensors of the file).
+        head_settings: Settings of the head.
+        method: Training method.
+        recipe: Recipe that it was trained with.
+        temperature: Divisor of logits before the softmax; 1 if not calibrated.
+        positive: Positive class, for two classes.
+        threshold: Decision threshold for the probability of `positive`; None for 0.5.
+        threshold_by: Criterion by which the threshold was chosen.
+        data: Fingerprint of the catalog, and number of images per class and split.
+        scores: Scores measured in training.
+        precision: Precision of the features, and how it was validated.
+        software: Package versions.
+        crops: Number of crops over which predictions are averaged: 1, 5 or 10, see `sightline.pixels.crops`.
+        members: For an ensemble: the cards of its members.
+        weights: For an ensemble: the weight of each member; they sum to 1.
+        limits: Fit of prediction sets and OOD detection.
+        format: Version of the file format.
     """
 
     FORMAT: ClassVar[int] = 2
@@ -188,6 +189,6 @@ class Card:
     format: int = 2
 
     @property
-    def bar(self) -> tuple[str, float] | None:
-        """What `Predictions.bar` is for its answers."""
+    def decision(self) -> tuple[str, float] | None:
+        """Return `Predictions.threshold` for its predictions: (positive class, decision threshold), or None for 0.5."""
         return None if self.threshold is None or self.positive is None else (self.positive, self.threshold)

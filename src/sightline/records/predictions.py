@@ -1,4 +1,4 @@
-"""What was answered: predictions, explanations, and the folder of a run that holds them."""
+"""Data types of results: predictions, heatmaps, and run folders."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ from sightline.schema import csv_escape
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """What a classifier said of images. The torch boundary: everything after it is a pure function of arrays.
+    """Predicted probabilities for a set of images.
+
+    Everything computed from them needs arrays alone, no torch.
 
     Args:
-        paths: n names, as the catalog or the user gave them.
+        paths: n paths or names, as in the catalog or as passed by the user.
         classes: k class names, in the order of the columns of `probs`.
-        y_true: int64 (n,), the class index, -1 where it is not known.
+        y_true: int64 (n,), true class indices, -1 if unknown.
         probs: float64 (n, k), rows that sum to 1.
-        errors: Files that gave no answer, and why: path → reason. They are not among `paths`.
-        bar: For two classes: (positive class, the probability from which on it is the answer); None for one half. Where not
-            all answers have one bar, as after a cross-validation, float64 (n,) of each row's own.
-        unlike: float64 (n,), how far each image lies from those of the training, as `sightline.evaluation.out_of_distribution` measures it;
-            None where the classifier cannot tell.
-        unlike_bar: The distance beyond which an image is unlike anything in training.
-        test_contents: SHA-256 of each image that is a labelled test image of a catalog, "" for each other; empty where none
-            is. `sightline.score` counts a look at them.
-        in_training: bool (n,), which images the classifier was made from (train or val), by their bytes; None where that
-            is not known, as of arrays and of tables.
+        errors: Files without a prediction: path → reason. They are not in `paths`.
+        threshold: Decision threshold for two classes: (positive class, threshold); None for 0.5. If thresholds differ between
+            rows, as after cross-validation, float64 (n,).
+        ood_score: float64 (n,), distance of each image from the training images, see
+            `sightline.evaluation.out_of_distribution`; None if the classifier has no OOD detection.
+        ood_threshold: An image with a larger score is out of distribution.
+        test_contents: SHA-256 of each image that is a labelled test image of a catalog, "" for the others; empty if none is.
+            `sightline.score` records an access to the test set for them.
+        in_training: bool (n,), which images the classifier was fitted or selected on (train or val), by their bytes; None if
+            unknown, as for arrays and tables.
     """
 
     paths: tuple[str, ...]
@@ -45,9 +47,9 @@ class Predictions:
     y_true: np.ndarray
     probs: np.ndarray
     errors: Mapping[str, str] = field(default_factory=dict)
-    bar: tuple[str, float | np.ndarray] | None = None
-    unlike: np.ndarray | None = None
-    unlike_bar: float | None = None
+    threshold: tuple[str, float | np.ndarray] | None = None
+    ood_score: np.ndarray | None = None
+    ood_threshold: float | None = None
     test_contents: tuple[str, ...] = ()
     in_training: np.ndarray | None = None
 
@@ -75,57 +77,59 @@ class Predictions:
 
     @property
     def y_pred(self) -> np.ndarray:
-        """int64 (n,): the class with the highest probability, the first of equals; for two classes with a bar, by that."""
-        if self.bar is None:
+        """Return predicted class indices, int64 (n,): by the threshold if there is one, else the most probable class."""
+        if self.threshold is None:
             return np.asarray(self.probs.argmax(axis=1), dtype=np.int64)
-        positive = self.classes.index(self.bar[0])
-        return np.where(self.probs[:, positive] >= self.bar[1], positive, 1 - positive).astype(np.int64)
+        positive = self.classes.index(self.threshold[0])
+        return np.where(self.probs[:, positive] >= self.threshold[1], positive, 1 - positive).astype(np.int64)
 
     @property
-    def bars(self) -> np.ndarray:
-        """float64 (n,): each answer's bar, of the class that `bar` names; one half where there is none."""
-        return np.broadcast_to(np.asarray(0.5 if self.bar is None else self.bar[1], dtype=np.float64), len(self))
+    def thresholds(self) -> np.ndarray:
+        """Return the decision threshold of each row, float64 (n,); 0.5 by default."""
+        return np.broadcast_to(np.asarray(0.5 if self.threshold is None else self.threshold[1], dtype=np.float64), len(self))
 
     @property
     def labels(self) -> list[str]:
-        """The predicted class names."""
+        """Return the predicted class names."""
         return [self.classes[i] for i in self.y_pred]
 
     def select(self, rows: np.ndarray) -> Predictions:
-        """The rows that a boolean mask or an index array picks."""
-        index = np.arange(len(self))[rows]
+        """Return the predictions of the rows of a boolean mask or an index array."""
+        index, threshold = np.arange(len(self))[rows], self.threshold
+        if threshold is not None and isinstance(threshold[1], np.ndarray):
+            threshold = (threshold[0], threshold[1][index])
         return dataclasses.replace(
             self,
             paths=tuple(self.paths[i] for i in index),
             y_true=self.y_true[index],
             probs=self.probs[index],
-            bar=(self.bar[0], self.bar[1][index]) if self.bar is not None and isinstance(self.bar[1], np.ndarray) else self.bar,
-            unlike=None if self.unlike is None else self.unlike[index],
+            threshold=threshold,
+            ood_score=None if self.ood_score is None else self.ood_score[index],
             test_contents=tuple(self.test_contents[i] for i in index) if self.test_contents else (),
             in_training=None if self.in_training is None else self.in_training[index],
         )
 
     def to_csv(self, more: Mapping[str, Sequence[str]] | None = None, *, with_errors: bool = False) -> str:
-        """A table for people: path, label, predicted, probability, `p:CLASS` for every class, `bar:CLASS` if it has a bar.
+        """Return a CSV table: path, label, predicted, probability, `p:CLASS` for every class, `bar:CLASS` for a threshold.
 
         Args:
-            more: Further columns by name, n cells each; who reads the table back as predictions passes over them.
-            with_errors: Append a row for every file without an answer: its path, the reason in the column `problem`, and
-                nothing else. The column is there only if there are such files.
+            more: Additional columns by name, n cells each; they are ignored when the table is read back as predictions.
+            with_errors: Whether to append a row for every file without a prediction: its path, the reason in the column
+                `problem`, and nothing else. The column exists only if there are such files.
         """
         text, more = io.StringIO(), more or {}
         rows = csv.writer(text, lineterminator="\n")
-        head = [] if self.bar is None else [f"bar:{self.bar[0]}"]
+        head = [] if self.threshold is None else [f"bar:{self.threshold[0]}"]
         failed = self.errors if with_errors else {}
         if failed:
             more = {**more, "problem": [""] * len(self)}
-        bars = self.bars.tolist()
+        thresholds = self.thresholds.tolist()
         rows.writerow(["path", "label", "predicted", "probability", *(f"p:{c}" for c in self.classes), *head, *more])
         for i, (path, true, pred, probs) in enumerate(zip(self.paths, self.y_true, self.y_pred, self.probs, strict=True)):
             label = self.classes[true] if true >= 0 else ""
             cells = [csv_escape(path), csv_escape(label), csv_escape(self.classes[pred])]
             further = (csv_escape(column[i]) for column in more.values())
-            end = [repr(bars[i])] if head else []
+            end = [repr(thresholds[i])] if head else []
             rows.writerow([*cells, repr(float(probs[pred])), *(repr(float(p)) for p in probs), *end, *further])
         empty = [""] * (2 + len(self.classes) + len(head) + len(more))
         for path, problem in failed.items():
@@ -134,23 +138,24 @@ class Predictions:
 
 
 MOST_CELLS = 64
-"""Heat with more cells along its shorter side lies on pixels."""
+"""A heatmap with more cells along its shorter side is a heatmap of pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Where a classifier looked, for one image and one class.
+    """Heatmap of one image and one class.
 
     Args:
-        path: The image.
-        target: The class whose score is explained.
-        method: A name of `sightline.explanation.METHODS`.
-        layer: Where the map was taken.
-        heat: float32 (h, w), raw: positive speaks for the target, unless the method has no sign. Scaled only when drawn.
-        box: (top, left, height, width) of the upright image's pixels that `heat` covers; beyond it the network saw nothing.
-        neutral: The heat of a cell that speaks neither for nor against the target; drawn as zero.
-        contrast: The class that the target is set against; "" for all others together.
-        missed: For integrated gradients: the share of the score's difference that the heat does not add up to.
+        path: Path of the image.
+        target: Class whose score is explained.
+        method: Name in `sightline.explanation.METHODS`.
+        layer: Layer of the feature map.
+        heat: float32 (h, w), raw attribution: positive is evidence for the target, unless the method is unsigned. Scaled only
+            when drawn.
+        box: (top, left, height, width) in pixels of the upright image that `heat` covers; the network's input ends there.
+        neutral: Attribution of a cell that is evidence neither for nor against the target; drawn as zero.
+        contrast: Class that the target is compared with; "" for all others together.
+        missed: For integrated gradients: share of the score difference that the attributions do not add up to.
     """
 
     path: str
@@ -165,16 +170,15 @@ class Explanation:
 
     @property
     def flat(self) -> bool:
-        """Whether the heat is the same everywhere, to float32's accuracy, as of an all-zero map: it points at no place."""
+        """Return whether the heatmap is constant, to the accuracy of float32, and so highlights no region."""
         low, high = float(self.heat.min()), float(self.heat.max())
         return high - low <= 1e-6 * max(abs(low), abs(high))
 
     def peak(self) -> tuple[int, int]:
-        """(row, column) of the hottest place, in pixels of the upright image.
+        """Return (row, column) of the heatmap's maximum, in pixels of the upright image.
 
-        Of a map of cells that is the centre of the hottest cell. Heat on single pixels goes up and down from one to the next,
-        and what a place adds up to is lost among them: there it is where the heat is highest under a Gaussian whose standard
-        deviation is a sixth of the shorter side.
+        For a map of cells it is the centre of the cell with the highest attribution. A heatmap of pixels is noisy, so it is
+        first smoothed with a Gaussian whose standard deviation is a sixth of the shorter side.
         """
         heat = self.heat
         if min(heat.shape) > MOST_CELLS:
@@ -189,15 +193,16 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One finished folder: recipe, catalog, classifier, history, predictions, scores, explanations, environment.
+    """Finished run folder: recipe, catalog, classifier, history, predictions, scores, heatmaps, environment.
 
     Args:
-        folder: Where it lies.
-        data: The content of `run.json`, which is written last.
-        classifier: The `sightline.Classifier` itself, where `sightline.fit` has just made it; else None, and `sightline.load`
-            reads it from the folder.
-        held_out: Likewise its answers to images that it was not fitted on, the honest estimate where there is no test split:
-            out-of-fold answers to train and val where it was cross-validated, else answers to the val split.
+        folder: Path of the folder.
+        data: Content of `run.json`, which is written last.
+        classifier: `sightline.Classifier` if `sightline.fit` has just fitted it; else None, and `sightline.load` reads it from
+            the folder.
+        held_out: Predictions for images that the classifier was not fitted on, if it has just been fitted: out-of-fold
+            predictions for train and val if it was cross-validated, else predictions for the val split. They estimate
+            accuracy if there is no test split.
     """
 
     folder: Path
@@ -207,21 +212,21 @@ class Run:
 
     @classmethod
     def load(cls, folder: Path) -> Run:
-        """Read a run's folder.
+        """Load a run from its folder.
 
         Raises:
-            RequestError: There is no such folder, or it is not a finished run.
-            ModelFileError: `run.json` is damaged.
+            RequestError: If the folder does not exist, or is not a finished run.
+            ModelFileError: If `run.json` is damaged.
         """
         file = Path(folder) / "run.json"
         if not is_file(file):
             what = "is a file" if Path(folder).exists() else "does not exist"
             what = "has no run.json: it is not a finished run" if Path(folder).is_dir() else what
-            raise RequestError(f"{folder} {what}", "name a folder that `sightline run` or `sightline train` made")
+            raise RequestError(f"{folder} {what}", "pass a folder that `sightline run` or `sightline train` created")
         try:
             data = json.loads(read_text(file))
         except ValueError as error:
-            raise ModelFileError(f"{file} is damaged ({error})", "make the run again") from error
+            raise ModelFileError(f"{file} is damaged ({error})", "repeat the run") from error
         return cls(Path(folder), data)
 
     def __repr__(self) -> str:
@@ -242,11 +247,11 @@ class Run:
 
     @property
     def held_out_file(self) -> Path:
-        """The table of its answers to images that it was not fitted on: out-of-fold ones, else those to the val split."""
+        """Return the path of its predictions for held-out images: out-of-fold predictions, else those of the val split."""
         files = [self.folder / "predictions" / f"{name}.csv" for name in ("cross_validated", "val")]
         return next((file for file in files if file.is_file()), files[-1])
 
     @property
     def classifier_file(self) -> Path:
-        """Where its classifier lies."""
+        """Return the path of its classifier."""
         return self.folder / "classifier.safetensors"

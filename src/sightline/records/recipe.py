@@ -1,4 +1,4 @@
-"""What is asked for: the recipe, and how long work tells how far it is."""
+"""Recipes and progress callbacks."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from sightline import store
 from sightline.errors import RequestError
 
 Progress = Callable[[str, int, int], None]
-"""How long work tells how far it is: (stage in words, done, total); total 0 where it is not known yet."""
+"""Progress callback: (name of the stage, steps done, total steps); total is 0 if not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """How far a training by epochs is, for who draws it. Scores are those of the last finished epoch, NaN before there is one.
+    """Progress of a training by epochs. Scores are those of the last finished epoch, NaN before it.
 
     Args:
-        epoch: The one at hand, from 1.
-        epochs: The last one that is planned.
-        loss, accuracy: On the training images.
-        val_loss, val_accuracy: On the validation images.
-        images_s: Learnt from a second, so far; NaN until that is known.
-        left_s: Predicted seconds until training ends, by its plan or by its deadline; NaN until that is known.
-        fits: How many epochs will be done before the deadline; 0 where all will, or nothing limits the training.
+        epoch: Current epoch, from 1.
+        epochs: Planned number of epochs.
+        loss, accuracy: Scores on the training images.
+        val_loss, val_accuracy: Scores on the validation images.
+        images_s: Training images per second so far; NaN until known.
+        left_s: Predicted seconds until training ends, by its plan or deadline; NaN until known.
+        fits: Number of epochs that will finish before the deadline; 0 if all will, or without a deadline.
     """
 
     epoch: int
@@ -39,48 +39,48 @@ class Learning:
     fits: int = 0
 
 
-class Told(str):
-    """The words of a stage, with its numbers: a text as every stage is, so that only who draws a training needs to know."""
+class TrainingStage(str):
+    """Name of a training stage with its numbers; a plain string for callbacks that don't show them."""
 
     learning: Learning
 
-    def __new__(cls, words: str, learning: Learning) -> Told:
-        """`words`, which carry `learning`."""
-        told = super().__new__(cls, words)
-        told.learning = learning
-        return told
+    def __new__(cls, words: str, learning: Learning) -> TrainingStage:
+        """Return the string `words` with the attribute `learning`."""
+        stage = super().__new__(cls, words)
+        stage.learning = learning
+        return stage
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """A `Progress` that says nothing."""
+    """Ignore progress."""
 
 
 MOST_IMAGE_PX = 2048
-"""The largest side of the square that a network sees."""
+"""Maximum side of a network's square input, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What to do. People write it as TOML; its identity is the hash of its canonical JSON.
+    """Settings of a training. Users write it as TOML; its identity is the hash of its canonical JSON.
 
     Args:
-        method: A name of `sightline.training.methods.METHODS`.
-        backbone: A network's name, `pixels`, or `file.py:function` for a network of the user's own.
+        method: Name in `sightline.training.methods.METHODS`.
+        backbone: Name of a network, `pixels`, or `file.py:function` for a user-defined network.
         weights: `pretrained`, `random`, or a file.
-        head: A name of `sightline.heads.HEADS`; `auto` compares the quick ones on validation.
-        image_size: Side of the square that the network sees, in pixels, at most 2,048; None takes the one its weights were
-            trained at.
-        fit: How an image that is not square becomes one; None takes the weights' own.
-        pool: What becomes of the last map: its mean, or all of it.
-        positive: For two classes: the one that curves and threshold are about; None takes the rarer one.
-        threshold: For two classes: how the probability is chosen from which on the answer is `positive`, on held-out images;
-            a criterion of `sightline.evaluation.thresholds.CRITERIA`.
-        seed: Every random draw is a function of it.
-        settings: The method's own, checked against the method's dataclass: texts, finite numbers, true or false, lists and
+        head: Name in `sightline.heads.HEADS`; `auto` compares the fast ones on validation images.
+        image_size: Side of the network's square input in pixels, at most 2,048; None for the size that its weights were
+            trained with.
+        fit: How a non-square image is fitted to the square; None for that of the weights.
+        pool: Pooling of the last map: `avg`, or `flatten` for the whole map.
+        positive: Positive class, for two classes; None for the rarer one.
+        threshold: Criterion for choosing the decision threshold on held-out images, for two classes; one of
+            `sightline.evaluation.thresholds.CRITERIA`.
+        seed: Random seed.
+        settings: Settings of the method, validated by the method's dataclass: strings, finite numbers, booleans, lists and
             tables of these.
 
     Raises:
-        RequestError: `image_size` is too large, or a setting is none of what settings hold.
+        RequestError: If `image_size` is too large, or a setting has a type that recipes can't hold.
     """
 
     method: str = "features"
@@ -97,21 +97,21 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.image_size is not None and self.image_size > MOST_IMAGE_PX:
-            raise RequestError(f"image_size cannot be {self.image_size}", f"it is at most {MOST_IMAGE_PX:,} pixels")
+            raise RequestError(f"image_size cannot be {self.image_size}", f"use at most {MOST_IMAGE_PX:,} pixels")
         for key, value in self.settings.items():
             _check_value(str(key), value)
 
     @property
     def id(self) -> str:
-        """The recipe's identity."""
+        """Return the identity of the recipe."""
         return store.digest(self)
 
 
 def _check_value(key: str, value: Any) -> None:
-    """Refuse what a recipe cannot hold, however deep it lies.
+    """Check that a recipe can hold a value, including nested ones.
 
     Raises:
-        RequestError: It is a date, or a number that is none.
+        RequestError: If it is a date, NaN, infinite, or of another unsupported type.
     """
     if isinstance(value, Mapping):
         for name, inner in value.items():
@@ -123,5 +123,5 @@ def _check_value(key: str, value: Any) -> None:
         try:
             store.plain(value)
         except TypeError as error:
-            hint = "a recipe holds texts, finite numbers, true or false, lists and tables of these"
+            hint = "use strings, finite numbers, true or false, and lists and tables of these"
             raise RequestError(f"{key} cannot be {value}", hint) from error

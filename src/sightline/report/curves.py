@@ -56,7 +56,7 @@ def _read_large(file: Path) -> Predictions:
         return Predictions(("",) * len(y_true), tuple(index), y_true, probs)
     each = table.column(bars[0]).to_numpy()
     bar = (bars[0].removeprefix("bar:"), float(each[0]) if (each == each[0]).all() else each)
-    return Predictions(("",) * len(y_true), tuple(index), y_true, probs, bar=bar)
+    return Predictions(("",) * len(y_true), tuple(index), y_true, probs, threshold=bar)
 
 
 def figures(answers: Predictions | None, score: Mapping[str, Any]) -> list[dict[str, Any]]:

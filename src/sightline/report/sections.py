@@ -251,27 +251,6 @@ def _number(value: Any) -> int:
     return len(value) if isinstance(value, list) else int(value or 0)
 
 
-_METRICS = (
-    ("accuracy", "Accuracy", "share of right answers"),
-    ("balanced_accuracy", "Balanced accuracy", "mean over classes of the share that is found"),
-    ("top_5", "Top-5 accuracy", "label among the five likeliest classes"),
-    ("macro_f1", "Macro F1", "mean over classes of the harmonic mean of precision and recall"),
-    ("weighted_f1", "Weighted F1", "the same, each class weighing as many as it has images"),
-    ("mcc", "Matthews correlation", "of label and answer; 0 is chance"),
-    ("kappa", "Cohen’s kappa", "agreement of label and answer beyond chance; 0 is chance"),
-    ("roc_auc", "ROC AUC", "chance that an image of the class ranks above one of the others"),
-    ("pr_auc", "PR AUC", "average precision over the images of the class"),
-    ("eer", "Equal error rate", "where as large a share is missed as is let through"),
-    ("log_loss", "Log loss", "in nats; guessing among k classes costs ln k"),
-    ("brier", "Brier score", "squared error of the probabilities"),
-    ("ece", "Calibration error", "mean distance of certainty and accuracy"),
-)
-
-
-_FIRST = frozenset({"accuracy", "balanced_accuracy", "top_5", "macro_f1", "roc_auc", "log_loss", "ece"})
-"""What is read first; the others say much the same in other units, and are unfolded by who needs them."""
-
-
 def scores(data: Data) -> dict[str, Any] | None:
     """All numbers of all scored splits side by side: `rows` that are shown, `more` that are folded, a `note` below."""
     names = (("val", data.get("val_estimate") or "val"), ("test", "test"), ("test_without_leaks", "test without leaked images"))
@@ -279,33 +258,36 @@ def scores(data: Data) -> dict[str, Any] | None:
     if not columns:
         return None
     rows = []
-    for key, name, meaning in _METRICS:
-        k, positive = len(columns[0][1].get("per_class") or {}), columns[0][1].get("positive")
-        if (key == "eer" and k != 2) or (key == "top_5" and k < 6):
+    k, positive = len(columns[0][1].get("per_class") or {}), columns[0][1].get("positive")
+    for metric in evaluation.METRICS.values():
+        if k and not metric.defined_for(k):
             continue
-        if key in ("roc_auc", "pr_auc", "eer") and k == 2 and positive is not None:
-            meaning += f"; “{short(positive, 40)}” counts as positive"
-        cells = [_cell(score, key) for _, score in columns]
+        of_positive = metric.from_ranking and k == 2 and positive is not None
+        meaning = metric.description + (f"; “{short(positive, 40)}” counts as positive" if of_positive else "")
+        cells = [_cell(score, metric) for _, score in columns]
         if any(c["value"] != "n/a" or c["why"] for c in cells):
-            rows.append({"name": name, "meaning": meaning, "cells": cells, "first": key in _FIRST})
+            rows.append({"name": metric.title, "meaning": meaning, "cells": cells, "first": metric.headline})
     head = [f"{name} ({count(s.get('n'))})" for name, s in columns]
     first, more = [r for r in rows if r["first"]], [r for r in rows if not r["first"]]
     return {"columns": head, "rows": first, "more": more, "note": cross_validation.scores_note(data)}
 
 
-def _cell(score: Data, key: str) -> dict[str, str | None]:
-    """One number with its interval, or why there is none."""
-    value, low, high = score.get(key), score.get(f"{key}_low"), score.get(f"{key}_high")
-    why = (score.get("reasons") or {}).get(key)
-    if key in ("roc_auc", "pr_auc", "log_loss", "brier", "mcc", "kappa"):
-        interval = decimal_range(low, high) if low is not None and value is not None else None
-        return {"value": decimal(value), "interval": interval, "why": why}
-    interval = percent_range(low, high) if low is not None and value is not None else None
-    return {"value": percent(value), "interval": interval, "why": why}
+def _cell(score: Data, metric: evaluation.Metric) -> dict[str, str | None]:
+    """Return a metric's value with its interval, or the reason why there is none."""
+    value, low, high = (score.get(f"{metric.name}{end}") for end in ("", "_low", "_high"))
+    why = (score.get("reasons") or {}).get(metric.name)
+    spread = percent_range if metric.percent else decimal_range
+    interval = spread(low, high) if low is not None and value is not None else None
+    return {"value": _printed(metric, value), "interval": interval, "why": why}
+
+
+def _printed(metric: evaluation.Metric, value: float | None) -> str:
+    """Return a metric's value in percent or as a decimal number."""
+    return percent(value) if metric.percent else decimal(value)
 
 
 def per_class(score: Data | None) -> dict[str, Any] | None:
-    """Precision, recall and F1 of each class, the hardest first where there are many."""
+    """Return the headline metrics of each class, in order of recall where there are many classes."""
     table = (score or {}).get("per_class")
     if not table:
         return None
@@ -313,20 +295,19 @@ def per_class(score: Data | None) -> dict[str, Any] | None:
     if len(items) > TABLE_CLASSES:
         items.sort(key=lambda item: 2.0 if item[1].get("recall") is None else item[1]["recall"])
     start = svg.floor_of([row.get("recall_low") or row.get("recall") for _, row in items])
+    columns = [metric for metric in evaluation.CLASS_METRICS.values() if metric.headline]
     rows = [
         {
             "name": name,
             "n": count(row.get("n")),
             "strip": svg.whisker(row.get("recall"), row.get("recall_low"), row.get("recall_high"), start),
-            "recall": percent(row.get("recall")),
-            "precision": percent(row.get("precision")),
-            "f1": percent(row.get("f1")),
-            "roc_auc": decimal(row.get("roc_auc")),
+            "cells": [_printed(metric, row.get(metric.name)) for metric in columns],
         }
         for name, row in items[:500]
     ]
     many = len(rows) > MOST_CLASSES
-    return {"ruler": svg.ruler(start), "shown": rows[:20] if many else rows, "rest": rows[20:] if many else []}
+    shown, rest = (rows[:20], rows[20:]) if many else (rows, [])
+    return {"ruler": svg.ruler(start), "columns": [metric.title for metric in columns], "shown": shown, "rest": rest}
 
 
 def confusion(score: Data | None, classes: Sequence[str]) -> dict[str, Any] | None:

@@ -217,7 +217,7 @@ def _trial(t: Mapping[str, Any], start: float, best: int) -> dict[str, Any]:
     complete = t["state"] == "complete"
     return {
         "number": t["number"],
-        "params": short(params or "the recipe as it is", 160),
+        "params": short(params or "the starting recipe", 160),
         "best": t["number"] == best,
         "default": t["number"] == 0,
         "strip": svg.whisker(t["accuracy"], None, None, start, "on" if t["number"] == best else "") if complete else "",
@@ -230,7 +230,7 @@ def _trial(t: Mapping[str, Any], start: float, best: int) -> dict[str, Any]:
 
 
 def _against_default(data: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The winner against the recipe as it is, and what choosing has cost, as facts."""
+    """Return the comparison of the best trial with the starting recipe, and its optimism, as facts."""
     c, worth = data["comparison"], data["optimism"]
     facts = [
         ("Difference", f"{_points(c['difference'])} percentage points ({_points(c['low'])} to {_points(c['high'])})"),

@@ -157,8 +157,8 @@ def _thresholds(answers: Predictions, score: Mapping[str, Any], threshold: Mappi
     if _other(answers, score) is None or score.get("roc_auc") is None:
         return None
     name, by = str(score["positive"]), str(threshold.get("by") or "half")
-    bars = np.unique(answers.bars)
-    if answers.bar is not None and answers.bar[0] != name:
+    bars = np.unique(answers.thresholds)
+    if answers.threshold is not None and answers.threshold[0] != name:
         bars = 1 - bars[::-1]
     missed, alarm = evaluation.costs(by)
     positive = answers.y_true == answers.classes.index(name)

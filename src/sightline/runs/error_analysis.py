@@ -95,7 +95,7 @@ def limits(model: Classifier, answers: Predictions) -> dict[str, Any]:
         `coverage`, `calibrated_on`, `images`, `by_class`; `sets` (as `conformal.measured`) and `unsure`, or None and `why`; and
         `unlike` (OOD), None if unknown.
     """
-    card, doubts = model.card.limits, model.doubts(answers)
+    card, doubts = model.card.limits, model.uncertainty(answers)
     facts = {"calibrated_on": card.fitted_on, "images": card.images, "by_class": card.by_class}
     told: dict[str, Any] = {"coverage": conformal.COVERAGE, **facts, "sets": None, "unsure": None, "unlike": None}
     if doubts is None:
@@ -109,9 +109,9 @@ def limits(model: Classifier, answers: Predictions) -> dict[str, Any]:
         others = right[~doubts.unsure]
         low, high = evaluation.wilson(int(others.sum()), len(others))
         told["unsure"] |= {"others": len(others), "others_accuracy": _share(others), "others_low": low, "others_high": high}
-    if answers.unlike is not None and answers.unlike_bar is not None:
-        beyond = answers.unlike > answers.unlike_bar
-        told["unlike"] = {"bar": answers.unlike_bar, "rate": card.unlike_rate, "images": card.unlike_images}
+    if answers.ood_score is not None and answers.ood_threshold is not None:
+        beyond = answers.ood_score > answers.ood_threshold
+        told["unlike"] = {"bar": answers.ood_threshold, "rate": card.unlike_rate, "images": card.unlike_images}
         told["unlike"] |= {"n": int(beyond.sum()), "of": len(beyond), "pretrained": _pretrained(model.embedding_model)}
     return told
 

@@ -208,7 +208,7 @@ def rung(candidate: Candidate, chosen: bool, groups: np.ndarray, decided: Candid
     """
     card, val = candidate.classifier.card, candidate.val
     at_bar = None
-    if decided is not None and decided.val.bar is not None:
+    if decided is not None and decided.val.threshold is not None:
         own = decided.classifier.card
         there = _accuracy(decided.val, groups, own.positive)
         at_bar = {"n": len(val), "threshold": own.threshold, "by": own.threshold_by, "positive": own.positive, **there}

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline import classifier, heads, networks, studies
-from sightline.errors import RequestError, unknown
-from sightline.heads.mlp import MlpSettings
+from sightline.errors import RequestError
 from sightline.inputs import read_recipe
 from sightline.networks import names, user
 from sightline.networks.index import SPECIAL
@@ -31,8 +30,6 @@ CLASSES = 2
 """How many classes a recipe or a new head gets where nobody says."""
 NOTHING, ALL = "none", "all"
 """What learns of a network, beside a number of stages and the name of one."""
-WITHOUT = ("constant", "forest", "knn")
-"""Heads without layers."""
 
 Subject = str | Path | Callable[..., Any]
 Units = Sequence[tuple[int, float]]
@@ -375,7 +372,7 @@ def _on_base(
     net, found = taken_apart(Transfer(base), base)
     count = None
     rows = [dataclasses.replace(row, trainable=_learnt(row, sizes, learning)) for row in found.layers]
-    if head.type in WITHOUT:
+    if heads.HEADS[head.type].layers is None:
         notes = (*notes, f"the stored values of a {head.type} head are not counted as parameters")
     if backbone is None or backbone.pool != "scores":  # there the network's own scores are the logits
         found = Anatomy.of([*rows, head], found.macs + head.macs, found.activation_bytes + 4 * classes)
@@ -402,33 +399,28 @@ def _learnt(row: Layer, sizes: Mapping[str, int], learning: frozenset[str] | Non
 
 
 def _head_row(kind: str, classes: int, widths: Sequence[int]) -> Layer:
-    """The row of a head with these widths from features to classes; none for what has no parameters."""
+    """Return the row of a head with these widths from features to classes; () for a head without parameters."""
     from sightline.networks.anatomy import Layer
 
-    pairs = list(itertools.pairwise(widths))
-    count = sum((a + 1) * b for a, b in pairs)
-    return Layer("head", kind, (classes,), count, count, 0, sum(a * b for a, b in pairs))
+    count = heads.layer_parameters(widths)
+    return Layer("head", kind, (classes,), count, count, 0, sum(a * b for a, b in itertools.pairwise(widths)))
 
 
 def _planned_head(kind: str, width: int, classes: int, settings: Mapping[str, Any]) -> Layer:
-    """The head that a recipe will make."""
-    if kind not in heads.HEADS:
-        raise unknown("head", kind, [*heads.HEADS, "auto"])
-    own: Any = from_json(heads.HEADS[kind].settings, settings, f"settings of the {kind} head")
-    if kind in WITHOUT:
-        return _head_row(kind, classes, ())
-    return _head_row(kind, classes, [width, *((u for u, _ in own.units) if isinstance(own, MlpSettings) else ()), classes])
+    """Return the row of the head that a recipe will fit."""
+    heads.check_name(kind)
+    parsed, hidden = heads.settings_of(kind, settings), heads.HEADS[kind].hidden
+    return _head_row(kind, classes, () if hidden is None else [width, *(u for u, _ in hidden(parsed)), classes])
 
 
 def _layered_head(units: Units, width: int, classes: int) -> Layer:
-    """The head of linear layers that a training on pixels will make."""
-    return _head_row("mlp" if units else "logistic", classes, [width, *(u for u, _ in units), classes])
+    """Return the row of the head of linear layers that training on pixels will fit."""
+    return _head_row(heads.with_units(units)[0], classes, [width, *(u for u, _ in units), classes])
 
 
 def _fitted_head(head: Head, *, sigmoid: bool) -> Layer:
-    """The head of a classifier; of one that was trained as one sigmoid unit only that unit, not its column of zeros."""
-    weights = [head.arrays[name] for name in sorted(head.arrays) if name.partition(".")[0] == "weights"]
-    if head.kind in WITHOUT or not weights:
+    """Return the row of a classifier's head; for one trained as a single sigmoid unit that unit alone, without its zeros."""
+    weights = [layer for layer, _ in heads.layers(head) or ()]
+    if not weights:
         return _head_row(head.kind, head.classes, ())
-    weights = [head.arrays[f"weights.{i}"] for i in range(len(weights))] if len(weights) > 1 else weights
     return _head_row(head.kind, head.classes, [int(weights[0].shape[1]), *(1 if sigmoid else int(w.shape[0]) for w in weights)])

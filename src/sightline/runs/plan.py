@@ -145,8 +145,7 @@ def check(request: Request, cache: Cache | None = None) -> None:
             raise unknown("method", method, METHODS)
     for backbone in request.backbones if "warmstart" not in request.methods else ():  # which begins with a run
         networks.check_name(backbone, Cache() if cache is None else cache)
-    if request.head != "auto" and request.head not in heads.HEADS:
-        raise unknown("head", request.head, [*heads.HEADS, "auto"])
+    heads.check_name(request.head)
     if request.device not in ("auto", "cpu", "cuda", "mps"):
         raise unknown("device", request.device, ["auto", "cpu", "cuda", "mps"])
     if request.threshold is not None:

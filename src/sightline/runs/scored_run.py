@@ -53,7 +53,7 @@ def save(folder: Path, checkpoint: Path, opened: Opened) -> Opened:
         facts[name] = None if answers is None else _facts(answers)
         if answers is not None:
             arrays |= {f"{name}.y_true": answers.y_true, f"{name}.probs": answers.probs}
-            arrays |= {} if answers.unlike is None else {f"{name}.unlike": answers.unlike}
+            arrays |= {} if answers.ood_score is None else {f"{name}.unlike": answers.ood_score}
     facts = plain(facts)
     text = io.BytesIO()
     np.savez(text, facts=np.frombuffer(json.dumps(facts).encode("ascii"), dtype=np.uint8), **arrays)  # type: ignore[arg-type]
@@ -80,28 +80,27 @@ def load(folder: Path, checkpoint: Path) -> Opened | None:
 
 
 def _facts(answers: Predictions) -> dict[str, Any]:
-    bar = None if answers.bar is None else [answers.bar[0], float(answers.bar[1])]
+    threshold = None if answers.threshold is None else [answers.threshold[0], float(answers.threshold[1])]
     return {
         "paths": answers.paths,
         "classes": answers.classes,
         "errors": answers.errors,
-        "bar": bar,
-        "unlike_bar": answers.unlike_bar,
+        "bar": threshold,
+        "unlike_bar": answers.ood_threshold,
     }
 
 
 def _predictions(name: str, facts: Mapping[str, Any] | None, arrays: Mapping[str, np.ndarray]) -> Predictions | None:
     if facts is None:
         return None
-    unlike = arrays.get(f"{name}.unlike")
-    bar = None if facts["bar"] is None else (facts["bar"][0], facts["bar"][1])
+    threshold = None if facts["bar"] is None else (facts["bar"][0], facts["bar"][1])
     return Predictions(
         tuple(facts["paths"]),
         tuple(facts["classes"]),
         arrays[f"{name}.y_true"],
-        probs=arrays[f"{name}.probs"],
+        arrays[f"{name}.probs"],
         errors=facts["errors"],
-        bar=bar,
-        unlike=unlike,
-        unlike_bar=facts["unlike_bar"],
+        threshold=threshold,
+        ood_score=arrays.get(f"{name}.unlike"),
+        ood_threshold=facts["unlike_bar"],
     )

@@ -130,7 +130,7 @@ def identity(model: Classifier, crops: int | None = None) -> str:
     arrays = {name: hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for name, a in model.head.arrays.items()}
     own = [card.backbone.id, card.backbone.preprocess.id, card.backbone.weights_hash, card.head, arrays, card.temperature]
     members = [identity(m, crops) for m in model.members]
-    return digest([card.classes, own, card.bar, card.crops if crops is None else crops, members, card.weights])
+    return digest([card.classes, own, card.decision, card.crops if crops is None else crops, members, card.weights])
 
 
 def opened(contents: Sequence[str], subjects: Sequence[LoggedClassifier], *, verb: str, by: str, when: str) -> Opening:

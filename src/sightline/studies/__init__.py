@@ -1,4 +1,4 @@
-"""Many fits → one answer: which setting is best, how sure that is, and what looking for it has cost."""
+"""Studies: sweeps, searches, cross-validation, learning curves and model comparison, each made of many fits."""
 
 from sightline.studies import tune
 from sightline.studies.recipe_edit import build, change, check, check_threshold

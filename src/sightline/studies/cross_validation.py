@@ -1,4 +1,4 @@
-"""Cross-validation: every image answered by a classifier that has not seen it, nor anything that belongs together with it."""
+"""Cross-validation: predict every image with a classifier trained on neither it nor any image of its cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sightline.training import methods
 from sightline.training.context import Context, decided, folds_for
 
 INNER = 7
-"""A seventh of each training part is its own validation split."""
+"""The inner validation split is 1 / INNER of each training part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Part:
     """One fold of one repeat.
 
     Args:
-        repeat, fold: From 0.
-        train, held: int64, rows of the catalog; no cluster is in both.
+        repeat, fold: Indices from 0.
+        train, held: Training and held-out rows of the catalog, int64; no cluster is in both.
     """
 
     repeat: int
@@ -38,17 +38,17 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Such as `r1-f3`, from 1."""
+        """Name such as `r1-f3`, counted from 1."""
         return f"r{self.repeat + 1}-f{self.fold + 1}"
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What one fold gave.
+    """Result of one fold.
 
     Args:
-        answers: Of the held-out images; what could not be read is in `errors`.
-        facts: `head`, `settings`, `label`, `inner` (the accuracy by which it was chosen), `seconds`.
+        answers: Predictions of the held-out images; unreadable ones are in their `errors`.
+        facts: `head`, `settings`, `label`, `inner` (accuracy on the inner validation split), `threshold`, `seconds`.
     """
 
     answers: Predictions
@@ -56,67 +56,66 @@ class Fitted:
 
 
 def check(recipe: Recipe, folds: int, repeats: int) -> None:
-    """Refuse what cannot be cross-validated.
+    """Check that a recipe can be cross-validated.
 
     Raises:
-        RequestError: A number is out of range, or the recipe begins with what has learnt from images already.
+        RequestError: If a number is out of range, or the recipe starts from classifiers trained on images before.
     """
     if not 2 <= folds <= 100:
-        raise RequestError(f"--folds cannot be {folds}", "it lies between 2 and 100; 5 is usual")
+        raise RequestError(f"--folds cannot be {folds}", "give a number from 2 to 100; 5 is usual")
     if not 1 <= repeats <= 100:
-        raise RequestError(f"--repeats cannot be {repeats}", "it lies between 1 and 100")
+        raise RequestError(f"--repeats cannot be {repeats}", "give a number from 1 to 100")
     if recipe.method not in methods.METHODS:
         raise unknown("method", recipe.method, methods.METHODS)
     if methods.sources(recipe) or recipe.method == "ensemble":
         raise RequestError(
-            f"{recipe.method} begins with classifiers that may have learnt from the very images that are held out",
-            "cross-validate the recipes that those came from",
+            f"{recipe.method} starts from classifiers that may have been trained on the held-out images",
+            "cross-validate the recipes of those classifiers",
         )
 
 
 def parts(context: Context, folds: int, repeats: int, seed: int) -> list[Part]:
-    """The folds of every repeat: stratified, clusters whole, a function of the seed.
+    """Return the folds of every repeat: stratified, without splitting clusters, determined by the seed.
 
     Args:
-        work: All images that take part.
-        folds: So many, or fewer where no class has as many images.
-        repeats: With other folds each time.
-        seed: Of the draw.
+        context: The images to cross-validate on.
+        folds: Number of folds; fewer if no class has that many images.
+        repeats: Number of repeats, each with different folds.
+        seed: Random seed of the folds.
 
     Raises:
-        DataError: No class has an image that can be held out.
+        DataError: If no class has an image that can be held out.
     """
     rows = np.arange(len(context.catalog))
-    found = []
+    result = []
     for repeat in range(repeats):
-        own = int(stream(seed, "cross-validation", repeat).integers(2**31))
-        for fold, (train, held) in enumerate(folds_for(context, rows, folds, own)):
-            found.append(Part(repeat, fold, rows[train], rows[held]))
-    return found
+        fold_seed = int(stream(seed, "cross-validation", repeat).integers(2**31))
+        for fold, (train, held) in enumerate(folds_for(context, rows, folds, fold_seed)):
+            result.append(Part(repeat, fold, rows[train], rows[held]))
+    return result
 
 
-def never_held_out(context: Context, found: Sequence[Part]) -> tuple[str, ...]:
+def never_held_out(context: Context, folds: Sequence[Part]) -> tuple[str, ...]:
     """Return the names of the classes of which no fold holds an image out."""
-    held = np.unique(np.concatenate([context.labels[part.held] for part in found]))
+    held = np.unique(np.concatenate([context.labels[part.held] for part in folds]))
     return tuple(name for k, name in enumerate(context.classes) if k not in held)
 
 
 def fit_part(context: Context, recipe: Recipe, part: Part) -> Fitted:
-    """Carry the recipe out on a fold's training part alone, every choice included, and answer what was held out.
+    """Fit the recipe on a fold's training part, including all model selection, and predict the held-out images.
 
-    The head, its settings, its temperature and the threshold are all chosen inside: by cross-validation within the training
-    part, or by the seventh of it that is its own validation split. Held-out images are the inner work's test split, of which
-    only pixels are looked at.
+    The head, its settings, the temperature and the threshold are selected inside the training part: by cross-validation, or on
+    its inner validation split. The held-out images are the test split of this inner fit; their labels are not used.
 
     Args:
-        work: All images that take part.
-        recipe: Its seed is raised by one with each repeat.
-        part: Which images learn and which are held out.
+        context: The images to cross-validate on.
+        recipe: The recipe; its seed is raised by one with each repeat.
+        part: The training and held-out rows.
     """
     started = time.perf_counter()
     exact = dataclasses.replace(recipe, seed=recipe.seed + part.repeat)
-    own = int(stream(recipe.seed, "inner validation", part.repeat, part.fold).integers(2**31))
-    _, val = folds_for(context, part.train, INNER, own)[0]
+    inner_seed = int(stream(recipe.seed, "inner validation", part.repeat, part.fold).integers(2**31))
+    _, val = folds_for(context, part.train, INNER, inner_seed)[0]
     splits = np.full(len(context.catalog), "train", dtype=object)
     splits[part.held], splits[part.train[val]] = "test", "val"
     inner = dataclasses.replace(context, catalog=context.catalog.with_column("split", splits.tolist()))
@@ -131,93 +130,94 @@ def fit_part(context: Context, recipe: Recipe, part: Part) -> Fitted:
     return Fitted(answers, {**facts, "threshold": card.threshold, "seconds": time.perf_counter() - started})
 
 
-def gathered(catalog: Catalog, found: Sequence[tuple[Part, Fitted]]) -> list[Predictions]:
-    """Out-of-fold answers of each repeat, in the catalog's order, each with the bar of its fold where folds have one.
+def gathered(catalog: Catalog, folds: Sequence[tuple[Part, Fitted]]) -> list[Predictions]:
+    """Return the out-of-fold predictions of each repeat, in the catalog's order.
 
-    Bars turn the answers alone: probabilities stay what each fold's classifier gave.
+    If the folds have decision thresholds, each row has that of its fold. Thresholds change the predicted classes only; the
+    probabilities are those of each fold's classifier.
     """
     order = {path: i for i, path in enumerate(catalog.paths)}
     tables = []
-    for repeat in sorted({p.repeat for p, _ in found}):
-        pieces = [f.answers for p, f in found if p.repeat == repeat]
+    for repeat in sorted({p.repeat for p, _ in folds}):
+        pieces = [f.answers for p, f in folds if p.repeat == repeat]
         paths = [path for piece in pieces for path in piece.paths]
-        whole = Predictions(
+        joined = Predictions(
             tuple(paths),
             pieces[0].classes,
             np.concatenate([piece.y_true for piece in pieces]),
             np.concatenate([piece.probs for piece in pieces]),
             {path: why for piece in pieces for path, why in piece.errors.items()},
-            _bars(pieces),
+            _thresholds(pieces),
         )
-        tables.append(whole.select(np.argsort([order[p] for p in paths], kind="stable")))
+        tables.append(joined.select(np.argsort([order[p] for p in paths], kind="stable")))
     return tables
 
 
-def _bars(pieces: Sequence[Predictions]) -> tuple[str, np.ndarray] | None:
-    """The bars of the folds, row by row; None where none has one."""
-    named = {piece.bar[0] for piece in pieces if piece.bar is not None}
-    if not named:
+def _thresholds(pieces: Sequence[Predictions]) -> tuple[str, np.ndarray] | None:
+    """Return the positive class and each row's threshold; None if no fold has one."""
+    positive = {piece.threshold[0] for piece in pieces if piece.threshold is not None}
+    if not positive:
         return None
-    assert len(named) == 1, "each fold has the same positive class"
-    return named.pop(), np.concatenate([piece.bars for piece in pieces])
+    assert len(positive) == 1, "each fold has the same positive class"
+    return positive.pop(), np.concatenate([piece.thresholds for piece in pieces])
 
 
 def summarise(
-    tables: Sequence[Predictions], found: Sequence[tuple[Part, Fitted]], cluster: np.ndarray, paths: Sequence[str]
+    tables: Sequence[Predictions], folds: Sequence[tuple[Part, Fitted]], cluster: np.ndarray, paths: Sequence[str]
 ) -> dict[str, Any]:
-    """The accuracy over all repeats with its interval, each repeat's, and each fold's, as plain data.
+    """Return the accuracy over all repeats with its interval, of each repeat, and of each fold, as plain data.
 
     Args:
-        tables: As `gathered`.
-        found: All folds.
-        cluster: int64 (n,), of the catalog's rows.
-        paths: Of the catalog's rows.
+        tables: Predictions of each repeat, as `gathered` returns them.
+        folds: All folds with their results.
+        cluster: Cluster of each of the catalog's rows, int64 (n,).
+        paths: Paths of the catalog's rows.
     """
-    place = {path: i for i, path in enumerate(paths)}
-    rows = np.array([place[p] for p in tables[0].paths], dtype=np.int64)
-    right = np.array([t.y_pred == t.y_true for t in tables], dtype=np.float64)  # (repeats, n)
-    each = right.mean(axis=1)
-    low, high = interval(right.mean(axis=0), cluster[rows])
-    heads = Counter(str(f.facts["head"]) for _, f in found)
-    told: dict[str, Any] = plain(
+    index = {path: i for i, path in enumerate(paths)}
+    rows = np.array([index[p] for p in tables[0].paths], dtype=np.int64)
+    correct = np.array([t.y_pred == t.y_true for t in tables], dtype=np.float64)  # (repeats, n)
+    by_repeat = correct.mean(axis=1)
+    low, high = interval(correct.mean(axis=0), cluster[rows])
+    heads = Counter(str(f.facts["head"]) for _, f in folds)
+    summary: dict[str, Any] = plain(
         {
-            "folds": max(p.fold for p, _ in found) + 1,
+            "folds": max(p.fold for p, _ in folds) + 1,
             "repeats": len(tables),
-            "images": right.shape[1],
+            "images": correct.shape[1],
             "clusters": len(np.unique(cluster[rows])),
-            "accuracy": float(each.mean()),
+            "accuracy": float(by_repeat.mean()),
             "accuracy_low": low,
             "accuracy_high": high,
-            "by_repeat": each.tolist(),
+            "by_repeat": by_repeat.tolist(),
             "heads": dict(heads.most_common()),
-            "parts": [_part(p, f) for p, f in found],
+            "parts": [_part(p, f) for p, f in folds],
         }
     )
-    return told
+    return summary
 
 
 def _part(part: Part, fitted: Fitted) -> dict[str, Any]:
-    """One fold's line."""
+    """Return the table row of one fold."""
     answers = fitted.answers
-    wins = int((answers.y_pred == answers.y_true).sum())
-    low, high = evaluation.wilson(wins, len(answers))
-    accuracy = wins / len(answers) if len(answers) else None
+    correct = int((answers.y_pred == answers.y_true).sum())
+    low, high = evaluation.wilson(correct, len(answers))
+    accuracy = correct / len(answers) if len(answers) else None
     numbers = {"n": len(answers), "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
     return {"repeat": part.repeat + 1, "fold": part.fold + 1, "trained_on": len(part.train), **numbers, **fitted.facts}
 
 
 def interval(share: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of an accuracy whose images come in clusters, or are answered several times.
+    """Return the 95 % interval of an accuracy whose images come in clusters or are predicted several times.
 
-    Wilson's interval at the effective number of images: as many independent ones as would leave the mean as uncertain as
-    it is, given how much clusters differ. Repeats do not make images: it is never more than there are.
+    Wilson's interval at the effective sample size: the number of independent images that would give the same standard error,
+    given how much clusters differ. Repeats add no images: the effective sample size is at most n.
 
     Args:
-        share: float (n,), the share of repeats in which an image was right.
-        cluster: int (n,), images of one number count as one draw.
+        share: float (n,), the fraction of repeats in which an image was predicted correctly.
+        cluster: Cluster of each image, int (n,).
 
     Source: Korn and Graubard 1998, "Confidence intervals for proportions with small expected number of positive counts
-    estimated from survey data": the effective sample size; with Wilson's interval in place of the exact one.
+    estimated from survey data": the effective sample size; here with Wilson's interval instead of the exact one.
 
     Example:
         >>> low, high = interval(np.array([1.0] * 90 + [0.0] * 10), np.arange(100))
@@ -232,13 +232,12 @@ def interval(share: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:
     groups = int(number.max()) + 1
     excess = np.bincount(number, weights=share - p)  # (groups,)
     variance = float((excess**2).sum()) / n**2
-    independent = p * (1 - p) / variance if variance > 0 else float(groups)
-    whole = max(1, min(n, round(independent)))
-    return _wilson(p, whole)
+    effective = p * (1 - p) / variance if variance > 0 else float(groups)
+    return _wilson(p, max(1, min(n, round(effective))))
 
 
 def _wilson(p: float, n: int) -> tuple[float, float]:
-    """Wilson's interval at any share."""
+    """Return Wilson's 95 % interval of a fraction p of n, where p · n need not be a whole number."""
     z = 1.959963984540054
     centre, spread = p + z * z / (2 * n), z * float(np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)))
     return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))

@@ -1,4 +1,4 @@
-"""The learning curve: accuracy against the number of training images, and how many more a wished accuracy would take."""
+"""Learning curve: accuracy against the number of training images, and the number needed for a target accuracy."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ SIZES = 7
 FOLDS = 5
 ROUNDS = 1000
 FARTHEST = 10.0
-"""How many times the images at hand a curve is followed; what lies beyond is not said."""
+"""The curve is extrapolated to at most this many times the current number of images."""
 WIDEST = 10.0
-"""A band whose upper end is more than so many times its lower one says nothing useful."""
+"""A band whose upper end exceeds its lower end by more than this factor is too wide to report."""
 _EXPONENTS = np.geomspace(0.05, 2.0, 40)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Who was right with how many training images.
+    """Correct held-out predictions by number of training images.
 
     Args:
-        sizes: m numbers of training images, rising.
-        right: float (draws, m, n), whether an image that was held out was answered rightly; NaN where it was not asked.
-        cluster: int64 (n,), images of one number belong together.
-        seconds: What it took.
+        sizes: m numbers of training images, increasing.
+        right: float (draws, m, n), 1 if a held-out image was predicted correctly, else 0; NaN if it was not held out.
+        cluster: Cluster of each image, int64 (n,).
+        seconds: Wall-clock time, in seconds.
     """
 
     sizes: tuple[int, ...]
@@ -43,7 +43,7 @@ class Measured:
 
     @property
     def accuracy(self) -> np.ndarray:
-        """float (m,): the mean over images and draws."""
+        """Mean accuracy over images and draws, float (m,)."""
         return np.asarray(np.nanmean(self.right, axis=(0, 2)))
 
 
@@ -60,25 +60,25 @@ def measure(
     seed: int = 0,
     deadline: Deadline = UNLIMITED,
 ) -> Measured:
-    """Fit one head on growing, nested parts of each fold's training images, and ask it about what the fold holds out.
+    """Fit one head on growing, nested subsets of each fold's training images, and predict the held-out images.
 
     Args:
-        values: float32 (n, d), features.
-        labels: int64 (n,).
-        cluster: int64 (n,); what belongs together enters a part together.
-        folds: (training rows, held-out rows), which together hold every row out once.
-        kind, settings: The head, with one value for each setting: nothing is chosen here.
+        values: Features float32 (n, d).
+        labels: Class indices int64 (n,).
+        cluster: Cluster of each image, int64 (n,); the images of a cluster are added together.
+        folds: (training rows, held-out rows); every row is held out once.
+        kind, settings: The head, with one value for each setting, so that nothing is selected here.
         classes: k.
-        seeds: How many orders the images are added in.
-        seed: Of the orders.
-        deadline: Looked at within each fit.
+        seeds: Number of random orders in which images are added.
+        seed: Random seed of the orders.
+        deadline: Time limit.
 
     Returns:
-        What was measured, at up to 7 sizes, each about 1.7 times the one before it.
+        The predictions at up to 7 sizes, each about 1.7 times the one before it.
 
     Raises:
-        RequestError: There are too few images for three sizes.
-        OutOfTimeError: The deadline has passed.
+        RequestError: If there are too few images for three sizes.
+        OutOfTimeError: If the deadline has passed.
     """
     started = time.perf_counter()
     sizes = grid(min(len(train) for train, _ in folds), classes)
@@ -86,49 +86,47 @@ def measure(
     for order in range(seeds):
         right = np.full((len(sizes), len(labels)), np.nan)
         for number, (train, held) in enumerate(folds):
-            queue = ordered(train, labels, cluster, stream(seed, "learning curve", order, number))
+            rows = ordered(train, labels, cluster, stream(seed, "learning curve", order, number))
             for i, size in enumerate(sizes):
-                some = queue[:size]
-                head = heads.fit(
+                fitted = heads.fit(
                     kind,
                     values,
                     labels,
                     classes,
-                    folds=[(some, held)],
+                    folds=[(rows[:size], held)],
                     refit=False,
                     settings=settings,
                     seed=seed,
                     deadline=deadline,
                 )
-                right[i, held] = head.logits[held].argmax(axis=1) == labels[held]
+                right[i, held] = fitted.logits[held].argmax(axis=1) == labels[held]
         draws.append(right)
     return Measured(sizes, np.array(draws), cluster, time.perf_counter() - started)
 
 
 def grid(most: int, classes: int) -> tuple[int, ...]:
-    """Numbers of training images, up to all that a fold has.
+    """Return the numbers of training images to measure at, up to all `most` images of a fold.
 
     Example:
         >>> grid(320, 5)
         (15, 25, 41, 69, 115, 192, 320)
 
     Raises:
-        RequestError: They would be fewer than three.
+        RequestError: If there would be fewer than three.
     """
-    sizes = sorted({round(most * 0.6**i) for i in range(SIZES)})
-    kept = tuple(s for s in sizes if s >= max(2 * classes, 8))
-    if len(kept) < 3:
+    sizes = tuple(s for s in sorted({round(most * 0.6**i) for i in range(SIZES)}) if s >= max(2 * classes, 8))
+    if len(sizes) < 3:
         raise RequestError(
             f"{most:,} training images of {classes} classes are too few for a learning curve",
-            f"it needs about {math.ceil(max(2 * classes, 8) / 0.36):,}",
+            f"add images; it needs about {math.ceil(max(2 * classes, 8) / 0.36):,}",
         )
-    return kept
+    return sizes
 
 
 def ordered(train: np.ndarray, labels: np.ndarray, cluster: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Training rows in an order whose every beginning has the classes in about their own proportions.
+    """Return training rows in a random order in which every prefix is about stratified by class.
 
-    What belongs together stands together. Of equals the rarer class comes first, so that each is there early.
+    The rows of a cluster stay together. Ties go to the rarer class, so that every class appears early.
     """
     _, first, number = np.unique(cluster[train], return_index=True, return_inverse=True)
     members: list[list[int]] = [[] for _ in first]
@@ -138,19 +136,19 @@ def ordered(train: np.ndarray, labels: np.ndarray, cluster: np.ndarray, draw: np
     counts = np.bincount(labels[train])
     taken = np.zeros(len(counts))
     ranked = []
-    for position, unit in enumerate(shuffled):
-        label = labels[unit[0]]
+    for position, rows in enumerate(shuffled):
+        label = labels[rows[0]]
         ranked.append(((taken[label] + 0.5) / counts[label], counts[label], position))
-        taken[label] += len(unit)
+        taken[label] += len(rows)
     return np.array([row for _, _, position in sorted(ranked) for row in shuffled[position]], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """accuracy = a − b · m^(−c), fitted once to what was measured, and once to each resampling of it.
+    """Inverse power law, accuracy = a − b · m^(−c), fitted to the measurements and to each bootstrap resample.
 
     Args:
-        a, b, c: float (1 + rounds,), the fit itself first.
+        a, b, c: float (1 + rounds,), the fit to the measurements first.
     """
 
     a: np.ndarray
@@ -158,63 +156,64 @@ class Curve:
     c: np.ndarray
 
     def at(self, images: float) -> np.ndarray:
-        """float (1 + rounds,): the accuracy with so many training images, 0 to 1."""
+        """Return the accuracy at a number of training images, float (1 + rounds,), 0 to 1."""
         return np.asarray(np.clip(self.a - self.b * images**-self.c, 0.0, 1.0))
 
     def reach(self, goal: float) -> np.ndarray:
-        """float (1 + rounds,): training images for an accuracy; infinite where the curve never gets there."""
+        """Return the training images needed for an accuracy, float (1 + rounds,); infinity if the curve never reaches it."""
         gap = self.a - goal
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            found = (self.b / gap) ** (1 / self.c)
-        return np.where(gap > 0, found, np.inf)
+            images = (self.b / gap) ** (1 / self.c)
+        return np.where(gap > 0, images, np.inf)
 
 
 def fit(measured: Measured, *, seed: int = 0) -> Curve:
-    """The inverse power law that lies nearest, and those of up to 1,000 resamplings.
+    """Fit an inverse power law to the measurements and to up to 1,000 bootstrap resamples.
 
-    For each of 40 exponents from 0.05 to 2 the two other numbers are a weighted line in m^(−c), kept to a ≤ 1 and b ≥ 0;
-    the best exponent wins. Larger sizes count more: the law holds better there, and it is from there that one looks ahead.
+    For each of 40 exponents c from 0.05 to 2, a and b are fitted by weighted least squares in m^(−c) under a ≤ 1 and b ≥ 0;
+    the exponent of least loss is taken. Larger sizes have more weight: the law fits better there, and the extrapolation starts
+    there.
 
     Source: Figueroa, Zeng-Treitler, Kandula, Ngo 2012, "Predicting sample size required for classification performance",
     BMC Medical Informatics and Decision Making 12:8: inverse power law by weighted least squares, the i-th of m sizes with
-    weight i / m; theirs beside the inverse of the binomial variance. The band is ours: images (by cluster) and orders are
-    drawn anew (Efron and Tibshirani 1993, chapter 13), and each size's distance from the curve, which holds what the draw of
-    the training images does and where the law does not fit, is added with a random sign (Wu 1986, the wild bootstrap).
+    weight i / m, here multiplied by the inverse of the binomial variance. The band is our own: images (by cluster) and orders
+    are resampled (Efron and Tibshirani 1993, chapter 13), and each size's residual, which holds the effect of the drawn
+    training images and the misfit of the law, is added with a random sign (Wu 1986, the wild bootstrap).
     """
     draws, _, _ = measured.right.shape
     _, number = np.unique(measured.cluster, return_inverse=True)
     known = np.isfinite(measured.right)
     sums = np.stack([_by(number, np.where(k, r, 0)) for k, r in zip(known, measured.right, strict=True)])  # (draws, m, g)
-    asked = np.stack([_by(number, k.astype(float)) for k in known])
+    counts = np.stack([_by(number, k.astype(float)) for k in known])
     generator, groups = stream(seed, "learning curve bootstrap"), sums.shape[2]
     rounds = int(np.clip(20_000_000 // groups, 200, ROUNDS))
-    pieces = [(sums.mean(axis=0).sum(axis=1) / asked.mean(axis=0).sum(axis=1))[None]]
-    for start in range(0, rounds, 50):  # a few at a time: many images would fill the memory
+    pieces = [(sums.mean(axis=0).sum(axis=1) / counts.mean(axis=0).sum(axis=1))[None]]
+    for start in range(0, rounds, 50):  # 50 at a time to limit memory
         count = min(50, rounds - start)
         weights = generator.multinomial(groups, np.full(groups, 1 / groups), size=count).astype(float)  # (count, g)
         orders = generator.multinomial(draws, np.full(draws, 1 / draws), size=count).astype(float)  # (count, draws)
-        right, total = (np.einsum("rd,dmr->rm", orders, each @ weights.T) for each in (sums, asked))
+        right, total = (np.einsum("rd,dmr->rm", orders, each @ weights.T) for each in (sums, counts))
         pieces.append(right / np.maximum(total, 1))
     sizes, accuracy = np.array(measured.sizes, dtype=float), np.concatenate(pieces)
     first = _power_law(sizes, accuracy[:1])
-    off = accuracy[0] - (first.a - first.b * sizes**-first.c)
-    off *= math.sqrt(len(sizes) / max(len(sizes) - 3, 1))  # three numbers were fitted
-    accuracy[1:] += generator.choice([-1.0, 1.0], size=(rounds, len(sizes))) * off
+    residual = accuracy[0] - (first.a - first.b * sizes**-first.c)
+    residual *= math.sqrt(len(sizes) / max(len(sizes) - 3, 1))  # three parameters were fitted
+    accuracy[1:] += generator.choice([-1.0, 1.0], size=(rounds, len(sizes))) * residual
     return _power_law(sizes, accuracy)
 
 
 def _by(number: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """float (m, groups): sums of rows (m, n) within clusters."""
+    """Return the sums of rows (m, n) within clusters, float (m, groups)."""
     return np.stack([np.bincount(number, weights=row, minlength=int(number.max()) + 1) for row in rows])
 
 
 def _power_law(sizes: np.ndarray, accuracy: np.ndarray) -> Curve:
-    """Weighted least squares of a − b m^(−c) for each row of accuracies (rounds, m)."""
+    """Fit a − b m^(−c) by weighted least squares to each row of accuracies (rounds, m)."""
     spread = np.clip(accuracy[:1] * (1 - accuracy[:1]), 0.005, None)
     weight = np.arange(1, len(sizes) + 1) / spread  # (1, m)
     weight /= weight.sum(axis=1, keepdims=True)
     best = np.full(len(accuracy), np.inf)
-    found = np.zeros((3, len(accuracy)))
+    parameters = np.zeros((3, len(accuracy)))
     for c in _EXPONENTS:
         x = sizes**-c
         mean_x, mean_y = (weight * x).sum(axis=1), (weight * accuracy).sum(axis=1)
@@ -227,105 +226,102 @@ def _power_law(sizes: np.ndarray, accuracy: np.ndarray) -> Curve:
         loss = (weight * (accuracy - a[:, None] + b[:, None] * x) ** 2).sum(axis=1)
         better = loss < best
         best = np.where(better, loss, best)
-        found[:, better] = np.stack([a, b, np.full(len(a), c)])[:, better]
-    return Curve(*found)
+        parameters[:, better] = np.stack([a, b, np.full(len(a), c)])[:, better]
+    return Curve(*parameters)
 
 
-# ----------------------------------------------------------------------------------------------------------------- words
-
-
-def summarise(measured: Measured, curve: Curve, *, images: int, goal: float | None, seed: int = 0) -> dict[str, Any]:
-    """The curve as points with their bands, and what may be said of more images, as plain data.
+def summarise(measured: Measured, curve: Curve, *, images: int, goal: float | None) -> dict[str, Any]:
+    """Return the curve as points with their bands, and the number of images needed for a target accuracy, as plain data.
 
     Args:
-        measured, curve: What was found.
-        images: How many training images there are now.
-        goal: The wished accuracy, 0 to 1; None asks for half of today's errors.
-        seed: Unused draws are a function of it.
+        measured, curve: The measurements and the curve fitted to them.
+        images: Current number of training images.
+        goal: Target accuracy, 0 to 1; by default half the current error rate.
 
     Returns:
-        `points` (images, accuracy, low, high, measured), `ahead` (the band from here on), `now`, `goal`, `asked` (whether the
-        goal was named), `needed`, `needed_low`, `needed_high` (training images in all; None where they cannot be told),
-        `more`, `verdict` and `words`.
+        `points` (images, accuracy, low, high, measured), `ahead` (the extrapolated band), `now`, `goal`, `asked` (whether the
+        goal was given), `needed`, `needed_low`, `needed_high` (total number of training images; None if it cannot be
+        estimated), `verdict` and `words` (sentences).
     """
     now = float(curve.at(images)[0])
-    wished = goal if goal is not None else 1 - (1 - now) / 2
+    target = goal if goal is not None else 1 - (1 - now) / 2
     points = [
         {"images": m, "measured": float(y), **_band(curve, m)} for m, y in zip(measured.sizes, measured.accuracy, strict=True)
     ]
     most = FARTHEST * images
     ahead = [{"images": round(float(m)), **_band(curve, float(m))} for m in np.geomspace(measured.sizes[0], most, 40)]
-    found = {
-        "goal": wished,
+    summary = {
+        "goal": target,
         "asked": goal is not None,
         "now": _band(curve, images),
         "images": images,
-        **reached(curve, images, wished),
+        **reached(curve, images, target),
+        "points": points,
+        "ahead": ahead,
+        "orders": len(measured.right),
+        "seconds": measured.seconds,
+        "law": {"a": float(curve.a[0]), "b": float(curve.b[0]), "c": float(curve.c[0])},
+        "twice": _band(curve, 2 * images),
     }
-    found |= {"points": points, "ahead": ahead, "orders": len(measured.right), "seconds": measured.seconds}
-    found["law"] = {"a": float(curve.a[0]), "b": float(curve.b[0]), "c": float(curve.c[0])}
-    found["twice"] = _band(curve, 2 * images)
-    told: dict[str, Any] = plain({**found, "words": words(found)})
-    return told
+    data: dict[str, Any] = plain({**summary, "words": sentences(summary)})
+    return data
 
 
 def _band(curve: Curve, images: float) -> dict[str, float]:
-    """The fitted accuracy with so many images and its 95 % band."""
+    """Return the fitted accuracy at a number of images and its 95 % band."""
     at = curve.at(images)
     low, high = np.quantile(at[1:], [0.025, 0.975])
     return {"accuracy": float(at[0]), "low": float(min(low, at[0])), "high": float(max(high, at[0]))}
 
 
 def reached(curve: Curve, images: int, goal: float) -> dict[str, Any]:
-    """How many images a goal takes, and whether that can be told.
+    """Return the number of images needed for a target accuracy, if it can be estimated.
 
     Returns:
-        `verdict`: `there` (the band now lies at or over it), `told` (a number with a band), `at least` (only the lower end is
-        within ten times the images at hand), `never` (hardly any resampling ever gets there), or `unknown`; `needed`,
-        `needed_low`, `needed_high`, None where not told.
+        `verdict`: `there` (the current band lies at or above the target), `told` (a number with a band), `at least` (only the
+        lower end is within ten times the current images), `never` (hardly any resample reaches it within that), or `unknown`;
+        `needed`, `needed_low`, `needed_high`, None if not estimated.
     """
     most = FARTHEST * images
-    each = curve.reach(goal)
-    low, high = (float(v) for v in np.quantile(each[1:], [0.025, 0.975], method="nearest"))
-    told: dict[str, Any] = {"needed": None, "needed_low": None, "needed_high": None}
+    needed = curve.reach(goal)
+    low, high = (float(v) for v in np.quantile(needed[1:], [0.025, 0.975], method="nearest"))
+    unknown: dict[str, Any] = {"needed": None, "needed_low": None, "needed_high": None}
     if goal <= float(np.quantile(curve.at(images)[1:], 0.025)):
-        return {**told, "verdict": "there"}
-    middle = float(each[0])
+        return {**unknown, "verdict": "there"}
+    middle = float(needed[0])
     if low > most:
-        return {**told, "verdict": "never"}
+        return {**unknown, "verdict": "never"}
     if high <= most and middle <= most and high <= WIDEST * low:
         ends = {"needed": math.ceil(middle), "needed_low": math.floor(low), "needed_high": math.ceil(high)}
         return {**ends, "verdict": "told"}
     if low > images:
-        return {**told, "needed_low": math.floor(low), "verdict": "at least"}
-    return {**told, "verdict": "unknown"}
+        return {**unknown, "needed_low": math.floor(low), "verdict": "at least"}
+    return {**unknown, "verdict": "unknown"}
 
 
-def words(found: Mapping[str, Any]) -> list[str]:
-    """What may be said, in sentences."""
-    images, goal = found["images"], found["goal"]
-    now, twice = found["now"], found["twice"]
-    name = f"{100 * goal:.1f} %" if found["asked"] else f"half of today's errors ({100 * goal:.1f} %)"
-    said = [
-        f"With twice as many training images ({2 * images:,}) expect about {_percent(twice)}, after {_percent(now)} "
-        f"with {images:,}."
+def sentences(summary: Mapping[str, Any]) -> list[str]:
+    """Return the result of a learning curve in sentences."""
+    images, goal = summary["images"], summary["goal"]
+    target = f"{100 * goal:.1f} % accuracy" + ("" if summary["asked"] else " (half the current errors)")
+    lines = [
+        f"Doubling the training images from {images:,} to {2 * images:,} would change the accuracy from about "
+        f"{_percent(summary['now'])} to about {_percent(summary['twice'])}."
     ]
-    if found["verdict"] == "there":
-        said.append(f"{name} is reached already.")
-    elif found["verdict"] == "told":
-        more = [max(0, _rounded(found[k] - images)) for k in ("needed", "needed_low", "needed_high")]
-        said.append(f"For {name} about {more[0]:,} more photographs would be needed (95 % band {more[1]:,} to {more[2]:,}).")
-    elif found["verdict"] == "at least":
-        more_low = _rounded(found["needed_low"] - images)
-        said.append(f"For {name} at least {more_low:,} more photographs would be needed; how many at most can't be said.")
-    elif found["verdict"] == "never":
-        said.append(
-            f"More photographs like these will hardly lead to {name}: even ten times as many would not. Another network or "
-            f"method, or cleaner labels, may."
+    if summary["verdict"] == "there":
+        lines.append(f"The classifier already reaches {target}.")
+    elif summary["verdict"] == "told":
+        more, low, high = (max(0, _rounded(summary[k] - images)) for k in ("needed", "needed_low", "needed_high"))
+        lines.append(f"About {more:,} more images are needed for {target} (95 % band {low:,} to {high:,}).")
+    elif summary["verdict"] == "at least":
+        low = _rounded(summary["needed_low"] - images)
+        lines.append(f"At least {low:,} more images are needed for {target}; the uncertainty is too large for an upper limit.")
+    elif summary["verdict"] == "never":
+        lines.append(
+            f"Even ten times as many images are unlikely to give {target}. Try another network or method, or clean the labels."
         )
     else:
-        said.append(f"How many more photographs {name} would take can't be said: the band is too wide.")
-    return said
+        lines.append(f"The number of images needed for {target} cannot be estimated: the uncertainty is too large.")
+    return lines
 
 
 def _percent(band: Mapping[str, float]) -> str:
@@ -333,6 +329,6 @@ def _percent(band: Mapping[str, float]) -> str:
 
 
 def _rounded(count: int) -> int:
-    """A number of images to two digits: it is no more exact."""
+    """Return a number of images rounded to two significant digits."""
     step = int(10 ** max(0, len(str(abs(count))) - 2))
     return round(count / step) * step

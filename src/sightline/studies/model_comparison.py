@@ -1,9 +1,8 @@
-"""Several classifiers on the same images: whether the images are the same, who was right on which, and what may be said."""
+"""Model comparison: paired tests of several classifiers on the same images."""
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,17 +17,17 @@ from sightline.store import plain, stream
 from sightline.studies import paired_tests
 from sightline.studies.power import images_needed
 
-_MOST_DRAWN = 2000
+_MAX_RESAMPLED_CLUSTERS = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
-    """One classifier's answers, and what its images are known by.
+class NamedPredictions:
+    """Predictions of one classifier with a key for each image.
 
     Args:
-        name: For people, unique among those that are compared.
-        answers: Of n images.
-        keys: n names of images, each once, that mean the same image in every sheet.
+        name: Name for people, unique in the comparison.
+        answers: Predictions of n images.
+        keys: n unique keys; a key means the same image for every classifier.
     """
 
     name: str
@@ -38,12 +37,12 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Aligned:
-    """Several classifiers' answers to the same n images in one order.
+    """Predictions of several classifiers for the same n images in the same order.
 
     Args:
-        names: k, of the classifiers.
-        keys, paths, labels: n, of the images; paths as in the first sheet.
-        answers: k predictions, each in the order of `paths`.
+        names: Names of the m classifiers.
+        keys, paths, labels: Of the n images; paths as in the first classifier's predictions.
+        answers: m predictions, each in the order of `paths`.
     """
 
     names: tuple[str, ...]
@@ -54,104 +53,103 @@ class Aligned:
 
     @property
     def right(self) -> np.ndarray:
-        """bool (k, n): who had which image right."""
+        """Whether each classifier predicts each image correctly, bool (m, n)."""
         return np.array([[a == b for a, b in zip(each.labels, self.labels, strict=True)] for each in self.answers], dtype=bool)
 
 
-def align(sheets: Sequence[Sheet]) -> Aligned:
-    """Bring answers to the same images into one order.
+def align(models: Sequence[NamedPredictions]) -> Aligned:
+    """Bring the predictions of several classifiers for the same images into one order.
 
     Raises:
-        DataError: The images are not the same, an image stands in a sheet twice, has no label in any, or one that is no class
-            of all, or labels differ.
+        DataError: If the images differ, an image occurs twice, has no label or one that is not a class of every classifier, or
+            the labels disagree.
     """
-    rows = [{key: i for i, key in enumerate(s.keys)} for s in sheets]
-    for sheet, index in zip(sheets, rows, strict=True):
-        if len(index) < len(sheet.keys):
-            twice = next(k for i, k in enumerate(sheet.keys) if index[k] != i)
-            raise DataError(f"{sheet.name} has more than one answer to {twice}", "keep one row per image")
-    _check_same(sheets, rows)
-    keys = sheets[0].keys
-    places = [np.array([index[k] for k in keys], dtype=np.int64) for index in rows]
-    ordered = tuple(s.answers.select(place) for s, place in zip(sheets, places, strict=True))
-    labels = _labels(sheets, ordered)
-    return Aligned(tuple(s.name for s in sheets), keys, ordered[0].paths, labels, ordered)
+    rows = [{key: i for i, key in enumerate(model.keys)} for model in models]
+    for model, index in zip(models, rows, strict=True):
+        if len(index) < len(model.keys):
+            twice = next(k for i, k in enumerate(model.keys) if index[k] != i)
+            raise DataError(f"{model.name} has more than one prediction for {twice}", "keep one row per image")
+    _check_same_images(models, rows)
+    keys = models[0].keys
+    orders = [np.array([index[k] for k in keys], dtype=np.int64) for index in rows]
+    ordered = tuple(model.answers.select(order) for model, order in zip(models, orders, strict=True))
+    labels = _labels(models, ordered)
+    return Aligned(tuple(model.name for model in models), keys, ordered[0].paths, labels, ordered)
 
 
-def _check_same(sheets: Sequence[Sheet], rows: Sequence[dict[str, int]]) -> None:
-    """Refuse answers to different images.
+def _check_same_images(models: Sequence[NamedPredictions], rows: Sequence[dict[str, int]]) -> None:
+    """Check that all classifiers predicted the same images.
 
     Raises:
-        DataError: They are, with how many and which.
+        DataError: If they did not; the message counts the images in both and in one alone.
     """
-    first = sheets[0]
-    for sheet, index in zip(sheets[1:], rows[1:], strict=True):
-        here = [first.answers.paths[i] for k, i in rows[0].items() if k not in index]
-        there = [sheet.answers.paths[i] for k, i in index.items() if k not in rows[0]]
-        if not here and not there:
+    first = models[0]
+    for model, index in zip(models[1:], rows[1:], strict=True):
+        only_first = [first.answers.paths[i] for k, i in rows[0].items() if k not in index]
+        only_other = [model.answers.paths[i] for k, i in index.items() if k not in rows[0]]
+        if not only_first and not only_other:
             continue
-        shared = len(first.keys) - len(here)
+        shared = len(first.keys) - len(only_first)
         parts = [
             f"{len(missing):,} only in {name} (such as {missing[0]})"
-            for name, missing in ((first.name, here), (sheet.name, there))
+            for name, missing in ((first.name, only_first), (model.name, only_other))
             if missing
         ]
         raise DataError(
-            f"{first.name} ({len(first.keys):,} images) and {sheet.name} ({len(sheet.keys):,}) did not answer the same images: "
+            f"{first.name} ({len(first.keys):,} images) and {model.name} ({len(model.keys):,}) predicted different images: "
             f"{shared:,} in both, {' and '.join(parts)}",
-            "score them on one set: sightline compare A B --catalog CATALOG",
+            "score them on the same images: sightline compare A B --catalog CATALOG",
         )
 
 
-def _labels(sheets: Sequence[Sheet], ordered: Sequence[Predictions]) -> tuple[str, ...]:
-    """The label of every image, from whoever knows it.
+def _labels(models: Sequence[NamedPredictions], ordered: Sequence[Predictions]) -> tuple[str, ...]:
+    """Return the label of every image, from any of the predictions that has it.
 
     Raises:
-        DataError: Two of them say different things, an image has none, or one that is no class of all of them.
+        DataError: If labels disagree, an image has none, or one that is not a class of every classifier.
     """
-    found: list[str | None] = [None] * len(ordered[0])
-    source = [""] * len(found)
-    for sheet, each in zip(sheets, ordered, strict=True):
-        for i, y in enumerate(each.y_true.tolist()):
+    labels: list[str | None] = [None] * len(ordered[0])
+    source = [""] * len(labels)
+    for model, answers in zip(models, ordered, strict=True):
+        for i, y in enumerate(answers.y_true.tolist()):
             if y < 0:
                 continue
-            label = each.classes[y]
-            if found[i] is not None and found[i] != label:
-                told = f"{source[i]} says {found[i]!r}, {sheet.name} {label!r}"
-                raise DataError(f"the labels of {each.paths[i]} differ: {told}", "compare what was scored by the same labels")
-            if found[i] is None:
-                found[i], source[i] = label, sheet.name
-    missing = [ordered[0].paths[i] for i, label in enumerate(found) if label is None]
+            label = answers.classes[y]
+            if labels[i] is not None and labels[i] != label:
+                message = f"the labels of {answers.paths[i]} differ: {labels[i]!r} in {source[i]}, {label!r} in {model.name}"
+                raise DataError(message, "score both with the same labels")
+            if labels[i] is None:
+                labels[i], source[i] = label, model.name
+    missing = [ordered[0].paths[i] for i, label in enumerate(labels) if label is None]
     if missing:
-        hint = "name a labelled set with --catalog, or add the column label"
-        what = f"{len(missing):,} images have no label, or one that is no class of any table, such as {missing[0]}"
-        raise DataError(what, hint)
-    for sheet in sheets:
-        strange = [label for label in found if label not in sheet.answers.classes]
-        if strange:
-            classes = ", ".join(repr(c) for c in sheet.answers.classes[:8])
+        message = f"{len(missing):,} images have no label, or one that is not a class of any table, such as {missing[0]}"
+        raise DataError(message, "name a labelled set with --catalog, or add the column label")
+    for model in models:
+        unknown = [label for label in labels if label not in model.answers.classes]
+        if unknown:
+            classes = ", ".join(repr(c) for c in model.answers.classes[:8])
             raise DataError(
-                f"{len(strange):,} images are labelled {strange[0]!r} or so, which is no class of {sheet.name}: {classes}",
-                "name its columns p:CLASS as the labels are written, or compare on images of its classes",
+                f"{len(unknown):,} images have labels such as {unknown[0]!r}, which is not a class of {model.name}: {classes}",
+                "name its columns p:CLASS with the spelling of the labels, or compare on images of its classes",
             )
-    return tuple(str(label) for label in found)
+    return tuple(str(label) for label in labels)
 
 
 def compare(aligned: Aligned, *, kind: str = "test", cluster: np.ndarray | None = None) -> dict[str, Any]:
-    """All pairs tested, and what may be said of them.
+    """Test all pairs of classifiers.
 
     Args:
         aligned: Two classifiers or more.
-        kind: What the images are called: test, validation, labelled.
-        cluster: int (n,), images of one number belong together (of one person, or the same file twice) and are no independent
-            evidence: a test flips them together, the bootstrap draws them together. None where each stands for itself.
+        kind: Adjective for the images in sentences: test, validation, labelled.
+        cluster: Cluster of each image, int (n,). Images of a cluster (one person, or copies of one file) are not independent:
+            the test flips their signs together and the bootstrap resamples them together. None if all are independent.
 
     Returns:
-        `n`; `clusters`, None where each image stands for itself; `scores`: each one's accuracy with its interval (as
-        `evaluation.score` gives it) and how many it had wrong; `pairs`: for each two, `difference`
-        (accuracy of a less that of b), `low` and `high` (paired bootstrap, 95 %), `p` (McNemar's exact test), `p_corrected`
-        (Holm's over all pairs), `only_a` and `only_b` (images that one alone had right), `images_needed` (None where they are
-        told apart, or where no difference was seen), `told_apart`, and `verdict`, one sentence.
+        `n`; `clusters` (None without clusters); `scores`: each classifier's accuracy with its interval (as from
+        `evaluation.score`) and number of errors; `pairs`: for each two classifiers a and b, `difference` (accuracy of a minus
+        accuracy of b), `low` and `high` (95 %, paired bootstrap), `p` (McNemar's exact test), `p_corrected` (Holm, over all
+        pairs), `only_a` and `only_b` (images that only one predicts correctly), `images_needed` (None if the difference is
+        significant or zero), `told_apart` (whether it is significant), and `verdict`, one sentence.
     """
     right = aligned.right
     n = right.shape[1]
@@ -159,8 +157,8 @@ def compare(aligned: Aligned, *, kind: str = "test", cluster: np.ndarray | None 
     for name, row, answers in zip(aligned.names, right, aligned.answers, strict=True):
         y = np.array([answers.classes.index(label) for label in aligned.labels], dtype=np.int64)
         low, high = evaluation.accuracy_interval(dataclasses.replace(answers, y_true=y), cluster)
-        own = {"accuracy": float(row.mean()), "accuracy_low": low, "accuracy_high": high, "wrong": int((~row).sum())}
-        scores.append({"run": name, **own})
+        numbers = {"accuracy": float(row.mean()), "accuracy_low": low, "accuracy_high": high, "wrong": int((~row).sum())}
+        scores.append({"run": name, **numbers})
     pairs = []
     for d in _differences(right, cluster):
         only_a, only_b = int((right[d.a] & ~right[d.b]).sum()), int((right[d.b] & ~right[d.a]).sum())
@@ -176,34 +174,34 @@ def compare(aligned: Aligned, *, kind: str = "test", cluster: np.ndarray | None 
 
 
 def _differences(right: np.ndarray, cluster: np.ndarray | None) -> list[paired_tests.Difference]:
-    """All pairs tested by image, or by what belongs together.
+    """Test all pairs, by image or by cluster.
 
-    Over clusters the test is Fisher's sign flip of each cluster's sum, which for clusters of one is McNemar's exact test.
+    With clusters the test is Fisher's sign flip of each cluster's sum, which for clusters of one image is McNemar's exact test.
     """
-    found = paired_tests.differences(right[:, None, :])
+    by_image = paired_tests.differences(right[:, None, :])
     if cluster is None or len(np.unique(cluster)) == len(cluster):
-        return found
+        return by_image
     _, number = np.unique(cluster, return_inverse=True)
     groups, sizes = int(number.max()) + 1, np.bincount(number)
-    sums = [np.bincount(number, weights=right[d.a].astype(float) - right[d.b], minlength=groups) for d in found]
+    sums = [np.bincount(number, weights=right[d.a].astype(float) - right[d.b], minlength=groups) for d in by_image]
     raw = [evaluation.sign_flip(np.rint(each).astype(np.int64)) for each in sums]
-    told = []
-    for d, each, p, corrected in zip(found, sums, raw, evaluation.holm(raw), strict=True):
-        low, high = _drawn_together(each, sizes)
-        told.append(dataclasses.replace(d, low=low, high=high, p=p, p_corrected=corrected))
-    return told
+    by_cluster = []
+    for d, each, p, corrected in zip(by_image, sums, raw, evaluation.holm(raw), strict=True):
+        low, high = _cluster_bootstrap(each, sizes)
+        by_cluster.append(dataclasses.replace(d, low=low, high=high, p=p, p_corrected=corrected))
+    return by_cluster
 
 
-def _drawn_together(sums: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of a mean difference when clusters are drawn anew, each with all its images.
+def _cluster_bootstrap(sums: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of a mean difference when whole clusters are resampled.
 
     Args:
-        sums: float (groups,), of the images' differences.
-        sizes: int (groups,), how many images each has.
+        sums: Sum of the images' differences in each cluster, float (groups,).
+        sizes: Number of images in each cluster, int (groups,).
     """
-    count, whole = len(sums), float(sums.sum() / sizes.sum())
-    if count > _MOST_DRAWN:  # the ratio's first-order expansion, which differs by nothing for so many
-        low, high = evaluation.paired_bootstrap(whole + (sums - whole * sizes) * count / sizes.sum())
+    count, mean = len(sums), float(sums.sum() / sizes.sum())
+    if count > _MAX_RESAMPLED_CLUSTERS:  # the ratio's first-order expansion, which agrees for this many clusters
+        low, high = evaluation.paired_bootstrap(mean + (sums - mean * sizes) * count / sizes.sum())
         return max(-1.0, low), min(1.0, high)
     shares = sums / sizes
     if np.ptp(shares) == 0:
@@ -215,23 +213,23 @@ def _drawn_together(sums: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
 
 
 def _inflation(a: np.ndarray, b: np.ndarray, cluster: np.ndarray | None) -> float:
-    """How many times the images are needed because they come in clusters: the design effect of the difference, at least 1."""
+    """Return the design effect of the difference, at least 1: the factor on the images needed because they come in clusters."""
     d = a.astype(float) - b
-    alone = float(((d - d.mean()) ** 2).sum())
-    if cluster is None or not alone:
+    independent = float(((d - d.mean()) ** 2).sum())
+    if cluster is None or not independent:
         return 1.0
     _, number = np.unique(cluster, return_inverse=True)
-    return max(1.0, float((np.bincount(number, weights=d - d.mean()) ** 2).sum()) / alone)
+    return max(1.0, float((np.bincount(number, weights=d - d.mean()) ** 2).sum()) / independent)
 
 
 def verdict(pair: dict[str, Any], n: int, kind: str, tests: int = 1) -> str:
-    """What may be said of a pair, in a sentence.
+    """Return the result of one paired test as a sentence.
 
     Args:
-        pair: As `compare` makes it.
-        n: Images.
-        kind: What they are called.
-        tests: How many pairs are tested; the p value that is told is the corrected one.
+        pair: Entry of `pairs`, as `compare` returns it.
+        n: Number of images.
+        kind: Adjective for the images.
+        tests: Number of pairs tested; the sentence gives the corrected p value.
 
     Example:
         >>> pair = {"a": "x", "b": "y", "difference": 0.025, "low": 0.006, "high": 0.045}
@@ -239,7 +237,7 @@ def verdict(pair: dict[str, Any], n: int, kind: str, tests: int = 1) -> str:
         >>> verdict(pair, 400, "test")
         'x is better than y by 2.5 percentage points [0.6, 4.5], p = 0.012'
         >>> verdict({**pair, "told_apart": False, "p_corrected": 0.3, "images_needed": 871}, 200, "test")
-        "can't tell x and y apart with 200 test images; about 880 would be needed if they differ as much as here"
+        'the difference between x and y is not significant with 200 test images; about 880 would be needed to detect it'
     """
     a, b, d = pair["a"], pair["b"], pair["difference"]
     images = f"{n:,} {kind} image{'s' if n != 1 else ''}"
@@ -249,14 +247,14 @@ def verdict(pair: dict[str, Any], n: int, kind: str, tests: int = 1) -> str:
         corrected = f" (corrected for {tests} pairs)" if tests > 1 else ""
         by = f"{100 * abs(d):.1f} percentage points [{_zero(low):.1f}, {_zero(high):.1f}]"
         return f"{better} is better than {worse} by {by}, {_p(pair['p_corrected'])}{corrected}"
-    start = f"can't tell {a} and {b} apart with {images}"
+    start = f"the difference between {a} and {b} is not significant with {images}"
     if pair["images_needed"] is None:
-        return f"{start}: both had equally many right, so how many would be needed cannot be said"
-    return f"{start}; about {rounded_up(pair['images_needed']):,} would be needed if they differ as much as here"
+        return f"{start}: both have equally many correct predictions"
+    return f"{start}; about {rounded_up(pair['images_needed']):,} would be needed to detect it"
 
 
 def rounded_up(count: int) -> int:
-    """A number that is no more exact than it can be: two digits, upwards.
+    """Return a number rounded up to two significant digits.
 
     Example:
         >>> rounded_up(871), rounded_up(1639), rounded_up(96)
@@ -271,43 +269,45 @@ def _p(p: float) -> str:
 
 
 def _zero(value: float) -> float:
-    """The number without the sign of a rounded zero."""
+    """Return the number, or 0 if it would be printed as -0.0."""
     return 0.0 if abs(value) < 0.05 else value
 
 
 def disagreements(aligned: Aligned) -> list[dict[str, Any]]:
-    """The images on which not all gave the same answer: those where somebody is right and somebody wrong first, by certainty.
+    """Return the images for which the predictions differ, the most confident errors first.
+
+    Images that some classifiers predict correctly and others do not come before those that all predict wrongly.
 
     Returns:
         Per image `path`, `label`, `answers`: for each classifier `run`, `predicted`, `probability`, `right`.
     """
-    said = [each.labels for each in aligned.answers]
-    sure = [each.probs.max(axis=1) if each.bar is None else _of_answer(each) for each in aligned.answers]
+    predicted = [each.labels for each in aligned.answers]
+    confidence = [each.probs.max(axis=1) if each.threshold is None else _predicted_probs(each) for each in aligned.answers]
     right = aligned.right
-    rows = [i for i in range(len(aligned.paths)) if len({s[i] for s in said}) > 1]
+    rows = [i for i in range(len(aligned.paths)) if len({labels[i] for labels in predicted}) > 1]
     mixed: np.ndarray = np.asarray(right.any(axis=0) & ~right.all(axis=0))
-    wrongly_sure = {i: max((float(p[i]) for p, r in zip(sure, right[:, i], strict=True) if not r), default=0.0) for i in rows}
-    rows.sort(key=lambda i: (not mixed[i], -wrongly_sure[i], aligned.paths[i]))
+    worst = {i: max((float(p[i]) for p, r in zip(confidence, right[:, i], strict=True) if not r), default=0.0) for i in rows}
+    rows.sort(key=lambda i: (not mixed[i], -worst[i], aligned.paths[i]))
     return [
         {
             "path": aligned.paths[i],
             "label": aligned.labels[i],
             "answers": [
-                {"run": name, "predicted": s[i], "probability": float(p[i]), "right": bool(r)}
-                for name, s, p, r in zip(aligned.names, said, sure, right[:, i], strict=True)
+                {"run": name, "predicted": labels[i], "probability": float(p[i]), "right": bool(r)}
+                for name, labels, p, r in zip(aligned.names, predicted, confidence, right[:, i], strict=True)
             ],
         }
         for i in rows
     ]
 
 
-def _of_answer(each: Predictions) -> np.ndarray:
-    """float64 (n,): the probability of what was answered."""
-    return np.asarray(each.probs[np.arange(len(each)), each.y_pred])
+def _predicted_probs(predictions: Predictions) -> np.ndarray:
+    """Return the probability of each predicted class, float64 (n,)."""
+    return np.asarray(predictions.probs[np.arange(len(predictions)), predictions.y_pred])
 
 
 def patterns(aligned: Aligned) -> dict[str, int]:
-    """How many images all had right, some, and none; for two, which of them.
+    """Return the number of images that all, some, and none of the classifiers predict correctly.
 
     Example:
         >>> one = Predictions(("1", "2"), ("x", "y"), np.array([0, 0]), np.array([[1.0, 0], [0, 1.0]]))
@@ -319,8 +319,8 @@ def patterns(aligned: Aligned) -> dict[str, int]:
     return {"all": int((count == k).sum()), "some": int(((count > 0) & (count < k)).sum()), "none": int((count == 0).sum())}
 
 
-def unique_names(given: Sequence[str]) -> list[str]:
-    """Short names that tell the given paths apart: the last part where that is enough.
+def unique_names(subjects: Sequence[str]) -> list[str]:
+    """Return a short unique name for each path: its last part if that is unique.
 
     Example:
         >>> unique_names(["runs/a", "runs/b/classifier.safetensors", "x.csv"])
@@ -329,14 +329,13 @@ def unique_names(given: Sequence[str]) -> list[str]:
         ['one/a', 'two/a']
     """
     short = []
-    for text in given:
+    for text in subjects:
         parts = [p for p in text.replace("\\", "/").split("/") if p not in ("", ".")] or [text]
         if parts[-1] == "classifier.safetensors" and len(parts) > 1:
             parts.pop()
         short.append(parts[-1].removesuffix(".safetensors").removesuffix(".csv"))
     if len(set(short)) == len(short):
         return short
-    if len(set(given)) == len(given):
-        return list(given)
-    counts = itertools.count(1)
-    return [f"{text} ({next(counts)})" for text in given]
+    if len(set(subjects)) == len(subjects):
+        return list(subjects)
+    return [f"{text} ({number})" for number, text in enumerate(subjects, 1)]

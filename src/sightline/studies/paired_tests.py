@@ -1,10 +1,10 @@
-"""Which of several fits is better, on the same images: corrected paired tests, and what choosing among many has cost."""
+"""Paired tests between fits on the same images, corrected for multiple testing, and the optimism of selecting the best."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,20 +14,20 @@ from sightline.records import Predictions
 from sightline.store import stream
 
 _HALVES = 400
-"""How often the images are halved to see what a choice is worth on others."""
+"""Number of random halvings of the images in `optimism`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How two settings differ on the same images.
+    """Difference in accuracy of two settings on the same images.
 
     Args:
-        a, b: Their places.
-        difference: Accuracy of a less that of b, the mean over seeds, -1 to 1.
-        low, high: Its 95 % interval when images are drawn anew.
-        p: Of McNemar's exact test; over seeds, of its generalisation by sign flips.
-        p_corrected: Holm's, over all pairs of settings: the best was chosen on these very images.
-        by_seed: The difference under each seed.
+        a, b: Indices of the settings.
+        difference: Accuracy of a minus accuracy of b, the mean over seeds, -1 to 1.
+        low, high: Its 95 % interval, by paired bootstrap over images.
+        p: p value of McNemar's exact test; with several seeds, of its generalisation by sign flips.
+        p_corrected: p value after Holm's correction over all pairs, since the best is selected on these images.
+        by_seed: The difference for each seed.
     """
 
     a: int
@@ -41,73 +41,84 @@ class Difference:
 
     @property
     def told_apart(self) -> bool:
-        """Whether chance alone would hardly do this."""
+        """Whether the difference is statistically significant after correction."""
         return self.p_corrected < evaluation.SIGNIFICANT
 
 
 def paired(answers: Sequence[Predictions]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Which images each of several fits had right, on those that all of them answered.
+    """Return which images each of several fits predicts correctly, for the images that all of them predicted.
 
     Returns:
         bool (fits, n), and the n paths.
 
     Raises:
-        DataError: No image was answered by all.
+        DataError: If no image was predicted by all.
     """
     common = set(answers[0].paths).intersection(*(a.paths for a in answers[1:]))
     paths = tuple(p for p in answers[0].paths if p in common)
     if not paths:
-        raise DataError("no held-out image was answered by every fit", "give validation images, such as --val 0.15")
+        raise DataError("no held-out image was predicted by every fit", "add validation images, such as --val 0.15")
     rows = []
-    for each in answers:
-        right = dict(zip(each.paths, (each.y_pred == each.y_true).tolist(), strict=True))
-        rows.append([right[p] for p in paths])
+    for predictions in answers:
+        correct = dict(zip(predictions.paths, (predictions.y_pred == predictions.y_true).tolist(), strict=True))
+        rows.append([correct[p] for p in paths])
     return np.array(rows, dtype=bool), paths
 
 
 def differences(right: np.ndarray) -> list[Difference]:
-    """All pairs of settings compared.
+    """Test all pairs of settings.
 
     Args:
-        right: bool (settings, seeds, n): whether an image was answered rightly.
+        right: Whether an image was predicted correctly, bool (settings, seeds, n).
 
     Returns:
-        One for each pair (a, b) with a < b, corrected together.
+        One difference for each pair (a, b) with a < b, corrected together.
     """
     votes = right.sum(axis=1).astype(np.int64)  # (settings, n)
     seeds = right.shape[1]
     pairs = list(itertools.combinations(range(len(right)), 2))
     raw = [evaluation.sign_flip(votes[a] - votes[b]) for a, b in pairs]
-    found = []
+    result = []
     for (a, b), p, corrected in zip(pairs, raw, evaluation.holm(raw), strict=True):
         each = (votes[a] - votes[b]) / seeds
         low, high = evaluation.paired_bootstrap(each)
         by_seed = (right[a].mean(axis=1) - right[b].mean(axis=1)).tolist()
-        found.append(Difference(a, b, float(each.mean()), low, high, p, corrected, tuple(by_seed)))
-    return found
+        result.append(
+            Difference(
+                a=a,
+                b=b,
+                difference=float(each.mean()),
+                low=low,
+                high=high,
+                p=p,
+                p_corrected=corrected,
+                by_seed=tuple(by_seed),
+            )
+        )
+    return result
 
 
-def against(found: Sequence[Difference], one: int) -> list[Difference]:
-    """What was found of one setting, as that one less each other."""
-    turned = []
-    for d in found:
+def against(pairs: Sequence[Difference], one: int) -> list[Difference]:
+    """Return the differences of one setting to each other, with that setting as `a`."""
+    result = []
+    for d in pairs:
         if d.a == one:
-            turned.append(d)
+            result.append(d)
         elif d.b == one:
-            flipped = tuple(-v for v in d.by_seed)
-            turned.append(Difference(d.b, d.a, -d.difference, -d.high, -d.low, d.p, d.p_corrected, flipped))
-    return turned
+            by_seed = tuple(-v for v in d.by_seed)
+            result.append(replace(d, a=d.b, b=d.a, difference=-d.difference, low=-d.high, high=-d.low, by_seed=by_seed))
+    return result
 
 
 @dataclass(frozen=True, slots=True)
 class Optimism:
-    """What choosing the best of many on the same images has done to its score.
+    """Optimism of a score whose model was selected among many on the same images.
 
     Args:
-        optimism: How much less is to be expected on other images, as a share of them.
-        gain: What the choice gains over the default on images that had no part in it.
-        chosen_among: How many there were.
-        images: How many images chose.
+        optimism: Expected loss of accuracy on other images, 0 to 1.
+        gain: Gain in accuracy over the default on images not used for the selection.
+        chosen_among: Number of trials.
+        images: Number of images that the selection used.
     """
 
     optimism: float
@@ -117,28 +128,28 @@ class Optimism:
 
 
 def optimism(right: np.ndarray, losses: Sequence[float], *, default: int = 0, seed: int = 0) -> Optimism:
-    """Choose on one half of the images, score on the other, 400 times.
+    """Estimate the optimism of selecting the best trial: select on one half of the images, score on the other, 400 times.
 
-    A half chooses worse than the whole: the loss that is seen is that of n / 2 images, and falls with their square root, so
-    it is divided by √2. The gain over the default is that of choosing on half the images, a little too low.
+    The optimism of a selection falls with the square root of the number of images, so that of n / 2 images is divided by √2.
+    The gain over the default is that of a selection on n / 2 images, which is slightly too low.
 
     Args:
-        right: bool (trials, n).
-        losses: Log loss of each trial, which decides between equals.
-        default: The trial that would have been taken without a search.
-        seed: The halves are a function of it.
+        right: Whether each trial predicts each image correctly, bool (trials, n).
+        losses: Log loss of each trial, which breaks ties.
+        default: Index of the trial that would be used without a search.
+        seed: Random seed of the halves.
     """
     trials, n = right.shape
     if trials < 2 or n < 2:
         return Optimism(0.0, 0.0, trials, n)
     values = right.astype(np.float64)
-    preferred = -1e-9 * np.argsort(np.argsort(np.asarray(losses)))  # far below one image
-    draws = stream(seed, "halves")
+    tie_break = -1e-9 * np.argsort(np.argsort(np.asarray(losses)))  # far below the weight of one image
+    generator = stream(seed, "halves")
     lost, gained = [], []
     for _ in range(_HALVES):
-        order = draws.permutation(n)
+        order = generator.permutation(n)
         first, second = values[:, order[: n // 2]].mean(axis=1), values[:, order[n // 2 :]].mean(axis=1)
-        best = int((first + preferred).argmax())
+        best = int((first + tie_break).argmax())
         lost.append(first[best] - second[best])
         gained.append(second[best] - second[default])
     return Optimism(max(0.0, float(np.mean(lost)) / np.sqrt(2)), float(np.mean(gained)), trials, n)

@@ -1,28 +1,26 @@
-"""How many parameters a recipe's classifier would have, counted without building or fitting it."""
+"""Parameter count: the number of trained parameters of a recipe's classifier, without building or fitting it."""
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 from sightline import classifier, heads, networks
 from sightline.records import Backbone, Recipe
-from sightline.schema import from_json
 from sightline.store import Cache
 from sightline.studies.recipe_edit import build, network_of
 
 
 def parameters(recipe: Recipe, classes: int, image_size: int, cache: Cache) -> int:
-    """The trainable numbers of network and head; forests, neighbours and centroids add none.
+    """Return the number of parameters of network and head; class means, neighbours and trees count as none.
 
     Args:
-        recipe: Any.
+        recipe: The recipe.
         classes: k.
-        image_size: What the network sees where the recipe names no size, in pixels; only `scratch` asks.
-        cache: Where descriptions of networks are kept.
+        image_size: Side of the input of `scratch` if the recipe sets none, in pixels.
+        cache: Cache of network descriptions.
 
     Raises:
-        RequestError: The network is not known, or cannot see such images.
+        RequestError: If the network is unknown, or does not accept images of that size.
     """
     if recipe.method in ("baseline", "shortcut"):
         return 0
@@ -30,15 +28,15 @@ def parameters(recipe: Recipe, classes: int, image_size: int, cache: Cache) -> i
         from sightline.training import fit_network
 
         side = recipe.image_size or image_size
-        called = fit_network.called(network_of(recipe), side)
-        made = networks.random_network(called, image_size=side, classes=classes, meta=True, cache=cache)
-        return sum(p.numel() for name, p in made.net.named_parameters() if not name.startswith(_AUXILIARY))
+        network = fit_network.called(network_of(recipe), side)
+        built = networks.random_network(network, image_size=side, classes=classes, meta=True, cache=cache)
+        return sum(p.numel() for name, p in built.net.named_parameters() if not name.startswith(_AUXILIARY))
     backbone = _backbone(recipe, cache)
     return backbone.parameters + _head(recipe, backbone.features, classes)
 
 
 def _backbone(recipe: Recipe, cache: Cache) -> Backbone:
-    """What stands below the head."""
+    """Return the backbone of a recipe."""
     if recipe.method == "warmstart":
         return classifier.load(recipe.backbone).card.backbone
     return networks.describe(
@@ -53,21 +51,17 @@ def _backbone(recipe: Recipe, cache: Cache) -> Backbone:
 
 
 def _head(recipe: Recipe, width: int, classes: int) -> int:
-    """Weights and biases of a head on `width` features."""
-    layers: Any = ()
-    if recipe.method != "features":  # trained on pixels: layers, if any, then a linear one
-        layers = build(recipe).get("head")
-        if layers is None:  # a linear head, or that of the earlier classifier
-            layers = heads.hidden(classifier.load(recipe.backbone).head) if recipe.method == "warmstart" else ()
-        layers = layers or ()
-    elif recipe.head == "mlp":
-        own: Any = from_json(heads.HEADS["mlp"].settings, recipe.settings.get("head", {}), "settings of the mlp head")
-        layers = own.units
-    elif recipe.head not in ("auto", "logistic", "ridge"):
-        return 0
-    widths = [width, *(units for units, _ in layers), classes]
-    return sum((a + 1) * b for a, b in itertools.pairwise(widths))
+    """Return the number of weights and biases of the head on `width` features; for `auto`, those of a linear head."""
+    if recipe.method == "features" and recipe.head != heads.AUTO:
+        settings: Any = heads.settings_of(recipe.head, recipe.settings.get("head", {}))
+        return heads.HEADS[recipe.head].count_parameters(settings, width, classes)
+    hidden: Any = ()
+    if recipe.method != "features":  # trained on pixels: hidden layers, if any, then a linear layer
+        hidden = build(recipe).get("head")
+        if hidden is None and recipe.method == "warmstart":  # the head of the earlier classifier
+            hidden = heads.hidden(classifier.load(recipe.backbone).head)
+    return heads.layer_parameters([width, *(units for units, _ in hidden or ()), classes])
 
 
 _AUXILIARY = ("aux1", "aux2", "AuxLogits")
-"""Heads that only training uses: they are gone from the classifier."""
+"""Name prefixes of auxiliary classifiers, which training removes at its end."""

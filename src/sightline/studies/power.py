@@ -1,4 +1,4 @@
-"""How many images a paired comparison needs: the power of McNemar's exact test."""
+"""Power analysis: the number of images that McNemar's exact test needs to detect a difference."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ from statistics import NormalDist
 import numpy as np
 
 POWER = 0.8
-"""How often a difference that is there shall be found."""
+"""Default probability of detecting a true difference."""
 MOST_IMAGES = 1_000_000
-"""Above it the normal approximation stands alone; the exact test is no different there."""
+"""Above this number only the normal approximation is used; it agrees with the exact test there."""
 
 
 def images_needed(only_a: int, only_b: int, n: int, *, level: float = 0.05, power: float = POWER) -> int | None:
-    """How many images would tell two classifiers apart, if on others they differ as they did on these.
+    """Return the number of images needed to detect the difference of two classifiers, if it is as large as observed.
 
     Args:
-        only_a, only_b: Images that one had right and the other wrong.
-        n: Images in all.
-        level: The test's, two-sided.
-        power: The wanted chance that p falls below the level.
+        only_a, only_b: Numbers of images that only one of them predicts correctly.
+        n: Number of images.
+        level: Two-sided significance level of the test.
+        power: Probability that p falls below the level.
 
     Returns:
-        The least number whose power in the exact test reaches `power`, to within 1 %; None where no difference was seen, so
-        that nothing can be said.
+        The least number of images at which the exact test reaches `power`, to within 1 %; None if no difference was observed.
 
     Source: Connor 1987, "Sample size for testing differences in proportions for the paired-sample design", equation 3 (as in
-    Miettinen 1968), n = (z_α √ψ + z_β √(ψ − d²))² / d² with ψ the share of images on which they disagree and d the
-    difference. From there the exact test's own power is looked for, which needs some more.
+    Miettinen 1968), n = (z_α √ψ + z_β √(ψ − d²))² / d² with ψ the fraction of images on which they disagree and d the
+    difference. The search for the power of the exact test, which needs a few more images, starts from there.
 
     Example:
         >>> images_needed(15, 10, 200)
@@ -40,8 +39,8 @@ def images_needed(only_a: int, only_b: int, n: int, *, level: float = 0.05, powe
     if not d:
         return None
     z = NormalDist()
-    reach = z.inv_cdf(1 - level / 2) * math.sqrt(discordant) + z.inv_cdf(power) * math.sqrt(max(discordant - d * d, 0.0))
-    start = math.ceil((reach / d) ** 2)
+    root = z.inv_cdf(1 - level / 2) * math.sqrt(discordant) + z.inv_cdf(power) * math.sqrt(max(discordant - d * d, 0.0))
+    start = math.ceil((root / d) ** 2)
     if start > MOST_IMAGES:
         return start
     count = max(2, math.floor(0.9 * start))
@@ -51,27 +50,27 @@ def images_needed(only_a: int, only_b: int, n: int, *, level: float = 0.05, powe
 
 
 def exact_power(n: int, discordant: float, difference: float, level: float = 0.05) -> float:
-    """How often McNemar's exact test finds a difference on n images.
+    """Return the power of McNemar's exact test on n images.
 
     Args:
-        n: Images.
-        discordant: The share of images that one has right and the other wrong.
-        difference: Of their accuracies, positive, at most `discordant`.
-        level: The test's, two-sided.
+        n: Number of images.
+        discordant: Fraction of images that only one classifier predicts correctly.
+        difference: Difference of their accuracies, positive, at most `discordant`.
+        level: Two-sided significance level of the test.
 
     Returns:
-        The sum over all numbers of discordant images, binomial, of the chance to fall into the test's tails.
+        The probability of a significant result, summed over the binomial number of discordant images.
 
     Example:
         >>> round(exact_power(200, 0.125, 0.075), 3)
         0.835
     """
-    from scipy import stats  # here, so that reports stay quick
+    from scipy import stats  # imported here to keep reports fast
 
     spread = 8 * math.sqrt(n * discordant * (1 - discordant)) + 8
     m = np.arange(max(0, math.floor(n * discordant - spread)), min(n, math.ceil(n * discordant + spread)) + 1)
     low = stats.binom.ppf(level / 2, m, 0.5)
     low = np.where(2 * stats.binom.cdf(low, m, 0.5) < level, low, low - 1)  # the largest tail below the level
-    share = (discordant + difference) / (2 * discordant)
-    found = stats.binom.cdf(low, m, share) + stats.binom.sf(m - low - 1, m, share)
-    return float((stats.binom.pmf(m, n, discordant) * found).sum())
+    p = (discordant + difference) / (2 * discordant)
+    significant = stats.binom.cdf(low, m, p) + stats.binom.sf(m - low - 1, m, p)
+    return float((stats.binom.pmf(m, n, discordant) * significant).sum())

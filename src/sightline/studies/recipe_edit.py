@@ -1,4 +1,4 @@
-"""A recipe with some keys changed, and whether a recipe could be carried out, asked before any work is done."""
+"""Recipe editing: change keys of a recipe, and check a recipe before any work is done."""
 
 from __future__ import annotations
 
@@ -30,73 +30,74 @@ _SETTINGS = "settings."
 
 
 def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """A recipe with keys set: its own, those of its settings, and by dots those of tables among these.
+    """Return a copy of a recipe with some keys changed: its own keys, those of its settings, and keys of nested tables.
 
-    `augment.rotation` where `augment` is a policy's name changes one range of that policy; `head.C` is a setting of the head.
+    A dot enters a table: `head.C` is a setting of the head. `augment.rotation` changes one range of the augmentation policy,
+    even if `augment` is the name of a policy.
 
     Args:
-        recipe: Stays as it is.
+        recipe: The recipe; it is not modified.
         changes: Key → value, such as `{"learning_rate": 1e-3, "augment.rotation": 30}`.
 
     Raises:
-        RequestError: A key is not known ("did you mean"), reaches into what is no table, or holds a value of another type.
+        RequestError: If a key is unknown ("did you mean"), enters something that is not a table, or has a value of wrong type.
 
     Example:
         >>> change(Recipe(method="scratch", settings={"augment": "photo"}), {"augment.rotation": 30}).settings
         {'augment': {'policy': 'photo', 'rotation': 30}}
     """
-    own = {f.name for f in dataclasses.fields(Recipe)} - {"settings"}
+    fields = {f.name for f in dataclasses.fields(Recipe)} - {"settings"}
     if changes.get("method", recipe.method) == "ensemble":
-        own -= {"weights"}  # it names no network, so they are those of its members
-    first = {key: value for key, value in changes.items() if key in own}
-    recipe = from_json(Recipe, {**plain(recipe), **first}, "recipe")
+        fields -= {"weights"}  # an ensemble has no network of its own; its `weights` are those of its members
+    top_level = {key: value for key, value in changes.items() if key in fields}
+    recipe = from_json(Recipe, {**plain(recipe), **top_level}, "recipe")
     for key, value in changes.items():
-        if key in first:
+        if key in top_level:
             continue
         settings = dict(recipe.settings)
-        known = {name: own for kind in settings_of(recipe) for name, own in defaults(kind).items()}
+        known = {name: default for kind in settings_of(recipe) for name, default in defaults(kind).items()}
         name, *inner = key.removeprefix(_SETTINGS).split(".")
         if name not in known:
-            raise unknown(f"key in a recipe of {recipe.method}", name, [*sorted(own), *known])
-        settings[name] = _reached(key, settings.get(name, known[name]), inner, value) if inner else value
+            raise unknown(f"key in a recipe of {recipe.method}", name, [*sorted(fields), *known])
+        settings[name] = _with_inner(key, settings.get(name, known[name]), inner, value) if inner else value
         recipe = dataclasses.replace(recipe, settings=settings)
     return recipe
 
 
 def defaults(kind: type) -> dict[str, Any]:
-    """Every key of a method's settings, and what it is where nobody says otherwise."""
-    found: dict[str, Any] = {}
+    """Return every key of a method's settings with its default."""
+    values: dict[str, Any] = {}
     for field in dataclasses.fields(kind):
-        made = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
-        found |= _keys(made) if field.metadata == BESIDE else {field.name: made}
-    return found
+        default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+        values |= _keys(default) if field.metadata == BESIDE else {field.name: default}
+    return values
 
 
 def _keys(record: Any) -> dict[str, Any]:
-    """A record's keys and values as people write them, those of a record beside the others among them."""
-    found: dict[str, Any] = {}
+    """Return a record's keys and values as written in a recipe: those of an inlined record stand among the others."""
+    values: dict[str, Any] = {}
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
-        found |= _keys(value) if field.metadata == BESIDE else {field.name: value}
-    return found
+        values |= _keys(value) if field.metadata == BESIDE else {field.name: value}
+    return values
 
 
-def _reached(key: str, current: Any, inner: list[str], value: Any) -> Any:
-    """A table with one key inside it set; a policy's name is a table that holds nothing else."""
+def _with_inner(key: str, current: Any, inner: list[str], value: Any) -> Any:
+    """Return a table with one nested key set; the name of an augmentation policy counts as `{"policy": name}`."""
     if isinstance(current, str) and key.removeprefix(_SETTINGS).startswith("augment."):
         current = {"policy": current}
     if not isinstance(current, Mapping):
         outer = key.removesuffix("." + ".".join(inner))
-        raise RequestError(f"{key} reaches into {outer}, which is no table of keys", f"set {outer} itself")
+        raise RequestError(f"cannot set {key}: {outer} is not a table", f"set {outer} itself")
     name, *rest = inner
-    return {**current, name: _reached(key, current.get(name, {}), rest, value) if rest else value}
+    return {**current, name: _with_inner(key, current.get(name, {}), rest, value) if rest else value}
 
 
 def settings_of(recipe: Recipe) -> tuple[type, ...]:
-    """The dataclasses that hold the settings of a recipe's method; mostly one.
+    """Return the dataclasses that hold the settings of a recipe's method; for most methods one.
 
     Raises:
-        RequestError: The method is not known.
+        RequestError: If the method is unknown.
     """
     if recipe.method not in METHODS:
         raise unknown("method", recipe.method, METHODS)
@@ -104,32 +105,32 @@ def settings_of(recipe: Recipe) -> tuple[type, ...]:
 
 
 def build(recipe: Recipe) -> dict[str, Any]:
-    """Every setting of a recipe's method with its value, the types and ranges checked.
+    """Return every setting of a recipe's method with its value, after checking types and ranges.
 
     Raises:
-        RequestError: A key is not known, or a value is out of its range.
+        RequestError: If a key is unknown, or a value is out of range.
     """
-    given: dict[str, Any] = {**({"network": recipe.backbone} if recipe.method == "scratch" else {}), **recipe.settings}
+    rest: dict[str, Any] = {**({"network": recipe.backbone} if recipe.method == "scratch" else {}), **recipe.settings}
     *first, last = settings_of(recipe)
-    made: list[Any] = []
+    records: list[Any] = []
     for kind in first:
-        own = {key: given.pop(key) for key in defaults(kind) if key in given}
-        made.append(from_json(kind, own, f"settings of {recipe.method}"))
-    made.append(from_json(last, given, f"settings of {recipe.method}"))
-    return {key: value for part in made for key, value in _keys(part).items()}
+        values = {key: rest.pop(key) for key in defaults(kind) if key in rest}
+        records.append(from_json(kind, values, f"settings of {recipe.method}"))
+    records.append(from_json(last, rest, f"settings of {recipe.method}"))
+    return {key: value for record in records for key, value in _keys(record).items()}
 
 
 def check(recipe: Recipe, classes: int, cache: Cache) -> None:
-    """Build all that a recipe names, as far as that needs no image.
+    """Check everything that a recipe names, as far as that needs no image.
 
     Args:
-        recipe: What will be carried out.
-        classes: How many there are.
-        cache: Where lists and descriptions of networks are kept.
+        recipe: The recipe to carry out.
+        classes: k.
+        cache: Cache of lists and descriptions of networks.
 
     Raises:
-        RequestError: A name is not known, a value out of its range, or a network cannot see images of that size.
-        WeightsError: The weights of a named network are not here and cannot be had.
+        RequestError: If a name is unknown, a value is out of range, or a network does not accept images of that size.
+        WeightsError: If the weights of a named network are not on this machine and cannot be downloaded.
     """
     evaluation.check_criterion(recipe.threshold)
     settings = build(recipe)
@@ -142,18 +143,19 @@ def check(recipe: Recipe, classes: int, cache: Cache) -> None:
         from sightline.training import fit_network
 
         _check_classes(network_of(recipe), classes)
-        called = fit_network.called(network_of(recipe), recipe.image_size or fit_network.IMAGE_SIZE)
-        made = networks.random_network(called, image_size=recipe.image_size, classes=classes, meta=True, cache=cache)
+        network = fit_network.called(network_of(recipe), recipe.image_size or fit_network.IMAGE_SIZE)
+        built = networks.random_network(network, image_size=recipe.image_size, classes=classes, meta=True, cache=cache)
         if settings["resize_from"] != 1:
-            own = from_json(fit_network.ScratchSettings, {"network": recipe.backbone, **recipe.settings}, "settings of scratch")
-            fit_network.check_sides(own, recipe.image_size or made.size[0], classes)
+            values = {"network": recipe.backbone, **recipe.settings}
+            scratch_settings = from_json(fit_network.ScratchSettings, values, "settings of scratch")
+            fit_network.check_sides(scratch_settings, recipe.image_size or built.size[0], classes)
     elif recipe.method == "warmstart":
         if not Path(recipe.backbone).exists():
             hint = 'set backbone to a run\'s folder or a classifier.safetensors, such as backbone = "runs/mine"'
-            raise RequestError(f"warmstart begins with an earlier classifier, and {recipe.backbone} does not exist", hint)
+            raise RequestError(f"warmstart starts from an earlier classifier, and {recipe.backbone} does not exist", hint)
     elif recipe.method in ("features", "frozen", "finetune"):
         if recipe.method == "features":
-            _check_head(recipe, settings["head"])
+            heads.to_compare(recipe.head, settings["head"])
         networks.describe(
             recipe.backbone,
             weights=recipe.weights,
@@ -166,45 +168,34 @@ def check(recipe: Recipe, classes: int, cache: Cache) -> None:
 
 
 def _check_classes(network: str, classes: int) -> None:
-    """Refuse a network that is written with another number of classes than the images have; one sigmoid unit tells two."""
-    given = names.parse(network)[1].get("classes", classes)
-    if given != classes and not (given == 1 and classes == 2):
+    """Check that a network's `classes` argument, if any, is the number of classes of the images, or 1 for two classes."""
+    outputs = names.parse(network)[1].get("classes", classes)
+    if outputs != classes and not (outputs == 1 and classes == 2):
         hint = "leave classes out" + (", or set classes=1 for one sigmoid unit" if classes == 2 else "")
-        raise RequestError(f"the network {network} is for {given} classes, and the images have {classes}", hint)
+        raise RequestError(f"the network {network} is for {outputs} classes, and the images have {classes}", hint)
 
 
 def check_threshold(recipe: Recipe, classes: Sequence[str]) -> None:
-    """Whether these classes allow the recipe's threshold and its positive class.
+    """Check that the recipe's threshold criterion and positive class are possible with these classes.
 
     Raises:
-        RequestError: The criterion or the class is not known.
-        DataError: A threshold needs two classes.
+        RequestError: If the criterion or the class is unknown.
+        DataError: If a threshold is set and there are not two classes.
     """
     evaluation.check_criterion(recipe.threshold)
     if recipe.positive is not None and recipe.positive not in classes:
         raise unknown("class", recipe.positive, classes)
     if recipe.threshold != evaluation.HALF and len(classes) != 2:
-        raise DataError(f"a threshold needs two classes, here are {len(classes)}", 'leave out threshold, or write "half"')
-
-
-def _check_head(recipe: Recipe, own: Mapping[str, Any]) -> None:
-    """Whether the head and its own settings are what they should be."""
-    if recipe.head == "auto":
-        if own:
-            raise RequestError("settings of a head need its name", 'set head to one, such as head = "mlp"')
-        return
-    if recipe.head not in heads.HEADS:
-        raise unknown("head", recipe.head, [*heads.HEADS, "auto"])
-    from_json(heads.HEADS[recipe.head].settings, own, f"settings of the {recipe.head} head")
+        raise DataError(f"a threshold needs two classes, but there are {len(classes)}", 'leave out threshold, or write "half"')
 
 
 def network_of(recipe: Recipe) -> str:
-    """What `scratch` trains, as it is named."""
+    """Return the name of the network that `scratch` trains."""
     return str(recipe.settings.get("network", recipe.backbone))
 
 
 def shown(value: Any) -> str:
-    """A value of a recipe for people.
+    """Return a value of a recipe as text for people.
 
     Example:
         >>> shown(0.001), shown([16, 32]), shown({"policy": "photo"}), shown(None)
@@ -228,8 +219,8 @@ def _scratch(recipe: Recipe) -> tuple[type, ...]:
 
 
 def _warmstart(recipe: Recipe) -> tuple[type, ...]:
-    rest = frozen.FrozenSettings if recipe.settings.get("frozen") else finetune.FinetuneSettings
-    return warmstart.WarmstartSettings, rest
+    training = frozen.FrozenSettings if recipe.settings.get("frozen") else finetune.FinetuneSettings
+    return warmstart.WarmstartSettings, training
 
 
 SETTINGS: dict[str, Callable[[Recipe], tuple[type, ...]]] = {
@@ -242,4 +233,4 @@ SETTINGS: dict[str, Callable[[Recipe], tuple[type, ...]]] = {
     "warmstart": _warmstart,
     "ensemble": lambda recipe: (ensemble.EnsembleSettings,),
 }
-"""Method → what gives the dataclasses of its settings."""
+"""Method → function that returns the dataclasses of its settings."""

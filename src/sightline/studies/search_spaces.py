@@ -1,4 +1,4 @@
-"""What a search tries: for every kind of head and every method that trains, which settings, in which ranges."""
+"""Hyperparameter search spaces: the settings and ranges that a search draws for each method."""
 
 from __future__ import annotations
 
@@ -6,183 +6,155 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sightline import networks
+from sightline import heads, networks
 from sightline.errors import RequestError, unknown
+from sightline.heads.mlp import hidden_layers
 from sightline.networks import names
 from sightline.records import Recipe
+from sightline.search_space import Choice, Range, Space, Suggest
 from sightline.store import Cache
 from sightline.studies.recipe_edit import change, defaults, network_of, settings_of
 
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Numbers from `low` to `high`.
-
-    Args:
-        low, high: Both ends belong to it.
-        log: Drawn evenly in the logarithm: for what works by its order of magnitude.
-        whole: Whole numbers only.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    whole: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One of several."""
-
-    options: tuple[Any, ...]
-
-
-Space = Range | Choice
-Suggest = Callable[[str, Space], Any]
-"""Gives the next value to try under a name."""
 Propose = Callable[[Recipe, Suggest, "SearchContext"], Recipe]
-"""Gives the next recipe to try, drawn around one."""
+"""(starting recipe, draws a value, search context) → the next recipe to try."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchContext:
-    """What the search may use on this machine, with these images.
+    """Backbones and image size available to a search.
 
     Args:
-        backbones: Networks whose weights are here, the recipe's own first.
-        image_size: What the recipe's network sees without a search, in pixels.
+        backbones: Networks whose weights are on this machine, the recipe's own first.
+        image_size: Side of the network's input without a search, in pixels.
     """
 
     backbones: tuple[str, ...]
     image_size: int
 
 
-def here(recipe: Recipe, image_size: int, largest: float | None, cache: Cache) -> SearchContext:
-    """What can be searched without a download.
+def here(recipe: Recipe, image_size: int, max_parameters: float | None, cache: Cache) -> SearchContext:
+    """Return the backbones that a search can use without a download.
 
     Args:
-        recipe: What the search starts from.
-        image_size: What its network sees, in pixels.
-        largest: Networks with more parameters are left out; None takes all.
-        cache: Where descriptions are kept.
+        recipe: The recipe that the search starts from.
+        image_size: Side of its network's input, in pixels.
+        max_parameters: Leave out networks with more parameters; None for no limit.
+        cache: Cache of network descriptions.
     """
-    found = [recipe.backbone]
+    backbones = [recipe.backbone]
     if recipe.weights == "pretrained" and recipe.method in _NAMED and recipe.backbone not in ("pixels", "file", "none"):
-        known = [n for n in BACKBONES if n != recipe.backbone and networks.download_bytes(n, "pretrained", cache) is None]
-        found += [n for n in known if _eligible(n, recipe, largest, cache)]
-    return SearchContext(tuple(found), image_size)
+        local = [n for n in BACKBONES if n != recipe.backbone and networks.download_bytes(n, "pretrained", cache) is None]
+        backbones += [n for n in local if _eligible(n, recipe, max_parameters, cache)]
+    return SearchContext(tuple(backbones), image_size)
 
 
-def _eligible(name: str, recipe: Recipe, largest: float | None, cache: Cache) -> bool:
-    """Whether a network sees images as the recipe has them, and is not too large."""
-    if recipe.image_size is None and largest is None:
+def _eligible(name: str, recipe: Recipe, max_parameters: float | None, cache: Cache) -> bool:
+    """Return whether a network accepts the recipe's image size and is not too large."""
+    if recipe.image_size is None and max_parameters is None:
         return True
     try:
         described = networks.describe(name, image_size=recipe.image_size, fit=recipe.fit, pool=recipe.pool, cache=cache)
     except RequestError:
         return False
-    return largest is None or described.parameters <= largest
+    return max_parameters is None or described.parameters <= max_parameters
 
 
-def propose(recipe: Recipe, suggest: Suggest, found: SearchContext) -> Recipe:
-    """The next recipe to try.
+def propose(recipe: Recipe, suggest: Suggest, context: SearchContext) -> Recipe:
+    """Return the next recipe to try.
 
     Raises:
-        RequestError: There is nothing to search in this method.
+        RequestError: If the method has no search space.
     """
-    return SPACES[check_method(recipe.method)](recipe, suggest, found)
+    return SPACES[check_method(recipe.method)](recipe, suggest, context)
 
 
 def check_method(method: str) -> str:
-    """A method that can be searched.
+    """Return the method if it has a search space.
 
     Raises:
-        RequestError: There is nothing to search in it.
+        RequestError: If it has none.
     """
     if method not in SPACES:
         raise RequestError(f"there is nothing to tune in {method}", f"set method to one of {', '.join(SPACES)}")
     return method
 
 
-def features(recipe: Recipe, suggest: Suggest, found: SearchContext) -> Recipe:
-    """Backbone, head and the head's settings: features are cached, so a trial costs a head.
+def features(recipe: Recipe, suggest: Suggest, context: SearchContext) -> Recipe:
+    """Draw backbone, head and the head's settings; features are cached, so a trial costs one fit of a head.
 
-    Views, with and without, only where the recipe has some: each is another forward pass over all images.
+    Augmented views are switched on and off only if the recipe has some, since each is another forward pass over all images.
     """
     changes: dict[str, Any] = {}
-    if len(found.backbones) > 1:
-        changes["backbone"] = suggest("backbone", Choice(found.backbones))
+    if len(context.backbones) > 1:
+        changes["backbone"] = suggest("backbone", Choice(context.backbones))
     elif recipe.backbone == "pixels":
         changes["image_size"] = suggest("image_size", Choice(PIXEL_SIZES))
-    kind = suggest("head", Choice(tuple(HEAD_SPACES)))
-    own = {name: suggest(f"{kind}.{name}", space) for name, space in HEAD_SPACES[kind].items()}
-    settings = {**recipe.settings, "head": {"units": _units(own), **own} if kind == "mlp" else own}
+    name = suggest("head", Choice(tuple(name for name, kind in heads.HEADS.items() if kind.search_space)))
+    kind = heads.HEADS[name]
+    values = {key: suggest(f"{name}.{key}", space) for key, space in kind.search_space.items()}
+    settings = {**recipe.settings, "head": kind.from_search(values)}
     if settings.get("views"):
         settings["views"] = suggest("views", Choice((0, settings["views"])))
-    return change(replace(recipe, head=kind, settings=settings), changes)
+    return change(replace(recipe, head=name, settings=settings), changes)
 
 
-def _units(own: dict[str, Any]) -> list[list[Any]]:
-    """Hidden layers, each half as wide as the one before, of their number, first width and dropout, which are taken out."""
-    layers, width, dropout = own.pop("layers"), own.pop("units"), own.pop("dropout")
-    return [[max(8, width >> i), dropout] for i in range(layers)]
-
-
-def pretrained(recipe: Recipe, suggest: Suggest, found: SearchContext) -> Recipe:
-    """For what trains on top of a pretrained network: backbone, the optimizer, the augmentation, and what learns."""
+def pretrained(recipe: Recipe, suggest: Suggest, context: SearchContext) -> Recipe:
+    """Draw backbone, optimizer settings, augmentation and trainable layers for training on top of a pretrained network."""
     only_head = recipe.method == "frozen" or bool(recipe.settings.get("frozen"))
-    space = FROZEN if only_head else FINETUNE
+    spaces = FROZEN if only_head else FINETUNE
     rates = RATES["frozen" if only_head else "finetune"]
-    drawn = {name: suggest(name, one) for name, one in {**TRAINING, **_rate(recipe, rates), **space}.items()}
+    values = {name: suggest(name, space) for name, space in {**TRAINING, **_rate(recipe, rates), **spaces}.items()}
     if only_head:
-        drawn["head"] = _units(drawn)
-    settings = {**recipe.settings, **drawn, "augment": _augment(suggest)}
-    backbone = suggest("backbone", Choice(found.backbones)) if len(found.backbones) > 1 else recipe.backbone
+        values["head"] = hidden_layers(values.pop("layers"), values.pop("units"), values.pop("dropout"))
+    settings = {**recipe.settings, **values, "augment": _augment(suggest)}
+    backbone = suggest("backbone", Choice(context.backbones)) if len(context.backbones) > 1 else recipe.backbone
     return replace(recipe, backbone=backbone, settings=settings)
 
 
 def _rate(recipe: Recipe, rates: dict[str, Space]) -> dict[str, Space]:
-    """The learning rates to try with the recipe's optimizer, or with the one that its method takes."""
-    own = next(value for kind in settings_of(recipe) for key, value in defaults(kind).items() if key == "optimizer")
-    name = str(recipe.settings.get("optimizer", own))
+    """Return the learning rates to try with the recipe's optimizer, by default that of its method."""
+    default = next(value for kind in settings_of(recipe) for key, value in defaults(kind).items() if key == "optimizer")
+    name = str(recipe.settings.get("optimizer", default))
     if name not in rates:
         raise unknown("optimizer", name, rates)
     return {"learning_rate": rates[name]}
 
 
 def _augment(suggest: Suggest) -> str | dict[str, Any]:
-    """A ready policy, weaker or stronger."""
+    """Draw an augmentation policy and its strength."""
     policy = suggest("augment", Choice(POLICY_NAMES))
     return strengthened(policy, 1.0 if policy == "none" else suggest("augment_strength", STRENGTH))
 
 
-def scratch(recipe: Recipe, suggest: Suggest, found: SearchContext) -> Recipe:
-    """The network where it is `cnn`, the optimizer, the augmentation and the image size; growing images, with and without, only
-    where the recipe has them, as not every network takes them."""
+def scratch(recipe: Recipe, suggest: Suggest, context: SearchContext) -> Recipe:
+    """Draw optimizer settings, augmentation, image size and, for `cnn`, the network.
+
+    Progressive resizing is switched on and off only if the recipe has it, since not every network supports it.
+    """
     spaces = {**TRAINING, **_rate(recipe, RATES["scratch"])}
     settings = {**recipe.settings, **{name: suggest(name, space) for name, space in spaces.items()}}
     settings["augment"] = _augment(suggest)
-    bare, given = names.parse(network_of(recipe))
+    bare, arguments = names.parse(network_of(recipe))
     network = network_of(recipe)
     if bare == "cnn":
         depth, width = suggest("depth", CNN["depth"]), suggest("width", CNN["width"])
         filters = [min(256, width << i) for i in range(depth)]
-        network = names.spell("cnn", {**given, "filters": filters, "kernel": suggest("kernel", CNN["kernel"])})
+        network = names.spell("cnn", {**arguments, "filters": filters, "kernel": suggest("kernel", CNN["kernel"])})
         settings["dropout"] = suggest("dropout", CNN["dropout"])
     if settings.get("resize_from", 1) != 1:
         settings["resize_from"] = suggest("resize_from", Choice((1.0, settings["resize_from"])))
     settings.pop("network", None)
-    size = suggest("image_size", Choice(_sizes(found.image_size)))
+    size = suggest("image_size", Choice(_sizes(context.image_size)))
     return replace(recipe, backbone=network, image_size=size, settings=settings)
 
 
-def _sizes(own: int) -> tuple[int, ...]:
-    """A smaller and a larger image size beside the own one; twice the side is four times the work."""
-    return tuple(sorted({max(16, own * 2 // 3 // 8 * 8), own, own * 3 // 2 // 8 * 8}))
+def _sizes(side: int) -> tuple[int, ...]:
+    """Return an image size with a smaller and a larger one; twice the side costs four times as much."""
+    return tuple(sorted({max(16, side * 2 // 3 // 8 * 8), side, side * 3 // 2 // 8 * 8}))
 
 
 def strengthened(policy: str, strength: float) -> str | dict[str, Any]:
-    """A ready policy with every range so many times as wide, as far as it may be; chances of what changes little stay.
+    """Return a policy with every range multiplied by `strength`, within its limits; probabilities stay.
 
     Example:
         >>> strengthened("light", 1.0), strengthened("light", 2.0)["rotation"]
@@ -192,12 +164,12 @@ def strengthened(policy: str, strength: float) -> str | dict[str, Any]:
 
     if strength == 1.0:
         return policy
-    whole, plain = augment.POLICIES[policy], augment.Policy()
+    base, neutral = augment.POLICIES[policy], augment.Policy()
     changed: dict[str, Any] = {}
     for name, setting in augment.SETTINGS.items():
-        low, high = whole.span(name) if setting.kind not in ("channels", "chance", "amount", "count") else (0.0, 0.0)
-        value = getattr(whole, name)
-        if value == getattr(plain, name):
+        low, high = base.span(name) if setting.kind not in ("channels", "chance", "amount", "count") else (0.0, 0.0)
+        value = getattr(base, name)
+        if value == getattr(neutral, name):
             continue
         if setting.kind in ("around", "upto", "growth"):
             changed[name] = min(high * strength, setting.high)
@@ -223,29 +195,13 @@ BACKBONES: Sequence[str] = (
     "swin_tiny_patch4_window7_224",
     "vit_small_patch16_224",
 )
-"""Networks that a search over backbones tries where their weights are on this machine; nothing is downloaded for it."""
+"""Networks that a search over backbones tries if their weights are on this machine; it downloads nothing."""
 
 PIXEL_SIZES = (8, 16, 24)
-"""Sides of the image as its own features, in pixels."""
-
-HEAD_SPACES: dict[str, dict[str, Space]] = {
-    "logistic": {"C": Range(1e-2, 1e4, log=True)},
-    "ridge": {"alpha": Range(1e-3, 1e3, log=True)},
-    "knn": {"neighbours": Range(1, 50, log=True, whole=True), "metric": Choice(("cosine", "euclidean"))},
-    "centroid": {"shrinkage": Range(0.01, 1, log=True)},
-    "forest": {"trees": Choice((100, 300)), "min_leaf": Range(1, 10, log=True, whole=True)},
-    "mlp": {
-        "layers": Range(0, 2, whole=True),
-        "units": Range(32, 1024, log=True, whole=True),
-        "dropout": Range(0, 0.6),
-        "learning_rate": Range(3e-4, 1e-2, log=True),
-        "weight_decay": Range(1e-4, 0.3, log=True),
-    },
-}
-"""Per kind of head, its settings; for `mlp` the hidden layers' number, the first one's width and their dropout."""
+"""Image sides to try with the backbone `pixels`, in pixels."""
 
 TRAINING: dict[str, Space] = {"weight_decay": Range(1e-3, 0.3, log=True), "label_smoothing": Range(0, 0.2)}
-"""Settings of all that trains on pixels."""
+"""Settings of all methods that train on pixels."""
 
 RATES: dict[str, dict[str, Space]] = {
     "scratch": {
@@ -267,20 +223,20 @@ RATES: dict[str, dict[str, Space]] = {
         "rmsprop": Range(3e-6, 3e-4, log=True),
     },
 }
-"""What learns → optimizer → learning rates: an order of magnitude on both sides of the rate that each is mostly used with."""
+"""Trained part → optimizer → learning rates: one order of magnitude on both sides of each optimizer's usual rate."""
 
 FROZEN: dict[str, Space] = {
     "layers": Range(0, 2, whole=True),
     "units": Range(64, 1024, log=True, whole=True),
     "dropout": Range(0, 0.6),
 }
-"""Where the head alone learns: its layers as for `mlp`."""
+"""Settings if only the head is trained: its hidden layers, as for `mlp`."""
 
 FINETUNE: dict[str, Space] = {
     "layer_decay": Range(0.5, 1),
     "unfreeze": Choice((1, 2, "all")),
 }
-"""Where the network goes on learning."""
+"""Settings if the network is trained too."""
 
 CNN: dict[str, Space] = {
     "depth": Range(2, 5, whole=True),
@@ -288,14 +244,14 @@ CNN: dict[str, Space] = {
     "kernel": Choice((3, 5)),
     "dropout": Range(0, 0.5),
 }
-"""Blocks of `cnn`, filters of the first (each next has twice as many, 256 at most), their size, and dropout."""
+"""Number of blocks of `cnn`, filters of the first block (doubled in each next one, up to 256), kernel size, dropout."""
 
 POLICY_NAMES = ("none", "light", "photo", "strong", "handwriting", "texture")
 STRENGTH = Range(0.5, 2, log=True)
-"""How many times as wide a policy's ranges are."""
+"""Factor on the ranges of an augmentation policy."""
 
 _NAMED = ("features", "frozen", "finetune")
-"""Methods whose backbone is a pretrained network by name."""
+"""Methods whose backbone is the name of a pretrained network."""
 
 SPACES: dict[str, Propose] = {
     "features": features,
@@ -304,4 +260,4 @@ SPACES: dict[str, Propose] = {
     "finetune": pretrained,
     "warmstart": pretrained,
 }
-"""Method → what draws its next recipe."""
+"""Method → function that draws its next recipe."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sightline import engine, networks
+from sightline import engine, heads, networks
 from sightline.deadline import Clock, Deadline
 from sightline.heads.mlp import folded
 from sightline.heads.problem import Scale, scale_of
@@ -143,8 +143,8 @@ def head_of(stack: BackboneHead, units: Sequence[tuple[int, float]], classes: in
     else:
         ((weights, bias),) = layers
         arrays = stack.scale.fold(weights * stack.unit, bias)
-    settings: dict[str, Any] = {"units": [list(u) for u in units]} if units else {}
-    return Head("mlp" if units else "logistic", classes, settings, {**arrays, "feature_mean": mean.astype(np.float32)})
+    kind, settings = heads.with_units(units)
+    return Head(kind, classes, settings, {**arrays, "feature_mean": mean.astype(np.float32)})
 
 
 @torch.no_grad()

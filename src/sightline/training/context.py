@@ -339,5 +339,5 @@ def decided(candidate: Candidate, positive: str | None, criterion: str) -> Candi
     value = evaluation.threshold(candidate.val, positive or classes[0], criterion)
     classifier = with_card(candidate.classifier, positive=positive, threshold=value, threshold_by=criterion)
     return dataclasses.replace(
-        candidate, classifier=classifier, val=dataclasses.replace(candidate.val, bar=classifier.card.bar)
+        candidate, classifier=classifier, val=dataclasses.replace(candidate.val, threshold=classifier.card.decision)
     )

@@ -90,7 +90,7 @@ def rank(line: Epoch, keep: str) -> tuple[float, float]:
     loss, accuracy = getattr(line, f"{part}_loss"), getattr(line, f"{part}_accuracy")
     if metric == "loss":
         return -loss, accuracy
-    return value if metric == "accuracy" or METRICS[metric].higher else -value, -loss
+    return value if METRICS[metric].higher_is_better else -value, -loss
 
 
 def as_rows(history: Sequence[Epoch], keep: str) -> list[dict[str, float]]:

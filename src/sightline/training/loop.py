@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sightline import store
 from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, RequestError, SightlineError
-from sightline.evaluation import METRICS, TOP, metric_of
+from sightline.evaluation import METRICS, metric_of
 from sightline.heads.problem import Watch
 from sightline.networks.sync_batchnorm import synchronised
 from sightline.records import Progress, silent
@@ -335,9 +335,10 @@ def _checked(train: Pixels, plan: Plan) -> int:
     if plan.epochs is None:
         raise RequestError("the plan names no number of epochs", "set epochs, such as epochs = 12")
     name, classes = plan.keep.removeprefix("val_"), int(train.y.max()) + 1
-    if name in METRICS and METRICS[name].two_only and classes > 2:
+    metric = METRICS.get(name)
+    if metric is not None and metric.two_classes_only and classes > 2:
         raise RequestError(f"keep cannot be {plan.keep!r} here: it is defined for two classes", "set keep = 'val_roc_auc', say")
-    if name == "top_5" and classes <= TOP:
+    if metric is not None and classes < metric.least_classes:
         raise RequestError(f"keep cannot be {plan.keep!r} here: there are only {classes} classes", "set keep = 'val_accuracy'")
     return plan.epochs
 
@@ -404,7 +405,7 @@ def _ending(state: State, plan: Plan, course: Sequence[int], pace: ProgressLine,
     if plan.patience and state.epoch - since >= plan.patience:
         metric = watched.partition("_")[2]
         told = f"the {'validation' if watched.startswith('val') else 'training'} {metric.replace('_', ' ')}"
-        way = "lowest" if metric == "loss" or not METRICS[metric].higher else "highest"
+        way = "lowest" if metric == "loss" or not METRICS[metric].higher_is_better else "highest"
         return Ending(f"stopped after epoch {state.epoch}: {told} was {way} in epoch {best}")
     if pace.limited and team.any(not pace.next_fits()):
         return _stopped(state, pace)

@@ -13,7 +13,7 @@ from sightline.training.schedules import SCHEDULES
 
 WATCHED = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
 """What is known of every epoch."""
-KEPT = (*WATCHED, *(f"val_{name}" for name in METRICS if name != "accuracy"), "last")
+KEPT = (*WATCHED, *(f"val_{name}" for name in METRICS if f"val_{name}" not in WATCHED), "last")
 """By what an epoch can be kept."""
 
 

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from sightline.deadline import UNLIMITED, Deadline
-from sightline.records import Learning, Told
+from sightline.records import Learning, TrainingStage
 from sightline.training.state import State
 
 _WARM_UP_STEPS = 2
@@ -59,7 +59,7 @@ class ProgressLine:
         """The seconds from the beginning of this process's training to its deadline."""
         return max(0.0, self.deadline.at - self._began)
 
-    def told(self) -> Told:
+    def told(self) -> TrainingStage:
         """The epoch at hand, the scores of the last one, the images a second up to now, and the time that the rest takes.
 
         Such as `training: epoch 3 of 12, loss 0.41, val loss 0.52, val accuracy 0.87, 1,210 images/s, 1:05 left`.
@@ -82,7 +82,7 @@ class ProgressLine:
             known["left_s"] = min(rest, self.deadline.left())
             known["fits"] = state.first_epoch + self.fitting() if rest > self.deadline.left() else 0
         learning = Learning(min(state.epoch + 1, epochs), epochs, **known)
-        return Told(f"training: {words(learning)}", learning)
+        return TrainingStage(f"training: {words(learning)}", learning)
 
     def rest_s(self, epochs: float) -> float | None:
         """Return the predicted seconds until so many epochs of the plan are done; None where no pace is measured yet."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline import pixels
+from sightline import heads, pixels
 from sightline.classifier import Classifier
 from sightline.deadline import UNLIMITED, Deadline
 from sightline.explanation import class_maps
@@ -228,7 +228,7 @@ def _channels(
     classifier: Classifier, items: Sequence[Explanation], catalog: Catalog, how: How
 ) -> tuple[tuple[int, float], ...]:
     """The channels that a class relies on, where the head is one linear layer on a network's features."""
-    if classifier.members or classifier.head.kind not in ("logistic", "ridge", "centroid"):
+    if classifier.members or heads.linear(classifier.head) is None:
         return ()
     images, _ = read_seen(classifier, [catalog.file(item.path) for item in items[:MOST_FOR_CHANNELS]])
     if not len(images):

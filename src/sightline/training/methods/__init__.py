@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sightline.errors import DataError, unknown
+from sightline.heads import constant
 from sightline.records import Backbone, Preprocess, Recipe
 from sightline.schema import from_json
 from sightline.store import file_digest
@@ -69,7 +70,7 @@ def baseline(context: Context, recipe: Recipe) -> list[Candidate]:
     """Always the most frequent class: what any classifier has to beat."""
     from_json(BaselineSettings, recipe.settings, "settings of baseline")
     backbone = Backbone("none", "none", Preprocess(), 0)
-    kinds: Mapping[str, Mapping[str, object]] = {"constant": {}}
+    kinds: Mapping[str, Mapping[str, object]] = {constant.HEAD.name: {}}
     return on_features.fit_heads(context, dataclasses.replace(recipe, backbone="none"), backbone, kinds, FeaturesSettings())
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from sightline import engine, heads
 from sightline.classifier import check_crops
 from sightline.deadline import OutOfTimeError
-from sightline.errors import RequestError, unknown
-from sightline.features import Features, crop_looks
+from sightline.errors import RequestError
+from sightline.features import Features, crop_views
 from sightline.records import Backbone, Head, Predictions, Recipe
 from sightline.training import precision
 from sightline.training.augmented_views import view_looks
@@ -31,18 +31,6 @@ from sightline.training.context import (
     undecodable,
 )
 from sightline.training.pretrained import check_ranges, resolve, weighted
-
-AUTO_HEADS: Mapping[str, Mapping[str, Any]] = {
-    "centroid": {},
-    "ridge": {},
-    "knn": {},
-    "logistic": {},
-    "forest": {"trees": 100},
-}
-"""The heads that `head = "auto"` compares, quick ones first, so that a slow machine has at least one.
-
-All cost seconds; a forest by name has 300 trees, at thrice the time.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +62,7 @@ class FeaturesSettings:
 
 def fit(context: Context, recipe: Recipe, settings: FeaturesSettings) -> list[Candidate]:
     """A head, or several, on the features of the recipe's backbone."""
-    if recipe.head != "auto" and recipe.head not in heads.HEADS:
-        raise unknown("head", recipe.head, [*heads.HEADS, "auto"])
-    if recipe.head == "auto" and settings.head:
-        raise RequestError("settings of a head need its name", 'set head to one, such as head = "mlp"')
-    kinds = AUTO_HEADS if recipe.head == "auto" else {recipe.head: settings.head}
+    kinds = heads.to_compare(recipe.head, settings.head)
     backbone = resolve(context, recipe)
     check_crops(settings.crops, backbone)
     if settings.views and not (backbone.is_network or backbone.source == "pixels"):
@@ -154,7 +138,7 @@ def _table(context: Context, recipe: Recipe, backbone: Backbone, settings: Featu
         spread = [(_with_views(a, start, settings.views), b) for a, b in folds]
         seconds, computed = seconds + seen.seconds, computed + seen.computed
     if settings.crops > 1:
-        looked = extract(context, backbone, found.precision, rows, looks=crop_looks(backbone.preprocess, settings.crops))
+        looked = extract(context, backbone, found.precision, rows, looks=crop_views(backbone.preprocess, settings.crops))
         crops, seconds, computed = looked.values, seconds + looked.seconds, computed + looked.computed
     return _Table(rows, values, labels, spread, folds, crops, estimate, seconds, computed)
 

@@ -243,7 +243,7 @@ def _head_alone(
     else:
         hidden = [] if layers is None else layers[:-1]
         features = [_hidden(f, hidden) for f in (material.train_features, material.val_features)]
-        kind = "mlp" if units and not hidden else "logistic"
+        kind, head_settings = heads.with_units(() if hidden else units)
         fitted = heads.fit(
             kind,
             np.concatenate(features),
@@ -251,7 +251,7 @@ def _head_alone(
             len(context.classes),
             folds=[(np.arange(len(y)), len(y) + np.arange(len(val_y)))],
             refit=refitted,
-            settings={"units": [list(u) for u in units]} if kind == "mlp" else {},
+            settings=head_settings,
             seed=seed,
             class_weight=settings.plan.class_weight,
         )
@@ -296,9 +296,9 @@ def _as_head(layers: Layers, units: tuple[tuple[int, float], ...], mean: np.ndar
         arrays = dict(zip(("weights", "bias"), layers[0], strict=True))
     if mean is not None:
         arrays["feature_mean"] = mean
-    settings: dict[str, Any] = {"units": [list(u) for u in units]} if units else {}
+    kind, settings = heads.with_units(units)
     exact = {name: np.ascontiguousarray(a, dtype=np.float32) for name, a in arrays.items()}
-    return Head("mlp" if units else "logistic", len(layers[-1][1]), settings, exact)
+    return Head(kind, len(layers[-1][1]), settings, exact)
 
 
 def _hidden(features: np.ndarray, layers: Layers) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""Run folders: plan, candidates, data set, resume, test-set log, error analysis."""
