@@ -20,11 +20,6 @@ from typer.testing import CliRunner
 
 from sightline.cli import console
 from sightline.errors import DataError, RequestError
-<<<<<<< HEAD
-=======
-from sightline.records import Learning, TrainingStage
-from sightline.training.progress import words
->>>>>>> house
 
 
 def ending(command: Callable[[], None]) -> Any:
@@ -170,22 +165,3 @@ def test_a_wrong_command_line_is_told_like_any_other_error(
     lines = capsys.readouterr().err.splitlines()
     assert ended.value.code == 2 and len(lines) == 2
     assert lines[0] == message and lines[1].startswith("hint: ") and hint in lines[1]
-<<<<<<< HEAD
-=======
-
-
-def test_a_training_shows_one_time_left_and_how_many_epochs_fit() -> None:
-    screen = io.StringIO()
-    terminal = Console(file=screen, force_terminal=True, width=100, height=24)
-    with Progress("{task.description}", live.TimeLeft(), console=terminal, transient=True, auto_refresh=False) as shown:
-        epochs = live.Epochs()
-        bars = console.Bars(shown, epochs)
-        learning = Learning(2, 120, loss=0.5, left_s=193.0, fits=17)
-        for step in (1, 2):
-            bars(TrainingStage(f"training: {words(learning)}", learning), step, 1200)
-        shown.refresh()
-        terminal.print(epochs)
-    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
-    assert "training: at most 0:03:13 (budget); 17 of 120 epochs will fit" in drawn
-    assert set(re.findall(r"\d:\d\d:\d\d", drawn)) == {"0:03:13"}, "one time everywhere"
->>>>>>> house

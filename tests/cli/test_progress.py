@@ -16,13 +16,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-<<<<<<< HEAD:tests/cli/test_progress.py
 from sightline.cli import progress
-from sightline.records import Learning, Told
-=======
-from sightline.cli import console, live
 from sightline.records import Learning, TrainingStage
->>>>>>> house:tests/cli/test_live.py
 from sightline.training.progress import words
 from tests.conftest import write_few_digits
 
@@ -205,7 +200,7 @@ def test_a_training_shows_one_time_left_and_how_many_epochs_fit() -> None:
         bars = progress.Bars(shown, epochs)
         learning = Learning(2, 120, loss=0.5, left_s=193.0, fits=17)
         for step in (1, 2):
-            bars(Told(f"training: {words(learning)}", learning), step, 1200)
+            bars(TrainingStage(f"training: {words(learning)}", learning), step, 1200)
         shown.refresh()
         terminal.print(epochs)
     drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())

@@ -81,22 +81,6 @@ def test_seeds_alone_say_how_much_the_seed_moves(digits: Path, recipe: str, tmp_
     assert value["words"][1].startswith("The random seed alone changes the accuracy by up to")
 
 
-<<<<<<< HEAD:tests/cli/test_train.py
-=======
-@pytest.mark.slow
-def test_a_search_from_the_command_line(digits: Path, recipe: str, tmp_path: Path) -> None:
-    arguments = ["tune", str(digits), recipe, "--trials", "2", "--max-parameters", "1e5", "-o", str(tmp_path / "s")]
-    ended = invoke(*arguments)
-    assert ended.exit_code == 0, ended.stderr
-    assert ended.stdout.splitlines()[0].split() == ["trial", "accuracy", "log", "loss", "seconds", "proposed"]
-    assert "the starting recipe" in ended.stdout and "trial 1: " in ended.stderr
-    value = json.loads(invoke(*arguments, "--json").stdout)
-    assert len([t for t in value["trials"] if t["state"] not in ("rejected", "repeated")]) == 2
-    best = next(t for t in value["trials"] if t["number"] == value["best"])
-    assert value["val"]["accuracy"] == best["accuracy"] and Path(value["recipe"]).is_file()
-
-
->>>>>>> house:tests/cli/test_studies.py
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -47,7 +47,7 @@ def test_the_best_on_common_images_is_chosen_and_never_the_shortcut() -> None:
     assert run.choose([fake("features", 9, 10), fake("scratch", 8, 10)]).note is None
     low = dataclasses.replace(wide, val=fake("features", 13, 20, paths).val)  # 65 % of 20, but 100 % of the common 10
     told = run.choose([better, dataclasses.replace(low, label="low")])
-    assert told.label == "low" and told.note == "on the 10 images that all were held out on: 100.0%; scratch 90.0%"
+    assert told.label == "low" and told.note == "on the 10 held-out images shared by all methods: 100.0%; scratch 90.0%"
 
 
 def test_predictions_are_matched_by_path_or_by_its_unambiguous_end() -> None:

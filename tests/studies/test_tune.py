@@ -11,14 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-<<<<<<< HEAD
-from sightline import networks
+from sightline import heads, networks
 from sightline.commands import train
 from sightline.commands import tune as tune_command
-=======
-from sightline import heads, networks
-from sightline.commands import sweep, train
->>>>>>> house
 from sightline.errors import RequestError, SightlineError
 from sightline.inputs import read_recipe
 from sightline.records import Catalog, Recipe
@@ -267,17 +262,11 @@ def test_a_stored_trial_that_was_not_closed_is_closed(
 
     monkeypatch.setattr(tune, "_close", dying)
     with pytest.raises(KeyboardInterrupt):
-<<<<<<< HEAD
         tune_command.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
-    monkeypatch.setattr(tune, "_tell", tell)
-    done = tune_command.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
-    assert without_times(done.data) == without_times(tune_command.tune(divided, pixels, tmp_path / "a", trials=6, cache=cache).data)
-=======
-        sweep.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
     monkeypatch.setattr(tune, "_close", tell)
-    done = sweep.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
-    assert without_times(done.data) == without_times(sweep.tune(divided, pixels, tmp_path / "a", trials=6, cache=cache).data)
->>>>>>> house
+    done = tune_command.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
+    once = tune_command.tune(divided, pixels, tmp_path / "a", trials=6, cache=cache)
+    assert without_times(done.data) == without_times(once.data)
 
 
 @pytest.mark.usefixtures("quick")
