@@ -87,7 +87,7 @@ def test_a_new_record_appears_in_json_on_the_console_in_the_report_and_in_the_ch
     scores = evaluation.score(Predictions(tuple("abcdef"), ("cat", "dog"), np.array([0, 1, 0, 1, 0, 1]), probs))
     assert scores["error_rate"] == pytest.approx(1 / 3)
     assert json_output.of_evaluation(Run(Path("run"), {"test": scores}))["error_rate_high"] == scores["error_rate_high"]
-    assert any(line.startswith("error_rate ") for line in job.metrics(scores))
+    assert any(line.startswith("error_rate ") for line in tables_output.metric_lines(scores))
     table = sections.scores({"test": scores})
     assert table is not None and new.title in [row["name"] for row in (*table["rows"], *table["more"])]
     assert not documented((ROOT / "docs" / "numbers.md").read_text(encoding="utf-8"), new)
