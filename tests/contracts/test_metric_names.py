@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sightline import evaluation
-from sightline.cli import job
+from sightline.cli import json_output, tables_output
 from sightline.evaluation import CLASS_METRICS, METRICS, Metric
 from sightline.records import Predictions, Run
 from sightline.report import sections
