@@ -1,9 +1,9 @@
-"""One policy in two hands: mirror image, rotation, zoom, shift, brightness, contrast, saturation, normalised float out.
+"""Compare the speed of augmentation in Sightline and torchvision v2, with the same policy.
 
-Sightline's one warp and one colour matrix beside torchvision's v2 transforms at their best: image by image (as a DataLoader
-runs them) from uint8 tensors, float tensors and Pillow images, with one thread or all, and whole batches at a time, where v2
-changes every image of a batch in the same way, which is less than what is asked for. All of them take turns over the same
-images; medians of the rounds are compared.
+The policy: horizontal flip, rotation, zoom, shift, brightness, contrast and saturation, with normalised float output. Sightline
+applies one warp and one colour matrix. torchvision runs image by image (as in a DataLoader) on uint8 tensors, float tensors and
+Pillow images, with one thread or all, and on whole batches, where v2 draws one transformation for all images, which is less
+work. All variants take turns on the same images; medians of the rounds are compared.
 
     python benchmarks/augment.py
     python benchmarks/augment.py --threads 2 --rounds 15
@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 from sightline.training import augment
 
 SIZES = {64: (256, 7.0), 224: (48, 3.0)}
-"""Side in pixels → images, and the ratio that is wanted."""
+"""Side in px → (number of images, target ratio)."""
 POLICY = augment.POLICIES["photo"]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -32,7 +32,7 @@ Way = Callable[[], object]
 
 
 def pictures(n: int, side: int) -> np.ndarray:
-    """Images uint8 (n, side, side, 3), smooth with some noise: what is in them does not change the time."""
+    """Return smooth, slightly noisy images uint8 (n, side, side, 3); the time does not depend on their content."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:side, :side] / side
     waves = np.stack([np.sin(9 * x + 7 * y + c) for c in range(3)], axis=2)
@@ -41,7 +41,7 @@ def pictures(n: int, side: int) -> np.ndarray:
 
 
 def ours(images: np.ndarray) -> Way:
-    """Draws included, as an epoch has them; means of the images are taken once in a training."""
+    """Augment a batch with Sightline, including the random draws; the images' means are computed once per training."""
     tensor, means = torch.from_numpy(images), images.mean(axis=(1, 2))
 
     def run() -> Tensor:
@@ -53,7 +53,7 @@ def ours(images: np.ndarray) -> Way:
 
 
 def transforms() -> list[v2.Transform]:
-    """The same policy of v2: its affine fills with black, which is less work than mirroring the edge."""
+    """Return the same policy in v2; its affine transform fills with black, which is less work than mirroring the border."""
     low, high = POLICY.span("zoom")
     return [
         v2.RandomHorizontalFlip(POLICY.flip),
@@ -68,7 +68,7 @@ def transforms() -> list[v2.Transform]:
 
 
 def theirs(images: np.ndarray) -> dict[str, Way]:
-    """v2's ways, by name."""
+    """Return the variants of v2 by name."""
     normal = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(MEAN), list(STD))]
     late, early = v2.Compose([*transforms(), *normal]), v2.Compose([normal[0], *transforms(), normal[1]])
     pillow = v2.Compose([*transforms(), v2.ToImage(), *normal])
@@ -93,7 +93,7 @@ def theirs(images: np.ndarray) -> dict[str, Way]:
 
 
 def seconds(run: Way, threads: int) -> float:
-    """How long one pass over all images takes."""
+    """Return the seconds of one pass over all images."""
     torch.set_num_threads(threads)
     started = time.perf_counter()
     run()
@@ -101,7 +101,7 @@ def seconds(run: Way, threads: int) -> float:
 
 
 def compare(side: int, threads: int, rounds: int) -> None:
-    """Time all of them in turn at one size and print a line each."""
+    """Time all variants in turn at one size and print a line for each."""
     count, wanted = SIZES[side]
     images = pictures(count, side)
     counts = sorted({1, threads})

@@ -1,9 +1,9 @@
-"""Whether a run keeps its budget on a busy machine: `run --budget 2m` beside four processes that never rest.
+"""Check that a run keeps its time budget on a busy machine: `run --budget 2m` beside four processes under full load.
 
 python benchmarks/budget.py PHOTOS [--budget 2m] [--busy 4] [--limit 200]
 
-The busy processes end by themselves after a time limit, and are ended by their own handles when the run is over. Caches and the
-test-set log are temporary, so that nothing is known beforehand.
+The busy processes end after a time limit, or are ended when the run is over. Caches and the test-set log are temporary, so that
+nothing is cached.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from sightline.cli.options import seconds
 
 ALLOWED = 1.25
-"""The run has to end within so many times its budget."""
+"""Maximum ratio of the run's duration to its budget."""
 _BUSY = "import time\nend = time.monotonic() + {limit_s}\nwhile time.monotonic() < end:\n    sum(range(10_000))\n"
 
 
@@ -44,7 +44,7 @@ def main() -> int:
 
 
 def measure(photos: str, budget: str, budget_s: float, limit: int | None, place: Path) -> int:
-    """Run once and print what was done in which time; 0 where the budget was kept and the report is whole."""
+    """Run once and print the time of each step; return 0 if the budget was kept and the report is complete."""
     own = {"SIGHTLINE_CACHE": str(place / "cache"), "SIGHTLINE_LEDGER": str(place / "ledger")}
     command = [sys.executable, "-m", "sightline", "run", photos, "--budget", budget, "-o", str(place / "runs")]
     command += [] if limit is None else ["--limit", str(limit)]

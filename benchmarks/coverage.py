@@ -1,10 +1,10 @@
-"""How often the 95 % intervals hold the truth, and how often tests of no difference cry wolf: exact where that can be.
+"""Measure the coverage of the 95 % intervals and the false-positive rate of the significance tests.
 
-Wilson's interval: the coverage is a sum over the binomial distribution, for every accuracy from 0.60 to 0.99. McNemar's test
-and its false alarms: a sum over two binomials. The rest is simulated: answers are drawn anew from one known population, class
-by class, and the intervals that hold the population's value are counted; beside it stands how wide they are, in widths of
-3.92 standard deviations of the drawn values, which is what an interval that knows them would have. The last line says
-whether all that is promised is kept.
+Wilson's interval: exact coverage as a sum over the binomial distribution, for accuracies from 0.60 to 0.99. McNemar's test:
+exact false-positive rate as a sum over two binomial distributions. Everything else is simulated: predictions are drawn from a
+known population, class by class, and the share of intervals that contain the population's value is counted. Widths are given
+relative to 3.92 standard deviations of the drawn values, the width of an interval from the true distribution. The last line
+states whether all guarantees hold.
 
     python benchmarks/coverage.py
     python benchmarks/coverage.py --draws 2000
@@ -36,11 +36,11 @@ EVEN = (
     ((100,) * 10, 3.0),
 )
 UNEVEN = (((190, 10), 1.5), ((100, 20), 1.5), ((200, 200, 10), 2.0), ((100, 100, 100, 3), 2.0), ((490, 10), 1.0))
-"""Images of each class, skill."""
+"""(Images of each class, skill)."""
 
 
 def drawn(rng: np.random.Generator, sizes: Sequence[int], skill: float) -> Predictions:
-    """Answers whose probabilities are the true ones, were the classes of equal size; `sizes` images of each."""
+    """Draw predictions with `sizes` images of each class, calibrated for classes of equal size."""
     n, k = sum(sizes), len(sizes)
     y = np.repeat(np.arange(k), sizes)
     scores = rng.normal(size=(n, k))
@@ -50,12 +50,12 @@ def drawn(rng: np.random.Generator, sizes: Sequence[int], skill: float) -> Predi
 
 
 def even(n: int, k: int) -> list[int]:
-    """n images, as evenly over k classes as can be."""
+    """Distribute n images over k classes as evenly as possible."""
     return [len(range(i, n, k)) for i in range(k)]
 
 
 def wilson() -> bool:
-    """Exact coverage over accuracies, for each number of images."""
+    """Print the exact coverage of Wilson's interval over accuracies, for each number of images."""
     print("Wilson, exact: coverage in % over accuracies 0.60, 0.61, … 0.99")
     good, shares = True, np.round(np.arange(0.60, 0.995, 0.01), 2)
     for n in SIZES:
@@ -71,7 +71,7 @@ def wilson() -> bool:
 
 
 def simulated(draws: int, settings: Sequence[tuple[tuple[int, ...], float]]) -> None:
-    """Coverage and width of every metric's interval."""
+    """Print coverage and width of every metric's interval."""
     names = list(evaluation.METRICS)
     print(
         f"All metrics, simulated with {draws:,} draws (± {196 * (0.0475 / draws) ** 0.5:.1f}): coverage in %, width / 3.92 sd"
@@ -92,7 +92,7 @@ def simulated(draws: int, settings: Sequence[tuple[tuple[int, ...], float]]) -> 
 
 
 def _held(found: Sequence[dict[str, Any]], name: str, truth: float) -> str:
-    """Such as `95.2 1.04`: in how many % of the sets the interval holds the truth, and how wide it is."""
+    """Format coverage in % and relative width, such as `95.2 1.04`."""
     if np.isnan(truth):
         return "–"
     rows = np.array([(s[name], s[f"{name}_low"], s[f"{name}_high"]) for s in found], dtype=np.float64)
@@ -102,12 +102,12 @@ def _held(found: Sequence[dict[str, Any]], name: str, truth: float) -> str:
 
 
 def _shape(sizes: tuple[int, ...]) -> str:
-    """Such as `k=2 n=50`; sizes that differ are named."""
+    """Format the number of classes and images, such as `k=2 n=50`, with class sizes if they differ."""
     return f"k={len(sizes)} n={sum(sizes)}" if len(set(sizes)) == 1 else "+".join(map(str, sizes))
 
 
 def clusters(draws: int) -> None:
-    """Answers that are right or wrong together, with and without saying so; and groups whose images have nothing in common."""
+    """Print the coverage for groups of images with correlated predictions, with and without `groups`, and independent ones."""
     print(
         "100 scenes of 4 equal images, without and with `groups`; 30 groups of 10 unlike ones: coverage in %, width / 3.92 sd"
     )
@@ -128,7 +128,7 @@ def clusters(draws: int) -> None:
 
 
 def mcnemar() -> bool:
-    """The exact false-alarm rate of the exact test where both are equally good, over shares of differing images."""
+    """Print the exact false-positive rate of McNemar's exact test for equally good classifiers, by share of discordance."""
     good = True
     print("McNemar's exact test, exact: false alarms in % where there is no difference (at most 5.5)")
     for n in (30, 100, 300, 1000):
@@ -148,7 +148,7 @@ def mcnemar() -> bool:
 
 
 def paired(draws: int) -> bool:
-    """False alarms of the tests of pairs, simulated: both classifiers right with the same chance, images harder and easier."""
+    """Print simulated false-positive rates of the paired tests for equally accurate classifiers."""
     good = True
     print(f"Tests of pairs, simulated with {draws * 10:,} draws: false alarms in % (at most 5.5)")
     tests: dict[str, Callable[[np.ndarray, np.ndarray], bool]] = {
@@ -173,7 +173,7 @@ def _around_zero(ends: tuple[float, float]) -> bool:
 
 
 def sets(draws: int) -> bool:
-    """Conformal sets: how often the right class is in them, in the mean over draws of held-out and new images.
+    """Print the coverage of conformal sets, averaged over draws of calibration and new images.
 
     For scores without ties the coverage of one calibration on n images is Beta(r, n + 1 - r) with r = ⌈(n + 1) · promise⌉, so
     its mean is r / (n + 1), exactly.
@@ -194,7 +194,7 @@ def sets(draws: int) -> bool:
 
 
 def inverted(draws: int) -> bool:
-    """How often scores by chance are called inverted."""
+    """Print how often random scores are reported as inverted."""
     rng, alarms = np.random.default_rng(5), 0
     for _ in range(draws):
         y, score = rng.random(100) < 0.5, rng.random(100)
@@ -206,7 +206,7 @@ def inverted(draws: int) -> bool:
 
 
 def groups(draws: int) -> bool:
-    """Slices of images that come in groups: how often chance is called worse, and how often what is worse is found."""
+    """Print false-positive rate and power of the test for slices with a higher error rate, for grouped images."""
     print(f"Slices by a column that groups share, {draws:,} sets each: false alarms in % (at most 5.5), 30 points more found")
     rng, good = np.random.default_rng(2), True
     for count, size in ((60, 8), (20, 10), (300, 2)):

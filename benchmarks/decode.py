@@ -1,9 +1,9 @@
-"""JPEG → what the network sees (224×224): Sightline beside plain Pillow (full decode, convert, resize, centre crop).
+"""Compare the speed of decoding a JPEG to 224×224 pixels in Sightline and plain Pillow (decode, convert, resize, crop).
 
-The two take turns over the same bytes; the medians of the rounds are compared, and the mean difference of their pixels
-is printed in grey levels. The images are taken from a folder, or made here: a texture with the spectrum of photographs,
-the blur of a lens, and as many bytes a pixel as web photographs of that size have (0.3 at 500 px, 0.15 above 1,500),
-as entropy coding, which neither side can avoid, takes time by bytes.
+The two take turns on the same bytes; medians of the rounds are compared, and the mean difference of their pixels is printed in
+grey levels. The images come from a folder or are generated: a texture with the spectrum of photographs, lens blur, and the
+bytes per pixel of web photographs of that size (0.3 at 500 px, 0.15 above 1,500 px), since the time of entropy decoding depends
+on the number of bytes.
 
     python benchmarks/decode.py
     python benchmarks/decode.py PHOTOS --threads 2
@@ -33,7 +33,7 @@ PREPROCESS = pixels.Preprocess()
 
 
 def plain(data: bytes) -> np.ndarray:
-    """The usual way: decode all, convert, resize all, cut out the centre."""
+    """Decode with Pillow: full decoding, conversion, resizing, centre crop."""
     with Image.open(io.BytesIO(data)) as opened:
         image = ImageOps.exif_transpose(opened).convert("RGB")
     short = round(PREPROCESS.size[0] / PREPROCESS.crop_fraction)
@@ -45,12 +45,12 @@ def plain(data: bytes) -> np.ndarray:
 
 
 def ours(data: bytes) -> np.ndarray:
-    """Sightline's decoder."""
+    """Decode with Sightline."""
     return pixels.decode(data, PREPROCESS)
 
 
 def texture(width: int, height: int, cutoff: float, seed: int) -> bytes:
-    """A JPEG like a photograph's: noise with a 1/f spectrum, blurred, most of it common to the three channels."""
+    """Return a JPEG similar to a photograph: blurred noise with a 1/f spectrum, mostly shared by the three channels."""
     rng = np.random.default_rng(seed)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
     frequency[0, 0] = 1.0
@@ -65,7 +65,7 @@ def texture(width: int, height: int, cutoff: float, seed: int) -> bytes:
 
 
 def seconds(decoder: Callable[[bytes], np.ndarray], images: list[bytes], pool: ThreadPoolExecutor) -> float:
-    """How long all images take."""
+    """Return the seconds for all images."""
     started = time.perf_counter()
     for _ in pool.map(decoder, images):
         pass

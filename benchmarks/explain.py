@@ -1,9 +1,9 @@
-"""What heatmaps cost: Grad-CAM beside the bare features, beside the packages grad-cam and captum, and a forest's masks.
+"""Measure the cost of heatmaps: Grad-CAM relative to features only, to the packages grad-cam and captum, and masks of a forest.
 
-From files: the same loop decodes, runs the network, and asks a linear head; with heatmaps it also makes Grad-CAM of the answer.
-From arrays, decoded before: Sightline beside grad-cam and captum's LayerGradCam, torch in float32, batches of 16. The forest's
-explanation is timed without the forward pass. Sides take turns, several rounds; the medians are compared. Weights are random:
-time does not depend on them.
+From files: the same loop decodes, runs the network and a linear head, with and without Grad-CAM of the prediction. From decoded
+arrays: Sightline beside grad-cam and captum's LayerGradCam, torch in float32, batches of 16. The explanation of a forest by
+random masks is timed without the forward pass. The variants take turns for several rounds; medians are compared. Weights are
+random, since the time does not depend on them.
 
     python benchmarks/explain.py PHOTOS --network resnet50 --limit 1000 --rounds 3
 """
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measure(name: str, files: list[Path], options: argparse.Namespace, cache: Cache) -> None:
-    """Everything for one network."""
+    """Run all measurements for one network."""
     backbone = networks.describe(name, weights="random", cache=cache)
     precision = engine.fast_precision()
     session = engine.open_session(backbone, cache=cache, precision=precision)
@@ -80,7 +80,7 @@ def measure(name: str, files: list[Path], options: argparse.Namespace, cache: Ca
 
 
 def in_turn(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each side; they take turns, the order changing with the round, after one round that is not counted."""
+    """Return the median seconds of each variant; they take turns in alternating order, after a warm-up round."""
     taken: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name in list(sides)[:: 1 if number % 2 else -1]:
@@ -92,7 +92,7 @@ def in_turn(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float
 
 
 def with_heat(files: list[Path], session: engine.Session, head: Head, heat: bool) -> None:
-    """Files → answers, by batches as `sightline predict` makes them, and Grad-CAM of each answer if it is wanted."""
+    """Predict from files in the batches of `sightline predict`, optionally with Grad-CAM of each prediction."""
     from sightline import pixels
 
     for batch in pixels.batches(files, session.backbone.preprocess, batch_size=session.batch_size):
@@ -103,14 +103,24 @@ def with_heat(files: list[Path], session: engine.Session, head: Head, heat: bool
 
 
 def cam(session: engine.Session, head: Head, images: np.ndarray, targets: list[int], maps: np.ndarray | None) -> None:
-    """Grad-CAM of a batch."""
+    """Compute Grad-CAM of a batch."""
     names = [str(i) for i in range(len(images))]
     boxes = [BOX] * len(names)
-    explanation.explain(session, head, images, names, targets, CLASSES, boxes, method="gradcam", maps=maps)
+    explanation.explain(
+        session,
+        head,
+        images,
+        paths=names,
+        targets=targets,
+        classes=CLASSES,
+        boxes=boxes,
+        method="gradcam",
+        maps=maps,
+    )
 
 
 def ours(session: engine.Session, head: Head, images: np.ndarray) -> None:
-    """Arrays → Grad-CAM of class 1."""
+    """Compute Grad-CAM of class 1 from arrays with Sightline."""
     size = session.batch_size
     for start in range(0, len(images), size):
         part = images[start : start + size]
@@ -118,19 +128,19 @@ def ours(session: engine.Session, head: Head, images: np.ndarray) -> None:
 
 
 class Whole(torch.nn.Module):
-    """Normalised images → logits, the map passing through a module of its own, where the peers take it."""
+    """Network from normalised images to logits whose map passes through a separate module, for the hooks of the peers."""
 
     def __init__(self, network: Any, weights: np.ndarray) -> None:
         super().__init__()
         self.network, self.last, self.weights = network, torch.nn.Identity(), torch.from_numpy(weights)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(n, 3, h, w) → (n, k)."""
+        """Return logits (n, k) of images (n, 3, h, w)."""
         return self.network.tail(self.last(self.network.map(x))) @ self.weights.T
 
 
 def grad_cam(network: Any, weights: np.ndarray, images: np.ndarray, backbone: Any) -> None:
-    """The package grad-cam, as its page shows it."""
+    """Compute Grad-CAM with the package grad-cam, as in its documentation."""
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -142,7 +152,7 @@ def grad_cam(network: Any, weights: np.ndarray, images: np.ndarray, backbone: An
 
 
 def captum_cam(network: Any, weights: np.ndarray, images: np.ndarray, backbone: Any) -> None:
-    """captum's LayerGradCam."""
+    """Compute Grad-CAM with captum's LayerGradCam."""
     from captum.attr import LayerGradCam
 
     whole = Whole(network, weights).eval()
@@ -153,7 +163,7 @@ def captum_cam(network: Any, weights: np.ndarray, images: np.ndarray, backbone: 
 
 
 def forest_masks(session: engine.Session, images: np.ndarray, maps: np.ndarray, rounds: int) -> None:
-    """Milliseconds an image for the masks' explanation of a forest, its map at hand."""
+    """Return the milliseconds per image of a forest's explanation by random masks, from a given map."""
     count = len(images)
     values = session.tail(maps)
     y = np.arange(count) % 3

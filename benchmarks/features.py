@@ -1,8 +1,8 @@
-"""Images a second from files to features: Sightline beside Keras and beside timm with a DataLoader, in one run.
+"""Compare the throughput from files to features, in images/s, of Sightline, Keras and timm with a DataLoader.
 
-Each side is a process of its own; the peers may have environments of their own. Networks and sizes are equal, weights
-random. They take turns, several rounds; the medians are compared, with start-up counted and without. A peer is run with
-each of its thread settings once, and then with its best.
+Each runs in its own process; the peers may have their own Python environments. Networks and sizes are equal, weights random.
+They take turns for several rounds; medians are compared, with and without start-up time. A peer is run with each of its thread
+settings once, then with the best one.
 
     python benchmarks/features.py PHOTOS --network mobilenetv3 --keras-python KERAS_ENV/bin/python --rounds 3
 """
@@ -31,7 +31,7 @@ SETTINGS = {"sightline": ("",), "timm": ("workers=2,threads=1", "workers=2,threa
 
 
 def once(side: str, python: str, photos: Path, network: str, setting: str, limit: int) -> dict[str, float]:
-    """One process: what it says of itself, and its whole time."""
+    """Run one process and return the figures that it prints and its total time."""
     with tempfile.TemporaryDirectory() as cache:
         command = [python, str(HERE / "peers" / f"{side}_features.py"), str(photos), network, setting or "-", str(limit)]
         environment = {**os.environ, "SIGHTLINE_CACHE": cache, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace, photos: Path) -> None:
-    """Run the sides in turn and print one ratio per peer."""
+    """Run all in turn and print one ratio per peer."""
     pythons = {"sightline": sys.executable, "timm": sys.executable}
     if options.keras_python:
         pythons["keras"] = options.keras_python

@@ -1,8 +1,8 @@
-"""Which epoch's weights to keep: rules simulated on recorded trainings, judged on images that no rule has seen.
+"""Compare rules for choosing the epoch whose weights are kept, on recorded trainings.
 
-Each set is split into train, val and the rest by seed; `scratch` trains on it and validation and test results of every epoch
-are recorded. Then each rule chooses an epoch from the validation results alone. The table shows the mean test accuracy of the
-epochs that a rule chose, and its mean distance from the best epoch of each training.
+Each data set is split into train, val and test by seed; `scratch` trains on it, and validation and test results of every epoch
+are recorded. Each rule then chooses an epoch from the validation results only. The table shows the mean test accuracy of the
+chosen epochs and its mean distance from the best epoch of each training.
 
     python benchmarks/keep_epoch.py SET=FOLDER ... --network cnn --image-size 32 --train 150 --val 40 --epochs 20 --seeds 3
     python benchmarks/keep_epoch.py --read histories.json ...
@@ -28,7 +28,7 @@ and test_calibrated (the loss at the temperature that validation gave)."""
 
 
 def record(folder: Path, options: argparse.Namespace, seed: int) -> Record:
-    """Train once and record every epoch."""
+    """Train once and return the results of every epoch."""
     from sightline.training import fit_network, loop
 
     classes = sorted(p for p in folder.iterdir() if p.is_dir())
@@ -46,7 +46,7 @@ def record(folder: Path, options: argparse.Namespace, seed: int) -> Record:
     rows: Record = []
 
     def watch(share: float, accuracy: float) -> None:
-        """Score the network as it is at the end of an epoch."""
+        """Score the network at the end of an epoch."""
         device = next(lesson.network.parameters()).device
         found = (loop.evaluate(lesson.network, p, fit_network.MEAN, fit_network.STD, device) for p in (val, test))
         logits = [tensor.double().numpy() for tensor in found]
@@ -80,31 +80,34 @@ def record(folder: Path, options: argparse.Namespace, seed: int) -> Record:
 
 
 def by(score: Callable[[Record, int], float]) -> Callable[[Record], int]:
-    """The epoch of the highest score, the first of equals."""
+    """Return the epoch of the highest score, the first one if several are equal."""
     return lambda rows: max(range(len(rows)), key=lambda i: (score(rows, i), -i))
 
 
 def mean_of_three(key: str, rows: Record, i: int) -> float:
-    """The mean of an epoch and the two before it."""
+    """Return the mean over each epoch and the two before it."""
     part = [row[key] for row in rows[max(0, i - 2) : i + 1]]
     return sum(part) / len(part)
 
 
 def error(accuracy: float, images: float) -> float:
-    """The standard error of an accuracy."""
+    """Return the standard error of an accuracy."""
     return math.sqrt(accuracy * (1 - accuracy) / images)
 
 
 def within_error(key: str, rows: Record) -> int:
-    """The least loss among the epochs whose accuracy is within one standard error of the best accuracy."""
+    """Return the epoch of the lowest loss among those whose accuracy is within one standard error of the best."""
     top = max(row["val_accuracy"] for row in rows)
     near = [i for i, row in enumerate(rows) if row["val_accuracy"] >= top - error(top, row["val_images"])]
     return min(near, key=lambda i: rows[i][key])
 
 
 def one_by_one(key: str, rows: Record) -> int:
-    """The same as each epoch ends, with the weights of one epoch at hand: a later one replaces it if it is more than one
-    standard error better, or has a lower loss and is at most one standard error worse."""
+    """Return the epoch that an online rule keeps, which stores the weights of one epoch only.
+
+    A later epoch replaces it if it is more than one standard error better, or has a lower loss and is at most one standard
+    error worse.
+    """
     kept = 0
     for i, row in enumerate(rows):
         gain = row["val_accuracy"] - rows[kept]["val_accuracy"]
@@ -130,7 +133,7 @@ RULES: dict[str, Callable[[Record], int]] = {
 
 
 def show(found: dict[str, list[Record]]) -> None:
-    """Print a line for each rule: mean test accuracy on each set, mean distance from the best epoch, mean calibrated loss."""
+    """Print for each rule the mean test accuracy per data set, mean distance from the best epoch, and calibrated loss."""
     every = [rows for records in found.values() for rows in records]
     print("| rule | " + " | ".join(f"{name} ({len(records)})" for name, records in found.items()) + " | short of best | loss |")
     print("|---|" + "---|" * (len(found) + 2))
@@ -146,7 +149,7 @@ def show(found: dict[str, list[Record]]) -> None:
 
 
 def main() -> None:
-    """Read the options, record what is asked for, and show what the rules would keep."""
+    """Read the options, record trainings, and print which epochs the rules would keep."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="*", help="NAME=FOLDER with a folder per class")
     parser.add_argument("--network", default="cnn")

@@ -1,6 +1,6 @@
-"""All metrics with their intervals for many answers: 100,000 images of 100 classes in under 30 s on two cores and under 2 GB.
+"""Measure time and memory of all metrics with intervals: 100,000 images of 100 classes, in under 30 s on two cores and 2 GB.
 
-Made-up probabilities, right for about half of the images; the memory is the process's own peak, the answers included.
+The probabilities are synthetic, with an accuracy of about 0.5. Memory is the peak of the process, including the predictions.
 
     python benchmarks/metrics.py
     python benchmarks/metrics.py --images 100000 --classes 2 --groups 30000
@@ -22,7 +22,7 @@ MOST_S, MOST_MB = 30.0, 2048.0
 
 
 def answers(images: int, classes: int) -> Predictions:
-    """Softmax of normal scores, the label's shifted."""
+    """Draw predictions: softmax of normal scores, with the score of the true class shifted."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, classes, images)
     scores = rng.normal(size=(images, classes))

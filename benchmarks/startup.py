@@ -1,4 +1,4 @@
-"""How long it takes to start: `sightline --help` and `import sightline`, side by side with importing what trains networks.
+"""Measure start-up time: `sightline --help` and `import sightline`, compared with importing torch and timm.
 
 python benchmarks/startup.py
 """
@@ -19,7 +19,7 @@ STARTS = {
 
 
 def seconds(arguments: list[str]) -> float:
-    """The wall-clock time of one process."""
+    """Return the wall-clock time of one process."""
     started = time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started

@@ -1,7 +1,7 @@
-"""Images a second in training: Sightline beside a plain PyTorch loop, Keras' `fit`, and fastai, in one run.
+"""Compare the training throughput, in images/s, of Sightline, a plain PyTorch loop, Keras' `fit`, and fastai.
 
-Each side is a process of its own; the peers may have environments of their own. They take turns, several rounds; the first
-epoch is left out, where compilation and decoding happen; medians are compared, and what the networks learnt is printed beside.
+Each runs in its own process; the peers may have their own Python environments. They take turns for several rounds. The first
+epoch, with compilation and decoding, is not counted. Medians are compared, and the accuracies are printed.
 
     python benchmarks/training.py PHOTOS --keras-python KERAS_ENV/bin/python --fastai-python FASTAI_ENV/bin/python
 """
@@ -27,7 +27,7 @@ TASKS = {  # task → (network, side in pixels, epochs, batch, peers)
 
 
 def once(side: str, python: str, photos: Path, task: str, epochs: int) -> dict[str, float]:
-    """One process: what it says of itself."""
+    """Run one process and return the figures that it prints."""
     network, pixels, _, batch, _ = TASKS[task]
     with tempfile.TemporaryDirectory() as cache:
         command = [
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace, photos: Path) -> None:
-    """Run the sides in turn and print one ratio per peer."""
+    """Run all in turn and print one ratio per peer."""
     network, pixels, epochs, batch, peers = TASKS[options.task]
     epochs = options.epochs or epochs
     given = {"torch": sys.executable, "keras": options.keras_python, "fastai": options.fastai_python}

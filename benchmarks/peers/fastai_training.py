@@ -1,4 +1,4 @@
-"""fastai's side of benchmarks/training.py: `vision_learner` with a ResNet-18, all of it trained, its own transforms."""
+"""Run fastai for benchmarks/training.py: `vision_learner` with a fully trained ResNet-18 and fastai's transforms."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main() -> None:
     seen = {"images": 0, "seconds": 0.0}
 
     class Clock(Callback):
-        """Times the training part of each epoch but the first."""
+        """Callback that times the training part of each epoch except the first."""
 
         def before_train(self) -> None:
             self.began = time.perf_counter()

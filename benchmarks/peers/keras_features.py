@@ -1,4 +1,4 @@
-"""Keras' side of benchmarks/features.py: `image_dataset_from_directory`, prefetched, and `predict`."""
+"""Run Keras for benchmarks/features.py: `image_dataset_from_directory` with prefetching, and `predict`."""
 
 from __future__ import annotations
 

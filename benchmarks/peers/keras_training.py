@@ -1,4 +1,4 @@
-"""Keras' side of benchmarks/training.py: its preprocessing layers, `fit`, and a data set that is decoded once and cached."""
+"""Run Keras for benchmarks/training.py: preprocessing layers, `fit`, and a data set that is decoded once and cached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sightline's side of benchmarks/features.py: files to features, nothing cached before."""
+"""Run Sightline for benchmarks/features.py: from files to features, without cached features."""
 
 from __future__ import annotations
 

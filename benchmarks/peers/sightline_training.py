@@ -1,4 +1,4 @@
-"""Sightline's side of benchmarks/training.py: the method `scratch` on images that were decoded once."""
+"""Run Sightline for benchmarks/training.py: the method `scratch` on images that are decoded once."""
 
 from __future__ import annotations
 

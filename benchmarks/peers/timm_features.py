@@ -1,4 +1,4 @@
-"""timm's side of benchmarks/features.py: its own transforms, an image folder, a DataLoader, channels-last."""
+"""Run timm for benchmarks/features.py: timm's transforms, an image folder, a DataLoader, channels-last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plain loop's side of benchmarks/training.py: float32, a DataLoader with 2 workers, torchvision's transforms."""
+"""Run a plain PyTorch loop for benchmarks/training.py: float32, a DataLoader with 2 workers, torchvision's transforms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 
 def cnn(classes: int) -> nn.Module:
-    """Four convolutions 3×3, each with BatchNorm, ReLU and pooling; the mean over positions; a linear layer."""
+    """Build four 3×3 convolutions with BatchNorm, ReLU and max pooling, global average pooling and a linear layer."""
     layers: list[nn.Module] = []
     width = 3
     for filters in (32, 64, 128, 128):

@@ -1,4 +1,4 @@
-"""What every registered classic must do: one surface, its smallest image, other channels and classes, learning."""
+"""The contract of every classic network: interface, smallest image, channels, classes, gradients."""
 
 from __future__ import annotations
 
@@ -86,11 +86,11 @@ def assert_close(given: Tensor, expected: Tensor, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("name", CLASSICS)
-def test_the_record_says_what_the_builder_does(name: str) -> None:
+def test_record_and_builder_agree(name: str) -> None:
     classic: Classic = CLASSICS[name]
     takes = inspect.signature(classic.build).parameters
-    told = {"image_size": classic.image_size, "channels": classic.channels, "classes": classic.classes}
-    assert {key: takes[key].default for key in told} == told
+    defaults = {"image_size": classic.image_size, "channels": classic.channels, "classes": classic.classes}
+    assert {key: takes[key].default for key in defaults} == defaults
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY and p.default is not inspect.Parameter.empty for p in takes.values())
     assert classic.build.__name__ == name
     assert (classic.year is None) == (classic.paper == "")
@@ -120,7 +120,7 @@ def test_the_smallest_image(name: str) -> None:
 
 @pytest.mark.parametrize("name", CLASSICS)
 @pytest.mark.parametrize("wrong", [{"classes": 0}, {"channels": 0}])
-def test_nothing_is_built_of_nothing(name: str, wrong: dict[str, int]) -> None:
+def test_zero_channels_or_classes_are_refused(name: str, wrong: dict[str, int]) -> None:
     with pytest.raises(RequestError) as error:
         CLASSICS[name].build(**wrong)
     assert error.value.hint
@@ -128,7 +128,7 @@ def test_nothing_is_built_of_nothing(name: str, wrong: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("name", [p for p in ALL if (p if isinstance(p, str) else p.values[0]) in OURS])
 @torch.no_grad()
-def test_ours_agree_in_their_parts(name: str) -> None:
+def test_map_tail_and_classifier_give_the_logits(name: str) -> None:
     network, x = ready(name), input_for(name)
     last = network.map(x)  # type: ignore[operator]
     features = network.tail(last)  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""What every network must do, on a small one of each family: one surface, whatever its kind."""
+"""The interface that every network must fulfil, tested on a small network of each family."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ FAMILIES = [
 @functools.lru_cache(maxsize=8)
 def make(name: str, size: int, pool: str = "avg") -> Network:
     source, entry = names.source_of(name, {}, Cache())
-    wish = building.NetworkSpec(name, source, entry, (size, size), pool)  # type: ignore[arg-type]
-    network = building.random(wish, 3)
+    spec = building.NetworkSpec(name, source, entry, (size, size), pool)  # type: ignore[arg-type]
+    network = building.random(spec, 3)
     _disturb(network)
     return network
 
@@ -85,7 +85,7 @@ def hooks(module: nn.Module) -> int:
 
 
 @pytest.mark.parametrize(("name", "size", "cut", "layout", "mean"), FAMILIES)
-def test_surface(name: str, size: int, cut: str, layout: str, mean: bool) -> None:
+def test_map_tail_and_features_agree(name: str, size: int, cut: str, layout: str, mean: bool) -> None:
     network = make(name, size)
     assert (type(network.cut).__name__, network.layout) == (cut, layout)
     x = torch.randn((2, 3, size, size), generator=torch.Generator().manual_seed(1))
@@ -115,7 +115,7 @@ def test_surface(name: str, size: int, cut: str, layout: str, mean: bool) -> Non
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224", "squeezenet1_1"])
-def test_leaves_no_trace(name: str) -> None:
+def test_finding_the_cut_changes_nothing(name: str) -> None:
     network = make(name, 64)
     network.train()
     next(iter(network.net.children())).eval()  # a mixture of modes, as a half-frozen network has
@@ -132,7 +132,7 @@ def test_leaves_no_trace(name: str) -> None:
     network.eval()
 
 
-def test_leaves_no_trace_after_an_error() -> None:
+def test_finding_the_cut_changes_nothing_after_an_error() -> None:
     network = make("vit_tiny_patch16_224", 64)
     network.train()
     with pytest.raises((RuntimeError, ValueError, AssertionError)):
@@ -191,7 +191,7 @@ def test_traceable(name: str) -> None:
         assert torch.allclose(traced(y)[1], network(y)[1], atol=1e-5)
 
 
-def test_copies_are_their_own() -> None:
+def test_copies_compute_with_their_own_weights() -> None:
     """A copy of a network computes with the copy's weights."""
     import copy
 

@@ -13,9 +13,9 @@ from torch import nn
 
 from sightline.errors import RequestError
 from sightline.networks.classics import CLASSICS
-from sightline.networks.classics.lab import cnn, happy_cnn, simple_net
+from sightline.networks.classics.classic_network import dense_layers
+from sightline.networks.classics.course_cnns import cnn, happy_cnn, simple_net
 from sightline.networks.classics.residual import residual
-from sightline.networks.classics.whole import dense_layers
 from sightline.networks.counting import macs
 
 

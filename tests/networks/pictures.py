@@ -1,4 +1,4 @@
-"""What is wrong with a network's picture: things that lie over each other, or outside."""
+"""Checks for network diagrams: elements that overlap or lie outside the page."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ Rectangle = tuple[float, float, float, float]
 
 
 def faults(page: Page) -> list[str]:
-    """In words; empty if nothing is wrong."""
+    """Return descriptions of overlaps and of elements outside the page; empty if there are none."""
     boxes = [(_name(b), _rectangle(b)) for b in page.boxes]
     panels = [(_name(p), _rectangle(p)) for p in page.panels]
-    words = [(w.text, (w.x, w.y - 0.04, w.x + text_width(w.text, SMALL, False), w.y + 0.04)) for w in page.words]
-    found = [f"{n!r} lies outside" for n, r in boxes + panels + words if not _holds((0, 0, page.width, page.height), r)]
-    for kind in (boxes, words):
+    labels = [(w.text, (w.x, w.y - 0.04, w.x + text_width(w.text, SMALL, False), w.y + 0.04)) for w in page.labels]
+    found = [f"{n!r} lies outside" for n, r in boxes + panels + labels if not _holds((0, 0, page.width, page.height), r)]
+    for kind in (boxes, labels):
         found += [f"{n!r} lies on {m!r}" for (n, r), (m, s) in combinations(kind, 2) if _meet(r, s)]
-    found += [f"the shape {n!r} lies on {m!r}" for n, r in words for m, s in boxes if _meet(r, s)]
+    found += [f"the shape {n!r} lies on {m!r}" for n, r in labels for m, s in boxes if _meet(r, s)]
     for (n, r), (m, s) in combinations(panels, 2):
         if _meet(r, s) and not _holds(r, s) and not _holds(s, r):
             found.append(f"panel {n!r} cuts panel {m!r}")
     found += [f"panel {n!r} cuts {m!r}" for n, r in panels for m, s in boxes if _meet(r, s) and not _holds(r, s)]
     heads = [(p.part.title, _head(p)) for p in page.panels if isinstance(p.part, Panel)]
-    found += [f"the head {n!r} lies on {m!r}" for n, r in heads for m, s in boxes + words if _meet(r, s)]
+    found += [f"the head {n!r} lies on {m!r}" for n, r in heads for m, s in boxes + labels if _meet(r, s)]
     strokes = [stroke for line in page.lines for stroke in pairwise(line.points)]
     for (a, b), (c, d) in strokes:
         r = (min(a, c), min(b, d), max(a, c), max(b, d))
-        found += [f"a line crosses {n!r}" for n, s in boxes + words + heads if _meet(_wide(r), s)]
+        found += [f"a line crosses {n!r}" for n, s in boxes + labels + heads if _meet(_wide(r), s)]
     return found
 
 
 def outside(made: Figure) -> list[str]:
-    """The texts of a figure that reach over its edge."""
+    """Return the texts of a figure that extend beyond its edges."""
     made.canvas.draw()
     width, height = made.canvas.get_width_height()
     found = []
@@ -57,14 +57,14 @@ def _rectangle(placed: Placed) -> Rectangle:
 
 
 def _head(placed: Placed) -> Rectangle:
-    """Its title alone."""
+    """Return the rectangle of a panel's title."""
     assert isinstance(placed.part, Panel)
     x = placed.x + placed.head
     return x, placed.y + 0.06, x + text_width(placed.part.title[:34], 7.0, True), placed.y + 0.18
 
 
 def _wide(r: Rectangle) -> Rectangle:
-    """A stroke touches where it starts and ends: a little narrower than what it may touch."""
+    """Shrink the rectangle of a line slightly, since it may touch the elements at its ends."""
     return r[0] - 1e-4, r[1] - 1e-4, r[2] + 1e-4, r[3] + 1e-4
 
 

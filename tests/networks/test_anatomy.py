@@ -1,4 +1,4 @@
-"""Layer tables: every number is in one row, in the order in which things run, and nothing of the network changes."""
+"""Layer tables: every parameter is in one row, rows are in order of execution, and the network is not changed."""
 
 from __future__ import annotations
 
@@ -76,16 +76,16 @@ def test_the_rows_of_a_small_network_by_hand() -> None:
     net.conv.weight.requires_grad_(False)
     found = anatomy(net, (10, 12))
     assert found.layers == (
-        Layer("conv", "Conv2d", (4, 8, 10), 108, 0, 0, 108 * 80),
+        Layer("conv", "Conv2d", (4, 8, 10), parameters=108, macs=108 * 80),
         Layer("norm", "BatchNorm2d", (4, 8, 10), 8, 8, 8),
         Layer("act", "ReLU", (4, 8, 10)),
         Layer("scale", "parameter", (4, 1, 1), 4, 4),
-        Layer("same.0", "Conv2d", (4, 8, 10), 20, 20, 0, 16 * 80),
+        Layer("same.0", "Conv2d", (4, 8, 10), 20, 20, macs=16 * 80),
         Layer("same.1", "Dropout", (4, 8, 10)),
-        Layer("same.0", "Conv2d", (4, 8, 10), 0, 0, 0, 16 * 80),
+        Layer("same.0", "Conv2d", (4, 8, 10), macs=16 * 80),
         Layer("same.1", "Dropout", (4, 8, 10)),
         Layer("act", "ReLU", (4, 8, 10)),
-        Layer("fc", "Linear", (2,), 10, 10, 0, 8),
+        Layer("fc", "Linear", (2,), 10, 10, macs=8),
         Layer("spare", "parameter", None, 7, 7),
         Layer("never", "Linear", None, 36, 36),
         Layer("auxiliary", "Linear", None, 10, 10),
@@ -156,7 +156,7 @@ def test_an_attention_layer_of_torch_is_one_row_with_its_whole_work() -> None:
     assert found.only_in_training == 0
 
 
-def test_what_a_block_computes_with_a_layer_s_weight_counts_there() -> None:
+def test_uncalled_layers_count_where_their_weight_is_used() -> None:
     """BEiT multiplies by the weight of a linear layer that it never calls."""
     with torch.device("meta"):
         net = timm.create_model("beit_base_patch16_224")

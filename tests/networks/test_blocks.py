@@ -1,4 +1,4 @@
-"""The blocks' shapes and the formulas of their docstrings, on sizes where no two numbers are equal by chance."""
+"""Shapes and parameter formulas of the blocks, with sizes that are all different."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def output(module: nn.Module, *shape: int) -> Tensor:
         return module.eval()(torch.randn(shape, generator=torch.Generator().manual_seed(0)))
 
 
-def test_conv_norm() -> None:
+def test_conv_norm_shapes_and_parameters() -> None:
     block = ConvNorm(3, 10, 5, stride=2)
     assert count(block) == 25 * 3 * 10 + 2 * 10
     assert output(block, 2, 3, 17, 20).shape == (2, 10, 9, 10)
@@ -66,7 +66,7 @@ def test_named_residual_blocks() -> None:
 
 
 @pytest.mark.parametrize("layers", [2, 3])
-def test_the_skip_is_what_the_plain_twin_lacks(layers: int) -> None:
+def test_blocks_differ_only_in_the_skip_connection(layers: int) -> None:
     torch.manual_seed(0)
     block = identity_block(8, layers=layers).eval()  # type: ignore[arg-type]
     plain = identity_block(8, layers=layers, skip=False).eval()  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def test_the_skip_is_what_the_plain_twin_lacks(layers: int) -> None:
         lambda: convolutional_block(8, 8, stride=1),
     ],
 )
-def test_residual_blocks_that_there_are_not(wrong: object) -> None:
+def test_invalid_residual_blocks_are_refused(wrong: object) -> None:
     with pytest.raises(RequestError) as error:
         wrong()  # type: ignore[operator]
     assert error.value.hint
@@ -96,7 +96,8 @@ def test_residual_blocks_that_there_are_not(wrong: object) -> None:
 @pytest.mark.parametrize("k", [3, 5])
 def test_inception(k: int) -> None:
     i, one, r3, three, r5, large, pooled = 20, 6, 9, 11, 3, 5, 7
-    module = Inception(i, one, r3, three, r5, large, pooled, kernel=k)
+    widths = {"one": one, "three_reduced": r3, "three": three, "large_reduced": r5, "large": large, "pooled": pooled}
+    module = Inception(i, **widths, kernel=k)
     norms = 2 * (one + r3 + three + r5 + large + pooled)
     assert count(module) == i * one + i * r3 + 9 * r3 * three + i * r5 + k * k * r5 * large + i * pooled + norms
     assert output(module, 2, i, 9, 10).shape == (2, one + three + large + pooled, 9, 10)
@@ -105,7 +106,8 @@ def test_inception(k: int) -> None:
 def test_inception_3a_by_hand() -> None:
     # Szegedy 2014, table 1, "inception (3a)": 159 K weights with the 5×5 of the paper; ours adds BatchNorm, without biases
     norms = 2 * (64 + 96 + 128 + 16 + 32 + 32)
-    assert count(Inception(192, 64, 96, 128, 16, 32, 32)) - norms == 163_328
+    module = Inception(192, one=64, three_reduced=96, three=128, large_reduced=16, large=32, pooled=32)
+    assert count(module) - norms == 163_328
     assert 163_328 == 192 * 64 + 192 * 96 + 9 * 96 * 128 + 192 * 16 + 25 * 16 * 32 + 192 * 32
 
 

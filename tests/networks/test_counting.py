@@ -1,4 +1,4 @@
-"""Multiply–accumulates, by hand and as published."""
+"""Multiply–accumulates agree with manual counts and published values."""
 
 from __future__ import annotations
 

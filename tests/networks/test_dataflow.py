@@ -1,4 +1,4 @@
-"""What a network does is found without running it on numbers, and the network does not notice."""
+"""The recorded data flow is correct, and recording does not change the network."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_in_place_on_what_is_skipped() -> None:
     assert set(flow.nodes[flow.outputs[0]].inputs) == {act, conv}, "the skip carries what the ReLU wrote"
 
 
-def test_modules_that_pass_a_tensor_on_do_not_bend_the_skip() -> None:
+def test_modules_that_return_their_input_keep_the_skip_connection() -> None:
     class Passing(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -204,7 +204,7 @@ def test_functions_have_the_labels_of_their_modules() -> None:
         assert as_function.nodes[1].kind == as_module.nodes[1].kind and as_function.nodes[1].shape == as_module.nodes[1].shape
 
 
-def test_a_network_that_needs_numbers() -> None:
+def test_a_network_that_needs_values() -> None:
     net = Needing().train()
     flow = dataflow(net, (8, 8))
     assert [n.path for n in flow.nodes[1:] if n.kind == "conv"] == ["left"] and net.training
@@ -225,7 +225,7 @@ def test_the_network_stays_as_it_is(net: nn.Module, good: bool) -> None:
     if good:
         dataflow(net, size, channels)
     else:
-        with pytest.raises(RequestError, match="cannot see images of"):
+        with pytest.raises(RequestError, match="does not accept images of"):
             dataflow(net, size, 7)
     assert [m.training for m in net.modules()] == modes
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
@@ -236,7 +236,7 @@ def test_the_network_stays_as_it_is(net: nn.Module, good: bool) -> None:
 
 
 @pytest.mark.parametrize("needs", [False, True])
-def test_what_is_seen_is_evaluation(needs: bool) -> None:
+def test_flow_is_recorded_in_evaluation_mode(needs: bool) -> None:
     class Learning(nn.Module):
         """Has more to do while it learns, as GoogLeNet has."""
 

@@ -1,4 +1,4 @@
-"""From names to records, and back to networks; torch-free where it was asked before."""
+"""Descriptions: from names to records and back to networks, without importing torch if cached."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def mine(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("name", "features"), [("none", 0), ("file", 5), ("pixels", 768)])
-def test_special_never_need_torch(name: str, features: int) -> None:
+def test_special_backbones_need_no_torch(name: str, features: int) -> None:
     code = f"""
 import sys
 sys.modules["torch"] = None
@@ -68,7 +68,7 @@ print(networks.describe({name!r}).features)
     assert int(done.stdout) == features
 
 
-def test_answered_again_without_torch(cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cached_descriptions_need_no_torch(cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     first = networks.describe("resnet10t", weights="random", image_size=64, cache=Cache())
     file = tmp_path / "resnet10t.safetensors"
     save_file({k: v.contiguous() for k, v in networks.build(first).net.state_dict().items()}, file)
@@ -141,7 +141,7 @@ def test_clear_errors(name: str, arguments: dict[str, object], words: str) -> No
     assert words in str(error.value) and error.value.hint
 
 
-def test_own_cnn() -> None:
+def test_cnn_with_arguments() -> None:
     settings = {"filters": [8, 16], "dense": [[10, 0.0]]}
     backbone = networks.describe("cnn", weights="random", image_size=32, arguments=settings)
     assert (backbone.source, backbone.map_shape, backbone.features) == ("sightline", (16, 8, 8), 10)
@@ -184,7 +184,7 @@ def test_changed_code_is_noticed(mine: Path, cache: Cache) -> None:
     ("function", "words"),
     [("biuld", "did you mean 'build'"), ("wrong", "returns a int"), ("broken", "no such thing")],
 )
-def test_functions_that_do_not_build(mine: Path, cache: Cache, function: str, words: str) -> None:
+def test_functions_that_fail_give_clear_errors(mine: Path, cache: Cache, function: str, words: str) -> None:
     with pytest.raises(RequestError) as error:
         networks.describe(f"{mine}:{function}", cache=cache)
     assert words in str(error.value)
@@ -227,7 +227,7 @@ def test_table() -> None:
         networks.table("resnet5O")
 
 
-def test_short_list_can_be_had() -> None:
+def test_default_networks_have_weights_and_permissive_licences() -> None:
     """Every network of the short list exists, with a licence that lets people use what they make."""
     roles = [d.role for d in networks.DEFAULTS.values()]
     assert sorted(roles) == ["foundation", "quick", "strong"]

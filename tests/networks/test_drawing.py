@@ -1,4 +1,4 @@
-"""Pictures show what the networks are, nothing in them overlaps, and the same network gives the same bytes."""
+"""Network diagrams show the structure of networks, have no overlaps, and are reproducible byte by byte."""
 
 from __future__ import annotations
 
@@ -166,19 +166,19 @@ class Passed(nn.Module):
         return torch.cat(all_of_it, 1)
 
 
-def test_what_is_no_series_gets_arcs() -> None:
+def test_graphs_that_are_not_series_parallel_get_arcs() -> None:
     (_, arcs, output) = fold(dataflow(Passed(4), (8, 8)))
     assert isinstance(arcs, Arcs) and len(arcs.rows) == 5 and isinstance(output, Box)
     # Rows 0 to 3 are the layers, row 4 the concatenation.
     assert set(arcs.edges) == {(-1, 0), (0, 1), (1, 2), (2, 3), (-1, 4), (0, 4), (1, 4), (2, 4), (3, 4)}
 
 
-def test_what_is_too_intricate_is_a_chain_that_says_so() -> None:
+def test_too_complex_graphs_become_a_chain_with_a_note() -> None:
     (_, chain, _) = fold(dataflow(Passed(14), (8, 8)))
     assert isinstance(chain, Panel) and chain.loose and chain.path == "in order; not all edges are drawn"
     assert [(p.title, p.times) for p in chain.items if isinstance(p, Box)] == [("3×3 conv, 3", 14), ("concat", 1)]
     dense = next(p for p in panels(parts_of("densenet121")) if p.title == "DenseBlock")
-    assert dense.loose and dense.path == "each takes what all before it gave"
+    assert dense.loose and dense.path == "each takes the outputs of all before it"
     assert titles(dense.items) == ["DenseLayer", "concat"]
 
 
@@ -330,6 +330,6 @@ def test_errors(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"cannot be written to 'net\.pdf'") as error:
         draw(lenet(), (32, 32), tmp_path / "net.pdf", channels=1)
     assert error.value.hint == "end its name in .svg or .png"
-    with pytest.raises(RequestError, match="Sequential cannot see images of 8×8 px with 1 channels"):
+    with pytest.raises(RequestError, match="Sequential does not accept images of 8×8 px with 1 channels"):
         draw(lenet(), (8, 8), tmp_path / "net.svg", channels=1)
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Where networks that say nothing about themselves are cut."""
+"""Cuts of networks without methods that declare them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_body_without_classifier() -> None:
     assert network.classifier == "" and torch.allclose(features, last.mean((2, 3)))
 
 
-def test_no_map_at_all() -> None:
+def test_without_map_the_cut_is_at_the_image() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 7), nn.ReLU(), nn.Linear(7, 2))
     network, x, last, features = look(net, 8)
     assert torch.equal(last, x) and network.map_shape is None  # an image is no map of features
@@ -110,7 +110,7 @@ def test_the_callers_map_is_not_changed() -> None:
     assert torch.equal(last, before) and bool((last < 0).any())
 
 
-def test_declared() -> None:
+def test_declared_cuts_are_used() -> None:
     class Own(nn.Module):
         layout = "nhwc"
 
@@ -127,9 +127,9 @@ def test_declared() -> None:
 @pytest.mark.parametrize(
     ("net", "size", "words"),
     [
-        (nn.Sequential(nn.Conv2d(3, 4, 9), nn.Flatten()), 4, "cannot see images of 4×4 px"),
-        (nn.LSTM(5, 5), 8, "cannot see images"),
-        (nn.Flatten(0), 4, "gives (48,) for one image"),
+        (nn.Sequential(nn.Conv2d(3, 4, 9), nn.Flatten()), 4, "does not accept images of 4×4 px"),
+        (nn.LSTM(5, 5), 8, "does not accept images"),
+        (nn.Flatten(0), 4, "returns (48,) for one image"),
     ],
 )
 def test_refused(net: nn.Module, size: int, words: str) -> None:

@@ -1,4 +1,4 @@
-"""Published weights that cannot be fetched are given up in time, and the message says what to do."""
+"""Downloads of published weights: time limits, and error messages that say what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import WeightsError
-from sightline.networks import hub, index
+from sightline.networks import hub
+from sightline.networks.entry import NetworkEntry
 from sightline.records import Preprocess
 
 BODY = bytes(range(256)) * 2048
@@ -68,14 +69,12 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[http.ser
     hub.reachable.cache_clear()
 
 
-def entry(server: http.server.ThreadingHTTPServer, file: str) -> index.NetworkEntry:
-    return index.NetworkEntry(
-        "net", "torchvision", Preprocess(), tag="V1", url=f"http://127.0.0.1:{server.server_port}/{file}.pth"
-    )
+def entry(server: http.server.ThreadingHTTPServer, file: str) -> NetworkEntry:
+    return NetworkEntry("net", "torchvision", Preprocess(), tag="V1", url=f"http://127.0.0.1:{server.server_port}/{file}.pth")
 
 
 @pytest.mark.parametrize("file", ["whole", "slow"])
-def test_a_download_that_goes_on_is_waited_for(server: http.server.ThreadingHTTPServer, file: str) -> None:
+def test_a_slow_download_completes(server: http.server.ThreadingHTTPServer, file: str) -> None:
     """The slow one takes two seconds, longer than it may stand still."""
     wanted = entry(server, file)
     hub.check(wanted, "net")
@@ -84,18 +83,18 @@ def test_a_download_that_goes_on_is_waited_for(server: http.server.ThreadingHTTP
 
 
 @pytest.mark.parametrize("file", ["never", "half"])
-def test_a_download_that_stands_still_is_given_up(server: http.server.ThreadingHTTPServer, file: str) -> None:
+def test_a_stalled_download_is_abandoned(server: http.server.ThreadingHTTPServer, file: str) -> None:
     wanted = entry(server, file)
     hub.check(wanted, "net")
     began = time.monotonic()
-    with pytest.raises(WeightsError, match=r"127\.0\.0\.1 has stopped answering") as error:
+    with pytest.raises(WeightsError, match=r"127\.0\.0\.1 stopped responding") as error:
         hub.fetch(wanted, "net")
     assert time.monotonic() - began < 20, "two seconds on an idle machine"
     assert "SIGHTLINE_WEIGHTS" in str(error.value) and f"/{file}.pth" in str(error.value)
     assert hub.here(wanted) is None
 
 
-def test_a_server_that_does_not_speak_of_the_file_is_given_up(
+def test_a_server_that_does_not_answer_about_the_file_gives_an_error(
     server: http.server.ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "_FILE_S", 0.5)
@@ -103,8 +102,8 @@ def test_a_server_that_does_not_speak_of_the_file_is_given_up(
         hub.check(entry(server, "mute"), "net")
 
 
-def test_a_file_that_is_not_there_is_said(server: http.server.ThreadingHTTPServer) -> None:
-    with pytest.raises(WeightsError, match=r"they cannot be downloaded \(HTTP Error 404: Not Found\)"):
+def test_a_missing_file_gives_an_error(server: http.server.ThreadingHTTPServer) -> None:
+    with pytest.raises(WeightsError, match=r"the download failed \(HTTP Error 404: Not Found\)"):
         hub.fetch(entry(server, "absent"), "net")
 
 
@@ -116,19 +115,19 @@ def test_the_hubs_own_downloader(
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
     for name, value in (("HF_HUB_CACHE", str(tmp_path / "hf")), ("HF_HUB_OFFLINE", False)):
         monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
-    wanted = index.NetworkEntry("net", "timm", Preprocess(), tag="t", hub="org/net", file=f"{file}.safetensors")
+    wanted = NetworkEntry("net", "timm", Preprocess(), tag="t", hub="org/net", file=f"{file}.safetensors")
     hub.check(wanted, "net")
     if file == "whole":
         assert hub.fetch(wanted, "net").read_bytes() == BODY
         assert hub.here(wanted) is not None
     else:
-        with pytest.raises(WeightsError, match="has stopped answering"):
+        with pytest.raises(WeightsError, match="stopped responding"):
             hub.fetch(wanted, "net")
 
 
-def test_what_the_hubs_progress_bar_counts_is_noted() -> None:
-    arrived: list[float] = []
-    bar = hub._bar(arrived)(total=10, disable=True)
+def test_received_bytes_are_counted() -> None:
+    received: list[float] = []
+    bar = hub._counting_tqdm(received)(total=10, disable=True)
     bar.update(0)
     bar.update(4)
-    assert arrived == [4]
+    assert received == [4]

@@ -1,4 +1,4 @@
-"""The map of a transformer consists of patches that its features read, whatever attends to them last."""
+"""The map of a transformer consists of patches that influence its features."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from sightline import networks
 from sightline.networks import Network
 from sightline.networks.feature_cut import Headed
-from sightline.networks.patch_tokens import outlooks, patches_are_read
+from sightline.networks.patch_tokens import patch_outputs, patches_are_read
 from sightline.store import Cache
 
 
@@ -43,7 +43,7 @@ def test_the_features_read_the_map_s_patches(name: str, grid: tuple[int, int, in
         assert torch.allclose(several, features.expand(3, -1), atol=1e-5)
 
 
-def test_where_no_module_decides_alone_there_is_no_map(cache: Cache) -> None:
+def test_without_single_determining_module_there_is_no_map(cache: Cache) -> None:
     backbone = networks.describe("crossvit_9_240", weights="random", cache=cache)
     assert backbone.map_shape is None and backbone.features == 384  # two branches of patches up to the end
 
@@ -52,7 +52,7 @@ def test_the_class_token_s_last_block_is_told_from_one_that_is_read(cache: Cache
     network, x = made("vit_tiny_patch16_224", cache)
     assert not patches_are_read(network.net, x, Headed(), 1) and patches_are_read(network.net, x, network.cut, 1)
     modes = {m: m.training for m in network.net.modules()}
-    found = outlooks(network.net, x, "")
+    found = patch_outputs(network.net, x, "")
     assert found and found[-1].prefix in (0, 1) and "blocks.11" not in {o.module for o in found}
     assert "blocks.10" in {o.module for o in found} and modes == {m: m.training for m in network.net.modules()}
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.net.modules())

@@ -1,4 +1,4 @@
-"""A network's own classifier: the linear layer on its features, or where there is none, its scores themselves."""
+"""Pretrained classifiers: the linear layer on the features or, without one, the network's scores."""
 
 from __future__ import annotations
 

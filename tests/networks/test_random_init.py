@@ -1,4 +1,4 @@
-"""Whole networks by name: what they take and give, and what is said where they cannot be built."""
+"""Networks with random weights by name: input and output shapes, and error messages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_network_of_two_classes_may_stay_one_unit() -> None:
     assert networks.random_network("cnn", classes=2, meta=True).classes == 2
 
 
-def test_ones_own(tmp_path: Path) -> None:
+def test_user_defined_networks(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(
         "from torch import nn\n"
@@ -53,7 +53,7 @@ def test_ones_own(tmp_path: Path) -> None:
     )
     made = networks.random_network(f"{file}:build", image_size=16, classes=7)
     assert (made.source, made.size, made.classes) == ("user", (16, 16), 7)
-    with pytest.raises(RequestError, match="gives 4 numbers"):
+    with pytest.raises(RequestError, match="returns 4 numbers"):
         networks.random_network(f"{file}:fixed", image_size=8, classes=7)
     made = networks.random_network(lambda: nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
     assert made.classes == 2
@@ -69,7 +69,7 @@ def test_ones_own(tmp_path: Path) -> None:
         ("cnn([3])", "cannot be read"),
         ("cnn(filters=open('x'))", "cannot be read"),
         ("cnn(filters='ab')", "filters of cnn cannot be 'ab'"),
-        ("pixels", "is no network"),
+        ("pixels", "is not a network"),
     ],
 )
 def test_names_that_are_wrong(name: str, words: str) -> None:

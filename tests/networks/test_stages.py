@@ -1,4 +1,4 @@
-"""Stages, freezing and parameter groups: the same on every network, found by its resolutions."""
+"""Stages, freezing and parameter groups of different kinds of networks."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def test_frozen_stages_learn_nothing(name: str, size: int, cells: list[int]) -> 
 
 def test_unfreezing_counts_from_the_features() -> None:
     network = make("resnet10t", 64)
-    for wish in (2, "layer3"):
-        network.freeze().unfreeze(wish)
+    for stages in (2, "layer3"):
+        network.freeze().unfreeze(stages)
         learning = {n.split(".")[0] for n, p in network.net.named_parameters() if p.requires_grad}
         assert learning == {"layer3", "layer4", "fc"}
     network.freeze()
@@ -101,12 +101,12 @@ def test_unfreezing_counts_from_the_features() -> None:
     network.eval()
 
 
-@pytest.mark.parametrize("wish", [-1, 6, "layer5"])
-def test_stages_that_are_not_there(wish: int | str) -> None:
+@pytest.mark.parametrize("stages", [-1, 6, "layer5"])
+def test_unknown_stages_are_refused(stages: int | str) -> None:
     with pytest.raises(RequestError):
-        make("resnet10t", 64).freeze(wish)
+        make("resnet10t", 64).freeze(stages)
     with pytest.raises(RequestError):
-        make("resnet10t", 64).unfreeze(wish)
+        make("resnet10t", 64).unfreeze(stages)
 
 
 @pytest.mark.parametrize(("name", "size", "cells"), KNOWN)

@@ -1,6 +1,6 @@
-"""The shipped table of networks says what the networks are: checked on networks that the installed libraries really build.
+"""The shipped table of networks agrees with the networks that the installed libraries build.
 
-No test depends on the versions that the table was made from: a newer library that builds other networks must be noticed.
+No test depends on the versions that the table was made from, so that changes in a newer library are noticed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sightline.errors import RequestError
 from sightline.networks import backbones, index, papers, survey
 from sightline.networks.classics import CLASSICS
 from sightline.networks.counting import macs
-from sightline.networks.index import NetworkEntry
+from sightline.networks.entry import NetworkEntry
 from sightline.networks.network import Network
 from sightline.schema import from_json
 from sightline.store import Cache, plain
@@ -94,7 +94,7 @@ def test_every_number_of_a_row(name: str) -> None:
     assert entry is not None and entry.architecture == name and entry.source == row["source"]
     size = entry.preprocess.size
     with backbones.seeded(0):
-        whole = backbones.create_whole(entry, size).eval()
+        whole = backbones.create_with_classifier(entry, size).eval()
         bare = backbones.create(entry, size)
     assert row["parameters"] == sum(p.numel() for p in whole.parameters())
     assert row["macs"] == macs(whole.requires_grad_(False), torch.zeros(1, 3, *size))
@@ -110,7 +110,7 @@ def sees(entry: NetworkEntry, side: int) -> bool:
     """Whether a network gives finite scores for an image of noise, built with numbers."""
     try:
         with torch.no_grad(), backbones.seeded(0):
-            net = backbones.create_whole(entry, (side, side)).eval()
+            net = backbones.create_with_classifier(entry, (side, side)).eval()
             return bool(net(torch.randn(1, 3, side, side)).isfinite().all())
     except (RequestError, RuntimeError, ValueError, AssertionError, TypeError, IndexError, ZeroDivisionError):
         return False
@@ -134,7 +134,7 @@ def test_published_numbers() -> None:
         assert ROWS[name]["macs"] == pytest.approx(count, rel=0.01)
 
 
-def test_nearly_all_is_known() -> None:
+def test_measurements_are_nearly_complete() -> None:
     """What could not be measured is null; that is rare."""
     assert len(ROWS) > 1300
     for key in ("parameters", "macs", "features", "smallest"):
@@ -182,7 +182,7 @@ def test_the_file_is_small_and_in_order() -> None:
     assert index.TABLE.stat().st_size < 700_000
 
 
-def test_with_other_versions_the_libraries_are_asked_once(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lists_of_other_library_versions_are_read_once(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def other() -> dict[str, list[dict[str, Any]]]:
@@ -217,7 +217,7 @@ def test_entries_are_shortened_without_loss() -> None:
 # ------------------------------------------------------------------------------------------------------ what people see
 
 
-def test_ours_are_there() -> None:
+def test_classic_networks_are_listed() -> None:
     rows = {row["network"]: row for row in networks.table()}
     for name, classic in CLASSICS.items():
         assert name in rows, name
@@ -240,7 +240,7 @@ def test_xception_is_found_by_the_name_of_its_paper() -> None:
 def test_the_list_needs_no_torch_on_a_fresh_machine(python: Callable[..., Any], tmp_path: Path) -> None:
     """With the versions that the table was made from."""
     fresh = {"SIGHTLINE_CACHE": str(tmp_path / "fresh")}
-    code = f"from sightline.networks import known\nknown.version = {VERSIONS}.__getitem__\n"
+    code = f"from sightline.networks import index\nindex.version = {VERSIONS}.__getitem__\n"
     code += "from sightline.cli import main\nmain()\n"
     ended = python(code, "networks", "--json", env=fresh)
     assert ended.code == 0, ended.err
@@ -264,15 +264,15 @@ def test_papers_cover_nearly_all() -> None:
 
 
 def test_each_paper_is_cited_with_its_year() -> None:
-    for key, paper in papers.PAPERS.items():
+    for key, paper in papers.papers().items():
         assert paper.cited.split(", ")[0].endswith(f" {paper.year}"), key
         _, mark, number = paper.cited.partition("arXiv:")
         assert not mark or 2000 + int(number[:2]) == paper.year or number.startswith("9"), key
 
 
-def test_no_paper_is_there_for_nothing() -> None:
+def test_every_paper_is_cited() -> None:
     cited = {papers.paper(name) for name in ROWS}
-    assert set(papers.PAPERS.values()) <= cited
+    assert set(papers.papers().values()) <= cited
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_the_longest_fitting_name_decides(name: str, year: int) -> None:
 # ------------------------------------------------------------------------------------------------------------- smallest
 
 
-def test_smallest_is_not_taken_in_by_luck() -> None:
+def test_smallest_ignores_sizes_that_work_by_coincidence() -> None:
     """64 works by chance: 72 and what is above up to 96 do not."""
     assert survey.smallest(lambda side: side in (8, 64) or side >= 96, 224) == 96
     assert survey.smallest(lambda side: side >= 75, 299) == 80

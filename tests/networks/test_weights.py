@@ -1,4 +1,4 @@
-"""Files of weights: found, read, refused."""
+"""Weight files: locating, reading, matching to networks, refusing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from sightline import networks
 from sightline.errors import WeightsError
-from sightline.networks import hub, index, weights
+from sightline.networks import hub, weights
+from sightline.networks.entry import NetworkEntry
 from sightline.records import Preprocess
 
 EXPECTED = {"conv.weight": torch.zeros(4, 3, 3, 3), "bn.weight": torch.zeros(4), "bn.num_batches_tracked": torch.tensor(0)}
@@ -40,14 +41,14 @@ def test_fits_and_is_float32() -> None:
     ("change", "words"),
     [
         ({"bn.weight": None}, "bn.weight is missing"),
-        ({"odd.weight": torch.ones(2)}, "odd.weight is extra"),
-        ({"conv.weight": torch.ones(4, 3, 5, 5)}, "conv.weight is (4, 3, 5, 5), not (4, 3, 3, 3)"),
+        ({"odd.weight": torch.ones(2)}, "odd.weight is unexpected"),
+        ({"conv.weight": torch.ones(4, 3, 5, 5)}, "conv.weight has shape (4, 3, 5, 5), not (4, 3, 3, 3)"),
         ({"bn.weight": torch.tensor([1.0, float("nan"), 1, 1])}, "NaN or infinity in the tensor bn.weight"),
         ({"bn.weight": torch.tensor([1.0, float("inf"), 1, 1])}, "NaN or infinity in the tensor bn.weight"),
-        ({"fc.weight": torch.ones(7, 4)}, "fc.weight is extra"),
+        ({"fc.weight": torch.ones(7, 4)}, "fc.weight is unexpected"),
     ],
 )
-def test_names_what_does_not_fit(change: dict[str, Tensor | None], words: str) -> None:
+def test_errors_name_tensors_that_do_not_fit(change: dict[str, Tensor | None], words: str) -> None:
     found = {k: v for k, v in (good() | change).items() if v is not None}
     with pytest.raises(WeightsError) as error:
         weights.fit(EXPECTED, found, "my.safetensors")
@@ -117,7 +118,7 @@ def test_hash_is_of_names_types_shapes_and_values() -> None:
     assert networks.weights_hash({}) == ""
 
 
-def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_weights_give_the_download_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SIGHTLINE_WEIGHTS", raising=False)
     monkeypatch.setattr(hub, "reachable", lambda host: False)
     monkeypatch.setattr(hub, "here", lambda entry: None)
@@ -128,7 +129,7 @@ def test_no_network_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "resnet10t.safetensors" in text and "SIGHTLINE_WEIGHTS" in text
 
 
-def test_an_unreachable_host_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_host_is_requested_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     def refuse(*_: object, **__: object) -> None:
@@ -161,5 +162,5 @@ def test_published_file_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_address_of_a_revision() -> None:
-    entry = index.NetworkEntry("a", "timm", Preprocess(), tag="t", hub="org/a.t@v2")
+    entry = NetworkEntry("a", "timm", Preprocess(), tag="t", hub="org/a.t@v2")
     assert hub.address(entry) == "https://huggingface.co/org/a.t/resolve/v2/model.safetensors"

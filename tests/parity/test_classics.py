@@ -118,7 +118,10 @@ def test_with_its_last_norm_at_zero_a_residual_block_is_its_skip(layers: int) ->
 
 def test_inception_module() -> None:
     sizes = (192, 64, 96, 128, 16, 32, 32)  # of 3a
-    assert_same(Inception(*sizes, kernel=3), TorchvisionInception(*sizes), images(2, 192, 9))
+    inputs, *branches = sizes
+    names = ("one", "three_reduced", "three", "large_reduced", "large", "pooled")
+    module = Inception(inputs, **dict(zip(names, branches, strict=True)), kernel=3)
+    assert_same(module, TorchvisionInception(*sizes), images(2, 192, 9))
 
 
 @torch.no_grad()

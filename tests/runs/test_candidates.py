@@ -233,15 +233,14 @@ def photos(digits: Path) -> Catalog:
 def planned(request: Request, photos: Catalog, cache: Cache, monkeypatch: pytest.MonkeyPatch, *names: str) -> Plan:
     """A plan on a machine on which some networks' weights are."""
 
-    def describe(name: str, **_: object) -> Backbone:
-        if name not in names:
+    def describe(recipe: Recipe, _: Cache) -> Backbone:
+        if recipe.backbone not in names:
             from sightline.errors import WeightsError
 
-            raise WeightsError(f"no weights of {name}")
-        return dataclasses.replace(NET, name=name)
+            raise WeightsError(f"no weights of {recipe.backbone}")
+        return dataclasses.replace(NET, name=recipe.backbone)
 
-    real = networks.describe
-    monkeypatch.setattr(networks, "describe", lambda n, **own: real(n, **own) if n == "pixels" else describe(n, **own))
+    monkeypatch.setattr(networks, "describe_recipe", describe)
     monkeypatch.setattr(networks, "download_bytes", lambda *_: None)
     return make_plan(request, photos, cache, "cpu", lambda line: None)
 

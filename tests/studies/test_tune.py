@@ -79,8 +79,12 @@ def test_whatever_is_proposed_can_be_carried_out(method: str, seed: int, cache: 
 def test_networks_that_cannot_see_the_recipe_s_size_are_not_tried(
     method: str, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure = networks.describe  # without weights, which are not on every machine
-    monkeypatch.setattr(search_spaces.networks, "describe", lambda name, **own: measure(name, weights="random", **own))
+    describe = networks.describe_recipe  # with random weights: published ones are not on every machine
+    monkeypatch.setattr(
+        search_spaces.networks,
+        "describe_recipe",
+        lambda recipe, cache: describe(dataclasses.replace(recipe, weights="random"), cache),
+    )
     monkeypatch.setattr(search_spaces.networks, "download_bytes", lambda *_: None)
     monkeypatch.setattr(search_spaces, "BACKBONES", ("inception_v3", "resnet18"))
     fixed = Recipe(method=method, image_size=64)

@@ -1,13 +1,13 @@
-"""Names → networks: what there is, what it needs, how it is built, and one surface over all of them.
+"""Networks by name: list, describe and build them, with one interface for timm, torchvision, classic and user-defined networks.
 
-Importing this costs no torch, nor does asking what was asked on this machine before.
+Importing this package does not import torch; neither does `describe` for a network that was described on this machine before.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sightline.networks.description import DEFAULTS, build, describe
+from sightline.networks.description import DEFAULTS, build, describe, describe_recipe
 from sightline.networks.downloads import download_bytes
 from sightline.networks.index import SPECIAL, table
 from sightline.networks.names import check_name
@@ -28,6 +28,7 @@ __all__ = [
     "build",
     "check_name",
     "describe",
+    "describe_recipe",
     "download_bytes",
     "own_classifier",
     "random_network",
@@ -36,7 +37,7 @@ __all__ = [
     "tensors",
     "weights_hash",
 ]
-_HOMES = {
+_LAZY_MODULES = {
     "Network": "network",
     "OwnClassifier": "pretrained_classifier",
     "RandomNetwork": "random_init",
@@ -44,15 +45,15 @@ _HOMES = {
     "tensors": "network",
     "random_network": "random_init",
 }
-"""Names that need torch → the module where they live."""
+"""Names whose modules import torch → the module that defines them."""
 
 
 def __getattr__(name: str) -> Any:
-    """The names that need torch, imported when they are asked for."""
-    if name not in _HOMES:
+    """Import a name that needs torch on first access."""
+    if name not in _LAZY_MODULES:
         raise AttributeError(f"module 'sightline.networks' has no attribute {name!r}")
     import importlib
 
-    value = getattr(importlib.import_module(f"sightline.networks.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(f"sightline.networks.{_LAZY_MODULES[name]}"), name)
     globals()[name] = value
     return value

@@ -1,4 +1,4 @@
-"""What a network is made of: its layers in the order in which they run, their shapes, numbers and work."""
+"""Layer tables: the layers of a network in order of execution, with output shapes, parameter counts and MACs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch.utils._pytree import tree_leaves
 
 from sightline.errors import RequestError
 from sightline.networks.counting import Counter, counted_attention
-from sightline.networks.feature_cut import quiet
+from sightline.networks.feature_cut import evaluation_mode
 
 _LAYERS = (
     *(nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm),
     *(nn.Linear, nn.Embedding, nn.MultiheadAttention, nn.RNNBase),
 )
-"""Layers that stay one row where a library has put others inside, such as timm's BatchNorm with its activation."""
+"""Layers that get a row of their own even if they contain other modules, such as timm's BatchNorm with its activation."""
 _STATISTICS = ("running_mean", "running_var")
 _FLOAT32_BYTES = 4
 
@@ -30,13 +30,13 @@ class Layer:
     """One row of a layer table.
 
     Args:
-        name: As the network's state dict has it, such as `layer1.0.conv1`.
-        type: The class of the module; `parameter` for one that a block of layers holds itself, such as a class token.
-        output: Its shape for one image, without the batch; where the batch holds something else (windows), with it. None
-            where nothing comes out in evaluation.
-        parameters: Trainable and frozen numbers; 0 where an earlier row has them.
-        trainable: Those of them that learn.
-        statistics: Means and variances of BatchNorm.
+        name: Name in the network's state dict, such as `layer1.0.conv1`.
+        type: Class of the module; `parameter` for a parameter held by a block itself, such as a class token.
+        output: Shape of the output for one image, without the batch dimension; with it if the batch holds something other than
+            images, such as windows. None if the layer does not run in evaluation mode.
+        parameters: Number of parameters, trainable and frozen; 0 if an earlier row counts them.
+        trainable: Number of trainable parameters.
+        statistics: Number of means and variances of BatchNorm.
         macs: Multiply–accumulates for one image.
     """
 
@@ -51,17 +51,17 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Anatomy:
-    """The layers of a network, and their sums.
+    """The layers of a network with totals.
 
     Args:
-        layers: In order of execution: each module without modules inside, once for each call, the identity left out; then
-            what never runs in evaluation.
-        parameters: Trainable and frozen numbers, the sum over the layers.
-        trainable: Those that learn.
-        statistics: Means and variances of BatchNorm; its counters of batches are counted nowhere.
-        macs: Multiply–accumulates for one image; what no layer has is done between them (attention's two products).
-        activation_bytes: Of the outputs of all layers for one image in float32; what a layer works on in place counts again.
-        only_in_training: Parameters of what never runs in evaluation, such as auxiliary classifiers.
+        layers: Layers in order of execution: each module without children, once per call, except identities; then the layers
+            that never run in evaluation mode.
+        parameters: Number of parameters, trainable and frozen.
+        trainable: Number of trainable parameters.
+        statistics: Number of means and variances of BatchNorm, without its batch counters.
+        macs: Multiply–accumulates for one image, including operations outside layers (the two products of attention).
+        activation_bytes: Bytes of the outputs of all layers for one image in float32; in-place operations count again.
+        only_in_training: Parameters that are unused in evaluation mode, such as those of auxiliary classifiers.
     """
 
     layers: tuple[Layer, ...]
@@ -74,61 +74,61 @@ class Anatomy:
 
     @classmethod
     def of(cls, layers: Sequence[Layer], macs: int, activation_bytes: int) -> Anatomy:
-        """Layers with their sums."""
+        """Build the table of layers with its totals."""
         return cls(
-            tuple(layers),
-            sum(layer.parameters for layer in layers),
-            sum(layer.trainable for layer in layers),
-            sum(layer.statistics for layer in layers),
-            macs,
-            activation_bytes,
-            sum(layer.parameters for layer in layers if layer.output is None),
+            layers=tuple(layers),
+            parameters=sum(layer.parameters for layer in layers),
+            trainable=sum(layer.trainable for layer in layers),
+            statistics=sum(layer.statistics for layer in layers),
+            macs=macs,
+            activation_bytes=activation_bytes,
+            only_in_training=sum(layer.parameters for layer in layers if layer.output is None),
         )
 
     @property
     def macs_between(self) -> int:
-        """Multiply–accumulates of operations that belong to no layer."""
+        """Multiply–accumulates of operations outside layers."""
         return self.macs - sum(layer.macs for layer in self.layers)
 
 
 def anatomy(net: nn.Module, size: tuple[int, int], channels: int = 3) -> Anatomy:
-    """Take a network apart by one forward pass in evaluation mode, on shapes alone where it can be done so.
+    """List a network's layers by one forward pass in evaluation mode.
 
-    The pass runs on a copy on torch's meta device, which holds no numbers; a network whose shapes depend on numbers runs
-    itself, and its mode, gradients and hooks are afterwards as they were.
+    The pass runs on a copy on torch's meta device, which holds shapes but no values. If the network needs values, the pass
+    runs on the network itself, and its mode, gradients and hooks are restored.
 
     Args:
         net: Any network.
-        size: (height, width) of the images.
-        channels: Of the images.
+        size: (height, width) of the images in px.
+        channels: Number of input channels.
 
     Raises:
-        RequestError: It cannot see such images.
+        RequestError: If the network does not accept such images.
     """
     try:
-        return _taken_apart(on_meta(net), torch.zeros((1, channels, *size), device="meta"))
-    except Exception as error:  # whatever the network's own code raises about tensors without numbers
+        return _list_layers(on_meta(net), torch.zeros((1, channels, *size), device="meta"))
+    except Exception as error:  # user-defined code may raise anything for tensors without values
         device = next((t.device for t in (*net.parameters(), *net.buffers())), torch.device("cpu"))
         if device.type == "meta":
-            raise _blind(net, size, error) from error
+            raise _wrong_size(net, size, error) from error
     try:
-        return _taken_apart(net, torch.zeros((1, channels, *size), device=device))
+        return _list_layers(net, torch.zeros((1, channels, *size), device=device))
     except (RuntimeError, TypeError, ValueError, AssertionError, IndexError) as error:
-        raise _blind(net, size, error) from error
+        raise _wrong_size(net, size, error) from error
 
 
-def _blind(net: nn.Module, size: tuple[int, int], error: Exception) -> RequestError:
+def _wrong_size(net: nn.Module, size: tuple[int, int], error: Exception) -> RequestError:
     reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    what = f"{type(net).__name__} cannot see images of {size[0]}×{size[1]} px ({reason})"
-    return RequestError(what, "is the image size right?")
+    message = f"{type(net).__name__} does not accept images of {size[0]}×{size[1]} px ({reason})"
+    return RequestError(message, "check the image size")
 
 
 def on_meta(net: nn.Module) -> nn.Module:
-    """A copy of a network on torch's meta device: it shares nothing and holds no numbers."""
+    """Copy a network to torch's meta device, without values."""
     memo: dict[int, Any] = {}
     for module in net.modules():
-        plain = (v for v in vars(module).values() if isinstance(v, Tensor))
-        for tensor in (*module._parameters.values(), *module._buffers.values(), *plain):
+        unregistered = (v for v in vars(module).values() if isinstance(v, Tensor))
+        for tensor in (*module._parameters.values(), *module._buffers.values(), *unregistered):
             if tensor is None or id(tensor) in memo:
                 continue
             empty = torch.empty_like(tensor, device="meta", requires_grad=False)
@@ -141,10 +141,13 @@ def on_meta(net: nn.Module) -> nn.Module:
 
 @dataclass(slots=True)
 class _Call:
-    """One call of a module: what came out, and its own work."""
+    """A call of a module, with the shape and size of its output and its MACs without those of inner calls.
+
+    `leaf` tells whether it called no other modules.
+    """
 
     module: nn.Module
-    alone: bool
+    leaf: bool
     output: tuple[int, ...] | None = None
     numbers: int = 0
     macs: int = 0
@@ -152,7 +155,7 @@ class _Call:
 
 @dataclass(slots=True)
 class _Frame:
-    """A call that has begun: how much was recorded and counted before it, and what calls inside it counted."""
+    """A running call: events and MACs recorded before it (`start`, `before`), and MACs and number of inner calls."""
 
     module: nn.Module
     start: int
@@ -163,7 +166,7 @@ class _Frame:
 
 @dataclass(slots=True)
 class _Record:
-    """What happens in a forward pass, in order: calls of modules, and the first use of each tensor of the network's own."""
+    """The events of a forward pass in order: calls of modules, and the first use of each of the network's tensors."""
 
     counter: Counter
     events: list[_Call | Tensor] = field(default_factory=list)
@@ -171,15 +174,15 @@ class _Record:
     frames: list[_Frame] = field(default_factory=list)
 
     def begin(self, module: nn.Module, _: Any) -> None:
-        """A module is called."""
+        """Record the start of a call (forward pre-hook)."""
         if self.frames:
             self.frames[-1].calls += 1
         self.called.add(module)
         self.frames.append(_Frame(module, len(self.events), self.counter.macs))
 
     def end(self, module: nn.Module, _: Any, result: Any) -> None:
-        """It has given its result."""
-        while self.frames[-1].module is not module:  # those left by an exception that the network itself caught
+        """Record the end of a call (forward hook)."""
+        while self.frames[-1].module is not module:  # left by an exception that the network caught
             self.frames.pop()
         frame = self.frames.pop()
         spent = self.counter.macs - frame.before
@@ -191,13 +194,13 @@ class _Record:
             out = next((t for t in tree_leaves(result) if isinstance(t, Tensor)), None)
             shape = None if out is None else tuple(out.shape[1:] if out.ndim and out.shape[0] == 1 else out.shape)
             numbers = 0 if out is None else out.numel()
-            # Before the layers inside it: it works first, they on what it gives.
+            # Inner layers come after it.
             place = len(self.events) if frame.calls == 0 else frame.start
             self.events.insert(place, _Call(module, frame.calls == 0, shape, numbers, spent - frame.inside))
 
 
 class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records when tensors of the network's own are first used, also by functions that get them without their module."""
+    """Mode that records the first use of each of the network's tensors, also in functions called outside their module."""
 
     def __init__(self, record: _Record, tensors: Mapping[int, Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -211,8 +214,8 @@ class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return function(*args, **(kwargs or {}))
 
 
-def _taken_apart(net: nn.Module, x: Tensor) -> Anatomy:
-    """The anatomy of a network that sees `x`; hooks are removed, also after an error."""
+def _list_layers(net: nn.Module, x: Tensor) -> Anatomy:
+    """List a network's layers by a forward pass on `x`. Hooks are removed, also after an error."""
     counter = Counter()
     record = _Record(counter)
     handles = []
@@ -220,7 +223,7 @@ def _taken_apart(net: nn.Module, x: Tensor) -> Anatomy:
         for module in net.modules():
             handles.append(module.register_forward_pre_hook(record.begin))
             handles.append(module.register_forward_hook(record.end))
-        with quiet(net), counted_attention(), counter, _Uses(record, {id(t): t for t in _own(net).values()}):
+        with evaluation_mode(net), counted_attention(), counter, _Uses(record, {id(t): t for t in _own(net).values()}):
             net(x)
     finally:
         for handle in handles:
@@ -231,7 +234,7 @@ def _taken_apart(net: nn.Module, x: Tensor) -> Anatomy:
 
 
 def _own(net: nn.Module) -> dict[str, Tensor]:
-    """Parameters and statistics by name, each tensor once."""
+    """Return parameters and statistics by name, each tensor once."""
     statistics = {n: b for n, b in net.named_buffers() if n.rpartition(".")[2] in _STATISTICS}
     return {**dict(net.named_parameters()), **statistics}
 
@@ -240,7 +243,7 @@ def _own(net: nn.Module) -> dict[str, Tensor]:
 
 
 def _rows(net: nn.Module, record: _Record) -> tuple[list[Layer], list[Layer]]:
-    """What ran, and what did not; each tensor is in one row."""
+    """Return the layers that ran and those that did not; each tensor is counted in one row."""
     names = {id(t): n for n, t in _own(net).items()}
     modules = {m: n for n, m in net.named_modules()}
     used = {id(e) for e in record.events if isinstance(e, Tensor)}
@@ -266,33 +269,33 @@ def _rows(net: nn.Module, record: _Record) -> tuple[list[Layer], list[Layer]]:
 
 
 def _tensors_of(call: _Call, used: set[int]) -> Iterator[Tensor]:
-    """What counts as a called module's own: its tensors, and of modules inside that were not called those it used itself."""
+    """Yield the tensors of a called module, and those of uncalled modules inside it that it used directly."""
     yield from (t for t in (*call.module._parameters.values(), *call.module._buffers.values()) if t is not None)
-    if call.alone:
+    if call.leaf:
         yield from (t for t in _own(call.module).values() if id(t) in used)
 
 
 def _layer(name: str, kind: str, output: tuple[int, ...] | None, tensors: list[Tensor], macs: int = 0) -> Layer:
     parameters = [t for t in tensors if isinstance(t, nn.Parameter)]
     return Layer(
-        name,
-        kind,
-        output,
-        sum(p.numel() for p in parameters),
-        sum(p.numel() for p in parameters if p.requires_grad),
-        sum(t.numel() for t in tensors if not isinstance(t, nn.Parameter)),
-        macs,
+        name=name,
+        type=kind,
+        output=output,
+        parameters=sum(p.numel() for p in parameters),
+        trainable=sum(p.numel() for p in parameters if p.requires_grad),
+        statistics=sum(t.numel() for t in tensors if not isinstance(t, nn.Parameter)),
+        macs=macs,
     )
 
 
-def feature_width(net: nn.Module, found: Anatomy) -> int | None:
-    """How many numbers go into a network's last linear layer, or into the 1×1 convolution that stands for it."""
-    told = getattr(net, "features", None)
-    if isinstance(told, int):
-        return told
+def feature_width(net: nn.Module, table: Anatomy) -> int | None:
+    """Return the number of inputs of a network's last linear layer or of the 1×1 convolution in its place; None without one."""
+    features = getattr(net, "features", None)
+    if isinstance(features, int):
+        return features
     modules = dict(net.named_modules())
-    named = (modules.get(layer.name) for layer in reversed(found.layers) if layer.output is not None and layer.parameters)
-    last = next((m for m in named if m is not None), None)
+    used = (modules.get(layer.name) for layer in reversed(table.layers) if layer.output is not None and layer.parameters)
+    last = next((m for m in used if m is not None), None)
     if isinstance(last, nn.Conv2d):
         return last.in_channels if last.kernel_size == (1, 1) else None
     return last.in_features if isinstance(last, nn.Linear) else None

@@ -1,4 +1,4 @@
-"""The networks of timm and torchvision: what there is, and how it is built. No other file imports either."""
+"""timm and torchvision: list their networks and build them. Only `networks` imports these libraries."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sightline.errors import RequestError, WeightsError
-from sightline.networks.index import NetworkEntry, pretrained_on
+from sightline.networks.entry import NetworkEntry, pretrained_on
 from sightline.records import Preprocess
 from sightline.store import plain
 
-# Nothing leaves the machine but the request for a file of weights.
+# The only network traffic is the download of weights.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "5")
 
 _INTERPOLATIONS = ("bilinear", "bicubic", "lanczos", "nearest")
 _FITS = {"center": "crop", "squash": "squash", "border": "pad"}
 _FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained", "pretrained_filter_fn")
-"""What timm's files call the function that turns the keys of published weights into the network's own."""
+"""Names that timm's modules give to the function that renames the keys of published weights to the network's."""
 _DRAWS = {
     *("normal_", "uniform_", "trunc_normal_", "_no_grad_trunc_normal_", "erfinv_", "orthogonal_"),
     *("kaiming_normal_", "kaiming_uniform_", "xavier_normal_", "xavier_uniform_"),
@@ -34,7 +34,8 @@ _TORCHVISION_CLASSIFIERS = ("fc", "classifier", "head", "heads")
 
 
 def _size_of_weights(architecture: str, size: tuple[int, int]) -> tuple[int, int]:
-    """The size to see images at. DINOv2's 518 px is a short last phase for dense tasks; its published probes are at 224.
+    """Return the input size to use. DINOv2's 518 px is a short last training phase for dense tasks; its published linear
+    probes use 224 px.
 
     Source: Oquab et al. 2023, section 7.1.
     """
@@ -45,10 +46,10 @@ def _size_of_weights(architecture: str, size: tuple[int, int]) -> tuple[int, int
 
 
 def survey() -> dict[str, list[dict[str, Any]]]:
-    """Every architecture that can be built, with its weights, the default ones first; as JSON of `known.Entry`."""
+    """Return every architecture with its weights as JSON of `NetworkEntry`, the default weights first."""
     import timm
 
-    found: dict[str, list[NetworkEntry]] = {}
+    entries_of: dict[str, list[NetworkEntry]] = {}
     for name in timm.list_models():
         default = timm.get_pretrained_cfg(name)
         configs = timm.models.get_arch_pretrained_cfgs(name)
@@ -58,10 +59,10 @@ def survey() -> dict[str, list[dict[str, Any]]]:
         if not entries and default is not None:
             entries = [_timm_entry(name, default)]
         if entries:
-            found[name] = entries
+            entries_of[name] = entries
     for name, entries in _torchvision_survey().items():
-        found.setdefault(name, entries)
-    return dict(plain(found))
+        entries_of.setdefault(name, entries)
+    return dict(plain(entries_of))
 
 
 def _timm_entry(architecture: str, config: Any) -> NetworkEntry:
@@ -92,7 +93,7 @@ def _timm_entry(architecture: str, config: Any) -> NetworkEntry:
 
 
 def _hub_id(config: Any) -> str:
-    """The repository on the hub, with timm's shorthand `timm/` written out."""
+    """Return the repository on the hub; timm's shorthand `timm/` stands for `timm/ARCHITECTURE.TAG`."""
     if not config.hf_hub_id:
         return ""
     return f"{config.hf_hub_id}{config.architecture}.{config.tag}" if config.hf_hub_id.endswith("/") else config.hf_hub_id
@@ -101,25 +102,25 @@ def _hub_id(config: Any) -> str:
 def _torchvision_survey() -> dict[str, list[NetworkEntry]]:
     import torchvision.models as models
 
-    found = {}
+    entries_of = {}
     for name in models.list_models(models):
         enum = models.get_model_weights(name)
         default = getattr(enum, "DEFAULT", None)
         entries = [_torchvision_entry(name, w) for w in sorted(enum, key=lambda w: w is not default)]
-        found[name] = entries or [NetworkEntry(name, "torchvision", Preprocess(interpolation="bilinear"))]
-    return found
+        entries_of[name] = entries or [NetworkEntry(name, "torchvision", Preprocess(interpolation="bilinear"))]
+    return entries_of
 
 
 def _torchvision_entry(name: str, weights: Any) -> NetworkEntry:
-    seen = weights.transforms()
-    crop, resize = int(seen.crop_size[0]), int(seen.resize_size[0])
-    interpolation = seen.interpolation.value
+    transforms = weights.transforms()
+    crop, resize = int(transforms.crop_size[0]), int(transforms.resize_size[0])
+    interpolation = transforms.interpolation.value
     preprocess = Preprocess(
         size=(crop, crop),
         crop_fraction=crop / resize,
         interpolation=interpolation if interpolation in _INTERPOLATIONS else "bilinear",
-        mean=tuple(seen.mean),
-        std=tuple(seen.std),
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
     )
     swag = "SWAG" in weights.name
     return NetworkEntry(
@@ -142,14 +143,14 @@ def _torchvision_entry(name: str, weights: Any) -> NetworkEntry:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """torch's random numbers are a function of `seed` inside the block and go on outside as if it had not been."""
+    """Seed torch's random numbers inside the block and restore their state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
-class _Unset(TorchFunctionMode):
-    """Inside it, random initialisation does nothing: weights are about to come, and drawing takes seconds."""
+class _SkipInit(TorchFunctionMode):
+    """Mode that skips random initialisation, which takes seconds, before weights are loaded."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(function, "__name__", "") in _DRAWS:
@@ -165,18 +166,18 @@ def create(
     file: str = "",
     drawn: bool = True,
 ) -> nn.Module:
-    """Build a network of a library.
+    """Build a library's network, with published or random weights.
 
     Args:
-        entry: Which one.
-        size: (height, width) that it will see, in pixels.
-        classifier: Whether to keep what turns features into the logits of what it was trained on.
-        file: The library's own published file in its own cache, to load the weights from; "" leaves them at random.
-        drawn: Whether random weights are drawn; without, timm's networks hold nothing until weights are put in.
+        entry: The network.
+        size: (height, width) of the images in px.
+        classifier: Whether to keep the classifier of the pretraining classes.
+        file: Published file in the library's own cache to load the weights from; "" for random weights.
+        drawn: Whether to draw random weights. If False, timm's networks are uninitialised until weights are loaded.
 
     Raises:
-        RequestError: The network cannot see images of that size.
-        WeightsError: The weights could not be loaded.
+        RequestError: If the network does not accept images of that size.
+        WeightsError: If the weights could not be loaded.
     """
     if entry.source == "torchvision":
         return _create_torchvision(entry, size, bool(file))
@@ -189,7 +190,7 @@ def create(
     if file:
         arguments["pretrained_cfg_overlay"] = {"file": file}
     try:
-        with warnings.catch_warnings(), contextlib.nullcontext() if drawn else _Unset():
+        with warnings.catch_warnings(), contextlib.nullcontext() if drawn else _SkipInit():
             warnings.simplefilter("ignore")
             return timm.create_model(entry.name, pretrained=pretrained, **arguments)
     except TypeError as error:
@@ -204,7 +205,7 @@ def create(
     except Exception as error:
         if not pretrained:
             raise
-        raise WeightsError(f"the weights of {entry.name} could not be loaded ({_line(error)})") from error
+        raise WeightsError(f"the weights of {entry.name} could not be loaded ({_first_line(error)})") from error
 
 
 def _create_torchvision(entry: NetworkEntry, size: tuple[int, int], published: bool, classes: int | None = None) -> nn.Module:
@@ -217,18 +218,18 @@ def _create_torchvision(entry: NetworkEntry, size: tuple[int, int], published: b
         arguments["aux_logits"] = False
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torchvision announces a change of its own initialisation
+            warnings.simplefilter("ignore")  # torchvision warns of a change of its default initialisation
             network = models.get_model(entry.architecture, weights=entry.tag if published else None, **arguments)
     except ValueError as error:
         raise too_small_or_fixed(entry, size, str(error)) from error
     except Exception as error:
         if not published:
             raise
-        raise WeightsError(f"the weights of {entry.name} could not be loaded ({_line(error)})") from error
+        raise WeightsError(f"the weights of {entry.name} could not be loaded ({_first_line(error)})") from error
     return network  # type: ignore[no-any-return]
 
 
-def create_whole(
+def create_with_classifier(
     entry: NetworkEntry,
     size: tuple[int, int],
     *,
@@ -236,37 +237,37 @@ def create_whole(
     channels: int | None = None,
     drawn: bool = True,
 ) -> nn.Module:
-    """Build a network of a library with its own classifier, weights at random.
+    """Build a library's network including its classifier, with random weights.
 
     Args:
-        entry: Which one.
-        size: (height, width) that it will see, in pixels.
-        classes: Logits; None takes its own number.
-        channels: Of the images; None takes its own number.
-        drawn: Whether random weights are drawn.
+        entry: The network.
+        size: (height, width) of the images in px.
+        classes: Number of logits; None for the network's default.
+        channels: Number of input channels; None for the network's default.
+        drawn: Whether to draw random weights.
 
     Raises:
-        RequestError: The network cannot see images of that size, or of so many channels.
+        RequestError: If the network does not accept images of that size or number of channels.
     """
     if entry.source == "torchvision":
         if channels not in (None, 3):
-            raise RequestError(f"torchvision's {entry.architecture} sees images of 3 channels, not {channels}")
+            raise RequestError(f"torchvision's {entry.architecture} takes images of 3 channels, not {channels}")
         return _create_torchvision(entry, size, False, classes)
     arguments: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if channels is not None:
         arguments["in_chans"] = channels
     if entry.fixed_size:
         arguments["img_size"] = size if size[0] != size[1] else size[0]
-    with warnings.catch_warnings(), contextlib.nullcontext() if drawn else _Unset():
+    with warnings.catch_warnings(), contextlib.nullcontext() if drawn else _SkipInit():
         warnings.simplefilter("ignore")
-        return _timm(entry, size, arguments)
+        return _create_timm(entry, size, arguments)
 
 
-def _timm(entry: NetworkEntry, size: tuple[int, int], arguments: dict[str, Any]) -> nn.Module:
-    """timm's network without weights.
+def _create_timm(entry: NetworkEntry, size: tuple[int, int], arguments: dict[str, Any]) -> nn.Module:
+    """Build timm's network without published weights.
 
     Raises:
-        RequestError: It cannot see images of that size.
+        RequestError: If the network does not accept images of that size.
     """
     import timm
 
@@ -283,30 +284,30 @@ def _timm(entry: NetworkEntry, size: tuple[int, int], arguments: dict[str, Any])
 
 
 def patch_px(network: nn.Module) -> int:
-    """The side of the patches that a transformer cuts images into; 1 for any other network.
+    """Return the patch size of a transformer in px; 1 for any other network.
 
-    What is left over at the edges of other sizes would be dropped, and heatmaps would lie askew.
+    Image sizes must be multiples of it: otherwise a strip at the edge is dropped and heatmaps are shifted.
     """
     embedding = getattr(network, "patch_embed", None)
     patch = getattr(embedding, "patch_size", None)
     patch = patch[0] if isinstance(patch, tuple | list) and patch else patch
     projection = getattr(embedding, "proj", None)
     if isinstance(projection, nn.Conv2d) and projection.stride[0] != patch:
-        return 1  # its patches overlap, as a convolution's do
+        return 1  # overlapping patches, like a convolution
     return patch if isinstance(patch, int) and patch > 0 else 1
 
 
 def too_small_or_fixed(entry: NetworkEntry, size: tuple[int, int], reason: str, step: int = 32) -> RequestError:
-    """The error for an image size that a network cannot be built for or run at."""
-    own = entry.preprocess.size[0]
+    """Return the error for an image size that a network cannot be built for or run at."""
+    default = entry.preprocess.size[0]
     return RequestError(
-        f"{entry.architecture} cannot see images of {size[0]}×{size[1]} px ({reason.splitlines()[0][:160]})",
-        f"its own size is {own}: leave out --image-size, or choose a multiple of {step} near it",
+        f"{entry.architecture} does not accept images of {size[0]}×{size[1]} px ({reason.splitlines()[0][:160]})",
+        f"its default size is {default}: omit --image-size, or choose a multiple of {step} near the default",
     )
 
 
-def _line(error: BaseException) -> str:
-    """An error's first line, shortened."""
+def _first_line(error: BaseException) -> str:
+    """Return the first line of an error, shortened."""
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:240]
 
@@ -314,39 +315,38 @@ def _line(error: BaseException) -> str:
 # ------------------------------------------------------------------------------------------------------------- key names
 
 
-def filtered(network: nn.Module, found: dict[str, Tensor]) -> dict[str, Tensor] | None:
-    """Published weights under the network's own key names, by timm's own function for that file; None where it has none."""
+def filtered(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """Rename published weights to the network's key names by the function in timm's module; None if there is none."""
     module = sys.modules[type(network).__module__]
     for name in _FILTERS:
         function = getattr(module, name, None)
         if function is None:
             continue
-        with contextlib.suppress(Exception):  # it was written for that family's published files, not for any other
+        with contextlib.suppress(Exception):  # it may fail on files other than those published for that family
             try:
-                return dict(function(dict(found), network))
+                return dict(function(dict(state), network))
             except TypeError:
-                return dict(function(dict(found)))
+                return dict(function(dict(state)))
     return None
 
 
-def twin_names(entry: NetworkEntry) -> dict[str, str]:
-    """Key names of the same architecture in the other library → key names in this one; empty where there is no twin.
+def other_library_names(entry: NetworkEntry) -> dict[str, str]:
+    """Map the other library's key names of an architecture to this library's; empty for networks not in `TORCHVISION`.
 
-    Both libraries define the same layers in the same order, so the tensors correspond one to one; which pairs do was
-    measured: the tests compare their logits.
+    Both libraries define the same layers in the same order, so tensors correspond one to one. Tests compare the logits of
+    each pair.
     """
     import timm
     import torchvision.models as models
 
-    ours = TWINS.get(entry.architecture) if entry.source == "timm" else entry.architecture
-    theirs = next((t for t, v in TWINS.items() if v == ours), None)
-    if ours is None or theirs is None:
+    in_torchvision = TORCHVISION.get(entry.architecture) if entry.source == "timm" else entry.architecture
+    in_timm = next((t for t, v in TORCHVISION.items() if v == in_torchvision), None)
+    if in_torchvision is None or in_timm is None:
         return {}
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        aux = {"aux_logits": False} if ours == "googlenet" else {}
-        torchvision_names = _ordered(models.get_model(ours, weights=None, **aux))
-        timm_names = _ordered(timm.create_model(theirs, pretrained=False))
+        torchvision_names = _ordered(models.get_model(in_torchvision, weights=None))
+        timm_names = _ordered(timm.create_model(in_timm, pretrained=False))
     if len(torchvision_names) != len(timm_names):
         return {}
     pairs = zip(torchvision_names, timm_names, strict=True)
@@ -354,14 +354,13 @@ def twin_names(entry: NetworkEntry) -> dict[str, str]:
 
 
 def _ordered(network: nn.Module) -> list[str]:
-    """The names of its tensors as they were defined, without the batch counters and the auxiliary heads."""
-    skipped = ("AuxLogits.", "aux1.", "aux2.")
-    return [n for n in network.state_dict() if not n.endswith("num_batches_tracked") and not n.startswith(skipped)]
+    """Return the names of the tensors in order of definition, without BatchNorm's batch counters."""
+    return [n for n in network.state_dict() if not n.endswith("num_batches_tracked")]
 
 
-TWINS: dict[str, str] = {
-    # timm → torchvision: the same architecture under other key names. Where the names are equal, nothing is needed; where the
-    # layers or a BatchNorm's epsilon differ (MobileNetV3, RegNet, Swin, ViT), torchvision's own name builds torchvision's.
+TORCHVISION: dict[str, str] = {
+    # timm's name → torchvision's: the same architecture under different key names. Networks with equal key names need no entry.
+    # Networks whose layers or BatchNorm epsilon differ (MobileNetV3, RegNet, Swin, ViT) are only built by torchvision's name.
     "mobilenetv2_100": "mobilenet_v2",
     "efficientnet_b0": "efficientnet_b0",
     "efficientnet_b1": "efficientnet_b1",

@@ -1,4 +1,4 @@
-"""How much work one forward pass is."""
+"""Multiply–accumulates (MACs) of one forward pass."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from sightline.networks.feature_cut import quiet
+from sightline.networks.feature_cut import evaluation_mode
 
 _ATEN: Any = torch.ops.aten
 FORMULAS = {_ATEN._scaled_dot_product_flash_attention_for_cpu: flop_registry[_ATEN._scaled_dot_product_flash_attention]}
-"""Operation → its cost: torch's own formulas, with that of attention on a CPU, which older ones leave out."""
+"""Operation → formula for its FLOPs: torch's, plus attention on a CPU, which older versions of torch lack."""
 FORMULAS |= flop_registry
 
 
 def macs(net: nn.Module, x: Tensor) -> int:
-    """Multiply–accumulates of one forward pass: those of convolutions, matrix products and attention, biases left out.
+    """Count the multiply–accumulates of one forward pass: convolutions, matrix products and attention, without biases.
 
-    What papers on image networks call FLOPs is mostly this number; with a product and a sum as two it would be twice as much.
+    Papers on image networks mostly call this number FLOPs. Counting a product and a sum as two gives twice as much.
 
     Args:
-        net: Any network; its mode, gradients and hooks stay as they are.
-        x: What it takes, such as images (1, 3, h, w) for the count of one image. On torch's meta device, where the network
-            must then be too, nothing is computed.
+        net: Any network; its mode, gradients and hooks are restored.
+        x: Input, such as images float (1, 3, h, w) for the count of one image. If network and input are on torch's meta
+            device, nothing is computed.
     """
     counter = Counter()
-    with quiet(net), counted_attention(), counter:
+    with evaluation_mode(net), counted_attention(), counter:
         net(x)
     return counter.macs
 
 
 class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the multiply–accumulates of torch's operations inside its block, by torch's own formulas.
+    """Mode that sums the multiply–accumulates of torch's operations inside its block, by torch's own formulas.
 
-    torch's `FlopCounterMode` does the same per module, and for that follows gradients, which fails in networks whose
-    tensors have some where none are wanted, such as CaiT.
+    torch's `FlopCounterMode` counts per module by following gradients, which fails for networks such as CaiT whose tensors
+    require gradients although none are wanted.
 
     Attributes:
-        macs: So far.
+        macs: Sum so far.
     """
 
     supports_higher_order_operators = True
@@ -68,10 +68,10 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextlib.contextmanager
 def counted_attention() -> Iterator[None]:
-    """torch's attention layer computes as products that are counted, not in one kernel that the counter does not know."""
-    before = torch.backends.mha.get_fastpath_enabled()
+    """Make torch's attention layer use matrix products, which are counted, instead of one fused kernel, which is not."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+        torch.backends.mha.set_fastpath_enabled(enabled)

@@ -1,4 +1,4 @@
-"""From a name to the `Backbone` record that says what it is. Answered from the cache, without torch, once it was asked here."""
+"""Descriptions of networks: from a name to its `Backbone` record, cached so that later calls do not import torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sightline.errors import RequestError, WeightsError, closest, unknown
 from sightline.files import is_file
 from sightline.networks import hub, index, names, user, weights
 from sightline.networks.index import SPECIAL
-from sightline.records import Backbone, Preprocess
+from sightline.records import Backbone, Preprocess, Recipe
 from sightline.schema import from_json
 from sightline.store import Cache, digest, plain
 
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 FILE_FEATURES = 5
-"""What `file` tells of an image: size in bytes, width, height, brightness, JPEG quality."""
+"""Number of features of the backbone `file`: size in bytes, width, height, brightness, JPEG quality."""
 PIXELS_PX = 16
-"""The side of the image for `pixels`: small, so that a fit is quick and its heatmap readable."""
+"""Default side of the images of the backbone `pixels`: small, so that fits are fast and heatmaps readable."""
 _recent: dict[str, Network] = {}
-"""The network that was measured last, by its description's identity: who asked what it is builds it next."""
+"""The last described network by the id of its description, since it is usually built next."""
 _files: dict[str, Path] = {}
-"""Files of weights that this process was given, by the hash of their tensors."""
+"""Weight files passed to this process, by the hash of their tensors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """A network of the short list.
+    """A network that `sightline run` tries by default.
 
     Args:
-        role: What it is there for.
-        licence: Of its weights.
-        why: Why this one.
+        role: Its purpose among the default networks.
+        licence: Licence of its weights.
+        why: Reason for choosing it.
     """
 
     role: Literal["quick", "strong", "foundation"]
@@ -58,25 +58,26 @@ def describe(
     cache: Cache | None = None,
     arguments: Mapping[str, Any] | None = None,
 ) -> Backbone:
-    """What a network is: its preprocessing, map, features, weights, licence.
+    """Return a network's description: preprocessing, feature map, features, weights and licence.
 
-    The first time on a machine the network is built and measured; after that the cache answers without importing torch.
+    The first call on a machine builds and measures the network; later calls read the cache and do not import torch.
 
     Args:
-        name: timm's or torchvision's name (`resnet50`, `resnet50.a1_in1k`), one of ours with arguments or without (`cnn`,
-            `cnn(filters=[32, 64])`), `file.py:function`, a callable that returns an `nn.Module`, or `pixels`, `file`, `none`.
-        weights: `pretrained` (a file in the folders of SIGHTLINE_WEIGHTS, else the published ones; what a network of the
-            user's own comes with), `random`, or a file.
-        image_size: Side of the square that it sees, in pixels; None takes the one its weights were trained at.
-        fit: `crop`, `pad` or `squash`; None takes the weights' own.
-        pool: `avg` for the network's own tail, `flatten` for the flattened map.
-        seed: For random weights.
-        cache: Where answers are kept; the user's own cache if None.
-        arguments: Of the builder, for networks of ours.
+        name: timm's or torchvision's name (`resnet50`, `resnet50.a1_in1k`), a classic network with or without arguments
+            (`cnn`, `cnn(filters=[32, 64])`), `file.py:function`, a callable that returns an `nn.Module`, or `pixels`, `file`,
+            `none`.
+        weights: `pretrained`, `random`, or a file. `pretrained` takes a file from the folders of SIGHTLINE_WEIGHTS, otherwise
+            the published weights; for a user-defined network it takes the weights that its code sets.
+        image_size: Side of the square input in px; None for the size that the weights were trained at.
+        fit: `crop`, `pad` or `squash`; None for the fit that the weights were trained with.
+        pool: `avg` for the network's own pooling, `flatten` for the flattened map.
+        seed: Random seed of random weights.
+        cache: Cache of descriptions; the user's cache if None.
+        arguments: Further arguments of a classic network.
 
     Raises:
-        RequestError: The name is not known, or the network cannot see such images.
-        WeightsError: The weights are absent, damaged, or do not fit.
+        RequestError: If the name is unknown, or the network does not accept images of that size.
+        WeightsError: If the weights are missing, damaged, or do not fit.
     """
     cache = Cache() if cache is None else cache
     name, called = names.parse(name if isinstance(name, str) else user.register(name))
@@ -86,27 +87,53 @@ def describe(
     if pool not in ("avg", "flatten"):
         raise unknown("pool", pool, ["avg", "flatten"])
     if image_size is not None and image_size < 1:
-        raise RequestError(f"an image size of {image_size} px is not usable", "it is at least 1")
+        raise RequestError(f"an image size of {image_size} px is not usable", "give at least 1")
     if name in SPECIAL:
         return _fitted(_special(name, image_size), fit)
     file = _weights_file(name, weights)
-    asked = _Question(name, str(weights), file, image_size, pool, seed, arguments)
-    key = asked.key(cache)
-    found = cache.read_json(f"networks/described/{key}") if key else None
-    if found is None:
-        backbone = _measure(asked, cache)
+    query = _Query(
+        name=name,
+        weights=str(weights),
+        file=file,
+        image_size=image_size,
+        pool=pool,
+        seed=seed,
+        arguments=arguments,
+    )
+    key = query.key(cache)
+    cached = cache.read_json(f"networks/described/{key}") if key else None
+    if cached is None:
+        backbone = _measure(query, cache)
         if key:
             cache.write_json(f"networks/described/{key}", backbone)
     else:
-        backbone = from_json(Backbone, found, "description of a network")
+        backbone = from_json(Backbone, cached, "description of a network")
     if file is not None:
-        _noted(backbone, file, cache)
+        _remember_file(backbone, file, cache)
     return _fitted(backbone, fit)
 
 
+def describe_recipe(recipe: Recipe, cache: Cache) -> Backbone:
+    """Return the description of the backbone that a recipe names, with the recipe's weights, image size, fit, pool and seed.
+
+    Raises:
+        RequestError: If the name is unknown, or the network does not accept images of that size.
+        WeightsError: If the weights are missing, damaged, or do not fit.
+    """
+    return describe(
+        recipe.backbone,
+        weights=recipe.weights,
+        image_size=recipe.image_size,
+        fit=recipe.fit,
+        pool=recipe.pool,
+        seed=recipe.seed,
+        cache=cache,
+    )
+
+
 @dataclass(frozen=True, slots=True)
-class _Question:
-    """What decides an answer."""
+class _Query:
+    """The inputs that determine a description."""
 
     name: str
     weights: str
@@ -117,7 +144,7 @@ class _Question:
     arguments: dict[str, Any]
 
     def key(self, cache: Cache) -> str | None:
-        """Its identity; None where the code behind it has none, as for a callable."""
+        """Return the cache key; None for a callable, whose code cannot be hashed."""
         code = user.code_identity(self.name) if user.is_user(self.name) else ""
         if code is None:
             return None
@@ -128,18 +155,18 @@ class _Question:
         return digest([_FORMAT, self.name, source, self.image_size, self.pool, self.arguments, code, versions])
 
 
-def _weights_file(name: str, wanted: str | Path) -> Path | None:
-    """The file that the weights come from, None where they come from elsewhere."""
-    if wanted == "random":
+def _weights_file(name: str, weights_from: str | Path) -> Path | None:
+    """Return the file that holds the weights; None if they are random, published, or set by user-defined code."""
+    if weights_from == "random":
         return None
-    if wanted == "pretrained":
+    if weights_from == "pretrained":
         return None if user.is_user(name) else weights.look_up(name)
-    file = Path(wanted)
+    file = Path(weights_from)
     if is_file(file):
         return file
-    match = closest(str(wanted), ["pretrained", "random"])
-    hint = f"did you mean {match!r}?" if match else "it is `pretrained`, `random`, or a .safetensors or .pth file"
-    raise WeightsError(f"there is no file of weights {wanted}", hint)
+    match = closest(str(weights_from), ["pretrained", "random"])
+    hint = f"did you mean {match!r}?" if match else "give `pretrained`, `random`, or a .safetensors or .pth file"
+    raise WeightsError(f"weights file {weights_from} not found", hint)
 
 
 def _fitted(backbone: Backbone, fit: str | None) -> Backbone:
@@ -149,84 +176,86 @@ def _fitted(backbone: Backbone, fit: str | None) -> Backbone:
 
 
 def _special(name: str, image_size: int | None) -> Backbone:
-    """The backbones that are no networks."""
+    """Return the description of a backbone that is not a network: `none`, `file` or `pixels`."""
     if name == "none":
         return Backbone("none", "none", Preprocess(), 0)
     if name == "file":
         return Backbone("file", "file", Preprocess(), FILE_FEATURES)
     side = image_size or PIXELS_PX
-    seen = Preprocess(size=(side, side), crop_fraction=1.0, interpolation="bilinear", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    count = 3 * side * side
-    return Backbone("pixels", "pixels", seen, count, pool="flatten", map_shape=(3, side, side), layout="nhwc")
+    preprocess = Preprocess(
+        size=(side, side), crop_fraction=1.0, interpolation="bilinear", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+    )
+    features = 3 * side * side
+    return Backbone("pixels", "pixels", preprocess, features, pool="flatten", map_shape=(3, side, side), layout="nhwc")
 
 
 # ------------------------------------------------------------------------------------------------------------- measuring
 
 
-def _measure(asked: _Question, cache: Cache) -> Backbone:
-    """Build the network, and write down what it is."""
-    source, entry = names.source_of(asked.name, asked.arguments, cache)
-    if entry is not None and asked.weights == "pretrained" and asked.file is None:
-        hub.check(entry, asked.name)  # before torch is imported
+def _measure(query: _Query, cache: Cache) -> Backbone:
+    """Build the network and return its description."""
+    source, entry = names.source_of(query.name, query.arguments, cache)
+    if entry is not None and query.weights == "pretrained" and query.file is None:
+        hub.check(entry, query.name)  # before torch is imported
     from sightline.networks import building
 
-    seen = entry.preprocess if entry is not None else Preprocess(interpolation="bilinear")
-    size = (asked.image_size, asked.image_size) if asked.image_size else None
+    preprocess = entry.preprocess if entry is not None else Preprocess(interpolation="bilinear")
+    size = (query.image_size, query.image_size) if query.image_size else None
     if size is None and source != "user":
-        size = seen.size
-    wish = building.NetworkSpec(asked.name, source, entry, size, asked.pool, asked.arguments)  # type: ignore[arg-type]
-    network, told = _built(wish, asked)
+        size = preprocess.size
+    spec = building.NetworkSpec(query.name, source, entry, size, query.pool, query.arguments)  # type: ignore[arg-type]
+    network, provenance = _built(spec, query)
     if source == "user":
-        seen = _seen_by(network.net, seen)
-        size = size or building.own_size(network.net) or seen.size
+        preprocess = _declared_preprocess(network.net, preprocess)
+        size = size or building.own_size(network.net) or preprocess.size
     from sightline.networks.network import tensors
 
     backbone = Backbone(
-        name=asked.name,
+        name=query.name,
         source=source,
-        preprocess=replace(seen, size=size or seen.size),
+        preprocess=replace(preprocess, size=size or preprocess.size),
         features=network.features,
         weights_hash=weights.weights_hash(tensors(network)),
         pool=network.pool,
         map_shape=network.map_shape,
         layout=network.layout,
         prefix=network.prefix,
-        arguments=dict(plain(asked.arguments)),
+        arguments=dict(plain(query.arguments)),
         parameters=network.own_parameters(),
-        **told,
+        **provenance,
     )
     _recent.clear()
     _recent[backbone.id] = network
     return backbone
 
 
-def _built(wish: NetworkSpec, asked: _Question) -> tuple[Network, dict[str, str]]:
-    """The network, and what is known of its weights: where from, licence, data."""
+def _built(spec: NetworkSpec, query: _Query) -> tuple[Network, dict[str, str]]:
+    """Build the network; also return the provenance of its weights: name, origin, licence, pretraining data."""
     from sightline.networks import building
 
-    entry = wish.entry
-    if asked.file is not None:
-        network, classes = building.from_file(wish, asked.file)
-        own = f"; its classifier of {classes:,} classes is not used" if classes else ""
+    entry = spec.entry
+    if query.file is not None:
+        network, classes = building.from_file(spec, query.file)
+        unused = f"; its classifier of {classes:,} classes is not used" if classes else ""
         data = {1000: "probably ImageNet-1k (a classifier of 1,000 classes)"}.get(classes, "unknown")
-        return network, {"weights": asked.file.name, "origin": f"the file {asked.file.name}{own}", "pretrained_on": data}
-    if asked.weights == "random":
-        told = {
-            "weights": f"random:{asked.seed}",
+        return network, {"weights": query.file.name, "origin": f"the file {query.file.name}{unused}", "pretrained_on": data}
+    if query.weights == "random":
+        provenance = {
+            "weights": f"random:{query.seed}",
             "licence": "none needed",
             "origin": "random numbers",
             "pretrained_on": "nothing",
         }
-        return building.random(wish, asked.seed), told
-    network = building.published(wish)
+        return building.random(spec, query.seed), provenance
+    network = building.published(spec)
     if entry is None:
-        return network, {"weights": "own", "origin": f"the code of {wish.name}", "pretrained_on": "unknown"}
-    told = {"weights": f"{entry.source}:{entry.tag}", "licence": entry.licence, "pretrained_on": entry.pretrained_on}
-    return network, told | {"origin": hub.address(entry)}
+        return network, {"weights": "own", "origin": f"the code of {spec.name}", "pretrained_on": "unknown"}
+    provenance = {"weights": f"{entry.source}:{entry.tag}", "licence": entry.licence, "pretrained_on": entry.pretrained_on}
+    return network, provenance | {"origin": hub.address(entry)}
 
 
-def _seen_by(net: Any, seen: Preprocess) -> Preprocess:
-    """What a user's network says of its input: timm's `pretrained_cfg`, or attributes `mean` and `std`."""
+def _declared_preprocess(net: Any, default: Preprocess) -> Preprocess:
+    """Return the preprocessing that a user-defined network declares by timm's `pretrained_cfg` or by `mean` and `std`."""
     config = getattr(net, "pretrained_cfg", None) or {}
     values: dict[str, Any] = {}
     for key in ("mean", "std"):
@@ -240,7 +269,7 @@ def _seen_by(net: Any, seen: Preprocess) -> Preprocess:
         values["crop_fraction"] = float(config["crop_pct"])
     if "input_size" in config:
         values["size"] = tuple(config["input_size"][1:])
-    return replace(seen, **values)
+    return replace(default, **values)
 
 
 # -------------------------------------------------------------------------------------------------------------- building
@@ -254,21 +283,22 @@ def build(
     classifier: bool = False,
     cache: Cache | None = None,
 ) -> Network:
-    """The network that a record names, in evaluation mode, weights in.
+    """Build the network of a description, with its weights, in evaluation mode.
 
     Args:
-        backbone: What `describe` gave, or a classifier's card.
-        weights_file: A file to take the weights from.
-        tensors: The weights themselves, as `tensors(network)` gave them. Without either they are found again by what the
-            record says of them, and must be the very same.
+        backbone: Description returned by `describe` or read from a classifier's card.
+        weights_file: File to read the weights from.
+        tensors: The weights, as returned by `tensors(network)`. Without `tensors` and `weights_file` the weights are located
+            by the description, and their hash must match it.
         classifier: Whether to keep the network's own classifier, for `Network.logits`.
-        cache: Where it was noted where files lie; the user's own cache if None.
+        cache: Cache of the locations of weight files; the user's cache if None.
 
     Raises:
-        WeightsError: The weights are absent, do not fit, or are not the ones that the record names.
+        RequestError: If the backbone is not a network, or the installed library does not have it.
+        WeightsError: If the weights are missing, do not fit, or differ from those of the description.
     """
     if backbone.source in ("none", "file", "ensemble"):
-        raise RequestError(f"the backbone {backbone.name!r} is no network", "there is nothing to build")
+        raise RequestError(f"the backbone {backbone.name!r} is not a network", "there is nothing to build")
     if tensors is None and weights_file is None and not classifier and backbone.id in _recent:
         return _recent.pop(backbone.id).eval()
     from sightline.networks import building
@@ -277,35 +307,38 @@ def build(
     entry = index.find(backbone.name, cache) if backbone.source in ("timm", "torchvision") else None
     if entry is None and backbone.source in ("timm", "torchvision"):
         raise RequestError(
-            f"this {backbone.source} knows no network {backbone.name!r}", f"pip install --upgrade {backbone.source}"
+            f"the installed {backbone.source} has no network {backbone.name!r}", f"pip install --upgrade {backbone.source}"
         )
-    wish = building.NetworkSpec(
-        backbone.name,
-        backbone.source,  # type: ignore[arg-type]
-        entry,
-        backbone.preprocess.size,
-        backbone.pool,
-        backbone.arguments,
-        classifier,
+    spec = building.NetworkSpec(
+        name=backbone.name,
+        source=backbone.source,  # type: ignore[arg-type]
+        entry=entry,
+        size=backbone.preprocess.size,
+        pool=backbone.pool,
+        arguments=backbone.arguments,
+        classifier=classifier,
     )
     if backbone.source == "pixels":
-        return building.random(wish, 0)
+        return building.random(spec, 0)
     if tensors is not None:
-        return building.from_tensors(wish, tensors)
+        return building.from_tensors(spec, tensors)
     if weights_file is not None:
-        return building.from_file(wish, Path(weights_file))[0]
-    return _found_again(wish, backbone, cache)
+        return building.from_file(spec, Path(weights_file))[0]
+    return _with_described_weights(spec, backbone, cache)
 
 
-def whole(backbone: Backbone, *, cache: Cache | None = None) -> tuple[Backbone, Network]:
-    """The same network with its own classifier as a part of its tail: its features are its scores.
+def build_with_scores(backbone: Backbone, *, cache: Cache | None = None) -> tuple[Backbone, Network]:
+    """Build the same network with its classifier as part of the tail, so that its features are its class scores.
 
     Args:
-        backbone: As `describe` gave it.
-        cache: Where it is noted where files lie; the user's own cache if None.
+        backbone: Description returned by `describe`.
+        cache: Cache of the locations of weight files; the user's cache if None.
+
+    Returns:
+        The description with `pool="scores"`, and the network.
 
     Raises:
-        WeightsError: The weights are absent, do not fit, or bring no classifier.
+        WeightsError: If the weights are missing, do not fit, or contain no classifier.
     """
     from sightline.networks.network import tensors
 
@@ -322,40 +355,40 @@ def whole(backbone: Backbone, *, cache: Cache | None = None) -> tuple[Backbone, 
         parameters=network.own_parameters(),
     )
     if backbone.weights_hash in _files:
-        _noted(described, _files[backbone.weights_hash], cache)
+        _remember_file(described, _files[backbone.weights_hash], cache)
     return described, network
 
 
-def _noted(backbone: Backbone, file: Path, cache: Cache) -> None:
-    """Note where the file of a network's weights lies."""
+def _remember_file(backbone: Backbone, file: Path, cache: Cache) -> None:
+    """Store the location of a network's weight file in the cache."""
     _files[backbone.weights_hash] = file
     place = f"networks/places/{backbone.weights_hash}"
     if cache.read_json(place) != str(file.resolve()):
         cache.write_json(place, str(file.resolve()))
 
 
-def _found_again(wish: NetworkSpec, backbone: Backbone, cache: Cache) -> Network:
-    """The network with the weights that a record names, which are looked for where they were."""
+def _with_described_weights(spec: NetworkSpec, backbone: Backbone, cache: Cache) -> Network:
+    """Build the network with the weights that its description names, and check their hash."""
     from sightline.networks import building
 
-    what = backbone.weights
-    if what.startswith("random:"):
-        network = building.random(wish, int(what.removeprefix("random:")))
-    elif what == "own" or what.startswith(("timm:", "torchvision:")):
-        network = building.published(wish)
-    elif what.endswith(weights.SUFFIXES):
-        network = building.from_file(wish, _place(backbone, cache))[0]
+    source = backbone.weights
+    if source.startswith("random:"):
+        network = building.random(spec, int(source.removeprefix("random:")))
+    elif source == "own" or source.startswith(("timm:", "torchvision:")):
+        network = building.published(spec)
+    elif source.endswith(weights.SUFFIXES):
+        network = building.from_file(spec, _locate(backbone, cache))[0]
     else:
         hint = "load the classifier that was trained with them"
-        raise WeightsError(f"the weights of {backbone.name} ({what or 'none named'}) exist only in a classifier's file", hint)
-    # With its own classifier in, the tensors are more than the record names.
-    return network if wish.classifier else building.checked(network, backbone.weights_hash, f"{backbone.name} ({what})")
+        raise WeightsError(f"the weights of {backbone.name} ({source or 'unnamed'}) exist only in a classifier's file", hint)
+    # The hash does not cover the classifier's tensors.
+    return network if spec.classifier else building.checked(network, backbone.weights_hash, f"{backbone.name} ({source})")
 
 
-def _place(backbone: Backbone, cache: Cache) -> Path:
-    """The file that a record names, where it was when it was described, or in the named folders."""
-    noted = cache.read_json(f"networks/places/{backbone.weights_hash}")
-    for file in (_files.get(backbone.weights_hash), Path(noted) if noted else None, weights.look_up(backbone.weights)):
+def _locate(backbone: Backbone, cache: Cache) -> Path:
+    """Return the weight file of a description: at its last known location, or in the folders of SIGHTLINE_WEIGHTS."""
+    cached = cache.read_json(f"networks/places/{backbone.weights_hash}")
+    for file in (_files.get(backbone.weights_hash), Path(cached) if cached else None, weights.look_up(backbone.weights)):
         if file is not None and file.is_file():
             return file
     hint = f"put {backbone.weights} in a folder, and set {weights.VARIABLE} to that folder"
@@ -366,16 +399,16 @@ DEFAULTS: dict[str, Default] = {
     "mobilenetv2_100": Default(
         "quick",
         "apache-2.0",
-        "3.5 M parameters; the fastest here at its accuracy; its tail is a mean, so heatmaps are exact and free",
+        "3.5 M parameters; the fastest at its accuracy; ends in global average pooling, so heatmaps are exact and cost nothing",
     ),
     "convnext_tiny.in12k_ft_in1k": Default(
         "strong",
         "apache-2.0",
-        "28 M parameters; 84 % on ImageNet at 224 px after pretraining on 12,000 classes: broad features, still fit for a CPU",
+        "28 M parameters; 84 % on ImageNet at 224 px after pretraining on 12,000 classes: broad features, still fast on a CPU",
     ),
     "vit_small_patch14_reg4_dinov2.lvd142m": Default(
         "foundation",
         "apache-2.0",
-        "22 M parameters; trained on 142 M images without labels; strong under a linear head, at 224 px affordable on a CPU",
+        "22 M parameters; trained on 142 M images without labels; strong with a linear head, affordable on a CPU at 224 px",
     ),
 }

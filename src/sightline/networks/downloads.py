@@ -1,4 +1,4 @@
-"""What using a network would fetch, asked before anything is fetched."""
+"""Download sizes: how much would be downloaded to use a network, without downloading it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from sightline.networks.index import SPECIAL
 from sightline.store import Cache
 
 
-def download_bytes(name: str, wanted: str, cache: Cache) -> int | None:
-    """About how much would be downloaded to use a network; None where nothing would, 0 where it is not known.
+def download_bytes(name: str, weights_from: str, cache: Cache) -> int | None:
+    """Return about how many bytes would be downloaded to use a network; None if nothing would, 0 if the size is unknown.
 
     Args:
-        name: As for `describe`.
-        wanted: `pretrained`, `random`, or a file.
-        cache: Where the libraries' lists are kept.
+        name: Name of the network, as for `describe`.
+        weights_from: `pretrained`, `random`, or a file.
+        cache: Cache of the libraries' lists of networks.
     """
-    if wanted != "pretrained" or name in SPECIAL or user.is_user(name) or weights.look_up(name) is not None:
+    if weights_from != "pretrained" or name in SPECIAL or user.is_user(name) or weights.look_up(name) is not None:
         return None
     entry = index.find(name, cache)
     if entry is None or hub.here(entry) is not None or not (entry.hub or entry.url):

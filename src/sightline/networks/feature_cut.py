@@ -1,4 +1,4 @@
-"""The kinds of cuts through a network: its last map in front, and behind it the tail that turns the map into features."""
+"""Cuts: ways to split a network at its last feature map into `map` (before) and `tail` (map → features)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Layout = Literal["nchw", "nhwc", "tokens"]
 
 
 class Cut(Protocol):
-    """How one kind of network is cut. It holds no module, so that a copy of the network can use the same cut."""
+    """A way to split one kind of network. It holds no module, so that copies of the network can use the same cut."""
 
     def map(self, net: nn.Module, x: Tensor) -> Tensor:
-        """Normalised images (n, 3, h, w) → the last map."""
+        """Return the last feature map of normalised images (n, channels, h, w)."""
         ...
 
     def tail(self, net: nn.Module, last: Tensor) -> Tensor:
-        """The last map → features (n, d)."""
+        """Return the features (n, d) of a last feature map."""
         ...
 
 
 @contextlib.contextmanager
-def quiet(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients inside the block; every module's own mode afterwards, also after an error."""
+def evaluation_mode(net: nn.Module) -> Iterator[None]:
+    """Switch to evaluation mode without gradients inside the block, and restore every module's mode, also after an error."""
     modes = {m: m.training for m in net.modules()}
     try:
         net.eval()
@@ -47,7 +47,7 @@ def quiet(net: nn.Module) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """The network has methods `map` and `tail`."""
+    """Cut of a network with methods `map` and `tail`."""
 
     def map(self, net: nn.Module, x: Tensor) -> Tensor:
         """See `Cut`."""
@@ -60,10 +60,10 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Headed:
-    """timm's two halves: `forward_features`, and `forward_head` up to the classifier.
+    """Cut between timm's `forward_features` and `forward_head`, which runs up to the classifier.
 
     Args:
-        scores: Whether the classifier belongs to the tail.
+        scores: Whether the tail includes the classifier.
     """
 
     scores: bool = False
@@ -79,11 +79,12 @@ class Headed:
 
 @dataclass(frozen=True, slots=True)
 class LastBlock:
-    """A transformer of timm's: all blocks but the last, then the last block, the norm and the head.
+    """Cut before the last block of a timm transformer: the tail is the last block, the norm and the head.
 
     Args:
-        arguments: What the last block gets beside the tokens, such as rotary positions; constants at one image size.
-        scores: Whether the classifier belongs to the tail.
+        arguments: Further positional arguments of the last block, such as rotary embeddings; constant for one image size.
+        named: Its further keyword arguments.
+        scores: Whether the tail includes the classifier.
     """
 
     arguments: tuple[Any, ...] = ()
@@ -92,23 +93,24 @@ class LastBlock:
 
     def map(self, net: nn.Module, x: Tensor) -> Tensor:
         """See `Cut`."""
-        body = copy.copy(net)  # shares every parameter; only its table of modules is its own
+        body = copy.copy(net)  # shares all parameters, but has its own table of modules
         body._modules = dict(net._modules)
         blocks: Any = net.blocks
-        body._modules["blocks"] = type(blocks)(*_listed(blocks, -1))
+        body._modules["blocks"] = type(blocks)(*_constructor_arguments(list(blocks)[:-1], type(blocks)))
         body._modules["norm"] = nn.Identity()
         return body.forward_features(x)  # type: ignore[no-any-return, operator]
 
     def tail(self, net: nn.Module, last: Tensor) -> Tensor:
         """See `Cut`."""
-        arguments = [_on(a, last) for a in self.arguments]
-        x = net.blocks[-1](last, *arguments, **{k: _on(v, last) for k, v in self.named.items()})  # type: ignore[index, operator]
+        arguments = [_to_device(a, last) for a in self.arguments]
+        named = {k: _to_device(v, last) for k, v in self.named.items()}
+        x = net.blocks[-1](last, *arguments, **named)  # type: ignore[index, operator]
         return net.forward_head(net.norm(x), pre_logits=not self.scores)  # type: ignore[no-any-return, operator]
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderBlock:
-    """torchvision's VisionTransformer: the same cut as `LastBlock`, by its own names."""
+    """Cut before the last block of torchvision's VisionTransformer, the counterpart of `LastBlock`."""
 
     def map(self, net: nn.Module, x: Tensor) -> Tensor:
         """See `Cut`."""
@@ -128,12 +130,12 @@ class EncoderBlock:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A cut at one node of a traced graph.
+    """Cut at a node of a network's traced graph.
 
     Args:
-        graph: The network's computation.
-        map_at, features_at: Indices of nodes.
-        mean: Whether the features are the mean over positions of the second node's value.
+        graph: Traced graph of the network.
+        map_at, features_at: Indices of the nodes whose values are the map and the features.
+        mean: Whether the features are the mean over positions of the value at `features_at`.
     """
 
     graph: fx.Graph
@@ -149,20 +151,20 @@ class Graph:
     def tail(self, net: nn.Module, last: Tensor) -> Tensor:
         """See `Cut`."""
         nodes = list(self.graph.nodes)
-        # A copy: what follows may work in place.
+        # A copy, since later operations may work in place.
         value = walk(net, nodes, {nodes[self.map_at]: last.clone()}, self.features_at)
         return value.mean(dim=(2, 3)) if self.mean else value.flatten(1)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A cut at a module of a network that cannot be traced. Its tail runs the whole network on nothing, with the map put in.
+    """Cut at a module of a network that cannot be traced. The tail runs the whole network on zeros and inserts the map.
 
     Args:
-        module: The map is its output; "" for the image itself.
-        classifier: The features are its input; "" for the network's output.
-        size: Of the images.
-        mean: Whether the features are the mean over positions of that.
+        module: Name of the module whose output is the map; "" for the image itself.
+        classifier: Name of the module whose input is the features; "" for the network's output.
+        size: (height, width) of the images in px.
+        mean: Whether the features are the mean over positions of that value.
     """
 
     module: str
@@ -188,51 +190,50 @@ class Replay:
         return self._features(value)
 
     def both(self, net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The map and the features in one pass over the network."""
+        """Return the map and the features in one forward pass."""
         if not self.module:
             return x, self.tail(net, x)
-        seen: list[Tensor] = []
-        # A copy: what follows may work in place.
-        handle = net.get_submodule(self.module).register_forward_hook(lambda _, __, output: seen.append(output.clone()))
+        maps: list[Tensor] = []
+        # A copy, since later operations may work in place.
+        handle = net.get_submodule(self.module).register_forward_hook(lambda _, __, output: maps.append(output.clone()))
         try:
             value = value_at(net.get_submodule(self.classifier), net, x) if self.classifier else net(x)
         finally:
             handle.remove()
-        return seen[-1], self._features(value)
+        return maps[-1], self._features(value)
 
     def _features(self, value: Tensor) -> Tensor:
         return value.mean(dim=(2, 3)) if self.mean or value.ndim == 4 else value.flatten(1)
 
 
-class Enough(Exception):  # noqa: N818  (it is no error)
-    """What was looked for has been seen; the rest of the forward pass is not needed."""
+class StopForward(Exception):  # noqa: N818  (not an error)
+    """Raised by a hook to end a forward pass once the wanted value is recorded."""
 
 
 def value_at(module: nn.Module, net: nn.Module, x: Tensor, *, output: bool = False) -> Tensor:
-    """What goes into a module (or comes out of it) when `net` sees `x`. The hook is removed again."""
-    seen: list[Tensor] = []
+    """Run `net` on `x` and return the input (or, with `output`, the output) of one of its modules. The hook is removed."""
+    values: list[Tensor] = []
 
-    def look(_: nn.Module, arguments: Any, result: Any = None) -> None:
-        seen.append(result if output else arguments[0])
-        raise Enough
+    def record(_: nn.Module, arguments: Any, result: Any = None) -> None:
+        values.append(result if output else arguments[0])
+        raise StopForward
 
-    handle = module.register_forward_hook(look) if output else module.register_forward_pre_hook(look)
+    handle = module.register_forward_hook(record) if output else module.register_forward_pre_hook(record)
     try:
         net(x)
-    except Enough:
+    except StopForward:
         pass
     finally:
         handle.remove()
-    return seen[0]
+    return values[0]
 
 
-def _listed(blocks: Any, end: int) -> Sequence[Any]:
-    """All blocks up to `end`, as the constructor of their container takes them."""
-    kept = list(blocks)[:end]
-    return kept if isinstance(blocks, nn.Sequential) else [kept]
+def _constructor_arguments(blocks: list[nn.Module], container: type[nn.Module]) -> Sequence[Any]:
+    """Return the arguments that build a container of these blocks: separate for Sequential, one list for ModuleList."""
+    return blocks if issubclass(container, nn.Sequential) else [blocks]
 
 
-def _on(value: Any, like: Tensor) -> Any:
+def _to_device(value: Any, like: Tensor) -> Any:
     return value.to(like.device) if isinstance(value, Tensor) else value
 
 
@@ -243,14 +244,17 @@ def walk(
     end: int,
     record: Callable[[fx.Node, Any], None] | None = None,
 ) -> Any:
-    """The value of node `end`, from the values of some nodes, by running what lies between.
+    """Compute the value of a graph's node from the known values of other nodes.
 
     Args:
-        net: Whose modules and parameters the nodes name.
+        net: The network whose modules and parameters the nodes name.
         nodes: All nodes of the graph, in order.
-        known: Values to start from.
-        end: Index of the wanted node.
-        record: Told each value.
+        known: Known values.
+        end: Index of the node to compute.
+        record: Called with each node and its value.
+
+    Raises:
+        RequestError: If the network's forward has a required argument other than the images.
     """
     needed: set[fx.Node] = set()
     stack = [nodes[end]]
@@ -274,8 +278,8 @@ def _step(net: nn.Module, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
     named = fx.map_arg(node.kwargs, lambda n: values[n])
     if node.op == "placeholder":
         if node.args:
-            return node.args[0]  # a default
-        raise RequestError(f"the network's forward needs {node.target!r} beside the images", "give it a default")
+            return node.args[0]  # the default value
+        raise RequestError(f"the network's forward requires the argument {node.target!r}", "give it a default value")
     if node.op == "get_attr":
         return operator.attrgetter(str(node.target))(net)
     if node.op == "call_module":
@@ -288,5 +292,5 @@ def _step(net: nn.Module, node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
 
 
 def input_of(nodes: Sequence[fx.Node]) -> int:
-    """Where the images come in."""
+    """Return the index of the node that receives the images."""
     return next(i for i, n in enumerate(nodes) if n.op == "placeholder")

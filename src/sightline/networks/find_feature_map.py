@@ -1,19 +1,19 @@
-"""Where a network is cut in two: its last map, and the tail that turns the map into features.
+"""Find the last feature map of a network and cut the network there into `map` and `tail` (see `network.Network`).
 
-The rule, in this order:
+The rules, in this order:
 
-1. A network with methods `map` and `tail` says it itself; its module `classifier`, where it has one, follows the tail.
-2. One with `forward_features` and `forward_head`, as all of timm's: the map is what the first gives, the tail is the second
-   without the classifier. Where the map is tokens, it is the *input* of the last block, since behind it no token but the
-   class token gets a gradient; where that does not give the features and nothing reads the patches that the first gives,
-   the output of the last module whose patches are read.
-3. Any other: the classifier is the last linear layer whose output has the shape of the network's, or, in a network without
-   one, the last 1×1 convolution of that width. Features are what goes into it (the mean over positions for a convolution).
-   The map is the last tensor (n, c, h, w) with more than one position on which alone the features depend, adaptive
-   pooling aside. It is looked for in the network's graph, and where that cannot be traced, by one forward pass under hooks.
-4. Where nothing of the kind exists, the map is the image itself, which counts as none.
+1. A network with methods `map` and `tail` declares its cut. Its module `classifier`, if any, follows the tail.
+2. A network with `forward_features` and `forward_head`, like all of timm's, is cut between the two, and the tail leaves out the
+   classifier. If the map consists of tokens, the map is the *input* of the last block, because after it only the class token
+   gets a gradient. If that cut does not reproduce the features, and the features do not depend on the patches after
+   `forward_features`, the map is the output of the last module whose patches they do depend on.
+3. In any other network, the classifier is the last linear layer whose output has the shape of the network's output or, without
+   linear layers, the last 1×1 convolution of that width. The features are its input (the mean over positions for a
+   convolution). The map is the last tensor (n, c, h, w) with more than one position that alone determines the features,
+   except outputs of adaptive pooling. It is found in the traced graph or, if tracing fails, by a forward pass with hooks.
+4. If there is no such tensor, the cut is at the image itself, and the network has no map.
 
-Every cut is measured before it is used: on a noise image, tail(map(x)) must be the network's own features.
+Every cut is verified on a noise image: tail(map(x)) must equal the network's own features.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from sightline.networks.feature_cut import (
     Cut,
     Declared,
     EncoderBlock,
-    Enough,
     Graph,
     Headed,
     LastBlock,
     Layout,
     Replay,
+    StopForward,
+    evaluation_mode,
     input_of,
-    quiet,
     value_at,
     walk,
 )
-from sightline.networks.patch_tokens import outlooks, patches_are_read
+from sightline.networks.patch_tokens import patch_outputs, patches_are_read
 
-_TOLERANCE = 2e-6  # the same operations give the same numbers; layer scales of 1e-5 must not hide a missing block
+_TOLERANCE = 2e-6  # low enough that a missing block shows even if its layer scale is 1e-5
 _POOLINGS = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _POOLING_FUNCTIONS = (nn.functional.adaptive_avg_pool2d, nn.functional.adaptive_max_pool2d)
 _TRIES = 12
@@ -52,17 +52,17 @@ _TRIES = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A cut and what was measured of it.
+class MeasuredCut:
+    """A verified cut and the shapes of its map and features.
 
     Args:
-        cut: Where.
-        layout: How the map lies in memory.
-        prefix: Tokens before the patches.
-        map_shape: (channels, height, width) on its grid; None where the tokens form none.
-        map_numbers: How many numbers one map has.
-        features: d.
-        classifier: The name of the module behind the features, "" where there is none.
+        cut: The cut.
+        layout: Layout of the map.
+        prefix: Number of tokens before the patches.
+        map_shape: (channels, height, width) of the map; None if its tokens form no grid.
+        map_numbers: Number of values of one image's map.
+        features: Number of features d.
+        classifier: Name of the module that takes the features; "" if there is none.
     """
 
     cut: Cut
@@ -74,35 +74,36 @@ class Found:
     classifier: str = ""
 
 
-def find(net: nn.Module, size: tuple[int, int], *, scores: bool = False) -> Found:
-    """Where a network is cut, by the rule above; its mode, gradients and hooks stay as they are.
+def find(net: nn.Module, size: tuple[int, int], *, scores: bool = False) -> MeasuredCut:
+    """Find the cut of a network by the rules above. The network's mode, gradients and hooks are restored.
 
     Args:
-        net: Any network that takes (n, channels, h, w).
-        size: (height, width) of the images that it will see.
-        scores: Whether the network's whole output is to be its features, classifier included.
+        net: Any network that takes images (n, channels, h, w).
+        size: (height, width) of the images in px.
+        scores: Whether the features are the network's whole output, classifier included.
 
     Raises:
-        RequestError: It cannot see such images, or gives no tensor.
+        RequestError: If the network does not accept such images, or does not return a tensor.
     """
     x = torch.randn((1, channels_of(net), *size), generator=torch.Generator().manual_seed(0))
     x = x.to(next((p.device for p in net.parameters()), torch.device("cpu")))
-    with quiet(net):
+    with evaluation_mode(net):
         if not scores and callable(getattr(net, "map", None)) and callable(getattr(net, "tail", None)):
             return _declared(net, x)
-        found = None
+        cut = None
         if hasattr(net, "forward_features") and hasattr(net, "forward_head"):
-            found = _headed(net, x, scores)
-        if found is None and not scores and all(hasattr(net, n) for n in ("_process_input", "class_token", "encoder", "heads")):
-            found = _measured(net, x, EncoderBlock(), value_at(net.get_submodule("heads"), net, x), "tokens", 1, "heads")
-        return found or _searched(net, x, scores)
+            cut = _headed(net, x, scores)
+        if cut is None and not scores and all(hasattr(net, n) for n in ("_process_input", "class_token", "encoder", "heads")):
+            features = value_at(net.get_submodule("heads"), net, x)
+            cut = _measured(net, x, EncoderBlock(), features, layout="tokens", prefix=1, classifier="heads")
+        return cut or _searched(net, x, scores)
 
 
 def channels_of(net: nn.Module) -> int:
-    """How many channels the images of a network have: its attribute `channels`, else what its first convolution takes."""
-    told = getattr(net, "channels", None)
-    if isinstance(told, int) and told > 0:
-        return told
+    """Return the number of input channels: the attribute `channels`; otherwise 1 if the first convolution takes 1, else 3."""
+    channels = getattr(net, "channels", None)
+    if isinstance(channels, int) and channels > 0:
+        return channels
     first = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
     return 1 if first is not None and first.in_channels == 1 else 3
 
@@ -110,30 +111,35 @@ def channels_of(net: nn.Module) -> int:
 # -------------------------------------------------------------------------------------------------------- rules 1 and 2
 
 
-def _declared(net: nn.Module, x: Tensor) -> Found:
-    last = net.map(x)  # type: ignore[operator]
+def _declared(net: nn.Module, x: Tensor) -> MeasuredCut:
+    """Return the cut of a network with methods `map` and `tail` (rule 1).
+
+    Raises:
+        RequestError: If the tail does not return features (n, d).
+    """
+    features = net.tail(net.map(x))  # type: ignore[operator]
     layout: Layout = getattr(net, "layout", "nchw")
-    behind = "classifier" if isinstance(getattr(net, "classifier", None), nn.Module) else ""
+    classifier = "classifier" if isinstance(getattr(net, "classifier", None), nn.Module) else ""
     prefix = int(getattr(net, "prefix", 0))
-    found = _measured(net, x, Declared(), net.tail(last), layout, prefix, behind)  # type: ignore[operator]
-    if found is None:
-        raise RequestError(f"{type(net).__name__}'s tail does not give one row of features per image")
-    return found
+    cut = _measured(net, x, Declared(), features, layout=layout, prefix=prefix, classifier=classifier)
+    if cut is None:
+        raise RequestError(f"{type(net).__name__}'s method `tail` does not return one row of features per image")
+    return cut
 
 
-def _headed(net: nn.Module, x: Tensor, scores: bool) -> Found | None:
-    """timm's kind; None where its halves give something else than one map and one row."""
+def _headed(net: nn.Module, x: Tensor, scores: bool) -> MeasuredCut | None:
+    """Return the cut of a network with timm's methods (rule 2); None if they do not return one map and one row."""
     last: Any = net.forward_features(x)  # type: ignore[operator]
     if not isinstance(last, Tensor) or last.ndim not in (3, 4):
         return None
     features = net(x) if scores else net.forward_head(last, pre_logits=True)  # type: ignore[operator]
     if not isinstance(features, Tensor):
         return None
-    features, behind = features.flatten(1), "" if scores else _own_classifier(net)
+    features, classifier = features.flatten(1), "" if scores else _timm_classifier(net)
     if last.ndim == 4:
         width = getattr(net, "num_features", last.shape[1])
         layout: Layout = "nhwc" if last.shape[-1] == width != last.shape[1] else "nchw"
-        return _measured(net, x, Headed(scores), features, layout, 0, behind, last)
+        return _measured(net, x, Headed(scores), features, layout=layout, classifier=classifier, last=last)
     prefix = int(getattr(net, "num_prefix_tokens", last.shape[1] - math.isqrt(last.shape[1]) ** 2))
     blocks = getattr(net, "blocks", None)
     if (
@@ -141,35 +147,37 @@ def _headed(net: nn.Module, x: Tensor, scores: bool) -> Found | None:
         and len(blocks) > 1
         and isinstance(getattr(net, "norm", None), nn.Module)
     ):
-        cut = _last_block(net, x, blocks[-1], scores)
-        found = cut and _measured(net, x, cut, features, "tokens", prefix, behind)
-        if found:
-            return found
-    found = _measured(net, x, Headed(scores), features, "tokens", prefix, behind, last)
-    if found is None or patches_are_read(net, x, found.cut, prefix):
-        return found
-    return _attended(net, x, features, behind) or replace(found, map_shape=None)
+        last_block = _last_block(net, x, blocks[-1], scores)
+        cut = last_block and _measured(net, x, last_block, features, layout="tokens", prefix=prefix, classifier=classifier)
+        if cut:
+            return cut
+    cut = _measured(net, x, Headed(scores), features, layout="tokens", prefix=prefix, classifier=classifier, last=last)
+    if cut is None or patches_are_read(net, x, cut.cut, prefix):
+        return cut
+    return _attended(net, x, features, classifier) or replace(cut, map_shape=None)
 
 
-def _attended(net: nn.Module, x: Tensor, features: Tensor, behind: str) -> Found | None:
-    """The last module whose patches the features still read, such as what class attention looks at (CaiT, XCiT, VOLO), or the
-    block before the last one; None where no module's output decides them alone."""
+def _attended(net: nn.Module, x: Tensor, features: Tensor, classifier: str) -> MeasuredCut | None:
+    """Return the cut at the last module whose patches influence the features; None if no module determines them alone.
+
+    That is the input of class attention (CaiT, XCiT, VOLO), or the block before the last one.
+    """
     size = (int(x.shape[2]), int(x.shape[3]))
-    for place in outlooks(net, x, behind)[:_TRIES]:
-        cut = Replay(place.module, behind, size)
-        found = _measured(net, x, cut, features, place.layout, place.prefix, behind)
-        if found is not None:
-            return found
+    for place in patch_outputs(net, x, classifier)[:_TRIES]:
+        replay = Replay(place.module, classifier, size)
+        cut = _measured(net, x, replay, features, layout=place.layout, prefix=place.prefix, classifier=classifier)
+        if cut is not None:
+            return cut
     return None
 
 
-def _own_classifier(net: nn.Module) -> str:
-    """The name of the module that timm calls a network's classifier; "" where it has none."""
+def _timm_classifier(net: nn.Module) -> str:
+    """Return the name of the module that timm's `get_classifier` returns; "" if there is none."""
     if not callable(getattr(net, "get_classifier", None)):
         return ""
     try:
         module = net.get_classifier()  # type: ignore[operator]
-    except AttributeError:  # some of timm's fail where the classifier was left out
+    except AttributeError:  # some of timm's networks fail if built without classifier
         return ""
     if not isinstance(module, nn.Module) or isinstance(module, nn.Identity):
         return ""
@@ -177,24 +185,24 @@ def _own_classifier(net: nn.Module) -> str:
 
 
 def _last_block(net: nn.Module, x: Tensor, block: nn.Module, scores: bool) -> LastBlock | None:
-    """The cut before the last block, with what it gets beside the tokens; None where that is learned."""
-    seen: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    """Return the cut before the last block with the block's further arguments; None if these depend on parameters."""
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
-    def look(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        seen.append((arguments[1:], named))
-        raise Enough
+    def record(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        calls.append((arguments[1:], named))
+        raise StopForward
 
-    handle = block.register_forward_pre_hook(look, with_kwargs=True)
+    handle = block.register_forward_pre_hook(record, with_kwargs=True)
     try:
-        with torch.enable_grad():  # so that what depends on a parameter shows it
+        with torch.enable_grad():  # so that values that depend on a parameter require gradients
             net.forward_features(x)  # type: ignore[operator]
-    except Enough:
+    except StopForward:
         pass
     finally:
         handle.remove()
-    if len(seen) != 1:
+    if len(calls) != 1:
         return None
-    arguments, named = seen[0]
+    arguments, named = calls[0]
     tensors = [v for v in (*arguments, *named.values()) if isinstance(v, Tensor)]
     return None if any(t.requires_grad for t in tensors) else LastBlock(arguments, named, scores)
 
@@ -204,27 +212,47 @@ def _measured(
     x: Tensor,
     cut: Cut,
     features: Tensor,
-    layout: Layout,
-    prefix: int,
+    *,
+    layout: Layout = "nchw",
+    prefix: int = 0,
     classifier: str = "",
     last: Tensor | None = None,
-) -> Found | None:
-    """The cut with what is known of its map; None where its tail does not give the network's own features."""
+) -> MeasuredCut | None:
+    """Verify a cut and measure its map; None if its tail does not return the network's own features.
+
+    Args:
+        net: The network.
+        x: Noise image (1, channels, h, w).
+        cut: The cut.
+        features: The network's own features (1, d) of `x`.
+        layout: Layout of the map.
+        prefix: Number of tokens before the patches.
+        classifier: Name of the module that takes the features.
+        last: The map of `x` if it was computed before.
+    """
     try:
         last = cut.map(net, x) if last is None else last
-        again = cut.tail(net, last)
+        tail_features = cut.tail(net, last)
     except (RuntimeError, TypeError, AttributeError, ValueError, IndexError, KeyError):
         return None
-    if again.ndim != 2 or again.shape != features.shape:
+    if tail_features.ndim != 2 or tail_features.shape != features.shape:
         return None
     scale = float(features.abs().max()) or 1.0
-    if not float((again - features).abs().max()) <= _TOLERANCE * scale:
+    if not float((tail_features - features).abs().max()) <= _TOLERANCE * scale:
         return None
-    return Found(cut, layout, prefix, _grid(net, x, last, layout, prefix), last[0].numel(), int(features.shape[1]), classifier)
+    return MeasuredCut(
+        cut=cut,
+        layout=layout,
+        prefix=prefix,
+        map_shape=_grid(x, last, layout, prefix),
+        map_numbers=last[0].numel(),
+        features=int(features.shape[1]),
+        classifier=classifier,
+    )
 
 
-def _grid(net: nn.Module, x: Tensor, last: Tensor, layout: Layout, prefix: int) -> tuple[int, int, int] | None:
-    """(channels, height, width) of a map; None where its tokens form no grid."""
+def _grid(x: Tensor, last: Tensor, layout: Layout, prefix: int) -> tuple[int, int, int] | None:
+    """Return (channels, height, width) of a map; None if its tokens form no grid."""
     if last.ndim == 4:
         c, h, w = last.shape[1:] if layout == "nchw" else (last.shape[3], last.shape[1], last.shape[2])
         return int(c), int(h), int(w)
@@ -240,23 +268,23 @@ def _grid(net: nn.Module, x: Tensor, last: Tensor, layout: Layout, prefix: int) 
 # -------------------------------------------------------------------------------------------------------------- rule 3
 
 
-def _searched(net: nn.Module, x: Tensor, scores: bool = False) -> Found:
-    """Look for the cut in the graph, then under hooks; the image itself where there is none."""
+def _searched(net: nn.Module, x: Tensor, scores: bool = False) -> MeasuredCut:
+    """Search for the cut in the traced graph, then with hooks (rules 3 and 4)."""
     graph = _traced(net)
-    found = in_graph(net, x, graph, scores) if graph is not None else None
-    return found or under_hooks(net, x, scores)
+    cut = in_graph(net, x, graph, scores) if graph is not None else None
+    return cut or under_hooks(net, x, scores)
 
 
 def _traced(net: nn.Module) -> fx.Graph | None:
-    """The network's graph, or None where its Python cannot be followed. Nothing of the network is changed."""
+    """Trace a network's graph without changing the network; None if it cannot be traced."""
     try:
         return fx.Tracer().trace(net)
-    except Exception:  # tracing runs the user's own code on stand-ins for tensors: anything may be raised
+    except Exception:  # tracing runs arbitrary code on proxies of tensors, which may raise anything
         return None
 
 
-def in_graph(net: nn.Module, x: Tensor, graph: fx.Graph, scores: bool = False) -> Found | None:
-    """The cut at a node of a traced graph, or None where the features depend on more than any one map."""
+def in_graph(net: nn.Module, x: Tensor, graph: fx.Graph, scores: bool = False) -> MeasuredCut | None:
+    """Return the cut at a node of a traced graph; None if no single map determines the features."""
     nodes = list(graph.nodes)
     shapes: dict[fx.Node, tuple[int, ...]] = {nodes[input_of(nodes)]: tuple(x.shape)}
 
@@ -281,16 +309,16 @@ def in_graph(net: nn.Module, x: Tensor, graph: fx.Graph, scores: bool = False) -
     for place in reversed(_bottlenecks(nodes, at)):
         shape = shapes.get(nodes[place], ())
         if len(shape) == 4 and shape[2] * shape[3] > 1 and not _is_pooling(net, nodes[place]) and place != input_of(nodes):
-            found = _measured(net, x, Graph(graph, place, at, mean), features, "nchw", 0, classifier)
-            if found is not None:
-                return found
+            cut = _measured(net, x, Graph(graph, place, at, mean), features, classifier=classifier)
+            if cut is not None:
+                return cut
     return None
 
 
 def _classifier_node(
     net: nn.Module, nodes: Sequence[fx.Node], shapes: dict[fx.Node, tuple[int, ...]], output: tuple[int, ...]
 ) -> fx.Node | None:
-    """The node that turns features into the network's output."""
+    """Return the node of the classifier, which turns features into the network's output."""
     calls = [n for n in nodes if n.op == "call_module" and len(n.all_input_nodes) == 1]
     linear = [n for n in calls if isinstance(net.get_submodule(str(n.target)), nn.Linear)]
     if linear:
@@ -298,18 +326,18 @@ def _classifier_node(
     if len(output) != 2:
         return None
     convolutions = [n for n in calls if isinstance(net.get_submodule(str(n.target)), nn.Conv2d)]
-    return (
-        convolutions[-1] if convolutions and _is_classifier(net.get_submodule(str(convolutions[-1].target)), output) else None
-    )
+    if convolutions and _is_classifier(net.get_submodule(str(convolutions[-1].target)), output):
+        return convolutions[-1]
+    return None
 
 
 def _is_classifier(module: nn.Module, output: tuple[int, ...]) -> bool:
-    """Whether a convolution does what a linear layer would: one position at a time, as wide as the network's output."""
+    """Return whether a 1×1 convolution acts as a linear classifier: it is as wide as the network's output."""
     return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.out_channels == output[1]
 
 
 def _bottlenecks(nodes: Sequence[fx.Node], end: int) -> list[int]:
-    """Indices of the nodes that everything between the images and node `end` passes through."""
+    """Return the indices of the nodes through which all data flow from the images to node `end` passes."""
     index = {n: i for i, n in enumerate(nodes)}
     needed, stack = set(), [nodes[end]]
     while stack:
@@ -318,36 +346,36 @@ def _bottlenecks(nodes: Sequence[fx.Node], end: int) -> list[int]:
             needed.add(node)
             stack.extend(node.all_input_nodes)
     start = input_of(nodes)
-    varying = {nodes[start]}  # what depends on the images
+    varying = {nodes[start]}  # nodes that depend on the images
     for node in nodes[start + 1 :]:
         if any(n in varying for n in node.all_input_nodes):
             varying.add(node)
-    found, reach = [], start
+    bottlenecks, reach = [], start
     for i in range(start, end + 1):
         node = nodes[i]
         if node not in needed or node not in varying:
             continue
-        if reach <= i:  # nothing before it is used after it
-            found.append(i)
+        if reach <= i:  # no earlier node is used after it
+            bottlenecks.append(i)
         uses = [index[u] for u in node.users if u in needed]
         reach = max([reach, *uses])
-    return found
+    return bottlenecks
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One call of a module in a forward pass."""
+    """A call of a module in a forward pass, with the shape of its output."""
 
     name: str
     module: nn.Module
     output: tuple[int, ...]
 
 
-def under_hooks(net: nn.Module, x: Tensor, scores: bool = False) -> Found:
-    """The cut at a module's output, found by one forward pass; the image itself where no module will do.
+def under_hooks(net: nn.Module, x: Tensor, scores: bool = False) -> MeasuredCut:
+    """Find the cut at a module's output by a forward pass with hooks; at the image itself if no module qualifies.
 
     Raises:
-        RequestError: The network cannot see such images, or gives no tensor (n, k) or (n, c, h, w).
+        RequestError: If the network does not accept such images, or does not return a tensor (n, k) or (n, c, h, w).
     """
     calls, output = _calls(net, x)
     size = (int(x.shape[2]), int(x.shape[3]))
@@ -368,12 +396,20 @@ def under_hooks(net: nn.Module, x: Tensor, scores: bool = False) -> Found:
     places = [c for c in before if c.name in once and len(c.output) == 4 and c.output[2] * c.output[3] > 1]
     places = [c for c in places if c.name and not _is_pooling_module(c.module)]
     for call in places[::-1][:_TRIES]:
-        cut = Replay(call.name, classifier, size, mean)
-        found = _measured(net, x, cut, features, "nchw", 0, classifier)
-        # The map must decide the features: another map, other features.
-        if found is not None and not _same(cut.tail(net, -cut.map(net, x) - 1), features):
-            return found
-    return Found(whole, "nchw", 0, None, x[0].numel(), int(features.shape[1]), classifier)  # an image is no map of features
+        replay = Replay(call.name, classifier, size, mean)
+        cut = _measured(net, x, replay, features, classifier=classifier)
+        # The map must determine the features: a different map must give different features.
+        if cut is not None and not _same(replay.tail(net, -replay.map(net, x) - 1), features):
+            return cut
+    return MeasuredCut(
+        cut=whole,
+        layout="nchw",
+        prefix=0,
+        map_shape=None,  # the image itself does not count as a feature map
+        map_numbers=x[0].numel(),
+        features=int(features.shape[1]),
+        classifier=classifier,
+    )
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -381,42 +417,45 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def _calls(net: nn.Module, x: Tensor) -> tuple[list[_Call], Tensor]:
-    """Every call of a module in one forward pass, in the order in which they end; hooks are removed, also after an error."""
+    """Run one forward pass and return the module calls in the order in which they end, and the network's output.
+
+    Hooks are removed, also after an error.
+    """
     calls: list[_Call] = []
     handles = []
 
     def hook(name: str) -> Any:
-        def look(module: nn.Module, _: Any, result: Any) -> None:
+        def record(module: nn.Module, _: Any, result: Any) -> None:
             if isinstance(result, Tensor):
                 calls.append(_Call(name, module, tuple(result.shape)))
 
-        return look
+        return record
 
     try:
         handles = [m.register_forward_hook(hook(n)) for n, m in net.named_modules() if n]
         output = net(x)
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        hint = "its forward takes float images (n, 3, height, width); is the image size right?"
+        hint = "its forward must accept float images (n, 3, height, width); check the image size"
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        what = f"{type(net).__name__} cannot see images of {x.shape[2]}×{x.shape[3]} px ({reason})"
+        what = f"{type(net).__name__} does not accept images of {x.shape[2]}×{x.shape[3]} px ({reason})"
         raise RequestError(what, hint) from error
     finally:
         for handle in handles:
             handle.remove()
     if not isinstance(output, Tensor) or output.ndim not in (2, 4):
         shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        hint = "let its forward return features or logits (n, k), or a map (n, c, h, w)"
-        raise RequestError(f"{type(net).__name__} gives {shape} for one image", hint)
+        hint = "its forward must return features or logits (n, k), or a map (n, c, h, w)"
+        raise RequestError(f"{type(net).__name__} returns {shape} for one image", hint)
     return calls, output
 
 
 def _is_pooling(net: nn.Module, node: fx.Node) -> bool:
-    """Whether a node is adaptive pooling."""
+    """Return whether a node is adaptive pooling."""
     if node.op == "call_module":
         return isinstance(net.get_submodule(str(node.target)), _POOLINGS)
     return node.op == "call_function" and node.target in _POOLING_FUNCTIONS
 
 
 def _is_pooling_module(module: nn.Module) -> bool:
-    """Whether a module is adaptive pooling."""
+    """Return whether a module is adaptive pooling."""
     return isinstance(module, _POOLINGS)

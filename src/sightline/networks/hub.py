@@ -1,4 +1,4 @@
-"""Published weights: whether they are on this machine, whether they can be fetched, and what to do where neither is so."""
+"""Downloads of published weights: check for a local copy, check that the server answers, download with time limits."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from typing import Any
 
 from sightline.errors import WeightsError
 from sightline.networks import weights
-from sightline.networks.index import NetworkEntry
+from sightline.networks.entry import NetworkEntry
 
 _FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _HOST_S, _FILE_S = 5.0, 10.0
-"""How long a server may take to answer at all, and to say that it has a file."""
+"""Time limits for a server's first answer and for its answer about one file."""
 _START_S, _STALL_S = 45.0, 60.0
-"""How long the checks and the first byte of a file may take together, and how long a download may stand still after that."""
+"""Time limits for the checks up to the first byte of a file, and for a download that makes no progress."""
 _POLL_S = 0.2
 _CHUNK_BYTES = 1 << 17
-"""The hub's library reports a download after so many bytes; its own 10 MB are a minute of a slow line."""
+"""Bytes between two progress reports of huggingface_hub. Its default of 10 MB takes a minute on a slow connection."""
 _began: dict[str, float] = {}
-"""When a file was first asked for, by its address."""
+"""Address of a file → time of the first request for it."""
 
 
 def here(entry: NetworkEntry) -> Path | None:
-    """The published file in the library's own cache, or None."""
+    """Return the published file in the library's own cache, or None."""
     if entry.hub:
         import huggingface_hub
 
         for name in (entry.file,) if entry.file else _FILES:
-            found = huggingface_hub.try_to_load_from_cache(entry.hub, name)
-            if isinstance(found, str):
-                return Path(found)
+            cached = huggingface_hub.try_to_load_from_cache(entry.hub, name)
+            if isinstance(cached, str):
+                return Path(cached)
         return None
     file = _checkpoints() / entry.url.rpartition("/")[2]
     return file if entry.url and file.is_file() else None
 
 
 def check(entry: NetworkEntry, name: str) -> None:
-    """Make sure, within seconds, that published weights are here or can be fetched.
+    """Check, within seconds, that published weights are on this machine or can be downloaded.
 
     Args:
-        entry: Which.
-        name: As the user wrote it: a file of that name is found in the folders of SIGHTLINE_WEIGHTS.
+        entry: The weights.
+        name: Name of the network as the user wrote it, for the error message.
 
     Raises:
-        WeightsError: They exist but there is no network, or none were ever published.
+        WeightsError: If no weights were published, or they are not on this machine and the server does not answer.
     """
     if here(entry) is not None:
         return
@@ -69,28 +69,28 @@ def check(entry: NetworkEntry, name: str) -> None:
 
 
 def fetch(entry: NetworkEntry, name: str) -> Path:
-    """Download published weights into the library's own cache; a server that sends nothing is given up within a minute.
+    """Download published weights into the library's own cache, and stop if the server sends nothing for a minute.
 
-    Ctrl-C and SIGTERM are obeyed at once: the download runs in a thread that nothing waits for.
+    The download runs in a daemon thread, so that Ctrl-C and SIGTERM end the program at once.
 
     Args:
-        entry: Which; not yet here.
-        name: As the user wrote it.
+        entry: The weights, not yet on this machine.
+        name: Name of the network as the user wrote it.
 
     Returns:
-        The file.
+        The downloaded file.
 
     Raises:
-        WeightsError: They could not be downloaded; the message names the file and where to put it.
+        WeightsError: If the download fails; the message names the file and where to put it.
     """
-    done: queue.SimpleQueue[Path | BaseException] = queue.SimpleQueue()
-    arrived: list[float] = []
+    results: queue.SimpleQueue[Path | BaseException] = queue.SimpleQueue()
+    received: list[float] = []
 
     def work() -> None:
         try:
-            done.put(_download(entry, arrived))
+            results.put(_download(entry, received))
         except BaseException as error:
-            done.put(error)
+            results.put(error)
 
     now = time.monotonic()
     began = _began.pop(address(entry), now)
@@ -99,27 +99,27 @@ def fetch(entry: NetworkEntry, name: str) -> Path:
     threading.Thread(target=work, name="sightline-download", daemon=True).start()
     while True:
         try:
-            found = done.get(timeout=_POLL_S)
+            result = results.get(timeout=_POLL_S)
         except queue.Empty:
             before, size = size, _downloaded_bytes(entry)
-            if size > before or arrived:
-                arrived.clear()
+            if size > before or received:
+                received.clear()
                 deadline = time.monotonic() + _STALL_S
             elif time.monotonic() > deadline:
-                raise absent(entry, name, f"{_name_of_host(entry)} has stopped answering") from None
+                raise absent(entry, name, f"{_name_of_host(entry)} stopped responding") from None
             continue
-        if isinstance(found, Path):
-            return found
-        line = (str(found).strip().splitlines() or [type(found).__name__])[0][:240]
-        raise absent(entry, name, f"they cannot be downloaded ({line})") from found
+        if isinstance(result, Path):
+            return result
+        line = (str(result).strip().splitlines() or [type(result).__name__])[0][:240]
+        raise absent(entry, name, f"the download failed ({line})") from result
 
 
-def _download(entry: NetworkEntry, arrived: list[float]) -> Path:
-    """Download a file by the library's own function, into its own cache.
+def _download(entry: NetworkEntry, received: list[float]) -> Path:
+    """Download a file with the library's own function into its own cache.
 
     Args:
-        entry: Which.
-        arrived: Takes the number of bytes that have come, where the library tells it before it writes them.
+        entry: The weights.
+        received: List to which numbers of received bytes are appended, if the library reports them before writing.
     """
     if entry.hub:
         import huggingface_hub
@@ -129,7 +129,7 @@ def _download(entry: NetworkEntry, arrived: list[float]) -> Path:
         huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE = _CHUNK_BYTES
         more: dict[str, Any] = {"revision": revision or None, "endpoint": _host(entry)}
         if "tqdm_class" in inspect.signature(huggingface_hub.hf_hub_download).parameters:
-            more["tqdm_class"] = _bar(arrived)
+            more["tqdm_class"] = _counting_tqdm(received)
         names = (entry.file,) if entry.file else _FILES
         for number, file in enumerate(names):
             try:
@@ -141,26 +141,26 @@ def _download(entry: NetworkEntry, arrived: list[float]) -> Path:
 
     target = _checkpoints() / entry.url.rpartition("/")[2]
     target.parent.mkdir(parents=True, exist_ok=True)
-    promised = re.search(r"-([0-9a-f]{8,})\.", target.name)  # the names of these files end in the start of their SHA-256
-    torch.hub.download_url_to_file(entry.url, str(target), promised[1] if promised else None)
+    sha256_start = re.search(r"-([0-9a-f]{8,})\.", target.name)  # these file names end in the start of the file's SHA-256
+    torch.hub.download_url_to_file(entry.url, str(target), sha256_start[1] if sha256_start else None)
     return target
 
 
-def _bar(arrived: list[float]) -> type:
-    """The hub's progress bar, which also notes what has come."""
+def _counting_tqdm(received: list[float]) -> type:
+    """Return a subclass of the hub's progress bar that also appends the numbers of received bytes to a list."""
     from huggingface_hub.utils.tqdm import tqdm
 
-    class Bar(tqdm):
+    class CountingTqdm(tqdm):
         def update(self, n: float | None = 1) -> Any:
             if n:
-                arrived.append(n)
+                received.append(n)
             return super().update(n)
 
-    return Bar
+    return CountingTqdm
 
 
 def _downloaded_bytes(entry: NetworkEntry) -> int:
-    """The bytes of all files where a download of this entry writes."""
+    """Return the total size of the files in the folder that a download of this entry writes to."""
     folder = _checkpoints()
     if entry.hub:
         import huggingface_hub.constants
@@ -174,13 +174,13 @@ def _downloaded_bytes(entry: NetworkEntry) -> int:
 
 
 def _checkpoints() -> Path:
-    """Where torch keeps downloaded files."""
+    """Return torch's folder of downloaded files."""
     home = Path(os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torch")
     return home / "hub" / "checkpoints"
 
 
 def absent(entry: NetworkEntry, name: str, reason: str = "") -> WeightsError:
-    """The error for weights that are not here and cannot be fetched: it names the file and the place."""
+    """Return the error for weights that are missing and cannot be downloaded; its hint says where to put the file."""
     why = reason or f"{_name_of_host(entry)} cannot be reached"
     return WeightsError(
         f"the weights of {entry.name} are not on this machine, and {why}",
@@ -189,7 +189,7 @@ def absent(entry: NetworkEntry, name: str, reason: str = "") -> WeightsError:
 
 
 def address(entry: NetworkEntry) -> str:
-    """Where the published file can be had."""
+    """Return the download address of the published file."""
     if entry.hub:
         repository, _, revision = entry.hub.partition("@")
         return f"{_host(entry)}/{repository}/resolve/{revision or 'main'}/{entry.file or _FILES[0]}"
@@ -209,9 +209,9 @@ def _host(entry: NetworkEntry) -> str:
 
 @functools.cache
 def reachable(url: str, patience_s: float = _HOST_S) -> bool:
-    """Whether a server answers to an address, whatever it says; asked once.
+    """Return whether a server answers a request for an address, with any status. The result is cached.
 
-    Proxies of the environment are used; offline modes are respected.
+    Proxies of the environment are used, and HF_HUB_OFFLINE is respected.
     """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return False

@@ -1,4 +1,4 @@
-"""How people write networks: a name, or a name with arguments such as `cnn(filters=[32, 64])`; and who builds them."""
+"""Network names: parse `cnn(filters=[32, 64])` into name and arguments, and find the library that builds the network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sightline.errors import RequestError, unknown
 from sightline.networks import index, user
-from sightline.networks.index import NetworkEntry
+from sightline.networks.entry import NetworkEntry
 from sightline.store import Cache
 
 Source = Literal["timm", "torchvision", "sightline", "user", "pixels"]
@@ -19,10 +19,12 @@ _CALL = re.compile(r"^[A-Za-z_]\w*\(.*\)$", re.DOTALL)
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
-    """The bare name and its arguments; any other text is a name without arguments. Nothing is ever run.
+    """Split a network's text into its name and keyword arguments, without running any code.
+
+    Text that is not of the form `name(…)` is a name without arguments.
 
     Raises:
-        RequestError: What is between the parentheses is no list of `key=value` with plain values.
+        RequestError: If the parentheses hold anything but `key=value` pairs of literals.
 
     Example:
         >>> parse("cnn(filters=[32, 64], dense=[(512, 0)])")
@@ -34,36 +36,36 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     """
     if not _CALL.match(text):
         return text, {}
-    hint = "write it as cnn(filters=[32, 64], batch_norm=true): names, equals signs, numbers, true, false, texts and lists"
+    hint = "write it like cnn(filters=[32, 64], batch_norm=true); values are numbers, true, false, quoted strings and lists"
     try:
         call = ast.parse(text, mode="eval").body
         if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
             raise ValueError("its arguments need names")
-        found: dict[str, Any] = {}
+        arguments: dict[str, Any] = {}
         for keyword in call.keywords:
-            if keyword.arg is None or keyword.arg in found:
+            if keyword.arg is None or keyword.arg in arguments:
                 raise ValueError("an argument is given twice")
-            found[keyword.arg] = ast.literal_eval(_Words(keyword.arg).visit(keyword.value))
+            arguments[keyword.arg] = ast.literal_eval(_TomlBooleans(keyword.arg).visit(keyword.value))
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise RequestError(f"the network {text!r} cannot be read ({reason})", hint) from error
-    return call.func.id, found
+    return call.func.id, arguments
 
 
-class _Words(ast.NodeTransformer):
-    """`true` and `false`, as TOML writes them, are what Python calls True and False; any other bare word is refused."""
+class _TomlBooleans(ast.NodeTransformer):
+    """Replace TOML's `true` and `false` by Python's constants, and refuse any other bare word."""
 
     def __init__(self, argument: str) -> None:
         self.argument = argument
 
     def visit_Name(self, node: ast.Name) -> ast.Constant:
         if node.id not in ("true", "false"):
-            raise ValueError(f"{self.argument} holds the bare word {node.id}; texts stand in quotes: '{node.id}'")
+            raise ValueError(f"{self.argument} holds the bare word {node.id}; put strings in quotes: '{node.id}'")
         return ast.copy_location(ast.Constant(node.id == "true"), node)
 
 
 def spell(name: str, arguments: Mapping[str, Any]) -> str:
-    """The text that `parse` reads back.
+    """Return the text that `parse` splits into this name and these arguments.
 
     Example:
         >>> spell("cnn", {"filters": [32, 64]})
@@ -75,13 +77,13 @@ def spell(name: str, arguments: Mapping[str, Any]) -> str:
 
 
 def source_of(name: str, arguments: Mapping[str, Any], cache: Cache) -> tuple[Source, NetworkEntry | None]:
-    """Who builds a network of that name, and what its library says of it.
+    """Return the source that builds a network, and its library entry if a library builds it.
 
-    With arguments it is one of ours, since only those take any; without, a name that a library has is the library's, which
-    has weights for it.
+    With arguments the network is one of `CLASSICS`, since only those accept any. Without arguments, timm's and torchvision's
+    networks come first, since they have pretrained weights.
 
     Raises:
-        RequestError: Nobody does; the closest name is its hint.
+        RequestError: If the name is unknown; the hint names the closest one.
     """
     if name == "pixels":
         return "pixels", None
@@ -95,27 +97,27 @@ def source_of(name: str, arguments: Mapping[str, Any], cache: Cache) -> tuple[So
     if name in CLASSICS:
         return "sightline", None
     if arguments and index.find(name, cache) is not None:
-        raise RequestError(f"{name} takes no arguments", f"those that do: {', '.join(sorted(CLASSICS))}")
+        raise RequestError(f"{name} takes no arguments", f"networks that do: {', '.join(sorted(CLASSICS))}")
     raise unknown("network", name, [*index.library(cache), *CLASSICS, "pixels"])
 
 
 def check_name(text: str, cache: Cache) -> None:
-    """Refuse the name of a network that nobody builds, or arguments that it does not take, without building it.
+    """Check a network's name and arguments without building the network.
 
     Args:
-        text: As `describe` takes it; the path of a run or a file is left to whoever opens it.
-        cache: Where the names of the libraries are kept.
+        text: A name as `describe` accepts it; an existing path (a run or a file) is not checked.
+        cache: Cache of the libraries' lists of networks.
 
     Raises:
-        RequestError: The name is not known, the closest one is its hint; or it takes no such arguments.
+        RequestError: If the name is unknown (the hint names the closest one), or the network does not take the arguments.
     """
     name, arguments = parse(text)
     if name in index.SPECIAL or Path(text).exists():
         return
-    if name in index.ours() and not arguments:  # the table knows them without importing torch
+    if name in index.classics() and not arguments:  # read from the table, without importing torch
         return
     source, _ = source_of(name, arguments, cache)
     if source == "sightline":
-        from sightline.networks.building import check_arguments
+        from sightline.networks.classics import check_arguments
 
         check_arguments(name, arguments)

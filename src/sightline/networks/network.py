@@ -1,5 +1,4 @@
-"""One surface over every network: its last map, the tail that makes features of it, logits where it has its own classifier,
-its stages from the images to the features, and which of them learn."""
+"""`Network`: one interface for every network, with its last feature map, features, logits, stages and parameter groups."""
 
 from __future__ import annotations
 
@@ -15,25 +14,36 @@ from sightline.networks.feature_cut import Replay
 from sightline.networks.stages import Stage, find_stages
 
 GREY = (0.299, 0.587, 0.114)
-"""How much each channel counts for brightness (ITU-R BT.601, as in Pillow)."""
+"""Weights of red, green and blue in brightness (ITU-R BT.601, as in Pillow)."""
 
 
 class Network(nn.Module):
-    """A network cut into map and tail; see `search` for where.
+    """A network with its last feature map, features, logits and stages. `find_feature_map` finds the parts of any network.
+
+    images → `map` → last feature map → `tail` → features → classifier → `logits`
+
+    - map: the last feature map, the last tensor that still has a position for each region of the image. Heatmaps such as
+      Grad-CAM are computed on it. For a CNN it is the output of the last block; for a vision transformer, the tokens that
+      enter the last block.
+    - tail: everything between the last feature map and the classifier, often just global average pooling. It turns the map
+      into features, one row of d numbers per image.
+    - logits: the class scores of the network's own (pretrained) classifier.
+    - stages: consecutive groups of blocks that work at one resolution, from the images to the features. They are the units of
+      freezing and of learning rates that decrease towards the images.
 
     Args:
-        net: The network itself.
-        size: (height, width) of the images that it will see.
-        pool: `avg` for its own tail, `flatten` for the flattened map, `scores` for its whole output.
-        classifier: Whether its own classifier is there, with weights.
+        net: The network.
+        size: (height, width) of the images in px.
+        pool: `avg` for the network's own tail, `flatten` for the flattened map, `scores` to use its whole output as features.
+        classifier: Whether `net` contains its own classifier with weights.
 
     Attributes:
-        layout: How the last map lies: (n, c, h, w), (n, h, w, c), or (n, prefix + h·w, c).
-        prefix: Tokens before the patches.
-        map_shape: (channels, height, width) of the map on its grid, None where there is none.
-        features: The width d.
-        channels: Of the images that the network itself takes; one of 1 is given the grey image of three channels.
-        stages: From the images to the features; see `find_stages`.
+        layout: Layout of the map: `nchw` (n, c, h, w), `nhwc` (n, h, w, c) or `tokens` (n, prefix + h·w, c).
+        prefix: Number of tokens before the patches: class token and registers.
+        map_shape: (channels, height, width) of the map; None if the network has none.
+        features: Number of features d.
+        channels: Number of input channels of `net`. If it is 1, RGB images are converted to grey.
+        stages: Stages from the images to the features; see `find_stages`.
     """
 
     def __init__(
@@ -45,53 +55,54 @@ class Network(nn.Module):
         classifier: bool = False,
     ) -> None:
         super().__init__()
-        found = find_feature_map.find(net, size, scores=pool == "scores")
+        measured = find_feature_map.find(net, size, scores=pool == "scores")
         self.net = net
         self.pool = pool
-        self.cut = found.cut
-        self.layout = found.layout
-        self.prefix = found.prefix
-        self.map_shape = found.map_shape
-        self.features = found.map_numbers if pool == "flatten" else found.features
+        self.cut = measured.cut
+        self.layout = measured.layout
+        self.prefix = measured.prefix
+        self.map_shape = measured.map_shape
+        self.features = measured.map_numbers if pool == "flatten" else measured.features
         self.has_classifier = classifier
-        self._behind = found.classifier
+        self.classifier = measured.classifier
+        """Name of the classifier module, on which features do not depend; "" if there is none."""
         self.channels = find_feature_map.channels_of(net)
         self.size = size
         self._stages: tuple[Stage, ...] | None = None
         self._frozen = 0
 
     def map(self, x: Tensor) -> Tensor:
-        """Normalised images float (n, 3, h, w) → the last map, in the network's own layout."""
-        return self.cut.map(self.net, self._seen(x))
+        """Return the last feature map of normalised images float (n, 3, h, w), in the network's own layout."""
+        return self.cut.map(self.net, self._converted(x))
 
     def tail(self, last: Tensor) -> Tensor:
-        """The last map → features (n, d)."""
+        """Return the features (n, d) of a last feature map."""
         return last.flatten(1) if self.pool == "flatten" else self.cut.tail(self.net, last)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The last map and the features."""
+        """Return the last feature map and the features (n, d) of normalised images float (n, 3, h, w)."""
         if isinstance(self.cut, Replay) and self.pool != "flatten":
-            return self.cut.both(self.net, self._seen(x))  # its tail would run the whole network once more
+            return self.cut.both(self.net, self._converted(x))  # calling `tail` would run the whole network a second time
         last = self.map(x)
         return last, self.tail(last)
 
     def logits(self, x: Tensor) -> Tensor:
-        """The scores (n, k) of the network's own classifier; those of one sigmoid unit as two columns, the first of them 0.
+        """Return the logits (n, k) of the network's own classifier. A single sigmoid unit gives two columns, the first 0.
 
         Raises:
-            RequestError: It has none.
+            RequestError: If the network was built without its classifier.
         """
         if not self.has_classifier:
             raise RequestError("this network was loaded without its own classifier", "build it with classifier=True")
-        scores = self.net(self._seen(x))
+        scores = self.net(self._converted(x))
         return two_columns(scores) if scores.shape[1] == 1 else scores
 
-    def _seen(self, x: Tensor) -> Tensor:
-        """The images as the network itself takes them."""
+    def _converted(self, x: Tensor) -> Tensor:
+        """Convert RGB images to grey for a network with one input channel."""
         return grey(x) if self.channels == 1 and x.shape[1] == 3 else x
 
     def own_tensors(self) -> dict[str, Tensor]:
-        """The tensors that map and tail depend on, by the network's own names: no classifier, no batch counters."""
+        """Return the tensors that map and tail depend on, by name: without the classifier and BatchNorm's batch counters."""
         return {
             name: value
             for name, value in self.net.state_dict().items()
@@ -99,36 +110,31 @@ class Network(nn.Module):
         }
 
     def own_parameters(self) -> int:
-        """How many trainable numbers map and tail have."""
+        """Return the number of trainable parameters of map and tail."""
         return sum(p.numel() for n, p in self.net.named_parameters() if not self._in_classifier(n))
 
-    @property
-    def classifier(self) -> str:
-        """The name of the module behind the features that features do not depend on, "" where there is none."""
-        return self._behind
-
     def _in_classifier(self, name: str) -> bool:
-        return bool(self._behind) and not self.has_classifier and name.startswith(f"{self._behind}.")
+        return bool(self.classifier) and not self.has_classifier and name.startswith(f"{self.classifier}.")
 
-    # ------------------------------------------------------------------------------------------- what learns, how fast
+    # ------------------------------------------------------------------------------------- freezing and learning rates
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """Its parts between two changes of resolution, the first one nearest to the images."""
+        """Stages between changes of resolution, the first one nearest to the images."""
         if self._stages is None:
-            self._stages = find_stages(self.net, self.size, self.channels, self._behind, self.layout == "nhwc")
+            self._stages = find_stages(self.net, self.size, self.channels, self.classifier, nhwc=self.layout == "nhwc")
         return self._stages
 
     def freeze(self, stages: int | str | None = None) -> Self:
-        """Let the first stages learn nothing: no gradients, and their BatchNorm in inference mode whatever `train` says.
+        """Freeze the first stages: no gradients, and BatchNorm in inference mode even after `train()`.
 
-        The others learn. Freezing again replaces what was frozen.
+        All other stages are trainable. A second call replaces the first.
 
         Args:
-            stages: How many, from the images on; a stage's name freezes up to and with it; None freezes all.
+            stages: Number of stages from the images on, or the name of the last stage to freeze; None freezes all.
 
         Raises:
-            RequestError: There is no such stage.
+            RequestError: If there is no such stage.
         """
         names = [s.name for s in self.stages]
         if isinstance(stages, str):
@@ -137,7 +143,7 @@ class Network(nn.Module):
             stages = names.index(stages) + 1
         count = len(names) if stages is None else stages
         if not 0 <= count <= len(names):
-            raise RequestError(f"{count} stages cannot be frozen", f"there are {len(names)}: {', '.join(names)}")
+            raise RequestError(f"{count} stages cannot be frozen", f"the network has {len(names)}: {', '.join(names)}")
         self._frozen = count
         frozen = {p for stage in self.stages[:count] for p in stage.parameters}
         for name, parameter in self.net.named_parameters():
@@ -145,13 +151,13 @@ class Network(nn.Module):
         return self.train(self.training)
 
     def unfreeze(self, stages: int | str | None = None) -> Self:
-        """Let the last stages learn, and freeze those before them.
+        """Make the last stages trainable and freeze the stages before them.
 
         Args:
-            stages: How many, from the features back; a stage's name unfreezes from it on; None unfreezes all.
+            stages: Number of stages counted back from the features, or the name of the first trainable stage; None for all.
 
         Raises:
-            RequestError: There is no such stage.
+            RequestError: If there is no such stage.
         """
         names = [s.name for s in self.stages]
         if isinstance(stages, str):
@@ -160,11 +166,11 @@ class Network(nn.Module):
             stages = len(names) - names.index(stages)
         count = len(names) if stages is None else stages
         if not 0 <= count <= len(names):
-            raise RequestError(f"{count} stages cannot be unfrozen", f"there are {len(names)}: {', '.join(names)}")
+            raise RequestError(f"{count} stages cannot be unfrozen", f"the network has {len(names)}: {', '.join(names)}")
         return self.freeze(len(names) - count)
 
     def train(self, mode: bool = True) -> Self:
-        """As of any module, but frozen stages stay in inference mode."""
+        """Set training or evaluation mode; frozen stages stay in evaluation mode."""
         super().train(mode)
         if self._frozen and mode:
             for stage in self.stages[: self._frozen]:
@@ -173,15 +179,15 @@ class Network(nn.Module):
         return self
 
     def parameter_groups(self, learning_rate: float, *, decay: float = 1.0, weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """What learns, in groups for torch's optimizers: the last stage at the full rate, each one before it at `decay` of it.
+        """Return the trainable parameters as groups for torch's optimizers, with layer-wise learning-rate decay.
 
         Args:
-            learning_rate: Of the last stage, and of the network's own classifier.
-            decay: The factor from a stage to the one before it, above 0, at most 1.
-            weight_decay: Of weights; biases, BatchNorm and other parameters of one dimension get none.
+            learning_rate: Learning rate of the last stage and of the network's own classifier.
+            decay: Factor of the learning rate from a stage to the one before it, in (0, 1].
+            weight_decay: Weight decay of weights; biases, BatchNorm and other one-dimensional parameters get none.
 
         Returns:
-            Dicts with `params`, `lr`, `weight_decay`, `name`; frozen parameters and empty groups are left out.
+            Dicts with `params`, `lr`, `weight_decay`, `name`, without frozen parameters and empty groups.
         """
         named = dict(self.net.named_parameters())
         placed = {p for stage in self.stages for p in stage.parameters}
@@ -190,53 +196,53 @@ class Network(nn.Module):
         groups = []
         for name, members, factor in [*parts, ("classifier", rest, 1.0)]:
             learning = [named[p] for p in members if named[p].requires_grad]
-            for params, own in (
+            for params, group_decay in (
                 ([p for p in learning if p.ndim >= 2], weight_decay),
                 ([p for p in learning if p.ndim < 2], 0.0),
             ):
                 if params:
-                    groups.append({"params": params, "lr": learning_rate * factor, "weight_decay": own, "name": name})
+                    groups.append({"params": params, "lr": learning_rate * factor, "weight_decay": group_decay, "name": name})
         return groups
 
 
 def grey(x: Tensor) -> Tensor:
-    """Images (n, 3, h, w) as grey ones (n, 1, h, w)."""
+    """Convert images (n, 3, h, w) to grey (n, 1, h, w)."""
     return (x * x.new_tensor(GREY).reshape(1, 3, 1, 1)).sum(dim=1, keepdim=True)
 
 
 def two_columns(scores: Tensor) -> Tensor:
-    """The score (n, 1) of one sigmoid unit as logits (n, 2), whose softmax is (1 - p, p)."""
+    """Convert the score (n, 1) of a sigmoid unit with probability p to logits (n, 2), whose softmax is (1 - p, p)."""
     return torch.cat([torch.zeros_like(scores), scores], dim=1)
 
 
 class Pixels(nn.Module):
-    """The image itself as a network: the map is the image, the features are its numbers."""
+    """The backbone `pixels`: the map is the image, the features are its pixel values."""
 
     layout = "nhwc"
     prefix = 0
 
     def map(self, x: Tensor) -> Tensor:
-        """(n, 3, h, w) → (n, h, w, 3)."""
+        """Return images (n, 3, h, w) as (n, h, w, 3)."""
         return x.permute(0, 2, 3, 1)
 
     def tail(self, last: Tensor) -> Tensor:
-        """(n, h, w, 3) → (n, h·w·3)."""
+        """Flatten images (n, h, w, 3) to features (n, h·w·3)."""
         return last.flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The features."""
+        """Return the features (n, h·w·3) of images (n, 3, h, w)."""
         return self.tail(self.map(x))
 
 
 def tensors(network: Network) -> dict[str, np.ndarray]:
-    """The weights of a network by name, as a classifier's file stores them: float32 (n, …), whole numbers as they are."""
-    found = {}
+    """Return a network's weights by name as a classifier's file stores them: floats as float32, integers unchanged."""
+    arrays = {}
     for name, value in network.own_tensors().items():
         values = value.detach().cpu()
-        found[name] = np.ascontiguousarray((values.float() if values.is_floating_point() else values).numpy())
-    return found
+        arrays[name] = np.ascontiguousarray((values.float() if values.is_floating_point() else values).numpy())
+    return arrays
 
 
 def parse(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """What `tensors` gave, as torch's tensors (copies)."""
+    """Convert the arrays that `tensors` returned to torch tensors (copies)."""
     return {n: torch.from_numpy(np.array(a)) for n, a in arrays.items()}

@@ -1,9 +1,8 @@
-"""A network's own classifier as weights on its features, and the names of its classes."""
+"""Pretrained classifiers: a network's own classification layer as weights and bias, and the names of its classes."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,26 +11,26 @@ import torch
 from torch import nn
 
 from sightline.errors import RequestError, WeightsError
-from sightline.networks.description import build, whole
+from sightline.networks.description import build, build_with_scores
 from sightline.records import Backbone
 from sightline.store import Cache
 
-_LINEAR_WITHIN = 1e-3
+_LINEAR_TOLERANCE = 1e-3
 _SUBSETS = {1000: "imagenet-1k", 11221: "imagenet-21k-miil", 11821: "imagenet-12k", 21841: "imagenet-22k"}
-"""How many classes → timm's name for which."""
+"""Number of classes → timm's name of the set of classes."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnClassifier:
-    """What a network answers with itself: logits = weights · features + bias.
+    """The pretrained classifier of a network: logits = weights · features + bias.
 
     Args:
-        backbone: What gives the features: the network as it was asked for, or with `pool` "scores" where its answer is no
-            linear function of its features; then the features are its scores, and the weights the identity.
+        backbone: Description of the network that computes the features. If the network's logits are not a linear function of
+            its features, its `pool` is "scores": the features are the logits, and the weights the identity.
         weights: float32 (k, d).
         bias: float32 (k,).
-        classes: k names, each once.
-        aliases: Other names of theirs → all class indices that they may mean.
+        classes: k distinct class names.
+        aliases: Other name of a class, lower case → all class indices that it may mean.
     """
 
     backbone: Backbone
@@ -42,59 +41,54 @@ class OwnClassifier:
 
 
 def own_classifier(backbone: Backbone, cache: Cache) -> OwnClassifier:
-    """The classifier that a network's weights bring.
+    """Return the classifier that a network's pretrained weights contain.
 
     Args:
-        backbone: As `describe` gave it, with published weights or those of a file.
-        cache: Where it was noted where files lie.
+        backbone: Description returned by `describe`, with published weights or those of a file.
+        cache: Cache of the locations of weight files.
 
     Raises:
-        WeightsError: The weights bring no classifier.
-        RequestError: The weights are random, or it gives one score alone.
+        WeightsError: If the weights contain no classifier.
+        RequestError: If the weights are random, or the network returns a single score.
     """
     if backbone.weights.startswith("random:"):
-        raise RequestError(f"{backbone.name} has random weights: it answers at random", "name weights that were trained")
+        raise RequestError(f"{backbone.name} has random weights: it predicts at random", "give trained weights")
     hint = f"train a head on it: sightline run PHOTOS --backbone {backbone.name}; then explain that run"
     try:
         network = build(backbone, classifier=True, cache=cache)
     except WeightsError as error:
-        what = f"the weights of {backbone.name} bring no classifier of their own ({error.message})"
-        raise WeightsError(what, error.hint if "not on this machine" in error.message else hint) from error
-    module = network.net.get_submodule(network.classifier) if network.classifier else None
-    linear = next((m for m in _behind(module) if isinstance(m, nn.Linear)), None)
+        message = f"the weights of {backbone.name} contain no classifier ({error.message})"
+        raise WeightsError(message, error.hint if "not on this machine" in error.message else hint) from error
+    modules = list(network.net.get_submodule(network.classifier).modules()) if network.classifier else []
+    linear = next((m for m in reversed(modules) if isinstance(m, nn.Linear)), None)
     if linear is not None and _agrees(network, linear, backbone):
         weights = linear.weight.detach().float().numpy().copy()
         bias = np.zeros(len(weights), np.float32) if linear.bias is None else linear.bias.detach().float().numpy().copy()
     else:
-        backbone, network = whole(backbone, cache=cache)
+        backbone, network = build_with_scores(backbone, cache=cache)
         weights, bias = np.eye(backbone.features, dtype=np.float32), np.zeros(backbone.features, np.float32)
     if len(weights) < 2:
-        raise RequestError(f"{backbone.name} gives one score alone: it tells no classes apart", hint)
+        raise RequestError(f"{backbone.name} returns a single score, so it cannot distinguish classes", hint)
     classes, aliases = class_names(len(weights))
     return OwnClassifier(backbone, weights, bias, classes, aliases)
 
 
-def _behind(module: nn.Module | None) -> Sequence[nn.Module]:
-    """The modules of a classifier, the last first."""
-    return [] if module is None else list(module.modules())[::-1]
-
-
 def _agrees(network: Any, linear: nn.Linear, backbone: Backbone) -> bool:
-    """Whether the layer on the features gives the network's own scores, measured on noise."""
+    """Return whether a linear layer on the features reproduces the network's own logits on a noise image."""
     noise = torch.randn((1, 3, *backbone.preprocess.size), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         features = network(noise)[1]
         if features.shape[1] != linear.in_features:
             return False
-        true, mine = network.logits(noise), linear(features)
-    return true.shape == mine.shape and bool((true - mine).abs().max() <= _LINEAR_WITHIN * true.abs().max())
+        expected, logits = network.logits(noise), linear(features)
+    return expected.shape == logits.shape and bool((expected - logits).abs().max() <= _LINEAR_TOLERANCE * expected.abs().max())
 
 
 def class_names(k: int) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
-    """Names for so many classes: ImageNet's where the number is one of its sets', else numbers.
+    """Return class names and aliases for k classes: ImageNet's if k is the size of one of its sets, else "class 0", ….
 
-    WordNet gives several names a class, such as "African elephant, Loxodonta africana". The first is taken, with the synset's
-    number behind it where two classes share it; the others, the synset's number and the index are aliases.
+    WordNet gives several names per class, such as "African elephant, Loxodonta africana". The first one is used, followed by
+    the synset id if two classes share it. The other names, the synset id and the index are aliases.
 
     Example:
         >>> names, aliases = class_names(1000)

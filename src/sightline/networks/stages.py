@@ -1,4 +1,4 @@
-"""The stages of a network: its parts between two changes of resolution, found by one forward pass."""
+"""Stages of a network: its parts between changes of resolution, found by one forward pass."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sightline.networks.feature_cut import quiet
+from sightline.networks.feature_cut import evaluation_mode
 
 _FALL = 1.5
-"""A stage begins where the number of positions falls by more than this; a class token more or less is no change."""
+"""A stage begins where the number of positions falls by more than this factor; an extra class token does not count."""
 _FEW_STAGES, _MANY_UNITS = 2, 6
-"""With so few stages and so many blocks, as in a ViT, every block is a stage of its own."""
-_MOST = 0.6
-"""A module with more than this share of all parameters and containers inside is no block but the network's body."""
+"""With at most so many stages and at least so many blocks, as in a ViT, every block is its own stage."""
+_BODY_SHARE = 0.6
+"""A module that holds containers and more than this share of all parameters is the network's body, not a block."""
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -25,10 +25,10 @@ class Stage:
     """A part of a network that works at one resolution.
 
     Args:
-        name: What its modules' names have in common.
-        modules: The modules in it that have parameters or statistics of their own, in order of execution.
-        parameters: Their trainable tensors, by name.
-        cells: How many positions its output has; 1 behind the last map.
+        name: Common prefix of its modules' names.
+        modules: Names of the modules with parameters or statistics, in order of execution.
+        parameters: Names of their parameters.
+        cells: Number of positions of its output; 1 after the last feature map.
     """
 
     name: str
@@ -37,19 +37,19 @@ class Stage:
     cells: int
 
 
-def find_stages(net: nn.Module, size: tuple[int, int], channels: int, classifier: str, nhwc: bool) -> tuple[Stage, ...]:
-    """The stages of a network, from the images to the features; together they hold all of it but its classifier.
+def find_stages(net: nn.Module, size: tuple[int, int], channels: int, classifier: str, *, nhwc: bool) -> tuple[Stage, ...]:
+    """Return the stages of a network, from the images to the features. Together they hold everything but the classifier.
 
-    A unit is a block: the first module on the way down from the network that is no mere container. A new stage begins with
-    the first unit whose output has fewer positions than anything before it; what comes behind the last map is a stage of its
-    own. Where the resolution hardly changes, as in a ViT, every unit is a stage.
+    A unit is a block: the outermost module that is not a mere container. A new stage begins with the first unit whose output
+    has fewer positions than any before it; everything after the last feature map is one more stage. If the resolution hardly
+    changes, as in a ViT, every unit is a stage.
 
     Args:
         net: The network.
-        size: (height, width) of the images.
-        channels: Of the images.
-        classifier: The name of its last module, which belongs to no stage; "" for none.
-        nhwc: Whether its maps lie as (n, h, w, c).
+        size: (height, width) of the images in px.
+        channels: Number of input channels.
+        classifier: Name of the classifier module, which belongs to no stage; "" for none.
+        nhwc: Whether feature maps have the layout (n, h, w, c).
     """
     owners = [n for n, m in net.named_modules() if _owns(m) and not _within(n, classifier)]
     unit_of = {n: _unit(net, n) for n in owners}
@@ -57,36 +57,37 @@ def find_stages(net: nn.Module, size: tuple[int, int], channels: int, classifier
     called = _called(net, units, size, channels, nhwc)
     places = _places(called)
     if max(places.values(), default=0) + 1 <= _FEW_STAGES and len(called) >= _MANY_UNITS:
-        places = _each(net, called)
+        places = _one_stage_per_block(net, called)
     groups: list[list[str]] = [[] for _ in range(max(places.values(), default=0) + 1)]
     order, cells = {unit: i for i, (unit, _) in enumerate(called)}, dict(called)
     for name in sorted(owners, key=lambda n: order.get(unit_of[n], len(order))):
         unit = unit_of[name]
-        # What a container of blocks owns, such as tokens and positions, is used before them; what is never called comes last.
+        # Parameters of a container of blocks, such as a class token or position embeddings, are used before the blocks.
+        # Modules that are never called come last.
         groups[places.get(unit, -1) if unit in units else 0].append(name)
-    named = _names([list(dict.fromkeys(unit_of[n] for n in group if unit_of[n] in places)) for group in groups])
-    found = []
-    for name, group in zip(named, groups, strict=True):
-        reached = [cells[unit_of[n]] for n in group if unit_of[n] in places]
-        found.append(Stage(name, tuple(group), _parameters(net, group), min(reached, default=1)))
-    return tuple(found)
+    stage_names = _names([list(dict.fromkeys(unit_of[n] for n in group if unit_of[n] in places)) for group in groups])
+    stages = []
+    for name, group in zip(stage_names, groups, strict=True):
+        positions = [cells[unit_of[n]] for n in group if unit_of[n] in places]
+        stages.append(Stage(name, tuple(group), _parameters(net, group), min(positions, default=1)))
+    return tuple(stages)
 
 
 def _unit(net: nn.Module, name: str) -> str:
-    """The block that a module belongs to; "" for the network itself."""
+    """Return the name of the block that a module belongs to; "" for the network itself."""
     parts = name.split(".") if name else []
     total = sum(p.numel() for p in net.parameters()) or 1
     for end in range(1, len(parts) + 1):
         module = net.get_submodule(".".join(parts[:end]))
-        inner = any(isinstance(m, _CONTAINERS) for m in module.children())
-        most = inner and sum(p.numel() for p in module.parameters()) > _MOST * total
-        if not isinstance(module, _CONTAINERS) and not most:
+        has_containers = any(isinstance(m, _CONTAINERS) for m in module.children())
+        is_body = has_containers and sum(p.numel() for p in module.parameters()) > _BODY_SHARE * total
+        if not isinstance(module, _CONTAINERS) and not is_body:
             return ".".join(parts[:end])
     return name
 
 
 def _owns(module: nn.Module) -> bool:
-    """Whether a module has parameters or statistics of its own."""
+    """Return whether a module itself, without its children, has parameters or buffers."""
     return any(True for _ in module.parameters(recurse=False)) or any(True for _ in module.buffers(recurse=False))
 
 
@@ -95,51 +96,51 @@ def _within(name: str, module: str) -> bool:
 
 
 def _parameters(net: nn.Module, modules: Sequence[str]) -> tuple[str, ...]:
-    found = [f"{m}.{n}" if m else n for m in modules for n, _ in net.get_submodule(m).named_parameters(recurse=False)]
-    return tuple(dict.fromkeys(found))
+    names = [f"{m}.{n}" if m else n for m in modules for n, _ in net.get_submodule(m).named_parameters(recurse=False)]
+    return tuple(dict.fromkeys(names))
 
 
 def _called(net: nn.Module, units: set[str], size: tuple[int, int], channels: int, nhwc: bool) -> list[tuple[str, int]]:
-    """The units in the order in which they end, and how many positions each one's output has.
+    """Run one forward pass and return the units in the order in which they finish, with their number of output positions.
 
-    0 stands for an output that is no map of this image: windows of it, or one row.
+    0 stands for an output that is not a map of this one image, such as windows of it or a row of features.
     """
-    found: dict[str, int] = {}
+    positions: dict[str, int] = {}
     handles = []
 
     def hook(name: str) -> Any:
-        def look(module: nn.Module, _: Any, output: Any) -> None:
+        def record(module: nn.Module, _: Any, output: Any) -> None:
             output = output[0] if isinstance(output, tuple | list) and output else output
-            found.setdefault(name, _positions(module, output, nhwc) if isinstance(output, Tensor) else 0)
+            positions.setdefault(name, _positions(module, output, nhwc) if isinstance(output, Tensor) else 0)
 
-        return look
+        return record
 
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     try:
         handles = [net.get_submodule(n).register_forward_hook(hook(n)) for n in sorted(units)]
-        with quiet(net):
+        with evaluation_mode(net):
             net(torch.zeros((1, channels, *size), device=device))
     finally:
         for handle in handles:
             handle.remove()
-    return list(found.items())
+    return list(positions.items())
 
 
 def _positions(module: nn.Module, output: Tensor, nhwc: bool) -> int:
-    """Height times width of a map, the number of tokens, or 0."""
+    """Return height × width of a map, or the number of tokens; 0 for any other output."""
     if output.shape[0] != 1 or output.ndim not in (3, 4):
         return 0
     if output.ndim == 3:
         return int(output.shape[1])
     width = getattr(module, "out_features", None) or (getattr(module, "normalized_shape", None) or (None,))[-1]
-    last = isinstance(module, nn.Linear | nn.LayerNorm) and output.shape[-1] == width != output.shape[1]
-    if last or (nhwc and not isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm)):
+    channels_last = isinstance(module, nn.Linear | nn.LayerNorm) and output.shape[-1] == width != output.shape[1]
+    if channels_last or (nhwc and not isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm)):
         return int(output.shape[1] * output.shape[2])
     return int(output.shape[2] * output.shape[3])
 
 
 def _places(called: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """The number of the stage of each module."""
+    """Return the stage number of each unit."""
     last_map = max((i for i, (_, cells) in enumerate(called) if cells > 1), default=len(called) - 1)
     places: dict[str, int] = {}
     stage, lowest = 0, None
@@ -155,8 +156,8 @@ def _places(called: Sequence[tuple[str, int]]) -> dict[str, int]:
     return places
 
 
-def _each(net: nn.Module, called: Sequence[tuple[str, int]]) -> dict[str, int]:
-    """Every block a stage of its own; single layers between them go with the block before."""
+def _one_stage_per_block(net: nn.Module, called: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Return stage numbers with every block in its own stage; single layers between blocks join the block before them."""
     places: dict[str, int] = {}
     stage = -1
     for name, _ in called:
@@ -167,7 +168,7 @@ def _each(net: nn.Module, called: Sequence[tuple[str, int]]) -> dict[str, int]:
 
 
 def _names(groups: Sequence[Sequence[str]]) -> list[str]:
-    """A short name for each stage: what its blocks share where no other stage's block does, else its first and last one."""
+    """Return a name for each stage: the prefix that only its blocks share, otherwise "FIRST to LAST" block."""
     names = []
     for i, group in enumerate(groups):
         units = [u for u in group if u]
@@ -184,7 +185,7 @@ def _names(groups: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _common(names: Sequence[str]) -> str:
-    """The part of dotted names that all share."""
+    """Return the common prefix of dotted names, in whole components."""
     if not names:
         return ""
     shared = names[0].split(".")

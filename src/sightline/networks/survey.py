@@ -1,7 +1,7 @@
-"""How the shipped table of networks is made: every architecture built on torch's meta device and measured.
+"""Script that writes the shipped table of networks: builds every architecture on torch's meta device and measures it.
 
-`python -m sightline.networks.survey` writes `table.json` beside this file. What was measured is kept in the cache, so that
-a run that was stopped goes on where it was.
+`python -m sightline.networks.survey` writes `table.json` in this folder. Measurements are cached, so that an interrupted run
+continues where it stopped.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from sightline.errors import SightlineError
 from sightline.networks import backbones, building, index
 from sightline.networks.classics import CLASSICS
 from sightline.networks.counting import macs
-from sightline.networks.feature_cut import quiet
-from sightline.networks.index import NetworkEntry
+from sightline.networks.entry import NetworkEntry
+from sightline.networks.feature_cut import evaluation_mode
 from sightline.networks.network import Network
 from sightline.schema import from_json
 
 _FORMAT = 1
 _LIMIT_S = 300
-"""How long one network may take."""
+"""Time limit for one network."""
 _STEP_PX = 8
 _COARSER = (1, 2, 4, 8, 16)
-"""A network that halves an image five times and adds what it enlarged again takes only multiples of 32, and so on."""
+"""Factors of the step between tried sizes: networks that halve maps five times and add upsampled ones need multiples of 32."""
 _NEXT = 2
-"""How many sizes after the smallest must work too: some networks take a size by luck, and not the next one."""
+"""How many sizes after the smallest must work too, since some networks accept a size by coincidence."""
 _FAILURES = (RuntimeError, AssertionError, ValueError, TypeError, IndexError, ZeroDivisionError, NotImplementedError)
-"""What networks raise for an image that they cannot see."""
+"""Errors that networks raise for an image size that they do not accept."""
 
 
 _IN_PLACE = ("normal_", "uniform_", "trunc_normal_", "erfinv_", "mul_", "add_", "div_", "clamp_", "fill_", "zero_", "copy_")
 _SAME_SHAPE = ("batch_norm", "group_norm", "rms_norm", "relu", "relu6", "gelu", "silu", "hardswish", "hardsigmoid", "sigmoid")
 
 
-class _Shapes(TorchFunctionMode):
-    """Inside it, what changes no shape is left out on the meta device, where it has no effect and takes most of the time."""
+class _ShapesOnly(TorchFunctionMode):
+    """Mode that skips operations that keep the shape on the meta device, where they take most of the time."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name, first = getattr(function, "__name__", ""), args[0] if args else None
@@ -63,13 +63,13 @@ class _Shapes(TorchFunctionMode):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was measured of a network; None for what could not be.
+    """Measurements of a network; None for those that failed.
 
     Args:
-        parameters: Trainable numbers of the whole network with its own classifier.
-        macs: Multiply–accumulates for one image of its own size.
-        features: Width of the features in front of the classifier.
-        smallest: Side of the smallest square image that it takes, in pixels; see `smallest`.
+        parameters: Trainable parameters of the whole network including its classifier.
+        macs: Multiply–accumulates for one image of its default size.
+        features: Number of features before the classifier.
+        smallest: Side of the smallest square image that it accepts in px; see `smallest`.
     """
 
     parameters: int | None = None
@@ -82,13 +82,13 @@ class Facts:
 
 
 def measure(entry: NetworkEntry) -> Facts:
-    """Build a library's network on the meta device, and count.
+    """Measure a library's network on the meta device.
 
     Args:
-        entry: The default weights of the architecture, which say the size that it sees.
+        entry: The default weights of the architecture, which give the image size.
     """
     size = entry.preprocess.size
-    net = _or_none(lambda: _built(lambda: backbones.create_whole(entry, size)))
+    net = _or_none(lambda: _built(lambda: backbones.create_with_classifier(entry, size)))
     if net is None:
         return Facts()
     parameters = sum(p.numel() for p in net.parameters())
@@ -98,7 +98,7 @@ def measure(entry: NetworkEntry) -> Facts:
 
 
 def measure_classic(name: str) -> Facts:
-    """Build one of our own networks on the meta device, and count; the smallest image is what it says itself."""
+    """Measure a classic network on the meta device; its smallest image is taken from its record."""
     classic = CLASSICS[name]
     arguments = {"image_size": classic.image_size, "channels": classic.channels, "classes": classic.classes}
     net = _built(lambda: building.classic(name, arguments))
@@ -108,11 +108,11 @@ def measure_classic(name: str) -> Facts:
 
 
 def _built(build: Callable[[], nn.Module]) -> nn.Module:
-    """What a builder gives, on the meta device, in evaluation mode, nothing of it to be learnt."""
+    """Build a network on the meta device, in evaluation mode and without gradients."""
     try:
-        with torch.device("meta"), _Shapes():
+        with torch.device("meta"), _ShapesOnly():
             net = build()
-    except (RuntimeError, NotImplementedError):  # its constructor looks at numbers
+    except (RuntimeError, NotImplementedError):  # its constructor needs values
         net = build().to("meta")
     return net.eval().requires_grad_(False)
 
@@ -122,13 +122,13 @@ def _images(channels: int, size: tuple[int, int]) -> Tensor:
 
 
 def _work(net: nn.Module, x: Tensor) -> int:
-    """The multiply–accumulates of a network on the meta device."""
-    with _Shapes():
+    """Count the multiply–accumulates of a network on the meta device."""
+    with _ShapesOnly():
         return macs(net, x)
 
 
 def _or_none(work: Callable[[], Any]) -> Any:
-    """What a piece of work gives, None where the network cannot do it."""
+    """Return the result of a call, or None if the network fails."""
     try:
         return work()
     except (SightlineError, *_FAILURES):
@@ -136,28 +136,28 @@ def _or_none(work: Callable[[], Any]) -> Any:
 
 
 def _features(entry: NetworkEntry) -> int | None:
-    """The width that `Network` finds; it is asked itself, with numbers, only where timm's two halves do not say it."""
+    """Return the number of features as `Network` finds it; builds a `Network` with weights only if timm's methods fail."""
     size = entry.preprocess.size
     if entry.source == "torchvision":
-        return _classifier_width(_built(lambda: backbones.create_whole(entry, size)))
+        return _classifier_width(_built(lambda: backbones.create_with_classifier(entry, size)))
     net: Any = _built(lambda: backbones.create(entry, size))
-    with quiet(net), _Shapes():
+    with evaluation_mode(net), _ShapesOnly():
         width = _or_none(lambda: _width(net, _images(3, size)))
-        given = None if width else net(_images(3, size))
-    if width is not None or not isinstance(given, Tensor) or given.ndim not in (2, 4):
+        output = None if width else net(_images(3, size))
+    if width is not None or not isinstance(output, Tensor) or output.ndim not in (2, 4):
         return width  # type: ignore[no-any-return]
     with backbones.seeded(0):
         return Network(backbones.create(entry, size), size).features
 
 
 def _classifier_width(net: nn.Module) -> int:
-    """What the last linear layer takes, or in a network without one the last convolution."""
+    """Return the input width of the last linear layer or, without one, of the last convolution."""
     linear = [m for m in net.modules() if isinstance(m, nn.Linear)]
     return linear[-1].in_features if linear else [m for m in net.modules() if isinstance(m, nn.Conv2d)][-1].in_channels
 
 
 def _width(net: Any, x: Tensor) -> int | None:
-    """How many features timm's head gives; None where its body gives anything but one map."""
+    """Return the number of features that timm's head returns; None if `forward_features` does not return one map."""
     last = net.forward_features(x)
     if not isinstance(last, Tensor) or last.ndim not in (3, 4):
         return None
@@ -169,41 +169,41 @@ def _width(net: Any, x: Tensor) -> int | None:
 
 
 def _smallest_of(entry: NetworkEntry, net: nn.Module) -> int | None:
-    """The smallest image of a library's network, which is built anew for each size where it is built for one."""
-    own = min(entry.preprocess.size)
+    """Return the smallest image side of a library's network; a network of fixed size is rebuilt for each tried size."""
+    default = min(entry.preprocess.size)
 
     def works(side: int) -> bool:
-        def see() -> bool:
+        def run() -> bool:
             fitted = net
-            if entry.fixed_size and side != own:
-                fitted = _built(lambda: backbones.create_whole(entry, (side, side)))
-            with quiet(fitted), _Shapes():
+            if entry.fixed_size and side != default:
+                fitted = _built(lambda: backbones.create_with_classifier(entry, (side, side)))
+            with evaluation_mode(fitted), _ShapesOnly():
                 fitted(_images(3, (side, side)))
             return True
 
-        return bool(_or_none(see))
+        return bool(_or_none(run))
 
-    return smallest(works, own, _patch(net))
+    return smallest(works, default, _patch(net))
 
 
 def _patch(net: nn.Module) -> int:
-    """The side of the first patches that a network cuts images into; 1 where it cuts none."""
+    """Return the patch size of a network's first patch embedding in px; 1 without patches."""
     sizes = [m.patch_size for m in net.modules() if hasattr(m, "patch_size")]
     first = sizes[0] if sizes else 1
     return int(first[0] if isinstance(first, tuple | list) else first)  # type: ignore[arg-type]
 
 
-def smallest(works: Callable[[int], bool], own: int, patch: int = 1) -> int | None:
-    """The side of the smallest square image that a network takes, as far as it is asked.
+def smallest(works: Callable[[int], bool], default: int, patch: int = 1) -> int | None:
+    """Return the side of the smallest square image that a network accepts, in px.
 
-    Whole patches are asked for, of at least 8 px together; where the network takes only multiples of 2, 4, 8 or 16 times
-    that, those. The answer is the smallest of these sizes that works and whose two successors work as well; the one below
-    is known to fail, or there is none. Where nothing of the kind works, it is its own size.
+    Tried sizes are multiples of a step: the smallest multiple of the patch size from 8 px on or, if the network accepts only
+    coarser sizes, 2, 4, 8 or 16 times that. The result is the smallest tried size that works together with the next two; the
+    size below it fails. If no such size works, the result is the default size, or None if that fails too.
 
     Args:
-        works: Whether it takes a square image of a side.
-        own: The side it was made for.
-        patch: Side of the patches that it cuts images into.
+        works: Function that tells whether the network accepts a square image of a given side.
+        default: Side that the network was designed for.
+        patch: Patch size.
 
     Example:
         >>> smallest(lambda side: side >= 30, 224)
@@ -215,46 +215,46 @@ def smallest(works: Callable[[int], bool], own: int, patch: int = 1) -> int | No
     """
     finest = patch * -(-_STEP_PX // patch)
     for step in [finest * c for c in _COARSER]:
-        top = own // step
-        odd = top - 1 + top % 2  # an even multiple would be one of the next coarser step too
+        top = default // step
+        odd = top - 1 + top % 2  # an even multiple would also be a multiple of the next coarser step
         if odd >= 1 and works(odd * step) and (odd < 3 or works((odd - 2) * step)):
             return step * _first(lambda count, step=step: works(count * step), odd)  # type: ignore[misc]
-    return own if works(own) else None
+    return default if works(default) else None
 
 
 def _first(works: Callable[[int], bool], top: int) -> int:
-    """The smallest number from 1 that works and whose next ones work too; `top` does."""
-    fails, found = 0, 1 if works(1) else top
+    """Return the smallest number from 1 that works and whose `_NEXT` successors work, by bisection; `top` is known to work."""
+    fails, first = 0, 1 if works(1) else top
     while True:
-        while found - fails > 1:
-            middle = (fails + found) // 2
-            fails, found = (fails, middle) if works(middle) else (middle, found)
-        bad = [n for n in range(found + 1, min(found + _NEXT, top - 1) + 1) if not works(n)]
+        while first - fails > 1:
+            middle = (fails + first) // 2
+            fails, first = (fails, middle) if works(middle) else (middle, first)
+        bad = [n for n in range(first + 1, min(first + _NEXT, top - 1) + 1) if not works(n)]
         if not bad:
-            return found
-        fails, found = bad[-1], top
+            return first
+        fails, first = bad[-1], top
 
 
 # ----------------------------------------------------------------------------------------------------------------- table
 
 
 def rows(library: Mapping[str, list[dict[str, Any]]], facts: Mapping[str, Facts]) -> dict[str, Any]:
-    """The networks of the table by name: what was measured, and their weights, without what goes without saying."""
-    found: dict[str, Any] = {}
+    """Return the rows of the table by name: measurements and weights, without default values."""
+    table: dict[str, Any] = {}
     for name in sorted(facts):
         measured = {k: v for k, v in store.plain(facts[name]).items() if v is not None}
         if name in library:
-            found[name] = measured | {"source": library[name][0]["source"]}
-            found[name]["weights"] = [index.shortened(e, name) for e in library[name]]
+            table[name] = measured | {"source": library[name][0]["source"]}
+            table[name]["weights"] = [index.shortened(e, name) for e in library[name]]
         else:
             classic = CLASSICS[name]
-            found[name] = measured | {"source": "sightline", "image_size": classic.image_size}
-            found[name] |= {"year": classic.year, "paper": classic.paper}
-    return found
+            table[name] = measured | {"source": "sightline", "image_size": classic.image_size}
+            table[name] |= {"year": classic.year, "paper": classic.paper}
+    return table
 
 
 def text(networks: Mapping[str, Any]) -> str:
-    """The table's file: one network per line, so that two versions of it can be compared."""
+    """Return the text of the table's file, one network per line for readable diffs."""
     lines = [f"{json.dumps(n)}: {store.canonical_json(row).decode('utf-8')}" for n, row in sorted(networks.items())]
     versions = {p: index.version(p) for p in index.LIBRARIES}
     head = store.canonical_json(versions).decode("utf-8")
@@ -266,7 +266,7 @@ def text(networks: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _limited(seconds: int) -> Iterator[None]:
-    """An error in the block after that time."""
+    """Raise TimeoutError if the block takes longer than `seconds`."""
 
     def stop(*_: object) -> None:
         raise TimeoutError
@@ -281,7 +281,7 @@ def _limited(seconds: int) -> Iterator[None]:
 
 
 def _measured(task: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
-    """One network's name and facts, from the cache where they were measured before. Runs in a process of its own."""
+    """Return a network's name and measurements, cached. Runs in a worker process."""
     name, entry = task
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -299,22 +299,22 @@ def _measured(task: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure all networks, and write the table."""
+    """Measure all networks and write the table."""
     parser = argparse.ArgumentParser(prog="python -m sightline.networks.survey", description=main.__doc__)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=index.TABLE)
-    chosen = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     library = backbones.survey()
     facts: dict[str, Facts] = {}
-    with multiprocessing.get_context("spawn").Pool(chosen.processes) as pool:
+    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
         tasks = [(name, entries[0]) for name, entries in sorted(library.items())]
-        for name, found in pool.imap_unordered(_measured, tasks):
-            facts[name] = from_json(Facts, found, "facts")
+        for name, row in pool.imap_unordered(_measured, tasks):
+            facts[name] = from_json(Facts, row, "facts")
             print(f"{len(facts):>5} / {len(tasks)}  {name}", file=sys.stderr, flush=True)
     facts |= {name: measure_classic(name) for name in CLASSICS if name not in library and name not in index.ALIASES}
-    store.write_text(chosen.out, text(rows(library, facts)))
+    store.write_text(options.out, text(rows(library, facts)))
     missing = [n for n, f in sorted(facts.items()) if None in (f.parameters, f.macs, f.features, f.smallest)]
-    print(f"{len(facts):,} networks; not all could be measured of {len(missing)}: {', '.join(missing)}")
+    print(f"{len(facts):,} networks; {len(missing)} with missing measurements: {', '.join(missing)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""BatchNorm over the images of several processes, for as long as they learn together."""
+"""Synchronised BatchNorm for training in several processes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextlib.contextmanager
 def synchronised(network: nn.Module) -> Iterator[None]:
-    """Let every BatchNorm layer take its statistics from all processes' images, for the block. On CUDA alone.
+    """Compute BatchNorm statistics over the images of all processes inside the block. Works on CUDA only.
 
-    Weights and statistics stay the very tensors that they are; afterwards the layers themselves are back.
+    Weights and statistics keep their tensors, and the original layers are put back afterwards.
     """
-    from timm.layers.norm_act import convert_sync_batchnorm  # it knows those with an activation in them too
+    from timm.layers.norm_act import convert_sync_batchnorm  # also converts BatchNorm layers that contain an activation
 
-    own = [
+    originals = [
         (parent, name, child)
         for parent in network.modules()
         for name, child in parent.named_children()
@@ -29,6 +29,6 @@ def synchronised(network: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for parent, name, child in own:
+        for parent, name, child in originals:
             child.train(getattr(parent, name).training)
             setattr(parent, name, child)

@@ -1,4 +1,4 @@
-"""Networks of the user's own: `my_net.py:build`, or any Python callable that returns an `nn.Module`."""
+"""User-defined networks: `my_net.py:build`, or any Python callable that returns an `nn.Module`."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 Builder = Callable[..., Any]
 _FUNCTION = re.compile(r"^(?P<file>.+\.py):(?P<function>[^\W\d]\w*)$", re.DOTALL)
-_SEEN_FILES = 500
+_MOST_FILES = 500
 _callables: dict[str, Builder] = {}
-"""The callables that this process was given, by the name that stands for them in records."""
+"""Registered callables, by the name that stands for them in records."""
 
 
 def is_user(name: str) -> bool:
-    """Whether a name means a network of the user's own."""
+    """Return whether a name means a user-defined network."""
     return name in _callables or _FUNCTION.match(name) is not None
 
 
 def register(build: Builder) -> str:
-    """The name that stands for a callable in this process.
+    """Register a callable as a network for this process and return the name that stands for it.
 
     Raises:
-        RequestError: It cannot be called.
+        RequestError: If `build` is not callable.
     """
     if not callable(build):
-        raise RequestError(f"a network of your own is a function that returns it, not a {type(build).__name__}")
+        raise RequestError(f"a user-defined network must be a function that returns it, not a {type(build).__name__}")
     module, name = getattr(build, "__module__", ""), getattr(build, "__qualname__", type(build).__name__)
     name = f"{module}:{name}"
     if _callables.get(name, build) is not build:
@@ -48,35 +48,36 @@ def register(build: Builder) -> str:
 
 
 def code_identity(name: str) -> str | None:
-    """A hash of the code behind `file.py:function`: that file and those beside it. None for a callable of this process."""
-    found = _FUNCTION.match(name)
-    if name in _callables or found is None:
+    """Return a hash of the code of `file.py:function`: the file and the .py files in its folder. None for a callable."""
+    match = _FUNCTION.match(name)
+    if name in _callables or match is None:
         return None
-    file = _existing(Path(found["file"]))
-    beside = sorted(file.parent.glob("*.py"))[:_SEEN_FILES]
-    return digest([file_digest(file), found["function"], [[p.name, file_digest(p)] for p in beside if p.is_file()]])
+    file = _existing(Path(match["file"]))
+    neighbours = sorted(file.parent.glob("*.py"))[:_MOST_FILES]
+    return digest([file_digest(file), match["function"], [[p.name, file_digest(p)] for p in neighbours if p.is_file()]])
 
 
 def build(name: str, image_size: int | None = None, classes: int | None = None) -> nn.Module:
-    """Call the user's function. It gets `image_size` and `classes` where it takes parameters of those names.
+    """Build a user-defined network. Its function gets `image_size` and `classes` if it has parameters of those names.
 
     Args:
-        name: `file.py:function`, or what `register` gave.
-        image_size: Side of the square that the network will see, None for its own.
-        classes: How many classes it is to tell apart, None for its own number.
+        name: `file.py:function`, or a name that `register` returned.
+        image_size: Side of the square input in px; None for the function's default.
+        classes: Number of classes; None for the function's default.
 
     Raises:
-        RequestError: The file or the function is missing, it needs arguments, fails, or returns no `nn.Module`.
+        RequestError: If the file or the function is missing, or the function needs other arguments, fails, or does not return
+            an `nn.Module`.
     """
     from torch import nn
 
-    found = _FUNCTION.match(name)
+    match = _FUNCTION.match(name)
     if name in _callables:
         network = _call(_callables[name], name, image_size=image_size, classes=classes)
-    elif found is not None:
-        file = _existing(Path(found["file"]))
-        with _beside(file.parent):
-            network = _call(_function(file, found["function"]), name, image_size=image_size, classes=classes)
+    elif match is not None:
+        file = _existing(Path(match["file"]))
+        with _importable(file.parent):
+            network = _call(_function(file, match["function"]), name, image_size=image_size, classes=classes)
     else:
         hint = "register it again in this process, or name it as file.py:function"
         raise RequestError(f"the code of the network {name!r} is not known here", hint)
@@ -87,12 +88,12 @@ def build(name: str, image_size: int | None = None, classes: int | None = None) 
 
 def _existing(file: Path) -> Path:
     if not is_file(file):
-        raise RequestError(f"there is no file {file}", "name your network as file.py:function")
+        raise RequestError(f"there is no file {file}", "name a user-defined network as file.py:function")
     return file.resolve()
 
 
 def _function(file: Path, name: str) -> Builder:
-    """A function of a Python file, which is run."""
+    """Run a Python file and return one of its functions."""
     module_name = f"sightline_user_{hashlib.sha256(str(file).encode('utf-8', 'surrogatepass')).hexdigest()[:12]}_{file.stem}"
     spec = importlib.util.spec_from_file_location(module_name, file)
     assert spec is not None and spec.loader is not None
@@ -107,26 +108,27 @@ def _function(file: Path, name: str) -> Builder:
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
-        own = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module_name]
-        raise unknown(f"function in {file.name}", name, own)
+        defined = [n for n, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module_name]
+        raise unknown(f"function in {file.name}", name, defined)
     return function  # type: ignore[no-any-return]
 
 
-def _call(function: Builder, name: str, **wishes: int | None) -> Any:
+def _call(function: Builder, name: str, **options: int | None) -> Any:
+    """Call a function with the options that it has parameters for."""
     arguments: dict[str, Any] = {}
     with contextlib.suppress(TypeError, ValueError):
-        takes = inspect.signature(function).parameters
-        arguments = {key: value for key, value in wishes.items() if value is not None and key in takes}
+        parameters = inspect.signature(function).parameters
+        arguments = {key: value for key, value in options.items() if value is not None and key in parameters}
     try:
         return function(**arguments)
     except Exception as error:
-        hint = "it is called without arguments, or with image_size and classes where it takes those"
+        hint = "Sightline passes only image_size and classes, if the function has parameters of those names"
         raise RequestError(f"{name} fails ({type(error).__name__}: {error})", hint) from error
 
 
 @contextlib.contextmanager
-def _beside(folder: Path) -> Iterator[None]:
-    """Let the user's file import what lies beside it, for the block."""
+def _importable(folder: Path) -> Iterator[None]:
+    """Make the modules of a folder importable inside the block."""
     sys.path.insert(0, str(folder))
     try:
         yield

@@ -1,4 +1,4 @@
-"""Files of weights: where they lie, what they hold, whether they fit. Importing this costs no torch; reading a file does."""
+"""Weight files: locate them, read their tensors, and check that they fit a network. Only reading a file imports torch."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ SUFFIXES = (".safetensors", ".pth")
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 _AUXILIARY = ("AuxLogits.", "aux1.", "aux2.", "aux_head.")
-"""Heads that only training used, in the files of the Inception networks."""
+"""Prefixes of auxiliary heads, used only in training, in the files of the Inception networks."""
 _SHOWN = 4
 
 
 def folders() -> list[Path]:
-    """The folders that `SIGHTLINE_WEIGHTS` names, in order."""
+    """Return the folders listed in the environment variable SIGHTLINE_WEIGHTS, in order."""
     return [Path(f) for f in os.environ.get(VARIABLE, "").split(os.pathsep) if f]
 
 
 def look_up(name: str) -> Path | None:
-    """The file of a network's weights in the named folders: `NAME.safetensors`, else `NAME.pth`; None where there is none."""
+    """Return `NAME.safetensors`, else `NAME.pth`, from the folders of SIGHTLINE_WEIGHTS; None if neither exists."""
     names = [name] if name.endswith(SUFFIXES) else [name + s for s in SUFFIXES]
     for file in names:
         for folder in folders():
@@ -44,14 +44,14 @@ def look_up(name: str) -> Path | None:
 
 
 def identity(file: Path, cache: Cache) -> str:
-    """The SHA-256 of a file's bytes; computed once for a file of that size and time."""
+    """Return the SHA-256 of a file, cached by its path, size and modification time."""
     status = file.stat()
     key = digest([str(file.resolve()), status.st_size, status.st_mtime_ns])
     return str(cache.remember(f"networks/files/{key}", lambda: file_digest(file)))
 
 
 def weights_hash(tensors: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 of tensors: name, type, shape and bytes of each, by name; "" where there are none. The order does not matter."""
+    """Return the SHA-256 of the names, types, shapes and values of tensors, independent of their order; "" without tensors."""
     if not tensors:
         return ""
     total = hashlib.sha256()
@@ -65,7 +65,7 @@ def weights_hash(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def where_to_get(name: str, url: str) -> str:
-    """What to do when weights are absent and there is no network."""
+    """Return the hint for weights that are missing and cannot be downloaded."""
     source = f"get {url}, save it" if url else "save a file of its weights"
     suffix = ".pth" if url.endswith(".pth") else ".safetensors"
     return (
@@ -77,13 +77,13 @@ def where_to_get(name: str, url: str) -> str:
 
 
 def read(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name, wrappers (`state_dict`, `module.`) taken off. Never runs code from it.
+    """Read the tensors of a file by name, without wrappers such as `state_dict` or `module.`. Never runs code from the file.
 
     Raises:
-        WeightsError: There is no such file, it is damaged, or it holds something else than tensors.
+        WeightsError: If the file does not exist, is damaged, or holds anything but tensors.
     """
     if not is_file(file):
-        raise WeightsError(f"there is no file of weights {file}", "name a .safetensors or .pth file")
+        raise WeightsError(f"weights file {file} not found", "give a .safetensors or .pth file")
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -91,44 +91,42 @@ def read(file: Path) -> dict[str, Tensor]:
         try:
             return unwrapped(load_file(file), file.name)
         except (SafetensorError, ValueError, OSError) as error:
-            raise WeightsError(f"{file} is damaged or no safetensors file ({error})", "get it again") from error
+            raise WeightsError(f"{file} is damaged or not a safetensors file ({error})", "download it again") from error
     import pickle
 
     import torch
 
     try:
         with io.BufferedReader(open_regular(file)) as stream:
-            found = torch.load(stream, map_location="cpu", weights_only=True)
+            state = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        hint = "save its state_dict() with torch.save, or as .safetensors, where you trust it"
-        raise WeightsError(f"{file} holds more than tensors, and reading it would run code; it is refused", hint) from error
+        hint = "on a machine where you trust it, save its state_dict() with torch.save or as .safetensors"
+        raise WeightsError(f"{file} refused: it holds more than tensors, so that reading it would run code", hint) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError) as error:
         line = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise WeightsError(f"{file} is damaged or no file of weights ({line})", "get it again") from error
-    return unwrapped(found, file.name)
+        raise WeightsError(f"{file} is damaged or not a weights file ({line})", "download it again") from error
+    return unwrapped(state, file.name)
 
 
-def unwrapped(found: Any, what: str) -> dict[str, Tensor]:
-    """The tensors inside what training programs save around them.
+def unwrapped(state: Any, filename: str) -> dict[str, Tensor]:
+    """Return the tensors by name, without the dictionaries and key prefixes that training programs wrap around them.
 
     Raises:
-        WeightsError: There are none.
+        WeightsError: If there are values other than tensors, or no tensors.
     """
     import torch
 
     for key in _WRAPPERS:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
             break
-    if not isinstance(found, Mapping) or not found or not all(isinstance(v, torch.Tensor) for v in found.values()):
-        odd = (
-            next((str(k) for k, v in found.items() if not isinstance(v, torch.Tensor)), "")
-            if isinstance(found, Mapping)
-            else ""
-        )
-        where = f" ({odd!r} is none)" if odd else ""
-        raise WeightsError(f"{what} does not hold tensors by name{where}", "save the network's state_dict()")
-    tensors = {str(k): v for k, v in found.items()}
+    hint = "save the network's state_dict()"
+    if not isinstance(state, Mapping) or not state:
+        raise WeightsError(f"{filename} does not hold tensors by name", hint)
+    for key, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise WeightsError(f"{filename} does not hold tensors by name ({str(key)!r} is not a tensor)", hint)
+    tensors = {str(k): v for k, v in state.items()}
     for prefix in _PREFIXES:
         if all(k.startswith(prefix) for k in tensors):
             tensors = {k.removeprefix(prefix): v for k, v in tensors.items()}
@@ -140,45 +138,47 @@ def unwrapped(found: Any, what: str) -> dict[str, Tensor]:
 
 def fit(
     expected: Mapping[str, Tensor],
-    found: Mapping[str, Tensor],
-    what: str,
+    state: Mapping[str, Tensor],
+    source: str,
     *,
     classifier: Sequence[str] = (),
     renamings: Sequence[Callable[[dict[str, Tensor]], dict[str, Tensor] | None]] = (),
 ) -> dict[str, Tensor]:
-    """The tensors of a file as a network takes them, or an error that names the first ones that do not fit.
+    """Match a file's tensors to a network's, and convert them to its types and shapes.
 
     Args:
-        expected: The network's own tensors: names, shapes, types.
-        found: The file's.
-        what: The file, for messages.
-        classifier: Modules whose tensors the file may bring though the network has none, and that it may leave out.
-        renamings: Tried in order where the names do not fit as they are.
+        expected: The network's tensors, which give names, shapes and types.
+        state: The file's tensors.
+        source: The file, for error messages.
+        classifier: Names of modules whose tensors may be missing from the file or from the network.
+        renamings: Functions that rename the file's tensors or return None; tried in order if the names do not match.
 
     Returns:
-        Every expected tensor that the file has, in the network's own type (float16 becomes float32).
+        Every expected tensor that the file has, in the network's type (float16 becomes float32).
 
     Raises:
-        WeightsError: A tensor is missing, extra, misshaped, or holds NaN or infinity.
+        WeightsError: If a tensor is missing, unexpected or misshaped, or holds NaN or infinity.
     """
-    wanted = {k: v for k, v in expected.items() if not k.endswith("num_batches_tracked")}
-    best = _relevant(found, wanted, classifier)
-    if _misfits(wanted, best, classifier):
+    needed = {k: v for k, v in expected.items() if not k.endswith("num_batches_tracked")}
+    best = _relevant(state, needed, classifier)
+    if _mismatches(needed, best, classifier):
         for rename in renamings:
-            other = rename(dict(found))
-            candidate = None if other is None else _relevant(other, wanted, classifier)
-            if candidate is not None and len(_misfits(wanted, candidate, classifier)) < len(_misfits(wanted, best, classifier)):
+            renamed = rename(dict(state))
+            candidate = None if renamed is None else _relevant(renamed, needed, classifier)
+            if candidate is None:
+                continue
+            if len(_mismatches(needed, candidate, classifier)) < len(_mismatches(needed, best, classifier)):
                 best = candidate
-    wrong = _misfits(wanted, best, classifier)
-    if wrong:
-        more = f", and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        hint = "is it the file of this very network?"
-        raise WeightsError(f"{what} does not fit: {'; '.join(wrong[:_SHOWN])}{more}", hint)
+    mismatches = _mismatches(needed, best, classifier)
+    if mismatches:
+        more = f", and {len(mismatches) - _SHOWN} more" if len(mismatches) > _SHOWN else ""
+        hint = "check that the file belongs to this network"
+        raise WeightsError(f"{source} does not fit: {'; '.join(mismatches[:_SHOWN])}{more}", hint)
     fitted: dict[str, Tensor] = {}
     for name, tensor in best.items():
-        value = tensor.to(wanted[name].dtype).reshape(wanted[name].shape)
+        value = tensor.to(needed[name].dtype).reshape(needed[name].shape)
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise WeightsError(f"{what} holds NaN or infinity in the tensor {name}", "get the file again")
+            raise WeightsError(f"{source} holds NaN or infinity in the tensor {name}", "download the file again")
         fitted[name] = value
     return fitted
 
@@ -187,33 +187,33 @@ def _within(name: str, modules: Sequence[str]) -> bool:
     return any(name == m or name.startswith(f"{m}.") for m in modules)
 
 
-def _relevant(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], classifier: Sequence[str]) -> dict[str, Tensor]:
-    """Without counters, training-only heads, and a classifier that the network does not have."""
+def _relevant(state: Mapping[str, Tensor], needed: Mapping[str, Tensor], classifier: Sequence[str]) -> dict[str, Tensor]:
+    """Drop batch counters, auxiliary heads, and a classifier that the network does not have."""
     return {
         k: v
-        for k, v in found.items()
-        if not k.endswith("num_batches_tracked") and (k in wanted or not (_within(k, classifier) or k.startswith(_AUXILIARY)))
+        for k, v in state.items()
+        if not k.endswith("num_batches_tracked") and (k in needed or not (_within(k, classifier) or k.startswith(_AUXILIARY)))
     }
 
 
-def _misfits(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], classifier: Sequence[str]) -> list[str]:
-    """What does not fit, in words."""
-    missing = [f"{k} is missing" for k in wanted if k not in found and not _within(k, classifier)]
-    shaped = [
-        f"{k} is {tuple(v.shape)}, not {tuple(wanted[k].shape)}"
-        for k, v in found.items()
-        if k in wanted and not _same_shape(tuple(v.shape), tuple(wanted[k].shape))
+def _mismatches(needed: Mapping[str, Tensor], state: Mapping[str, Tensor], classifier: Sequence[str]) -> list[str]:
+    """Describe tensors with wrong shapes, missing tensors and unexpected tensors, for an error message."""
+    missing = [f"{k} is missing" for k in needed if k not in state and not _within(k, classifier)]
+    misshaped = [
+        f"{k} has shape {tuple(v.shape)}, not {tuple(needed[k].shape)}"
+        for k, v in state.items()
+        if k in needed and not _same_shape(tuple(v.shape), tuple(needed[k].shape))
     ]
-    extra = [f"{k} is extra" for k in found if k not in wanted]
-    return [*shaped, *missing, *extra]
+    unexpected = [f"{k} is unexpected" for k in state if k not in needed]
+    return [*misshaped, *missing, *unexpected]
 
 
 def _same_shape(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
-    """Equal, ones at the end aside: a 1×1 convolution is a linear layer."""
+    """Compare shapes without trailing ones, since a 1×1 convolution is a linear layer."""
 
-    def bare(shape: tuple[int, ...]) -> tuple[int, ...]:
+    def trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
         while shape and shape[-1] == 1:
             shape = shape[:-1]
         return shape
 
-    return bare(a) == bare(b)
+    return trimmed(a) == trimmed(b)

@@ -245,15 +245,7 @@ def _backbones(
             about = f", about {size / 1e6:.0f} MB" if size else ""
             say(f"{name} needs pretrained weights{about}: they will be downloaded once, if available")
         try:
-            found[name] = networks.describe(
-                name,
-                weights=request.weights,
-                image_size=request.image_size,
-                fit=request.fit,
-                pool=request.pool,
-                seed=request.seed,
-                cache=cache,
-            )
+            found[name] = networks.describe_recipe(_recipe(request, "features", name), cache)
         except WeightsError as error:
             if named:
                 raise

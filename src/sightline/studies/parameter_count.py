@@ -39,15 +39,7 @@ def _backbone(recipe: Recipe, cache: Cache) -> Backbone:
     """Return the backbone of a recipe."""
     if recipe.method == "warmstart":
         return classifier.load(recipe.backbone).card.backbone
-    return networks.describe(
-        recipe.backbone,
-        weights=recipe.weights,
-        image_size=recipe.image_size,
-        fit=recipe.fit,
-        pool=recipe.pool,
-        seed=recipe.seed,
-        cache=cache,
-    )
+    return networks.describe_recipe(recipe, cache)
 
 
 def _head(recipe: Recipe, width: int, classes: int) -> int:

@@ -156,15 +156,7 @@ def check(recipe: Recipe, classes: int, cache: Cache) -> None:
     elif recipe.method in ("features", "frozen", "finetune"):
         if recipe.method == "features":
             heads.to_compare(recipe.head, settings["head"])
-        networks.describe(
-            recipe.backbone,
-            weights=recipe.weights,
-            image_size=recipe.image_size,
-            fit=recipe.fit,
-            pool=recipe.pool,
-            seed=recipe.seed,
-            cache=cache,
-        )
+        networks.describe_recipe(recipe, cache)
 
 
 def _check_classes(network: str, classes: int) -> None:

@@ -53,7 +53,7 @@ def _eligible(name: str, recipe: Recipe, max_parameters: float | None, cache: Ca
     if recipe.image_size is None and max_parameters is None:
         return True
     try:
-        described = networks.describe(name, image_size=recipe.image_size, fit=recipe.fit, pool=recipe.pool, cache=cache)
+        described = networks.describe_recipe(replace(recipe, backbone=name), cache)
     except RequestError:
         return False
     return max_parameters is None or described.parameters <= max_parameters

@@ -77,15 +77,7 @@ class Material:
 
 def resolve(context: Context, recipe: Recipe) -> Backbone:
     """The recipe's backbone with the pixel range that this catalog's training images call for."""
-    backbone = networks.describe(
-        recipe.backbone,
-        weights=recipe.weights,
-        image_size=recipe.image_size,
-        fit=recipe.fit,
-        pool=recipe.pool,
-        seed=recipe.seed,
-        cache=context.cache,
-    )
+    backbone = networks.describe_recipe(recipe, context.cache)
     return dataclasses.replace(backbone, preprocess=adapted(context, backbone.preprocess))
 
 

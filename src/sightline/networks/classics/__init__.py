@@ -1,18 +1,22 @@
-"""The classics by name: what each is, and what builds it. One family to a file, which reads like a page."""
+"""Classic networks by name: LeNet, AlexNet, VGG, ResNet, Xception and small CNNs from courses. One file per family."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
-from sightline.networks.classics.lab import basic_cnn, cnn, happy_cnn, simple_net
+from sightline.errors import unknown
+from sightline.networks.classics.course_cnns import basic_cnn, cnn, happy_cnn, simple_net
 from sightline.networks.classics.lenet import lenet5
 from sightline.networks.classics.nin import nin
 from sightline.networks.classics.residual import plain18, plain34, plain50
-from sightline.networks.classics.small import resnet9
-from sightline.networks.classics.wrapped import (
+from sightline.networks.classics.resnet9 import resnet9
+from sightline.networks.classics.torchvision_classics import (
     alexnet,
     googlenet,
     resnet18,
@@ -26,22 +30,24 @@ from sightline.networks.classics.wrapped import (
     vgg19,
 )
 from sightline.networks.classics.xception import xception
+from sightline.schema import check_value
 
 
 @dataclass(frozen=True, slots=True)
 class Classic:
-    """A network that courses name.
+    """A classic network.
 
     Args:
-        build: Builds it, weights at random; takes `image_size`, `channels`, `classes` and what else its signature says.
-        title: Its name as people write it in prose.
-        paper: Authors, year and title; "" where there is none.
-        year: Of the paper, None where there is none.
-        image_size: What it sees where nobody says otherwise: side of the square, in pixels.
-        smallest: The smallest image that it takes with its default arguments, in pixels.
-        channels: Of the images where nobody says otherwise.
-        classes: Logits where nobody says otherwise; 1 is one sigmoid unit: the logit of the second of two classes.
-        wraps: Whose network it is where it is not ours, such as `torchvision.models.alexnet`.
+        build: Function that returns the network with random weights. Keyword arguments: `image_size`, `channels`, `classes`
+            and those of its signature.
+        title: Name for people.
+        paper: Authors, year and title; "" if there is none.
+        year: Year of the paper, None if there is none.
+        image_size: Default side of the square input in px.
+        smallest: Side of the smallest image that it accepts with its default arguments, in px.
+        channels: Default number of input channels.
+        classes: Default number of logits; 1 is a single sigmoid unit, the logit of the second of two classes.
+        wraps: The library function that builds it, such as `torchvision.models.alexnet`; None if it is implemented here.
     """
 
     build: Callable[..., nn.Module]
@@ -64,6 +70,22 @@ _HE = "He et al. 2015, Deep residual learning for image recognition"
 _XCEPTION = "Chollet 2016, Xception: deep learning with depthwise separable convolutions"
 _PAGE = "Page 2018, How to train your ResNet"
 _BOOK = "Chollet 2017, Deep learning with Python"
+
+
+def check_arguments(name: str, arguments: Mapping[str, Any]) -> None:
+    """Check the names and types of a classic network's arguments without building it.
+
+    Raises:
+        RequestError: If the network has no argument of that name, or not of that type.
+    """
+    build = CLASSICS[name].build
+    parameters = inspect.signature(build).parameters
+    hints = typing.get_type_hints(build)
+    for key, value in arguments.items():
+        if key not in parameters:
+            raise unknown(f"argument of {name}", key, parameters)
+        check_value(hints[key], value, f"{key} of {name}", parameters[key].default)
+
 
 CLASSICS: dict[str, Classic] = {
     "lenet5": Classic(lenet5, "LeNet-5", _LECUN, 1998, 32, 16, channels=1, classes=10),

@@ -1,4 +1,4 @@
-"""LeNet-5: the network that read cheques.
+"""LeNet-5, a convolutional network for handwritten digits.
 
 LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning applied to document recognition", section II.B.
 """
@@ -10,31 +10,40 @@ from typing import Literal
 from torch import nn
 
 from sightline.errors import unknown
-from sightline.networks.classics.whole import Whole, Window, check, dense_layers, initialise, last_side, smallest_side
+from sightline.networks.classics.classic_network import (
+    ClassicNetwork,
+    Window,
+    check,
+    dense_layers,
+    initialise,
+    last_side,
+    smallest_side,
+)
 
 _WINDOWS = (Window(5), Window(2, 2), Window(5), Window(2, 2))
 
 
 def lenet5(
     *, activation: Literal["tanh", "relu"] = "tanh", image_size: int = 32, channels: int = 1, classes: int = 10
-) -> Whole:
-    """LeNet-5 with all connections: C1 6 filters 5×5, S2 pooling 2, C3 16 filters 5×5, S4 pooling 2, C5 120, F6 84, classes.
+) -> ClassicNetwork:
+    """Build LeNet-5: C1 6 filters 5×5, S2 pooling 2, C3 16 filters 5×5, S4 pooling 2, C5 120 units, F6 84 units, classes.
 
-    At 32 px: 28, 14, 10, 5, so 16·5·5 = 400 numbers go into C5, whose 5×5 filters then cover the whole map: a linear layer.
+    Map sizes at 32 px: 28, 14, 10, 5. The 5×5 filters of C5 cover the whole map, so C5 is a linear layer of 16·5·5 = 400
+    inputs.
 
     Parameters at 32 px, grey, 10 classes: 156 + 2,416 + 48,120 + 10,164 + 850 = 61,706. The paper has 60,000: its C3 is
-    sparse (1,516 weights and biases; each filter sees 3, 4 or all 6 maps), its poolings have a weight and a bias per
-    map (12 + 32), and its last layer is of fixed distances to drawn digits, which are not learnt. Here C3 sees everything,
-    pooling is the plain mean, and the last layer is linear, as everybody builds it today.
+    sparse (1,516 weights and biases; each filter is connected to 3, 4 or all 6 maps), its pooling layers have a weight and a
+    bias per map (12 + 32), and its last layer computes distances to fixed images of digits. Here C3 is fully connected,
+    pooling is the mean, and the last layer is linear, as is usual today.
 
     Args:
         activation: `tanh` as in the paper, or `relu`.
-        image_size: Height and width of the input, in pixels; from 16.
-        channels: Of the input.
-        classes: Logits; 1 is one sigmoid unit.
+        image_size: Height and width of the input in px, at least 16.
+        channels: Number of input channels.
+        classes: Number of logits; 1 is a single sigmoid unit.
 
     Raises:
-        RequestError: The image is too small (the smallest size is named), or there is no such activation.
+        RequestError: If the image is too small (the message names the smallest size), or the activation is unknown.
     """
     activations: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
     if activation not in activations:
@@ -45,6 +54,8 @@ def lenet5(
     second = [nn.Conv2d(6, 16, 5), act(), nn.AvgPool2d(2)]
     dense, features = dense_layers(16 * last_side(image_size, _WINDOWS) ** 2, [(120, 0), (84, 0)], act)
     body, head = nn.Sequential(*first, *second), nn.Sequential(nn.Flatten(), *dense)
-    network = Whole(body, head, nn.Linear(features, classes), features=features, image_size=image_size, channels=channels)
+    network = ClassicNetwork(
+        body, head, nn.Linear(features, classes), features=features, image_size=image_size, channels=channels
+    )
     initialise(network, "relu" if activation == "relu" else "linear")
     return network

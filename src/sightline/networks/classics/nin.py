@@ -1,7 +1,7 @@
-"""Network in Network: convolutions with small perceptrons inside, and the first network to end in a mean over positions.
+"""Network in Network: mlpconv layers, and the first network that ends in global average pooling.
 
-Lin, Chen and Yan 2013, "Network in network". The paper's own networks see 32 px; this is its authors' network for ImageNet,
-as they published it for Caffe, with the strides and widths of AlexNet.
+Lin, Chen and Yan 2013, "Network in network". The paper's networks take images of 32 px; this is the authors' network for
+ImageNet, published for Caffe, with the strides and widths of AlexNet.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ from __future__ import annotations
 from torch import nn
 
 from sightline.networks.blocks import MlpConv, PositionMean
-from sightline.networks.classics.whole import Whole, Window, check, initialise, share, smallest_side
+from sightline.networks.classics.classic_network import ClassicNetwork, Window, check, check_dropout, initialise, smallest_side
 
 _WINDOWS = (Window(11, 4), Window(3, 2), Window(5, 1, 4), Window(3, 2), Window(3, 1, 2), Window(3, 2), Window(3, 1, 2))
 
 
-def nin(*, dropout: float = 0.5, image_size: int = 224, channels: int = 3, classes: int = 1000) -> Whole:
-    """Four `MlpConv` blocks with max pooling between them; the last one gives a map per class, whose means are the logits.
+def nin(*, dropout: float = 0.5, image_size: int = 224, channels: int = 3, classes: int = 1000) -> ClassicNetwork:
+    """Build four `MlpConv` blocks with max pooling between them.
 
-    At 224 px: 54, 26, 12, 5. There is no linear layer: the classifier is the identity, the last map already says where each
-    class is seen.
+    The last block returns a map per class; the means of these maps are the logits. There is no linear layer: the classifier is
+    the identity, and the last map shows the evidence for each class at each position. Map sizes at 224 px: 54, 26, 12, 5.
 
-    Parameters: 53,568 + 746,240 + 1,180,800 of the first three blocks, 4,589,568 + 1,025·classes of the last: 7,595,176
-    with three channels and 1,000 classes. The published network has a ReLU on its scores; logits must be free to be
-    negative, so here it has none.
+    Parameters: 53,568 + 746,240 + 1,180,800 in the first three blocks, 4,589,568 + 1,025·classes in the last: 7,595,176
+    with three channels and 1,000 classes. The published network applies ReLU to its scores; here there is none, since logits
+    may be negative.
 
     Args:
-        dropout: Of the map before the last block.
-        image_size: Height and width of the input, in pixels; from 67.
-        channels: Of the input.
-        classes: Logits; 1 is one sigmoid unit.
+        dropout: Dropout of the map before the last block.
+        image_size: Height and width of the input in px, at least 67.
+        channels: Number of input channels.
+        classes: Number of logits; 1 is a single sigmoid unit.
 
     Raises:
-        RequestError: The image is too small (the smallest size is named).
+        RequestError: If the image is too small (the message names the smallest size).
     """
     check("nin", image_size=image_size, channels=channels, classes=classes, smallest=smallest_side(_WINDOWS))
     blocks = nn.Sequential(
@@ -41,9 +41,9 @@ def nin(*, dropout: float = 0.5, image_size: int = 224, channels: int = 3, class
         nn.MaxPool2d(3, 2),
         MlpConv(256, 384, 3, padding=1),
         nn.MaxPool2d(3, 2),
-        nn.Dropout(share(dropout)),
+        nn.Dropout(check_dropout(dropout)),
         MlpConv(384, 1024, 3, padding=1, last=classes),
     )
-    network = Whole(blocks, PositionMean(), nn.Identity(), features=classes, image_size=image_size, channels=channels)
+    network = ClassicNetwork(blocks, PositionMean(), nn.Identity(), features=classes, image_size=image_size, channels=channels)
     initialise(network)
     return network

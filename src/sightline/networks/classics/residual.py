@@ -1,7 +1,7 @@
-"""Residual networks from our own blocks, and their plain twins without skips: the case for residual learning.
+"""Residual networks, and the same networks without skip connections (`plain18`, …) for comparison.
 
-He, Zhang, Ren and Sun 2015, "Deep residual learning for image recognition", table 1 and figure 3. The residual ones under
-their names (`resnet18` …) are torchvision's; the plain ones no library has.
+He, Zhang, Ren and Sun 2015, "Deep residual learning for image recognition", table 1 and figure 3. The names `resnet18`, …
+build torchvision's networks.
 """
 
 from __future__ import annotations
@@ -13,23 +13,22 @@ from torch import Tensor, nn
 
 from sightline.errors import RequestError
 from sightline.networks.blocks import PositionMean, ResidualBlock
-from sightline.networks.classics.whole import check, fc_is_classifier, initialise
+from sightline.networks.classics.classic_network import check, fc_is_classifier, initialise
 
 
 class ResNet(nn.Module):
-    """A stem (7×7 and pooling, a quarter of the size), stages of residual blocks, the mean over positions, a linear layer.
+    """Residual network: a stem (7×7 and pooling, stride 4), stages of residual blocks, global average pooling, a linear layer.
 
-    Key names are those of torchvision and timm, but for `classifier`, which they call `fc`; their state dicts load as they
-    are.
+    Key names are those of torchvision and timm, except `classifier`, which they call `fc`. Their state dicts can be loaded.
 
     Args:
-        depths: How many blocks each stage has; each stage after the first halves the size.
-        layers: Convolutions of a block: 2, or 3 in the bottleneck, which makes stages four times as wide.
-        skip: False for the plain twin.
-        width: Filters of the stem, and of the first stage's 3×3.
-        image_size: Height and width of the images, in pixels.
-        channels: Of the images.
-        classes: Logits.
+        depths: Number of blocks of each stage; each stage after the first halves the size.
+        layers: Convolutions per block: 2, or 3 for bottlenecks, whose stages are four times as wide.
+        skip: Whether blocks have skip connections.
+        width: Filters of the stem and of the 3×3 convolutions of the first stage.
+        image_size: Height and width of the images in px.
+        channels: Number of input channels.
+        classes: Number of logits.
     """
 
     layout = "nchw"
@@ -67,18 +66,18 @@ class ResNet(nn.Module):
         initialise(self)
 
     def map(self, x: Tensor) -> Tensor:
-        """The last map (n, c, h, w) of normalised images (n, channels, image_size, image_size)."""
+        """Return the last feature map (n, c, h, w) of normalised images (n, channels, image_size, image_size)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for name in self._stages:
             x = self.get_submodule(name)(x)
         return x
 
     def tail(self, last: Tensor) -> Tensor:
-        """The features (n, d) of a last map (n, c, h, w): its mean over positions."""
+        """Return the features (n, d) of a last feature map (n, c, h, w): its mean over positions."""
         return self.avgpool(last)  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logits (n, classes)."""
+        """Return the logits (n, classes)."""
         return self.classifier(self.tail(self.map(x)))  # type: ignore[no-any-return]
 
 
@@ -92,39 +91,39 @@ def residual(
     channels: int = 3,
     classes: int = 1000,
 ) -> ResNet:
-    """A residual network of any depth and width; the default is ResNet-18.
+    """Build a residual network of any depth and width; the default is ResNet-18.
 
-    Parameters: 49·channels·width + 2·width of the stem, `ResidualBlock`'s formulas, (d + 1)·classes.
+    Parameters: 49·channels·width + 2·width of the stem, those of each `ResidualBlock`, and (d + 1)·classes.
 
     Args:
-        depths: How many blocks each stage has: (2, 2, 2, 2) in 18 layers, (3, 4, 6, 3) in 34 and, with bottlenecks, in 50.
-        layers: Convolutions of a block, 2 or 3.
-        skip: Whether the blocks have their skip.
+        depths: Number of blocks of each stage: (2, 2, 2, 2) for 18 layers, (3, 4, 6, 3) for 34 or, with bottlenecks, 50.
+        layers: Convolutions per block, 2 or 3.
+        skip: Whether blocks have skip connections.
         width: Filters of the stem.
-        image_size: Height and width of the input, in pixels.
-        channels: Of the input.
-        classes: Logits; 1 is one sigmoid unit.
+        image_size: Height and width of the input in px.
+        channels: Number of input channels.
+        classes: Number of logits; 1 is a single sigmoid unit.
 
     Raises:
-        RequestError: The lists don't fit.
+        RequestError: If there is no stage, or a stage without blocks, or the width is below 1.
     """
     if not depths or min(depths) < 1 or width < 1:
-        hint = "give at least one stage of at least one block, and at least one filter"
+        hint = "give at least one stage, at least one block per stage, and a width of at least 1"
         raise RequestError(f"a residual network cannot be built with depths={list(depths)} and width={width}", hint)
     check("a residual network", image_size=image_size, channels=channels, classes=classes, smallest=1)
     return ResNet(depths, layers=layers, skip=skip, width=width, image_size=image_size, channels=channels, classes=classes)
 
 
 def plain18(*, image_size: int = 224, channels: int = 3, classes: int = 1000) -> ResNet:
-    """ResNet-18 without skips and projections: 11,515,688 parameters, 173,824 fewer."""
+    """Build ResNet-18 without skip connections and projections: 11,515,688 parameters, 173,824 fewer."""
     return residual(skip=False, image_size=image_size, channels=channels, classes=classes)
 
 
 def plain34(*, image_size: int = 224, channels: int = 3, classes: int = 1000) -> ResNet:
-    """ResNet-34 without skips: 21,623,848 parameters. In the paper it fits even its training images worse than `plain18`."""
+    """Build ResNet-34 without skip connections: 21,623,848 parameters. In the paper its training error exceeds `plain18`'s."""
     return residual(depths=(3, 4, 6, 3), skip=False, image_size=image_size, channels=channels, classes=classes)
 
 
 def plain50(*, image_size: int = 224, channels: int = 3, classes: int = 1000) -> ResNet:
-    """ResNet-50's bottlenecks without skips: 22,780,456 parameters, 2,776,576 fewer."""
+    """Build ResNet-50 without skip connections: 22,780,456 parameters, 2,776,576 fewer."""
     return residual(depths=(3, 4, 6, 3), layers=3, skip=False, image_size=image_size, channels=channels, classes=classes)

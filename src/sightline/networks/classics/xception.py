@@ -1,4 +1,4 @@
-"""Xception: a stack of depthwise separable convolutions with skips, of any width and depth.
+"""Xception: depthwise separable convolutions with skip connections, in any width and depth.
 
 Chollet 2016, "Xception: deep learning with depthwise separable convolutions", figure 5: entry flow, middle flow, exit flow.
 """
@@ -12,26 +12,26 @@ from torch import Tensor, nn
 
 from sightline.errors import RequestError
 from sightline.networks.blocks import PositionMean, SeparableConv, XceptionBlock
-from sightline.networks.classics.whole import Window, check, dense_layers, fc_is_classifier, initialise, smallest_side
+from sightline.networks.classics.classic_network import Window, check, dense_layers, fc_is_classifier, initialise, smallest_side
 
 _STEM = (Window(3, 2), Window(3))
-"""What is unpadded; everything behind it takes a map of any size."""
+"""The unpadded convolutions of the stem; everything after them accepts a map of any size."""
 
 
 class Xception(nn.Module):
-    """Two plain convolutions, blocks with skips, two separable convolutions, the mean over positions, linear layers.
+    """Two convolutions, blocks with skip connections, two separable convolutions, global average pooling, linear layers.
 
-    Key names are those of timm's `legacy_xception`, but for `classifier`, which it calls `fc`; its state dict loads as it is.
+    Key names are those of timm's `legacy_xception`, except `classifier`, which it calls `fc`. Its state dict can be loaded.
 
     Args:
-        stem: Filters of the two plain convolutions.
-        entry: Channels of the entry flow's blocks, each of which halves the size.
-        middle_blocks: How many blocks keep the shape.
-        exit_: Channels of the exit flow: its block's, and its two separable convolutions'.
+        stem: Filters of the two convolutions of the stem.
+        entry: Channels of the blocks of the entry flow, each of which halves the size.
+        middle_blocks: Number of blocks of the middle flow, which keep the shape.
+        exit_: Channels of the exit flow: those of its block and of its two separable convolutions.
         dense: (units, dropout) of linear layers before the classifier, each with ReLU.
-        image_size: Height and width of the images, in pixels.
-        channels: Of the images.
-        classes: Logits.
+        image_size: Height and width of the images in px.
+        channels: Number of input channels.
+        classes: Number of logits.
     """
 
     layout = "nchw"
@@ -77,7 +77,7 @@ class Xception(nn.Module):
         initialise(self)
 
     def map(self, x: Tensor) -> Tensor:
-        """The last map (n, c, h, w) of normalised images (n, channels, image_size, image_size)."""
+        """Return the last feature map (n, c, h, w) of normalised images (n, channels, image_size, image_size)."""
         x = torch.relu(self.bn1(self.conv1(x)))
         x = torch.relu(self.bn2(self.conv2(x)))
         for name in self._flow:
@@ -86,11 +86,11 @@ class Xception(nn.Module):
         return torch.relu(self.bn4(self.conv4(x)))
 
     def tail(self, last: Tensor) -> Tensor:
-        """The features (n, d) of a last map (n, c, h, w)."""
+        """Return the features (n, d) of a last feature map (n, c, h, w)."""
         return self.dense(self.pool(last))  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logits (n, classes)."""
+        """Return the logits (n, classes)."""
         return self.classifier(self.tail(self.map(x)))  # type: ignore[no-any-return]
 
 
@@ -105,24 +105,24 @@ def xception(
     channels: int = 3,
     classes: int = 1000,
 ) -> Xception:
-    """Xception: the original, or a reduced one.
+    """Build Xception, in its original or a reduced size.
 
-    At 299 px: 149, 147, then 74, 37 and 19×19×728 after the entry flow, which eight middle blocks keep, 10×10×2048 at the
-    end. Parameters: 22,855,952 with 1,000 classes; `blocks` has the formulas of the parts. With
-    `dense=[(1000, 0), (256, 0), (64, 0)]` and two classes 23,128,786.
+    Map sizes at 299 px: 149 and 147 in the stem, 74, 37 and 19×19×728 in the entry flow, unchanged in the middle flow,
+    10×10×2048 at the end. Parameters: 22,855,952 with 1,000 classes (formulas in `blocks`); 23,128,786 with
+    `dense=[(1000, 0), (256, 0), (64, 0)]` and two classes.
 
     Args:
-        width: What all channels are multiplied by, in the stem (32, 64) too; rounded to whole numbers, at least 1.
-        entry: Channels of the entry flow's blocks; each halves the size.
-        middle_blocks: How many blocks keep the shape; 0 or more.
-        exit: Channels of the exit flow: of its block and of its two separable convolutions.
+        width: Factor of all channels, including those of the stem (32, 64); rounded, at least 1 channel.
+        entry: Channels of the blocks of the entry flow; each halves the size.
+        middle_blocks: Number of blocks of the middle flow, at least 0.
+        exit: Channels of the exit flow: those of its block and of its two separable convolutions.
         dense: (units, dropout) of linear layers before the classifier, each with ReLU.
-        image_size: Height and width of the input, in pixels; from 7.
-        channels: Of the input.
-        classes: Logits; 1 is one sigmoid unit.
+        image_size: Height and width of the input in px, at least 7.
+        channels: Number of input channels.
+        classes: Number of logits; 1 is a single sigmoid unit.
 
     Raises:
-        RequestError: The image is too small (the smallest size is named), or the lists don't fit.
+        RequestError: If the image is too small (the message names the smallest size), or a width or depth is invalid.
 
     Example:
         >>> small = xception(width=0.25, middle_blocks=2, image_size=71, classes=2)
@@ -130,10 +130,9 @@ def xception(
         512
     """
     if not entry or min(entry) < 1 or len(exit) != 3 or min(exit) < 1 or middle_blocks < 0 or width <= 0:
-        asked = f"width={width}, entry={list(entry)}, middle_blocks={middle_blocks}, exit={list(exit)}"
-        raise RequestError(
-            f"xception cannot be built with {asked}", "see its defaults: three channels in exit, nothing below 1"
-        )
+        arguments = f"width={width}, entry={list(entry)}, middle_blocks={middle_blocks}, exit={list(exit)}"
+        hint = "channels must be at least 1, exit has three of them, middle_blocks is at least 0 and width above 0"
+        raise RequestError(f"xception cannot be built with {arguments}", hint)
     check("xception", image_size=image_size, channels=channels, classes=classes, smallest=smallest_side(_STEM))
     stem, entry_, exit_ = ([max(1, round(width * c)) for c in part] for part in ((32, 64), entry, exit))
     return Xception(

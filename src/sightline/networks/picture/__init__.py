@@ -1,4 +1,4 @@
-"""The picture of a network: what happens in it, folded into what a person would draw, laid out on a page."""
+"""Network diagrams: record the operations of a network, group them into blocks, lay these out and draw them."""
 
 from sightline.networks.picture.drawing import draw
 

@@ -1,7 +1,7 @@
-"""What happens to an image inside a network: every operation, what it takes from which other, and in which module it ran.
+"""Data flow of a network: every operation with its inputs and the module in which it ran.
 
-The network runs once, without numbers (on torch's meta device) where it can, and what it does is watched: functions by a
-torch function mode, modules by hooks, tensors by identity. So it works for networks whose Python cannot be traced.
+The network runs once, on torch's meta device if possible. Functions are recorded by a torch function mode, modules by hooks,
+and tensors are followed by identity. This also works for networks that `torch.fx` cannot trace.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sightline.errors import RequestError
-from sightline.networks.feature_cut import quiet
+from sightline.networks.feature_cut import evaluation_mode
 from sightline.networks.picture import operations
 from sightline.networks.picture.operations import Kind
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a module that has parts.
+    """A call of a module that has children.
 
     Args:
-        name: The module's path in the network, "" for the network itself.
-        type: Its class.
-        parent: Index of the call around it, -1 for the network itself.
-        heads: Its attribute `num_heads`, 0 without.
+        name: Path of the module, "" for the network itself.
+        type: Class of the module.
+        parent: Index of the enclosing call, -1 for the network itself.
+        heads: Its attribute `num_heads`, 0 without one.
     """
 
     name: str
@@ -41,15 +41,15 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operation: a module without parts, or a function called outside such a module.
+    """An operation: a module without children, or a function called outside such a module.
 
     Args:
         kind: See `operations.Kind`.
-        label: In a few words, such as "7×7 conv, 64, /2".
-        path: The module itself, or the module whose `forward` called the function.
-        within: Indices of the calls around it, outermost first.
-        shape: Of its (first) result, without the batch.
-        inputs: Indices of the operations whose results it takes, in the order in which it takes them, each once.
+        label: Short label such as "7×7 conv, 64, /2".
+        path: Path of the module, or of the module whose `forward` called the function.
+        within: Indices of the enclosing calls, outermost first.
+        shape: Shape of its (first) output without the batch dimension.
+        inputs: Indices of the operations whose outputs it takes, in order of use, each once.
     """
 
     kind: Kind
@@ -62,12 +62,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A directed graph without cycles.
+    """The data flow of a network as a directed acyclic graph.
 
     Args:
-        nodes: In order of execution; the first is the image.
-        calls: Of modules with parts, in order; the first is the network's own.
-        outputs: Indices of the operations whose results the network gives.
+        nodes: Operations in order of execution; the first is the image.
+        calls: Calls of modules with children, in order; the first is that of the network.
+        outputs: Indices of the operations whose outputs the network returns.
     """
 
     nodes: tuple[Node, ...]
@@ -76,42 +76,42 @@ class Flow:
 
 
 def dataflow(net: nn.Module, size: tuple[int, int], channels: int = 3) -> Flow:
-    """What a network does with an image in evaluation mode.
+    """Record the data flow of a network in evaluation mode.
 
-    Its mode, hooks, gradients and weights stay as they are, also after an error. Its own forward hooks do not run, unless
-    it needs real numbers.
+    Its mode, hooks, gradients and weights are restored, also after an error. Its own forward hooks only run if the network
+    needs values.
 
     Args:
-        net: On any device, the meta device too.
-        size: (height, width) of the image in pixels.
-        channels: Of the image.
+        net: A network on any device, including the meta device.
+        size: (height, width) of the image in px.
+        channels: Number of channels of the image.
 
     Raises:
-        RequestError: It cannot see such an image.
+        RequestError: If the network does not accept such an image.
     """
     real = next((t for t in itertools.chain(net.parameters(), net.buffers()) if t.is_floating_point()), torch.empty(0))
     try:
         with torch.device("meta"):
-            return _watch(_on_meta(net), torch.zeros((1, channels, *size), dtype=real.dtype))
-    except Exception as error:  # whatever a network does that needs numbers, such as `if x.max() > 1`
+            return _record_flow(_on_meta(net), torch.zeros((1, channels, *size), dtype=real.dtype))
+    except Exception as error:  # anything that needs values, such as `if x.max() > 1`
         if real.device.type == "meta":
-            raise _unseen(net, size, channels, error) from error
+            raise _wrong_size(net, size, channels, error) from error
     try:
-        return _watch(net, torch.zeros((1, channels, *size), dtype=real.dtype, device=real.device))
-    except Exception as error:  # a network's `forward` is anybody's code
-        raise _unseen(net, size, channels, error) from error
+        return _record_flow(net, torch.zeros((1, channels, *size), dtype=real.dtype, device=real.device))
+    except Exception as error:  # `forward` may be user-defined code
+        raise _wrong_size(net, size, channels, error) from error
 
 
-def _unseen(net: nn.Module, size: tuple[int, int], channels: int, error: Exception) -> RequestError:
-    why = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    what = f"{size[0]}×{size[1]} px with {channels} channels"
-    return RequestError(f"{type(net).__name__} cannot see images of {what} ({why})", "choose another image size")
+def _wrong_size(net: nn.Module, size: tuple[int, int], channels: int, error: Exception) -> RequestError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    image = f"{size[0]}×{size[1]} px with {channels} channels"
+    return RequestError(f"{type(net).__name__} does not accept images of {image} ({reason})", "choose another image size")
 
 
 def _on_meta(net: nn.Module) -> nn.Module:
-    """A copy without numbers and without forward hooks; nothing large is copied on the way."""
+    """Copy a network to the meta device, without values and forward hooks; tensors are never copied."""
     memo: dict[int, Any] = {}
-    for tensor in itertools.chain(net.parameters(), net.buffers(), _loose(net)):
+    for tensor in itertools.chain(net.parameters(), net.buffers(), _unregistered(net)):
         bare = torch.empty_like(tensor, device="meta")
         memo[id(tensor)] = nn.Parameter(bare, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
     bare_net = copy.deepcopy(net, memo)
@@ -122,29 +122,30 @@ def _on_meta(net: nn.Module) -> nn.Module:
     return bare_net
 
 
-def _loose(net: nn.Module) -> Iterator[Tensor]:
-    """Tensors that are attributes of a module without being registered."""
+def _unregistered(net: nn.Module) -> Iterator[Tensor]:
+    """Yield the tensors that are attributes of modules but neither parameters nor buffers."""
     for module in net.modules():
         yield from (v for v in vars(module).values() if isinstance(v, Tensor))
 
 
-def _watch(net: nn.Module, x: Tensor) -> Flow:
+def _record_flow(net: nn.Module, x: Tensor) -> Flow:
+    """Run a network on `x` and record its data flow. Hooks are removed, also after an error."""
     recorder = _Recorder(net, x)
     handles = []
     try:
         for module in net.modules():
             handles.append(module.register_forward_pre_hook(recorder.enter, with_kwargs=True))
             handles.append(module.register_forward_hook(recorder.leave, with_kwargs=True))
-        with quiet(net), recorder:
-            given = net(x)
+        with evaluation_mode(net), recorder:
+            output = net(x)
     finally:
         for handle in handles:
             handle.remove()
-    return Flow(tuple(recorder.nodes), tuple(recorder.calls), tuple(recorder.sources(given)))
+    return Flow(tuple(recorder.nodes), tuple(recorder.calls), tuple(recorder.sources(output)))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors in nested tuples, lists and dictionaries."""
+    """Yield the tensors in nested tuples, lists and dictionaries."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
@@ -161,20 +162,20 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def _versions(value: Any) -> dict[int, int]:
-    """How often each tensor in a value has been written to."""
+    """Return the version counter of each tensor in a value, which in-place operations raise, by the tensor's id."""
     return {id(t): t._version for t in _tensors(value)}
 
 
 @dataclass(slots=True)
 class _Frame:
-    """A module that is running.
+    """A running module.
 
     Args:
-        module: It.
-        call: Index of its call, -1 if it has no parts.
-        closed: Whether it has no parts: what happens inside is one operation.
-        kinds: Of the functions that ran inside a closed one.
-        versions: Of the tensors that it took, see `_versions`.
+        module: The module.
+        call: Index of its call, -1 if it has no children.
+        closed: Whether it has no children, so that everything inside it is one operation.
+        kinds: Kinds of the functions that ran inside a closed module.
+        versions: Version counters of its inputs, see `_versions`.
     """
 
     module: nn.Module
@@ -185,7 +186,7 @@ class _Frame:
 
 
 class _Recorder(TorchFunctionMode):
-    """Follows tensors by identity: which operation made them, or last wrote into them."""
+    """Mode that records operations, and for each tensor the operation that created it or last wrote into it."""
 
     def __init__(self, net: nn.Module, x: Tensor) -> None:
         super().__init__()
@@ -195,18 +196,18 @@ class _Recorder(TorchFunctionMode):
         self.calls: list[Call] = []
         self.made = {id(x): 0}
         self.learned = {id(p): n for n, p in net.named_parameters()}
-        self.kept: list[Tensor] = [x]  # alive, so that no identity is given twice
+        self.alive: list[Tensor] = [x]  # references that keep Python from reusing the ids of tensors
         self.stack: list[_Frame] = []
-        self.resting = False
+        self.paused = False
 
     def sources(self, value: Any) -> list[int]:
-        """The operations that made the tensors in a value, each once."""
+        """Return the indices of the operations that made the tensors in a value, each once."""
         return list(dict.fromkeys(self.made[id(t)] for t in _tensors(value) if id(t) in self.made))
 
     # ------------------------------------------------------------------------------------------------------------ modules
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """A module starts."""
+        """Record the start of a module (forward pre-hook)."""
         closed = bool(self.stack) and (isinstance(module, nn.MultiheadAttention) or next(module.children(), None) is None)
         call = -1
         if not closed:
@@ -217,74 +218,80 @@ class _Recorder(TorchFunctionMode):
             self.calls.append(Call(self.names.get(module, ""), type(module).__name__, parent, heads))
         self.stack.append(_Frame(module, call, closed, [], _versions((args, kwargs))))
 
-    def leave(self, module: nn.Module, args: Any, kwargs: Any, given: Any) -> Any:
-        """A module ends. What passed a module without parts untouched becomes a tensor of its own, to be told apart."""
-        while self.stack and self.stack[-1].module is not module:  # an error inside that the network caught
+    def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        """Record the end of a module (forward hook).
+
+        If a module without children returns its input unchanged, the output is replaced by an alias, which has its own id.
+        """
+        while self.stack and self.stack[-1].module is not module:  # left by an exception that the network caught
             self.stack.pop()
         if not self.stack:
             return None
         frame = self.stack.pop()
         if any(f.closed for f in self.stack):
             return None
-        taken = (args, kwargs)
+        inputs = (args, kwargs)
         if not frame.closed:
-            unknown = [t for t in _tensors(given) if id(t) not in self.made]
-            if unknown and self.sources(taken):  # made where no mode and no hook sees it, such as compiled code
+            unknown = [t for t in _tensors(output) if id(t) not in self.made]
+            if unknown and self.sources(inputs):  # made where neither mode nor hooks apply, such as compiled code
                 name = operations.readable(type(module).__name__)
-                self._record("module", name, self.names.get(module, ""), self.sources(taken), unknown)
+                self._record("module", name, self.names.get(module, ""), self.sources(inputs), unknown)
             return None
-        replaced = None
-        if isinstance(given, Tensor) and frame.versions.get(id(given)) == _versions(given)[id(given)]:
-            self.resting = True
-            given = replaced = given.detach()
-            self.resting = False
-        kind, label = operations.of_module(module, frame.kinds, _shape(taken), _shape(given))
-        if replaced is not None and kind != "dropout":
+        alias = None
+        if isinstance(output, Tensor) and frame.versions.get(id(output)) == _versions(output)[id(output)]:
+            self.paused = True
+            output = alias = output.detach()
+            self.paused = False
+        kind, label = operations.of_module(module, frame.kinds, _shape(inputs), _shape(output))
+        if alias is not None and kind != "dropout":
             kind = "identity"
-        self._record(kind, label, self.names.get(module, ""), self.sources(taken), given)
-        return replaced
+        self._record(kind, label, self.names.get(module, ""), self.sources(inputs), output)
+        return alias
 
     # ---------------------------------------------------------------------------------------------------------- functions
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """A function runs."""
+        """Run a function and record it."""
         named = kwargs or {}
-        if self.resting or not self.stack:
+        if self.paused or not self.stack:
             return func(*args, **named)
         before = _versions((args, named))
-        given = func(*args, **named)
-        self._function(getattr(func, "__name__", "function"), args, named, given, before)
-        return given
+        output = func(*args, **named)
+        self._function(getattr(func, "__name__", "function"), args, named, output, before)
+        return output
 
-    def _function(self, name: str, args: Any, named: dict[str, Any], given: Any, before: dict[int, int]) -> None:
-        result = args[0] if name == "__setitem__" else given
+    def _function(self, name: str, args: Any, named: dict[str, Any], output: Any, before: dict[int, int]) -> None:
+        result = args[0] if name == "__setitem__" else output
         made = list(_tensors(result))
         if not made:
             return
         learned = next((self.learned[id(t)] for t in _tensors((args, named)) if id(t) in self.learned), "")
         inputs = self.sources((args, named))
-        plain = operations.words(name)
-        if learned and not inputs:  # learned numbers in another shape are still these
+        if learned and not inputs:  # a reshaped parameter is still that parameter
             for tensor in made:
-                self.kept.append(tensor)
+                self.alive.append(tensor)
                 self.learned[id(tensor)] = learned
             return
-        untouched = before.get(id(made[0])) == _versions(made[0]).get(id(made[0]), -1)
-        if not inputs or untouched:
+        unchanged = before.get(id(made[0])) == _versions(made[0]).get(id(made[0]), -1)
+        if not inputs or unchanged:
             return
-        kind, label = operations.of_function(plain, len(inputs), learned, _taken(args, named), _shape(result), args, named)
+        kind, label = operations.of_function(
+            operations.base_name(name),
+            inputs=len(inputs),
+            learned=learned,
+            input_shape=_shape((args, named)),
+            output_shape=_shape(result),
+            args=args,
+            named=named,
+        )
         if self.stack[-1].closed:
             self.stack[-1].kinds.append(kind)
             return
         self._record(kind, label, self.names.get(self.stack[-1].module, ""), inputs, made)
 
-    def _record(self, kind: Kind, label: str, path: str, inputs: Sequence[int], given: Any) -> None:
+    def _record(self, kind: Kind, label: str, path: str, inputs: Sequence[int], output: Any) -> None:
         within = tuple(f.call for f in self.stack if not f.closed)
-        for tensor in _tensors(given):
-            self.kept.append(tensor)
+        for tensor in _tensors(output):
+            self.alive.append(tensor)
             self.made[id(tensor)] = len(self.nodes)
-        self.nodes.append(Node(kind, label, path, within, _shape(given), tuple(inputs)))
-
-
-def _taken(args: Any, named: dict[str, Any]) -> tuple[int, ...]:
-    return _shape((args, named))
+        self.nodes.append(Node(kind, label, path, within, _shape(output), tuple(inputs)))

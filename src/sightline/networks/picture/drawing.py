@@ -1,4 +1,4 @@
-"""The picture of a network, as SVG or PNG: what one would put in a report."""
+"""Draw a network diagram as SVG or PNG."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sightline.errors import RequestError
 from sightline.networks.picture.dataflow import Flow, dataflow
 from sightline.networks.picture.folding import fold
 from sightline.networks.picture.layout import LEADING, NORMAL, SMALL, Line, Placed, heads_of, lines_of, short
-from sightline.networks.picture.operations import times
+from sightline.networks.picture.operations import shape_text
 from sightline.networks.picture.page import Page, arrange
 from sightline.networks.picture.parts import Box, Panel
 from sightline.store import write_bytes
@@ -29,11 +29,11 @@ _MARGIN, _HEAD, _LEGEND_ROW, _SWATCH = 0.2, 0.5, 0.18, 0.16
 _ROUND = 0.06
 _INK, _FAINT, _LINE = "#1f1f1f", "#555555", "#4a4a4a"
 _DPI = 200
-"""Of PNG files."""
+"""Resolution of PNG files."""
 _LIMITS = (120, 70, 40, 20)
-"""How many boxes there may be, from much detail to little."""
+"""Maximum numbers of boxes to try, from most to least detail."""
 _LARGEST = 260.0
-"""Square inches: GoogLeNet has 180, Inception-V3 235."""
+"""Maximum area in square inches; GoogLeNet has 180, Inception-V3 235."""
 
 _SETTINGS: Any = {
     "font.family": "sans-serif",
@@ -47,35 +47,35 @@ _SETTINGS: Any = {
     "svg.hashsalt": "sightline",
     "savefig.bbox": None,
 }
-"""Matplotlib's, whatever the user's own are. Letters stay letters in SVG: searchable, and read aloud."""
+"""Matplotlib settings, independent of the user's. Text stays text in SVG, for search and screen readers."""
 
 
 def draw(net: nn.Module, size: tuple[int, int], file: Path, *, channels: int = 3, title: str = "") -> None:
-    """Draws what a network does with an image: its layers as boxes, skip connections and branches as lines.
+    """Draw the diagram of a network to a file: layers as boxes, skip connections and branches as lines.
 
-    The same network gives the same bytes, as long as the libraries are the same.
+    With the same versions of the libraries, the same network gives the same bytes.
 
     Args:
-        net: It stays as it is. On any device, the meta device too.
-        size: (height, width) of the image in pixels.
-        file: Ends in .svg or .png; its folder exists.
-        channels: Of the image.
-        title: Above the picture; the name of the network's class if empty.
+        net: A network on any device, including the meta device. It is not changed.
+        size: (height, width) of the image in px.
+        file: Path that ends in .svg or .png, in an existing folder.
+        channels: Number of channels of the image.
+        title: Title above the diagram; the class of the network if empty.
 
     Raises:
-        RequestError: The file's ending is another, or the network cannot see such an image.
+        RequestError: If the file has another suffix, or the network does not accept such an image.
     """
     kind = file.suffix.lower().lstrip(".")
     if kind not in {"svg", "png"}:
-        raise RequestError(f"a picture of a network cannot be written to {file.name!r}", "end its name in .svg or .png")
+        raise RequestError(f"a network diagram cannot be written to {file.name!r}", "end its name in .svg or .png")
     page = picture(dataflow(net, size, channels))
-    numbers = sum(p.numel() for p in net.parameters())
-    below = f"image {times((channels, *size))}  ·  {numbers:,} parameters"
-    write_bytes(file, render(page, title or type(net).__name__, below, kind))
+    parameters = sum(p.numel() for p in net.parameters())
+    subtitle = f"image {shape_text((channels, *size))}  ·  {parameters:,} parameters"
+    write_bytes(file, render(page, title or type(net).__name__, subtitle, kind))
 
 
 def picture(flow: Flow) -> Page:
-    """The page of a network, with as much in it as can still be read."""
+    """Lay out a network's page with as many boxes as fit into the maximum area."""
     for limit in _LIMITS:
         page = arrange(fold(flow, limit), text_width)
         if page.width * page.height <= _LARGEST:
@@ -83,57 +83,57 @@ def picture(flow: Flow) -> Page:
     return page
 
 
-def render(page: Page, title: str, below: str, kind: str) -> bytes:
-    """A page as the bytes of an SVG or PNG file.
+def render(page: Page, title: str, subtitle: str, kind: str) -> bytes:
+    """Render a page to the bytes of an SVG or PNG file.
 
     Args:
-        page: What lies where.
-        title: Above it, in one line.
-        below: Below the title.
+        page: The layout.
+        title: Title above the diagram, one line.
+        subtitle: Line below the title.
         kind: `svg` or `png`.
     """
     import matplotlib
 
     target = io.BytesIO()
     with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font has not
-        made = figure(page, title, below)
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks
+        drawn = figure(page, title, subtitle)
         metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-        made.savefig(target, format=kind, dpi=_DPI if kind == "png" else 72, metadata=metadata)
+        drawn.savefig(target, format=kind, dpi=_DPI if kind == "png" else 72, metadata=metadata)
     return target.getvalue()
 
 
-def figure(page: Page, title: str, below: str) -> Figure:
-    """A page as a matplotlib figure whose units are inches, y downwards."""
+def figure(page: Page, title: str, subtitle: str) -> Figure:
+    """Draw a page as a matplotlib figure whose units are inches, with y downwards."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     head = short(title, 72)
-    widest = max(page.width, text_width(head, _LARGE, True), text_width(below, NORMAL, False), 3.0)
+    widest = max(page.width, text_width(head, _LARGE, True), text_width(subtitle, NORMAL, False), 3.0)
     keys = _legend(page, widest)
     width, left = widest + 2 * _MARGIN, _MARGIN + (widest - page.width) / 2
     top = _MARGIN + _HEAD
     height = top + page.height + 0.2 + _LEGEND_ROW * (1 + max((row for _, row, *_ in keys), default=-1)) + _MARGIN
-    made = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(made)
-    axes = made.add_axes((0.0, 0.0, 1.0, 1.0))
+    drawn = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(drawn)
+    axes = drawn.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     _write(axes, _MARGIN, _MARGIN + 0.09, head, _LARGE, bold=True)
-    _write(axes, _MARGIN, _MARGIN + 0.29, below, NORMAL, colour=_FAINT)
+    _write(axes, _MARGIN, _MARGIN + 0.29, subtitle, NORMAL, colour=_FAINT)
     _content(axes, page, left, top)
     for x, row, colour, name in keys:
         y = top + page.height + 0.2 + row * _LEGEND_ROW
         _rectangle(axes, _MARGIN + x, y, _SWATCH, 0.11, colour, zorder=3)
         _write(axes, _MARGIN + x + _SWATCH + 0.06, y + 0.055, name, SMALL, colour=_FAINT)
-    return made
+    return drawn
 
 
 def _legend(page: Page, width: float) -> list[tuple[float, int, tuple[str, str], str]]:
-    """(x, row, colours, name) of every colour on a page that has a name."""
+    """Return the legend as (x, row, colours, name) of every named colour on a page."""
     shown = {COLOURS[b.part.kind] for b in page.boxes if isinstance(b.part, Box)}
-    found = []
+    entries = []
     x, row = 0.0, 0
     for colours, name in _NAMES.items():
         if colours not in shown:
@@ -141,24 +141,24 @@ def _legend(page: Page, width: float) -> list[tuple[float, int, tuple[str, str],
         wide = _SWATCH + 0.06 + text_width(name, SMALL, False) + 0.2
         if x and x + wide - 0.2 > width:
             x, row = 0.0, row + 1
-        found.append((x, row, colours, name))
+        entries.append((x, row, colours, name))
         x += wide
-    return found
+    return entries
 
 
 # ------------------------------------------------------------------------------------------------------------------- marks
 
 
 def _content(axes: Axes, page: Page, left: float, top: float) -> None:
-    """Panels, lines, boxes and shapes, one over the other."""
+    """Draw panels, lines, boxes and labels, in this order."""
     for placed in page.panels:
         _panel(axes, placed, left, top)
     for line in page.lines:
         _line(axes, line, left, top)
     for placed in page.boxes:
         _box(axes, placed, left, top)
-    for words in page.words:
-        _write(axes, left + words.x, top + words.y, words.text, SMALL, colour=_FAINT)
+    for label in page.labels:
+        _write(axes, left + label.x, top + label.y, label.text, SMALL, colour=_FAINT)
 
 
 def _panel(axes: Axes, placed: Placed, left: float, top: float) -> None:
@@ -173,7 +173,7 @@ def _panel(axes: Axes, placed: Placed, left: float, top: float) -> None:
 def _box(axes: Axes, placed: Placed, left: float, top: float) -> None:
     assert isinstance(placed.part, Box)
     x, y = left + placed.x, top + placed.y
-    if placed.part.times > 1:  # the box behind it
+    if placed.part.times > 1:  # a second box behind it
         _rectangle(axes, x + 0.03, y + 0.03, placed.w, placed.h, COLOURS[placed.part.kind], zorder=3)
     _rectangle(axes, x, y, placed.w, placed.h, COLOURS[placed.part.kind], zorder=3)
     lines = lines_of(placed.part)
@@ -192,7 +192,7 @@ def _rectangle(axes: Axes, x: float, y: float, w: float, h: float, colours: tupl
 
 
 def _line(axes: Axes, line: Line, left: float, top: float) -> None:
-    """A line whose corners are round."""
+    """Draw a line with round corners."""
     from matplotlib.patches import PathPatch, Polygon
     from matplotlib.path import Path as Outline
 
@@ -215,7 +215,7 @@ def _line(axes: Axes, line: Line, left: float, top: float) -> None:
 
 
 def _toward(corner: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
-    """A point near a corner on the way to another point."""
+    """Return a point near a corner in the direction of another point."""
     length = math.dist(corner, other)
     part = min(0.08, length / 2) / length
     return corner[0] + (other[0] - corner[0]) * part, corner[1] + (other[1] - corner[1]) * part
@@ -224,7 +224,7 @@ def _toward(corner: tuple[float, float], other: tuple[float, float]) -> tuple[fl
 def _write(
     axes: Axes, x: float, y: float, text: str, size: float, *, bold: bool = False, centred: bool = False, colour: str = _INK
 ) -> None:
-    """One line of text; y is the middle of its capitals."""
+    """Write a line of text; y is the middle of its capital letters."""
     if not text:
         return
     baseline = y + 0.365 * size / 72
@@ -234,7 +234,7 @@ def _write(
 
 @functools.lru_cache(maxsize=20_000)
 def text_width(text: str, size: float, bold: bool) -> float:
-    """How wide a line of text is, in inches, in the font of the pictures."""
+    """Return the width of a line of text in inches, in the diagram's font."""
     from matplotlib import font_manager
 
     face = font_manager.FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
@@ -257,7 +257,7 @@ _NAMES: dict[tuple[str, str], str] = {
     _VIOLET: "linear",
     _ROSE: "attention",
     _GREY: "add, concat, split",
-    _SAND: "other, or a module that is not opened",
+    _SAND: "other, or a closed module",
 }
 COLOURS: dict[str, tuple[str, str]] = {
     "image": _WHITE,

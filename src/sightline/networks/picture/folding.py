@@ -1,8 +1,8 @@
-"""A network's dataflow, folded into what a person would draw: boxes, branches that join again, panels, and "× n".
+"""Fold a network's data flow into the parts of a diagram: boxes, parallel branches, panels, and repetitions ("× n").
 
-The graph of units is cut wherever everything flows through one unit, and what lies between two such places into
-branches: nearly every network is such a series of parallels. Around them go the modules in which they ran, and equal
-neighbours become one.
+The graph of units is cut at every unit through which all data flow. What lies between two such units is split into parallel
+branches; nearly every network is such a series-parallel graph. Panels for the modules are put around them, and equal
+neighbours are merged.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from sightline.networks.picture.parts import Arcs, Box, Fork, Panel, Part, boxes
 from sightline.networks.picture.units import Unit, common, contents, join, units
 
 MOST_ROWS, MOST_ARCS, MOST_BRANCHES = 12, 9, 6
-"""What a reader can still follow."""
+"""Upper limits for a readable diagram."""
 
 Item: TypeAlias = tuple[Part, tuple[int, ...]]
-"""A part, and the calls around all of it."""
+"""A part and the calls that enclose all of it."""
 
 
 def fold(flow: Flow, limit: int = 120) -> tuple[Part, ...]:
-    """The parts of a picture, from the image to the output.
+    """Return the parts of a diagram, from the image to the output.
 
     Args:
-        flow: What the network does.
-        limit: How many boxes there may be; the innermost modules are closed until it holds.
+        flow: Data flow of the network.
+        limit: Maximum number of boxes; the innermost modules are closed until it is met.
     """
     found = units(flow)
     image, *members = sorted(found)
@@ -47,15 +47,15 @@ def _box(unit: Unit) -> Box:
     return Box(unit.kind, unit.title, tuple(unit.before), tuple(unit.after), unit.shape)
 
 
-# --------------------------------------------------------------------------------------------------------------- a series
+# --------------------------------------------------------------------------------------------------------- series-parallel
 
 
 class Series:
-    """Cuts a graph into a series of parts.
+    """Decomposition of a graph into a series of parts.
 
     Args:
-        found: Its units by index; every edge leads from a lower index to a higher one.
-        calls: The modules' calls.
+        found: Units by index; every edge leads from a lower index to a higher one.
+        calls: Calls of modules.
     """
 
     def __init__(self, found: dict[int, Unit], calls: Sequence[Call]) -> None:
@@ -63,12 +63,12 @@ class Series:
         self.calls = calls
 
     def chain(self, members: Sequence[int], source: int, sink: int | None) -> list[Item] | None:
-        """The parts of what lies between two units; None if its end is no single unit.
+        """Return the parts between two units; None if they do not end in a single unit.
 
         Args:
-            members: The units between them, in order, connected to each other by way of nothing outside.
-            source: What they start from.
-            sink: What they lead to; None if their last one is the end of all.
+            members: The units between them in order, connected to other units only through `source` and `sink`.
+            source: The unit before them.
+            sink: The unit after them; None if the last member is the output.
         """
         knots = self._knots(members, source, sink)
         if not knots or knots[-1] != members[-1]:
@@ -79,7 +79,7 @@ class Series:
         return items
 
     def _knots(self, members: Sequence[int], source: int, sink: int | None) -> list[int]:
-        """The members through which everything flows: those that no edge passes by."""
+        """Return the members through which all data flow: those that no edge skips."""
         place = {unit: i for i, unit in enumerate([source, *members])}
         change = [0] * (len(place) + 1)
         for unit in [*members, *([] if sink is None else [sink])]:
@@ -95,7 +95,7 @@ class Series:
         return knots
 
     def _region(self, between: list[int], start: int, end: int) -> list[Item]:
-        """The parts from behind `start` to `end`, everything between which lies in branches."""
+        """Return the parts after `start` up to `end`, with everything between them in parallel branches."""
         merge = self.units[end]
         if not between:
             return [(_box(merge), merge.within)]
@@ -112,7 +112,7 @@ class Series:
         return [(_gate(fork) or fork, around)]
 
     def _components(self, members: Sequence[int]) -> list[list[int]]:
-        """Members that are connected to each other, in order."""
+        """Return the connected components of the members, in order."""
         owner = {m: m for m in members}
         for member in members:
             for start in self.units[member].inputs:
@@ -122,7 +122,7 @@ class Series:
         return [[m for m in members if owner[m] == o] for o in dict.fromkeys(owner.values())]
 
     def _tangle(self, between: list[int], start: int, end: int) -> list[Item]:
-        """What is no series of parallels: its modules closed, or arcs, or one box."""
+        """Return the parts of a graph that is not series-parallel: with its modules closed, as arcs, or as one panel."""
         rows = [*between, end]
         around = common([u for m in rows if (u := self.units[m].within)])
         groups: dict[int, list[int]] = {}
@@ -137,7 +137,7 @@ class Series:
         return self.loose(rows, start, around)
 
     def loose(self, rows: Sequence[int], start: int, around: tuple[int, ...]) -> list[Item]:
-        """Units in their order, with arcs, or if these are too many, without."""
+        """Return units in order with arcs for skipping edges or, if there are too many of these, as a panel without arcs."""
         places = {start: -1, **{row: i for i, row in enumerate(rows)}}
         edges = [(places[s], i) for i, row in enumerate(rows) for s in self.units[row].inputs if s in places]
         drawn = tuple(_box(self.units[r]) for r in rows)
@@ -145,11 +145,11 @@ class Series:
             return [(Arcs(drawn, tuple(edges)), around)]
         call = self.calls[around[-1]] if around else self.calls[0]
         dense = len(edges) == len(rows) * (len(rows) + 1) // 2
-        how = "each takes what all before it gave" if dense else "in order; not all edges are drawn"
-        return [(Panel(_title(call), how, tuple(merged(drawn)), loose=True), around)]
+        note = "each takes the outputs of all before it" if dense else "in order; not all edges are drawn"
+        return [(Panel(_title(call), note, tuple(merged(drawn)), loose=True), around)]
 
     def _close(self, found: dict[int, Unit], call: int, members: list[int], around: tuple[int, ...]) -> int:
-        """Puts a unit in the place of a module's."""
+        """Replace the units of a module by one unit and return its index."""
         inside = [self.units[m] for m in members]
         title = _title(self.calls[call])
         found.update({i: replace(u, inputs=list(u.inputs)) for i, u in found.items()})
@@ -157,7 +157,7 @@ class Series:
 
 
 def _few(branches: Sequence[tuple[Part, ...]]) -> tuple[tuple[Part, ...], ...]:
-    """Equal branches become one where there are many, such as the 32 paths of a ResNeXt written out."""
+    """Merge equal branches if there are many, such as the 32 paths of a ResNeXt built as separate branches."""
     if len(branches) <= MOST_BRANCHES:
         return tuple(branches)
     few: list[tuple[Part, ...]] = []
@@ -168,7 +168,7 @@ def _few(branches: Sequence[tuple[Part, ...]]) -> tuple[tuple[Part, ...], ...]:
 
 
 def _gate(fork: Fork) -> Box | None:
-    """A map multiplied by what a small branch makes of it: squeeze-and-excitation, or an activation written out."""
+    """Return a box for a map multiplied by a function of itself: squeeze-and-excitation, or an activation such as swish."""
     full = [b for b in fork.branches if b]
     if fork.merge.title != "multiply" or len(full) != 1 or len(fork.branches) != 2:
         return None
@@ -187,11 +187,11 @@ def _gate(fork: Fork) -> Box | None:
 
 
 def panels(items: Sequence[Item], depth: int, calls: Sequence[Call]) -> list[Part]:
-    """Puts modules around what ran in them, and folds equal neighbours.
+    """Put panels of modules around the parts that ran in them, and merge equal neighbours.
 
     Args:
-        items: Parts that follow each other.
-        depth: How many calls around all of them have been dealt with.
+        items: Consecutive parts.
+        depth: Number of outer calls that need no further panel.
         calls: All calls.
     """
     found: list[Part] = []
@@ -210,17 +210,17 @@ def panels(items: Sequence[Item], depth: int, calls: Sequence[Call]) -> list[Par
 
 
 def _title(call: Call) -> str:
-    """A module's class, or its path where the class says nothing."""
-    return call.name if call.type in _SILENT and call.name else readable(call.type)
+    """Return the class of a module, or its path if the class is a mere container."""
+    return call.name if call.type in _CONTAINERS and call.name else readable(call.type)
 
 
-_SILENT = frozenset({"Sequential", "ModuleList", "ModuleDict", "Module"})
+_CONTAINERS = frozenset({"Sequential", "ModuleList", "ModuleDict", "Module"})
 _RESIDUAL = re.compile(r"(Bottleneck|BasicBlock|Block|Residual\w*)")
 
 
 def _panel(call: Call, inner: Sequence[Part]) -> Panel:
     name = readable(call.type)
-    if call.type in _SILENT:
+    if call.type in _CONTAINERS:
         return Panel(call.name, "", tuple(inner))
     path = call.name
     if len(inner) == 1 and isinstance(inner[0], Fork) and _RESIDUAL.fullmatch(name) and len(inner[0].branches) == 2:
@@ -230,21 +230,21 @@ def _panel(call: Call, inner: Sequence[Part]) -> Panel:
 
 
 def merged(parts: Sequence[Part]) -> list[Part]:
-    """Equal neighbours as one."""
+    """Merge equal neighbours into one part with a repetition count."""
     found: list[Part] = []
     for part in parts:
         last = found[-1] if found else None
         if isinstance(part, Box) and isinstance(last, Box) and replace(part, times=last.times) == last:
             found[-1] = replace(last, times=last.times + part.times)
-        elif isinstance(part, Panel) and isinstance(last, Panel) and _alike(part, last):
+        elif isinstance(part, Panel) and isinstance(last, Panel) and _equal_but_for_path(part, last):
             found[-1] = replace(last, path=_range(last.path, part.path), times=last.times + part.times)
         else:
             found.append(part)
     return found
 
 
-def _alike(a: Panel, b: Panel) -> bool:
-    """Whether two panels differ by their paths alone."""
+def _equal_but_for_path(a: Panel, b: Panel) -> bool:
+    """Return whether two panels differ only in their paths and repetition counts."""
     return _pathless(a, keep_times=False) == _pathless(b, keep_times=False)
 
 
@@ -253,13 +253,13 @@ def _pathless(part: Part, *, keep_times: bool = True) -> Part:
         return replace(part, branches=tuple(tuple(_pathless(p) for p in b) for b in part.branches))
     if not isinstance(part, Panel):
         return part
-    title = part.title if part.path else ""  # a title that is a path itself
+    title = part.title if part.path else ""  # without a path the title itself is one
     items = tuple(_pathless(p) for p in part.items)
     return replace(part, title=title, path="", items=items, times=part.times if keep_times else 1)
 
 
 def _range(first: str, last: str) -> str:
-    """The paths of several modules as one.
+    """Join the paths of several modules into one.
 
     Example:
         >>> _range("layer1.1 · Bottleneck", "layer1.2 · Bottleneck"), _range("block4–5", "block6")
@@ -274,7 +274,7 @@ def _range(first: str, last: str) -> str:
 
 
 def _flat(parts: Sequence[Part]) -> list[Part]:
-    """In a branch, a panel says something only if it has branches itself or stands for several."""
+    """Remove the panels of a branch that neither contain branches nor stand for several modules."""
     found: list[Part] = []
     for part in parts:
         if isinstance(part, Panel) and part.times == 1 and all(isinstance(p, Box) for p in part.items):
@@ -285,7 +285,7 @@ def _flat(parts: Sequence[Part]) -> list[Part]:
 
 
 def _depth(parts: Sequence[Part]) -> int:
-    """How many panels lie in each other at most."""
+    """Return the maximum nesting depth of panels."""
     depths = [0]
     for part in parts:
         if isinstance(part, Fork):
@@ -296,7 +296,7 @@ def _depth(parts: Sequence[Part]) -> int:
 
 
 def _first_open(parts: Sequence[Part], seen: set[str]) -> list[Part]:
-    """Of the panels without panels inside that have the same title, the first alone stays open."""
+    """Close innermost panels whose title occurred before, so that only the first one of each title stays open."""
     found: list[Part] = []
     for part in parts:
         if isinstance(part, Fork):
@@ -312,13 +312,13 @@ def _first_open(parts: Sequence[Part], seen: set[str]) -> list[Part]:
 
 
 def _closed(part: Part, depth: int) -> Part:
-    """A part whose panels at a depth are boxes."""
+    """Replace the panels at a depth by boxes."""
     if isinstance(part, Fork):
         return replace(part, branches=tuple(tuple(merged([_closed(p, depth) for p in b])) for b in part.branches))
     if not isinstance(part, Panel):
         return part
     if depth > 1:
         return replace(part, items=tuple(merged([_closed(p, depth - 1) for p in part.items])))
-    held = boxes(part.items)
-    words = [p.title for p in part.items if isinstance(p, Box)][:1] if held == 1 else [f"{held} operations"]
-    return Box("module", part.title, after=(*words,), shape=shape_of(part), times=part.times)
+    count = boxes(part.items)
+    summary = [p.title for p in part.items if isinstance(p, Box)][:1] if count == 1 else [f"{count} operations"]
+    return Box("module", part.title, after=(*summary,), shape=shape_of(part), times=part.times)

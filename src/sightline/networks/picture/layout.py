@@ -1,7 +1,7 @@
-"""Where each part of a network's picture lies: boxes, panels, lines and words, in inches, y downwards.
+"""Layout of a network diagram: positions of boxes, panels, lines and labels, in inches, with y downwards.
 
-Every part becomes a fragment with a place for the line that comes in and one for the line that goes out; fragments are
-put below each other or side by side, so that nothing can overlap.
+Every part becomes a fragment with a point for the incoming line and one for the outgoing line. Fragments are placed below
+each other or side by side, so that nothing overlaps.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from sightline.networks.picture.operations import times
+from sightline.networks.picture.operations import shape_text
 from sightline.networks.picture.parts import Arcs, Box, Fork, Panel, Part, boxes, shape_of
 
 Point: TypeAlias = tuple[float, float]
 Measure: TypeAlias = Callable[[str, float, bool], float]
-"""(words, size in points, whether bold) → width in inches."""
+"""(text, size in points, whether bold) → width in inches."""
 
 NORMAL, SMALL = 7.0, 5.8
-"""The two sizes of type, in points."""
+"""The two font sizes, in points."""
 
 LEADING = {NORMAL: 0.125, SMALL: 0.1}
-"""How high a line of text is, in inches."""
+"""Font size → height of a line of text, in inches."""
 
 GAP, _FORK, _LANE, _BETWEEN, _PADDING = 0.2, 0.14, 0.17, 0.16, 0.11
 _LONGEST = 34
-"""Letters of a name before it is cut."""
+"""Maximum length of a name in characters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A rectangle with its part.
+    """A placed box or panel.
 
     Args:
-        x, y: Its upper left corner.
-        w, h: Its size.
-        part: A `Box`, or the `Panel` whose frame it is.
-        head: Of a panel: how far from its left side its words begin.
+        x, y: Upper left corner of its rectangle.
+        w, h: Size of its rectangle.
+        part: A `Box`, or the `Panel` whose frame the rectangle is.
+        head: Distance of a panel's title from its left side.
     """
 
     x: float
@@ -50,15 +50,15 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line with right angles, and perhaps an arrow at its end."""
+    """A line with right angles, with or without an arrow at its end."""
 
     points: tuple[Point, ...]
     arrow: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """A tensor's shape beside a line. `x` is where it begins, `y` its middle."""
+class Label:
+    """The shape of a tensor beside a line. `x` is the left end of the text, `y` its vertical middle."""
 
     x: float
     y: float
@@ -67,14 +67,14 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """A part with its place in itself.
+    """The layout of a part in its own coordinates: top at y = 0, axis of the incoming and outgoing lines at x = 0.
 
     Args:
-        left, right: How far it reaches from the axis, on which lines come in and go out.
-        height: From its top at 0.
-        enter, leave: How far down the line comes in, and goes out.
-        arrow: Whether the line that comes in ends there.
-        boxes, panels, lines, words: With the axis at x = 0.
+        left, right: Extent to the left and right of the axis.
+        height: Height.
+        enter, leave: y of the ends of the incoming and the outgoing line.
+        arrow: Whether the incoming line ends in an arrow.
+        boxes, panels, lines, labels: Its contents.
     """
 
     left: float
@@ -86,16 +86,16 @@ class Fragment:
     boxes: tuple[Placed, ...] = ()
     panels: tuple[Placed, ...] = ()
     lines: tuple[Line, ...] = ()
-    words: tuple[Words, ...] = ()
+    labels: tuple[Label, ...] = ()
 
     @property
     def width(self) -> float:
-        """From left to right."""
+        """Total width."""
         return self.left + self.right
 
 
 def short(text: str, longest: int = _LONGEST) -> str:
-    """A name that is not too long, in one line.
+    """Shorten a name to a maximum length and put it on one line.
 
     Example:
         >>> short("x" * 40)[-3:], len(short("x" * 40))
@@ -106,16 +106,16 @@ def short(text: str, longest: int = _LONGEST) -> str:
 
 
 def lines_of(box: Box) -> list[tuple[str, float]]:
-    """(text, size) of what stands in a box: small before, its title, small after."""
+    """Return the (text, font size) of each line in a box: small operations before, title, small operations after."""
     title = short(box.title) + (f"  ×  {box.times}" if box.times > 1 else "")
-    small = [[(t, SMALL) for t in _wrapped(words)] for words in (box.before, box.after)]
+    small = [[(t, SMALL) for t in _wrapped(names)] for names in (box.before, box.after)]
     return [*small[0], (title, NORMAL), *small[1]]
 
 
-def _wrapped(words: Sequence[str]) -> list[str]:
-    """Words with dots between, in lines that are not too long."""
+def _wrapped(names: Sequence[str]) -> list[str]:
+    """Join names with dots into lines of limited length."""
     lines: list[str] = []
-    for word in (short(w) for w in words if w):
+    for word in (short(n) for n in names if n):
         if lines and len(lines[-1]) + 3 + len(word) <= _LONGEST:
             lines[-1] += f" · {word}"
         else:
@@ -124,86 +124,96 @@ def _wrapped(words: Sequence[str]) -> list[str]:
 
 
 def heads_of(panel: Panel) -> tuple[str, str]:
-    """What stands at the head of a panel: its title, and below it where it is."""
+    """Return the two lines at the head of a panel: title and path."""
     return short(panel.title) + (f"  ×  {panel.times}" if panel.times > 1 else ""), short(panel.path)
 
 
-# --------------------------------------------------------------------------------------------------------------- the parts
+# --------------------------------------------------------------------------------------------------------------- fragments
 
 
 @dataclass(slots=True)
 class Pen:
-    """Collects what is drawn, moved to where it belongs."""
+    """Collector of placed boxes, panels, lines and labels."""
 
     boxes: list[Placed] = field(default_factory=list)
     panels: list[Placed] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
-    words: list[Words] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
 
     def put(self, fragment: Fragment, x: float, y: float) -> None:
-        """A fragment with its axis at x and its top at y."""
+        """Add a fragment with its axis at x and its top at y."""
         self.boxes += [replace(b, x=b.x + x, y=b.y + y) for b in fragment.boxes]
         self.panels += [replace(p, x=p.x + x, y=p.y + y) for p in fragment.panels]
         self.lines += [replace(r, points=tuple((a + x, b + y) for a, b in r.points)) for r in fragment.lines]
-        self.words += [replace(w, x=w.x + x, y=w.y + y) for w in fragment.words]
+        self.labels += [replace(w, x=w.x + x, y=w.y + y) for w in fragment.labels]
 
     def line(self, *points: Point, arrow: bool) -> None:
-        """A line through points."""
+        """Add a line through points."""
         if math.dist(points[0], points[-1]) > 1e-6:
             self.lines.append(Line(tuple(points), arrow))
 
     def fragment(self, left: float, right: float, height: float, enter: float, leave: float, arrow: bool) -> Fragment:
-        """All of it."""
-        parts = (tuple(self.boxes), tuple(self.panels), tuple(self.lines), tuple(self.words))
-        return Fragment(left, right, height, enter, leave, arrow, *parts)
+        """Return everything collected as a fragment."""
+        return Fragment(
+            left=left,
+            right=right,
+            height=height,
+            enter=enter,
+            leave=leave,
+            arrow=arrow,
+            boxes=tuple(self.boxes),
+            panels=tuple(self.panels),
+            lines=tuple(self.lines),
+            labels=tuple(self.labels),
+        )
 
 
-class Setter:
-    """Makes fragments of parts.
+class Layouter:
+    """Converter of parts to fragments.
 
     Args:
-        measure: How wide words are.
+        measure: Function that returns the width of a text.
     """
 
     def __init__(self, measure: Measure) -> None:
         self.measure = measure
-        self._known: dict[tuple[int, tuple[int, ...]], tuple[Part, Fragment]] = {}
+        self._fragments: dict[tuple[int, tuple[int, ...]], tuple[Part, Fragment]] = {}
 
-    def part(self, part: Part, taken: tuple[int, ...]) -> Fragment:
-        """A fragment of any part, which takes a tensor of shape `taken`."""
-        key = id(part), taken
-        if key not in self._known:  # the part beside it keeps its identity from being given twice
-            self._known[key] = part, self._part(part, taken)
-        return self._known[key][1]
+    def part(self, part: Part, input_shape: tuple[int, ...]) -> Fragment:
+        """Return the fragment of a part whose input has the shape `input_shape`, cached."""
+        key = id(part), input_shape
+        if key not in self._fragments:  # the stored part keeps its id from being reused
+            self._fragments[key] = part, self._part(part, input_shape)
+        return self._fragments[key][1]
 
-    def _part(self, part: Part, taken: tuple[int, ...]) -> Fragment:
+    def _part(self, part: Part, input_shape: tuple[int, ...]) -> Fragment:
         if isinstance(part, Box):
             return self.box(part)
         if isinstance(part, Panel):
-            return self.panel(part, taken)
+            return self.panel(part, input_shape)
         if isinstance(part, Arcs):
-            return self.arcs(part, taken)
+            return self.arcs(part, input_shape)
         if len(part.branches) == 2 and part.merge.title != "concat" and part.merge.kind != "output":
-            return self.beside(part, taken)
-        return self.parallel(part, taken)
+            return self.beside(part, input_shape)
+        return self.parallel(part, input_shape)
 
     def size(self, box: Box) -> tuple[float, float]:
-        """How wide and high a box must be."""
+        """Return the (width, height) of a box."""
         lines = lines_of(box)
         return max(self.measure(t, s, False) for t, s in lines) + 0.16, sum(LEADING[s] for _, s in lines) + 0.09
 
     def box(self, box: Box) -> Fragment:
-        """A box on its axis."""
+        """Return the fragment of a box."""
         w, h = self.size(box)
         return Fragment(w / 2, w / 2, h, 0.0, h, True, boxes=(Placed(-w / 2, 0.0, w, h, box),))
 
-    def stack(self, parts: Sequence[Part], taken: tuple[int, ...]) -> Fragment:
-        """Parts below each other; the boxes that follow each other are equally wide."""
+    def stack(self, parts: Sequence[Part], input_shape: tuple[int, ...]) -> Fragment:
+        """Place parts below each other, single boxes with equal widths."""
         pen = Pen()
-        fragments = self.even([self.part(p, t) for p, t in zip(parts, self.taken(parts, taken), strict=True)])
+        fragments = self.even([self.part(p, t) for p, t in zip(parts, self.input_shapes(parts, input_shape), strict=True)])
         y = left = right = 0.0
         leave: float | None = None
-        for part, fragment, shape in zip(parts, fragments, self.taken(parts, taken), strict=True):
+        for part, fragment, shape in zip(parts, fragments, self.input_shapes(parts, input_shape), strict=True):
             if leave is not None:
                 pen.line((0.0, leave), (0.0, y + fragment.enter), arrow=fragment.arrow)
             pen.put(fragment, 0.0, y)
@@ -215,12 +225,12 @@ class Setter:
         first = fragments[0]
         return pen.fragment(left, right, y - GAP, first.enter, leave or 0.0, first.arrow)
 
-    def taken(self, parts: Sequence[Part], taken: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """The shape that each of the parts takes."""
-        return [taken, *(shape_of(p) for p in parts)][: len(parts)]
+    def input_shapes(self, parts: Sequence[Part], input_shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+        """Return the input shape of each part."""
+        return [input_shape, *(shape_of(p) for p in parts)][: len(parts)]
 
     def even(self, fragments: Sequence[Fragment]) -> list[Fragment]:
-        """Single boxes as wide as the widest of them."""
+        """Widen single boxes to the width of the widest."""
         single = [f.width for f in fragments if len(f.boxes) == 1 and not f.panels]
         wide = max(single, default=0.0)
         found = []
@@ -232,22 +242,22 @@ class Setter:
         return found
 
     def label(self, pen: Pen, shape: tuple[int, ...], x: float, y: float) -> float:
-        """A shape beside a line; how far it reaches to the right is returned."""
-        text = times(shape)
-        pen.words.append(Words(x + 0.05, y, text))
+        """Add the label of a shape beside a line and return its right end."""
+        text = shape_text(shape)
+        pen.labels.append(Label(x + 0.05, y, text))
         return x + 0.09 + self.measure(text, SMALL, False)
 
     # ------------------------------------------------------------------------------------------------------------- panels
 
-    def panel(self, panel: Panel, taken: tuple[int, ...]) -> Fragment:
-        """A frame with a head around what happens in a module."""
-        inner = self.stack(panel.items, taken)
+    def panel(self, panel: Panel, input_shape: tuple[int, ...]) -> Fragment:
+        """Return the fragment of a panel: a frame with a head around the items."""
+        inner = self.stack(panel.items, input_shape)
         title, path = heads_of(panel)
         head = 0.16 + LEADING[NORMAL] + (LEADING[SMALL] if path else 0.0)
         wide = max(self.measure(title, NORMAL, True), self.measure(path, SMALL, False))
         left, right = inner.left + _PADDING, inner.right + _PADDING
         begin = 0.08
-        if left < begin + wide + 0.06:  # the line that comes in would cross the words
+        if left < begin + wide + 0.06:  # the incoming line would cross the text
             begin = left + 0.09
             right = max(right, 0.09 + wide + 0.08)
         pen = Pen()
@@ -258,18 +268,18 @@ class Setter:
 
     # ----------------------------------------------------------------------------------------------------------- branches
 
-    def beside(self, fork: Fork, taken: tuple[int, ...]) -> Fragment:
-        """Two branches: the longer on the axis, the other, often a skip connection, to its right."""
+    def beside(self, fork: Fork, input_shape: tuple[int, ...]) -> Fragment:
+        """Place two branches: the longer one on the axis, the other one (often a skip connection) to its right."""
         main, side = sorted(fork.branches, key=lambda b: -boxes(b))
         pen = Pen()
-        body = self.stack(main, taken)
+        body = self.stack(main, input_shape)
         merge = self.box(fork.merge)
         pen.put(body, 0.0, _FORK)
         pen.line((0.0, 0.0), (0.0, _FORK + body.enter), arrow=body.arrow)
         top = _FORK + body.height + GAP
         pen.line((0.0, _FORK + body.leave), (0.0, top), arrow=True)
         reach = body.right
-        if shape_of(main[-1]) != taken:
+        if shape_of(main[-1]) != input_shape:
             reach = max(reach, self.label(pen, shape_of(main[-1]), 0.0, top - GAP / 2))
         pen.put(merge, 0.0, top)
         middle = top + merge.height / 2
@@ -278,26 +288,26 @@ class Setter:
             x = max(reach, merge.right + 0.1) + _LANE
             pen.line((0.0, 0.0), (x, 0.0), (x, middle), edge, arrow=True)
             return pen.fragment(max(body.left, merge.left), x + 0.06, top + merge.height, 0.0, top + merge.height, False)
-        other = self.stack(side, taken)
+        other = self.stack(side, input_shape)
         x = max(reach + _BETWEEN, merge.right + 0.25 - other.left) + other.left
         pen.put(other, x, _FORK)
         pen.line((0.0, 0.0), (x, 0.0), (x, _FORK + other.enter), arrow=other.arrow)
         pen.line((x, _FORK + other.leave), (x, middle), edge, arrow=True)
         right = x + other.right
-        if shape_of(side[-1]) != taken:
+        if shape_of(side[-1]) != input_shape:
             right = max(right, self.label(pen, shape_of(side[-1]), x, _FORK + other.height + GAP / 2))
         left = max(body.left, merge.left)
         return pen.fragment(left, right, top + merge.height, 0.0, top + merge.height, False)
 
-    def parallel(self, fork: Fork, taken: tuple[int, ...]) -> Fragment:
-        """Branches side by side, all of them into the top of one wide box."""
-        bodies = [self.stack(b, taken) if b else None for b in fork.branches]
-        ends = [shape_of(b[-1]) if b else taken for b in fork.branches]
+    def parallel(self, fork: Fork, input_shape: tuple[int, ...]) -> Fragment:
+        """Place branches side by side, above one wide box that merges them."""
+        bodies = [self.stack(b, input_shape) if b else None for b in fork.branches]
+        ends = [shape_of(b[-1]) if b else input_shape for b in fork.branches]
         axes: list[float] = []
         x = 0.0
         for body, end in zip(bodies, ends, strict=True):
             left, right = (body.left, body.right) if body else (0.08, 0.08)
-            label = 0.09 + self.measure(times(end), SMALL, False) if end != taken else 0.0
+            label = 0.09 + self.measure(shape_text(end), SMALL, False) if end != input_shape else 0.0
             axes.append(x + left)
             x += left + max(right, label) + _BETWEEN
         wide = x - _BETWEEN
@@ -313,13 +323,13 @@ class Setter:
             if body:
                 pen.put(body, axis, _FORK)
                 pen.line((axis, _FORK + body.leave), (axis, top), arrow=True)
-            if end != taken:
+            if end != input_shape:
                 self.label(pen, end, axis, top - GAP / 2)
         pen.boxes.append(Placed(-total / 2, top, total, bar[1], fork.merge))
         return pen.fragment(total / 2, total / 2, top + bar[1], 0.0, top + bar[1], False)
 
-    def arcs(self, part: Arcs, taken: tuple[int, ...]) -> Fragment:
-        """Boxes in their order, and to their right a lane for every edge that passes some of them by."""
+    def arcs(self, part: Arcs, input_shape: tuple[int, ...]) -> Fragment:
+        """Place boxes in order, with a lane to their right for every edge that skips some of them."""
         rows = self.even([self.box(b) for b in part.rows])
         pen = Pen()
         tops: list[float] = []
@@ -330,7 +340,7 @@ class Setter:
             if (i - 1, i) in part.edges:
                 pen.line((0.0, tops[i - 1] + rows[i - 1].height if i else 0.0), (0.0, y), arrow=True)
             y += row.height + GAP
-            before = part.rows[i - 1].shape if i else taken
+            before = part.rows[i - 1].shape if i else input_shape
             if i + 1 < len(rows) and part.rows[i].shape != before and (i, i + 1) in part.edges:
                 reach = max(reach, self.label(pen, part.rows[i].shape, 0.0, y - GAP / 2))
         free: list[float] = []

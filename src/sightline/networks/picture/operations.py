@@ -1,4 +1,4 @@
-"""What one operation of a network is: its kind, and the few words by which people name it ("7×7 conv, 64, /2")."""
+"""Operations of a network: their kinds and short labels such as "7×7 conv, 64, /2"."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Kind = Literal[
     "identity",
     "module",
 ]
-"""`embedding` adds learned numbers to what flows; `shape` moves numbers without changing any; `module` is anything else."""
+"""`embedding` adds a parameter to its input; `shape` rearranges values without changing them; `module` is anything else."""
 
 _NORMS = {
     "batch_norm": "BatchNorm",
@@ -125,15 +125,15 @@ _MEANS = {"mean": "average", "amax": "max", "max": "max", "sum": "sum"}
 _IDENTITIES = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "neg", "clamp"})
 _RESIZES = {"interpolate": "resize", "upsample": "resize", "pixel_shuffle": "pixel shuffle"}
 
-_WEIGHT: tuple[Kind, ...] = ("attention", "conv", "depthwise", "linear", "merge", "pool", "norm", "activation", "embedding")
-"""Of the operations inside a module that is not torch's, the one that gives it its kind: the first of these."""
+_PRIORITY: tuple[Kind, ...] = ("attention", "conv", "depthwise", "linear", "merge", "pool", "norm", "activation", "embedding")
+"""A module that is not torch's has the first of these kinds that occurs inside it."""
 
 
-def words(function: str) -> str:
-    """The plain name of a function: `__iadd__`, `add_` and `__radd__` are all `add`.
+def base_name(function: str) -> str:
+    """Return a function's name without affixes: `__iadd__`, `add_` and `__radd__` are all `add`.
 
     Example:
-        >>> words("__iadd__"), words("relu_"), words("__getitem__")
+        >>> base_name("__iadd__"), base_name("relu_"), base_name("__getitem__")
         ('add', 'relu', 'getitem')
     """
     name = function.strip("_")
@@ -142,13 +142,13 @@ def words(function: str) -> str:
     return name
 
 
-def times(values: Iterable[Any]) -> str:
-    """(3, 224, 224) → "3 × 224 × 224"."""
+def shape_text(values: Iterable[Any]) -> str:
+    """Format a shape: (3, 224, 224) → "3 × 224 × 224"."""
     return " × ".join(str(v) for v in values)
 
 
 def readable(type_name: str) -> str:
-    """The name of a class as a picture shows it: without leading underscores and the number of dimensions.
+    """Return the name of a class for display, without leading underscores and the number of dimensions.
 
     Example:
         >>> readable("BatchNorm2d"), readable("_DenseLayer")
@@ -160,14 +160,16 @@ def readable(type_name: str) -> str:
 # --------------------------------------------------------------------------------------------------------------- modules
 
 
-def of_module(module: nn.Module, inside: Sequence[Kind], taken: tuple[int, ...], given: tuple[int, ...]) -> tuple[Kind, str]:
-    """The kind and the label of a module without parts.
+def of_module(
+    module: nn.Module, inside: Sequence[Kind], input_shape: tuple[int, ...], output_shape: tuple[int, ...]
+) -> tuple[Kind, str]:
+    """Return the kind and the label of a module without children.
 
     Args:
-        module: It.
-        inside: The kinds of the operations that ran in it.
-        taken: The shape of what it took, without the batch.
-        given: The shape of what it gave.
+        module: The module.
+        inside: Kinds of the operations that ran in it.
+        input_shape: Shape of its input without the batch dimension.
+        output_shape: Shape of its output without the batch dimension.
     """
     name = readable(type(module).__name__)
     if isinstance(module, _ConvNd):
@@ -183,42 +185,49 @@ def of_module(module: nn.Module, inside: Sequence[Kind], taken: tuple[int, ...],
     if isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm | nn.LocalResponseNorm):
         return "norm", name
     if re.match(r"(Zero|Constant|Reflection|Replication|Circular)Pad", name):
-        return "pad", f"zero padding {_side(_twice(module.padding))}" if name == "ZeroPad" else "padding"
+        return "pad", f"zero padding {_side(module.padding)}" if name == "ZeroPad" else "padding"
     if isinstance(module, nn.Flatten | nn.Unflatten):
         return "shape", name.lower()
     if type(module).__module__ == activation.__name__:
         return "activation", name
     if re.search(r"Pool(ing)?$", name):
-        return "pool", _pool_module(module, name, taken, given)
+        return "pool", _pool_module(module, name, input_shape, output_shape)
     if isinstance(module, nn.Upsample):
-        return "module", f"resize to {'×'.join(str(s) for s in given[1:])}"
-    return _foreign(name, inside, taken, given)
+        return "module", f"resize to {'×'.join(str(s) for s in output_shape[1:])}"
+    return _custom_module(name, inside, input_shape, output_shape)
 
 
-def _foreign(name: str, inside: Sequence[Kind], taken: tuple[int, ...], given: tuple[int, ...]) -> tuple[Kind, str]:
-    """A module that is not torch's, by what ran in it."""
-    found = next((k for k in _WEIGHT if k in inside), None)
-    if found is None:
+def _custom_module(
+    name: str, inside: Sequence[Kind], input_shape: tuple[int, ...], output_shape: tuple[int, ...]
+) -> tuple[Kind, str]:
+    """Return kind and label of a module that is not torch's, by the operations that ran in it."""
+    kind = next((k for k in _PRIORITY if k in inside), None)
+    if kind is None:
         if inside and all(k == "pad" for k in inside):
             return "pad", name
         return ("shape", name) if all(k in {"shape", "identity", "flatten"} for k in inside) else ("module", name)
-    if found == "pool":
-        return ("pool", "global average pool") if len(given) < len(taken) or given[1:] == (1, 1) else ("pool", name)
-    if found == "merge":  # of what it took with itself
-        return ("activation" if taken == given else "module"), name
-    return found, name
+    if kind == "pool":
+        return (
+            ("pool", "global average pool")
+            if len(output_shape) < len(input_shape) or output_shape[1:] == (1, 1)
+            else ("pool", name)
+        )
+    if kind == "merge":  # of its input with a function of its input
+        return ("activation" if input_shape == output_shape else "module"), name
+    return kind, name
 
 
-def _conv(
-    weight: Sequence[int], stride: Any, dilation: Any, groups: int, transposed: bool = False, out: int | None = None
-) -> tuple[Kind, str]:
-    """A convolution by the shape of its filters (out, in / groups, h, w), or (in, out / groups, h, w) if transposed."""
+def _conv(weight: Sequence[int], stride: Any, dilation: Any, groups: int, transposed: bool = False) -> tuple[Kind, str]:
+    """Return kind and label of a convolution by its weight's shape.
+
+    The shape is (outputs, inputs / groups, h, w), or (inputs, outputs / groups, h, w) if transposed.
+    """
     sides = list(weight[2:])
-    wide = weight[1] * groups if transposed else weight[0]
-    taken = weight[0] if transposed else weight[1] * groups
-    kind: Kind = "depthwise" if groups > 1 and groups == taken else "conv"
+    outputs = weight[1] * groups if transposed else weight[0]
+    inputs = weight[0] if transposed else weight[1] * groups
+    kind: Kind = "depthwise" if groups > 1 and groups == inputs else "conv"
     name = {"depthwise": "depthwise conv"}.get(kind, "conv")
-    label = f"{'×'.join(str(s) for s in sides)} {'transposed ' if transposed else ''}{name}, {out or wide}"
+    label = f"{'×'.join(str(s) for s in sides)} {'transposed ' if transposed else ''}{name}, {outputs}"
     if (step := _side(stride)) != "1":
         label += f", ×{step}" if transposed else f", /{step}"
     if kind == "conv" and groups > 1:
@@ -227,41 +236,37 @@ def _conv(
 
 
 def _side(value: Any) -> str:
-    """2 → "2", (2, 2) → "2", (2, 1) → "2×1"."""
+    """Format a size, shortened if all dimensions are equal: 2 → "2", (2, 2) → "2", (2, 1) → "2×1"."""
     values = list(value) if isinstance(value, tuple | list) else [value]
     return str(values[0]) if len(set(values)) <= 1 and values else "×".join(str(v) for v in values)
 
 
-def _twice(value: Any) -> Any:
-    return value if isinstance(value, tuple | list) else (value,)
-
-
-def _across(value: Any, dimensions: int) -> str:
-    """2 → "2×2" in two dimensions."""
+def _all_sides(value: Any, dimensions: int) -> str:
+    """Format a size with all its dimensions: 2 → "2×2" in two dimensions."""
     values = list(value) if isinstance(value, tuple | list) else [value] * dimensions
     return "×".join(str(v) for v in (values * dimensions if len(values) == 1 else values))
 
 
-def _pool_module(module: nn.Module, name: str, taken: tuple[int, ...], given: tuple[int, ...]) -> str:
-    how = "max" if "Max" in name else "average"
+def _pool_module(module: nn.Module, name: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> str:
+    function = "max" if "Max" in name else "average"
     if hasattr(module, "kernel_size") and not name.startswith("Fractional"):
-        return _pool(how, module.kernel_size, module.stride or module.kernel_size, len(given) - 1)
-    return _adaptive(how, taken, given)
+        return _pool(function, module.kernel_size, module.stride or module.kernel_size, len(output_shape) - 1)
+    return _adaptive(function, input_shape, output_shape)
 
 
-def _pool(how: str, kernel: Any, stride: Any, dimensions: int) -> str:
+def _pool(function: str, kernel: Any, stride: Any, dimensions: int) -> str:
     step = _side(stride)
-    return f"{_across(kernel, dimensions)} {how} pool" + (f", /{step}" if step != "1" else "")
+    return f"{_all_sides(kernel, dimensions)} {function} pool" + (f", /{step}" if step != "1" else "")
 
 
-def _adaptive(how: str, taken: tuple[int, ...], given: tuple[int, ...]) -> str:
-    if len(given) < len(taken) or all(s == 1 for s in given[1:]):
-        return f"global {how} pool"
-    return f"{how} pool to {'×'.join(str(s) for s in given[1:])}"
+def _adaptive(function: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> str:
+    if len(output_shape) < len(input_shape) or all(s == 1 for s in output_shape[1:]):
+        return f"global {function} pool"
+    return f"{function} pool to {'×'.join(str(s) for s in output_shape[1:])}"
 
 
 def attention(type_name: str, heads: int) -> str:
-    """ "WindowAttention" with 3 heads → "window attention, 3 heads"."""
+    """Return the label of an attention module: "WindowAttention" with 3 heads → "window attention, 3 heads"."""
     parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", type_name.lstrip("_"))
     name = " ".join(p if p.isupper() and len(p) > 1 else p.lower() for p in parts)
     if name in {"attention", "multihead attention", "self attention", "attention rope", "eva attention", ""}:
@@ -273,16 +278,23 @@ def attention(type_name: str, heads: int) -> str:
 
 
 def of_function(
-    name: str, tracked: int, learned: str, taken: tuple[int, ...], given: tuple[int, ...], args: Any, named: Mapping[str, Any]
+    name: str,
+    *,
+    inputs: int,
+    learned: str,
+    input_shape: tuple[int, ...],
+    output_shape: tuple[int, ...],
+    args: Any,
+    named: Mapping[str, Any],
 ) -> tuple[Kind, str]:
-    """The kind and the label of a function that was called outside a module without parts.
+    """Return the kind and the label of a function that was called outside a module without children.
 
     Args:
-        name: As `words` gives it.
-        tracked: How many different results of earlier operations it takes.
-        learned: The name of a parameter that it takes, "" without.
-        taken, given: Shapes without the batch.
-        args, named: What it was called with.
+        name: Name as `base_name` returns it.
+        inputs: Number of different earlier operations whose outputs it takes.
+        learned: Name of a parameter that it takes, "" without one.
+        input_shape, output_shape: Shapes without the batch dimension.
+        args, named: Arguments of the call.
     """
     if name in {"scaled_dot_product_attention", "multi_head_attention_forward"}:
         return "attention", "attention"
@@ -293,29 +305,31 @@ def of_function(
     if name in _ACTIVATIONS:
         return "activation", _ACTIVATIONS[name]
     if name in _JOINS or name in _SUMS:
-        return _joined(name, tracked, learned)
+        return _joined(name, inputs, learned)
     if name in {"linear", *_PRODUCTS}:
-        if tracked > 1:
+        if inputs > 1:
             return "module", "matrix product"
-        return "linear", f"linear, {given[-1]}" if given else "linear"
+        return "linear", f"linear, {output_shape[-1]}" if output_shape else "linear"
     if name in _MEANS or re.fullmatch(r"(adaptive_)?(avg|max)_pool[123]d(_with_indices)?", name):
-        return _pooled(name, tracked, taken, given, args, named)
+        if name in _MEANS:
+            return ("merge", name) if inputs > 1 else ("pool", f"global {_MEANS[name]} pool")
+        return "pool", _pool_function(name, input_shape, output_shape, args, named)
     if name == "pad":
-        return ("identity" if taken == given else "pad"), "padding"
+        return ("identity" if input_shape == output_shape else "pad"), "padding"
     if name in _RESIZES:
         return "module", _RESIZES[name]
     if name in _IDENTITIES:
         return "identity", name
     if name in _SHAPES:
-        return ("shape", name) if tracked < 2 else ("merge", name.replace("_", " "))
-    if tracked > 1:
+        return ("shape", name) if inputs < 2 else ("merge", name.replace("_", " "))
+    if inputs > 1:
         return "merge", name.replace("_", " ")
-    return ("activation" if taken == given else "module"), name.replace("_", " ")
+    return ("activation" if input_shape == output_shape else "module"), name.replace("_", " ")
 
 
-def _joined(name: str, tracked: int, learned: str) -> tuple[Kind, str]:
-    """A sum or a concatenation: of two things that flow, or of one with learned numbers or a constant."""
-    if tracked > 1:
+def _joined(name: str, inputs: int, learned: str) -> tuple[Kind, str]:
+    """Return kind and label of a sum or concatenation of several inputs, or of one input with a parameter or a constant."""
+    if inputs > 1:
         return "merge", _JOINS.get(name) or _SUMS[name]
     if learned and (name in _JOINS or name == "add"):
         return "embedding", f"+ {learned.rsplit('.', 1)[-1]}"
@@ -323,25 +337,23 @@ def _joined(name: str, tracked: int, learned: str) -> tuple[Kind, str]:
 
 
 def _conv_function(name: str, args: Any, named: Mapping[str, Any]) -> tuple[Kind, str]:
-    given = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False)) | dict(named)
-    weight = given["weight"]
+    names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+    arguments = dict(zip(names, args, strict=False)) | dict(named)
+    weight = arguments["weight"]
     transposed = "transpose" in name
-    if transposed:  # its groups come before its dilation, and it has an output padding: by name alone
-        given = {"stride": args[3] if len(args) > 3 else 1, **named}
+    if transposed:  # it has other positional arguments from the fifth on, so those are read by keyword only
+        arguments = {"stride": args[3] if len(args) > 3 else 1, **named}
     shape = tuple(weight.shape) if isinstance(weight, Tensor) else (0, 0)
-    return _conv(shape, given.get("stride", 1), given.get("dilation", 1), int(given.get("groups", 1)), transposed)
+    groups = int(arguments.get("groups", 1))
+    return _conv(shape, arguments.get("stride", 1), arguments.get("dilation", 1), groups, transposed)
 
 
-def _pooled(
-    name: str, tracked: int, taken: tuple[int, ...], given: tuple[int, ...], args: Any, named: Mapping[str, Any]
-) -> tuple[Kind, str]:
-    if name in _MEANS:
-        if tracked > 1:
-            return "merge", name
-        return "pool", f"global {_MEANS[name]} pool"
-    how = "max" if "max" in name else "average"
+def _pool_function(
+    name: str, input_shape: tuple[int, ...], output_shape: tuple[int, ...], args: Any, named: Mapping[str, Any]
+) -> str:
+    function = "max" if "max" in name else "average"
     if name.startswith("adaptive"):
-        return "pool", _adaptive(how, taken, given)
-    given_names = dict(zip(("input", "kernel_size", "stride"), args, strict=False)) | dict(named)
-    kernel = given_names.get("kernel_size", 1)
-    return "pool", _pool(how, kernel, given_names.get("stride") or kernel, len(given) - 1)
+        return _adaptive(function, input_shape, output_shape)
+    arguments = dict(zip(("input", "kernel_size", "stride"), args, strict=False)) | dict(named)
+    kernel = arguments.get("kernel_size", 1)
+    return _pool(function, kernel, arguments.get("stride") or kernel, len(output_shape) - 1)

@@ -1,4 +1,4 @@
-"""The parts of a network's picture: boxes, branches, arcs and panels, each of which may hold others."""
+"""Parts of a network diagram: boxes, branches, arcs and panels, which may contain each other."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sightline.networks.picture.operations import Kind
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Operations under one name.
+    """A main operation with the small operations around it.
 
     Args:
-        kind: Which decides the colour.
-        title: The main operation.
-        before, after: The small operations before and after it, such as BatchNorm and ReLU.
-        shape: Of the result, without the batch.
-        times: How many of it follow each other.
+        kind: Kind of the main operation, which determines the colour.
+        title: Label of the main operation.
+        before, after: Labels of the small operations before and after it, such as BatchNorm and ReLU.
+        shape: Output shape without the batch dimension.
+        times: Number of consecutive repetitions.
     """
 
     kind: Kind
@@ -31,11 +31,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Branches that start at the same place and meet again.
+    """Parallel branches that start at the same point and are merged.
 
     Args:
-        branches: Each from its start to its end; an empty one is a skip connection.
-        merge: Where they meet.
+        branches: Parts of each branch in order; an empty branch is a skip connection.
+        merge: The operation that merges them.
     """
 
     branches: tuple[tuple[Part, ...], ...]
@@ -44,11 +44,11 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Arcs:
-    """Operations in their order, with arcs over those that are passed by: for what is no series of parallels.
+    """Operations in order, with arcs for edges that skip some of them: for graphs that are not series-parallel.
 
     Args:
         rows: The operations.
-        edges: (from, to), indices of rows; -1 is where it all starts.
+        edges: (from, to) as indices of rows; -1 is the input.
     """
 
     rows: tuple[Box, ...]
@@ -57,14 +57,14 @@ class Arcs:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A module and what happens in it.
+    """A module and its parts.
 
     Args:
-        title: Its class, or its path where the class says nothing.
-        path: Where it is in the network; of several "blocks.0–11".
-        items: What happens in it, one after the other.
-        times: How many of it follow each other.
-        loose: The items are in their order, but more flows between them than from each to the next; `path` says so.
+        title: Class of the module, or its path if the class is a mere container.
+        path: Path in the network; for several modules such as "blocks.0–11".
+        items: Its parts in order.
+        times: Number of consecutive repetitions.
+        loose: Whether there are more edges between the items than from each to the next; `path` then says so.
     """
 
     title: str
@@ -78,7 +78,7 @@ Part: TypeAlias = Box | Fork | Arcs | Panel
 
 
 def boxes(parts: Sequence[Part]) -> int:
-    """How many boxes are drawn."""
+    """Return the number of boxes to draw."""
     count = 0
     for part in parts:
         if isinstance(part, Fork):
@@ -91,7 +91,7 @@ def boxes(parts: Sequence[Part]) -> int:
 
 
 def shape_of(part: Part) -> tuple[int, ...]:
-    """The shape of what a part gives."""
+    """Return the output shape of a part."""
     if isinstance(part, Box):
         return part.shape
     if isinstance(part, Fork):

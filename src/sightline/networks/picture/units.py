@@ -1,4 +1,4 @@
-"""Operations gathered under the names that people use: a convolution with its BatchNorm and ReLU is one unit, not three."""
+"""Units of a diagram: operations merged into one, such as a convolution with its BatchNorm and ReLU."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from sightline.networks.picture.dataflow import Call, Flow
 from sightline.networks.picture.operations import Kind
 
 _SMALL = frozenset({"norm", "activation", "embedding", "dropout", "pad", "flatten"})
-"""Kinds that are written small, before or after a larger operation."""
-_AHEAD = frozenset({"pad", "flatten"})
-"""Those that are done for what comes next."""
+"""Kinds that are shown in small type before or after a main operation."""
+_PREPARING = frozenset({"pad", "flatten"})
+"""Small kinds that belong to the operation after them."""
 _SPLITS = frozenset({"chunk", "split", "split_with_sizes", "tensor_split", "unbind"})
 
 
 @dataclass(slots=True)
 class Unit:
-    """One or several operations, still with their edges. Changed in place while units are gathered.
+    """One or several operations with their edges. Modified in place while units are merged.
 
     Args:
-        kind, title: Of the main operation.
-        shape: Of the result, without the batch.
-        within: Indices of the calls around it, outermost first.
-        inputs: Indices of other units.
-        before, after: Small operations before and after the main one.
+        kind, title: Kind and label of the main operation.
+        shape: Output shape without the batch dimension.
+        within: Indices of the enclosing calls, outermost first.
+        inputs: Indices of the units whose outputs it takes.
+        before, after: Labels of the small operations before and after the main one.
     """
 
     kind: Kind
@@ -40,12 +40,12 @@ class Unit:
 
 
 def units(flow: Flow) -> dict[int, Unit]:
-    """The units by index; every edge leads from a lower index to a higher one.
+    """Return the units by index; every edge leads from a lower index to a higher one.
 
-    The first is the image, the last is the output, which takes all that the network gives. What the output does not
-    depend on is left out, and so is what does not depend on the image.
+    The first unit is the image, the last one the output. Operations that do not lie on a path from the image to the output
+    are left out.
     """
-    found = _alive(flow)
+    found = _connected(flow)
     for index, call in enumerate(flow.calls):
         if re.search("[Aa]tt|SA$", call.type):
             _close_attention(found, index, call)
@@ -57,7 +57,7 @@ def units(flow: Flow) -> dict[int, Unit]:
 
 
 def common(paths: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
-    """The longest beginning that all have.
+    """Return the longest common prefix.
 
     Example:
         >>> common([(0, 1, 2), (0, 1, 5, 6)])
@@ -72,7 +72,7 @@ def common(paths: Iterable[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 def _takers(found: dict[int, Unit]) -> dict[int, list[int]]:
-    """Who takes what each unit gives."""
+    """Return the units that take the output of each unit."""
     takers: dict[int, list[int]] = {u: [] for u in found}
     for index, unit in found.items():
         for start in unit.inputs:
@@ -80,8 +80,8 @@ def _takers(found: dict[int, Unit]) -> dict[int, list[int]]:
     return takers
 
 
-def _into(found: dict[int, Unit], takers: dict[int, list[int]], gone: int, other: int) -> None:
-    """Takes a unit out; who took from it now takes from another."""
+def _remove(found: dict[int, Unit], takers: dict[int, list[int]], gone: int, other: int) -> None:
+    """Remove a unit and connect the units that took its output to another one."""
     del found[gone]
     for index in takers.pop(gone):
         found[index].inputs = list(dict.fromkeys(other if i == gone else i for i in found[index].inputs))
@@ -90,7 +90,7 @@ def _into(found: dict[int, Unit], takers: dict[int, list[int]], gone: int, other
 
 
 def join(found: dict[int, Unit], members: Collection[int], unit: Unit) -> int:
-    """Puts one unit in the place of several that ran without a break. Its index, the last of theirs, is returned."""
+    """Replace several consecutive units by one and return its index, the last of theirs."""
     members = set(members)
     last = max(members)
     outside: list[int] = []
@@ -107,7 +107,7 @@ def join(found: dict[int, Unit], members: Collection[int], unit: Unit) -> int:
 
 
 def contents(members: Sequence[Unit]) -> list[str]:
-    """What a closed module holds, in a line or two: "6 × DenseLayer" and what each does, or how many convolutions."""
+    """Return lines that summarise a closed module: "6 × DenseLayer" and its contents, or the number of convolutions."""
     held = [u for u in members if u.kind == "module" and u.after]
     if len(held) > 1 and all((u.title, u.after) == (held[0].title, held[0].after) for u in held):
         return [f"{len(held)} × {held[0].title}", *held[0].after]
@@ -121,8 +121,8 @@ def contents(members: Sequence[Unit]) -> list[str]:
     return []
 
 
-def _alive(flow: Flow) -> dict[int, Unit]:
-    """What lies between the image and the output."""
+def _connected(flow: Flow) -> dict[int, Unit]:
+    """Return a unit for every operation on a path from the image to the output."""
     forward = {0}
     for index, node in enumerate(flow.nodes):
         if any(i in forward for i in node.inputs):
@@ -143,7 +143,7 @@ def _alive(flow: Flow) -> dict[int, Unit]:
 
 
 def _close_attention(found: dict[int, Unit], index: int, call: Call) -> None:
-    """An attention module is one unit: queries, keys, values and what is done with them."""
+    """Merge the operations of an attention module into one unit."""
     members = [i for i, u in found.items() if index in u.within]
     kinds = {found[i].kind for i in members}
     softmax = any(found[i].title.lower() == "softmax" for i in members)
@@ -156,7 +156,7 @@ def _close_attention(found: dict[int, Unit], index: int, call: Call) -> None:
 
 
 def _contract(found: dict[int, Unit]) -> None:
-    """Operations that change no number are no units; what they do to the shape is done to the unit before them."""
+    """Remove operations that change no values; their output shape becomes that of the unit before them."""
     takers = _takers(found)
     for index in sorted(found):
         unit = found[index]
@@ -172,21 +172,21 @@ def _contract(found: dict[int, Unit]) -> None:
         alone = len(takers[unit.inputs[0]]) == 1
         if alone and before.kind != "image" and _together(before, unit):
             before.shape = unit.shape
-        _into(found, takers, index, unit.inputs[0])
+        _remove(found, takers, index, unit.inputs[0])
 
 
 def _flattens(before: Unit, after: Unit) -> bool:
-    """A map becomes a list: worth a word, unless the map was a single position."""
+    """Return whether an operation flattens a map that has more than one position."""
     numbers = math.prod(before.shape)
     return after.kind == "shape" and len(after.shape) == 1 and after.shape[0] == numbers > before.shape[0]
 
 
 def _attach_after(found: dict[int, Unit]) -> None:
-    """Small operations go to the unit before them, if nothing else takes from it and it lies in the same module."""
+    """Merge small operations into the unit before them if nothing else takes its output and it ran in the same module."""
     takers = _takers(found)
     for index in sorted(found):
         unit = found[index]
-        if unit.kind not in _SMALL - _AHEAD or len(unit.inputs) != 1:
+        if unit.kind not in _SMALL - _PREPARING or len(unit.inputs) != 1:
             continue
         start = unit.inputs[0]
         before = found[start]
@@ -194,46 +194,46 @@ def _attach_after(found: dict[int, Unit]) -> None:
             continue
         before.after += [unit.title, *unit.after]
         before.shape = unit.shape
-        _into(found, takers, index, start)
+        _remove(found, takers, index, start)
 
 
 def _together(before: Unit, small: Unit) -> bool:
-    """Whether a small operation belongs to the unit before it: by the modules in which they ran."""
+    """Return whether a small operation belongs to the unit before it, by the modules in which they ran."""
     shared = len(common([before.within, small.within]))
     if shared >= len(before.within):
         return True
-    # A convolution inside a module of its own, such as a separable one, and its BatchNorm beside that module.
+    # For example a convolution inside a separable convolution's module, and its BatchNorm outside that module.
     return before.kind != "merge" and shared >= len(before.within) - 1 and shared == len(small.within)
 
 
 def _attach_before(found: dict[int, Unit]) -> None:
-    """What could not go to the unit before goes to the one behind."""
+    """Merge the remaining small operations into the unit after them."""
     takers = _takers(found)
     for index in sorted(found):
         unit = found[index]
         if unit.kind not in _SMALL or len(unit.inputs) != 1 or len(takers[index]) != 1:
             continue
-        behind = found[takers[index][0]]
-        if behind.kind in {*_SMALL - {"pad"}, "output", "merge"} or len(behind.inputs) != 1:
+        following = found[takers[index][0]]
+        if following.kind in {*_SMALL - {"pad"}, "output", "merge"} or len(following.inputs) != 1:
             continue
-        behind.before = [*unit.before, unit.title, *unit.after, *behind.before]
-        _into(found, takers, index, unit.inputs[0])
+        following.before = [*unit.before, unit.title, *unit.after, *following.before]
+        _remove(found, takers, index, unit.inputs[0])
 
 
 def _separable(found: dict[int, Unit]) -> None:
-    """A depthwise convolution and the pointwise one right behind it, with nothing between, are a separable one."""
+    """Merge a depthwise convolution and a pointwise one directly after it into a separable convolution."""
     takers = _takers(found)
     for index in [i for i, u in found.items() if u.kind == "depthwise"]:
-        deep = found[index]
-        if deep.after or len(takers[index]) != 1:
+        depthwise = found[index]
+        if depthwise.after or len(takers[index]) != 1:
             continue
-        behind = takers[index][0]
-        point = found[behind]
-        if point.kind != "conv" or point.before or not re.fullmatch(r"1×1 conv, \d+", point.title):
+        following = takers[index][0]
+        pointwise = found[following]
+        if pointwise.kind != "conv" or pointwise.before or not re.fullmatch(r"1×1 conv, \d+", pointwise.title):
             continue
-        width = point.title.split(", ")[1]
-        kernel, *rest = deep.title.replace("depthwise", "separable").split(", ")
-        deep.title = ", ".join([kernel, width, *rest[1:]])
-        deep.after, deep.shape = point.after, point.shape
-        deep.within = common([deep.within, point.within])
-        _into(found, takers, behind, index)
+        width = pointwise.title.split(", ")[1]
+        kernel, *rest = depthwise.title.replace("depthwise", "separable").split(", ")
+        depthwise.title = ", ".join([kernel, width, *rest[1:]])
+        depthwise.after, depthwise.shape = pointwise.after, pointwise.shape
+        depthwise.within = common([depthwise.within, pointwise.within])
+        _remove(found, takers, following, index)

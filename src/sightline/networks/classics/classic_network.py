@@ -1,4 +1,4 @@
-"""What our own classics have in common: one surface, the smallest image, He's initialisation."""
+"""Shared parts of the classic networks: their class, the smallest image size, dense layers and He initialisation."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from sightline.errors import RequestError
 
 
-class Whole(nn.Module):
-    """A network in three parts: blocks that give the last map, a head that makes features of it, a linear classifier.
+class ClassicNetwork(nn.Module):
+    """A network in three parts: blocks (images → last feature map), head (map → features), classifier (features → logits).
 
     Args:
-        blocks: Normalised images (n, channels, image_size, image_size) → the last map (n, c, h, w).
-        head: The last map → features (n, d).
-        classifier: Features → logits (n, classes); `nn.Identity` where the features are the class scores.
-        features: d.
-        image_size: Height and width of the images, in pixels.
-        channels: Of the images.
+        blocks: Normalised images (n, channels, image_size, image_size) → last feature map (n, c, h, w).
+        head: Last feature map → features (n, d).
+        classifier: Features → logits (n, classes); `nn.Identity` if the features are the class scores.
+        features: Number of features d.
+        image_size: Height and width of the images in px.
+        channels: Number of input channels.
     """
 
     layout = "nchw"
@@ -46,15 +46,15 @@ class Whole(nn.Module):
         self.channels = channels
 
     def map(self, x: Tensor) -> Tensor:
-        """The last map (n, c, h, w) of normalised images (n, channels, image_size, image_size)."""
+        """Return the last feature map (n, c, h, w) of normalised images (n, channels, image_size, image_size)."""
         return self.blocks(x)  # type: ignore[no-any-return]
 
     def tail(self, last: Tensor) -> Tensor:
-        """The features (n, d) of a last map (n, c, h, w)."""
+        """Return the features (n, d) of a last feature map (n, c, h, w)."""
         return self.head(last)  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logits (n, classes)."""
+        """Return the logits (n, classes)."""
         return self.classifier(self.tail(self.map(x)))  # type: ignore[no-any-return]
 
 
@@ -63,11 +63,11 @@ class Whole(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a convolution or a pooling does to the side of a map.
+    """The sliding window of a convolution or pooling layer.
 
     Args:
-        kernel: Its side.
-        stride: Its step.
+        kernel: Side of the window.
+        stride: Stride.
         padding: Zeros on both sides together.
     """
 
@@ -77,7 +77,7 @@ class Window:
 
 
 def last_side(image_size: int, windows: Sequence[Window]) -> int:
-    """The side of the last map, 0 where the image is too small.
+    """Return the side of the last feature map; 0 if the image is too small.
 
     Example:
         >>> last_side(32, [Window(5), Window(2, 2), Window(5), Window(2, 2)])
@@ -92,7 +92,7 @@ def last_side(image_size: int, windows: Sequence[Window]) -> int:
 
 
 def smallest_side(windows: Sequence[Window]) -> int:
-    """The smallest image that leaves a map of at least 1×1.
+    """Return the side of the smallest image whose last feature map has at least 1×1 positions.
 
     Example:
         >>> smallest_side([Window(5), Window(2, 2), Window(5), Window(2, 2)])
@@ -105,18 +105,18 @@ def smallest_side(windows: Sequence[Window]) -> int:
 
 
 def check(name: str, *, image_size: int, channels: int, classes: int, smallest: int, advice: str = "") -> None:
-    """Refuse what a classic cannot be built for.
+    """Check the image size and the numbers of channels and classes of a classic network.
 
     Args:
-        name: Of the classic.
-        image_size: Height and width of the images, in pixels.
-        channels: Of the images.
-        classes: Logits.
-        smallest: The smallest image size that works.
-        advice: What else would mend too small an image.
+        name: Name of the network.
+        image_size: Height and width of the images in px.
+        channels: Number of input channels.
+        classes: Number of logits.
+        smallest: Smallest possible image size in px.
+        advice: Alternatives to a larger image, appended to the hint.
 
     Raises:
-        RequestError: The image is too small, or a number is below 1.
+        RequestError: If the image is too small, or a number is below 1.
     """
     for what, number in (("channels", channels), ("classes", classes)):
         if number < 1:
@@ -132,12 +132,17 @@ def check(name: str, *, image_size: int, channels: int, classes: int, smallest: 
 def dense_layers(
     inputs: int, dense: Sequence[Sequence[float]], activation: Callable[[], nn.Module] = nn.ReLU
 ) -> tuple[list[nn.Module], int]:
-    """Linear layers, each with an activation and, above 0, dropout behind it; and how wide the last one is.
+    """Return linear layers, each followed by an activation and dropout (if above 0), and the width of the last one.
 
     Parameters of layer j: (u_{j-1} + 1)·u_j.
 
+    Args:
+        inputs: Number of features before the first layer.
+        dense: (units, dropout) of each layer.
+        activation: Builds the activation.
+
     Raises:
-        RequestError: A layer is no pair of units and dropout.
+        RequestError: If an item of `dense` is not a pair of units and dropout.
 
     Example:
         >>> layers, width = dense_layers(2048, [(512, 0.3), (64, 0)])
@@ -148,27 +153,31 @@ def dense_layers(
     width = inputs
     for pair in dense:
         if not isinstance(pair, tuple | list) or len(pair) != 2 or int(pair[0]) != pair[0] or pair[0] < 1:
-            raise RequestError(f"{pair!r} is no dense layer", "write (units, dropout), such as (512, 0)")
-        units, dropout = int(pair[0]), share(pair[1])
+            raise RequestError(f"{pair!r} is not a dense layer", "write (units, dropout), such as (512, 0)")
+        units, dropout = int(pair[0]), check_dropout(pair[1])
         layers += [nn.Linear(width, units), activation()]
         layers += [nn.Dropout(dropout)] if dropout else []
         width = units
     return layers, width
 
 
-def share(dropout: float) -> float:
-    """A dropout that leaves something."""
+def check_dropout(dropout: float) -> float:
+    """Return the dropout probability after checking that it is in [0, 1).
+
+    Raises:
+        RequestError: If it is not.
+    """
     if not 0 <= dropout < 1:
-        raise RequestError(f"dropout cannot be {dropout}", "it lies from 0 to below 1")
+        raise RequestError(f"dropout cannot be {dropout}", "give a number from 0 to below 1")
     return float(dropout)
 
 
 def initialise(network: nn.Module, nonlinearity: Any = "relu") -> None:
-    """He's initialisation: the variance of activations stays the same through ReLUs. Biases start at 0.
+    """Apply He initialisation, which keeps the variance of activations constant through ReLUs. Biases are set to 0.
 
     Args:
-        network: Its convolutions and linear layers are drawn anew.
-        nonlinearity: `relu`, or `linear` for LeCun's, which is He's without the factor 2 for the half that ReLU cuts off.
+        network: The network whose convolutions and linear layers are initialised.
+        nonlinearity: `relu`, or `linear` for LeCun initialisation, which lacks the factor 2 that compensates for ReLU.
 
     Source: He et al. 2015, "Delving deep into rectifiers", equation 10 (fan in); LeCun et al. 1998, "Efficient backprop",
     section 4.6.
@@ -182,7 +191,7 @@ def initialise(network: nn.Module, nonlinearity: Any = "relu") -> None:
 
 
 def fc_is_classifier(module: nn.Module, tensors: dict[str, Any], prefix: str, *_: Any) -> None:
-    """A hook before loading: the linear layer that timm and torchvision call `fc` is our `classifier`."""
+    """Rename timm's and torchvision's `fc` to `classifier` in a state dict (hook before loading)."""
     for part in ("weight", "bias"):
         if f"{prefix}fc.{part}" in tensors:
             tensors[f"{prefix}classifier.{part}"] = tensors.pop(f"{prefix}fc.{part}")
