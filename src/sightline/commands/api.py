@@ -588,10 +588,14 @@ def _names(name: str, values: Sequence[str]) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _run(run: Run | str | Path) -> Run:
+def _run(run: object) -> Run:
     """Return a run, loaded if it is given by its folder."""
-    _expect(run, (Run, str, Path), "a run", "what `sightline.fit` or `sightline.run` returns, or the path of a run folder")
-    return run if isinstance(run, Run) else Run.load(Path(run))
+    if isinstance(run, Run):
+        return run
+    if not isinstance(run, str | Path):
+        hint = "pass what `sightline.fit` or `sightline.run` returns, or the path of a run folder"
+        raise RequestError(f"a run cannot be of type {type(run).__name__}", hint)
+    return Run.load(Path(run))
 
 
 def _loaded(run: Run) -> Run:
