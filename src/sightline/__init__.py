@@ -1,7 +1,6 @@
-"""Sightline: from a folder of photographs to an honest classifier, its score, its mistakes and where it looked.
+"""Sightline: train, evaluate and explain image classifiers from a folder of photographs.
 
-The few verbs and nouns that a Python user needs. Each is imported when it is first used, so `import sightline` costs
-neither torch nor numpy.
+Public names are imported when they are first used, so that `import sightline` imports neither torch nor numpy.
 """
 
 from __future__ import annotations
@@ -15,12 +14,27 @@ if TYPE_CHECKING:
     from sightline.catalog import save as save_catalog
     from sightline.catalog import scan
     from sightline.classifier import Classifier, load
-    from sightline.commands.api import explain, fit, hide, score, split
+    from sightline.commands.api import (
+        compare,
+        evaluate,
+        explain,
+        fit,
+        hide,
+        mistakes,
+        predict,
+        run,
+        score,
+        split,
+        write_report,
+    )
+    from sightline.commands.augment import augment
+    from sightline.commands.cross_validate import cross_validate
+    from sightline.commands.learning_curve import learning_curve
     from sightline.commands.summary import summary
-    from sightline.commands.sweep import sweep, tune
+    from sightline.commands.sweep import sweep
+    from sightline.commands.tune import tune
     from sightline.errors import SightlineError, TrainingImagesWarning
     from sightline.records import Catalog, Predictions, Recipe, Run
-    from sightline.report import write_report
 
 _HOMES = {
     "Catalog": "records",
@@ -30,21 +44,29 @@ _HOMES = {
     "Run": "records",
     "SightlineError": "errors",
     "TrainingImagesWarning": "errors",
+    "augment": "commands.augment",
+    "compare": "commands.api",
+    "cross_validate": "commands.cross_validate",
+    "evaluate": "commands.api",
     "explain": "commands.api",
     "fit": "commands.api",
     "hide": "commands.api",
+    "learning_curve": "commands.learning_curve",
     "load": "classifier",
     "load_catalog": "catalog:load",
+    "mistakes": "commands.api",
+    "predict": "commands.api",
+    "run": "commands.api",
     "save_catalog": "catalog:save",
     "scan": "catalog",
     "score": "commands.api",
     "split": "commands.api",
     "summary": "commands.summary",
     "sweep": "commands.sweep",
-    "tune": "commands.sweep",
-    "write_report": "report",
+    "tune": "commands.tune",
+    "write_report": "commands.api",
 }
-"""Public name → the module where it lives, with its name there behind a colon where that is another."""
+"""Public name → module that defines it, followed by a colon and its name there if that differs."""
 
 __all__ = [
     "Catalog",
@@ -55,11 +77,19 @@ __all__ = [
     "SightlineError",
     "TrainingImagesWarning",
     "__version__",
+    "augment",
+    "compare",
+    "cross_validate",
+    "evaluate",
     "explain",
     "fit",
     "hide",
+    "learning_curve",
     "load",
     "load_catalog",
+    "mistakes",
+    "predict",
+    "run",
     "save_catalog",
     "scan",
     "score",
@@ -72,7 +102,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for (PEP 562)."""
+    """Import a public name on first use (PEP 562)."""
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'sightline' has no attribute {name!r}")
@@ -85,5 +115,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """All names, the lazy ones too."""
+    """Return all names, including those not imported yet."""
     return sorted({*globals(), *__all__})

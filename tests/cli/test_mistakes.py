@@ -85,7 +85,7 @@ def test_a_classifier_without_mistakes_says_so(place: Path, tmp_path: Path) -> N
     with open(tmp_path / "right.csv", "w", newline="", encoding="utf-8") as text:
         csv.writer(text, lineterminator="\n").writerows([("path", "label", "p:3", "p:4"), *right])
     shown = CliRunner().invoke(app, ["mistakes", str(tmp_path / "right.csv")])
-    assert shown.exit_code == 0 and shown.stdout == "nothing is answered wrongly\n"
+    assert shown.exit_code == 0 and shown.stdout == "no misclassified images\n"
 
 
 def test_too_few_images_for_a_slice_is_no_praise(place: Path, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_too_few_images_for_a_slice_is_no_praise(place: Path, tmp_path: Path) ->
         csv.writer(text, lineterminator="\n").writerows([("path", "label", "p:0", "p:7"), *wrong])
     shown = CliRunner().invoke(app, ["mistakes", str(tmp_path / "wrong.csv"), str(place / "more.csv"), "--by", "slice"])
     assert shown.exit_code == 0, shown.output
-    assert shown.stdout.startswith("no slice could be formed: it needs 10 answered images")
+    assert shown.stdout.startswith("no slices: a slice needs at least 10 images")
 
 
 def test_what_gives_no_answer_at_all_is_exit_code_1(place: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_evaluate_says_which_images_it_asks_about(place: Path, tmp_path: Path) -
     shown = CliRunner().invoke(
         app, ["evaluate", str(place / "run"), str(place / "run" / "catalog.csv"), "-o", str(tmp_path / "e")]
     )
-    assert shown.exit_code == 0 and shown.stdout.startswith("split               test; the other images of ")
+    assert shown.exit_code == 0 and shown.stdout.startswith("split               using the test split of ")
 
 
 def test_what_is_no_digit_is_marked(place: Path, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_what_is_no_digit_is_marked(place: Path, tmp_path: Path) -> None:
     (row,) = asked("predict", place / "run", tmp_path / "noise.png")
     assert row["unlike"] > row["unlike_bar"]  # type: ignore[operator]
     shown = CliRunner().invoke(app, ["predict", str(place / "run"), str(tmp_path / "noise.png"), "--sets", "0.9"]).output
-    assert "unlike training" in shown and "the answer means little" in shown and "set" in shown
+    assert "unlike the training images" in shown and "do not rely on these predictions" in shown and "set" in shown
 
 
 def test_a_promise_that_cannot_be_kept_is_refused(place: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_table_of_any_tool(place: Path) -> None:
 
 def test_what_cannot_be_listed_is_said(place: Path, tmp_path: Path) -> None:
     assert "did you mean 'brightness'" in refused("mistakes", place / "run", "--by", "brightnes")
-    assert "has scored nothing" in refused("mistakes", place / "run" / "classifier.safetensors")
+    assert "is a classifier without labelled images" in refused("mistakes", place / "run" / "classifier.safetensors")
     assert "nowhere" in refused("mistakes", tmp_path / "nowhere")
     (tmp_path / "bare.csv").write_text("path,p:a,p:b\nx.png,0.4,0.6\n", encoding="utf-8")
     assert "has no labels" in refused("mistakes", tmp_path / "bare.csv")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sightline.cli import options
@@ -82,3 +84,26 @@ def test_assignments_are_read_as_toml_or_as_text() -> None:
     for text in ("epochs", "=3"):
         with pytest.raises(RequestError, match="--set"):
             options.assignments([text])
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (None, {}),
+        (["a=1"], {"a": [1]}),
+        (["a=1,2.5,1e-3", "b.c=true,x"], {"a": [1, 2.5, 0.001], "b.c": [True, "x"]}),
+        (["a=[1, 2],[3]"], {"a": [[1, 2], [3]]}),
+        (['a="1,2",3'], {"a": ["1,2", 3]}),
+        (["network=cnn(filters=[8, 16], kernel=5),lenet5"], {"network": ["cnn(filters=[8, 16], kernel=5)", "lenet5"]}),
+        ([" a = none , photo "], {"a": ["none", "photo"]}),
+        (["a="], {"a": []}),
+    ],
+)
+def test_values_are_read_as_toml_has_them(texts: list[str] | None, expected: dict[str, list[Any]]) -> None:
+    assert options.grid(texts) == expected
+
+
+@pytest.mark.parametrize(("texts", "words"), [(["a"], "is not KEY=A,B,C"), (["=1"], "is not KEY"), (["a=1", "a=2"], "a twice")])
+def test_what_is_no_sweep_is_refused(texts: list[str], words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        options.grid(texts)

@@ -119,9 +119,9 @@ def test_a_policy_that_changes_nothing_is_drawn_too(digits: Path, tmp_path: Path
         (["--policy", "foto"], "did you mean 'photo'?"),
         (["--set", "rotatoin=3"], "did you mean 'rotation'?"),
         (["--set", "rotation=200"], "between -180 and 180"),
-        (["--count", "0"], "--count is 1 to 8"),
-        (["--image-size", "4"], "--image-size is 8 to 1024"),
-        (["-o", "sheet.jpg"], "end it in .png"),
+        (["--count", "0"], "--count must be 1 to 8, not 0"),
+        (["--image-size", "4"], "--image-size must be 8 to 1024, not 4"),
+        (["-o", "sheet.jpg"], "must be a .png file, not sheet.jpg"),
     ],
 )
 def test_a_wrong_request_is_said_before_the_work(digits: Path, arguments: list[str], text: str) -> None:

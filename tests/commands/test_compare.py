@@ -112,7 +112,7 @@ def test_a_catalog_that_all_are_asked_about(place: dict[str, Any], tmp_path: Pat
     done = compare_command.compare(subjects, catalog=str(folder / "digits"), out=str(tmp_path / "c"), cache=place["cache"])
     assert done.data["n"] == 60 and done.data["split"] == "all"
     assert "240 images that were in the training" in done.data["notes"][0]
-    with pytest.raises(DataError, match="all of these images were in training"):
+    with pytest.raises(DataError, match="all of these images were used for training"):
         own: dict[str, Any] = {"cache": place["cache"], "split": "train", "out": str(tmp_path / "t")}
         compare_command.compare(subjects, catalog=str(folder / "digits.csv"), **own)
 
@@ -241,7 +241,7 @@ def test_tables_without_pictures_are_listed_as_a_table(place: dict[str, Any], tm
 
 
 def test_tables_alone_have_no_splits(place: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="tables of answers by themselves") as caught:
+    with pytest.raises(RequestError, match="--split needs runs, not tables") as caught:
         compare(place, *bare(tmp_path), out=tmp_path / "c", split="val")
     assert "--catalog" in str(caught.value.hint)
 

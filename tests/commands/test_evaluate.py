@@ -145,7 +145,7 @@ def test_a_table_of_other_splits_is_refused_with_the_split_to_name(recurring: Pa
         table = write(tmp_path / "t.csv", some)
         ended = CliRunner().invoke(app, ["evaluate", str(table), str(recurring), "-o", str(tmp_path / "e")])
         said = " ".join(ended.output.split())
-        assert ended.exit_code == DataError.exit_code and "no row of the predictions is an image of the test split" in said
+        assert ended.exit_code == DataError.exit_code and "no row of the predictions is in the test split" in said
         assert words in said and said.rstrip().endswith(hint)
 
 
@@ -220,8 +220,8 @@ def test_labels_do_where_the_pictures_are_not_here(photos: Path, tmp_path: Path)
     assert {k: value[k] for k in ("n", "accuracy", "roc_auc", "log_loss")} == {
         k: known[k] for k in ("n", "accuracy", "roc_auc", "log_loss")
     }
-    said = "none of the 24 images is there (such as gone/0/"
-    assert said in notes and said in page and "labels alone are used" in page
+    said = "none of the 24 images exists (such as gone/0/"
+    assert said in notes and said in page and "only the labels are used" in page
     assert run.data["ledger"]["counted"] is False and "width" not in run.data["data"]
     assert {row["column"] for row in run.data["slices"]} == {"camera"}
     listed = CliRunner().invoke(app, ["mistakes", str(table), str(labels), "--json"])

@@ -13,8 +13,8 @@ import pytest
 from safetensors import safe_open
 
 from sightline import catalog as catalogs
-from sightline.cli import models
-from sightline.commands import train as single
+from sightline.cli import train as train_cli
+from sightline.commands import find_lr
 from sightline.commands import train as train_command
 from sightline.deadline import Deadline
 from sightline.errors import DataError, RequestError
@@ -111,14 +111,14 @@ def test_without_resume_it_begins_anew_and_says_so(table: Catalog, tmp_path: Pat
         table, recipe(), tmp_path / "run", progress=lambda s, n, t: steps.append(n) if s.startswith("training") else None
     )
     assert steps[0] == 1
-    assert "is forgotten; --resume would have gone on with it" in caplog.text
+    assert "were deleted; use --resume to continue such a training" in caplog.text
 
 
 def test_resuming_what_is_not_there_begins_and_says_so(
     table: Catalog, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train_command.train(table, recipe(epochs=1), tmp_path / "run", resume=True)
-    assert "nothing was kept" in caplog.text
+    assert "no interrupted training to resume" in caplog.text
 
 
 def test_another_request_is_refused_with_its_difference(table: Catalog, photos: Path, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_continued_run_can_be_interrupted_too(table: Catalog, done: Run, tmp_p
         patch.setattr(checkpoint, "EVERY_S", 0.0)
         with pytest.raises(KeyboardInterrupt):
             train_command.train(table, recipe(epochs=2), tmp_path / "run", continued=done, progress=progress)
-    with pytest.raises(RequestError, match="another run that it continues"):
+    with pytest.raises(RequestError, match="another run to continue from"):
         train_command.train(table, recipe(epochs=2), tmp_path / "run", resume=True)
     again = train_command.train(table, recipe(epochs=2), tmp_path / "run", continued=done, resume=True)
     name = "classifier.safetensors"
@@ -182,7 +182,7 @@ def test_a_continued_run_can_be_interrupted_too(table: Catalog, done: Run, tmp_p
 
 
 def test_what_cannot_be_continued(table: Catalog, done: Run, photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="knows the classes 0, 1") as error:
+    with pytest.raises(RequestError, match="has the classes 0, 1") as error:
         train_command.train(fewer(photos, tmp_path, 7), recipe(), tmp_path / "a", continued=done)
     assert error.value.hint is not None and "warmstart" in error.value.hint
     other = Recipe(method="scratch", backbone="cnn(filters=[8, 8])", image_size=16, settings=SETTINGS)
@@ -190,7 +190,7 @@ def test_what_cannot_be_continued(table: Catalog, done: Run, photos: Path, tmp_p
         train_command.train(table, other, tmp_path / "b", continued=done)
     plain = train_command.train(table, Recipe(method="baseline"), tmp_path / "c")
     assert not (plain.folder / "checkpoint").exists()
-    with pytest.raises(RequestError, match="keeps no training"):
+    with pytest.raises(RequestError, match="has no checkpoint to continue from"):
         train_command.train(table, recipe(), tmp_path / "d", continued=plain)
 
 
@@ -209,7 +209,7 @@ def test_the_command_continues_without_naming_anything_else(done: Run, sightline
     assert value["epochs"] == 5 and value["run"] == "longer"
     assert read_recipe(tmp_path / "longer" / "recipe.toml").settings["epochs"] == 2
     missing = sightline("train", cwd=tmp_path)
-    assert missing.code == 2 and "train lacks CATALOG" in missing.err
+    assert missing.code == 2 and "missing argument CATALOG" in missing.err
 
 
 def test_the_kept_epoch_is_named(done: Run, table: Catalog, tmp_path: Path) -> None:
@@ -221,9 +221,9 @@ def test_the_kept_epoch_is_named(done: Run, table: Catalog, tmp_path: Path) -> N
         table, recipe(epochs=1, learning_rate=5.0, clip_norm=0, warm_up=0.0), tmp_path / "b", continued=done
     )
     assert worse.data["best_epoch"] == best
-    shown = models.earlier_kept(worse)
-    assert "No new epoch (1 tried) was better" in shown and "the classifier is the same" in shown
-    assert models.earlier_kept(done) == ""
+    shown = train_cli.no_better_epoch(worse)
+    assert "None of the new epochs (1) was better" in shown and "the classifier is unchanged" in shown
+    assert train_cli.no_better_epoch(done) == ""
 
 
 def test_what_the_budget_stops_is_said(table: Catalog, cache: Any) -> None:
@@ -268,13 +268,13 @@ def test_a_second_training_resumes_and_a_refitted_run_continues(table: Catalog, 
 
 
 def test_a_rate_is_found_and_drawn(table: Catalog, tmp_path: Path) -> None:
-    found = single.find_rate(table, recipe(), tmp_path / "plots" / "rate.svg")
+    found = find_lr.find_lr(table, recipe(), tmp_path / "plots" / "rate.svg")
     drawn = (tmp_path / "plots" / "rate.svg").read_text(encoding="utf-8")
     assert f"suggestion {found.suggestion:g}" in drawn and "learning rate" in drawn and 1e-5 < found.suggestion < 1
     with pytest.raises(RequestError, match=r"rate\.pdf"):
-        single.find_rate(table, recipe(), tmp_path / "rate.pdf")
-    with pytest.raises(RequestError, match="of features cannot be looked for"):
-        single.find_rate(table, Recipe(), tmp_path / "rate.svg")
+        find_lr.find_lr(table, recipe(), tmp_path / "rate.pdf")
+    with pytest.raises(RequestError, match="features has no learning rate to find"):
+        find_lr.find_lr(table, Recipe(), tmp_path / "rate.svg")
 
 
 def test_gradients_of_two_runs_are_drawn(done: Run, tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ def test_a_wrong_recipe_is_said_before_anything_else(table: Catalog, done: Run, 
     assert not any(stage.startswith("decoding") for stage in told) and not (tmp_path / "new").exists()
     with pytest.raises(RequestError, match="resnet19"):
         train_command.train(table, Recipe(method="scratch", backbone="resnet19"), done.folder)
-    with pytest.raises(RequestError, match="was made by another recipe"):
+    with pytest.raises(RequestError, match="has another recipe"):
         train_command.train(table, recipe(epochs=7), done.folder)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sightline import evaluation
-from sightline.cli import job, values
+from sightline.cli import json_output, tables_output
 from sightline.evaluation import CLASS_METRICS, METRICS, Metric
 from sightline.records import Predictions, Run
 from sightline.report import sections
@@ -86,8 +86,8 @@ def test_a_new_record_appears_in_json_on_the_console_in_the_report_and_in_the_ch
     probs = np.eye(2)[[0, 1, 0, 1, 1, 0]] * 0.6 + 0.2
     scores = evaluation.score(Predictions(tuple("abcdef"), ("cat", "dog"), np.array([0, 1, 0, 1, 0, 1]), probs))
     assert scores["error_rate"] == pytest.approx(1 / 3)
-    assert values.of_evaluation(Run(Path("run"), {"test": scores}))["error_rate_high"] == scores["error_rate_high"]
-    assert any(line.startswith("error_rate ") for line in job.metrics(scores))
+    assert json_output.of_evaluation(Run(Path("run"), {"test": scores}))["error_rate_high"] == scores["error_rate_high"]
+    assert any(line.startswith("error_rate ") for line in tables_output.metric_lines(scores))
     table = sections.scores({"test": scores})
     assert table is not None and new.title in [row["name"] for row in (*table["rows"], *table["more"])]
     assert not documented((ROOT / "docs" / "numbers.md").read_text(encoding="utf-8"), new)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sightline import catalog as catalogs
-from sightline.commands import cross_validate, learning_curve, sweep
+from sightline.commands import cross_validate, learning_curve, sweep, tune
 from sightline.commands import evaluate as evaluate_command
 from sightline.commands import explain as explain_command
 from sightline.commands import train as train_command
@@ -77,7 +77,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 VERBS: dict[str, Callable[[Catalog, Path], object]] = {
     "train": lambda table, out: train_command.train(table, PIXELS, out),
     "sweep": lambda table, out: sweep.sweep(table, PIXELS, {"head": ["ridge", "knn"]}, out),
-    "tune": lambda table, out: sweep.tune(table, PIXELS, out, trials=1),
+    "tune": lambda table, out: tune.tune(table, PIXELS, out, trials=1),
     "cross-validate": lambda table, out: cross_validate.cross_validate(table, PIXELS, out, folds=2),
     "learning curve": lambda table, out: learning_curve.learning_curve(table, PIXELS, out),
     "evaluate": lambda table, out: evaluate_command.evaluate("answers.csv", str(table.root), out=str(out)),
@@ -128,7 +128,7 @@ def test_of_two_trainings_at_once_one_is_carried_out_and_the_other_refused(table
 
 
 def test_a_database_of_a_search_that_cannot_be_used_is_named(table: Catalog, tmp_path: Path) -> None:
-    sweep.tune(table, PIXELS, tmp_path / "tuned", trials=1)
+    tune.tune(table, PIXELS, tmp_path / "tuned", trials=1)
     (tmp_path / "tuned" / "optuna.db").write_bytes(b"no database" * 1000)
     with pytest.raises(SightlineError, match=r"tuned.optuna\.db cannot be read or written \(file is not a database\)"):
-        sweep.tune(table, PIXELS, tmp_path / "tuned", trials=2)
+        tune.tune(table, PIXELS, tmp_path / "tuned", trials=2)

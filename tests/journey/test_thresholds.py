@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sightline import classifier
-from sightline.cli import job
+from sightline.cli import run as run_cli
 from sightline.cli.app import app
 from sightline.commands import run as run_command
 from sightline.inputs import read_predictions, read_recipe
@@ -51,7 +51,7 @@ def test_what_is_suggested_leaves_the_choice_of_the_head_to_the_folds(done: Run)
     told = Run.load(Path(out)).data["threshold"]
     assert len(told["bars"]) == 2 and json.loads(ended.stdout)["threshold"] == told
     again = CliRunner().invoke(app, ["evaluate", str(catalog), str(recipe), "--folds", "2", "-o", out])
-    assert "each fold's own, criterion cost=1000:1: eight from" in again.stdout
+    assert "for eight, set in each fold by the criterion cost=1000:1" in again.stdout
 
 
 def test_the_ladder_has_one_bar_and_tells_the_chosen_one_apart(done: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,9 +67,9 @@ def test_the_ladder_has_one_bar_and_tells_the_chosen_one_apart(done: Run, capsys
     assert [r["at_bar"] for r in done.data["ladder"] if not r["chosen"]] == [None] * (len(done.data["ladder"]) - 1)
     page = (done.folder / "report.html").read_text(encoding="utf-8")
     assert "for “eight” (criterion: cost=1000:1): " in page and "All accuracies in this table use a threshold of 0.5" in page
-    job.print_run(done)
+    run_cli.print_run(done)
     printed = capsys.readouterr().out
-    assert "with its bar" in printed and "criterion cost=1000:1" in printed
+    assert "at its threshold" in printed and "criterion cost=1000:1" in printed
 
 
 def test_without_a_threshold_nothing_is_said_of_a_bar(digits: Path, tmp_path: Path, cache: Cache) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from sightline.commands import run as main
 from sightline.commands import run as run_command
-from sightline.commands import train as train_command
 from sightline.records import Recipe, Run
 from sightline.runs import gallery, scored_run, test_set_log
 from sightline.runs import plan as request
@@ -168,14 +167,14 @@ def test_a_budget_equal_to_the_default_is_still_one_that_somebody_set(monkeypatc
 
 def test_the_demo_opens_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sightline import networks
-    from sightline.commands import train
+    from sightline.commands import demo
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("the demo looks for something that is not here")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(networks, "download_bytes", lambda name, *_: None if name == "pixels" else refuse())
-    monkeypatch.setattr(train.demo, "write_digits", lambda folder: write_few_digits(folder, 6))
+    monkeypatch.setattr(demo.digits, "write_digits", lambda folder: write_few_digits(folder, 6))
     plans: list[request.Plan] = []
     real = main.make_plan
 
@@ -185,7 +184,7 @@ def test_the_demo_opens_no_connection(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(main, "make_plan", planned)
     with pytest.raises(KeyboardInterrupt):
-        train_command.run_demo(str(tmp_path / "demo"), cache=Cache(tmp_path / "cache"))
+        demo.demo(str(tmp_path / "demo"), cache=Cache(tmp_path / "cache"))
     assert [s.recipe.method for s in plans[0].steps] == ["baseline", "shortcut", "features", "scratch"]
     assert json.dumps(plans[0].lines).count("weights") == 0
 

@@ -47,7 +47,7 @@ def test_the_best_on_common_images_is_chosen_and_never_the_shortcut() -> None:
     assert run.choose([fake("features", 9, 10), fake("scratch", 8, 10)]).note is None
     low = dataclasses.replace(wide, val=fake("features", 13, 20, paths).val)  # 65 % of 20, but 100 % of the common 10
     told = run.choose([better, dataclasses.replace(low, label="low")])
-    assert told.label == "low" and told.note == "on the 10 images that all were held out on: 100.0%; scratch 90.0%"
+    assert told.label == "low" and told.note == "on the 10 held-out images shared by all methods: 100.0%; scratch 90.0%"
 
 
 def test_predictions_are_matched_by_path_or_by_its_unambiguous_end() -> None:
@@ -73,6 +73,16 @@ def test_a_recipe_reads_back_from_its_toml() -> None:
 
     recipe = Recipe(head="mlp", settings={"refit": False, "head": {"layers": [[512, 0.3]], "rate": 1e-4}}, seed=7)
     assert from_json(Recipe, tomllib.loads(toml(recipe)), "recipe") == dataclasses.replace(recipe)
+
+
+@pytest.mark.parametrize("text", ["\x7f", "a\nb\t\x00\x1b", '"quoted" \\ 猫', "\u2028"])
+def test_any_text_in_a_recipe_reads_back_from_its_toml(text: str) -> None:
+    import tomllib
+
+    from sightline.schema import from_json
+
+    recipe = Recipe(positive=text, settings={"note": text, "table": {text: [text, {"inner": 1.5}]}})
+    assert from_json(Recipe, tomllib.loads(toml(recipe)), "recipe") == recipe
 
 
 @pytest.mark.parametrize(

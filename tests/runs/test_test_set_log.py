@@ -46,7 +46,7 @@ def test_images_are_known_again_in_other_sets_and_orders() -> None:
 def test_the_same_classifier_again_is_no_new_look() -> None:
     look(range(100), "a")
     again = look(range(100), "a")
-    assert (again.new, again.counted, len(again.looks)) == (False, True, 1) and "same answers" in again.note
+    assert (again.new, again.counted, len(again.looks)) == (False, True, 1) and "same predictions" in again.note
     assert not look(range(50), "a").new  # a part of them
     assert look(range(101), "a").new  # one more image
     lines = (test_set_log.root() / "openings.jsonl").read_text().splitlines()

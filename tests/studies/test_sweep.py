@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sightline import studies
-from sightline.commands import sweep
+from sightline.commands import study, sweep, tune
 from sightline.commands import train as single
 from sightline.errors import DataError, RequestError, SightlineError
 from sightline.inputs import read_predictions, read_recipe
@@ -157,20 +157,20 @@ def test_a_killed_sweep_resumes(
         fitted.append(out.name)
         return train(catalog, recipe, out, **rest)
 
-    monkeypatch.setattr(sweep, "train", dying)
+    monkeypatch.setattr(study, "train", dying)
     sweeps = {"head.C": [0.1, 1.0, 10.0]}
     with pytest.raises(KeyboardInterrupt):
         sweep.sweep(divided, pixels, sweeps, tmp_path / "s", cache=cache)
     assert not (tmp_path / "s" / "study.json").exists()
     before = [(tmp_path / "s" / name / "run.json").read_bytes() for name in fitted]
-    monkeypatch.setattr(sweep, "train", train)
+    monkeypatch.setattr(study, "train", train)
     done = sweep.sweep(divided, pixels, sweeps, tmp_path / "s", cache=cache)
     assert [(tmp_path / "s" / name / "run.json").read_bytes() for name in fitted] == before
     assert len(done.data["settings"]) == 3
 
-    monkeypatch.setattr(sweep, "train", None)  # a finished study fits nothing
+    monkeypatch.setattr(study, "train", None)  # a finished study fits nothing
     assert sweep.sweep(divided, pixels, sweeps, tmp_path / "s", cache=cache).data == done.data
-    monkeypatch.setattr(sweep, "train", train)
+    monkeypatch.setattr(study, "train", train)
     more = sweep.sweep(divided, pixels, {"head.C": [0.1, 1.0, 10.0, 100.0]}, tmp_path / "s", cache=cache)
     assert [(tmp_path / "s" / name / "run.json").read_bytes() for name in fitted] == before
     assert len(more.data["settings"]) == 4
@@ -216,10 +216,10 @@ def test_a_folder_holds_one_study(divided: Catalog, pixels: Recipe, cache: Cache
     with pytest.raises(RequestError, match="a study of another recipe"):
         sweep.sweep(divided, dataclasses.replace(pixels, image_size=12), {}, tmp_path / "s", cache=cache)
     fewer = divided.rows([i % 9 > 0 for i in range(len(divided))])
-    with pytest.raises(RequestError, match="a study from other images or splits"):
+    with pytest.raises(RequestError, match="a study of other images or splits"):
         sweep.sweep(fewer, pixels, {}, tmp_path / "s", cache=cache)
     with pytest.raises(RequestError, match=r"a study of another kind \(sweep\)"):
-        sweep.tune(divided, pixels, tmp_path / "s", trials=1, cache=cache)
+        tune.tune(divided, pixels, tmp_path / "s", trials=1, cache=cache)
 
 
 def test_a_fit_that_fails_for_a_reason_does_not_end_the_sweep(
@@ -232,7 +232,7 @@ def test_a_fit_that_fails_for_a_reason_does_not_end_the_sweep(
             raise SightlineError("training diverged")
         return train(catalog, recipe, out, **rest)
 
-    monkeypatch.setattr(sweep, "train", diverging)
+    monkeypatch.setattr(study, "train", diverging)
     done = sweep.sweep(divided, pixels, {"head.C": [0.1, 1.0]}, tmp_path / "s", cache=cache)
     assert [row["failed"] for row in done.data["settings"]] == [None, "training diverged"]
     assert "failed: training diverged" in (done.folder / "report.html").read_text(encoding="utf-8")

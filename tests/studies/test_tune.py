@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from sightline import heads, networks
-from sightline.commands import sweep, train
+from sightline.commands import train
+from sightline.commands import tune as tune_command
 from sightline.errors import RequestError, SightlineError
 from sightline.inputs import read_recipe
 from sightline.records import Catalog, Recipe
@@ -145,7 +146,7 @@ def test_no_test_label_is_ever_read(divided: Catalog, pixels: Recipe, cache: Cac
     poisoned = divided.with_column("label", [turned.get(i, v) for i, v in enumerate(labels)])
     contents = ["0" * 64 if i in test[:3] else c for i, c in enumerate(poisoned.column("content"))]  # nor a test image
     poisoned = poisoned.with_column("content", contents)
-    one, two = (sweep.tune(c, pixels, tmp_path / n, trials=4, cache=cache) for c, n in ((divided, "a"), (poisoned, "b")))
+    one, two = (tune_command.tune(c, pixels, tmp_path / n, trials=4, cache=cache) for c, n in ((divided, "a"), (poisoned, "b")))
     assert without_times(one.data) == without_times(two.data)
     assert one.best_recipe.read_bytes() == two.best_recipe.read_bytes()
     assert one.data["images"] == sum(s in ("train", "val") for s in splits)
@@ -156,7 +157,7 @@ def test_no_test_label_is_ever_read(divided: Catalog, pixels: Recipe, cache: Cac
 def test_an_interrupted_search_ends_as_one_that_was_not(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = sweep.tune(divided, pixels, tmp_path / "whole", trials=8, cache=cache)
+    whole = tune_command.tune(divided, pixels, tmp_path / "whole", trials=8, cache=cache)
     fit, calls = methods.fit, [0]
 
     def dying(context: Any, recipe: Recipe) -> Any:
@@ -168,14 +169,14 @@ def test_an_interrupted_search_ends_as_one_that_was_not(
     monkeypatch.setattr(methods, "fit", dying)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            sweep.tune(divided, pixels, tmp_path / "cut", trials=8, cache=cache)
+            tune_command.tune(divided, pixels, tmp_path / "cut", trials=8, cache=cache)
         assert not (tmp_path / "cut" / "study.json").exists()
-    done = sweep.tune(divided, pixels, tmp_path / "cut", trials=8, cache=cache)
+    done = tune_command.tune(divided, pixels, tmp_path / "cut", trials=8, cache=cache)
     assert without_times(done.data) == without_times(whole.data)
     assert calls[0] == 2 + len([t for t in done.data["trials"] if t["state"] in ("complete", "pruned")])
 
     monkeypatch.setattr(methods, "fit", None)  # nothing is left to fit
-    again = sweep.tune(divided, pixels, tmp_path / "cut", trials=8, cache=cache)
+    again = tune_command.tune(divided, pixels, tmp_path / "cut", trials=8, cache=cache)
     assert without_times(again.data) == without_times(whole.data)
 
 
@@ -184,7 +185,7 @@ def test_the_recipe_is_the_first_trial_and_the_best_one_runs(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path
 ) -> None:
     lines: list[str] = []
-    done = sweep.tune(divided, pixels, tmp_path / "s", trials=9, say=lines.append, cache=cache)
+    done = tune_command.tune(divided, pixels, tmp_path / "s", trials=9, say=lines.append, cache=cache)
     data = done.data
     assert data["trials"][0]["params"] == {} and data["trials"][0]["recipe"]["head"] == "logistic"
     assert sum(data["counts"].values()) == len(data["trials"]) == len(lines)
@@ -204,7 +205,7 @@ def test_the_recipe_is_the_first_trial_and_the_best_one_runs(
 def test_a_training_is_searched_too_and_large_networks_are_not_fitted(
     divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path
 ) -> None:
-    done = sweep.tune(divided, tiny, tmp_path / "s", trials=3, max_parameters=9000, cache=cache)
+    done = tune_command.tune(divided, tiny, tmp_path / "s", trials=3, max_parameters=9000, cache=cache)
     trials = done.data["trials"]
     assert {t["state"] for t in trials} <= set(FINISHED)
     assert all(t["parameters"] > 9000 and t["accuracy"] is None for t in trials if t["state"] == "rejected")
@@ -218,7 +219,7 @@ def test_a_training_is_searched_too_and_large_networks_are_not_fitted(
 def test_a_recipe_above_the_limit_is_fitted_but_cannot_win(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path
 ) -> None:
-    done = sweep.tune(divided, pixels, tmp_path / "s", trials=8, max_parameters=500, cache=cache)
+    done = tune_command.tune(divided, pixels, tmp_path / "s", trials=8, max_parameters=500, cache=cache)
     assert done.data["trials"][0]["parameters"] == 1930 and done.data["best"] != 0
     best = next(t for t in done.data["trials"] if t["number"] == done.data["best"])
     assert best["parameters"] <= 500
@@ -227,10 +228,10 @@ def test_a_recipe_above_the_limit_is_fitted_but_cannot_win(
 
 @pytest.mark.usefixtures("quick")
 def test_time_ends_a_search_and_more_time_continues_it(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
-    done = sweep.tune(divided, pixels, tmp_path / "s", trials=5, budget_s=1e-3, cache=cache)
+    done = tune_command.tune(divided, pixels, tmp_path / "s", trials=5, budget_s=1e-3, cache=cache)
     assert len(done.data["trials"]) == 1
     assert done.data["words"][-1] == "1 of 5 trials were made in the time given; the same command goes on from there."
-    done = sweep.tune(divided, pixels, tmp_path / "s", trials=5, cache=cache)
+    done = tune_command.tune(divided, pixels, tmp_path / "s", trials=5, cache=cache)
     assert sum(n for s, n in done.data["counts"].items() if s != "repeated") == 5
 
 
@@ -239,7 +240,7 @@ def test_time_ends_a_search_and_more_time_continues_it(divided: Catalog, pixels:
 def test_a_trial_that_runs_out_of_time_is_no_trial(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit, before = methods.fit, sweep.tune(divided, pixels, tmp_path / "s", trials=3, cache=cache)
+    fit, before = methods.fit, tune_command.tune(divided, pixels, tmp_path / "s", trials=3, cache=cache)
 
     def slow(context: Any, recipe: Recipe) -> Any:
         time.sleep(1.1)
@@ -248,12 +249,12 @@ def test_a_trial_that_runs_out_of_time_is_no_trial(
 
     monkeypatch.setattr(methods, "fit", slow)
     began = time.perf_counter()
-    cut = sweep.tune(divided, pixels, tmp_path / "s", trials=6, budget_s=1.0, cache=cache)
+    cut = tune_command.tune(divided, pixels, tmp_path / "s", trials=6, budget_s=1.0, cache=cache)
     assert time.perf_counter() - began < 20
     assert without_times(cut.data["trials"]) == without_times(before.data["trials"])
     monkeypatch.setattr(methods, "fit", fit)
-    after = sweep.tune(divided, pixels, tmp_path / "s", trials=6, cache=cache)
-    whole = sweep.tune(divided, pixels, tmp_path / "whole", trials=6, cache=cache)
+    after = tune_command.tune(divided, pixels, tmp_path / "s", trials=6, cache=cache)
+    whole = tune_command.tune(divided, pixels, tmp_path / "whole", trials=6, cache=cache)
     assert without_times(after.data) == without_times(whole.data)
 
 
@@ -270,10 +271,11 @@ def test_a_stored_trial_that_was_not_closed_is_closed(
 
     monkeypatch.setattr(tune, "_close", dying)
     with pytest.raises(KeyboardInterrupt):
-        sweep.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
+        tune_command.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
     monkeypatch.setattr(tune, "_close", tell)
-    done = sweep.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
-    assert without_times(done.data) == without_times(sweep.tune(divided, pixels, tmp_path / "a", trials=6, cache=cache).data)
+    done = tune_command.tune(divided, pixels, tmp_path / "cut", trials=6, cache=cache)
+    once = tune_command.tune(divided, pixels, tmp_path / "a", trials=6, cache=cache)
+    assert without_times(done.data) == without_times(once.data)
 
 
 @pytest.mark.usefixtures("quick")
@@ -288,10 +290,10 @@ def test_a_trial_that_fails_is_one_of_the_results(
         return fit(context, recipe)
 
     monkeypatch.setattr(methods, "fit", failing)
-    done = sweep.tune(divided, pixels, tmp_path / "s", trials=6, cache=cache)
+    done = tune_command.tune(divided, pixels, tmp_path / "s", trials=6, cache=cache)
     assert {t["why"] for t in done.data["trials"] if t["state"] == "failed"} == {"it diverged"}
     with pytest.raises(SightlineError, match="it diverged"):
-        sweep.tune(divided, dataclasses.replace(pixels, image_size=9), tmp_path / "t", trials=2, cache=cache)
+        tune_command.tune(divided, dataclasses.replace(pixels, image_size=9), tmp_path / "t", trials=2, cache=cache)
 
 
 def test_a_fit_that_is_unlikely_to_win_is_pruned(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
@@ -329,7 +331,7 @@ def test_a_pruned_training_is_recorded_as_pruned(
         return fit(context, recipe)
 
     monkeypatch.setattr(methods, "fit", hopeless)
-    done = sweep.tune(divided, tiny, tmp_path / "s", trials=3, cache=cache)
+    done = tune_command.tune(divided, tiny, tmp_path / "s", trials=3, cache=cache)
     assert done.data["counts"]["pruned"] == 2 and done.data["best"] == 0
     assert done.data["words"][0].startswith("No trial was better than the starting recipe")
 
@@ -338,18 +340,18 @@ def test_a_pruned_training_is_recorded_as_pruned(
     ("options", "words"),
     [
         ({"trials": 0}, "--trials cannot be 0"),
-        ({"budget_s": 0.0}, "a budget of 0 s leaves no time"),
+        ({"budget_s": 0.0}, "the budget must be more than 0 s, not 0 s"),
         ({"max_parameters": 0.5}, "--max-parameters cannot be 0.5"),
     ],
 )
 def test_wrong_numbers_are_refused(divided: Catalog, options: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=words):
-        sweep.tune(divided, Recipe(backbone="pixels"), tmp_path / "s", **options)
+        tune_command.tune(divided, Recipe(backbone="pixels"), tmp_path / "s", **options)
 
 
 def test_a_method_without_settings_is_not_searched(divided: Catalog, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="there is nothing to tune in baseline"):
-        sweep.tune(divided, Recipe(method="baseline"), tmp_path / "s")
+        tune_command.tune(divided, Recipe(method="baseline"), tmp_path / "s")
 
 
 def test_a_winner_within_noise_is_reported_as_such() -> None:

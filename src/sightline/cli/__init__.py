@@ -1,4 +1,4 @@
-"""The command line: parse, call one verb, print. No logic lives here."""
+"""Command line: parse arguments, call one function of `commands`, print its result."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; the entry point of `sightline` and of `python -m sightline`."""
+    """Run the command line: entry point of `sightline` and `python -m sightline`."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # Windows gives a pipe its own code page otherwise
+        if hasattr(stream, "reconfigure"):  # Windows pipes use another encoding by default
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     from sightline.cli import signals
 
@@ -22,5 +22,5 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except SystemExit as error:
         signals.leave(error.code if isinstance(error.code, int) else int(error.code is not None))
-    except KeyboardInterrupt:  # before a command had begun
+    except KeyboardInterrupt:  # before a command has started
         sys.exit(130)

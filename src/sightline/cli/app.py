@@ -1,14 +1,15 @@
-"""The Typer application: which commands there are."""
+"""The Typer application with all commands."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from sightline import __version__
-from sightline.cli import augment, cache, compare, data, explain, job, models, studies, summary
+from sightline.cli import cache
 
 app = typer.Typer(
     add_completion=False,
@@ -16,14 +17,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    help="From a folder of labelled photographs to an honest image classifier, its score, its mistakes and where it looked.",
-    epilog='Begin with: sightline demo, then: sightline run "my photos"',
+    help="Train, evaluate and explain image classifiers from a folder of labelled photographs.",
+    epilog='Start with: sightline demo, then: sightline run "my photos"',
 )
 
 
-def _version(wanted: bool) -> None:
-    """Print the version and leave."""
-    if wanted:
+def _version(requested: bool) -> None:
+    """Print the version and exit."""
+    if requested:
         print(f"sightline {__version__}")
         raise typer.Exit
 
@@ -32,27 +33,17 @@ def _version(wanted: bool) -> None:
 def _top(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
-    """Options before any command."""
+    """Accept options before the name of a command."""
 
 
+_NAMES = (
+    *("run", "demo", "scan", "split", "networks", "summary", "augment", "train", "tune", "evaluate", "compare", "predict"),
+    *("mistakes", "explain", "report"),
+)
 COMMANDS: dict[str, Callable[..., None]] = {
-    "run": job.run,
-    "demo": job.demo,
-    "scan": data.scan,
-    "split": data.split,
-    "networks": models.networks,
-    "summary": summary.summary,
-    "augment": augment.augment,
-    "train": models.train,
-    "tune": studies.tune,
-    "evaluate": models.evaluate,
-    "compare": compare.compare,
-    "predict": models.predict,
-    "mistakes": models.mistakes,
-    "explain": explain.explain,
-    "report": job.report,
+    name: getattr(importlib.import_module(f"sightline.cli.{name}"), name) for name in _NAMES
 }
-"""Every command and its function; the function's docstring is its help, whose last paragraph is an example."""
+"""Command name → function of the same name in the module of the same name. Its docstring is the help text."""
 
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)

@@ -1,4 +1,4 @@
-"""`augment`: what an augmentation policy does, on the user's own images."""
+"""`sightline augment`: a preview of data augmentation."""
 
 from __future__ import annotations
 
@@ -6,49 +6,52 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli import console, options
+from sightline.cli import console, options, tables_output
+from sightline.cli.progress import progress
 
 
 @console.guarded
 def augment(
     catalog: options.CatalogFile,
-    out: Annotated[str, typer.Option("-o", "--out", metavar="FILE.png", help="The sheet.")] = "preview.png",
+    out: Annotated[str, typer.Option("-o", "--out", metavar="FILE.png", help="Image file to write.")] = "preview.png",
     policy: Annotated[
         str,
-        typer.Option(metavar="auto|none|light|photo|strong|handwriting|texture", help="Which policy; auto as in training."),
+        typer.Option(
+            metavar="auto|none|light|photo|strong|handwriting|texture", help="Augmentation policy; auto as in training."
+        ),
     ] = "auto",
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the policy.")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the policy. Repeatable.")
     ] = None,
     seed: options.Seed = 0,
-    count: Annotated[int, typer.Option(metavar="N", help="How many images, 1 to 8, the classes in turn.")] = 3,
+    count: Annotated[int, typer.Option(metavar="N", help="Number of images, 1 to 8, taken from the classes in turn.")] = 3,
     image_size: options.ImageSize = None,
     as_json: options.Json = False,
 ) -> None:
-    """Show what augmentation does to your images.
+    """Preview data augmentation on your images.
 
-    One labelled sheet: every operation of the policy alone, at both ends of its range, then all together as drawn for the
-    first epochs. Training images are shown where there is a split.
+    Draws each operation of the policy alone, at both ends of its range, then all operations together as sampled in the first
+    epochs. Uses training images if the catalog has splits.
 
     \b
     Example:
       sightline augment catalog.csv -o preview.png --policy photo --set rotation=30
     """
-    from sightline.commands import augment as preview
+    from sightline.commands import augment as command
 
-    with console.progress() as progress:
-        value = preview.augment(
+    with progress() as shown:
+        value = command.augment(
             catalog,
-            options.output(out),
+            options.path(out),
             policy=policy,
             changes=options.assignments(changes),
             seed=seed,
             count=count,
             image_size=image_size,
-            progress=progress,
+            progress=shown,
         )
     if as_json:
         return console.print_json(value)
-    console.print_table(("operation", "range"), [(row["name"], row["range"]) for row in value["operations"]])
+    tables_output.print_table(("operation", "range"), [(row["name"], row["range"]) for row in value["operations"]])
     console.print_line(f"policy   {value['policy']}")
     console.print_line(f"preview  {value['preview']}")

@@ -1,4 +1,4 @@
-"""`cache`: what Sightline keeps so that nothing is computed twice."""
+"""`sightline cache`: show, check and clear cached results."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli import console, options
+from sightline.cli import console, options, tables_output
 
 cache = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Show, check or clear what is kept for the next run.",
+    help="Show, check or clear cached features and other results.",
     epilog="Example: sightline cache show",
 )
 
@@ -20,7 +20,7 @@ cache = typer.Typer(
 @cache.command()
 @console.guarded
 def show(as_json: options.Json = False) -> None:
-    """Where the cache lies, how large it is, and what is in it.
+    """Show location, size and content of the cache.
 
     \b
     Example:
@@ -28,23 +28,23 @@ def show(as_json: options.Json = False) -> None:
     """
     from sightline import store
 
-    kept = store.Cache()
-    parts = Counter(name.partition("/")[0] for name in kept.names())
-    sizes = {part: kept.size_bytes(part) for part in parts}
+    cached = store.Cache()
+    parts = Counter(name.partition("/")[0] for name in cached.names())
+    sizes = {part: cached.size_bytes(part) for part in parts}
     if as_json:
-        found = [{"part": part, "entries": parts[part], "bytes": sizes[part]} for part in sorted(parts)]
-        return console.print_json({"folder": str(kept.root), "limit_bytes": kept.limit_bytes, "parts": found})
-    console.print_table(("part", "entries", "MB"), [(p, parts[p], f"{sizes[p] / 1e6:,.1f}") for p in sorted(parts)])
-    total = f"{sum(sizes.values()) / 1e6:,.1f} MB of at most {kept.limit_bytes / 1e6:,.0f} MB"
-    console.print_line(f"{total} in {kept.root} (SIGHTLINE_CACHE and SIGHTLINE_CACHE_GB change that)")
+        rows = [{"part": part, "entries": parts[part], "bytes": sizes[part]} for part in sorted(parts)]
+        return console.print_json({"folder": str(cached.root), "limit_bytes": cached.limit_bytes, "parts": rows})
+    tables_output.print_table(("part", "entries", "MB"), [(p, parts[p], f"{sizes[p] / 1e6:,.1f}") for p in sorted(parts)])
+    total = f"{sum(sizes.values()) / 1e6:,.1f} MB of at most {cached.limit_bytes / 1e6:,.0f} MB"
+    console.print_line(f"{total} in {cached.root} (change with SIGHTLINE_CACHE and SIGHTLINE_CACHE_GB)")
 
 
 @cache.command()
 @console.guarded
 def verify(as_json: options.Json = False) -> None:
-    """Check every entry and remove what is damaged.
+    """Check all entries and remove damaged ones.
 
-    Each has a checksum; what is removed is computed again when it is needed.
+    Every entry has a checksum. Removed entries are computed again when needed.
 
     \b
     Example:
@@ -52,20 +52,20 @@ def verify(as_json: options.Json = False) -> None:
     """
     from sightline import store
 
-    kept = store.Cache()
-    damaged = kept.verify()
+    cached = store.Cache()
+    damaged = cached.verify()
     if as_json:
-        return console.print_json({"folder": str(kept.root), "entries": len(kept.names()), "removed": damaged})
-    console.print_line(f"{len(kept.names()):,} entries are sound, {len(damaged):,} were damaged and are removed")
+        return console.print_json({"folder": str(cached.root), "entries": len(cached.names()), "removed": damaged})
+    console.print_line(f"{len(cached.names()):,} entries are valid, {len(damaged):,} damaged entries were removed")
 
 
 @cache.command()
 @console.guarded
 def clear(
-    part: Annotated[str, typer.Argument(help="Only this part of it, as show lists them, such as features.")] = "",
+    part: Annotated[str, typer.Argument(help="Only this part of the cache, as listed by show, such as features.")] = "",
     as_json: options.Json = False,
 ) -> None:
-    """Remove what is cached; the next run computes it again.
+    """Delete cached results; the next run computes them again.
 
     \b
     Example:
@@ -73,11 +73,11 @@ def clear(
     """
     from sightline import errors, store
 
-    kept = store.Cache()
-    parts = sorted({name.partition("/")[0] for name in kept.names()})
+    cached = store.Cache()
+    parts = sorted({name.partition("/")[0] for name in cached.names()})
     if part and part not in parts:
         raise errors.unknown("part of the cache", part, parts)
-    freed, count = kept.size_bytes(part), kept.clear(part)
+    freed, count = cached.size_bytes(part), cached.clear(part)
     if as_json:
-        return console.print_json({"folder": str(kept.root), "removed": count, "bytes": freed})
-    console.print_line(f"removed {count:,} entries, {freed / 1e6:,.1f} MB, from {kept.root}")
+        return console.print_json({"folder": str(cached.root), "removed": count, "bytes": freed})
+    console.print_line(f"removed {count:,} entries, {freed / 1e6:,.1f} MB, from {cached.root}")

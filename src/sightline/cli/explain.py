@@ -1,4 +1,4 @@
-"""`explain`: where a classifier looked."""
+"""`sightline explain`: heatmaps and their checks."""
 
 from __future__ import annotations
 
@@ -6,67 +6,71 @@ from typing import Annotated, Any
 
 import typer
 
-from sightline.cli import console, options
+from sightline.cli import console, options, tables_output
+from sightline.cli.progress import progress
 
 _METAVAR = "auto|gradcam|gradcam++|hirescam|patches|masks|..."
 
 
 @console.guarded
 def explain(
-    subject: Annotated[
-        str, typer.Argument(metavar="RUN|MODEL|NETWORK", help="A run's folder, a classifier's file, or a network's name.")
-    ],
+    subject: Annotated[str, typer.Argument(metavar="RUN|MODEL|NETWORK", help="Run folder, classifier file, or network name.")],
     images: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="IMAGE...",
-            help="Images, folders or tables (.csv, .parquet) to explain; none: a run's test images if it was tested on them, "
-            "else its validation images.",
+            help="Images, folders or tables (.csv, .parquet). Default: the test images of a run if it was tested, else its "
+            "validation images.",
         ),
     ] = None,
     out: Annotated[
-        str, typer.Option("-o", "--out", metavar="FOLDER", help="Where overlays (.png) and raw heat (.npz) go.")
+        str, typer.Option("-o", "--out", metavar="FOLDER", help="Folder for overlays (.png) and raw heatmaps (.npz).")
     ] = "explanations",
-    target: Annotated[str | None, typer.Option(metavar="CLASS", help="Explain this class; else the predicted one.")] = None,
-    method: Annotated[str, typer.Option(metavar=_METAVAR, help="How; the documentation lists them all.")] = "auto",
+    target: Annotated[str | None, typer.Option(metavar="CLASS", help="Class to explain. Default: the predicted class.")] = None,
+    method: Annotated[str, typer.Option(metavar=_METAVAR, help="Heatmap method; docs/heatmaps.md lists all.")] = "auto",
     layer: Annotated[
-        str | None, typer.Option(metavar="MODULE", help="The module whose map is used; else the last map.")
+        str | None, typer.Option(metavar="MODULE", help="Module whose feature map is used. Default: the last one.")
     ] = None,
     contrast: Annotated[
-        str | None, typer.Option(metavar="CLASS", help="Why the target and not this class; else all others together.")
+        str | None, typer.Option(metavar="CLASS", help="Explain the target against this class. Default: all others.")
     ] = None,
     hide: Annotated[
         list[str] | None,
-        typer.Option(metavar="X,Y,WIDTH,HEIGHT", help="Cover this part of the upright photograph and ask again; repeatable."),
+        typer.Option(
+            metavar="X,Y,WIDTH,HEIGHT", help="Cover this region (pixels of the upright image) and predict again. Repeatable."
+        ),
     ] = None,
     channels: Annotated[
         str | None,
-        typer.Option(metavar="[strongest|first]:N", help="Draw N channels of the layer too, the strongest or the first ones."),
+        typer.Option(metavar="[strongest|first]:N", help="Also draw N channels of the layer: the strongest or the first."),
     ] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            metavar="train|val|test|all", help="Without IMAGE: explain this split of the run; test images count as looked at."
+            metavar="train|val|test|all",
+            help="Without IMAGE: split of the run to explain. test counts as a use of the test set.",
         ),
     ] = None,
     no_checks: Annotated[
-        bool, typer.Option("--no-checks", help="Don't check the heatmaps: faster, but without a verdict.")
+        bool, typer.Option("--no-checks", help="Skip the checks of the heatmaps: faster, no verdict.")
     ] = False,
     average_by: Annotated[
         str,
-        typer.Option(metavar="label|predicted", help="Average the maps of a class over its images by label or by prediction."),
+        typer.Option(
+            metavar="label|predicted", help="Average heatmap of a class: over images with this label, or with this prediction."
+        ),
     ] = "label",
     seed: options.Seed = 0,
     code: options.Code = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """Draw where a classifier looked, and check the picture.
+    """Draw heatmaps of predictions, and check them.
 
-    Each image gets an overlay (.png) with the verdict of its checks, and its raw heat (.npz). A network's name stands for the
-    network with its own classes. Of images whose class is known, as in a folder per class or a table, there are also sheets
-    of right and wrong answers for each class (right-CLASS.png, wrong-CLASS.png), and the average map of each class
-    (average.png). Test images whose class is known count as looked at, as with evaluate.
+    Writes for each image an overlay (.png) with the verdict of its checks, and the raw heatmap (.npz). A network name stands
+    for that network with its original classes. For images with a known class (a folder per class, or a table) also writes
+    contact sheets of correct and wrong predictions per class (right-CLASS.png, wrong-CLASS.png) and the average heatmap of
+    each class (average.png). Explaining labelled test images counts as a use of the test set, as with evaluate.
 
     \b
     Examples:
@@ -78,10 +82,10 @@ def explain(
       sightline explain runs/pets --split test --no-checks
     """
     from sightline import store
-    from sightline.commands import explain as explain_command
+    from sightline.commands import explain as command
 
-    with console.progress() as progress:
-        rows = explain_command.explain(
+    with progress() as shown:
+        rows = command.explain(
             subject,
             images or [],
             out=out,
@@ -97,21 +101,21 @@ def explain(
             seed=seed,
             code=code,
             device=device,
-            progress=progress,
+            progress=shown,
             cache=store.Cache(),
         )
     if as_json:
         console.print_json(rows)
     else:
         _print(rows)
-    console.leave_if_any_failed(rows)
+    console.exit_if_any_failed(rows)
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    """The pictures and their verdicts; the five likeliest classes of each where there are more than two."""
+    """Print overlays and verdicts, and the five most probable classes of each image if there are more than two."""
     drawn = [row for row in rows if "error" not in row]
     table = [(row["path"], row["target"], f"{row['probability']:.1%}", _word(row), row["overlay"]) for row in drawn]
-    console.print_table(("path", "target", "probability", "check", "overlay"), table)
+    tables_output.print_table(("path", "target", "probability", "check", "overlay"), table)
     for row in drawn:
         if len(row["top"]) > 2:
             print(f"{console.visible(row['path'])}: " + ", ".join(_share(t) for t in row["top"]))
@@ -133,16 +137,18 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
 
 def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
-    """Return the verdict that most images share in one line, and a line with the reason for each image that differs."""
+    """Return a line with the most frequent verdict, and a line for each image with another one."""
     checked = [row for row in rows if row["check"]]
     if not checked:
         return []
-    said = [(str(row["check"]["verdict"]), str(row["check"]["why"])) for row in checked]
-    common = max(dict.fromkeys(said), key=said.count)
-    lines = [f"{row['path']}: {word}: {why}" for row, (word, why) in zip(checked, said, strict=True) if (word, why) != common]
-    if said.count(common) == 1 and lines:
-        return [f"{row['path']}: {word}: {why}" for row, (word, why) in zip(checked, said, strict=True)]
-    images = "" if len(checked) == 1 else f" ({said.count(common):,} of {len(checked):,} images)"
+    verdicts = [(str(row["check"]["verdict"]), str(row["check"]["why"])) for row in checked]
+    common = max(dict.fromkeys(verdicts), key=verdicts.count)
+    lines = [
+        f"{row['path']}: {word}: {why}" for row, (word, why) in zip(checked, verdicts, strict=True) if (word, why) != common
+    ]
+    if verdicts.count(common) == 1 and lines:
+        return [f"{row['path']}: {word}: {why}" for row, (word, why) in zip(checked, verdicts, strict=True)]
+    images = "" if len(checked) == 1 else f" ({verdicts.count(common):,} of {len(checked):,} images)"
     return [f"{common[0]}: {common[1]}{images}", *lines]
 
 
@@ -155,11 +161,11 @@ def _share(top: dict[str, Any]) -> str:
 
 
 def _hidden(row: dict[str, Any]) -> str:
-    """What covering did, in a line."""
+    """Return the effect of covering the regions, on one line."""
     h = row["hidden"]
-    colour = ", ".join(map(str, h["cover"]))
-    answer = "" if h["answer_before"] == h["answer_after"] else f"; the answer becomes {console.visible(h['answer_after'])}"
+    same = h["answer_before"] == h["answer_after"]
+    predicted = "" if same else f"; now predicted: {console.visible(h['answer_after'])}"
     return (
-        f"{console.visible(row['path'])}: {console.visible(row['target'])} {h['before']:.1%}, with {h['share']:.1%} of the "
-        f"photograph covered (rgb {colour}) {h['after']:.1%}{answer}; see {h['picture']}"
+        f"{console.visible(row['path'])}: {console.visible(row['target'])} {h['before']:.1%} → {h['after']:.1%} after covering "
+        f"{h['share']:.1%} of the image{predicted}; see {h['picture']}"
     )

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end the process within two seconds, whatever it is doing; a crash in a decoder names the image."""
+"""Signals: end the process within two seconds of Ctrl-C or SIGTERM, and name the image that crashed a decoder."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ import threading
 from sightline import activity
 
 GRACE_S = 1.5
-"""From the signal on, the commands have so long to write what they have begun; then the process ends."""
+"""Seconds that a command has after a signal to finish its writes before the process ends."""
 SLOW_S = 1.0
-"""A file that has been decoded for so long is named when the process is interrupted."""
+"""Files decoded for longer than this many seconds are named when the process is interrupted."""
 _reported: list[str] = []
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 def watch() -> None:
-    """End this process within `GRACE_S` of Ctrl-C or SIGTERM, also while foreign code does not return.
+    """End this process within `GRACE_S` of Ctrl-C or SIGTERM, even while native code does not return.
 
-    Python runs its own signal handlers between two steps of the main thread, which never comes while a decoder, a download or
-    a network computes. The signal's number is written to a pipe at once, and a thread of its own reads it. The signals'
-    handlers stay as they are.
+    Python runs signal handlers between bytecode instructions of the main thread, so not while a decoder, a download or a
+    network computes. So the signal number is written to a pipe, which another thread reads. Signal handlers stay in place.
     """
     _reported.clear()
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # without standard error there is nothing to write to
@@ -46,10 +45,10 @@ def _wait(reader: int) -> None:
 
 
 def _end(code: int) -> None:
-    """End the process at once; standard error says which files did not let it end in another way."""
+    """End the process at once; standard error names the files whose decoding did not end."""
     if not _reported:
         words = interruption("interrupted" if code == EXIT_CODES[signal.SIGINT] else "terminated")
-        cursor = "\x1b[?25h" if os.isatty(2) else ""  # which a progress bar has hidden
+        cursor = "\x1b[?25h" if os.isatty(2) else ""  # show the cursor hidden by a progress bar
         with contextlib.suppress(OSError):
             os.write(2, f"{cursor}\nerror: {words}\n".encode("utf-8", "backslashreplace"))
     os._exit(code)
@@ -58,8 +57,8 @@ def _end(code: int) -> None:
 def leave(code: int) -> None:
     """End the process with an exit code.
 
-    After an interruption, and while a decoder does not return, Python's own end is left out: it waits for threads and unloads
-    libraries, which takes seconds, and `watch` cannot end it any more.
+    After an interruption, or while a decoder does not return, the regular exit of Python is skipped: it waits for threads and
+    unloads libraries, which takes seconds, and `watch` cannot interrupt it.
     """
     if _reported or activity.describe(SLOW_S):
         for stream in (sys.stdout, sys.stderr):
@@ -70,13 +69,13 @@ def leave(code: int) -> None:
 
 
 def interruption(what: str) -> str:
-    """Return the message for an interruption: the word itself, and the files that have been decoded for more than a second.
+    """Return the message for an interruption, with the files that have been decoded for more than `SLOW_S`.
 
-    It is printed once: the process does not say it again when it has to be ended.
+    Calling this function marks the message as printed, so that it is not repeated when the process has to be ended.
 
     Args:
         what: `interrupted` or `terminated`.
     """
     slow = activity.describe(SLOW_S)
     _reported.append(what)
-    return f"{what}; {slow}: convert or remove what hangs" if slow else what
+    return f"{what}; {slow}: convert or remove files that hang" if slow else what

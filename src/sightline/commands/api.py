@@ -1,21 +1,24 @@
-"""The verbs as Python users call them, on what they have in hand rather than on files and folders."""
+"""Python API: the commands as functions of objects in memory or paths."""
 
 from __future__ import annotations
 
 import dataclasses
 import reprlib
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from sightline import catalog as catalogs
-from sightline import classifier, evaluation, pixels
+from sightline import classifier, evaluation, pixels, report
 from sightline.classifier import Classifier
-from sightline.commands.evaluate import training_caution
+from sightline.commands import compare as compare_command
+from sightline.commands import evaluate as evaluate_command
+from sightline.commands import mistakes as mistakes_command
+from sightline.commands import run as run_command
 from sightline.commands.train import train
 from sightline.errors import ImageError, RequestError, TrainingImagesWarning
 from sightline.explanation import cover_region
@@ -28,15 +31,121 @@ from sightline.inputs import read_predictions
 from sightline.records import Catalog, Explanation, Predictions, Progress, Recipe, Run, silent
 from sightline.records.run import RESULTS_VERSION
 from sightline.runs import test_set_log
-from sightline.runs.plan import photos_name
+from sightline.runs.dataset import as_recipe, open_catalog
+from sightline.runs.plan import Request, photos_name
 from sightline.store import Cache, digest
 
 Model = Classifier | Run | str | Path
-"""What answers: itself, a run, a path, or the name of a network."""
+"""Classifier, run, path of either, or the name of a network."""
 Images = str | Path | Catalog | np.ndarray | Sequence[str | Path | np.ndarray]
 Class = str | int
 Covered = str | cover_region.Region | Sequence[str | cover_region.Region] | np.ndarray | Sequence[Sequence[bool]]
 _IMAGE_HINT = "pass files, folders, or arrays (height, width, 3) of uint8, such as np.asarray(image) of a Pillow image"
+
+_MODEL_HINT = "give what `load` or `fit` gave, a run, a path, or the name of a network"
+
+
+def run(
+    photos: str | Path,
+    *,
+    out: str | Path = "runs",
+    recipe: Recipe | str | Path | None = None,
+    backbones: Sequence[str] = (),
+    weights: str = "pretrained",
+    methods: Sequence[str] = (),
+    head: str = "auto",
+    budget_s: float | None = None,
+    seed: int = 0,
+    val: float | int = 0.15,
+    test: float | int = 0.2,
+    group_by: str | None = None,
+    label_from: str | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    classes: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    positive: str | None = None,
+    threshold: str | None = None,
+    fit: Literal["crop", "pad", "squash"] | None = None,
+    image_size: int | None = None,
+    pool: Literal["avg", "flatten"] = "avg",
+    heatmaps: Literal["none", "few", "all"] = "all",
+    device: str = "auto",
+    allow_truncated: bool = False,
+    resume: bool = False,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda line: None,
+    cache: Cache | None = None,
+) -> Run:
+    """Train, select and test a classifier, and write a report, as `sightline run` does.
+
+    Args:
+        photos: Folder of photographs, or a CSV or Parquet table.
+        out: Folder in which the run gets a folder of its own.
+        recipe: Recipe, or the path of a TOML file, whose method is trained with these settings.
+        backbones: Names of networks; a short list is compared if empty.
+        weights: `pretrained`, `random`, or a file.
+        methods: Names of training methods; the default list if empty.
+        head: Classifier on top of the features; `auto` compares several.
+        budget_s: Time limit in seconds, heatmaps and report included. Default: 600.
+        seed: Random seed.
+        val, test: Fraction of the images as a float, or number of images as an int.
+        group_by: Table column, or regex on the path; images of the same group stay in one split.
+        label_from: Regex that extracts the class from the file name.
+        path_column, label_column: Columns of a table.
+        classes: New name → old name of the classes to use.
+        limit: Maximum number of images per class.
+        positive: Two classes: the positive class. Default: the less frequent one.
+        threshold: Two classes: criterion for the decision threshold.
+        fit: How to make non-square images square.
+        image_size: Side of the square input image in pixels.
+        pool: How to pool the last feature map.
+        heatmaps: Heatmaps to draw and check.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        allow_truncated: Whether to use the decodable part of truncated JPEG files.
+        resume: Whether to resume an interrupted run with the same arguments.
+        progress: Progress callback.
+        say: Function called with each line of the plan, such as `print`.
+        cache: Cache. Default: the user's cache.
+
+    Returns:
+        The run, with its `classifier` and its `held_out` predictions.
+
+    Raises:
+        RequestError: If a name, a number or a path is wrong.
+        DataError: If the photographs cannot be used.
+        WeightsError: If the weights of a named network are not available.
+    """
+    _expect(photos, (str, Path), "photos", "a folder or a table, given by its path")
+    request = Request(
+        photos=str(photos),
+        out=str(out),
+        recipe=None if recipe is None else as_recipe(recipe),
+        backbones=_names("backbones", backbones),
+        weights=weights,
+        methods=_names("methods", methods),
+        head=head,
+        budget_s=budget_s,
+        seed=seed,
+        val=val,
+        test=test,
+        group_by=group_by,
+        label_from=label_from,
+        path_column=path_column,
+        label_column=label_column,
+        classes=classes,
+        limit=limit,
+        positive=positive,
+        threshold=threshold,
+        fit=fit,
+        image_size=image_size,
+        pool=pool,
+        heatmaps=heatmaps,
+        device=device,
+        allow_truncated=allow_truncated,
+        resume=resume,
+    )
+    return _loaded(run_command.run(request, progress=progress, say=say, cache=cache))
 
 
 def split(
@@ -50,59 +159,106 @@ def split(
     cache: Cache | None = None,
     progress: Progress = silent,
 ) -> Catalog:
-    """Assign every image to train, val or test; duplicates and groups stay together, what is assigned stays.
+    """Assign each image to train, val or test. Duplicates and groups stay together; existing splits are kept.
 
     Args:
-        catalog: What `sightline.scan` gave.
-        val, test: Shares as floats, or numbers of images as ints.
-        seed: The assignment is a function of it.
-        group_by: A column, or a pattern on the path, whose value says which images belong together.
-        previous: An earlier catalog, whose assignments are kept.
-        cache: The user's own if None.
-        progress: Told how far it is.
+        catalog: Catalog returned by `sightline.scan`.
+        val, test: Fraction of the images as a float, or number of images as an int.
+        seed: Random seed.
+        group_by: Table column, or regex on the path; images of the same group stay in one split.
+        previous: Earlier catalog; its images keep their splits.
+        cache: Cache. Default: the user's cache.
+        progress: Progress callback.
 
     Returns:
-        The catalog with `split` and `group` filled. Its notes, such as pictures with different labels, are logged as warnings.
+        The catalog with the columns `split` and `group`. Its notes, such as images with two labels, are logged as warnings.
+
+    Raises:
+        RequestError: If an argument has the wrong type, or a number is out of range.
     """
-    twins = catalogs.find_duplicates(catalog, Cache() if cache is None else cache, progress)
-    done = catalogs.split(
-        catalog, val=val, test=test, seed=seed, group_by=group_by, previous=previous, clusters=twins, progress=progress
+    _expect(catalog, (Catalog,), "catalog", "what `sightline.scan` or `sightline.load_catalog` returns")
+    duplicates = catalogs.find_duplicates(catalog, Cache() if cache is None else cache, progress)
+    result = catalogs.split(
+        catalog, val=val, test=test, seed=seed, group_by=group_by, previous=previous, clusters=duplicates, progress=progress
     )
-    catalogs.warn(done.notes)
-    return done
+    catalogs.warn(result.notes)
+    return result
 
 
 def fit(
-    catalog: Catalog,
-    recipe: Recipe | None = None,
+    catalog: Catalog | str | Path | None = None,
+    recipe: Recipe | str | Path | None = None,
     *,
     out: str | Path | None = None,
+    resume: bool = False,
+    continue_from: Run | str | Path | None = None,
     device: str = "auto",
     cache: Cache | None = None,
     progress: Progress = silent,
 ) -> Run:
-    """Carry a recipe out on the train split of a catalog.
+    """Train the classifier of a recipe, as `sightline train` does.
 
     Args:
-        catalog: With splits, or without; then 15 % go to validation and 20 % to the test.
-        recipe: What to do; its defaults if None.
-        out: The run's folder; one under `runs`, named by photographs, recipe and data, if None. A finished run of the same
-            is given back as it is.
-        device: `auto`, `cpu`, `cuda`, or `mps`.
-        cache: The user's own if None.
-        progress: Told how far it is.
+        catalog: Catalog, or the path of one, or a folder of photographs. Without splits, 15 % of the images become val and
+            20 % test. May be left out with `continue_from`, whose catalog is then used.
+        recipe: Recipe, or the path of a TOML file. Default: that of `continue_from`, else `Recipe()`.
+        out: Run folder; one below `runs`, named after photographs, recipe and data, if None. A finished run of the same
+            recipe and images is returned as it is.
+        resume: Whether to resume an interrupted training in `out`, with bit-identical results.
+        continue_from: Finished run whose weights and optimizer state are the starting point.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        cache: Cache. Default: the user's cache.
+        progress: Progress callback.
 
     Returns:
-        The run, its `classifier` and its `held_out` answers loaded.
+        The run, with its `classifier` and its `held_out` predictions.
+
+    Raises:
+        RequestError: If an argument has the wrong type, the recipe is invalid, or the folder holds another run.
     """
-    recipe = Recipe() if recipe is None else recipe
+    base = None if continue_from is None else _run(continue_from)
+    if base is not None:
+        catalog = base.folder / "catalog.csv" if catalog is None else catalog
+        recipe = base.folder / "recipe.toml" if recipe is None else recipe
+    if catalog is None:
+        raise RequestError("fit needs a catalog", "pass what `sightline.scan` returns, or a run as `continue_from`")
+    recipe, opened = as_recipe(recipe), open_catalog(catalog, progress)
     if out is None:
-        out = (
-            Path("runs") / f"{photos_name(str(catalog.root))}-{digest([recipe.id, catalog.fingerprint(), RESULTS_VERSION])[:8]}"
-        )
-    run = train(catalog, recipe, Path(out), device=device, progress=progress, cache=cache)
-    own = classifier.load(run.classifier_file)
-    return dataclasses.replace(run, classifier=own, held_out=read_predictions(run.held_out_file))
+        identity = [recipe.id, opened.fingerprint(), RESULTS_VERSION, *([] if base is None else [base.data.get("id")])]
+        out = Path("runs") / f"{photos_name(str(opened.root))}-{digest(identity)[:8]}"
+    run = train(opened, recipe, out, resume=resume, continued=base, device=device, progress=progress, cache=cache)
+    return _loaded(run)
+
+
+def predict(
+    model: Model,
+    images: Images,
+    *,
+    crops: int | None = None,
+    code: str | None = None,
+    device: str = "auto",
+    cache: Cache | None = None,
+    progress: Progress = silent,
+) -> Predictions:
+    """Predict the class of images.
+
+    Args:
+        model: Classifier, run, or the path of either.
+        images: Image file, folder, or several of either; a catalog; or arrays (h, w[, c]), uint8, or float in 0 to 1.
+        crops: Crops per image, 1, 5 or 10. Default: as trained.
+        code: `file.py:function` that builds a user-defined network.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        cache: Cache. Default: the user's cache.
+        progress: Progress callback.
+
+    Returns:
+        The predictions of n images. Files that could not be read are in `errors`.
+
+    Raises:
+        RequestError: If the classifier or the images do not exist or have the wrong type.
+    """
+    _expect(images, (str, Path, Catalog, np.ndarray, Sequence), "images", _IMAGE_HINT)
+    return _classifier(model, code).predict(images, crops=crops, cache=cache, device=device, progress=progress)
 
 
 def score(
@@ -113,33 +269,185 @@ def score(
     top: int = evaluation.TOP,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Return every metric of one set of predictions, as `sightline.evaluation.score` does.
+    """Return all metrics of predictions, as `sightline.evaluation.score` does.
 
-    Where the predictions are of a catalog's labelled test images, this is a look at them, which the test-set log records.
+    Scoring labelled test images of a catalog is recorded in the test-set log.
 
     Args:
-        predictions: Answers to labelled images; `held_out` of what `fit` gave is an honest estimate before the test.
-        positive, groups, top, seed: As of `sightline.evaluation.score`, which says what is returned.
+        predictions: Predictions of labelled images; `held_out` of a run gives an honest estimate without the test split.
+        positive, groups, top, seed: As in `sightline.evaluation.score`.
 
     Returns:
-        The scores, and `in_training`: how many of the images the classifier was made from.
+        The scores, and `in_training`: the number of images that were used to fit the classifier.
 
     Warns:
-        TrainingImagesWarning: Some of the images are in train or val of the classifier that gave the predictions.
+        TrainingImagesWarning: If some of the images are in train or val of the classifier.
 
     Raises:
-        RequestError: `positive` is no class, or `top` is below 1.
-        DataError: A probability is not a number, or `groups` does not hold one value per image.
+        RequestError: If `predictions` has the wrong type, `positive` is not a class, or `top` is below 1.
+        DataError: If a probability is not a number, or `groups` does not hold one value per image.
     """
-    caution = training_caution(predictions)
+    _expect(predictions, (Predictions,), "predictions", "what `sightline.predict` returns")
+    caution = evaluate_command.training_caution(predictions)
     if caution is not None:
-        hint = "score images that it has not seen, or its out-of-fold answers: sightline.score(run.held_out)"
+        hint = "score images that were not used for training, or the out-of-fold predictions: sightline.score(run.held_out)"
         warnings.warn(f"{caution}. hint: {hint}", TrainingImagesWarning, stacklevel=2)
-    counted = 0 if predictions.in_training is None else int(predictions.in_training.sum())
+    count = 0 if predictions.in_training is None else int(predictions.in_training.sum())
     scores = evaluation.score(predictions, positive=positive, groups=groups, top=top, seed=seed)
     tests = np.array([bool(content) for content in predictions.test_contents], dtype=bool)
     test_set_log.look(predictions, predictions.test_contents, tests, None, verb="score", by="sightline.score in Python")
-    return {**scores, "in_training": counted}
+    return {**scores, "in_training": count}
+
+
+def evaluate(
+    subject: Model,
+    catalog: Catalog | str | Path,
+    *,
+    out: str | Path | None = None,
+    split: str | None = None,
+    positive: str | None = None,
+    crops: int | None = None,
+    heatmaps: Literal["none", "few", "all"] = "all",
+    code: str | None = None,
+    device: str = "auto",
+    cache: Cache | None = None,
+    progress: Progress = silent,
+) -> Run:
+    """Score a classifier, or predictions of any tool, on labelled images, as `sightline evaluate` does.
+
+    Args:
+        subject: Classifier, run, the path of either, or a CSV with the columns `path` and `p:CLASS`.
+        catalog: Catalog, or the path of one, or a folder of photographs.
+        out: Folder for report and tables; one below `runs` if None.
+        split: `train`, `val`, `test` or `all`. Default: the test split if there is one, else all.
+        positive: Two classes: the class whose curves are drawn.
+        crops: Crops per image, 1, 5 or 10. Default: as trained.
+        heatmaps: Heatmaps to draw and check.
+        code: `file.py:function` that builds a user-defined network.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        cache: Cache. Default: the user's cache.
+        progress: Progress callback.
+
+    Returns:
+        A run whose `data["test"]` holds the scores.
+
+    Raises:
+        RequestError: If an argument has the wrong type or does not exist, or the folder holds another kind of run.
+        DataError: If no image has a class of the classifier.
+    """
+    return evaluate_command.evaluate(
+        _path_or_classifier(subject),
+        _labelled(catalog),
+        out=out,
+        split=split,
+        positive=positive,
+        crops=crops,
+        heatmaps=heatmaps,
+        code=code,
+        device=device,
+        progress=progress,
+        cache=cache,
+    )
+
+
+def compare(
+    subjects: Sequence[Run | str | Path],
+    *,
+    split: str | None = None,
+    catalog: Catalog | str | Path | None = None,
+    out: str | Path | None = None,
+    code: str | None = None,
+    device: str = "auto",
+    cache: Cache | None = None,
+    progress: Progress = silent,
+) -> compare_command.Comparison:
+    """Test whether one classifier is significantly better on the same images, as `sightline compare` does.
+
+    Args:
+        subjects: Two or more runs, or paths of runs, classifiers or CSVs of probabilities.
+        split: `val` or `test`. Default: test if all runs were tested, else val.
+        catalog: Labelled images to predict now; None uses the stored predictions of the runs.
+        out: Folder for report and tables; one below `runs` if None.
+        code: `file.py:function` that builds a user-defined network.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        cache: Cache. Default: the user's cache.
+        progress: Progress callback.
+
+    Returns:
+        The comparison. `data["pairs"]` holds the tests of all pairs.
+
+    Raises:
+        RequestError: If fewer than two subjects are given, or one has the wrong type or does not exist.
+        DataError: If the subjects have no images in common.
+    """
+    _expect(subjects, (list, tuple), "subjects", "a list of runs, or of their paths")
+    for subject in subjects:
+        _expect(subject, (Run, str, Path), "a subject of a comparison", "a run, or the path of a run, a classifier or a CSV")
+    return compare_command.compare(
+        [str(s.folder if isinstance(s, Run) else s) for s in subjects],
+        split=split,
+        catalog=None if catalog is None else _labelled(catalog),
+        out=out,
+        code=code,
+        device=device,
+        progress=progress,
+        cache=cache,
+    )
+
+
+def mistakes(
+    subject: Model,
+    catalog: Catalog | str | Path | None = None,
+    *,
+    by: str = "confidence",
+    split: str | None = None,
+    crops: int | None = None,
+    code: str | None = None,
+    device: str = "auto",
+    cache: Cache | None = None,
+    progress: Progress = silent,
+) -> list[dict[str, Any]]:
+    """Return misclassified images, or where errors cluster, as `sightline mistakes --json` prints them.
+
+    Args:
+        subject: Run, classifier, the path of either, or a CSV with the columns `path` and `p:CLASS`.
+        catalog: Labelled images. Default: the images that the run was evaluated on, or the labels in the CSV.
+        by: `confidence`, `pair`, `slice`, or the name of a column.
+        split, crops, code, device, cache, progress: As in `evaluate`.
+
+    Raises:
+        RequestError: If an argument has the wrong type or does not exist, or there are no labelled images.
+    """
+    return mistakes_command.mistakes(
+        _path_or_classifier(subject),
+        None if catalog is None else _labelled(catalog),
+        by=by,
+        split=split,
+        crops=crops,
+        code=code,
+        device=device,
+        progress=progress,
+        cache=cache,
+    )
+
+
+def write_report(runs: Run | str | Path | Sequence[Run | str | Path], out: str | Path | None = None) -> Path:
+    """Write one self-contained HTML page about one or several runs.
+
+    Args:
+        runs: Run, the path of a run folder, or several of either.
+        out: HTML file to write. Default: `report.html` in the folder of a single run, else in the current folder.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        RequestError: If a run has the wrong type or does not exist, or `out` is a folder.
+    """
+    single = isinstance(runs, Run | str | Path)
+    loaded = [_run(run) for run in (runs if isinstance(runs, list | tuple) else [runs])]
+    default = loaded[0].folder / "report.html" if single else Path("report.html")
+    return report.write_report(loaded, default if out is None else Path(out))
 
 
 def explain(
@@ -249,7 +557,70 @@ def hide(
     return cover_region.hide(subject.model, image, regions, mask=mask, cache=cache, device=device)
 
 
-# ------------------------------------------------------------------------------------------------------- what was handed over
+# ------------------------------------------------------------------------------------------------------------- arguments
+
+
+def _expect(value: object, kinds: tuple[type, ...], name: str, expected: str) -> None:
+    """Check the type of an argument.
+
+    Raises:
+        RequestError: If it is none of `kinds`.
+    """
+    if not isinstance(value, kinds):
+        raise RequestError(f"{name} cannot be of type {type(value).__name__}", f"pass {expected}")
+
+
+def _names(name: str, values: Sequence[str]) -> tuple[str, ...]:
+    """Return a sequence of names as a tuple.
+
+    Raises:
+        RequestError: If it is a single text, or no sequence.
+    """
+    if isinstance(values, str):
+        raise RequestError(f"{name} is a list of names, not a text", f'write {name}=["{values}"]')
+    _expect(values, (list, tuple), name, "a list of names")
+    return tuple(values)
+
+
+def _run(run: object) -> Run:
+    """Return a run, loaded if it is given by its folder."""
+    if isinstance(run, Run):
+        return run
+    if not isinstance(run, str | Path):
+        hint = "pass what `sightline.fit` or `sightline.run` returns, or the path of a run folder"
+        raise RequestError(f"a run cannot be of type {type(run).__name__}", hint)
+    return Run.load(Path(run))
+
+
+def _loaded(run: Run) -> Run:
+    """Return a run with its classifier and its held-out predictions loaded."""
+    loaded = classifier.load(run.classifier_file) if run.classifier is None else run.classifier
+    return dataclasses.replace(run, classifier=loaded, held_out=read_predictions(run.held_out_file))
+
+
+def _classifier(model: object, code: str | None) -> Classifier:
+    """Return the classifier itself, that of a run, or the one at a path."""
+    if isinstance(model, Classifier):
+        return model
+    if isinstance(model, Run):
+        return classifier.load(model.classifier_file, code=code) if model.classifier is None else model.classifier
+    if not isinstance(model, str | Path):
+        raise RequestError(f"a classifier cannot be of type {type(model).__name__}", _MODEL_HINT)
+    return classifier.load(model, code=code)
+
+
+def _path_or_classifier(subject: object) -> str | Classifier:
+    """Return the path of a run or a file, or a classifier in memory."""
+    _expect(
+        subject, (Classifier, Run, str, Path), "a subject", "a classifier, a run, or the path of a run, a classifier or a CSV"
+    )
+    return subject if isinstance(subject, Classifier) else str(subject.folder if isinstance(subject, Run) else subject)
+
+
+def _labelled(catalog: object) -> Catalog | str:
+    """Return a catalog in memory, or the path of labelled images."""
+    _expect(catalog, (Catalog, str, Path), "a catalog", "what `sightline.scan` returns, or the path of a catalog or a folder")
+    return catalog if isinstance(catalog, Catalog) else str(catalog)
 
 
 def _subject(model: object, cache: Cache, code: str | None) -> ExplainedModel:
@@ -260,11 +631,7 @@ def _subject(model: object, cache: Cache, code: str | None) -> ExplainedModel:
     """
     if isinstance(model, str | Path):
         return find_subject(str(model), cache, code)
-    if isinstance(model, Run):
-        model = classifier.load(model.classifier_file, code=code) if model.classifier is None else model.classifier
-    if not isinstance(model, Classifier):
-        hint = "pass a classifier from `load` or `fit`, a run, a path, or the name of a network"
-        raise RequestError(f"a classifier cannot be of type {type(model).__name__}", hint)
+    model = _classifier(model, code)
     check_explainable(model)
     return ExplainedModel(model, skill_of(model))
 

@@ -1,4 +1,4 @@
-"""What an augmentation policy does to the user's own images: one labelled sheet, its extremes included."""
+"""Augmentation preview: one sheet with the effect of a policy on training images."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from sightline.training.augment import Draw, Policy
 
 COUNT, MOST = 3, 8
-"""How many images are shown, and how many may be."""
+"""Default and maximal number of images on the sheet."""
 _LOOKED_AT = 64
-"""Images that say whether the set is grey and how its colours vary."""
+"""Number of images used to detect grey images and to measure colour variation."""
 _SMALL_PX, _LARGE_PX = 32, 224
-"""What the network sees where nobody says otherwise: the smaller side where half the images are not larger."""
+"""Default input sizes: the small one if at least half of the images are not larger."""
 _EPOCHS = 5
-"""Epochs that are shown at least."""
+"""Minimal number of epochs on the sheet."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """The images of a sheet, as the network sees them.
+    """Images of a sheet, preprocessed.
 
     Args:
         images: uint8 (n, s, s, 3).
-        rows: int64 (n,), each one's place among the training images, on which its draws depend.
-        paths, labels: Of each.
-        looked_at: uint8 (m, s, s, 3), these and some more.
+        rows: int64 (n,), index of each image among the training images, on which its random numbers depend.
+        paths, labels: Path and label of each image.
+        looked_at: uint8 (m, s, s, 3), these images and more, for colour statistics.
     """
 
     images: np.ndarray
@@ -49,7 +49,7 @@ class _Shown:
 
 
 def augment(
-    photos: str,
+    photos: str | Path | Catalog,
     out: str | Path,
     *,
     policy: str = "auto",
@@ -59,42 +59,43 @@ def augment(
     image_size: int | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Draw a sheet of what a policy does to some of the user's training images.
+    """Draw a sheet with the effect of an augmentation policy on training images.
 
-    First every operation alone, at both ends of its range; then all together, as drawn for epochs 1, 2, 3 … of a training
-    with this seed.
+    Shows every operation alone at both ends of its range, then all operations together as sampled in epochs 1, 2, 3 … of a
+    training with this seed.
 
     Args:
-        photos: A table or a folder of photographs.
-        out: The sheet, a PNG.
-        policy: A ready policy, or `auto`.
-        changes: Settings of `augment.Policy` that change it.
-        seed: Of the choice of images and of the draws.
-        count: How many images, 1 to 8, the classes in turn.
-        image_size: Side of what the network sees, 8 to 1024 px; None takes 32 for small images, else 224.
-        progress: Told how far it is.
+        photos: Catalog, table, or folder of photographs.
+        out: PNG file to write.
+        policy: Name of a policy, or `auto`.
+        changes: Settings of `augment.Policy` to change.
+        seed: Random seed of the choice of images and of the augmentation.
+        count: Number of images, 1 to 8, taken from the classes in turn.
+        image_size: Side of the input image, 8 to 1024 px. Default: 32 for small images, else 224.
+        progress: Progress callback.
 
     Returns:
-        What `sightline augment --json` prints.
+        The value printed by `sightline augment --json`.
 
     Raises:
-        RequestError: The policy or a setting is not known or out of range, or the sheet has no name of a PNG.
-        DataError: No image can be read.
+        RequestError: If the policy or a setting is unknown or out of range, or `out` is not a .png file.
+        DataError: If no image can be read.
     """
     from sightline.training import augment as ways
 
     target, asked = Path(out), {"policy": policy, **(changes or {})}
     _check(target, count, image_size)
     ways.policy_for(asked, np.zeros((0, 1, 1, 3), np.uint8))  # refused before the work
-    catalog = open_photos(photos, progress=progress)
+    catalog = photos if isinstance(photos, Catalog) else open_photos(str(photos), progress=progress)
     shown = _choose(catalog, count, seed, image_size, progress)
+    title = Path(photos.root if isinstance(photos, Catalog) else photos).name
     name, chosen = ways.policy_for(asked, shown.looked_at)
     axes = ways.principal_colours(shown.looked_at)
     single = {key: _ends(shown, chosen, key, axes) for key in ways.operations(chosen)}
     epochs = max(_EPOCHS, 3 * len(shown.images) - 1)
     together = _epochs(shown, chosen, seed, epochs, axes)
     side = int(shown.images.shape[1])
-    seen = f"as the network sees them, {side}×{side} px · {Path(photos).name} · seed {seed}"
+    seen = f"as the network sees them, {side}×{side} px · {title} · seed {seed}"
     write_sheet(target, f"Augmentation: {name}", f"Training images {seen}", _sections(shown, chosen, single, together, seed))
     return {
         "preview": str(target),
@@ -117,13 +118,17 @@ def augment(
 
 
 def _check(target: Path, count: int, image_size: int | None) -> None:
-    """Refuse what cannot be drawn."""
+    """Check file name, count and image size.
+
+    Raises:
+        RequestError: If one is wrong.
+    """
     if target.suffix.lower() != ".png":
-        raise RequestError(f"{target.name} is no name for a sheet", "end it in .png")
+        raise RequestError(f"the preview must be a .png file, not {target.name}", "write -o preview.png")
     if not 1 <= count <= MOST:
-        raise RequestError(f"a sheet of {count} images cannot be drawn", f"--count is 1 to {MOST}")
+        raise RequestError(f"--count must be 1 to {MOST}, not {count}", "write --count 3")
     if image_size is not None and not 8 <= image_size <= 1024:
-        raise RequestError(f"images of {image_size} px cannot be drawn", "--image-size is 8 to 1024")
+        raise RequestError(f"--image-size must be 8 to 1024, not {image_size}", "write --image-size 224")
 
 
 # ------------------------------------------------------------------------------------------------------------------ images
@@ -153,14 +158,14 @@ def _choose(catalog: Catalog, count: int, seed: int, image_size: int | None, pro
         except (ImageError, OSError):
             continue
     if not rows:
-        raise DataError("none of the training images can be read", "see what sightline scan says of them")
+        raise DataError("none of the training images can be read", "`sightline scan` lists the problem of each image")
     looked_at, n = np.stack(images), min(count, len(rows))
     found, named = tuple(paths[i] for i in rows[:n]), tuple(str(labels[i]) for i in rows[:n])
     return _Shown(looked_at[:n], np.array(rows[:n], dtype=np.int64), found, named, looked_at)
 
 
 def _preprocess(catalog: Catalog, image_size: int | None) -> Preprocess:
-    """As training from scratch decodes them."""
+    """Return the preprocessing of training from scratch."""
     from sightline.training import fit_network
 
     if image_size is None:
@@ -175,7 +180,7 @@ def _preprocess(catalog: Catalog, image_size: int | None) -> Preprocess:
 
 
 def _ends(shown: _Shown, policy: Policy, name: str, axes: np.ndarray) -> tuple[tuple[Cell, ...], ...]:
-    """For each image: unchanged, then both ends of one operation."""
+    """Return for each image: unchanged, then both ends of one operation."""
     from sightline.training import augment as ways
 
     found = ways.extremes(policy, name)

@@ -28,17 +28,17 @@ SPLITS = ("test", "val")
 CROSS_VALIDATED = "cross-validated"
 """Instead of a split: the images outside the test split, each answered out of fold."""
 MOST_SHOWN = 60
-"""Images that the page shows; the table beside it has all."""
+"""Disagreements shown in the report; disagreements.csv lists all."""
 THUMBNAIL_PX = 240
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One finished folder.
+    """Finished comparison.
 
     Args:
-        folder: Where it lies.
-        data: The content of `comparison.json`, which is written last.
+        folder: Folder of report and tables.
+        data: Content of `comparison.json`.
     """
 
     folder: Path
@@ -47,16 +47,16 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One of those that are compared.
+    """One side of the comparison.
 
     Args:
-        given: As the user named it.
-        name: For people.
-        answers: To all its images.
-        catalog: Where its images are known; None for a table alone.
-        ids: What the ledger may know it by.
-        model: The classifier, where it was asked here.
-        notes: What the reader must know of it.
+        given: Its path as given by the user.
+        name: Its name in tables.
+        answers: Its predictions.
+        catalog: Catalog with its images; None for a table alone.
+        ids: Its ids in the test-set log.
+        model: The classifier, if it predicted the images now.
+        notes: Notes for the report.
     """
 
     given: str
@@ -73,42 +73,48 @@ def compare(
     subjects: Sequence[str],
     *,
     split: str | None = None,
-    catalog: str | None = None,
-    out: str | None = None,
+    catalog: str | Path | Catalog | None = None,
+    out: str | Path | None = None,
     code: str | None = None,
     device: str = "auto",
     progress: Progress = silent,
     cache: Cache | None = None,
 ) -> Comparison:
-    """Say which of several classifiers is better on the same images, and whether that could be chance.
+    """Test which of several classifiers is better on the same images, and whether the difference is significant.
 
     Args:
-        subjects: Two or more runs' folders, classifiers' files, or CSVs with `path` and `p:CLASS` columns.
-        split: `test` or `val`; None takes the test split where all have answered it, else all cross-validated images where
-            all runs have these, else the val split. With a catalog: any of its splits, or `all`.
-        catalog: A labelled set that all are asked about; None takes the answers that lie in the runs' folders.
-        out: The folder of the result; a name is made where it is None.
-        code: For a network of the user's own, `file.py:function`.
-        device, progress, cache: As everywhere.
+        subjects: Two or more run folders, classifier files, or CSVs with the columns `path` and `p:CLASS`.
+        split: `test` or `val`. Default: test if all were tested, else the cross-validated images if all runs have them, else
+            val. With a catalog: any of its splits, or `all`.
+        catalog: Catalog, table or folder of labelled images to predict now; None uses the predictions stored in the runs.
+        out: Folder to write; one below `runs` if None.
+        code: `file.py:function` that builds a user-defined network.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        progress: Progress callback.
+        cache: Cache. Default: the user's cache.
 
     Returns:
-        The comparison. A look at test images is one opening in the ledger, however many are compared.
+        The comparison. On test images it counts as one use of the test set, for any number of subjects.
 
     Raises:
-        RequestError: Fewer than two are named, one twice, or one cannot be found.
-        DataError: They did not answer the same images.
+        RequestError: If fewer than two subjects are given, one is given twice, or one does not exist.
+        DataError: If the subjects have no images in common.
     """
     _check(subjects, split, catalog)
     cache, names = Cache() if cache is None else cache, comparison.unique_names(subjects)
     if catalog is not None:
-        labelled = open_labelled(catalog, progress)
+        labelled = catalog if isinstance(catalog, Catalog) else open_labelled(str(catalog), progress)
+        title = str(labelled.root if isinstance(catalog, Catalog) else catalog)
         own: dict[str, Any] = {"code": code, "device": device, "progress": progress, "cache": cache}
-        found = [answers_of(s, labelled, split=split, called=catalog, **_for(s, own)) for s in subjects]
+        found = [answers_of(s, labelled, split=split, called=title, **_for(s, own)) for s in subjects]
         sides = [_asked(s, name, f) for s, name, f in zip(subjects, names, found, strict=True)]
         where = found[0].scored
     else:
         where = split or _default_split(subjects)
-        sides = [_stored(s, name, where, code, device, progress, cache) for s, name in zip(subjects, names, strict=True)]
+        sides = [
+            _stored(s, name, where, code=code, device=device, progress=progress, cache=cache)
+            for s, name in zip(subjects, names, strict=True)
+        ]
         sides = _with_catalog(sides, where)
     sides, notes = _without_training(sides)
     aligned = comparison.align([NamedPredictions(s.name, s.answers, _keys(s, sides)) for s in sides])
@@ -120,41 +126,43 @@ def compare(
     if (folder / "run.json").is_file() or (folder / "study.json").is_file():
         raise RequestError(f"{folder} holds a run", "name another folder with -o")
     remarks = [*notes, *(n for s in sides for n in s.notes)]
-    data = _describe(sides, aligned, where, kind, opening, remarks, _clusters(sides, aligned, cache, progress))
+    data = _describe(
+        sides, aligned, where, kind=kind, opening=opening, notes=remarks, cluster=_clusters(sides, aligned, cache, progress)
+    )
     _write(folder, data, aligned, next((s.catalog for s in sides if s.catalog is not None), None))
     return Comparison(folder, data)
 
 
 def _for(subject: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The means of asking a subject: a table has no network that code could build."""
+    """Return the prediction settings of a subject; `code` does not apply to tables."""
     return {**own, "code": None} if Path(subject).suffix.lower() == ".csv" else own
 
 
-def _check(subjects: Sequence[str], split: str | None, catalog: str | None) -> None:
-    """Refuse what cannot be compared.
+def _check(subjects: Sequence[str], split: str | None, catalog: object) -> None:
+    """Check the arguments.
 
     Raises:
-        RequestError: So it is.
+        RequestError: If there are fewer than two subjects, one is given twice, or the split does not fit.
     """
     if len(subjects) < 2:
         raise RequestError("a comparison needs at least two", "name two runs, classifiers or tables of predictions")
     twice = [s for s, count in Counter(str(Path(s)) for s in subjects).items() if count > 1]
     if twice:
-        raise RequestError(f"{twice[0]} is named twice", "a classifier is no better than itself")
+        raise RequestError(f"{twice[0]} is named twice", "name two different runs, classifiers or tables")
     bare = all(Path(s).suffix.lower() == ".csv" and not Path(s).is_dir() for s in subjects)
     if split is not None and catalog is None and bare:
         hint = "leave out --split, or name the labelled set with --catalog"
-        raise RequestError("--split chooses among the answers of runs, and these are tables of answers by themselves", hint)
+        raise RequestError("--split needs runs, not tables of predictions", hint)
     known = SPLITS if catalog is None else ("train", "val", "test", "all")
     if split is not None and split not in known:
         raise unknown("split", split, known)
 
 
 def _run_of(subject: str) -> Run | None:
-    """The run that a subject is, or whose classifier it is; None for a classifier or a table by itself.
+    """Return the run of a subject; None for a table of predictions.
 
     Raises:
-        RequestError: It is nothing of that kind.
+        RequestError: If the subject is neither a run nor a table.
     """
     path = Path(subject)
     if path.suffix.lower() == ".csv" and not path.is_dir():
@@ -162,13 +170,13 @@ def _run_of(subject: str) -> Run | None:
     if path.name == "classifier.safetensors" and (path.parent / "run.json").is_file():
         return Run.load(path.parent)
     if path.is_file():
-        hint = "name a labelled set that all are asked about, with --catalog"
-        raise RequestError(f"{subject} is neither a run nor a table of predictions: no answers of it are kept", hint)
+        hint = "name labelled images to predict with --catalog"
+        raise RequestError(f"{subject} is neither a run nor a table of predictions: it has no stored predictions", hint)
     return Run.load(path)
 
 
 def _answers_to(run: Run, where: str) -> Predictions | None:
-    """A run's answers to a split, None where it has not answered it."""
+    """Return the stored predictions of a run on a split; None if there are none."""
     names = {"test": ("test",), CROSS_VALIDATED: ("cross_validated",)}.get(where, ("val", "cross_validated"))
     files = [run.folder / "predictions" / f"{name}.csv" for name in names]
     file = next((f for f in files if f.is_file()), None)
@@ -184,9 +192,9 @@ def _answers_to(run: Run, where: str) -> Predictions | None:
 
 
 def _default_split(subjects: Sequence[str]) -> str:
-    """The test split where all runs have answered it; else cross-validated images where all have these; else val.
+    """Return `test` if all runs were tested, else cross-validated images if all runs have them, else `val`.
 
-    A table by itself says nothing of how its answers came about: with one, it is val.
+    The origin of a table alone is unknown, so it counts as `val`.
     """
     runs = [_run_of(subject) for subject in subjects]
     folders_of = [run.folder / "predictions" for run in runs if run is not None]
@@ -197,10 +205,10 @@ def _default_split(subjects: Sequence[str]) -> str:
 
 
 def _stored(subject: str, name: str, where: str, code: str | None, device: str, progress: Progress, cache: Cache) -> _Side:
-    """What a run has answered, or a table holds; a run that has not opened its test split is asked now.
+    """Return the stored predictions of a subject; a run without predictions on the split predicts it now.
 
     Raises:
-        RequestError: There are no such answers, and no way to get them.
+        RequestError: If there are no such predictions and the run cannot compute them.
     """
     run = _run_of(subject)
     if run is None:
@@ -209,37 +217,39 @@ def _stored(subject: str, name: str, where: str, code: str | None, device: str, 
     if answers is None:
         return _ask(subject, name, run, where, code=code, device=device, progress=progress, cache=cache)
     leaked = int(run.data.get("in_training") or 0) if where == "test" else 0
-    notes = (f"{leaked:,} of the images were in the training of {name}: its score may flatter it",) if leaked else ()
+    notes = (f"{leaked:,} of the images were used to train {name}: its score may be too optimistic",) if leaked else ()
     ids = tuple(str(i) for i in (run.data.get("ledger") or {}).get("ids") or ())
     return _Side(subject, name, answers, _catalog_of(run, answers.paths), ids, notes=notes)
 
 
 def _ask(subject: str, name: str, run: Run, where: str, **own: Any) -> _Side:
-    """Open a split that a run has not answered.
+    """Predict a split for which a run has no predictions.
 
     Raises:
-        RequestError: The run has no classifier, or no such images.
+        RequestError: If the run has no classifier, or no images in the split.
     """
     labelled = _catalog_of(run, ())
     if labelled is None or not run.classifier_file.is_file() or where not in labelled.column("split"):
         other = "val" if where == "test" else "test"
-        raise RequestError(f"{subject} has no answers to its {where} split", f"compare with --split {other}, or on a --catalog")
+        raise RequestError(
+            f"{subject} has no predictions on its {where} split", f"compare with --split {other}, or on a --catalog"
+        )
     return _asked(subject, name, answers_of(run.folder, labelled, split=where, **own))
 
 
 def _asked(subject: str, name: str, found: Answered) -> _Side:
-    """What was answered just now."""
+    """Return a side from predictions computed now."""
     ids = () if found.model is None else (f"classifier:{test_set_log.identity(found.model)}",)
     return _Side(subject, name, found.predictions, found.rows, ids, found.model)
 
 
 def _catalog_of(run: Run, paths: Sequence[str]) -> Catalog | None:
-    """The catalog of a run, where it can be read and knows these paths."""
+    """Return the catalog of a run if it can be read and contains these paths."""
     return catalogs.load_beside(run.folder / "catalog.csv", run.data.get("root"), paths)
 
 
 def _with_catalog(sides: list[_Side], where: str) -> list[_Side]:
-    """Tables by themselves find their images in the first run's catalog, where all are there; rows of other splits are dropped.
+    """Match tables with the catalog of the first run if it contains all their images; drop rows of other splits.
 
     Args:
         sides: Runs and tables.
@@ -265,10 +275,10 @@ def _with_catalog(sides: list[_Side], where: str) -> list[_Side]:
 
 
 def _without_training(sides: list[_Side]) -> tuple[list[_Side], list[str]]:
-    """Leave out images that one of those who are asked here was trained on: its score on them would say nothing.
+    """Leave out images that were used to train a classifier that predicts now.
 
     Raises:
-        DataError: None is left.
+        DataError: If no image is left.
     """
     seen: set[str] = set()
     for side in sides:
@@ -282,14 +292,16 @@ def _without_training(sides: list[_Side]) -> tuple[list[_Side], list[str]]:
         for s in sides
     ]
     if not all(len(s.answers) for s in left):
-        raise DataError("all of these images were in training", "compare on images that none of them has learnt from")
-    return left, [f"{len(seen):,} images that were in the training of one of them are left out"]
+        raise DataError(
+            "all of these images were used for training", "compare on images that were not used to train any of them"
+        )
+    return left, [f"{len(seen):,} images used to train one of the classifiers are left out"]
 
 
 def _keys(side: _Side, sides: Sequence[_Side]) -> tuple[str, ...]:
-    """What a side's images are known by: their bytes where all sides know these, else their paths.
+    """Return the keys of the images of a side: hashes of the bytes if all sides know them, else paths.
 
-    The same bytes under several paths are told apart by their order.
+    Identical files are numbered in the order of their paths.
     """
     if any(s.catalog is None for s in sides) or side.catalog is None:
         return side.answers.paths
@@ -304,7 +316,7 @@ def _keys(side: _Side, sides: Sequence[_Side]) -> tuple[str, ...]:
 
 
 def _look(sides: Sequence[_Side], aligned: Aligned) -> test_set_log.Opening | None:
-    """Count the comparison as one look; None where nobody knows the images' bytes."""
+    """Record the comparison as one use of the test set; None if the bytes of the images are unknown."""
     known = next((s.catalog for s in sides if s.catalog is not None), None)
     if known is None:
         return None
@@ -319,7 +331,7 @@ def _look(sides: Sequence[_Side], aligned: Aligned) -> test_set_log.Opening | No
 
 
 def _clusters(sides: Sequence[_Side], aligned: Aligned, cache: Cache, progress: Progress) -> np.ndarray | None:
-    """int64 (n,): duplicates and images of one group have one number; None where each image stands for itself."""
+    """Return int64 (n,): one number per cluster of duplicates and groups; None if every image is its own cluster."""
     known = next((s.catalog for s in sides if s.catalog is not None and set(aligned.paths) <= set(s.catalog.paths)), None)
     if known is None:
         return None
@@ -338,11 +350,14 @@ def _describe(
     notes: Sequence[str],
     cluster: np.ndarray | None,
 ) -> dict[str, Any]:
-    """The content of comparison.json but for the pictures."""
+    """Return the content of comparison.json without thumbnails."""
     told = comparison.compare(aligned, kind=kind, cluster=cluster)
     if cluster is not None:
         count = told["clusters"]
-        notes = [*notes, f"images of one group, and duplicates, count together: {count:,} clusters in {told['n']:,} images"]
+        notes = [
+            *notes,
+            f"duplicates and images of the same group count as one cluster: {count:,} clusters in {told['n']:,} images",
+        ]
     given = {s.name: s.given for s in sides}
     pairs = [{**p, "a": given[p["a"]], "b": given[p["b"]]} for p in told["pairs"]]
     best = max(s["accuracy"] for s in told["scores"])
@@ -371,13 +386,13 @@ def _describe(
 
 
 def _folder_name(names: Sequence[str]) -> str:
-    """Such as `compare-a-b`."""
+    """Return a folder name such as `compare-a-b`."""
     told = "-".join(slug(Path(n).name) for n in names[:3])
     return f"compare-{told}{'-and-more' if len(names) > 3 else ''}"
 
 
 def _write(folder: Path, data: dict[str, Any], aligned: Aligned, catalog: Catalog | None) -> None:
-    """Tables, thumbnails, comparison.json, and the page."""
+    """Write tables, thumbnails, comparison.json and the report."""
     write_text(folder / "pairs.csv", folders.table([{k: v for k, v in p.items() if k != "verdict"} for p in data["pairs"]]))
     header = ["path", "label", *(f"{what}:{name}" for name in aligned.names for what in ("predicted", "probability", "right"))]
     rows = []
@@ -393,7 +408,7 @@ def _write(folder: Path, data: dict[str, Any], aligned: Aligned, catalog: Catalo
 
 
 def _write_thumbnails(folder: Path, rows: Sequence[dict[str, Any]], catalog: Catalog) -> None:
-    """Small pictures of images as far as these can be found; each row learns its own."""
+    """Write thumbnails of images that can be read, and add their paths to the rows."""
     from PIL import Image
 
     for number, row in enumerate(rows, 1):

@@ -1,4 +1,4 @@
-"""`evaluate CATALOG RECIPE --folds 5`: a cross-validation as a run, each fold kept as it is finished."""
+"""Cross-validation of a recipe as a run folder; finished folds are saved, so that an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy as np
 from sightline import catalog as catalogs
 from sightline import engine, evaluation, report, studies
 from sightline.classifier import environment
-from sightline.commands.run import Say, reuse
+from sightline.commands.run import reuse
 from sightline.errors import RequestError, SightlineError
 from sightline.files import read_text
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, Predictions, Progress, Recipe, Run, silent
 from sightline.records.run import RESULTS_VERSION
 from sightline.runs import folder as folders
-from sightline.runs.dataset import taking_part
+from sightline.runs.dataset import as_recipe, open_catalog, taking_part
 from sightline.runs.plan import photos_name
 from sightline.store import Cache, digest, write_json, write_text
 from sightline.studies import cross_validation as folding
@@ -30,13 +30,13 @@ from sightline.studies.cross_validation import Fitted, Part
 from sightline.training.context import Context
 
 KEPT = "folds"
-"""Inside the folder: the folds that are finished, until all are."""
+"""Subfolder with the finished folds of an unfinished cross-validation."""
 
 
 @folders.releasing
 def cross_validate(
-    catalog: Catalog,
-    recipe: Recipe,
+    catalog: Catalog | str | Path,
+    recipe: Recipe | str | Path,
     out: str | Path | None = None,
     *,
     folds: int = 5,
@@ -44,36 +44,41 @@ def cross_validate(
     seed: int | None = None,
     device: str = "auto",
     progress: Progress = silent,
-    say: Say = lambda line: None,
+    say: Callable[[str], None] = lambda line: None,
     cache: Cache | None = None,
 ) -> Run:
-    """Answer every image by a classifier that was made without it, and score the answers.
+    """Predict every image with a classifier trained without it, and score the predictions.
 
-    Images of the test split take no part. Duplicates and groups are never torn apart. Whatever the recipe chooses (the head,
-    its settings, the epoch, the threshold) is chosen anew inside each fold.
+    Test images are not used. Duplicates and groups stay in one fold. Choices of the recipe (head, hyperparameters, epoch,
+    threshold) are repeated inside each fold.
 
     Args:
-        catalog: Where it has splits, train and val together are what is divided; else all images.
-        recipe: What to carry out in each fold.
-        out: The run's folder; one under `runs` if None. The same call goes on with what was interrupted.
-        folds, repeats: How often.
-        seed: Of the folds; the recipe's if None.
-        device, progress, cache: As everywhere.
-        say: Given a line for each fold.
+        catalog: Catalog, or the path of one, or a folder of photographs. Uses train and val if there are splits, else all.
+        recipe: Recipe, or the path of its TOML file.
+        out: Run folder to write; one below `runs` if None. The same call resumes an interrupted cross-validation.
+        folds: Number of folds.
+        repeats: Number of repetitions with other folds.
+        seed: Random seed of the folds. Default: that of the recipe.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        progress: Progress callback.
+        say: Function called with a line per fold.
+        cache: Cache. Default: the user's cache.
 
     Returns:
-        A run whose `val` holds the scores, and `crossvalidation` those of each fold. Its answers lie in
+        A run. `data["val"]` holds the scores, `data["crossvalidation"]` those of each fold. Predictions are in
         `predictions/cross_validated.csv`, those of further repeats in `cross_validated-2.csv` and so on.
 
     Raises:
-        RequestError: The recipe or a number is wrong, or the folder holds another run.
-        DataError: The photographs do not allow it.
+        RequestError: If the recipe or a number is invalid, or the folder holds another run.
+        DataError: If fewer than two classes have usable images.
     """
     started = time.perf_counter()
     cache, device = Cache() if cache is None else cache, engine.choose_device(device)
+    recipe = as_recipe(recipe)
     seed = recipe.seed if seed is None else seed
     evaluation.check_criterion(recipe.threshold)
     folding.check(recipe, folds, repeats)
+    catalog = open_catalog(catalog, progress)
     kept, closed = taking_part(catalog)
     twins = catalogs.find_duplicates(kept, cache=cache, progress=progress)
     context = Context(kept, catalogs.together(kept, twins), kept.classes, cache, device, progress=progress)
@@ -87,13 +92,15 @@ def cross_validate(
         return earlier
     made = max(p.fold for p in asked) + 1
     if made < folds:
-        say(f"note: {made} folds instead of {folds}, since no class has more images (duplicates count once)")
+        say(f"note: using {made} folds: no class has more images (duplicates count once)")
     for name in folding.never_held_out(context, asked):
-        say(f"note: {name!r} has a single image or group of duplicates: every fold trains on it, and nothing is known of it")
+        say(f"note: {name!r} has a single image or group of duplicates: it is always used for training and never tested")
     if closed:
-        say(f"note: train and val are divided; the {closed:,} test images stay out of it")
+        say(f"note: cross-validating on train + val; the {closed:,} test images are not used")
     exact = _with_positive(recipe, context)
-    found = [(part, _carry_out(context, exact, part, folder, len(asked), say, progress)) for part in asked]
+    found = [
+        (part, _carry_out(context, exact, part, folder=folder, count=len(asked), say=say, progress=progress)) for part in asked
+    ]
     tables = folding.gathered(kept, found)
     data = _describe(kept, exact, found, tables, context, (twins, closed, identity, seed))
     _write(folder, kept, recipe, tables, found)
@@ -106,7 +113,7 @@ def cross_validate(
 
 
 def _with_positive(recipe: Recipe, context: Context) -> Recipe:
-    """The recipe with its positive class, the rarer of all images where it names none: all folds' bars are about one class."""
+    """Return the recipe with a positive class, by default the less frequent one, so that it is the same in all folds."""
     if recipe.positive is not None or len(context.classes) != 2:
         return recipe
     known = Predictions(tuple(context.catalog.paths), context.classes, context.labels, np.zeros((len(context.labels), 2)))
@@ -114,17 +121,17 @@ def _with_positive(recipe: Recipe, context: Context) -> Recipe:
 
 
 def _claim(folder: Path, identity: str) -> Run | None:
-    """The finished run of the same request in a folder, or None where it is to be made there.
+    """Return the finished run of the same request in a folder; None if it still has to be made.
 
     Raises:
-        RequestError: The folder holds something else.
+        RequestError: If the folder holds something else.
     """
     folders.lock(folder)
     earlier = reuse_without_classifier(folder)
     if earlier is not None and earlier.data.get("id") == identity:
         return earlier
     if (folder / "run.json").is_file() or (folder / "study.json").is_file():
-        raise RequestError(f"{folder} holds a run of another request", "name another folder with -o")
+        raise RequestError(f"{folder} holds another run", "name another folder with -o")
     plan = folder / KEPT / "plan.json"
     try:
         same = json.loads(read_text(plan)).get("id") == identity
@@ -133,14 +140,15 @@ def _claim(folder: Path, identity: str) -> Run | None:
     if not same:
         if plan.is_file():
             raise RequestError(
-                f"{folder} holds folds of another recipe, of other images or other folds", "name another folder with -o"
+                f"{folder} holds an unfinished cross-validation of another recipe, other images or other folds",
+                "name another folder with -o",
             )
         write_json(plan, {"id": identity})
     return None
 
 
 def reuse_without_classifier(folder: Path) -> Run | None:
-    """The finished run in a folder that has answers and no classifier."""
+    """Return the finished cross-validation in a folder, which has predictions and no classifier; None if there is none."""
     if (folder / "classifier.safetensors").is_file():
         return reuse(folder)
     try:
@@ -157,14 +165,14 @@ def reuse_without_classifier(folder: Path) -> Run | None:
 def _carry_out(
     context: Context, recipe: Recipe, part: Part, folder: Path, count: int, say: Callable[[str], None], progress: Progress
 ) -> Fitted:
-    """One fold, taken as it is where it was finished before."""
+    """Return the predictions of one fold, loaded if it was finished before."""
     table, facts = (folder / KEPT / f"{part.name}.{suffix}" for suffix in ("csv", "json"))
     if facts.is_file() and table.is_file():
         try:
             told = json.loads(read_text(facts))
             return Fitted(_with_errors(read_predictions(table), told["errors"]), told["facts"])
         except (SightlineError, ValueError, KeyError):
-            say(f"fold {part.name} was damaged and is made again")
+            say(f"fold {part.name} is damaged and is trained again")
     done = part.repeat * count + part.fold
     progress("folds", done, 0)
     fitted = folding.fit_part(context, recipe, part)
@@ -189,7 +197,7 @@ def _describe(
     context: Context,
     known: tuple[Any, int, str, int],
 ) -> dict[str, Any]:
-    """The content of run.json but for times and machine."""
+    """Return the content of run.json except times and environment."""
     twins, closed, identity, seed = known
     told = folding.summarise(tables, found, context.cluster, kept.paths)
     first = tables[0]
@@ -228,7 +236,7 @@ def _describe(
 
 
 def _write(folder: Path, kept: Catalog, recipe: Recipe, tables: list[Predictions], found: list[tuple[Part, Fitted]]) -> None:
-    """Catalog, recipe, answers, and which image was held out where."""
+    """Write catalog, recipe, predictions, and the fold of every image."""
     catalogs.save(kept, folder / "catalog.csv")
     write_text(folder / "recipe.toml", folders.toml(recipe))
     for number, table in enumerate(tables, 1):

@@ -1,4 +1,4 @@
-"""A labelled set scored by a classifier, or by any tool's table of probabilities."""
+"""Evaluation: score a classifier, or predictions of any tool, on labelled images."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from sightline.store import Cache, digest, log, slug, write_text
 from sightline.training import methods
 
 MOST_EXAMPLES = 20
-"""Rows of a table that are named, of each kind that does not fit."""
+"""Maximal number of example rows per kind of mismatch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What a subject says of a labelled set.
+    """Predictions of a subject on labelled images.
 
     Args:
-        predictions: Of the images whose class it knows, with the catalog's labels and paths; `errors` has what gave no answer.
-        rows: The usable images that were asked about.
+        predictions: Predictions of images with a class of the subject, with labels and paths of the catalog.
+        rows: The usable images of the split.
         labelled: The whole catalog.
-        scored: The split that was asked about, `all` where the catalog has no test split and none was named.
-        unlabelled: How many answered images have no label, or one that the subject does not know.
+        scored: The split; `all` if none was requested and the catalog has no test split.
+        unlabelled: Number of predicted images without a label, or with a class that the subject does not know.
         model: The classifier; None for a table of predictions.
-        misfits: Of a table, what `_misfits` says of it; None for a classifier.
+        misfits: Mismatches between table and catalog, as in `_misfits`; None for a classifier.
     """
 
     predictions: Predictions
@@ -54,13 +54,13 @@ class Answered:
 
     @property
     def contents(self) -> list[str]:
-        """SHA-256 of every answered image, in the order of the predictions."""
+        """SHA-256 of every predicted image, in the order of the predictions."""
         known = dict(zip(self.rows.paths, self.rows.column("content"), strict=True))
         return [known[p] or "" for p in self.predictions.paths]
 
 
 def answers_of(
-    subject: str | Path,
+    subject: str | Path | Classifier,
     catalog: str | Path | Catalog,
     *,
     split: str | None = None,
@@ -73,28 +73,28 @@ def answers_of(
     cache: Cache | None = None,
     called: str | None = None,
 ) -> Answered:
-    """What a run, a classifier or any tool's table of probabilities says of a labelled set.
+    """Return the predictions of a classifier, or of any tool, on labelled images.
 
     Args:
-        subject: A run's folder, a classifier's file, or a CSV with `path` and `p:CLASS` columns. A run without a classifier
-            (of an evaluation or a cross-validation) stands for the table of its predictions.
-        catalog: A folder of photographs, a table, or a catalog.
-        split: `train`, `val`, `test` or `all`; None takes the test split where there is one, else all.
-        label_from, label_column: Where the classes stand, as of `catalog.scan`.
-        crops: Looks at each image, as in `Classifier.predict`.
-        code: For a network of the user's own, `file.py:function`.
-        device, progress, cache: As everywhere.
-        called: The catalog's name for people, where it is not the one given.
+        subject: Classifier, run folder, classifier file, or a CSV with the columns `path` and `p:CLASS`. A run without a
+            classifier (an evaluation or a cross-validation) stands for the table of its predictions.
+        catalog: Catalog, table, or folder of photographs.
+        split: `train`, `val`, `test` or `all`. Default: the test split if there is one, else all.
+        label_from, label_column: Source of the classes, as in `catalog.scan`.
+        crops: Crops per image, as in `Classifier.predict`.
+        code: `file.py:function` that builds a user-defined network.
+        device, progress, cache: As in `evaluate`.
+        called: Name of the catalog in messages. Default: its path.
 
     Raises:
-        RequestError: There is no such subject, catalog or split; or crops or code are given for a table.
-        DataError: No image has a class that the subject knows, or none of a table's rows is among the images.
+        RequestError: If the subject, the catalog or the split does not exist, or crops or code are given for a table.
+        DataError: If no image has a class of the subject, or no row of a table is one of the images.
     """
-    table, model, misfits = _table_of(Path(subject)), None, None
+    table, model, misfits = None if isinstance(subject, Classifier) else _table_of(Path(subject)), None, None
+    title = subject_name(subject)
     if table is not None and (crops is not None or code is not None):
-        what = "crops are" if crops is not None else "code is"
-        hint = f"leave out --{'crops' if crops is not None else 'code'}"
-        raise RequestError(f"{what} for a classifier; a table of predictions holds its answers", hint)
+        option = "--crops" if crops is not None else "--code"
+        raise RequestError(f"{option} needs a classifier, not a table of predictions", f"leave out {option}")
     if split not in (None, "train", "val", "test", "all"):
         raise unknown("split", str(split), ("train", "val", "test", "all"))
     if isinstance(catalog, Catalog):
@@ -112,36 +112,43 @@ def answers_of(
         given, labels = read_labelled(table)
         answers, found = _matched(given, rows, labelled, scored, name)
         misfits = _misfits(given.paths, labels, found, rows)
-        _say_misfits(misfits, str(subject), name)
+        _say_misfits(misfits, title, name)
     else:
-        model = classifier.load(subject, code=code)
+        model = subject if isinstance(subject, Classifier) else classifier.load(subject, code=code)
         if not set(rows.column("label")) & set(model.classes):
-            raise _no_known_class(name, subject, model.classes)
+            raise _no_known_class(name, title, model.classes)
         answers = model.predict(rows, crops=crops, cache=cache, device=device, progress=progress)
     strange = answers.select(answers.y_true < 0).paths
     answers = answers.select(answers.y_true >= 0)
     if not len(answers):
-        raise _no_known_class(name, subject, answers.classes)
+        raise _no_known_class(name, title, answers.classes)
     if strange:
         label = rows.column("label")[rows.paths.index(strange[0])]
         case = f"{strange[0]} is {label!r}" if label else f"{strange[0]} has no label"
         images = _several(len(strange), "image")
-        log.warning("%s of %s left out, of no class that %s knows (%s)", images, name, subject, case)
-    return Answered(answers, rows, labelled, scored, len(strange), model, misfits)
+        log.warning("%s of %s left out: not a class of %s (%s)", images, name, title, case)
+    return Answered(answers, rows, labelled, scored=scored, unlabelled=len(strange), model=model, misfits=misfits)
 
 
-def _no_known_class(name: str, subject: str | Path, classes: Sequence[str]) -> DataError:
-    """Return the error for a labelled set none of whose classes a classifier or a table knows."""
-    return DataError(f"no image of {name} has a class that {subject} knows", f"the classes are {', '.join(classes[:8])}")
+def _no_known_class(name: str, subject: str, classes: Sequence[str]) -> DataError:
+    """Return the error for labelled images without any class of the subject."""
+    return DataError(f"no image of {name} has a class of {subject}", f"the classes are {', '.join(classes[:8])}")
+
+
+def subject_name(subject: str | Path | Classifier) -> str:
+    """Return the path of a subject, or the method and backbone of a classifier in memory."""
+    if isinstance(subject, Classifier):
+        return f"{subject.card.method} on {subject.card.backbone.name}"
+    return str(subject)
 
 
 def in_order(first: str, second: str) -> tuple[str, str]:
-    """(subject, catalog) of two names in whichever order they came; as they are where both or neither could be a subject."""
+    """Return (subject, catalog) of two names in either order; unchanged if both or neither could be a subject."""
     return (second, first) if _is_subject(second) and not _is_subject(first) else (first, second)
 
 
 def _is_subject(name: str) -> bool:
-    """Whether something is a run, a classifier or a table of predictions."""
+    """Return whether a path is a run, a classifier or a table of predictions."""
     path = Path(name)
     if path.suffix.lower() == ".csv" and path.is_file():
         return is_predictions(path)
@@ -149,7 +156,7 @@ def _is_subject(name: str) -> bool:
 
 
 def _table_of(subject: Path) -> Path | None:
-    """The table of predictions that a subject is or stands for; None for what has a classifier to ask."""
+    """Return the table of predictions of a subject; None if the subject has a classifier."""
     if subject.suffix.lower() == ".csv" and not subject.is_dir():
         return subject
     if not (subject / "run.json").is_file() or (subject / "classifier.safetensors").is_file():
@@ -159,23 +166,23 @@ def _table_of(subject: Path) -> Path | None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse to write an evaluation over something else; an earlier evaluation is replaced.
+    """Check that a folder is empty or holds an evaluation, which is replaced.
 
     Raises:
-        RequestError: A training's run, a study or a comparison lies there.
+        RequestError: If the folder holds a trained run, a study or a comparison.
     """
     others = ("study.json", "comparison.json", "classifier.safetensors")
     kind = Run.load(folder).data.get("kind") if (folder / "run.json").is_file() else "evaluate"
     if kind != "evaluate" or any((folder / name).is_file() for name in others):
-        raise RequestError(f"{folder} holds something else than an evaluation", "name another folder with -o")
+        raise RequestError(f"{folder} already holds other results than an evaluation", "name another folder with -o")
 
 
 @folders.releasing
 def evaluate(
-    subject: str,
-    catalog: str,
+    subject: str | Path | Classifier,
+    catalog: str | Path | Catalog,
     *,
-    out: str | None = None,
+    out: str | Path | None = None,
     split: str | None = None,
     label_from: str | None = None,
     label_column: str | None = None,
@@ -187,30 +194,35 @@ def evaluate(
     progress: Progress = silent,
     cache: Cache | None = None,
 ) -> Run:
-    """Score a classifier, or any tool's table of probabilities, on a labelled set.
+    """Score a classifier, or predictions of any tool, on labelled images.
 
     Args:
-        subject: A run's folder, a classifier's file, or a CSV with `path` and `p:CLASS` columns.
-        catalog: A folder of photographs or a table. Where it has a test split, that is scored; else all of it.
-        out: The folder of the result; a name is made where it is None.
-        split: Another split, or `all`.
-        label_from, label_column: Where the classes stand, as of `catalog.scan`.
-        positive: For two classes, whose score the curves are drawn for.
-        crops: Looks at each image, as in `Classifier.predict`.
+        subject: Classifier, run folder, classifier file, or a CSV with the columns `path` and `p:CLASS`.
+        catalog: Catalog, table, or folder of photographs.
+        out: Folder to write; one below `runs` if None.
+        split: `train`, `val`, `test` or `all`. Default: the test split if there is one, else all.
+        label_from, label_column: Source of the classes, as in `catalog.scan`.
+        positive: Two classes: the class whose curves are drawn.
+        crops: Crops per image, as in `Classifier.predict`.
         heatmaps: `none`, `few` or `all`, as in `gallery.write_explanations`.
-        code: For a network of the user's own, `file.py:function`.
+        code: `file.py:function` that builds a user-defined network.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        progress: Progress callback.
+        cache: Cache. Default: the user's cache.
 
     Returns:
-        A run whose `test` holds the scores, `scored` the split, and `in_training` how many of the images were trained on.
+        A run. `data["test"]` holds the scores, `scored` the split, `in_training` the number of images used for training.
 
     Raises:
-        RequestError: The folder holds something else than an evaluation; or as `answers_of`.
+        RequestError: If the folder holds other results; or as in `answers_of`.
+        DataError: As in `answers_of`.
     """
     started = time.perf_counter()
     cache = Cache() if cache is None else cache
-    name = f"{slug(Path(subject).stem if Path(subject).is_file() else Path(subject).name)}-on-{slug(Path(catalog).stem)}"
+    title, photos = subject_name(subject), str(catalog.root if isinstance(catalog, Catalog) else catalog)
+    name = f"{slug(Path(title).stem if Path(title).is_file() else Path(title).name)}-on-{slug(Path(photos).stem)}"
     name += f"-{split}" if split is not None else ""
-    asked = {"subject": subject, "photos": catalog}
+    asked = {"subject": title, "photos": photos}
     folder = Path(out) if out is not None else folders.default(name, "run.json", asked)
     folders.lock(folder)
     _check_folder(folder)
@@ -225,13 +237,14 @@ def evaluate(
     clean = answers.select(~seen) if seen.any() and not seen.all() else None
     twins = catalogs.find_duplicates(found.labelled, cache=cache, progress=progress)
     groups = folders.clusters_of(found.labelled, catalogs.together(found.labelled, twins), answers)
-    opening = None if found.scored in ("train", "val") else _look(found, subject, seen, crops)
+    opening = None if found.scored in ("train", "val") else _look(found, title, seen, crops)
     quoted = answers if clean is None else clean
+    identity = test_set_log.identity(subject) if isinstance(subject, Classifier) else str(subject)
     data: dict[str, Any] = {
-        **folders.head("evaluate", name, digest([subject, rows.fingerprint(), *([crops] if crops is not None else [])])),
-        "photos": catalog,
+        **folders.head("evaluate", name, digest([identity, rows.fingerprint(), *([crops] if crops is not None else [])])),
+        "photos": photos,
         "root": rows.root.as_posix(),
-        "subject": subject,
+        "subject": title,
         "seed": 0,
         "scored": found.scored,
         "classes": list(answers.classes),
@@ -248,11 +261,11 @@ def evaluate(
         "undecodable": {"test": [{"path": p, "problem": why} for p, why in answers.errors.items()]},
         "mistakes_in": "test",
     }
-    learnt = similar_images.training_of(subject)
+    learnt = None if isinstance(subject, Classifier) else similar_images.training_of(subject)
     own: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
     data |= error_analysis.describe(folder, model, answers, rows, learnt, groups, held_out=not seen.any(), **own)
     if model is not None:
-        data |= _of_model(folder, model, rows, answers, crops, code, heatmaps, own)
+        data |= _of_model(folder, model, rows, answers=answers, crops=crops, code=code, heatmaps=heatmaps, own=own)
     write_text(folder / "predictions" / "test.csv", answers.to_csv())
     folders.write_curves(folder, "test", answers, data["test"], by)
     catalogs.save(found.labelled, folder / "catalog.csv")
@@ -272,7 +285,7 @@ def _of_model(
     heatmaps: gallery.Heatmaps,
     own: dict[str, Any],
 ) -> dict[str, Any]:
-    """What is told of a classifier, and not of a table: what it is, its recipe, where it looked."""
+    """Return the facts of a classifier, and write its recipe and heatmaps."""
     card = model.card
     data: dict[str, Any] = {"method": card.method, "backbone": card.backbone.name, "head": card.head}
     data |= {"precision": dict(card.precision), "crops": card.crops if crops is None else crops}
@@ -285,21 +298,21 @@ def _of_model(
 
 
 def _look(found: Answered, subject: str, seen: np.ndarray, crops: int | None) -> test_set_log.Opening | None:
-    """Count this look at the images that the classifier was not trained on; None where it was trained on all."""
+    """Record the evaluation of images not used for training in the test-set log; None if all were used for training."""
     return test_set_log.look(found.predictions, found.contents, ~seen, found.model, verb="evaluate", by=subject, crops=crops)
 
 
 def open_labelled(
     catalog: str, progress: Progress = silent, *, label_from: str | None = None, label_column: str | None = None
 ) -> Catalog:
-    """A labelled set: a table that Sightline or the user wrote, or a folder that is scanned."""
+    """Return labelled images as a catalog, from a table or a scanned folder."""
     return catalogs.scan(catalog, label_from=label_from, label_column=label_column, progress=progress)
 
 
 def _labels_alone(labelled: Catalog, scored: str) -> Catalog:
-    """The set as it serves answers that are there already: where none of the files that are asked about exists, labels will do.
+    """Return the catalog with rows of missing files made usable by their labels, if none of the files exists.
 
-    Their rows count as they are, without bytes or pixels, and a note says so.
+    Scores need only labels; a note tells what is left out.
     """
     columns = (labelled.column(name) for name in ("problem", "label", "split"))
     rows = [(p, label is not None and scored in ("all", s)) for p, label, s in zip(*columns, strict=True)]
@@ -307,32 +320,32 @@ def _labels_alone(labelled: Catalog, scored: str) -> Catalog:
     if not any(missing) or any(asked and p is None for p, asked in rows):
         return labelled
     note = (
-        f"none of the {sum(missing):,} images is there (such as {labelled.paths[missing.index(True)]}), so labels alone are "
-        "used: duplicates, slices by what images look like, and the count of looks are left out"
+        f"none of the {sum(missing):,} images exists (such as {labelled.paths[missing.index(True)]}), so only the labels are "
+        "used: duplicates, slices by image properties and the test-set log are left out"
     )
     known = [None if gone else p for gone, (p, _) in zip(missing, rows, strict=True)]
     return labelled.with_column("problem", known).with_notes(note)
 
 
 def without_pictures(catalog: Catalog) -> bool:
-    """Whether labels are all that is known of a set's images."""
+    """Return whether only the labels of the images are known."""
     return not any(catalog.column("content"))
 
 
 def _facts(found: Answered, twins: catalogs.Duplicates) -> dict[str, Any]:
-    """The `data` block of run.json; of labels alone nothing is said of sizes and formats."""
+    """Return the `data` block of run.json, without image properties if only labels are known."""
     told = catalogs.summarise(found.labelled, twins)
     seen = ("width", "height", "size_histogram", "enlarged", "formats", "modes", "duplicates")
     return {key: value for key, value in told.items() if not (without_pictures(found.rows) and key in seen)}
 
 
 def match(answers: Predictions, catalog: Catalog) -> Predictions:
-    """Return another tool's predictions with the catalog's labels and paths; rows of no usable image are dropped.
+    """Return predictions of any tool with the labels and paths of the catalog; rows of other images are dropped.
 
-    A row is found by `inputs.find_by_ending` among all images of the catalog.
+    Rows are matched by `inputs.find_by_ending`.
 
     Raises:
-        DataError: No row is of a usable image, or an image has two rows.
+        DataError: If no row matches a usable image, or an image has two rows.
     """
     return _matched(answers, catalog.usable(), catalog, "all", "the catalog")[0]
 
@@ -340,14 +353,14 @@ def match(answers: Predictions, catalog: Catalog) -> Predictions:
 def _matched(
     answers: Predictions, rows: Catalog, labelled: Catalog, scored: str, name: str
 ) -> tuple[Predictions, list[str | None]]:
-    """What `match` gives, and which image of the whole catalog each of the predictions is of, None where it is of none.
+    """Return the matched predictions, and for each row of the table its image in the whole catalog, or None.
 
     Args:
-        answers: Of a table.
-        rows: The images that are asked about.
+        answers: Predictions of a table.
+        rows: The images of the split.
         labelled: The whole catalog.
-        scored: The split that `rows` are, or `all`.
-        name: What the catalog is called.
+        scored: The split, or `all`.
+        name: Name of the catalog in messages.
     """
     whole = labelled.paths
     images = [None if place is None else whole[place] for place in find_by_ending(answers.paths, whole)]
@@ -365,12 +378,12 @@ def _matched(
 
 
 def _nothing_asked(answers: Predictions, images: Sequence[str | None], labelled: Catalog, scored: str, name: str) -> DataError:
-    """The refusal of a table of which no row is of an image that is asked about."""
+    """Return the error for a table without any row of the requested images."""
     splits = dict(zip(labelled.paths, labelled.column("split"), strict=True))
     counts = Counter(splits[path] or "no split" for path in images if path is not None and splits[path] != scored)
     if counts and scored != "all":
         parts = " and ".join(f"{n:,} of {split}" for split, n in sorted(counts.items()))
-        what = f"no row of the predictions is an image of the {scored} split of {name}: they are {parts}"
+        what = f"no row of the predictions is in the {scored} split of {name}: they are {parts}"
         named = [split for split in SPLITS if split in counts]
         ways = named if len(counts) == len(named) == 1 else [*named, "all"]
         return DataError(what, f"add {' or '.join(f'--split {split}' for split in ways)}")
@@ -383,16 +396,16 @@ def _nothing_asked(answers: Predictions, images: Sequence[str | None], labelled:
 
 
 def _misfits(names: Sequence[str], labels: Sequence[str], images: Sequence[str | None], rows: Catalog) -> dict[str, Any]:
-    """Where a table of predictions and a labelled set do not fit together.
+    """Return the mismatches between a table of predictions and labelled images.
 
     Args:
-        names, labels: Of the table's rows; a label is "" where it gives none.
-        images: The path of the image that each row is of, None where it is of none; one of another split is no misfit.
-        rows: What was asked about.
+        names, labels: Paths and labels of the rows of the table; a missing label is "".
+        images: Path of the matched image of each row, or None. Images of other splits are not mismatches.
+        rows: The images of the split.
 
     Returns:
-        The counts `not_in_catalog` (rows left out), `other_label` (rows whose label the set contradicts; the set's counts) and
-        `no_row` (images without an answer); and `examples` of each.
+        The counts `not_in_catalog` (rows left out), `other_label` (rows with another label than the catalog, whose label is
+        used) and `no_row` (images without a prediction); and `examples` of each.
     """
     true = dict(zip(rows.paths, rows.column("label"), strict=True))
     lost = [name for name, path in zip(names, images, strict=True) if path is None]
@@ -412,7 +425,7 @@ def _misfits(names: Sequence[str], labels: Sequence[str], images: Sequence[str |
 
 
 def _say_misfits(misfits: Mapping[str, Any], table: str, name: str) -> None:
-    """A note for each kind of misfit, with an example."""
+    """Log a warning for each kind of mismatch, with an example."""
     examples = misfits["examples"]
     if misfits["not_in_catalog"]:
         rows, path = _several(misfits["not_in_catalog"], "row"), examples["not_in_catalog"][0]
@@ -427,19 +440,19 @@ def _say_misfits(misfits: Mapping[str, Any], table: str, name: str) -> None:
 
 
 def _several(n: int, what: str) -> str:
-    """A number of things, in the singular where it is one."""
+    """Return a count with its noun, in the singular for 1."""
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def in_training(answers: Predictions) -> np.ndarray:
-    """bool (n,): which of the answered images the classifier was made from, as far as that is known."""
+    """Return bool (n,): which images were used to fit the classifier; all False if unknown."""
     return np.zeros(len(answers), dtype=bool) if answers.in_training is None else answers.in_training
 
 
 def training_caution(answers: Predictions) -> str | None:
-    """Return the sentence that counts the images that a classifier was made from; None where there are none of them."""
+    """Return a warning with the number of images that were used to fit the classifier; None if there are none."""
     count = int(in_training(answers).sum())
     if not count:
         return None
     which = f"all {count:,}" if count == len(answers) else f"{count:,} of {len(answers):,}"
-    return f"{which} images were used to make this classifier (train or val), so their score is too good"
+    return f"{which} images were used to fit this classifier (train or val), so their score is too optimistic"

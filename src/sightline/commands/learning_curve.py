@@ -1,4 +1,4 @@
-"""The learning curve of a recipe on features, alone (`evaluate --learning-curve`) or as a part of a run."""
+"""Learning curve: accuracy of a recipe against the number of training images, alone or as part of a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sightline.records import Catalog, LearningCurveRecord, Progress, Recipe, si
 from sightline.records.run import RESULTS_VERSION
 from sightline.report import line_plots
 from sightline.runs import folder as folders
-from sightline.runs.dataset import taking_part
+from sightline.runs.dataset import as_recipe, open_catalog, taking_part
 from sightline.runs.plan import photos_name
 from sightline.store import Cache, digest, plain, stream, write_json, write_text
 from sightline.studies import learning_curve as learning
@@ -27,20 +27,20 @@ from sightline.training.context import Candidate, Context, extract, folds_for
 
 ORDERS = 3
 SHARE = 0.04
-"""Of a run's time so far, at most, for the curve in its report."""
+"""Maximal time of the curve in a report, as a fraction of the time of the run so far."""
 FASTEST_S = 0.5
-"""A run so short is not made longer than this by its curve."""
+"""Time in seconds that a curve may always take."""
 MOST_IMAGES = 20_000
-"""A curve is drawn from so many images; more would only take longer."""
+"""Maximal number of images of a curve; more would only take longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class LearningCurve:
-    """One finished folder.
+    """Finished learning curve.
 
     Args:
-        folder: Where it lies.
-        data: The content of `learning-curve.json`, which is written last.
+        folder: Folder of table and plot.
+        data: Content of `learning-curve.json`.
     """
 
     folder: Path
@@ -49,8 +49,8 @@ class LearningCurve:
 
 @folders.releasing
 def learning_curve(
-    catalog: Catalog,
-    recipe: Recipe,
+    catalog: Catalog | str | Path,
+    recipe: Recipe | str | Path,
     out: str | Path | None = None,
     *,
     goal: float | None = None,
@@ -59,29 +59,33 @@ def learning_curve(
     progress: Progress = silent,
     cache: Cache | None = None,
 ) -> LearningCurve:
-    """Accuracy against the number of training images, and how many more a wished accuracy would take.
+    """Measure accuracy against the number of training images, and estimate the number needed for a target accuracy.
 
     Args:
-        catalog: Where it has splits, train and val take part; else all images.
-        recipe: Of the method `features`; its head and settings are chosen once, on all images.
-        out: The folder of the result; one under `runs` if None.
-        goal: The wished accuracy, between 0 and 1; None asks for half of today's errors.
-        seed: Of the folds and orders; the recipe's if None.
-        device, progress, cache: As everywhere.
+        catalog: Catalog, or the path of one, or a folder of photographs. Uses train and val if there are splits, else all.
+        recipe: Recipe of the method `features`, or the path of its TOML file; head and settings are chosen once, on all images.
+        out: Folder to write; one below `runs` if None.
+        goal: Target accuracy in (0, 1); None for half of the current error rate.
+        seed: Random seed of folds and orders. Default: that of the recipe.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        progress: Progress callback.
+        cache: Cache. Default: the user's cache.
 
     Raises:
-        RequestError: The recipe has no features, the goal is none, or there are too few images.
-        DataError: The photographs do not allow it.
+        RequestError: If the method is not `features`, the goal is out of range, or there are too few images.
+        DataError: If fewer than two classes have usable images.
     """
+    recipe = as_recipe(recipe)
     if not methods.method_of(recipe).fits_heads:
         raise RequestError(
-            f"a learning curve is drawn from features, which {recipe.method} does not have",
-            'take a recipe with method = "features"; what it says of more photographs holds roughly for others too',
+            f"a learning curve needs the method features, not {recipe.method}",
+            'use a recipe with method = "features"; its curve is a rough guide for other methods too',
         )
     if goal is not None and not 0 < goal < 1:
-        raise RequestError(f"--goal cannot be {goal:g}", "name an accuracy between 0 and 1, such as 0.95")
+        raise RequestError(f"--goal must be an accuracy between 0 and 1, not {goal:g}", "write --goal 0.95")
     cache, device = Cache() if cache is None else cache, engine.choose_device(device)
     seed = recipe.seed if seed is None else seed
+    catalog = open_catalog(catalog, progress)
     kept, closed = taking_part(catalog)
     twins = catalogs.find_duplicates(kept, cache=cache, progress=progress)
     # All images are held out in turn, so there is one split.
@@ -112,12 +116,12 @@ def curve_of(
     seed: int = 0,
     deadline: Deadline = UNLIMITED,
 ) -> dict[str, Any]:
-    """The learning curve of one fitted head on its features, which are in the cache.
+    """Return the learning curve of a fitted head on its cached features.
 
     Raises:
-        RequestError: There are too few images.
-        DataError: A class has too few.
-        OutOfTimeError: The deadline has passed.
+        RequestError: If there are too few images.
+        DataError: If a class has too few images.
+        OutOfTimeError: If the deadline has passed.
     """
     card = candidate.classifier.card
     rows = context.split("train", "val")
@@ -152,13 +156,12 @@ def of_run(
     spent_s: float,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """The learning curve in a run's report: of the chosen head on features, else of the best quick one beside it.
+    """Return the learning curve for the report of a run: of the chosen head on features, else of the best fast head.
 
-    It is left out where it would take more than 4 % of what the run took so far: the time is foretold from the fit of the
-    very head, which the run has just made.
+    The curve is left out if its estimated time, extrapolated from one fit of the head, exceeds 4 % of the time of the run.
 
     Returns:
-        The key `learning` of run.json, or none.
+        The key `learning` of run.json, or an empty mapping.
     """
     able = [
         c
@@ -168,13 +171,13 @@ def of_run(
     able = [c for c in able if c.classifier.card.crops == 1 and c.classifier.card.backbone.source != "none"]
     if not able:
         return {}
-    mine = [c for c in able if c.label == chosen.label]
-    best = (mine or sorted(able, key=lambda c: (-c.val_accuracy, c.val_log_loss)))[0]
+    of_chosen = [c for c in able if c.label == chosen.label]
+    best = (of_chosen or sorted(able, key=lambda c: (-c.val_accuracy, c.val_log_loss)))[0]
     allowed, started = max(FASTEST_S, SHARE * spent_s), time.perf_counter()
     if len(context.split("train", "val")) > MOST_IMAGES:
         return {}
     try:
-        if _foretold_s(context, best, deadline) > allowed:
+        if _estimated_s(context, best, deadline) > allowed:
             return {}
         data = curve_of(context, best, seed=best.classifier.card.recipe.seed, deadline=deadline)
     except (RequestError, DataError, OutOfTimeError) as error:
@@ -184,11 +187,11 @@ def of_run(
         return {}
     write_files(folder, data)
     say(f"learning curve: {data['words'][0]}")
-    return {"learning": {**data, "of_chosen": bool(mine), "seconds": time.perf_counter() - started}}
+    return {"learning": {**data, "of_chosen": bool(of_chosen), "seconds": time.perf_counter() - started}}
 
 
-def _foretold_s(context: Context, candidate: Candidate, deadline: Deadline) -> float:
-    """About how long one order takes: a fit of the head on all images, about 2.5 times (the sizes' sum) for each fold."""
+def _estimated_s(context: Context, candidate: Candidate, deadline: Deadline) -> float:
+    """Return the estimated seconds of one order: per fold about 2.5 fits on all images, the sum of all training sizes."""
     card = candidate.classifier.card
     rows = context.split("train", "val")
     found = extract(context, card.backbone, candidate.classifier.precision, rows)
@@ -209,7 +212,7 @@ def _foretold_s(context: Context, candidate: Candidate, deadline: Deadline) -> f
 
 
 def write_files(folder: Path, data: dict[str, Any]) -> None:
-    """`learning-curve.csv` and `.svg`."""
+    """Write `learning-curve.csv` and `learning-curve.svg`."""
     keys = ("images", "measured", "accuracy", "low", "high")
     rows = [
         {key: row.get(key, "") for key in keys} for row in sorted((*data["points"], *data["ahead"]), key=lambda r: r["images"])

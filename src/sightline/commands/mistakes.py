@@ -1,4 +1,4 @@
-"""`mistakes`: what a run, a classifier or any tool's table gets wrong, by confidence, by pair of classes, by slice."""
+"""Error analysis: misclassified images by confidence, by pair of classes, or by slice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from sightline import catalog as catalogs
 from sightline import evaluation
-from sightline.commands.evaluate import Answered, answers_of, in_training, match
+from sightline.classifier import Classifier
+from sightline.commands.evaluate import Answered, answers_of, in_training, match, subject_name
 from sightline.errors import RequestError, unknown
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, Predictions, Progress, Run, silent
@@ -20,14 +21,14 @@ from sightline.runs.error_analysis import by_slice, columns_of
 from sightline.store import Cache
 
 _Own = tuple[Predictions, Catalog | None, Mapping[str, Any]]
-"""Labelled answers, all labelled images and what was written down of them."""
+"""Labelled predictions, all labelled images, and the stored results of the run."""
 
 WAYS = ("confidence", "pair", "slice")
 
 
 def mistakes(
-    subject: str,
-    catalog: str | None = None,
+    subject: str | Path | Classifier,
+    catalog: str | Path | Catalog | None = None,
     *,
     by: str = "confidence",
     split: str | None = None,
@@ -39,29 +40,31 @@ def mistakes(
     progress: Progress = silent,
     cache: Cache | None = None,
 ) -> list[dict[str, Any]]:
-    """What a run, a classifier or any tool's table of probabilities gets wrong.
+    """Return misclassified images, or where errors cluster.
 
     Args:
-        subject: A run's folder, a classifier's file, or a CSV with `path` and `p:CLASS` columns.
-        catalog: A labelled set; None takes what the run has scored, or the labels in the table.
-        by: `confidence`: every mistake, the most confident first. `pair`: what is taken for what. `slice`: every slice of every
-            column, the worst first; or a column's name: those of that column.
-        split, label_from, label_column, crops, code, device, progress, cache: As of `evaluate`.
+        subject: Classifier, run folder, classifier file, or a CSV with the columns `path` and `p:CLASS`.
+        catalog: Labelled images; None uses the images scored by the run, or the labels in the table.
+        by: `confidence`: every mistake, most confident first. `pair`: counts of label and prediction. `slice`: every slice of
+            every column, worst first. A column name: the slices of that column.
+        split, label_from, label_column, crops, code, device, progress, cache: As in `evaluate`.
 
     Returns:
         As `evaluation.mistakes` (those of a run with `nearest`), {"label", "predicted", "n", "share", "paths"} for each pair,
         or as `evaluation.slices.slices`.
 
     Raises:
-        RequestError: There is no such subject, catalog or column, or it has no labelled images of its own.
+        RequestError: If the subject, the catalog or the column does not exist, or there are no labelled images.
     """
     cache = Cache() if cache is None else cache
     if catalog is not None:
         which = {"split": split, "label_from": label_from, "label_column": label_column, "crops": crops, "code": code}
         found = answers_of(subject, catalog, **which, device=device, progress=progress, cache=cache)  # type: ignore[arg-type]
         if found.scored not in ("train", "val"):
-            _count(found, subject, crops)
+            _count(found, subject_name(subject), crops)
         own: _Own = (found.predictions, found.labelled, {})
+    elif isinstance(subject, Classifier):
+        raise RequestError("a classifier in memory has no labelled images of its own", "pass the labelled catalog as well")
     else:
         own = _own(Path(subject), by)
     answers, rows, kept = own
@@ -70,7 +73,7 @@ def mistakes(
     if by == "pair":
         return by_pair(answers)
     if rows is None:
-        raise RequestError(f"a table of predictions has no images to slice by {by}", "name the labelled CATALOG as well")
+        raise RequestError(f"a table of predictions has no images for slices by {by}", "name the labelled CATALOG as well")
     usable = rows.usable()
     names = list(columns_of(usable.rows([False] * len(usable)), cache))
     if by not in ("slice", *names):
@@ -84,10 +87,10 @@ def mistakes(
 
 
 def _own(subject: Path, by: str) -> _Own:
-    """A subject's own labelled answers, the images that they are of, and what its run has written down.
+    """Return the stored labelled predictions of a subject, their images, and the results of the run.
 
     Raises:
-        RequestError: It has none.
+        RequestError: If there are none.
     """
     if subject.suffix.lower() == ".csv":
         answers = read_predictions(subject)
@@ -95,9 +98,7 @@ def _own(subject: Path, by: str) -> _Own:
             raise RequestError(f"{subject} has no labels", "name the labelled CATALOG as well")
         return answers, None, {}
     if subject.is_file():
-        raise RequestError(
-            f"{subject} is a classifier, which has scored nothing", "name a labelled CATALOG, or its run's folder"
-        )
+        raise RequestError(f"{subject} is a classifier without labelled images", "name the labelled CATALOG, or the run folder")
     run = Run.load(subject)
     if by == "confidence":
         return Predictions((), (), np.zeros(0, np.int64), np.zeros((0, 0))), None, run.data
@@ -112,13 +113,13 @@ def _own(subject: Path, by: str) -> _Own:
 
 
 def _count(found: Answered, subject: str, crops: int | None) -> None:
-    """Write this look at images that the classifier was not trained on into the ledger."""
+    """Record the use of images not used for training in the test-set log."""
     unseen = ~in_training(found.predictions)
     test_set_log.look(found.predictions, found.contents, unseen, found.model, verb="mistakes", by=subject, crops=crops)
 
 
 def by_pair(answers: Predictions) -> list[dict[str, Any]]:
-    """What is taken for what, the most frequent first, with the images' paths, the most confident first."""
+    """Return the confused pairs of classes, most frequent first, with image paths, most confident first."""
     answers = answers.select(answers.y_true >= 0)
     classes = answers.classes
     confusion = np.zeros((len(classes), len(classes)), np.int64)

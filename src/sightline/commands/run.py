@@ -1,4 +1,4 @@
-"""The main job: scan → duplicates → split → the ladder of methods → the test, once → heatmaps → report."""
+"""Main workflow: scan, find duplicates, split, fit candidates, evaluate the best on the test split, heatmaps, report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from sightline.training.methods import METHODS
 
 Say = Callable[[str], None]
 MOST_NAMED = 5
-"""Files with a problem that the console names; the report and catalog.csv name more."""
+"""Unusable files named on the console; the report and catalog.csv list more."""
 
 
 @folders.releasing
@@ -44,25 +44,25 @@ def run(
     cache: Cache | None = None,
     clock: Clock = time.perf_counter,
 ) -> Run:
-    """From photographs to a finished run with its report.
+    """Train, select and test a classifier, and write a report.
 
-    The report is written as soon as the test split was scored; then heatmaps and pictures of mistakes are filled in, as far as
-    the budget allows. `run.json` comes last: a folder without it is an unfinished run, which the same request goes on with.
+    The report is written after the test split is scored; heatmaps and misclassified images are added as far as the time budget
+    allows. `run.json` is written last: a folder without it is an unfinished run, which the same request resumes.
 
     Args:
-        request: What is asked for.
-        progress: Told how far the long stages are.
-        say: Given the plan and what happens, line by line.
-        cache: The user's own if None.
-        clock: Tells the seconds that the budget is measured by.
+        request: The options of the run.
+        progress: Progress callback.
+        say: Function called with each line of the plan and of the results.
+        cache: Cache. Default: the user's cache.
+        clock: Function that returns the time in seconds, by which the budget is measured.
 
     Returns:
-        The run; one that is finished and unchanged is given back as it is.
+        The run. A finished run of the same request is returned as it is.
 
     Raises:
-        RequestError: A name, a number or a path is wrong.
-        DataError: The photographs do not allow it.
-        WeightsError: A named network's weights cannot be had.
+        RequestError: If a name, a number or a path is wrong.
+        DataError: If the photographs cannot be used for classification.
+        WeightsError: If the weights of a named network are not available.
     """
     cache = Cache() if cache is None else cache
     check(request, cache)
@@ -76,16 +76,18 @@ def run(
     _say_data(found, say)
     device = device_of(request)
     plan = make_plan(request, usable, cache, device, say, spent_s=laps.total())
-    found = _crop_told(found, plan, say)
+    found = _with_crop_note(found, plan, say)
     laps.lap("looking for networks, plan")
     identity = plan.id(request, found.catalog)
     folder = Path(request.out) / f"{photos_name(request.photos)}-{identity[:8]}"
     if request.resume and not folder.is_dir():
-        raise RequestError(f"there is no interrupted run of this request in {request.out}", "leave out --resume")
+        raise RequestError(f"{request.out} has no interrupted run with these arguments", "leave out --resume")
     folders.lock(folder)
     earlier = reuse(folder)
     if earlier is not None:
-        say(f"nothing has changed since {earlier.data['created']}: that run is given back, the test is not opened again")
+        say(
+            f"nothing has changed since the run of {earlier.data['created']}, which is reused; the test split is not used again"
+        )
         return earlier
     for line in plan.lines:
         say(line)
@@ -103,12 +105,12 @@ def run(
     scored = scored_run.load(folder, kept)
     if scored is None:
         resume.begin_run(folder, resume=request.resume)
-        scored = _score(folder, request, found, plan, context, ends, laps, say)
+        scored = _score(folder, request, found, plan=plan, context=context, ends=ends, laps=laps, say=say)
     else:
-        say("an interrupted run of this request has scored the test split: that is gone on with")
+        say("resuming an interrupted run that has already scored the test split")
         laps.laps |= scored.laps
     data = {**scored.data, **_look(scored, usable, folder, say), "environment": environment(device), "id": identity}
-    return _fill(folder, request, context, scored, data, ends, laps, say)
+    return _fill(folder, request, context, scored=scored, data=data, ends=ends, laps=laps, say=say)
 
 
 def _score(
@@ -121,7 +123,7 @@ def _score(
     laps: _Laps,
     say: Say,
 ) -> scored_run.Opened:
-    """Fit, choose, and score the test split, the one time that it is looked at; all of that is kept in the folder."""
+    """Fit the candidates, select one and score it on the test split, once; save the result in the folder."""
     methods_end = ends.sooner(request.time_s - methods_s(request))
     climbed = fit_candidates(plan, context, methods_end, say, clock_decides=request.budget_s is not None)
     laps.lap("methods")
@@ -131,9 +133,11 @@ def _score(
     if unknown_classes is not None:
         say(f"note: {unknown_classes}")
     if METHODS[picked.classifier.card.method].role == "reference" and climbed.skipped:
-        say("CAUTION: no method that looks at the photographs was finished; raise --budget (computed features are kept)")
+        say("CAUTION: no method that uses the photographs fitted into the time budget; raise --budget (features are cached)")
     curve_ends = ends.within(CURVE_SHARE * request.time_s)
-    curve = learning_curve.of_run(folder, context, climbed.candidates, picked, curve_ends, laps.total(), say)
+    curve = learning_curve.of_run(
+        folder, context, climbed.candidates, chosen=picked, deadline=curve_ends, spent_s=laps.total(), say=say
+    )
     laps.lap("learning curve")
     chosen = with_uncertainty(context, _decided(picked, request))
     test = _predict_test(chosen, context)
@@ -159,17 +163,17 @@ def _fill(
     laps: _Laps,
     say: Say,
 ) -> Run:
-    """Write the report, then draw what makes the numbers understood, write the report again, and last `run.json`.
+    """Write the report, draw heatmaps and misclassified images, write the report again, and last `run.json`.
 
     Args:
-        folder: The run's.
-        request: What is asked for.
-        work: The images, and the means.
+        folder: The run folder.
+        request: The options of the run.
+        context: Images, labels and compute settings.
         scored: The classifier and its predictions.
-        data: What is known so far, of `run.json`.
-        ends: When the run has to end.
+        data: The content of `run.json` so far.
+        ends: Deadline of the run.
         laps: Seconds by stage.
-        say: Takes lines for people.
+        say: Function called with each line of the results.
     """
     for name, key, answers in ((data["answers_in"], "val", scored.val), ("test", "test", scored.test)):
         folders.write_curves(folder, name, answers, data[key], data["threshold"]["by"])
@@ -214,7 +218,7 @@ def _fill(
             folder, model, shown, catalog, similar_images.learnt_from(catalog), groups, held_out=held_out, **own
         )
     except OutOfTimeError:
-        data["left_out"] = ["the training images that mistakes resemble, and the groups with more mistakes"]
+        data["left_out"] = ["the nearest training images of mistakes, and the groups of images with more errors"]
     laps.lap("mistakes")
     write()
     laps.lap("report, with pictures")
@@ -225,21 +229,21 @@ def _fill(
 
 
 def _say_heatmaps(data: Mapping[str, Any], say: Say) -> None:
-    """Say how many heatmaps were drawn, where not all of them were."""
-    told = data.get("heatmaps") or {}
-    drawn, of, budget_s = told.get("drawn", 0), told.get("of", 0), told.get("budget_s")
-    if told.get("asked") != "none" and drawn < of and budget_s is not None:
-        say(f"heatmaps: {drawn} of {of} were drawn in their share of the budget ({budget_s:.0f} s)")
+    """Report the number of heatmaps if the budget did not suffice for all."""
+    heatmaps = data.get("heatmaps") or {}
+    drawn, of, budget_s = heatmaps.get("drawn", 0), heatmaps.get("of", 0), heatmaps.get("budget_s")
+    if heatmaps.get("asked") != "none" and drawn < of and budget_s is not None:
+        say(f"heatmaps: {drawn} of {of} drawn within their share of the time budget ({budget_s:.0f} s)")
 
 
 def _timed(data: Mapping[str, Any], laps: _Laps) -> dict[str, Any]:
-    """The content of `run.json` with the seconds by stage, in JSON's types."""
-    told: dict[str, Any] = plain({**data, "timings": laps.laps, "seconds": sum(laps.laps.values())})
-    return told
+    """Return the content of `run.json` with the seconds by stage, in JSON types."""
+    value: dict[str, Any] = plain({**data, "timings": laps.laps, "seconds": sum(laps.laps.values())})
+    return value
 
 
 def _open_choice(climbed: Candidates, chosen: Candidate) -> Recipe | None:
-    """The chosen recipe with its head left open, where the run has chosen among heads; None where it has not."""
+    """Return the chosen recipe with `head = "auto"` if the run selected among several heads; None otherwise."""
     card = chosen.classifier.card
     beside = [
         c
@@ -253,11 +257,11 @@ def _open_choice(climbed: Candidates, chosen: Candidate) -> Recipe | None:
 
 
 def _refuse(request: Request, catalog: Catalog) -> None:
-    """Refuse what these images do not allow.
+    """Check that the images fit the request.
 
     Raises:
-        RequestError: A class is not known.
-        DataError: There is one class only, or not the two that a threshold needs.
+        RequestError: If the positive class is unknown.
+        DataError: If there is only one class, or a threshold is requested for other than two classes.
     """
     usable, left_out = catalog.usable(), catalogs.left_out(catalog)
     if len(usable.classes) < 2:
@@ -270,11 +274,11 @@ def _refuse(request: Request, catalog: Catalog) -> None:
     if request.recipe is not None:
         studies.check_threshold(_asked(request.recipe, request), usable.classes)
     if request.threshold not in (None, evaluation.HALF) and len(usable.classes) != 2:
-        raise DataError(f"a threshold needs two classes, here are {len(usable.classes)}", "leave out --threshold")
+        raise DataError(f"a threshold needs two classes, but there are {len(usable.classes)}", "leave out --threshold")
 
 
 def reuse(folder: Path) -> Run | None:
-    """The finished run in a folder, its report written again where it is missing; None where it is not whole."""
+    """Return the finished run in a folder, or None if it is incomplete. A missing report is written again."""
     if not (folder / "run.json").is_file():
         return None
     try:
@@ -289,9 +293,10 @@ def reuse(folder: Path) -> Run | None:
 
 
 def choose(candidates: Sequence[Candidate]) -> Candidate:
-    """The best on held-out images: heads of one backbone by all of theirs, methods by those that all were held out on.
+    """Return the best candidate on held-out images.
 
-    `shortcut` is never chosen: it does not look at photographs.
+    Heads of one backbone are compared on all their held-out images, methods on the images held out by all of them. `shortcut`
+    is never chosen, since it does not use the photographs.
     """
     final, common = finalists(candidates), shared_images(candidates)
 
@@ -303,16 +308,16 @@ def choose(candidates: Sequence[Candidate]) -> Candidate:
     higher = [c for c in final if c.val_accuracy > best.val_accuracy]
     if not higher or not common:
         return best
-    # A higher number on other images: say what decided.
-    told = ", ".join(f"{c.label} {_on(c, common).val_accuracy:.1%}" for c in higher)
-    mine = f"on the {len(common):,} images that all were held out on: {_on(best, common).val_accuracy:.1%}; {told}"
-    return dataclasses.replace(best, note=f"{best.note}; {mine}" if best.note else mine)
+    # Another candidate has a higher accuracy on other images: explain the choice.
+    others = ", ".join(f"{c.label} {_on(c, common).val_accuracy:.1%}" for c in higher)
+    note = f"on the {len(common):,} held-out images shared by all methods: {_on(best, common).val_accuracy:.1%}; {others}"
+    return dataclasses.replace(best, note=f"{best.note}; {note}" if best.note else note)
 
 
 def shared_images(candidates: Sequence[Candidate]) -> set[str]:
-    """Return the paths of the images that all methods were held out on: those of val where a network is among them.
+    """Return the paths of the images held out by all methods, such as val if one of them trains a network.
 
-    Empty where each was held out on the same images, or no image is common to all.
+    Empty if all methods held out the same images, or if none is common to all.
     """
     each = [set(c.val.paths) for c in finalists(candidates)]
     common = set.intersection(*each)
@@ -320,24 +325,23 @@ def shared_images(candidates: Sequence[Candidate]) -> set[str]:
 
 
 def _why_chosen(picked: Candidate, candidates: Sequence[Candidate]) -> str:
-    """The line that says what was chosen, and on which images."""
+    """Return a line with the chosen candidate and its accuracy."""
     common = shared_images(candidates)
     if common:
         accuracy = _on(picked, common).val_accuracy
-        return (
-            f"chosen: {picked.label}, accuracy {accuracy:.3f} on the {len(common):,} images that all methods were held out on"
-        )
-    return f"chosen: {picked.label}, accuracy {picked.val_accuracy:.3f} on {picked.estimate}"
+        images = f"the {len(common):,} held-out images shared by all methods"
+        return f"best on validation: {picked.label}, accuracy {accuracy:.3f} on {images}"
+    return f"best on validation: {picked.label}, accuracy {picked.val_accuracy:.3f} on {picked.estimate}"
 
 
 def _on(candidate: Candidate, paths: set[str]) -> Candidate:
-    """A candidate with its held-out answers on some images only."""
+    """Return a candidate with its held-out predictions restricted to some images."""
     rows = np.array([p in paths for p in candidate.val.paths], dtype=bool)
     return dataclasses.replace(candidate, val=candidate.val.select(rows))
 
 
 class _Laps:
-    """Seconds by stage."""
+    """Stopwatch: seconds by stage."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -358,33 +362,35 @@ def _usable_rows(found: Dataset) -> np.ndarray:
 
 
 def _noted(found: Dataset) -> Dataset:
-    """The same with a note on columns that no pointing game can be played with, before anything is trained."""
+    """Return the data set with notes on columns of object positions that cannot be used."""
     _, notes = read_places(found.catalog.usable())
     return dataclasses.replace(found, catalog=found.catalog.with_notes(*notes))
 
 
 def _say_data(found: Dataset, say: Say) -> None:
-    """What was found, before anything is computed."""
+    """Print the notes on the images and the unusable files."""
     for note in found.catalog.notes:
         say(catalogs.line_of(note))
     wrong = [
         (path, why) for path, why in zip(found.catalog.paths, found.catalog.column("problem"), strict=True) if why is not None
     ]
     if wrong:
-        where = "the report names them" if len(wrong) <= folders.MOST_LISTED else "catalog.csv in the run's folder names them"
+        where = (
+            "see “Files left out” in the report" if len(wrong) <= folders.MOST_LISTED else "see catalog.csv in the run folder"
+        )
         first = "; ".join(f"{path} ({why})" for path, why in wrong[:MOST_NAMED])
         say(
-            f"note: {len(wrong):,} files are left out, such as {first}; {where}"
+            f"note: {len(wrong):,} files could not be used, such as {first}; {where}"
             if len(wrong) > MOST_NAMED
-            else f"note: left out: {first}"
+            else f"note: could not be used: {first}"
         )
     if found.leaks:
         tests = len({t for t, _ in found.leaks})
-        say(f"note: {tests:,} test images are also in train; the score is given with and without them")
+        say(f"note: {tests:,} test images are also in train; the test score is reported with and without them")
 
 
-def _crop_told(found: Dataset, plan: Plan, say: Say) -> Dataset:
-    """Say where a network of the plan does not see most of wide or tall images; the same with a note on it."""
+def _with_crop_note(found: Dataset, plan: Plan, say: Say) -> Dataset:
+    """Print and return a note if the crop of a planned network cuts off much of wide or tall images."""
     fits = [backbone.preprocess for backbone in plan.backbones.values()]
     fits += [Preprocess(fit=s.recipe.fit or "crop") for s in plan.steps if METHODS[s.recipe.method].network == "random"]
     notes = [note for how in fits for note in [catalogs.of_crop(found.catalog, how)] if note is not None]
@@ -394,9 +400,9 @@ def _crop_told(found: Dataset, plan: Plan, say: Say) -> Dataset:
 
 
 def _decided(chosen: Candidate, request: Request) -> Candidate:
-    """The chosen classifier with its positive class, its threshold and its validation scores in the card.
+    """Return the chosen classifier with positive class, threshold and validation scores in its card.
 
-    The recipe in the card says what was asked for, so that it gives this very classifier again.
+    The recipe in the card includes the requested options, so that training it again gives the same classifier.
     """
     recipe = _asked(chosen.classifier.card.recipe, request)
     chosen = decided(chosen, recipe.positive, recipe.threshold)
@@ -405,13 +411,13 @@ def _decided(chosen: Candidate, request: Request) -> Candidate:
 
 
 def _asked(recipe: Recipe, request: Request) -> Recipe:
-    """A recipe with the positive class and the threshold that the run was asked for."""
+    """Return a recipe with the positive class and the threshold of the request."""
     positive, threshold = request.positive or recipe.positive, request.threshold or recipe.threshold
     return dataclasses.replace(recipe, positive=positive, threshold=threshold)
 
 
 def _predict_test(chosen: Candidate, context: Context) -> Predictions | None:
-    """The chosen classifier's predictions on the test split. None where there is none."""
+    """Return the predictions of the chosen classifier on the labelled test images; None if there are none."""
     tests = context.catalog.where(split="test")
     if not len(tests):
         return None
@@ -420,7 +426,7 @@ def _predict_test(chosen: Candidate, context: Context) -> Predictions | None:
 
 
 def _look(scored: scored_run.Opened, usable: Catalog, folder: Path, say: Say) -> dict[str, Any]:
-    """Count the opening of the test split, once for one classifier; the keys of run.json that speak of it."""
+    """Record the use of the test split in the test-set log, and return its keys of run.json."""
     test, card = scored.test, scored.classifier.card
     if test is None or not len(test):
         return {"test_openings": []}
@@ -430,7 +436,7 @@ def _look(scored: scored_run.Opened, usable: Catalog, folder: Path, say: Say) ->
     by = f"{card.method} on {card.backbone.name} ({folder.name})"
     opening = test_set_log.opened(contents, [asked], verb="run", by=by, when=folders.now())
     if len(opening.looks) > 1:
-        say(f"note: these test images, or some of them, have been looked at {len(opening.looks)} times; see the report")
+        say(f"Caution: some of these test images have been used in {len(opening.looks)} evaluations; see the report")
     return opening.as_data(float((test.y_pred == test.y_true).mean()), len(test))
 
 
@@ -442,10 +448,15 @@ def _describe(
     best: tuple[Candidate, Candidate],
     test: Predictions | None,
 ) -> dict[str, Any]:
-    """The parts of run.json that are known once the test was opened.
+    """Return the parts of run.json that are known after the test.
 
     Args:
-        best: What was chosen, as it was compared, and with its threshold.
+        request: The options of the run.
+        found: The images.
+        plan: The plan.
+        climbed: The fitted candidates.
+        best: The chosen candidate as it was compared, and with its threshold.
+        test: Its predictions on the test split; None if there is none.
     """
     candidates, (picked, chosen) = climbed.candidates, best
     usable, positive = found.catalog.usable(), chosen.classifier.card.positive
@@ -506,7 +517,7 @@ def _same(a: Candidate, b: Candidate) -> bool:
 
 
 def _split_facts(request: Request, found: Dataset, usable: Any) -> dict[str, Any]:
-    """The `split` block of run.json."""
+    """Return the `split` block of run.json."""
     counts: Mapping[str, int] = {s: len(usable.where(split=s)) for s in ("train", "val", "test")}
     return {
         "given": found.given,

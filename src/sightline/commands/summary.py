@@ -1,4 +1,4 @@
-"""What a network is made of, and what of it learns: its layers, its sums, what a head adds, and another beside it."""
+"""Model summary: layers, shapes, parameters and multiply-accumulates of a network, alone or beside another one."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ def summary(
     code: str | None = None,
     cache: Cache | None = None,
 ) -> dict[str, Any]:
-    """Take a network apart: its layers in order, their shapes, parameters and work.
+    """Return the layers of a network in execution order, with shapes, parameters and multiply-accumulates.
 
     Args:
-        subject: A network's name, with arguments or not; `file.py:function`, or a callable that returns an `nn.Module`; a
-            recipe (`.toml`), a run's folder, or a classifier's file, of which the frozen part counts as frozen.
-        image_size: Side of the square that it sees, in pixels; None takes its own.
-        classes: How many it tells apart, 1 for one sigmoid unit; None takes a network's own number, else 2.
-        pool: With `head`: what it gets, `avg` for the network's features, `flatten` for all of its last map.
-        head: Take a new head on the bare base instead of the network's own classifier: (units, dropout) of each layer before
-            the last, or the same as text, `512:0.3,128`.
-        compare: Another one, of which the same is asked.
-        graph: Draw it into this file, `.svg` or `.png`.
-        code: For a classifier on a network of the user's own: `file.py:function`.
-        cache: The user's own if None.
+        subject: Network name, with or without arguments; `file.py:function`, or a callable that returns an `nn.Module`; a
+            recipe (`.toml`), run folder or classifier file, whose frozen layers are marked.
+        image_size: Side of the square input image in pixels. Default: that of the network.
+        classes: Number of classes, 1 for one sigmoid unit. Default: that of the network, else 2.
+        pool: With `head`: input of the head, `avg` for pooled features or `flatten` for the flattened feature map.
+        head: Head that replaces the classifier of the network: (units, dropout) of each layer before the last, or the same as
+            text, `512:0.3,128`.
+        compare: Second network, in any form of `subject`.
+        graph: File for a drawing of the network, `.svg` or `.png`.
+        code: `file.py:function` that builds a user-defined network of a classifier.
+        cache: Cache. Default: the user's cache.
 
     Returns:
-        What `summary --json` prints.
+        The value printed by `sightline summary --json`.
 
     Raises:
-        RequestError: The name is not known, it cannot see such images, or the options do not go together.
+        RequestError: If the name is unknown, the image size is impossible, or the options do not fit together.
     """
     _check(pool, head is not None, graph, {"--classes": classes, "--image-size": image_size})
     units = read_head(head) if isinstance(head, str) else head
@@ -67,35 +67,39 @@ def summary(
 
 
 def _check(pool: str | None, head: bool, graph: str | Path | None, numbers: Mapping[str, int | None]) -> None:
-    """Refuse options that are wrong in themselves, before any work."""
+    """Check the options that need no network.
+
+    Raises:
+        RequestError: If one is wrong.
+    """
     if pool is not None and pool not in ("avg", "flatten"):
         raise unknown("pool", pool, ["avg", "flatten"])
     if pool is not None and not head:
-        raise RequestError(f"--pool {pool} says what a new head gets, and there is none", 'add one, such as --head "256:0.5"')
+        raise RequestError(f"--pool {pool} needs --head", 'add a head, such as --head "256:0.5"')
     if graph is not None and Path(graph).suffix.lower() not in SUFFIXES:
-        raise RequestError(f"a drawing cannot be written as {Path(graph).name}", "name a file that ends in .svg or .png")
+        raise RequestError(f"{Path(graph).name} is not a name for a drawing", "end the name in .svg or .png")
     for key, value in numbers.items():
         if value is not None and value < 1:
-            raise RequestError(f"{key} cannot be {value}", "it is at least 1")
+            raise RequestError(f"{key} must be at least 1, not {value}", f"write {key} 2")
 
 
 def read_head(text: str) -> tuple[tuple[int, float], ...]:
-    """The layers of a head before its last one, as (units, dropout).
+    """Return the hidden layers of a head as (units, dropout).
 
     Example:
         >>> read_head("512:0.3,128")
         ((512, 0.3), (128, 0.0))
 
     Raises:
-        RequestError: It is no list of units with or without dropout.
+        RequestError: If the text is not a list of units with optional dropout.
     """
     found = []
     for part in text.split(",") if text.strip() else []:
         match = _HEAD.fullmatch(part)
         units, dropout = (int(match[1]), float(match[2] or 0)) if match else (0, 0.0)
         if not 1 <= units <= 1_000_000 or dropout >= 1:
-            hint = 'write units, with dropout behind a colon where there is any: --head "512:0.3,128"'
-            raise RequestError(f"the head {text!r} cannot be read at {part.strip()!r}", hint)
+            hint = 'write units, and dropout after a colon: --head "512:0.3,128"'
+            raise RequestError(f"the head {text!r} cannot be parsed at {part.strip()!r}", hint)
         found.append((units, dropout))
     return tuple(found)
 
@@ -104,7 +108,7 @@ def read_head(text: str) -> tuple[tuple[int, float], ...]:
 
 
 def _value(found: LayerTable) -> dict[str, Any]:
-    """The answer as JSON has it."""
+    """Return the summary as JSON."""
     a = found.anatomy
     h, w = found.size
     return {
@@ -132,7 +136,7 @@ def _row(layer: Layer) -> dict[str, Any]:
 
 
 def _added(found: LayerTable) -> dict[str, Any] | None:
-    """What a head adds to the bare base, and to the network with its own."""
+    """Return the parameters that a head adds to the backbone, and compared with the original classifier."""
     if found.head is None:
         return None
     base = found.anatomy.parameters - found.head
@@ -148,7 +152,7 @@ def _added(found: LayerTable) -> dict[str, Any] | None:
 
 
 def _compared(found: LayerTable, other: LayerTable) -> dict[str, Any]:
-    """The other one's sums, and this one's beside them."""
+    """Return the totals of the second network, with differences and ratios."""
     ours, theirs = _sums(found), _sums(other)
     pairs = {k: (ours[k], theirs[k]) for k in COMPARED}
     return {
@@ -172,7 +176,7 @@ def _sums(found: LayerTable) -> dict[str, int | None]:
 
 def _drawn(found: LayerTable, file: Path) -> Path:
     if found.net is None:
-        raise RequestError("there is no network to draw", "leave --graph out")
+        raise RequestError("there is no network to draw", "leave out --graph")
     from sightline.networks.picture import draw
 
     h, w = found.size

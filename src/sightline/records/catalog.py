@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from sightline import store
 from sightline.errors import unknown
+from sightline.records import display
 
 if typing.TYPE_CHECKING:
     import pyarrow as pa
@@ -55,6 +57,26 @@ class Catalog:
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        return display.line("Catalog", self._facts())
+
+    def _repr_html_(self) -> str:
+        """Return a small table for notebooks."""
+        return display.table("Catalog", self._facts())
+
+    def _facts(self) -> dict[str, object]:
+        """Return what identifies the catalog for people: its size, classes, splits, problems and root."""
+        columns = set(self.table.column_names)
+        labelled = {"label", "problem"} <= columns
+        counts = Counter(s for s in self.column("split") if s is not None) if "split" in columns else {}
+        return {
+            "images": len(self),
+            "classes": len(self.classes) if labelled else None,
+            "splits": " / ".join(f"{name} {counts[name]:,}" for name in SPLITS if counts.get(name)) or None,
+            "unusable": sum(p is not None for p in self.column("problem")) or None if labelled else None,
+            "root": self.root,
+        }
 
     def column(self, name: str) -> list[Any]:
         """Return one column as Python values, null as None.

@@ -14,6 +14,7 @@ import numpy as np
 
 from sightline.errors import ModelFileError, RequestError
 from sightline.files import is_file
+from sightline.records import display
 from sightline.records.run import RunRecord, read_record
 from sightline.schema import csv_escape
 
@@ -54,6 +55,25 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def __repr__(self) -> str:
+        return display.line("Predictions", self._facts())
+
+    def _repr_html_(self) -> str:
+        """Return a small table for notebooks."""
+        return display.table("Predictions", self._facts())
+
+    def _facts(self) -> dict[str, object]:
+        """Return what identifies the predictions for people: their size, and the accuracy if labels are known."""
+        known = self.y_true >= 0
+        right = float((self.y_pred == self.y_true)[known].mean()) if known.any() else None
+        return {
+            "images": len(self),
+            "classes": len(self.classes),
+            "labelled": int(known.sum()),
+            "accuracy": None if right is None else f"{right:.3f}",
+            "unreadable": len(self.errors) or None,
+        }
 
     @property
     def y_pred(self) -> np.ndarray:
@@ -218,6 +238,22 @@ class Run:
             RequestError: If a key is unknown or a value has another type.
         """
         return RunRecord.from_json(self.data)
+
+    def __repr__(self) -> str:
+        return display.line("Run", self._facts())
+
+    def _repr_html_(self) -> str:
+        """Return a small table for notebooks."""
+        return display.table("Run", self._facts())
+
+    def _facts(self) -> dict[str, object]:
+        """Return what identifies the run for people: its folder, method, backbone, head and accuracy."""
+        return {
+            "folder": self.folder,
+            **{key: self.data.get(key) or None for key in ("kind", "method", "backbone", "head")},
+            "validation accuracy": display.accuracy(self.data.get("val")),
+            "test accuracy": display.accuracy(self.data.get("test")),
+        }
 
     @property
     def held_out_file(self) -> Path:

@@ -1,4 +1,4 @@
-"""Fit the methods of a plan, cheap ones first, as far as the budget allows and something can still be won."""
+"""Fit the candidates of a plan, cheap ones first, within the time budget; skip or stop those that cannot win."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from sightline.training.context import Candidate, Context
 from sightline.training.methods import METHODS, ensemble
 
 GIVE_UP_FROM = 0.4
-"""No training is given up before this share of its epochs, or of its time: a training begins slowly."""
+"""Fraction of the epochs, or of the time, before which no training is stopped early."""
 FEWEST_EPOCHS = 5
-"""The clock gives no training up before so many epochs are done."""
+"""Number of epochs before which the clock stops no training early."""
 STANDARD_ERRORS = 2.0
-"""A training is given up when its predicted accuracy lies so many standard errors below the leader's."""
+"""A training is stopped early if its predicted accuracy is this many standard errors below that of the leader."""
 BEHIND_SHARE = 0.25
-"""The share of the time left that fine-tuning leaves for a training from scratch that is planned behind it."""
+"""Fraction of the remaining time that fine-tuning reserves for a later training from scratch."""
 OVERRUN = 0.15
-"""The share of its time by which a step may overrun before it is stopped wherever it is."""
+"""Fraction of its time by which a step may overrun before it is stopped."""
 MEASURED_S = 2.0
-"""A stage is measured for so long before its remaining time is predicted."""
+"""Seconds for which a stage is measured before its remaining time is predicted."""
 GUESS = 2.0
-"""An estimate that was never measured here may exceed the time left by this factor before the step is left out unseen."""
+"""Factor by which an unmeasured estimate may exceed the remaining time before the step is skipped."""
 
 
-class _GivenUp(Exception):  # noqa: N818 - no error: a step that is not worth going on with
-    """Raised out of a training that can hardly win any more."""
+class _GivenUp(Exception):  # noqa: N818 - not an error
+    """Stop signal for a training that can hardly become the best."""
 
 
 @dataclass(slots=True)
 class EarlyGiveUp:
-    """Decides after every epoch whether a training can still reach the best step so far.
+    """Early stopping: decide after every epoch whether a training can still reach the best candidate so far.
 
-    The accuracy that it may reach is extrapolated from its own course: accuracy grows about evenly with the logarithm of the
-    epochs, so that each doubling of them adds at most what the last one did.
+    The final accuracy is extrapolated from the accuracy of earlier epochs: it grows about linearly with the logarithm of the
+    epochs, so each doubling of the epochs adds at most as much as the last one.
 
     Args:
-        leader: The best step so far.
-        images: How many held-out images the training is judged on.
-        deadline: When the training has to end, where the clock may decide beside the epochs; by default it decides nothing.
+        leader: The best candidate so far.
+        images: Number of held-out images of the training.
+        deadline: End of the training, if the clock may stop it early too.
     """
 
     leader: Candidate
@@ -93,15 +93,15 @@ class EarlyGiveUp:
 
 @dataclass(slots=True)
 class StepClock:
-    """Takes a step's reports of progress, passes them on, and stops the step that cannot end in time.
+    """Progress callback that stops a step that cannot finish in time.
 
-    A stage that counts its images is measured: where its remaining images would take longer than the time left, it is stopped
-    at once. Training by epochs looks at the deadline itself and is stopped here only if it overruns it by far.
+    A stage that counts images is measured, and stopped if its remaining images would take longer than the time left. Training
+    by epochs observes the deadline itself and is stopped here only if it overruns it by far.
 
     Args:
-        progress: Where reports go.
-        deadline: When the step should end.
-        extra_s: By how much it may overrun.
+        progress: Callback that receives the reports.
+        deadline: End of the step.
+        extra_s: Allowed overrun in seconds.
     """
 
     progress: Progress
@@ -136,11 +136,11 @@ class StepClock:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What was fitted, and what was not.
+    """Fitted candidates and skipped steps.
 
     Args:
-        candidates: Of each step its best first.
-        skipped: (method, backbone or "", why) of what was left out.
+        candidates: The fitted candidates, the best one of each step first.
+        skipped: (method, backbone or "", reason) of each skipped step.
     """
 
     candidates: list[Candidate]
@@ -149,7 +149,7 @@ class Candidates:
 
 @dataclass(slots=True)
 class _Climb:
-    """The state of a climb: what was fitted, what was left out, and how slow this machine is."""
+    """State while a plan is carried out: fitted candidates, skipped steps, failures, and the slowness of this machine."""
 
     candidates: list[Candidate] = field(default_factory=list)
     skipped: list[tuple[str, str, str]] = field(default_factory=list)
@@ -162,17 +162,17 @@ def fit_candidates(
 ) -> Candidates:
     """Fit every step of the plan that the budget allows, in order.
 
-    A step that fails is reported and left out; if none works, the first failure is raised. Where a candidate has every held-out
-    image right, nothing can win any more, and the rest is not tried; a training that falls too far behind is given up early. A
-    step begins only if its cost, as measured so far, fits into the time left, and is measured again while it runs.
+    A step that fails is reported and skipped; if all fail, the first error is raised. Once a candidate predicts every held-out
+    image correctly, the remaining steps are skipped; a training that falls too far behind is stopped early. A step starts only
+    if its estimated time fits into the time left, and is measured again while it runs.
 
     Args:
-        plan: The steps.
-        work: What they are given.
-        deadline: When the last step has to end.
-        say: Takes what happens, line by line.
-        clock_decides: Whether the clock may give a training up, beside its epochs: not where nobody set a budget, so that
-            results repeat.
+        plan: The planned steps.
+        context: Images, labels and compute settings.
+        deadline: End of the last step.
+        say: Function called with a line per step.
+        clock_decides: Whether the clock may stop a training early; False without a user-defined budget, so that results are
+            reproducible.
     """
     state = _Climb()
     for number, step in enumerate(plan.steps):
@@ -207,7 +207,7 @@ def fit_candidates(
 
 
 def _say_fitted(name: str, best: Candidate, say: Callable[[str], None]) -> None:
-    """Say how good a step's best candidate is, which epoch was kept, and whether the budget ended its training."""
+    """Report the accuracy of the best candidate of a step, its best epoch, and whether the budget ended its training."""
     estimate = f"{best.estimate}, {len(best.val):,} images"
     say(f"{name}: {best.val_accuracy:.3f} on {estimate} ({best.label}, {best.seconds:.1f} s)")
     if best.course is not None:
@@ -217,7 +217,7 @@ def _say_fitted(name: str, best: Candidate, say: Callable[[str], None]) -> None:
 
 
 def _share(step: PlannedStep, later: Sequence[PlannedStep], state: _Climb, context: Context, deadline: Deadline) -> Deadline:
-    """When a step has to end: fine-tuning leaves time for a training from scratch behind it that will be tried."""
+    """Return the deadline of a step; fine-tuning leaves time for a later training from scratch."""
     scratch = [s for s in later if METHODS[s.recipe.method].network == "random" and s.why_not is None]
     if not METHODS[step.recipe.method].fills_time or not any(_pointless(s, s.recipe, state, context) is None for s in scratch):
         return deadline
@@ -226,7 +226,7 @@ def _share(step: PlannedStep, later: Sequence[PlannedStep], state: _Climb, conte
 
 
 def resolved(recipe: Recipe, candidates: Sequence[Candidate]) -> tuple[Recipe, str | None]:
-    """The recipe with the network that did best so far, where it asks for that; and why there is none."""
+    """Return the recipe with the best backbone so far filled in if it asks for that, and why there is none."""
     if recipe.backbone != BEST:
         return recipe, None
     known = [c for c in candidates if METHODS[c.classifier.card.method].fits_heads and c.classifier.card.backbone.is_network]
@@ -237,7 +237,7 @@ def resolved(recipe: Recipe, candidates: Sequence[Candidate]) -> tuple[Recipe, s
 
 
 def _pointless(step: PlannedStep, recipe: Recipe, state: _Climb, context: Context) -> str | None:
-    """Why a step cannot win any more, None where it may."""
+    """Return why a step cannot become the best any more; None if it can."""
     if METHODS[recipe.method].role != "classifier":
         return None
     perfect = [c for c in state.candidates if METHODS[c.classifier.card.method].role == "classifier" and c.val_accuracy == 1.0]
@@ -247,10 +247,10 @@ def _pointless(step: PlannedStep, recipe: Recipe, state: _Climb, context: Contex
 
 
 def far_ahead(candidates: Sequence[Candidate], context: Context) -> str | None:
-    """Why a training from scratch is not tried beside a pretrained network; None where it may win.
+    """Return why training from scratch is skipped in favour of a pretrained network; None if it may win.
 
-    The rule: the lower end of the leader's 95 % interval leaves at most a quarter (`FAR_AHEAD`) of the errors of always
-    predicting the most frequent class.
+    It is skipped if the lower end of the 95 % interval of the leader leaves at most a quarter (`FAR_AHEAD`) of the errors of
+    always predicting the most frequent class.
     """
     known = [c for c in candidates if c.classifier.card.backbone.pretrained_on != "nothing"]
     known = [c for c in known if c.classifier.card.backbone.is_network]
@@ -269,7 +269,7 @@ def far_ahead(candidates: Sequence[Candidate], context: Context) -> str | None:
 
 
 def _too_long(step: PlannedStep, state: _Climb, deadline: Deadline) -> str | None:
-    """Why a step does not fit into the time left, None where it may."""
+    """Return why a step does not fit into the time left; None if it does."""
     if METHODS[step.recipe.method].role == "reference":  # there is always something to compare with
         return None
     left = deadline.left()
@@ -282,14 +282,14 @@ def _too_long(step: PlannedStep, state: _Climb, deadline: Deadline) -> str | Non
 
 
 def _given(context: Context, recipe: Recipe, share: Deadline, candidates: Sequence[Candidate], clock_decides: bool) -> Context:
-    """What a step is given: its time, a place of its own where its training is kept, and who gives it up.
+    """Return the context of a step: its deadline, its checkpoint folder and its early stopping.
 
     Args:
-        work: Of the whole climb.
-        recipe: The step.
-        share: When it has to end.
-        candidates: Of the steps before.
-        clock_decides: Whether the clock may have it given up.
+        context: Context of the whole plan.
+        recipe: The recipe of the step.
+        share: Deadline of the step.
+        candidates: Candidates of the earlier steps.
+        clock_decides: Whether the clock may stop it early.
     """
     if METHODS[recipe.method].role == "reference":
         share = dataclasses.replace(share, at=math.inf)
@@ -306,14 +306,14 @@ def _given(context: Context, recipe: Recipe, share: Deadline, candidates: Sequen
 
 
 def _fit(context: Context, recipe: Recipe, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Carry a step out; an ensemble without members is one of what was fitted so far."""
+    """Fit a step; an ensemble without members uses the candidates fitted so far."""
     if METHODS[recipe.method].network == "members" and not recipe.settings:
         return ensemble.of_candidates(context, recipe, finalists(candidates))
     return methods.fit(context, recipe)
 
 
 def finalists(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The best of each method and backbone; never `shortcut` where there is another."""
+    """Return the best candidate of each method and backbone, without `shortcut` if there is another."""
     found: dict[tuple[str, str], Candidate] = {}
     for c in candidates:
         key = (c.classifier.card.method, c.classifier.card.backbone.name)
@@ -323,7 +323,7 @@ def finalists(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _remember_speed(best: Candidate, context: Context) -> None:
-    """How quick a network was here, for the next plan."""
+    """Store the measured speed of a network for the next plan."""
     computed = best.detail.get("computed", 0)
     if computed >= 256 and best.classifier.card.backbone.parameters:
         rate = computed / max(best.seconds, 1e-3)

@@ -1,4 +1,4 @@
-"""`train` by several processes that `torchrun` started: one of them writes, all give the same run."""
+"""Distributed training: several processes started by `torchrun` train one run; the first one writes it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ P = ParamSpec("P")
 
 
 def shared(train: Callable[P, Run]) -> Callable[P, Run]:
-    """Let several processes carry a training out together, where several were started.
+    """Return a training function that runs in all processes started by `torchrun`.
 
     Args:
-        train: The verb, of a catalog, a `recipe`, and maybe a `device`. What it gives in a process that is not the first is
-            looked at for its folder alone.
+        train: Function of a catalog, a `recipe` and optionally a `device`. Of the run it returns in other processes than the
+            first, only the folder is used.
 
     Raises:
-        RequestError: The method has nothing to share out.
+        RequestError: If several processes were started and the method does not train by epochs.
     """
 
     @functools.wraps(train)
@@ -36,8 +36,8 @@ def shared(train: Callable[P, Run]) -> Callable[P, Run]:
         method = method_of(given["recipe"])
         if not method.distributed:
             known = ", ".join(name for name, m in METHODS.items() if m.distributed)
-            what = f"{method.name} does not learn by epochs: {started.count} processes would all do the same"
-            raise RequestError(what, f"leave torchrun out; methods that share their work: {known}")
+            what = f"{method.name} does not train by epochs, so {started.count} processes would repeat the same work"
+            raise RequestError(what, f"start it without torchrun; distributed methods: {known}")
         with process_group.joined(engine.choose_device(given.get("device", "auto"))) as team:
             made = train(*args, **kwargs)
             team.wait()

@@ -1,4 +1,4 @@
-"""What a run keeps of its mistakes: what each looks like, the slices where there are more, and how far its doubts go."""
+"""Error analysis of a run: nearest training images of mistakes, slices with more errors, and uncertainty."""
 
 from __future__ import annotations
 
@@ -34,16 +34,19 @@ def describe(
     device: str = "auto",
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """The keys of run.json that speak of mistakes: `mistakes`, `slices`, `limits`. Writes thumbnails into the run's folder.
+    """Return the keys `mistakes`, `slices` and `limits` of run.json, and write thumbnails.
 
     Args:
-        folder: The run's.
-        model: What answered; None for a table of predictions.
-        answers: Its answers, labelled.
-        rows: The catalog that holds these images.
-        training: The images that it was fitted on, where they are known.
-        groups: int (n,), equal for answered images that belong together.
-        held_out: Whether these answers were kept from its calibration too, so that its limits can be judged by them.
+        folder: The run folder.
+        model: The classifier; None for a table of predictions.
+        answers: Labelled predictions of n images.
+        rows: Catalog with these images.
+        training: The images used to fit the classifier; None if unknown.
+        groups: int (n,), one number per cluster of images.
+        held_out: Whether the images were not used for calibration either, so that the uncertainty can be measured on them.
+        cache: Cache.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        progress: Progress callback.
     """
     told = facts(model, answers, held_out=held_out)
     if model is not None and training is not None and told["mistakes"]:
@@ -60,7 +63,7 @@ def facts(model: Classifier | None, answers: Predictions, *, held_out: bool) -> 
 
 
 def columns_of(rows: Catalog, cache: Cache, progress: Progress = silent) -> dict[str, Sequence[Any]]:
-    """What a set is sliced by: size, aspect, STATISTICS, and every column of the table that is not the class itself."""
+    """Return the columns for slices: size, aspect ratio, image statistics, and all other columns of the table."""
     known = zip(rows.column("width"), rows.column("height"), strict=True)
     sides = [(w, h) if w and h else None for w, h in known]
     found: dict[str, Sequence[Any]] = {
@@ -76,7 +79,7 @@ def columns_of(rows: Catalog, cache: Cache, progress: Progress = silent) -> dict
 def by_slice(
     answers: Predictions, rows: Catalog, groups: np.ndarray, cache: Cache, progress: Progress = silent
 ) -> list[dict[str, Any]]:
-    """`evaluation.slices` of labelled answers to images of a catalog; those of one of `groups` belong together."""
+    """Return `evaluation.slices` of labelled predictions; images of the same number in `groups` form a cluster."""
     labelled = answers.y_true >= 0
     answers, groups = answers.select(labelled), groups[labelled]
     place = {p: i for i, p in enumerate(rows.paths)}
@@ -86,11 +89,11 @@ def by_slice(
 
 
 def limits(model: Classifier, answers: Predictions) -> dict[str, Any]:
-    """How a classifier's sets, its unsure answers and its distances did on labelled images that it was not calibrated on.
+    """Measure prediction sets, uncertain predictions and OOD scores on labelled images not used for calibration.
 
     Returns:
         `coverage`, `calibrated_on`, `images`, `by_class`; `sets` (as `conformal.measured`) and `unsure`, or None and `why`; and
-        `unlike`, None where it is not known.
+        `unlike` (OOD), None if unknown.
     """
     card, doubts = model.card.limits, model.uncertainty(answers)
     facts = {"calibrated_on": card.fitted_on, "images": card.images, "by_class": card.by_class}
@@ -114,7 +117,7 @@ def limits(model: Classifier, answers: Predictions) -> dict[str, Any]:
 
 
 def _pretrained(model: Classifier) -> bool:
-    """Whether its features were learnt from other photographs too."""
+    """Return whether the backbone was pretrained on other photographs."""
     return model.card.backbone.pretrained_on != "nothing"
 
 

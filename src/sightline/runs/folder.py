@@ -1,4 +1,4 @@
-"""A run's folder: what lies in it, written so that `run.json` comes last."""
+"""Run folder: its files, written so that `run.json` comes last."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+import tomli_w
 
 from sightline import __version__, evaluation
 from sightline import catalog as catalogs
@@ -30,23 +31,23 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FEW = 200
-"""Test images below which a cross-validation is suggested."""
+"""Number of test images below which a cross-validation is suggested."""
 MOST_LISTED = 200
-"""Lists in run.json are cut here; the tables beside it are whole."""
+"""Maximal length of lists in run.json; the tables beside it are complete."""
 
 
 _locks: ContextVar[contextlib.ExitStack] = ContextVar("_locks")
 
 
-def releasing(verb: Callable[P, T]) -> Callable[P, T]:
-    """Let a verb lock its output folder with `lock`; the lock is released when the verb ends."""
+def releasing(command: Callable[P, T]) -> Callable[P, T]:
+    """Return a command that releases the locks taken with `lock` when it ends."""
 
-    @functools.wraps(verb)
+    @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         with contextlib.ExitStack() as stack:
             token = _locks.set(stack)
             try:
-                return verb(*args, **kwargs)
+                return command(*args, **kwargs)
             finally:
                 _locks.reset(token)
 
@@ -54,22 +55,21 @@ def releasing(verb: Callable[P, T]) -> Callable[P, T]:
 
 
 def lock(folder: Path, *, depth: int = 3) -> None:
-    """Lock an output folder until the `releasing` verb ends; see `store.lock_folder`.
+    """Lock an output folder until the `releasing` command ends; see `store.lock_folder`.
 
     Raises:
-        RequestError: Another process writes into it.
+        RequestError: If another process writes into it.
     """
     _locks.get().enter_context(lock_folder(folder, depth=depth))
 
 
 def default(name: str, record: str, asked: Mapping[str, Any]) -> Path:
-    """Return a folder below `runs` for a result that was given no name: `runs/NAME`, and where that holds the result of
-    another request, the same with six digits that stand for this one.
+    """Return the default folder of a result: `runs/NAME`, with six digits appended if that holds another result.
 
     Args:
-        name: What the result is called.
-        record: The JSON file in the folder that says what was asked for, such as `run.json`.
-        asked: Its keys that tell requests apart, and their values.
+        name: Name of the result.
+        record: JSON file in the folder that identifies the request, such as `run.json`.
+        asked: Keys of that file and their values in this request.
     """
     folder = Path("runs") / name
     try:
@@ -83,34 +83,23 @@ def default(name: str, record: str, asked: Mapping[str, Any]) -> Path:
 
 
 def now() -> str:
-    """The time, as ISO 8601 with its offset, to the second."""
+    """Return the local time in ISO 8601 with its UTC offset, in seconds."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def toml(recipe: Recipe) -> str:
-    """A recipe as the TOML that reads back as it."""
+    """Return a recipe as TOML, which reads back as an equal recipe."""
     fields = plain(recipe)
-    settings = fields.pop("settings")
-    lines = [f"{key} = {_toml_value(value)}" for key, value in fields.items() if value is not None]
-    if settings:
-        lines += ["", "[settings]", *(f"{key} = {_toml_value(value)}" for key, value in settings.items() if value is not None)]
-    return "\n".join(lines) + "\n"
-
-
-def _toml_value(value: Any) -> str:
-    """One value as TOML: JSON's text but for objects, which become inline tables."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    settings = {key: value for key, value in fields.pop("settings").items() if value is not None}
+    top = {key: value for key, value in fields.items() if value is not None}
+    return tomli_w.dumps({**top, **({"settings": settings} if settings else {})})
 
 
 def write_history(folder: Path, candidate: Candidate) -> str | None:
     """Write `history.csv`, `gradients.csv` and an event file for TensorBoard.
 
     Returns:
-        The first one's name, None where there is nothing to write.
+        The name of the first file; None if there is no history.
     """
     if not candidate.history:
         return None
@@ -122,7 +111,7 @@ def write_history(folder: Path, candidate: Candidate) -> str | None:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as the text of a CSV."""
+    """Return rows with the same keys as CSV text."""
     text = io.StringIO()
     out = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     out.writeheader()
@@ -131,10 +120,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write_candidate(folder: Path, candidate: Candidate, catalog: Catalog, test: Predictions | None) -> dict[str, Any]:
-    """Write what one chosen classifier leaves: itself, its recipe, its catalog, its answers, its history.
+    """Write the chosen classifier, its recipe, catalog, predictions and training history.
 
     Returns:
-        The parts of run.json that speak of it.
+        The keys of run.json about the classifier.
     """
     card = candidate.classifier.card
     candidate.classifier.save(folder / "classifier.safetensors")
@@ -172,12 +161,12 @@ def write_candidate(folder: Path, candidate: Candidate, catalog: Catalog, test: 
 
 
 def clusters_of(catalog: Catalog, cluster: np.ndarray, answers: Predictions) -> np.ndarray:
-    """int64 (n,): one number for answered images that belong together, as duplicates or by the column `group`.
+    """Return int64 (n,): the cluster (duplicates, or same `group`) of each predicted image.
 
     Args:
         catalog: All rows.
-        cluster: int64 (rows,), what `catalog.together` gave for them.
-        answers: To n of its images.
+        cluster: int64 (rows,), clusters from `catalog.together`.
+        answers: Predictions of n of its images.
     """
     of = dict(zip(catalog.paths, cluster.tolist(), strict=True))
     return np.array([of[path] for path in answers.paths], dtype=np.int64)
@@ -189,10 +178,10 @@ def write_curves(
     """Write the points of every curve of one split as `curves/SPLIT_CURVE.csv`.
 
     Args:
-        folder: The run's.
+        folder: The run folder.
         split: `val`, `cross_validated` or `test`.
-        answers, scores: What was said of its images, and how good that is; nothing is written where there is none.
-        by: The criterion of the threshold; its prices are the costs in `thresholds`.
+        answers, scores: Predictions and scores; nothing is written if one is None.
+        by: Criterion of the threshold; its costs are used in `thresholds`.
     """
     if answers is None or not scores:
         return
@@ -201,7 +190,7 @@ def write_curves(
 
 
 def network_facts(candidate: Candidate) -> dict[str, Any]:
-    """What people ask about the network: size, weights, licence, origin."""
+    """Return size, weights, licence and origin of the network."""
     b = candidate.classifier.card.backbone
     facts = {"name": b.name, "parameters": b.parameters, "features": b.features, "weights": b.weights}
     origin = {"weights_hash": b.weights_hash, "licence": b.licence, "origin": b.origin, "pretrained_on": b.pretrained_on}
@@ -209,13 +198,14 @@ def network_facts(candidate: Candidate) -> dict[str, Any]:
 
 
 def rung(candidate: Candidate, chosen: bool, groups: np.ndarray, decided: Candidate | None = None) -> dict[str, Any]:
-    """One row of the ladder.
+    """Return the entry of a candidate in run.json.
 
     Args:
-        candidate: What was trained.
+        candidate: The candidate.
         chosen: Whether it was chosen.
-        groups: What `clusters_of` gives for its answers to the validation images.
-        decided: The chosen one with its threshold: the row has the accuracy that it was chosen by, and `at_bar` the one there.
+        groups: Clusters of its held-out images, from `clusters_of`.
+        decided: The chosen candidate with its threshold. The entry holds the accuracy used for the choice, and `at_bar` the
+            accuracy at the threshold.
     """
     card, val = candidate.classifier.card, candidate.val
     at_bar = None
@@ -244,21 +234,21 @@ def rung(candidate: Candidate, chosen: bool, groups: np.ndarray, decided: Candid
 
 
 def _accuracy(val: Predictions, groups: np.ndarray, positive: str | None) -> dict[str, float]:
-    """The share of right answers with its interval."""
+    """Return the accuracy with its 95 % interval."""
     right = int((val.y_pred == val.y_true).sum())
     low, high = evaluation.accuracy_interval(val, groups, positive=positive)
     return {"accuracy": right / len(val), "accuracy_low": low, "accuracy_high": high}
 
 
 def crossvalidate(catalog: Path | str, folder: Path, test: Predictions | None, *, again: Recipe | None = None) -> str | None:
-    """The command that says more than so few test images do; None where they are enough, or were not opened.
+    """Return the command for a cross-validation if the test split is small; None otherwise.
 
     Args:
-        catalog: Of the images that would be divided.
-        folder: The run's, which holds the recipe.
-        test: What was scored.
-        again: What shall be cross-validated in place of the run's recipe, whose head was chosen on these very images; it is
-            written into the folder.
+        catalog: Catalog of the images.
+        folder: The run folder, which holds the recipe.
+        test: Predictions of the test images.
+        again: Recipe to cross-validate instead of that of the run, whose head was selected on the same images. It is written
+            into the folder.
     """
     if test is None or not 0 < len(test) < FEW:
         return None
@@ -269,7 +259,7 @@ def crossvalidate(catalog: Path | str, folder: Path, test: Predictions | None, *
 
 
 def finish(folder: Path, data: Mapping[str, Any]) -> Run:
-    """Write `mistakes.csv`, then `run.json`: from now on the run is finished.
+    """Write `mistakes.csv`, then `run.json`, which marks the run as finished.
 
     Raises:
         RequestError: If the data are no complete record of a run.
@@ -283,12 +273,12 @@ def finish(folder: Path, data: Mapping[str, Any]) -> Run:
 
 
 def write_mistakes(folder: Path, mistakes: Sequence[Mapping[str, Any]], explained: Sequence[Mapping[str, Any]]) -> None:
-    """Write `mistakes.csv`: every wrongly answered image, the most confident first, with its heatmap's file where it has one.
+    """Write `mistakes.csv`: every misclassified image, most confident first, with the file of its heatmap if there is one.
 
     Args:
-        folder: The run's.
-        mistakes: As `evaluation.mistakes`.
-        explained: As the `explanations` of run.json.
+        folder: The run folder.
+        mistakes: Misclassified images, as in `evaluation.mistakes`.
+        explained: Explanations, as in run.json.
     """
     heatmaps = {entry["path"]: entry["overlay"] for entry in explained}
     columns = ("path", "label", "predicted", "probability")
@@ -297,7 +287,7 @@ def write_mistakes(folder: Path, mistakes: Sequence[Mapping[str, Any]], explaine
 
 
 def head(kind: str, name: str, identity: str) -> dict[str, Any]:
-    """The first keys of run.json."""
+    """Return the first keys of run.json."""
     return {
         "version": 1,
         "sightline": __version__,

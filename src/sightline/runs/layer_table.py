@@ -103,12 +103,12 @@ def layer_table(subject: Subject, wish: SummarySpec) -> LayerTable:
         name = str(subject) if isinstance(subject, Path) else subject
         return _network(name, wish) if wish.head is None else _with_head(name, wish.head, wish)
     if wish.head is not None:
-        raise RequestError(f"--head goes with a network, and {subject} has its own head", "name the network instead")
+        raise RequestError(f"--head needs a network name; {subject} already has a head", "name its network instead")
     if kind == "recipe":
         return _recipe(read_recipe(Path(str(subject))), wish)
     for option, value in (("--classes", wish.classes), ("--image-size", wish.image_size)):
         if value is not None:
-            raise RequestError(f"{option} {value} cannot be set for {subject}, which is trained", f"leave {option} out")
+            raise RequestError(f"{option} {value} cannot be set for {subject}, which is already trained", f"leave out {option}")
     return _model(Path(str(subject)), wish)
 
 
@@ -152,7 +152,7 @@ def _with_head(name: str | Callable[..., Any], units: Units, wish: SummarySpec) 
     head = dense(base.features, units, classes)
     net, found = taken_apart(Transfer(base, head), base)
     count = sum(p.numel() for p in head.parameters())
-    notes = () if wish.classes else (f"the new head tells {CLASSES} classes apart: say another number with --classes",)
+    notes = () if wish.classes else (f"the new head has {CLASSES} classes; set another number with --classes",)
     return LayerTable(
         whole.name,
         found,
@@ -177,7 +177,7 @@ def _recipe(recipe: Recipe, wish: SummarySpec) -> LayerTable:
         return _warmstart(recipe, settings, wish)
     classes, notes = wish.classes or CLASSES, []
     if wish.classes is None:
-        notes.append(f"counted for {CLASSES} classes: say another number with --classes")
+        notes.append(f"counted for {CLASSES} classes; set another number with --classes")
     if method.network == "random":
         found = _scratch(recipe, wish, classes)
         return dataclasses.replace(found, notes=(*found.notes, *notes))
@@ -215,7 +215,7 @@ def _ensemble(recipe: Recipe, settings: Mapping[str, Any], wish: SummarySpec) ->
         raise RequestError(f"the recipe is an ensemble ({named}), which has no layers of its own", "name one of its members")
     given = {"seed": recipe.seed, "image_size": recipe.image_size, "fit": recipe.fit, **settings["recipe"]}
     found = _recipe(from_json(Recipe, given, "recipe of the ensemble"), wish)
-    note = f"the ensemble has {settings['seeds']} of these, each trained under a seed of its own"
+    note = f"the ensemble has {settings['seeds']} of these, each trained with another seed"
     return dataclasses.replace(found, notes=(*found.notes, note))
 
 
@@ -225,9 +225,9 @@ def _warmstart(recipe: Recipe, settings: Mapping[str, Any], wish: SummarySpec) -
     path = Path(recipe.backbone)
     loaded, network = _loaded(path, wish)
     if network is None:
-        raise RequestError(f"the classifier {path} has no network", "name one with a network of its own")
+        raise RequestError(f"the classifier {path} has no network", "name a classifier with a network")
     classes = wish.classes or len(loaded.classes)
-    notes = () if wish.classes else (f"counted for the {classes} classes of {path}: say another number with --classes",)
+    notes = () if wish.classes else (f"counted for the {classes} classes of {path}; set another number with --classes",)
     units = heads.hidden(loaded.head) if settings["head"] is None else settings["head"]
     row = _layered_head(units or (), network.features, classes)
     row = dataclasses.replace(row, trainable=0) if settings.get("head_rate") == 0 else row
@@ -306,8 +306,10 @@ def _loaded(path: Path, wish: SummarySpec) -> tuple[classifier.Classifier, Netwo
     if not backbone.is_network:
         return loaded, None
     if backbone.source == "user" and wish.code is None:
-        hint = f"pass the code that you trust: --code {backbone.name}"
-        raise RequestError(f"the network in {path} is your own code ({backbone.name}), which no file carries", hint)
+        hint = f"pass the code if you trust it: --code {backbone.name}"
+        raise RequestError(
+            f"the network in {path} is user-defined code ({backbone.name}), which is not stored in the file", hint
+        )
     named = backbone if wish.code is None or backbone.source != "user" else dataclasses.replace(backbone, name=wish.code)
     return loaded, networks.build(named, tensors=loaded.tensors or None, cache=wish.cache)
 
@@ -370,7 +372,7 @@ def _on_base(
     count = None
     rows = [dataclasses.replace(row, trainable=_learnt(row, sizes, learning)) for row in found.layers]
     if heads.HEADS[head.type].layers is None:
-        notes = (*notes, f"what a {head.type} head keeps is not counted as parameters")
+        notes = (*notes, f"the stored values of a {head.type} head are not counted as parameters")
     if backbone is None or backbone.pool != "scores":  # there the network's own scores are the logits
         found = Anatomy.of([*rows, head], found.macs + head.macs, found.activation_bytes + 4 * classes)
         count = head.parameters

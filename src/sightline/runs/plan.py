@@ -182,9 +182,11 @@ def check(request: Request, cache: Cache | None = None) -> None:
     if request.threshold is not None:
         evaluation.check_criterion(request.threshold)
     if request.time_s <= 0:
-        raise RequestError(f"a budget of {request.time_s:g} s leaves no time", "name one such as --budget 10m")
+        raise RequestError(f"the budget must be more than 0 s, not {request.time_s:g} s", "write --budget 10m")
     if request.image_size is not None and not 8 <= request.image_size <= MOST_IMAGE_PX:
-        raise RequestError(f"an image size of {request.image_size} px is not usable", f"it lies between 8 and {MOST_IMAGE_PX}")
+        raise RequestError(
+            f"--image-size must be between 8 and {MOST_IMAGE_PX} px, not {request.image_size}", "write --image-size 224"
+        )
 
 
 def make_plan(
@@ -292,7 +294,7 @@ def _backbones(
         size = networks.download_bytes(name, request.weights, cache)
         if size is not None:
             about = f", about {size / 1e6:.0f} MB" if size else ""
-            say(f"{name} needs its weights{about}: they are downloaded once, if they can be had")
+            say(f"{name} needs pretrained weights{about}: they will be downloaded once, if available")
         try:
             named_recipe = Recipe(
                 backbone=name,
@@ -387,7 +389,7 @@ def _earlier(request: Request) -> str:
         RequestError: None is named.
     """
     if not request.backbones:
-        raise RequestError("warmstart needs an earlier classifier", "name it, such as --backbone runs/mine")
+        raise RequestError("warmstart needs an earlier classifier", "name its run: --backbone runs/mine")
     return request.backbones[0]
 
 
@@ -437,7 +439,7 @@ def _lines(
         if not any(b.pretrained_on != "nothing" for b in backbones.values()):
             lines.append("    without pretrained weights, expect a much lower accuracy")
     if not backbones and any(method.fits_heads for method in _methods(request)):
-        lines.append("  no pretrained network can be had here")
+        lines.append("  no pretrained network is available here")
     return lines
 
 

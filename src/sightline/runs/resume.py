@@ -1,4 +1,4 @@
-"""A run that was interrupted and goes on, and a finished one that learns on: what is asked for is compared with what was."""
+"""Resume interrupted runs and continue finished ones, after comparing the request with the earlier one."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from sightline.store import log, plain, write_json
 from sightline.training import process_group
 
 FOLDER = "checkpoint"
-"""Inside a run's folder: its training as it stands; after the end what a later run may go on from."""
+"""Subfolder with the checkpoints of a training; after its end, the state from which a later run can continue."""
 _REQUEST = "request.json"
 
 
 def begin(folder: Path, recipe: Recipe, catalog: Catalog, *, resume: bool, continued: Run | None = None) -> Path:
-    """Make a run's folder ready to be trained in.
+    """Prepare a run folder for training.
 
     Args:
-        folder: The run's.
-        recipe: What to do.
-        catalog: The usable images, split.
-        resume: Whether an interrupted training of the same request goes on; else it is forgotten.
-        continued: The finished run whose weights and optimizer go on.
+        folder: The run folder.
+        recipe: The recipe.
+        catalog: The usable images with splits.
+        resume: Whether to resume an interrupted training of the same request; otherwise its checkpoints are deleted.
+        continued: Finished run whose weights and optimizer state are the starting point.
 
     Returns:
-        The folder of the checkpoint.
+        The folder of the checkpoints.
 
     Raises:
-        RequestError: The interrupted run is of other images, classes or of another recipe; or the finished one keeps nothing
-            to go on from.
+        RequestError: If the interrupted run has other images, classes or another recipe, or the finished run has no
+            checkpoint.
     """
     kept, team = folder / FOLDER, process_group.here()
     if not team.first:
@@ -47,7 +47,7 @@ def begin(folder: Path, recipe: Recipe, catalog: Catalog, *, resume: bool, conti
 
 
 def _begin(folder: Path, kept: Path, recipe: Recipe, catalog: Catalog, *, resume: bool, continued: Run | None) -> None:
-    """Make the folder ready: what `begin` says."""
+    """Prepare the folder in the first process."""
     asked = {
         "recipe": plain(recipe),
         "classes": list(catalog.classes),
@@ -59,9 +59,11 @@ def _begin(folder: Path, kept: Path, recipe: Recipe, catalog: Catalog, *, resume
         _compare(json.loads(read_text(kept / _REQUEST)), asked, folder)
         return
     if resume:
-        log.warning("nothing was kept in %s that could be resumed; training begins at the beginning", folder)
+        log.warning("%s has no interrupted training to resume; training starts from the beginning", folder)
     if (kept / _REQUEST).is_file() and any(f.suffix == ".safetensors" for f in kept.rglob("*")):
-        log.warning("what an interrupted training had left in %s is forgotten; --resume would have gone on with it", folder)
+        log.warning(
+            "the checkpoints of an interrupted training in %s were deleted; use --resume to continue such a training", folder
+        )
     if kept.is_dir():
         _checkpoint().forget(kept)
     if continued is not None:
@@ -70,9 +72,9 @@ def _begin(folder: Path, kept: Path, recipe: Recipe, catalog: Catalog, *, resume
 
 
 def begin_run(folder: Path, *, resume: bool) -> Path:
-    """Where the main job's trainings are kept while it goes on: what an interrupted one left there goes on, or is forgotten.
+    """Return the folder for the checkpoints of a run; delete earlier ones unless `resume`.
 
-    Whose they are needs no asking: the run's folder is named by all that its result depends on.
+    The name of the run folder identifies the request, so nothing has to be compared.
     """
     kept = folder / FOLDER
     if not resume:
@@ -81,12 +83,12 @@ def begin_run(folder: Path, *, resume: bool) -> Path:
 
 
 def finish_run(kept: Path) -> None:
-    """Forget the main job's trainings: the run holds what came of them."""
+    """Delete the checkpoints of a finished run."""
     shutil.rmtree(kept, ignore_errors=True)
 
 
 def finish(kept: Path) -> None:
-    """Leave in a finished run's folder what a later run may go on from, and nothing else."""
+    """Delete all checkpoints of a finished training except the state from which a later run can continue."""
     for file in [kept / _REQUEST, *kept.rglob("before.safetensors")]:
         file.unlink(missing_ok=True)
     for place in sorted((p for p in kept.rglob("*") if p.is_dir()), reverse=True):
@@ -97,17 +99,17 @@ def finish(kept: Path) -> None:
 
 
 def _checkpoint() -> Any:
-    """The module that knows checkpoints; it imports torch."""
+    """Import the checkpoint module, which imports torch."""
     from sightline.training import checkpoint
 
     return checkpoint
 
 
 def _compare(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
-    """Refuse to go on with another training.
+    """Compare an interrupted request with the new one.
 
     Raises:
-        RequestError: It is one.
+        RequestError: If they differ.
     """
     found = []
     if old["classes"] != new["classes"]:
@@ -120,30 +122,30 @@ def _compare(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
     if recipes:
         found.append(f"another recipe ({'; '.join(recipes[:6])})")
     if old["continued"] != new["continued"]:
-        found.append("another run that it continues")
+        found.append("another run to continue from")
     if old["sightline"] != new["sightline"]:
         found.append(f"another version of Sightline ({old['sightline']}, now {new['sightline']})")
     if found:
         raise RequestError(
             f"the interrupted run in {folder} has {' and '.join(found)}",
-            "resume it with what it was begun with, or leave out --resume to begin anew",
+            "resume it with the same arguments, or leave out --resume to start again",
         )
 
 
 def _hand_on(run: Run, catalog: Catalog, kept: Path) -> None:
-    """Give a new run what an earlier one ended with.
+    """Copy the final state of an earlier run into a new one.
 
     Raises:
-        RequestError: The earlier one has other classes, or keeps nothing.
+        RequestError: If the earlier run has other classes, or no checkpoint.
     """
     classes = tuple(run.data.get("classes", ()))
     if classes != catalog.classes:
         raise RequestError(
-            f"{run.folder} knows the classes {', '.join(classes[:8])}, the catalog has {', '.join(catalog.classes[:8])}",
-            'to learn other classes from there, take method = "warmstart"',
+            f"{run.folder} has the classes {', '.join(classes[:8])}, but the catalog has {', '.join(catalog.classes[:8])}",
+            'to train other classes from its weights, use method = "warmstart"',
         )
     if not _checkpoint().hand_on(run.folder / FOLDER, kept):
         raise RequestError(
-            f"{run.folder} keeps no training that could go on (method {run.data.get('method')})",
-            "only what `sightline train` trained by epochs goes on",
+            f"{run.folder} has no checkpoint to continue from (method {run.data.get('method')})",
+            "only runs that `sightline train` trained by epochs can be continued",
         )

@@ -1,4 +1,4 @@
-"""What is kept of a run once its test split was opened: an interrupted run goes on from there and opens it no second time."""
+"""State of a run after the test split was scored, so that an interrupted run does not use the test split twice."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _FILE = "opened.npz"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A run whose test split was opened, before anything is drawn.
+    """Run after the test split was scored, before heatmaps are drawn.
 
     Args:
-        classifier: The chosen one, as it lies in the run's folder.
-        val: Its predictions on images that it was not fitted on.
-        test: Its predictions on the test split; None where there is none.
-        data: What is known so far of `run.json`, in JSON's types.
+        classifier: The chosen classifier.
+        val: Its predictions on held-out images.
+        test: Its predictions on the test split; None if there is none.
+        data: The content of `run.json` so far, in JSON types.
         laps: Seconds by stage.
     """
 
@@ -41,7 +41,7 @@ class Opened:
 
 
 def save(folder: Path, checkpoint: Path, opened: Opened) -> Opened:
-    """Keep a run whose classifier was written to its folder; returns the very thing that `load` would give."""
+    """Save the state of a run whose classifier is in its folder, and return it as `load` would."""
     arrays: dict[str, np.ndarray] = {}
     facts: dict[str, Any] = {
         "classifier": file_digest(folder / "classifier.safetensors"),
@@ -62,7 +62,7 @@ def save(folder: Path, checkpoint: Path, opened: Opened) -> Opened:
 
 
 def load(folder: Path, checkpoint: Path) -> Opened | None:
-    """Return what an interrupted run kept; None where it kept nothing that is whole."""
+    """Return the saved state of an interrupted run; None if there is none or it is damaged."""
     file = checkpoint / _FILE
     if not file.is_file():
         return None

@@ -1,8 +1,8 @@
-"""The ledger of test images: which were looked at, when, and by what. It outlives runs, and the cache that can be cleared.
+"""Test-set log: record which test images were used, when, and by which classifiers.
 
-A look is an opening that could teach something new of these images. What a look has taught cannot be unlearnt by deleting a
-run, so the ledger lies in the user's data folder, is only ever appended to, and is keyed by what the images are: other names,
-other folders and other splits of the same photographs are found again, a part of them too.
+A use counts if it reveals new scores on these images. Deleting a run does not undo that, so the log is kept in the user's data
+folder, is only appended to, and identifies images by their bytes: renamed, moved or newly split photographs are recognised, and
+subsets of them too.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _FILE = "openings.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class LoggedClassifier:
-    """What was scored.
+    """Classifier in the test-set log.
 
     Args:
-        name: For people.
-        ids: What it may be known by again: its own identity, and that of its answers.
+        name: Its name in reports.
+        ids: Hashes of the classifier and of its predictions, by which it is recognised.
     """
 
     name: str
@@ -44,15 +44,15 @@ class LoggedClassifier:
 
 @dataclass(frozen=True, slots=True)
 class TestSetAccess:
-    """One opening that touched some of the images in question.
+    """One use of test images.
 
     Args:
-        when: ISO 8601.
+        when: Time in ISO 8601.
         verb: The command.
-        by: What looked, in words.
-        images: How many it looked at.
-        shared: How many of these are among the images in question.
-        classifiers: How many it scored: one declared comparison of several is one look.
+        by: Description of the classifier or comparison.
+        images: Number of images used.
+        shared: Number of these among the current images.
+        classifiers: Number of classifiers scored; a comparison of several counts as one use.
     """
 
     when: str
@@ -65,15 +65,15 @@ class TestSetAccess:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What the ledger knows of the images of an opening.
+    """Result of recording a use of test images.
 
     Args:
-        looks: At these images, or some of them, oldest first, this one included.
-        classifiers: How many different ones they scored in all.
-        new: Whether this one is a look of its own.
-        counted: Whether it is in the ledger.
-        note: Why it is no look, or why it could not be counted; "" otherwise.
-        ids: By which what was scored is known again.
+        looks: All uses of some of these images, oldest first, this one included.
+        classifiers: Total number of different classifiers scored in them.
+        new: Whether this use reveals new scores.
+        counted: Whether it is in the log.
+        note: Why it is not new, or could not be recorded; "" otherwise.
+        ids: Ids of the scored classifiers.
     """
 
     looks: tuple[TestSetAccess, ...]
@@ -84,11 +84,11 @@ class Opening:
     ids: tuple[str, ...] = ()
 
     def as_data(self, accuracy: float | None, n: int) -> dict[str, Any]:
-        """The keys of run.json that speak of it.
+        """Return the keys of run.json about the use of the test set.
 
         Args:
-            accuracy: What this look has shown, 0 to 1.
-            n: On how many images.
+            accuracy: Accuracy on the images, 0 to 1.
+            n: Number of images.
         """
         worth = None if accuracy is None else flattery(self.classifiers, accuracy, n)
         told = {"new": self.new, "counted": self.counted, "note": self.note, "classifiers": self.classifiers, "flattery": worth}
@@ -96,7 +96,7 @@ class Opening:
 
 
 def root() -> Path:
-    """The ledger's folder: `SIGHTLINE_LEDGER`, or one in the system's own place for a user's data."""
+    """Return the folder of the log: `SIGHTLINE_LEDGER`, or one in the user's data folder."""
     named = os.environ.get("SIGHTLINE_LEDGER")
     if named:
         return Path(named)
@@ -108,24 +108,24 @@ def root() -> Path:
 def subject(
     name: str, answers: Predictions, contents: Sequence[str], model: Classifier | None, crops: int | None
 ) -> LoggedClassifier:
-    """What is scored, as the ledger knows it again.
+    """Return the entry of a classifier in the log.
 
     Args:
-        name: For people.
-        answers: Of the n images.
-        contents: SHA-256 of each of them.
+        name: Its name in reports.
+        answers: Predictions of n images.
+        contents: SHA-256 of each image.
         model: The classifier; None for a table of predictions.
-        crops: Looks at each image, where they are not those of its card.
+        crops: Crops per image, if other than those of the card.
     """
-    said = sorted(zip(contents, answers.labels, strict=True))
-    ids = [f"answers:{digest(said)}"]
+    pairs = sorted(zip(contents, answers.labels, strict=True))
+    ids = [f"answers:{digest(pairs)}"]
     if model is not None:
         ids.append(f"classifier:{identity(model, crops)}")
     return LoggedClassifier(name, tuple(ids))
 
 
 def identity(model: Classifier, crops: int | None = None) -> str:
-    """A hash of all that a classifier's answers depend on: what it was scored with, and its name, are not among that."""
+    """Return a hash of everything that affects the predictions of a classifier; its name and its scores do not."""
     card = model.card
     arrays = {name: hashlib.sha256(np.ascontiguousarray(a).tobytes()).hexdigest() for name, a in model.head.arrays.items()}
     own = [card.backbone.id, card.backbone.preprocess.id, card.backbone.weights_hash, card.head, arrays, card.temperature]
@@ -134,22 +134,21 @@ def identity(model: Classifier, crops: int | None = None) -> str:
 
 
 def opened(contents: Sequence[str], subjects: Sequence[LoggedClassifier], *, verb: str, by: str, when: str) -> Opening:
-    """Write an opening to the ledger and tell what is known of its images.
+    """Record a use of test images, and return all uses of them.
 
-    It is no new look where each subject was scored on all of these images before: the same answers teach nothing new, and
-    nothing can be chosen by them that could not be chosen before.
+    The use is not new if every subject was scored on all of these images before, since it reveals nothing new.
 
     Args:
-        contents: SHA-256 of each image; "" for what has none.
-        subjects: All that are scored in this one declared opening.
+        contents: SHA-256 of each image; "" if unknown.
+        subjects: All classifiers scored in this use.
         verb: The command.
-        by: In words.
-        when: ISO 8601.
+        by: Description of the classifier or comparison.
+        when: Time in ISO 8601.
     """
     keys = np.unique(content_keys([c for c in contents if c]))
     here, folder = TestSetAccess(when, verb, by, len(keys), len(keys), len(subjects)), root()
     if not len(keys):
-        return Opening((here,), len(subjects), True, False, "nothing is known of the images' bytes")
+        return Opening((here,), len(subjects), True, False, "the bytes of the images are unknown")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
@@ -158,11 +157,11 @@ def opened(contents: Sequence[str], subjects: Sequence[LoggedClassifier], *, ver
                 _append(folder, keys, here, subjects)
             return _opening(earlier, here, subjects, len(keys))
     except OSError as error:
-        log.warning("the ledger at %s cannot be written (%s); this look at the test images is not counted", folder, error)
+        log.warning("the test-set log in %s cannot be written (%s); this use of the test images is not counted", folder, error)
         found: list[_Entry] = []
         with contextlib.suppress(OSError):
             found = list(_overlapping(folder, keys))
-        return _opening(found, here, subjects, len(keys), f"the ledger cannot be written ({error})")
+        return _opening(found, here, subjects, len(keys), f"the test-set log cannot be written ({error})")
 
 
 def look(
@@ -175,19 +174,19 @@ def look(
     by: str,
     crops: int | None = None,
 ) -> Opening | None:
-    """Record that a classifier's answers to labelled test images are shown; every command that shows some calls this.
+    """Record that predictions of labelled test images are shown. Every command that shows some calls this function.
 
     Args:
-        answers: To n images.
-        contents: SHA-256 of each image; "" where it is not known.
-        counts: bool (n,), which images count: see `Classifier.counts_as_test`.
+        answers: Predictions of n images.
+        contents: SHA-256 of each image; "" if unknown.
+        counts: bool (n,), which images count as test images, from `Classifier.counts_as_test`.
         model: The classifier; None for a table of predictions.
         verb: The command.
-        by: What looks, in words.
-        crops: Looks at each image, where they are not those of the classifier's card.
+        by: Description of the classifier.
+        crops: Crops per image, if other than those of the card.
 
     Returns:
-        None where no image counts.
+        The recorded use; None if no image counts.
     """
     rows = np.flatnonzero(counts)
     if not len(rows):
@@ -197,15 +196,15 @@ def look(
 
 
 def flattery(classifiers: int, accuracy: float, n: int) -> float:
-    """By how much the best of several classifiers looks better than it is, at most about, where these images chose it.
+    """Return the approximate upper bound of the optimism of the best of several classifiers selected on the same images.
 
-    The expected maximum of k equally good classifiers' scores, above what each would have on endless images, if they erred
-    independently: E[max of k standard normals] · √(p (1 − p) / n). Classifiers that err on the same images flatter less.
+    Expected maximum of the accuracy of k equally good classifiers with independent errors, minus their true accuracy:
+    E[max of k standard normals] · √(p (1 − p) / n). With correlated errors the optimism is smaller.
 
     Args:
-        classifiers: k.
-        accuracy: p; where all are right or all wrong, half an image is taken off.
-        n: Images.
+        classifiers: Number of classifiers, k.
+        accuracy: Accuracy, p; kept at least half an image away from 0 and 1.
+        n: Number of images.
 
     Example:
         >>> round(flattery(1, 0.9, 400), 4), round(flattery(2, 0.9, 400), 4), round(flattery(10, 0.9, 400), 4)
@@ -226,7 +225,7 @@ def flattery(classifiers: int, accuracy: float, n: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A line of the ledger that touches the images in question."""
+    """Line of the log that shares images with the current ones."""
 
     look: TestSetAccess
     subjects: tuple[LoggedClassifier, ...]
@@ -235,29 +234,29 @@ class _Entry:
 def _opening(
     earlier: Sequence[_Entry], here: TestSetAccess, subjects: Sequence[LoggedClassifier], n: int, trouble: str = ""
 ) -> Opening:
-    """The earlier looks and this one, if it is one, and how many classifiers that makes."""
+    """Return the earlier uses with this one, if it is new, and the number of different classifiers."""
     known: list[set[str]] = []
     for each in [*(s for e in earlier for s in e.subjects), *subjects]:
         same = [ids for ids in known if ids.intersection(each.ids)]
         known = [ids for ids in known if ids not in same] + [set(each.ids).union(*same)]
     looks, ids = tuple(e.look for e in earlier), tuple(i for s in subjects for i in s.ids)
     if _nothing_new(earlier, subjects, n):
-        return Opening(looks, len(known), False, True, "the same answers to the same images were looked at before", ids)
+        return Opening(looks, len(known), False, True, "the same predictions of the same images were scored before", ids)
     return Opening((*looks, here), len(known), True, not trouble, trouble, ids)
 
 
 def _nothing_new(earlier: Sequence[_Entry], subjects: Sequence[LoggedClassifier], n: int) -> bool:
-    """Whether every subject was scored on all of the images before."""
+    """Return whether every subject was scored on all of the images before."""
     known = {i for e in earlier if e.look.shared == n for s in e.subjects for i in s.ids}
     return all(known.intersection(s.ids) for s in subjects)
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time.
+    """Hold the lock of the log.
 
     Raises:
-        OSError: It cannot be had.
+        OSError: If another process holds it for more than `LOCK_S`.
     """
     import filelock
 
@@ -265,7 +264,7 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=LOCK_S)
     except filelock.Timeout as error:
-        raise TimeoutError(f"another process holds it for {LOCK_S:g} s") from error
+        raise TimeoutError(f"another process has locked it for {LOCK_S:g} s") from error
     try:
         yield
     finally:
@@ -273,7 +272,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _append(folder: Path, keys: np.ndarray, look: TestSetAccess, subjects: Sequence[LoggedClassifier]) -> None:
-    """Keep the images, then the line that names them: an interruption between the two leaves no line without images."""
+    """Write the images, then the line that refers to them, so that an interruption leaves no line without images."""
     data = keys.astype("<u8").tobytes()
     name = hashlib.sha256(data).hexdigest()[:32]
     file = folder / "images" / name
@@ -286,13 +285,13 @@ def _append(folder: Path, keys: np.ndarray, look: TestSetAccess, subjects: Seque
         end = stream.seek(0, os.SEEK_END)
         if end:
             stream.seek(end - 1)
-            line = line if stream.read(1) == b"\n" else b"\n" + line  # what an interrupted line left
+            line = line if stream.read(1) == b"\n" else b"\n" + line  # complete an interrupted line
         stream.write(line)
         os.fsync(descriptor)
 
 
 def _overlapping(folder: Path, keys: np.ndarray) -> Iterator[_Entry]:
-    """The lines whose images are among these, oldest first; a line that cannot be read is said and left out."""
+    """Yield the lines that share images with these, oldest first; unreadable lines are logged and left out."""
     try:
         text = (folder / _FILE).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -309,7 +308,7 @@ def _overlapping(folder: Path, keys: np.ndarray) -> Iterator[_Entry]:
             if shared[name]:
                 yield _entry(value, shared[name])
         except (ValueError, KeyError, TypeError, OSError) as error:
-            log.warning("line %d of the ledger %s cannot be read (%s) and is left out", number, folder / _FILE, error)
+            log.warning("line %d of the test-set log %s cannot be read (%s) and is left out", number, folder / _FILE, error)
 
 
 def _entry(value: Mapping[str, Any], shared: int) -> _Entry:
@@ -319,13 +318,13 @@ def _entry(value: Mapping[str, Any], shared: int) -> _Entry:
 
 
 def _shared(folder: Path, name: str, keys: np.ndarray) -> int:
-    """How many of the images are in a kept set.
+    """Return how many of the images are in a stored set.
 
     Raises:
-        ValueError: The set is damaged.
+        ValueError: If the set is damaged.
     """
     if not name.isalnum():
-        raise ValueError("a name of images that is none")
+        raise ValueError("invalid name of a set of images")
     data = (folder / "images" / name).read_bytes()
     if hashlib.sha256(data).hexdigest()[:32] != name:
         raise ValueError(f"the images {name} are damaged")

@@ -1,4 +1,4 @@
-"""`train --sweep` and `tune` as people type them."""
+"""`sightline train`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sightline import inputs
-from sightline.cli import studies
 from sightline.cli.app import app
-from sightline.errors import RequestError
+from sightline.records import Recipe
 
 RECIPE = 'backbone = "pixels"\nhead = "logistic"\nimage_size = 8\n[settings]\nfolds = 3\n'
 
@@ -25,29 +24,6 @@ def invoke(*arguments: str) -> Any:
 def recipe(tmp_path: Path) -> str:
     (tmp_path / "recipe.toml").write_text(RECIPE, encoding="utf-8")
     return str(tmp_path / "recipe.toml")
-
-
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [
-        (None, {}),
-        (["a=1"], {"a": [1]}),
-        (["a=1,2.5,1e-3", "b.c=true,x"], {"a": [1, 2.5, 0.001], "b.c": [True, "x"]}),
-        (["a=[1, 2],[3]"], {"a": [[1, 2], [3]]}),
-        (['a="1,2",3'], {"a": ["1,2", 3]}),
-        (["network=cnn(filters=[8, 16], kernel=5),lenet5"], {"network": ["cnn(filters=[8, 16], kernel=5)", "lenet5"]}),
-        ([" a = none , photo "], {"a": ["none", "photo"]}),
-        (["a="], {"a": []}),
-    ],
-)
-def test_values_are_read_as_toml_has_them(texts: list[str] | None, expected: dict[str, list[Any]]) -> None:
-    assert studies.values_of(texts) == expected
-
-
-@pytest.mark.parametrize(("texts", "words"), [(["a"], "is not key=a,b,c"), (["=1"], "is not key"), (["a=1", "a=2"], "a twice")])
-def test_what_is_no_sweep_is_refused(texts: list[str], words: str) -> None:
-    with pytest.raises(RequestError, match=words):
-        studies.values_of(texts)
 
 
 def test_a_sweep_from_the_command_line(digits: Path, recipe: str, tmp_path: Path) -> None:
@@ -73,6 +49,19 @@ def test_a_key_inside_a_setting_is_set(digits: Path, recipe: str, tmp_path: Path
     assert inputs.read_recipe(tmp_path / "s" / "recipe.toml").settings["head"] == {"C": 0.5}
 
 
+def test_options_replace_a_recipe_file_and_can_be_saved_as_one(digits: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.toml"
+    options = ["--method", "features", "--backbone", "pixels", "--head", "centroid", "--set", "image_size=8"]
+    ended = invoke("train", str(digits), *options, "--save-recipe", str(saved), "-o", str(tmp_path / "r"), "--json")
+    assert ended.exit_code == 0, ended.output
+    expected = Recipe(backbone="pixels", head="centroid", image_size=8)
+    assert inputs.read_recipe(saved) == inputs.read_recipe(tmp_path / "r" / "recipe.toml") == expected
+    again = invoke("train", str(digits), str(saved), "-o", str(tmp_path / "r"), "--json")
+    assert json.loads(again.stdout)["reused"]
+    wrong = invoke("train", str(digits), "--method", "features", "--epochs", "3", "-o", str(tmp_path / "w"))
+    assert wrong.exit_code == 2 and "no key" in wrong.stderr and not (tmp_path / "w").exists()
+
+
 def test_images_that_are_lost_while_training_are_counted_and_named(digits: Path, tmp_path: Path) -> None:
     table, recipe = tmp_path / "table.csv", tmp_path / "recipe.toml"
     recipe.write_text('method = "scratch"\nbackbone = "cnn(filters=[4])"\nimage_size = 16\n[settings]\nepochs = 1\n')
@@ -82,7 +71,7 @@ def test_images_that_are_lost_while_training_are_counted_and_named(digits: Path,
     ended = invoke("train", str(table), str(recipe), "-o", str(tmp_path / "s"))
     assert ended.exit_code == 0, ended.output
     told = " ".join(ended.stderr.split())
-    assert "left out, as no pixels could be had" in told and f"3/{gone.name}" in told
+    assert "left out, not decodable" in told and f"3/{gone.name}" in told
 
 
 def test_seeds_alone_say_how_much_the_seed_moves(digits: Path, recipe: str, tmp_path: Path) -> None:
@@ -92,19 +81,6 @@ def test_seeds_alone_say_how_much_the_seed_moves(digits: Path, recipe: str, tmp_
     assert value["words"][1].startswith("The random seed alone changes the accuracy by up to")
 
 
-@pytest.mark.slow
-def test_a_search_from_the_command_line(digits: Path, recipe: str, tmp_path: Path) -> None:
-    arguments = ["tune", str(digits), recipe, "--trials", "2", "--max-parameters", "1e5", "-o", str(tmp_path / "s")]
-    ended = invoke(*arguments)
-    assert ended.exit_code == 0, ended.stderr
-    assert ended.stdout.splitlines()[0].split() == ["trial", "accuracy", "log", "loss", "seconds", "proposed"]
-    assert "the starting recipe" in ended.stdout and "trial 1: " in ended.stderr
-    value = json.loads(invoke(*arguments, "--json").stdout)
-    assert len([t for t in value["trials"] if t["state"] not in ("rejected", "repeated")]) == 2
-    best = next(t for t in value["trials"] if t["number"] == value["best"])
-    assert value["val"]["accuracy"] == best["accuracy"] and Path(value["recipe"]).is_file()
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -112,15 +88,11 @@ def test_a_search_from_the_command_line(digits: Path, recipe: str, tmp_path: Pat
         (["train", "--sweep", "foldz=1"], "did you mean 'folds'"),
         (["train", "--sweep", "folds=3,99"], "folds"),
         (["train", "--seeds", "0"], "--seeds cannot be 0"),
-        (["train", "--seeds", "2", "--continue", "runs/x"], "--continue where a run ended"),
-        (["train", "--sweep", "folds=3,4", "--continue", "runs/x"], "--continue where a run ended"),
-        (["train", "--find-rate", "--continue", "runs/x"], "--continue where a run ended"),
-        (["train", "--find-rate", "--sweep", "folds=3,4"], "--find-rate is about one recipe"),
+        (["train", "--seeds", "2", "--continue", "runs/x"], "cannot be combined with --continue"),
+        (["train", "--sweep", "folds=3,4", "--continue", "runs/x"], "cannot be combined with --continue"),
+        (["train", "--find-rate", "--continue", "runs/x"], "cannot be combined with --continue"),
+        (["train", "--find-rate", "--sweep", "folds=3,4"], "--find-rate works on one recipe"),
         (["train", "--set", "head.c=1"], "did you mean"),
-        (["tune", "--set", "head.c=1"], "did you mean"),
-        (["tune", "--trials", "0"], "--trials cannot be 0"),
-        (["tune", "--budget", "soon"], "--budget 'soon'"),
-        (["tune", "--set", "method=baseline"], "nothing to tune in baseline"),
     ],
 )
 def test_wrong_arguments_are_exit_code_2(arguments: list[str], words: str, digits: Path, recipe: str, tmp_path: Path) -> None:

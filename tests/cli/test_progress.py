@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
-from sightline.cli import console, live
+from sightline.cli import progress
 from sightline.records import Learning, TrainingStage
 from sightline.training.progress import words
 from tests.conftest import write_few_digits
@@ -23,7 +24,7 @@ from tests.conftest import write_few_digits
 RECIPE = 'method = "scratch"\nbackbone = "cnn(filters=[8])"\nimage_size = 16\n[settings]\nepochs = 60\nbatch_size = 4\n'
 
 
-def drawn(epochs: live.Epochs, width: int = 80, height: int = 24) -> list[str]:
+def drawn(epochs: progress.Epochs, width: int = 80, height: int = 24) -> list[str]:
     """The table's lines."""
     screen = Console(file=io.StringIO(), width=width, height=height)
     screen.print(epochs)
@@ -35,26 +36,26 @@ def learning(epoch: int, **known: float) -> Learning:
 
 
 def test_the_table_grows_in_place_and_forgets_the_oldest() -> None:
-    table = live.Epochs()
+    table = progress.Epochs()
     assert drawn(table) == []
-    table.take(learning(1))
+    table.update(learning(1))
     assert drawn(table)[1:] == ["1/12"]
     for epoch in range(2, 13):
         for left in (9.0, 5.0):
             scores = {"loss": 1 / epoch, "accuracy": 0.5, "val_loss": 0.4, "val_accuracy": 0.75}
-            table.take(learning(epoch, **scores, images_s=1210.4, left_s=60 + left))
+            table.update(learning(epoch, **scores, images_s=1210.4, left_s=60 + left))
     lines = drawn(table)
-    assert lines[0].split("  ")[0] == "epoch" and len(lines) == 2 + live.ROWS
+    assert lines[0].split("  ")[0] == "epoch" and len(lines) == 2 + progress.ROWS
     assert lines[-2].split() == ["11", "0.083", "0.500", "0.400", "0.750"]  # the twelfth epoch's reports score the eleventh
     assert lines[-1].split() == ["12/12", "1,210", "0:01:05"]
     assert len(drawn(table, height=10)) == 2 + 4
-    table.take(learning(1))  # another training
+    table.update(learning(1))  # another training
     assert drawn(table)[1:] == ["1/12"]
 
 
 def test_without_validation_images_their_scores_are_dashes() -> None:
-    table = live.Epochs()
-    table.take(learning(2, loss=0.5, accuracy=0.75))
+    table = progress.Epochs()
+    table.update(learning(2, loss=0.5, accuracy=0.75))
     assert drawn(table)[1].split() == ["1", "0.500", "0.750", "–", "–"]
 
 
@@ -62,8 +63,8 @@ def test_elsewhere_it_is_a_line_an_epoch_and_not_more_than_one_in_a_while(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [100.0]
-    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
-    bars = console.Bars(None)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    bars = progress.Bars(None)
     for epoch in (1, 2, 3, 4):
         clock[0] += 4.0
         for step in range(3):
@@ -82,7 +83,8 @@ def screen_of(command: list[str], cwd: Path) -> str:
 
     main, side = pty.openpty()
     fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(Path(__file__).parents[2])}
+    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": os.pathsep.join(paths)}
     child = subprocess.Popen(command, cwd=cwd, stdin=side, stderr=side, stdout=subprocess.DEVNULL, env=environment)
     os.close(side)
     sent = b""
@@ -101,9 +103,9 @@ def screen_of(command: list[str], cwd: Path) -> str:
 
 LEARNING = """
 import time
-from sightline.cli import console
+from sightline.cli import progress
 from tests.faults.learner import learn
-with console.progress() as bars:
+with progress.progress() as bars:
     learn(None, progress=lambda *told: (bars(*told), time.sleep(0.05)))
 """
 
@@ -145,3 +147,62 @@ def test_a_training_tells_its_numbers(tmp_path: Path, monkeypatch: pytest.Monkey
     assert learnings[-1].val_accuracy == trained.history[3].val_accuracy
     assert all(x.images_s > 0 for x in learnings) and learnings[-1].left_s == pytest.approx(0, abs=1e-9)
     assert learnings[11].left_s > 0
+
+
+def test_progress_without_a_terminal_is_one_line_per_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.progress() as shown:
+        for done in range(0, 1001, 100):
+            shown("reading images", done, 1000)
+        shown("looking for duplicates", 0, 0)
+    captured = capsys.readouterr()
+    assert captured.err == "reading images (1,000)\nlooking for duplicates\n"
+    assert captured.out == ""
+
+
+def test_progress_on_a_terminal_shows_a_bar_per_stage_and_leaves_none_behind() -> None:
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=80)
+    with Progress(console=terminal, transient=True, auto_refresh=False) as shown:
+        bars = progress.Bars(shown)
+        bars("reading [images]", 0, 0)
+        bars("reading [images]", 50, 200)
+        shown.refresh()
+        (task,) = shown.tasks
+        assert (task.completed, task.total, task.visible) == (50, 200, True)
+        bars("reading [images]", 200, 200)
+        bars("splitting", 1, 3)
+        assert [task.description for task in shown.tasks] == ["splitting"], "a finished bar is removed"
+        bars("fitting constant", 0, 0)
+        bars("fitting logistic", 0, 0)
+        assert [task.description for task in shown.tasks] == ["fitting logistic"], "so is one whose stage gave way to another"
+    assert "reading [images]" in screen.getvalue()
+
+
+def test_what_a_stage_says_after_its_colon_changes_in_place(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with Progress(console=terminal, transient=True, auto_refresh=False) as shown:
+        bars = progress.Bars(shown)
+        for epoch, done in ((1, 10), (2, 20)):
+            bars(f"training: epoch {epoch} of 3, loss 0.4", done, 30)
+        (task,) = shown.tasks
+        assert (task.description, task.completed) == ("training: epoch 2 of 3, loss 0.4", 20)
+    plain = progress.Bars(None)
+    for epoch in (1, 2):
+        plain(f"training: epoch {epoch} of 3", epoch, 30)
+    assert capsys.readouterr().err == "training (30)\n"
+
+
+def test_a_training_shows_one_time_left_and_how_many_epochs_fit() -> None:
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=100, height=24)
+    with Progress("{task.description}", progress._columns()[-1], console=terminal, transient=True, auto_refresh=False) as shown:
+        epochs = progress.Epochs()
+        bars = progress.Bars(shown, epochs)
+        learning = Learning(2, 120, loss=0.5, left_s=193.0, fits=17)
+        for step in (1, 2):
+            bars(TrainingStage(f"training: {words(learning)}", learning), step, 1200)
+        shown.refresh()
+        terminal.print(epochs)
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert "training: at most 0:03:13 (budget); 17 of 120 epochs will fit" in drawn
+    assert set(re.findall(r"\d:\d\d:\d\d", drawn)) == {"0:03:13"}, "one time everywhere"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from sightline.cli import values
+from sightline.cli import json_output
 from sightline.records import Catalog, Predictions, Run
 
 SCORES = {
@@ -22,22 +22,24 @@ SCORES = {
 
 def test_a_run() -> None:
     data = {"method": "features", "backbone": "resnet50", "head": "logistic", "val": SCORES, "test": SCORES, "seconds": 3.5}
-    value = values.of_run(Run(Path("runs/pets"), data))
+    value = json_output.of_run(Run(Path("runs/pets"), data))
     assert {"run", "report", "classifier", "method", "backbone", "head", "val", "test", "seconds"} <= set(value)
     assert value["test"] == {"n": 40, "accuracy": 0.9, "accuracy_low": 0.8, "accuracy_high": 0.95}
     assert value["val"]["accuracy"] == 0.9
     assert Path(value["report"]) == Path("runs/pets/report.html")
-    assert values.of_run(Run(Path("r"), {}))["test"] is None
+    assert json_output.of_run(Run(Path("r"), {}))["test"] is None
 
 
 def test_a_training() -> None:
-    value = values.of_training(Run(Path("r"), {"method": "scratch", "val": SCORES, "epochs": 3, "steps": 30, "seconds": 1.0}))
+    value = json_output.of_training(
+        Run(Path("r"), {"method": "scratch", "val": SCORES, "epochs": 3, "steps": 30, "seconds": 1.0})
+    )
     assert {"run", "classifier", "method", "val", "epochs", "steps", "seconds"} <= set(value)
     assert value["epochs"] == 3
 
 
 def test_an_evaluation_says_why_a_score_is_null() -> None:
-    value = values.of_evaluation(Run(Path("r"), {"test": SCORES}))
+    value = json_output.of_evaluation(Run(Path("r"), {"test": SCORES}))
     assert {
         *("run", "split", "n", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "macro_f1"),
         *("log_loss", "ece", "roc_auc", "eer", "per_class"),
@@ -49,12 +51,12 @@ def test_an_evaluation_says_why_a_score_is_null() -> None:
 
 def test_an_evaluation_says_what_did_not_fit() -> None:
     table = {"not_in_catalog": 2, "other_label": 0, "no_row": 7, "examples": {"not_in_catalog": ["a.png", "b.png"]}}
-    value = values.of_evaluation(Run(Path("r"), {"test": SCORES, "not_among_classes": 3, "table": table}))
+    value = json_output.of_evaluation(Run(Path("r"), {"test": SCORES, "not_among_classes": 3, "table": table}))
     assert value["not_among_classes"] == 3 and value["table"] == table
-    bare = values.of_evaluation(Run(Path("r"), {"test": SCORES}))
+    bare = json_output.of_evaluation(Run(Path("r"), {"test": SCORES}))
     assert bare["table"] is None and bare["looks"] == 0  # a classifier's
     looks = [{"when": "2026-01-01", "by": "a"}, {"when": "2026-01-02", "by": "b"}]
-    assert values.of_evaluation(Run(Path("r"), {"test": SCORES, "test_openings": looks}))["looks"] == 2
+    assert json_output.of_evaluation(Run(Path("r"), {"test": SCORES, "test_openings": looks}))["looks"] == 2
 
 
 def test_a_scan_counts_usable_images_by_class_and_problems_by_kind() -> None:
@@ -65,7 +67,7 @@ def test_a_scan_counts_usable_images_by_class_and_problems_by_kind() -> None:
             "problem": [None, None, "truncated: at 4 kB", "empty"],
         }
     )
-    value = values.of_scan(Catalog(table, Path("/photos")), "catalog.csv")
+    value = json_output.of_scan(Catalog(table, Path("/photos")), "catalog.csv")
     assert value["images"] == 4
     assert value["classes"] == {"cat": 1, "dog": 1}
     assert value["problems"] == {"empty": 1, "truncated": 1}
@@ -75,7 +77,7 @@ def test_a_scan_counts_usable_images_by_class_and_problems_by_kind() -> None:
 def test_predictions_answer_every_file() -> None:
     probs = np.array([[0.25, 0.75], [0.5, 0.5]])
     found = Predictions(("b.jpg", "a.jpg"), ("cat", "dog"), np.array([-1, -1]), probs, {"c.jpg": "empty"})
-    assert values.of_predictions(found) == [
+    assert json_output.of_predictions(found) == [
         {"path": "b.jpg", "label": "dog", "probability": 0.75, "probabilities": {"cat": 0.25, "dog": 0.75}},
         {"path": "a.jpg", "label": "cat", "probability": 0.5, "probabilities": {"cat": 0.5, "dog": 0.5}},
         {"path": "c.jpg", "error": "empty"},
@@ -85,6 +87,6 @@ def test_predictions_answer_every_file() -> None:
 def test_remarks_are_columns_where_they_are_known() -> None:
     told = [{"unsure": True, "set": ["cat", "dog"], "coverage": 0.9, "unlike": 0.25, "unlike_bar": None}]
     told.append({"unsure": False, "set": [], "coverage": 0.9, "unlike": 0.5, "unlike_bar": None})
-    columns = values.remarks(told)
+    columns = json_output.remark_columns(told)
     assert columns == {"unsure": ["yes", "no"], "set": ["cat; dog", ""], "coverage": ["0.9", "0.9"], "unlike": ["0.25", "0.5"]}
-    assert values.remarks([{"path": "a", "label": "cat"}]) == values.remarks([]) == {}
+    assert json_output.remark_columns([{"path": "a", "label": "cat"}]) == json_output.remark_columns([]) == {}

@@ -1,0 +1,185 @@
+"""JSON values printed by `--json`. Fields are only ever added."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sightline.commands.compare import Comparison
+    from sightline.commands.study import Study
+    from sightline.evaluation import conformal
+    from sightline.records import Catalog, Predictions, Run
+
+_ACCURACY = ("n", "accuracy", "accuracy_low", "accuracy_high")
+MOST_FILES = 200
+"""Unusable files listed by `scan --json`; the table lists all."""
+
+
+def _score_fields() -> tuple[str, ...]:
+    """Return the fields of scores: every metric of the registry with its interval, and what explains them."""
+    from sightline import evaluation
+
+    numbers = (f"{name}{end}" for name in evaluation.METRICS for end in ("", "_low", "_high"))
+    return ("n", *numbers, "positive", "inverted", "reasons", "intervals", "clusters", "per_class")
+
+
+def of_run(run: Run) -> dict[str, Any]:
+    """Return the value of `run` and `demo`."""
+    data = run.data
+    return {
+        "run": str(run.folder),
+        "report": str(run.folder / "report.html"),
+        "classifier": str(run.classifier_file),
+        **{key: data.get(key) for key in ("method", "backbone", "head", "val_estimate")},
+        "val": _pick(data.get("val"), _ACCURACY),
+        "test": _pick(data.get("test"), _ACCURACY),
+        "test_without_leaks": _pick(data.get("test_without_leaks"), _ACCURACY),
+        "seconds": data.get("seconds"),
+    }
+
+
+def of_training(run: Run) -> dict[str, Any]:
+    """Return the value of `train`."""
+    data = run.data
+    return {
+        "run": str(run.folder),
+        "classifier": str(run.classifier_file),
+        "method": data.get("method"),
+        "val_estimate": data.get("val_estimate"),
+        "val": _pick(data.get("val"), _ACCURACY),
+        "epochs": data.get("epochs", 0),
+        "steps": data.get("steps", 0),
+        "seconds": data.get("seconds"),
+    }
+
+
+def of_evaluation(run: Run) -> dict[str, Any]:
+    """Return the value of `evaluate`; an undefined score is null, and `reasons` tells why."""
+    data = run.data
+    value = {"run": str(run.folder), "split": data.get("scored", "test"), **_pick(data.get("test") or {}, _score_fields())}
+    value |= {key: data.get(key) for key in ("caution", "in_training", "not_among_classes", "table", "limits")}
+    value["looks"] = len(data.get("test_openings") or [])
+    value["test_without_leaks"] = _pick(data.get("test_without_leaks"), _ACCURACY)
+    return value
+
+
+def of_cross_validation(run: Run) -> dict[str, Any]:
+    """Return the value of `evaluate --folds`: the accuracy over all repeats, every other score of the first repeat."""
+    data, folds = run.data, run.data["crossvalidation"]
+    return {
+        "run": str(run.folder),
+        "split": "cross-validated",
+        **_pick(data["val"], _score_fields()),
+        "estimate": data["val_estimate"],
+        **{key: folds[key] for key in ("folds", "repeats", "by_repeat", "parts", "closed")},
+        "threshold": data.get("threshold"),
+        "report": str(run.folder / "report.html"),
+    }
+
+
+def of_comparison(comparison: Comparison) -> dict[str, Any]:
+    """Return the value of `compare`. Pairs use the names given by the user; `difference` is a minus b."""
+    data, folder = comparison.data, comparison.folder
+    value: dict[str, Any] = {key: data[key] for key in ("runs", "split", "n", "scores", "pairs", "patterns", "notes")}
+    value |= {"disagreements": data["disagreements"], "folder": str(folder), "report": str(folder / "report.html")}
+    value["test_openings"] = data.get("test_openings") or []
+    return value
+
+
+def of_sweep(study: Study) -> dict[str, Any]:
+    """Return the value of `train --sweep`."""
+    data = study.data
+    keys = ("keys", "seeds", "images", "estimate", "settings", "best", "default", "comparisons", "words", "seconds")
+    return {
+        **_of_study(study, data["settings"][data["best"]]["accuracy"]),
+        "method": data["recipe"]["method"],
+        **{key: data[key] for key in keys},
+    }
+
+
+def of_tuning(study: Study) -> dict[str, Any]:
+    """Return the value of `tune`."""
+    data = study.data
+    keys = ("images", "estimate", "counts", "best", "changed", "comparison", "optimism", "importance", "trials", "words")
+    best = next(t for t in data["trials"] if t["number"] == data["best"])
+    return {**_of_study(study, best["accuracy"]), **{key: data[key] for key in (*keys, "seconds")}}
+
+
+def _of_study(study: Study, accuracy: float) -> dict[str, Any]:
+    """Return the fields common to sweeps and searches."""
+    return {
+        "study": str(study.folder),
+        "report": str(study.folder / "report.html"),
+        "recipe": str(study.best_recipe),
+        "val": {"accuracy": accuracy},
+    }
+
+
+def of_scan(catalog: Catalog, file: str) -> dict[str, Any]:
+    """Return the value of `scan`: usable images per class, problems per kind."""
+    problems = catalog.column("problem")
+    kinds = Counter(problem.partition(":")[0].strip() for problem in problems if problem is not None)
+    pairs = zip(catalog.column("label"), problems, strict=True)
+    labels = Counter(label for label, problem in pairs if problem is None and label is not None)
+    unusable = [(path, problem) for path, problem in zip(catalog.paths, problems, strict=True) if problem is not None]
+    return {
+        "catalog": file,
+        "images": len(catalog),
+        "classes": dict(sorted(labels.items())),
+        "problems": dict(sorted(kinds.items())),
+        "problem_files": [{"path": path, "problem": problem} for path, problem in unusable[:MOST_FILES]],
+        "notes": list(catalog.notes),
+    }
+
+
+def of_predictions(
+    predictions: Predictions, uncertainty: conformal.UncertaintyFit | None = None, *, with_sets: bool = False
+) -> list[dict[str, Any]]:
+    """Return the value of `predict`: one entry per image in the order of `paths`, then the files without a prediction.
+
+    Args:
+        predictions: The predictions.
+        uncertainty: Their uncertainty, which adds `unsure`, and `set` and `coverage` if `with_sets`.
+        with_sets: Whether to include prediction sets.
+    """
+    names, rows = predictions.classes, []
+    for i, (path, label, index) in enumerate(zip(predictions.paths, predictions.labels, predictions.y_pred, strict=True)):
+        probs = predictions.probs[i]
+        row: dict[str, Any] = {"path": path, "label": label, "probability": float(probs[index])}
+        row["probabilities"] = {c: float(p) for c, p in zip(names, probs, strict=True)}
+        if uncertainty is not None:
+            row["unsure"] = bool(uncertainty.unsure[i])
+        if uncertainty is not None and with_sets:
+            order = sorted(range(len(names)), key=lambda k: -probs[k])
+            row |= {"set": [names[k] for k in order if uncertainty.sets[i, k]], "coverage": uncertainty.coverage}
+        if predictions.ood_score is not None:
+            row |= {"unlike": float(predictions.ood_score[i]), "unlike_bar": predictions.ood_threshold}
+        rows.append(row)
+    return rows + [{"path": path, "error": error} for path, error in predictions.errors.items()]
+
+
+def remark_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the fields of `of_predictions` beyond probabilities as columns for the CSV of `predict -o`.
+
+    Args:
+        rows: Entries of images with a prediction, all with the same fields.
+    """
+    columns: dict[str, list[str]] = {}
+    for name in ("unsure", "set", "coverage", "unlike", "unlike_bar"):
+        if rows and rows[0].get(name) is not None:
+            columns[name] = [_cell(row[name]) for row in rows]
+    return columns
+
+
+def _cell(value: object) -> str:
+    """Return a value as text: yes or no, class names separated by semicolons, or a number in full precision."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "; ".join(value) if isinstance(value, list) else repr(value)
+
+
+def _pick(values: Mapping[str, Any] | None, keys: tuple[str, ...]) -> Any:
+    """Return some keys of a mapping, null for missing ones; None for None."""
+    return None if values is None else {key: values.get(key) for key in keys}
