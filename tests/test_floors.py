@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "src" / "sightline").rglob("*.py"))
 FORBIDDEN = {"utils.py", "common.py", "base.py", "helpers.py"}
-LONGEST = {"records.py": 700}
+LONGEST = {"records.py": 700, "run.py": 1050}
 """Files that are read as one, and how long they may become; any other stays under 800 lines."""
 
 
@@ -61,7 +61,8 @@ OTHERS = {
     "engine/runtime.py": {"read_bytes"},  # what OpenVINO has just written
     "files.py": {"open"},
     "runs/test_set_log.py": {"open", "read_bytes", "read_text"},
-    "networks/index.py": {"read_text"},  # the package's own table
+    "networks/index.py": {"read_text"},  # the table in the package
+    "networks/papers.py": {"read_text"},  # the table in the package
     "networks/weights.py": {"load_file"},  # safetensors maps a file that was checked before
     "report/comparison.py": {"read_text"},  # the package's own style sheet
     "report/curves.py": {"read_csv"},  # pyarrow, of a table that was opened before
