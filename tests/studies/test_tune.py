@@ -299,7 +299,7 @@ def test_a_trial_that_fails_is_one_of_the_results(
 def test_a_fit_that_is_unlikely_to_win_is_pruned(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
     context, storage = _work(divided, cache), tmp_path / "optuna.db"
     with tune.quiet() as optuna:
-        search = tune._open(optuna, storage, "scratch")
+        search = tune._open(optuna, storage, trains=True)
         for _ in range(tune.STARTUP):
             trial = search.ask()
             for step in range(1, 10):

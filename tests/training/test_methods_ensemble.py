@@ -237,21 +237,21 @@ def test_a_file_without_its_run_is_asked_and_that_is_said(context: Context, runs
     alone.write_bytes((Path(runs[0]) / "classifier.safetensors").read_bytes())
     best = fitted(context, [str(alone), runs[2]])
     assert set(best.val.paths) == set(context.catalog.where(split="val").paths)
-    assert best.note is not None and "has no run beside it" in best.note
+    assert best.note is not None and "is not in a run folder" in best.note
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "of members or of one recipe"),
-        ({"members": ["a"]}, "an ensemble of 1"),
-        ({"members": ["a", "b"], "recipe": {"method": "scratch"}}, "one of the two"),
+        ({}, "needs either members or one recipe"),
+        ({"members": ["a"]}, "an ensemble cannot have 1 members"),
+        ({"members": ["a", "b"], "recipe": {"method": "scratch"}}, "needs either members or one recipe"),
         ({"members": ["a", "b"], "weights": [1.0]}, "1 weights do not match 2 members"),
-        ({"members": ["a", "b"], "weights": [1.0, -1.0]}, r"weights \[1.0, -1.0\] cannot be"),
+        ({"members": ["a", "b"], "weights": [1.0, -1.0]}, r"the weights cannot be \[1.0, -1.0\]"),
         ({"members": ["a", "b"], "weights": "validatoin"}, "weights"),
         ({"members": ["runs/nowhere", "b"]}, "runs/nowhere does not exist"),
         ({"member": ["a", "b"]}, "did you mean 'members'"),
-        ({"recipe": {"method": "ensemble"}}, "cannot be a member of one"),
+        ({"recipe": {"method": "ensemble"}}, "cannot be a member of an ensemble"),
     ],
 )
 def test_wrong_settings_are_named(context: Context, settings: dict[str, object], message: str) -> None:
