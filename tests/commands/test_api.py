@@ -159,7 +159,7 @@ def test_targets_are_named_in_any_case_or_numbered_for_all_images_or_each(
         (2, "class 2 is not one of the 2 classes"),
         (-1, "class -1"),
         (True, "True is no class"),
-        (0.0, "0.0 is no class"),
+        (0.0, "0.0 is not a class"),
         ({"a": 1}, "is not a class"),
         (["cats", "dogs"], "2 classes for 3 images"),
         ([], "0 classes for 3 images"),

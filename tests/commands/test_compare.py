@@ -111,7 +111,7 @@ def test_a_catalog_that_all_are_asked_about(place: dict[str, Any], tmp_path: Pat
     subjects = [str(folder / "one" / "classifier.safetensors"), str(folder / "two")]
     done = compare_command.compare(subjects, catalog=str(folder / "digits"), out=str(tmp_path / "c"), cache=place["cache"])
     assert done.data["n"] == 60 and done.data["split"] == "all"
-    assert "240 images that were in the training" in done.data["notes"][0]
+    assert "240 images used to train one of the classifiers are left out" in done.data["notes"][0]
     with pytest.raises(DataError, match="all of these images were used for training"):
         own: dict[str, Any] = {"cache": place["cache"], "split": "train", "out": str(tmp_path / "t")}
         compare_command.compare(subjects, catalog=str(folder / "digits.csv"), **own)

@@ -148,7 +148,7 @@ def test_a_run_of_out_of_fold_answers(place: dict[str, Any], tmp_path: Path) -> 
         ]
         == done.data["created"]
     )
-    with pytest.raises(RequestError, match="another request"):
+    with pytest.raises(RequestError, match="holds another run"):
         cross_validate.cross_validate(place["divided"], RECIPE, tmp_path / "cv", folds=2, cache=place["cache"])
 
 
@@ -205,7 +205,7 @@ def test_intervals_widen_with_clusters_and_not_with_repeats() -> None:
         ({}, {"folds": 1}, "--folds cannot be 1"),
         ({}, {"repeats": 0}, "--repeats cannot be 0"),
         ({"method": "featres"}, {}, "did you mean 'features'"),
-        ({"method": "ensemble"}, {}, "may have learnt from the very images"),
+        ({"method": "ensemble"}, {}, "may have been trained on the held-out images"),
         ({"head": "logistc"}, {}, "did you mean 'logistic'"),
         ({"positive": "9"}, {}, "there is no class '9'"),
     ],

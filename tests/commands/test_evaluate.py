@@ -205,7 +205,7 @@ def test_an_evaluation_is_not_written_over_anything_else(photos: Path, tmp_path:
     (out / "classifier.safetensors").write_bytes(b"")
     before = (out / "run.json").read_bytes()
     ended = CliRunner().invoke(app, ["evaluate", str(table), str(photos), "-o", str(out)])
-    assert ended.exit_code == 2 and "something else than an evaluation" in ended.output
+    assert ended.exit_code == 2 and "already holds other results than an evaluation" in ended.output
     assert (out / "run.json").read_bytes() == before
 
 
@@ -294,7 +294,7 @@ def test_classes_may_stand_in_names_or_in_another_column(photos: Path, tmp_path:
         ("--crops", "10", "write crops = 10 under [settings] in"),
         ("--code", "net.py:build", 'write backbone = "net.py:build" in'),
         ("--positive", "0", 'write positive = "0" in'),
-        ("--split", "val", "the test split stays out"),
+        ("--split", "val", "test is not used"),
         ("--label-from", "^.", "sightline scan"),
     ],
 )

@@ -38,7 +38,7 @@ def test_a_recipe_s_curve(digits: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "options", "said"),
     [
-        ('method = "scratch"\nbackbone = "lenet5"', [], "drawn from features"),
+        ('method = "scratch"\nbackbone = "lenet5"', [], "needs the method features"),
         ('backbone = "pixels"', ["--goal", "95"], "--goal must be an accuracy between 0 and 1, not 95"),
         ('backbone = "pixels"', ["--folds", "5"], "leave out --folds"),
         ('backbone = "pixels"', ["--repeats", "2"], "leave out --repeats"),

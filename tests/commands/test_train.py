@@ -105,7 +105,7 @@ def test_resumed_runs_end_like_others(table: Catalog, done: Run, tmp_path: Path)
 
 def test_without_resume_it_begins_anew_and_says_so(table: Catalog, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     interrupt(table, recipe(), tmp_path / "run")
-    assert "is forgotten" not in caplog.text
+    assert "were deleted" not in caplog.text
     steps: list[int] = []
     train_command.train(
         table, recipe(), tmp_path / "run", progress=lambda s, n, t: steps.append(n) if s.startswith("training") else None

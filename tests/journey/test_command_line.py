@@ -34,7 +34,7 @@ def test_train_as_a_recipe_says(sightline: Callable[..., Any], digits: Path, tmp
 
     (tmp_path / "broken.jpg").write_bytes(b"")
     ended = sightline("predict", "mine", "digits/7", "broken.jpg", "-o", "answers.csv", "--json")
-    assert ended.code == 1 and "1 of 31 files have no answer" in ended.err
+    assert ended.code == 1 and "1 of 31 files have no prediction" in ended.err
     *told, failed = json.loads(ended.out)
     assert len(told) == 30
     assert all(row["probabilities"][row["label"]] == row["probability"] for row in told)

@@ -59,5 +59,5 @@ def test_where_none_is_linear_the_scores_are_the_features(
 
 def test_random_weights_are_refused(cache: Cache) -> None:
     backbone = networks.describe("squeezenet1_1", weights="random", image_size=SIDE, cache=cache)
-    with pytest.raises(RequestError, match="it answers at random"):
+    with pytest.raises(RequestError, match="it predicts at random"):
         pretrained_classifier.own_classifier(backbone, cache)

@@ -87,7 +87,7 @@ def test_the_report_is_there_before_the_heatmaps(photos: Path, tmp_path: Path, m
     assert "Heatmaps are being computed" in seen[0] and "of 20 test images" in seen[0], "the score is in it"
     page = (done.folder / "report.html").read_text(encoding="utf-8")
     assert "No heatmaps were computed" in page and "was enough for 0 of 20" in page
-    assert "heatmaps: 0 of 20 were drawn in their share of the budget (9 s)" in said
+    assert "heatmaps: 0 of 20 drawn within their share of the time budget (9 s)" in said
 
 
 @pytest.mark.parametrize(("place", "resume"), [("looks", False), ("drawing", True), ("last", False)])

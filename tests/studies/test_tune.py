@@ -230,7 +230,7 @@ def test_a_recipe_above_the_limit_is_fitted_but_cannot_win(
 def test_time_ends_a_search_and_more_time_continues_it(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
     done = tune_command.tune(divided, pixels, tmp_path / "s", trials=5, budget_s=1e-3, cache=cache)
     assert len(done.data["trials"]) == 1
-    assert done.data["words"][-1] == "1 of 5 trials were made in the time given; the same command goes on from there."
+    assert done.data["words"][-1] == "1 of 5 trials fit into the time limit; the same command continues the search."
     done = tune_command.tune(divided, pixels, tmp_path / "s", trials=5, cache=cache)
     assert sum(n for s, n in done.data["counts"].items() if s != "repeated") == 5
 

@@ -400,7 +400,7 @@ def test_a_warm_start_scales_deep_images_by_their_own_range(before: tuple[int, i
     asked, old = best.classifier.card.backbone.preprocess.value_range, earlier.card.backbone.preprocess.value_range
     assert asked is not None and 28_500 < asked[0] < asked[1] < 31_500
     assert (old is None) == (before[1] == 255)
-    assert best.note is not None and "scaled by the range of these training images" in best.note
+    assert best.note is not None and "scaled to the range of these training images" in best.note
     assert best.val_accuracy > 0.9, "stripes stay stripes"
     back = methods.fit(first, Recipe(method="warmstart", backbone=str(file), settings=settings))[0]
     assert back.classifier.card.backbone.preprocess.value_range == old and "range" not in (back.note or "")

@@ -173,7 +173,7 @@ def test_what_cannot_be_shared_out_is_refused_once(sightline: Callable[..., Any]
     (tmp_path / "recipe.toml").write_text('method = "features"\nbackbone = "pixels"\n', encoding="utf-8")
     command = ("train", str(photos), "recipe.toml", "-o", "run")
     ended = sightline(*command, env={**TWO, "RANK": "0"})
-    assert ended.code == 2 and "features does not learn by epochs: 2 processes would all do the same" in ended.err
+    assert ended.code == 2 and "features does not train by epochs, so 2 processes would repeat the same work" in ended.err
     ended = sightline(*command, env=TWO)  # the other one leaves in silence
     assert ended.code == 2 and ended.err == "" and ended.out == ""
     ended = sightline("run", str(photos), env={**TWO, "RANK": "0"})
