@@ -158,7 +158,7 @@ def test_targets_are_named_in_any_case_or_numbered_for_all_images_or_each(
         ("cast", "no class 'cast'"),
         (2, "class 2 is not one of the 2 classes"),
         (-1, "class -1"),
-        (True, "True is no class"),
+        (True, "True is not a class"),
         (0.0, "0.0 is not a class"),
         ({"a": 1}, "is not a class"),
         (["cats", "dogs"], "2 classes for 3 images"),
@@ -274,7 +274,7 @@ def test_scores_of_images_of_the_training_are_warned_of_and_out_of_fold_answers_
     recipe = sl.Recipe(backbone="pixels", head="logistic")
     run = sl.fit(catalog, recipe, out=tmp_path / "run", cache=cache)
     val, test = (catalog.where(split=name) for name in ("val", "test"))
-    with pytest.warns(sl.TrainingImagesWarning, match=f"all {len(val)} images were used to make this classifier"):
+    with pytest.warns(sl.TrainingImagesWarning, match=f"all {len(val)} images were used to fit this classifier"):
         flattering = sl.score(run.classifier.predict(val, cache=cache))
     assert flattering["accuracy"] == 1.0 and flattering["in_training"] == len(val)
     with warnings.catch_warnings():
@@ -291,7 +291,7 @@ def test_scores_of_images_of_the_training_are_warned_of_and_out_of_fold_answers_
     asked = [str(run.folder), str(tmp_path / "digits.csv"), "--split", "all", "-o", str(tmp_path / "e")]
     ended = CliRunner().invoke(app, ["evaluate", *asked])
     lines = ended.stdout.splitlines()
-    counted = f"{len(catalog) - len(test):,} of {len(catalog):,} images were used to make this classifier"
+    counted = f"{len(catalog) - len(test):,} of {len(catalog):,} images were used to fit this classifier"
     assert lines[0].startswith("CAUTION: ") and counted in " ".join(lines[:3])
     value = json.loads(CliRunner().invoke(app, ["evaluate", *asked, "--json"]).stdout)
     assert counted in value["caution"] and value["in_training"] == len(catalog) - len(test)

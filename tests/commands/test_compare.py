@@ -218,7 +218,7 @@ def test_labels_that_are_no_class_are_refused(place: dict[str, Any], tmp_path: P
     for name, first in (("a", "cat"), ("b", "Cat")):
         text = f"path,label,p:{first},p:dog\n1.jpg,cat,0.9,0.1\n2.jpg,dog,0.2,0.8\n"
         (tmp_path / f"{name}.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(DataError, match="no class of b: 'Cat', 'dog'"):
+    with pytest.raises(DataError, match="not a class of b: 'Cat', 'dog'"):
         compare(place, str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), out=tmp_path / "c")
 
 

@@ -267,7 +267,7 @@ def test_another_split_is_scored_where_it_is_named(photos: Path, tmp_path: Path)
     ended = CliRunner().invoke(app, ["evaluate", str(table), str(photos), "--split", "tset"])
     assert ended.exit_code == 2 and "did you mean 'test'" in " ".join(ended.output.split())
     ended = CliRunner().invoke(app, ["mistakes", str(table), "--split", "val"])
-    assert ended.exit_code == 2 and "--split is about a CATALOG" in " ".join(ended.output.split())
+    assert ended.exit_code == 2 and "--split needs a CATALOG" in " ".join(ended.output.split())
 
 
 def test_classes_may_stand_in_names_or_in_another_column(photos: Path, tmp_path: Path) -> None:
@@ -312,4 +312,4 @@ def test_a_table_takes_no_options_of_a_network(photos: Path, tmp_path: Path, opt
     for verb in ("evaluate", "mistakes"):
         ended = CliRunner().invoke(app, [verb, str(table), str(photos), option, value])
         words = " ".join(ended.output.split())
-        assert ended.exit_code == 2 and "for a classifier" in words and f"leave out {option}" in words
+        assert ended.exit_code == 2 and "needs a classifier" in words and f"leave out {option}" in words

@@ -26,7 +26,7 @@ def sightline(*arguments: str, cache: Path, code: int = 0) -> Any:
         [sys.executable, "-m", "sightline", *arguments], capture_output=True, text=True, encoding="utf-8", env=environment
     )
     assert done.returncode == code, done.stderr[-3000:]
-    return json.loads(done.stdout) if "--json" in arguments and code == 0 else done.stderr
+    return json.loads(done.stdout) if "--json" in arguments and done.stdout else done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -342,7 +342,7 @@ def test_a_drawing_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (["lenet5", "--pool", "average", "--head", "8"], "average", "avg"),
         (["lenet5", "--head", "8;9"], "8;9", "units"),
         (["lenet5", "--image-size", "5"], "5×5", "smallest"),
-        (["nowhere.safetensors"], "nowhere.safetensors", "name a"),
+        (["nowhere.safetensors"], "nowhere.safetensors", "pass a classifier"),
         (["nowhere.toml"], "nowhere.toml", "name a"),
         (["."], ". is a folder", "name a network"),
         (["lenet5", "--compare", "lenet"], "'lenet'", "lenet5"),
