@@ -72,7 +72,7 @@ OTHERS = {
     "store.py": {"open", "read_text"},  # temporary files, locks and the cache
     "studies/tune.py": {"RDBStorage"},  # the study's own database
     "training/checkpoint.py": {"safe_open"},
-    "training/methods/scratch.py": {"memmap"},  # a temporary file
+    "training/decoded_images.py": {"memmap"},  # a temporary file
     "training/loop.py": {"open"},  # of a checkpoint's keeper
 }
 """Modules that open files in another way than by `sightline.files`, and the functions that they call."""
