@@ -118,7 +118,7 @@ def test_folders_are_searched_and_missing_paths_named(tmp_path: Path, cache: Cac
     (tmp_path / "bare" / "out.png").symlink_to(tmp_path / "in" / "x.png")
     assert classifier.find_images([tmp_path / "bare"]) == (
         [],
-        {str(tmp_path / "bare" / "out.png"): "link: it leads out of the folder"},
+        {str(tmp_path / "bare" / "out.png"): "link: its target is outside the folder"},
     )
     model = make(cache)
     with pytest.raises(RequestError, match=r"no image in .*bare; 1 cannot be opened, such as .*out.png: link"):
@@ -314,7 +314,7 @@ def test_predict_skips_a_pipe_and_lists_files_without_prediction(tmp_path: Path,
     assert ended.code == 1 and "Traceback" not in ended.err
     for words in ("p.jpg is not a regular file: it is a pipe", "/dev/zero is not a regular file: it is a device"):
         assert words in ended.err
-    assert "3 of 4 files have no prediction" in ended.err and "in: passed over: 1 .txt file" in ended.err
+    assert "3 of 4 files have no prediction" in ended.err and "in: ignored: 1 .txt file" in ended.err
     assert "y.heic is a HEIC image; convert it to JPEG" in ended.err
     table = inputs.read_predictions(tmp_path / "out.csv")
     assert table.paths == ("in/x.png",) and list(table.errors) == ["in/y.heic", "p.jpg", "/dev/zero"]

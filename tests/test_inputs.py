@@ -93,7 +93,7 @@ def test_what_is_no_table_of_predictions_is_known(tmp_path: Path) -> None:
     file = table(tmp_path, "")
     file.write_bytes(b"\xff\xfea")  # the mark of UTF-16, then half a character
     assert not is_predictions(file)
-    with pytest.raises(DataError, match=r"answers\.csv is not a table that can be read"):
+    with pytest.raises(DataError, match=r"answers\.csv cannot be read as a table"):
         read_predictions(file)
 
 

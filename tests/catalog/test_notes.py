@@ -23,13 +23,13 @@ def test_pictures_with_two_labels_are_named_up_to_ten_and_counted_beyond(photos:
     found = catalog.scan(root)
     told = catalog.split(found, clusters=catalog.find_duplicates(found, cache))
     cautions = [note for note in told.notes if note.startswith(catalog.CAUTION)]
-    assert len(cautions) == 11 and "2 more pictures have different labels" in cautions[-1]
+    assert len(cautions) == 11 and "2 more images have copies with different labels" in cautions[-1]
     assert cautions[0].startswith(
-        "CAUTION: cat/00.png and dog/copy00.png are the same picture with different labels ('cat' and 'dog')"
+        "CAUTION: cat/00.png and dog/copy00.png are the same image with different labels ('cat' and 'dog')"
     )
     notes = dict(zip(told.paths, told.column("note"), strict=True))
-    assert notes["cat/11.png"] == "the same picture as dog/copy11.png, which is labelled dog"
-    assert notes["dog/copy11.png"] == "the same picture as cat/11.png, which is labelled cat"
+    assert notes["cat/11.png"] == "the same image as dog/copy11.png, which is labelled dog"
+    assert notes["dog/copy11.png"] == "the same image as cat/11.png, which is labelled cat"
     assert notes["dog/0.png"] is None
     again = catalog.split(told, clusters=catalog.find_duplicates(told, cache))
     assert again.column("note") == told.column("note")
@@ -41,7 +41,7 @@ def test_a_resized_copy_under_another_label_is_told(photos: Photos, cache: Cache
     found = catalog.scan(root)
     told = catalog.with_duplicates(found, catalog.find_duplicates(found, cache))
     assert "duplicates: 1 set of nearly identical images; a split keeps each set together" in told.notes
-    assert any(note.startswith("CAUTION: cat/1.png and dog/near.jpg are the same picture") for note in told.notes)
+    assert any(note.startswith("CAUTION: cat/1.png and dog/near.jpg are the same image") for note in told.notes)
 
 
 def test_files_that_are_left_out_are_named_with_the_reason(photos: Photos) -> None:
@@ -50,7 +50,7 @@ def test_files_that_are_left_out_are_named_with_the_reason(photos: Photos) -> No
         (root / "cat" / f"bad{i:02d}.jpg").write_bytes(b"")
     lines = catalog.left_out(catalog.scan(root))
     assert len(lines) == 11 and lines[0] == "cat/bad00.jpg is empty (0 bytes)"
-    assert lines[-1] == "2 more files; the column problem of the catalog names them all"
+    assert lines[-1] == "2 more files; the catalog's column problem lists all of them"
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_a_list_of_paths_or_of_pairs(photos: Photos) -> None:
     assert catalog.scan(files).column("label") == ["cat", "dog"]
     pairs = catalog.scan([(files[0], "tom"), (str(files[1]), "rex"), (files[1], "rex")])
     assert classes_of(pairs) == {"cat/1.jpg": "tom", "dog/2.jpg": "rex"}
-    assert any("count once" in note for note in pairs.notes)
+    assert any("are counted once" in note for note in pairs.notes)
     clash = catalog.scan([(files[0], "tom"), (files[0], "rex"), (files[1], "rex")])
     assert clash.column("problem")[0].startswith("conflict: the list says 'tom' and 'rex'")
 
@@ -206,7 +206,7 @@ TOOLS = (
 def test_folders_of_tools_are_no_classes(photos: Photos, name: str) -> None:
     found = catalog.scan(photos("cat/1.jpg", "dog/2.jpg", f"cat/{name}/1.jpg/thumb.jpg", f"{name}/3.jpg"))
     assert found.classes == ("cat", "dog") and len(found) == 2
-    assert any(f"2 folders: {name} (2), made by the system or a tool" in note for note in found.notes)
+    assert any(f"2 folders: {name} (2), created by the system or a tool" in note for note in found.notes)
 
 
 def test_a_virtual_environment_is_no_class(photos: Photos) -> None:
@@ -221,7 +221,7 @@ def test_a_folder_of_results_is_no_class_unless_it_is_named(photos: Photos) -> N
     photos("explanations/cat/heat.png", "explanations/dog/heat.png")
     found = catalog.scan(root)
     assert found.paths == ["cat/1.jpg", "dog/2.jpg"]
-    assert any("passed over: explanations, written by Sightline" in note for note in found.notes)
+    assert any("ignored: explanations, written by Sightline" in note for note in found.notes)
     assert catalog.scan(results).paths == ["cat/heat.png", "dog/heat.png"]
 
 
@@ -282,7 +282,7 @@ def test_links_that_are_left_out_are_told_with_the_remedy(photos: Photos, tmp_pa
     root = photos("cat/1.jpg", "dog/2.jpg")
     (tmp_path / "store.jpg").write_bytes((root / "cat" / "1.jpg").read_bytes())
     (root / "cat" / "3.jpg").symlink_to(tmp_path / "store.jpg")
-    assert any("1 link is left out, such as cat/3.jpg: copy the files" in note for note in catalog.scan(root).notes)
+    assert any("1 link was left out, such as cat/3.jpg: copy the files" in note for note in catalog.scan(root).notes)
 
 
 def test_a_list_finds_a_file_in_another_unicode_form(photos: Photos) -> None:

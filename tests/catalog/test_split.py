@@ -265,7 +265,7 @@ def test_val_is_carved_out_of_a_given_train() -> None:
     done = catalog.split(found, clusters=alone(found))
     assert done.column("split")[90:] == given[90:]
     assert Counter(done.column("split")) == {"train": 75, "val": 15, "test": 10}
-    assert any(note.startswith("no val split was given: ") and "taken from train (seed 0)" in note for note in done.notes)
+    assert any(note.startswith("no val split found: ") and "taken from train (seed 0)" in note for note in done.notes)
     again = catalog.split(found, previous=done, clusters=alone(found), seed=5)
     assert where(again) == where(done)
 
@@ -313,7 +313,7 @@ def test_groups_by_column_and_by_pattern() -> None:
 
 def test_a_group_that_is_nothing() -> None:
     found = make(["a", "b"] * 5, person=["x"] * 10)
-    with pytest.raises(RequestError, match="'persn' is no column") as caught:
+    with pytest.raises(RequestError, match="'persn' is not a column") as caught:
         catalog.split(found, group_by="persn", clusters=alone(found))
     assert caught.value.hint == "did you mean the column 'person'?"
     with pytest.raises(RequestError, match="not a regular expression"):

@@ -98,7 +98,7 @@ def test_missing_files_odd_rows_and_contradictions_are_told(photos: Photos, tmp_
     told = " ".join(found.notes)
     assert "2 rows of t.csv name an image that an earlier row names" in told
     assert "1 rows of t.csv have no path" in told
-    assert "1 lines of t.csv have not 2 cells" in told
+    assert "1 lines of t.csv were left out: they do not have 2 cells" in told
 
 
 def test_absolute_paths_and_images_outside_the_tables_folder(photos: Photos, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_numbers_of_the_users_stay_numbers_in_csv(photos: Photos, tmp_path: Path
 
 def test_a_table_of_the_users_is_no_catalog(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label\n1.jpg,a\n", encoding="utf-8")
-    with pytest.raises(DataError, match="no catalog: it has no column 'content'"):
+    with pytest.raises(DataError, match="is not a catalog: it has no column 'content'"):
         catalog.load(tmp_path / "t.csv")
     with pytest.raises(RequestError, match=r"cannot be written as 'c\.txt'"):
         catalog.save(Catalog(pa.table({"path": pa.array([], pa.string())}), tmp_path), tmp_path / "c.txt")
@@ -235,7 +235,7 @@ def test_names_without_extension_find_the_only_image_of_that_name(photos: Photos
     )
     problems = dict(zip(found.paths, found.column("problem"), strict=True))
     assert problems == {"images/2.JPG": None, "images/a.b.png": None, "images/3": "missing: there is no such file"}
-    assert any("2 files without extension; the only image of that name is taken, such as a.b.png" in n for n in found.notes)
+    assert any("2 files without extension; used the only image of that name, such as a.b.png" in n for n in found.notes)
     assert any("several images have that name: write the extension, such as 3.jpg and 3.png" in n for n in found.notes)
 
 
@@ -253,7 +253,7 @@ def test_classes_of_a_table_that_are_probably_one_are_told(photos: Photos, label
     root = photos("1.jpg", "2.jpg", "3.jpg")
     found = catalog.scan(write(root / "t.csv", "path,label", f"1.jpg,{labels[0]}", f"2.jpg,{labels[1]}", "3.jpg,other"))
     assert found.classes == tuple(sorted((*labels, "other")))
-    assert any(f"probably one class, kept apart: {named} differ" in note for note in found.notes)
+    assert any(f"possibly the same class: {named} differ" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(

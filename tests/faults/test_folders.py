@@ -78,7 +78,7 @@ def test_all_images_in_the_root(tmp_path: Path, add: Add) -> None:
 def test_some_images_in_the_root(root: Path, add: Add) -> None:
     add("stray.png")
     found = catalog.scan(root)
-    assert problems(found) == {"cat/1.png": None, "dog/1.png": None, "stray.png": "no class: it lies directly in the folder"}
+    assert problems(found) == {"cat/1.png": None, "dog/1.png": None, "stray.png": "no class: it is directly in the scanned folder"}
 
 
 def test_empty_classes_and_classes_of_broken_files(root: Path) -> None:
@@ -86,7 +86,7 @@ def test_empty_classes_and_classes_of_broken_files(root: Path) -> None:
     (root / "fish").mkdir()
     (root / "fish" / "1.jpg").write_bytes(b"")
     found = catalog.scan(root)
-    assert noted(found, "1 folder holds no image: bird")
+    assert noted(found, "1 folder contains no images: bird")
     assert noted(found, "class 'fish' has no usable image")
     assert problems(found)["fish/1.jpg"] is not None
     assert found.classes == ("cat", "dog")
@@ -121,8 +121,8 @@ def test_what_is_passed_over_is_counted(root: Path) -> None:
     (root / "__MACOSX" / "cat").mkdir(parents=True)
     found = catalog.scan(root)
     assert found.paths == ["cat/1.png", "dog/1.png"]
-    assert noted(found, "passed over: 1 .csv file, 1 .md file, 1 hidden folder, 4 hidden or system files")
-    assert noted(found, "passed over: __MACOSX, made by the system or a tool")
+    assert noted(found, "ignored: 1 .csv file, 1 .md file, 1 hidden folder, 4 hidden or system files")
+    assert noted(found, "ignored: __MACOSX, created by the system or a tool")
 
 
 # ------------------------------------------------------------------------------------------------- links and special files
@@ -142,9 +142,9 @@ def test_links(root: Path, tmp_path: Path) -> None:
     assert found == {
         "cat/1.png": None,
         "cat/inside.png": None,
-        "cat/nowhere.png": "link: it leads nowhere, or in a circle",
-        "cat/out.png": "link: it leads out of the folder",
-        "cat/self.png": "link: it leads nowhere, or in a circle",
+        "cat/nowhere.png": "link: its target does not exist, or the link is circular",
+        "cat/out.png": "link: its target is outside the folder",
+        "cat/self.png": "link: its target does not exist, or the link is circular",
         "cat/up": "link: links to folders are not followed",
         "dog/1.png": None,
         "etc": "link: links to folders are not followed",
@@ -163,7 +163,7 @@ def test_a_folder_of_the_same_name_beside_the_root_is_outside(root: Path) -> Non
     beside.mkdir()
     (beside / "1.png").write_bytes((root / "cat" / "1.png").read_bytes())
     (root / "cat" / "2.png").symlink_to(beside / "1.png")
-    assert problems(catalog.scan(root))["cat/2.png"] == "link: it leads out of the folder"
+    assert problems(catalog.scan(root))["cat/2.png"] == "link: its target is outside the folder"
 
 
 @posix
@@ -173,7 +173,7 @@ def test_pipes_and_links_to_devices_are_not_opened(root: Path) -> None:
     (root / "cat" / "zero.jpg").symlink_to("/dev/zero")
     found = problems(catalog.scan(root))
     assert found["cat/pipe.jpg"] == "not a file: it is a pipe"
-    assert found["cat/zero.jpg"] == "link: it leads out of the folder"
+    assert found["cat/zero.jpg"] == "link: its target is outside the folder"
 
 
 def test_a_folder_that_cannot_be_opened(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +237,7 @@ def test_what_a_search_for_images_passes_over_is_counted(root: Path, caplog: pyt
     for name in ("a.txt", "b.txt", "c.zip"):
         (root / name).write_text("x")
     assert [f.name for f in catalog.image_files(root)[0]] == ["1.png", "1.png"]
-    assert f"{root}: passed over: 2 .txt files, 1 .zip file" in caplog.text
+    assert f"{root}: ignored: 2 .txt files, 1 .zip file" in caplog.text
 
 
 # --------------------------------------------------------------------------------------------------------------- names
@@ -286,7 +286,7 @@ def test_classes_that_differ_by_unicode_form_are_one(root: Path, add: Add) -> No
     if len(found) == 4 and len({p.split("/")[0] for p in found.paths}) < 4:
         pytest.skip("this file system takes both for one folder")
     assert found.classes == ("cat", "dog", "é")
-    assert noted(found, "differ only by Unicode form are taken as one class")
+    assert noted(found, "differ only by Unicode form are merged into one class")
     assert len(catalog.scan(root, classes=["e\u0301"])) == 2
 
 
@@ -296,14 +296,14 @@ def test_classes_that_differ_by_case_are_told(root: Path, add: Add) -> None:
     if len(os.listdir(root)) == 2:
         pytest.skip("this file system takes both for one folder")
     assert found.classes == ("Cat", "cat", "dog")
-    assert noted(found, "probably one class, kept apart: 'Cat' and 'cat' differ only by case")
+    assert noted(found, "possibly the same class: 'Cat' and 'cat' differ only by case")
 
 
 def test_the_same_class_at_two_depths_is_told(root: Path, add: Add) -> None:
     add("more/cat/2.png")
     found = catalog.scan(root)
     assert found.classes == ("cat", "dog")
-    assert noted(found, "class 'cat' stands in several folders and is taken as one: cat, more/cat")
+    assert noted(found, "class 'cat' occurs in several folders, merged into one class: cat, more/cat")
 
 
 # ----------------------------------------------------------------------------------------------------------------- many

@@ -47,7 +47,7 @@ def same_under_two_labels(root: Path) -> tuple[str, str]:
 
 def test_python_warns_of_a_picture_with_two_labels(digits: Path, cache: Cache, caplog: pytest.LogCaptureFixture) -> None:
     one, other = same_under_two_labels(digits)
-    caution = f"CAUTION: {one} and {other} are the same picture with different labels"
+    caution = f"CAUTION: {one} and {other} are the same image with different labels"
     with caplog.at_level(logging.WARNING, "sightline"):
         divided = sl.split(sl.scan(digits), cache=cache)
     assert caution in caplog.text
@@ -65,7 +65,7 @@ def test_scan_and_split_tell_it_and_what_they_overwrite(
     (digits / "1" / "empty.png").write_bytes(b"")
     table = str(tmp_path / "c.csv")
     said = CliRunner().invoke(app, ["scan", str(digits), "-o", table]).stdout
-    assert f"CAUTION: {one} and {other} are the same picture with different labels" in said
+    assert f"CAUTION: {one} and {other} are the same image with different labels" in said
     assert "1/empty.png is empty (0 bytes)" in said and "(overwritten)" not in said
     said = CliRunner().invoke(app, ["split", table]).stdout
     assert "CAUTION: " in said and "c.csv (overwritten)" in said
@@ -117,7 +117,7 @@ def test_the_report_tells_given_splits_from_those_that_were_taken(digits: Path, 
         "Kept as given: 10 train, 6 validation.",
         "Set aside by Sightline, because this split was not given: 4 test images from train (seed 7).",
     ]
-    assert any("no test split was given: 4 test images are taken from train (seed 7)" in n for n in found.catalog.notes)
+    assert any("no test split found: 4 test images were taken from train (seed 7)" in n for n in found.catalog.notes)
 
 
 def test_file_properties_that_do_better_than_chance_are_a_note_below_the_alarm() -> None:

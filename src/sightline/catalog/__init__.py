@@ -1,4 +1,4 @@
-"""Photographs to a table that can be trusted: scan, duplicates, split. Nothing else in the program looks into folders."""
+"""Image catalogs: scan folders and tables, find duplicates, assign splits. No other package lists folders of images."""
 
 from sightline.catalog.layout import LINK_HINT
 from sightline.catalog.near_duplicates import Duplicates, find_duplicates

@@ -1,4 +1,4 @@
-"""Whether two images show the same pixels: one is laid on the other by shift and scale, and what is left over is measured."""
+"""Image alignment: register one image to another by shift and scale, and measure the remaining difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From where a file lies to its class and its split: a folder per class, split folders of those, or names and a pattern."""
+"""Folder layouts: derive the class and the split of a file from its folders or from its name."""
 
 from __future__ import annotations
 
@@ -103,12 +103,10 @@ def of_folder(seen: Walk, label_from: str | None) -> tuple[list[Entry], list[str
         if label is not None:
             label = unicodedata.normalize("NFC", label)
         if problem is None and level is not None and split is None:
-            problem = "no split: it lies beside the split folders"
+            problem = "no split: it is outside the split folders"
         if problem is None and label is None:
-            where = f"directly in {folder}" if folder else "directly in the folder"
-            problem = (
-                f"no class: --label-from {label_from!r} matches nothing in the name" if rule else f"no class: it lies {where}"
-            )
+            where = f"directly in {folder}" if folder else "directly in the scanned folder"
+            problem = f"no class: --label-from {label_from!r} does not match the name" if rule else f"no class: it is {where}"
         entries.append(Entry(path, label, split, problem))
     if rule:
         notes = []
@@ -168,14 +166,14 @@ def _class_folders(folders: Mapping[str, list[str]]) -> tuple[dict[str, list[str
     # Where a deeper folder is no date, such as obverse/1000 beside obverse/2000, the numbers are names.
     if dates and all(f in dates or len(parts) <= deepest for f, parts in undated.items()) and _told_apart(undated):
         names = sorted({"/".join(folders[f][len(undated[f]) :]) for f in dates})
-        what = f"folders named by date ({_some(names)}) are no classes: the folder above them is the class"
+        what = f"folders named by date ({_some(names)}) are not classes: the folder above them is the class"
         return undated, [f"{what} ({_some(_names(undated))}){usual}"]
     shared, chain = dict(folders), list[str]()
     while len({parts[-1] for parts in shared.values()}) == 1 and all(len(parts) > 1 for parts in shared.values()):
         chain.insert(0, next(iter(shared.values()))[-1])
         shared = {f: parts[:-1] for f, parts in shared.items()}
     if chain and _told_apart(shared):
-        what = f"every image lies in a folder '{'/'.join(chain)}': the folder above it is the class"
+        what = f"every image is in a folder '{'/'.join(chain)}': the folder above it is the class"
         return shared, [f"{what} ({_some(_names(shared))}){usual}"]
     return dict(folders), []
 
@@ -203,12 +201,12 @@ def _places(folders: Mapping[str, list[str]], above: int) -> list[str]:
     notes, several = [], []
     for label, paths in sorted(places.items()):
         if len({unicodedata.normalize("NFC", path) for path in paths}) < len(paths):
-            notes.append(f"folders whose names differ only by Unicode form are taken as one class: {label!r}")
+            notes.append(f"folders whose names differ only by Unicode form are merged into one class: {label!r}")
         elif len(paths) > 1:
-            several.append(f"class {label!r} stands in several folders and is taken as one: {_some(sorted(paths), 4)}")
+            several.append(f"class {label!r} occurs in several folders, merged into one class: {_some(sorted(paths), 4)}")
     notes += several[:5]
     if len(several) > 5:
-        notes.append(f"{len(several) - 5:,} more classes stand in several folders each and are taken as one")
+        notes.append(f"{len(several) - 5:,} more classes occur in several folders, each merged into one class")
     wrapping = _wrapping(list(folders.values()))
     tops = sorted({parts[wrapping] for parts in folders.values() if len(parts) > wrapping + 1})
     deep = all(len(parts) > wrapping + 1 for parts in folders.values())
@@ -239,7 +237,7 @@ def _empty(seen: Walk) -> list[str]:
     empty = sorted(f for f in seen.folders if f not in full and not any(run.startswith(f"{f}/") for run in ours))
     if not empty:
         return []
-    return [f"{len(empty)} {'folders hold' if len(empty) > 1 else 'folder holds'} no image: {_some(empty)}"]
+    return [f"{len(empty)} {'folders contain' if len(empty) > 1 else 'folder contains'} no images: {_some(empty)}"]
 
 
 def _links(seen: Walk) -> list[str]:
@@ -247,11 +245,11 @@ def _links(seen: Walk) -> list[str]:
     links = [path for path, problem in seen.found if problem is not None and problem.startswith("link:")]
     if not links:
         return []
-    what = "1 link is" if len(links) == 1 else f"{len(links):,} links are"
+    what = "1 link was" if len(links) == 1 else f"{len(links):,} links were"
     return [f"{what} left out, such as {links[0]}: {LINK_HINT}"]
 
 
-LINK_HINT = "copy the files that links lead to into the folder, or name them in a table with the columns path and label"
+LINK_HINT = "copy the linked files into the folder, or list them in a table with the columns path and label"
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:
@@ -282,11 +280,11 @@ def choose(entries: Sequence[Entry], classes: dict[str, str]) -> tuple[list[Entr
         if old not in known:
             raise unknown("class", old, sorted(known))
         if old in new_name:
-            raise RequestError(f"class {old!r} is asked for twice, as {new_name[old]!r} and {new!r}", "name each class once")
+            raise RequestError(f"class {old!r} is selected twice, as {new_name[old]!r} and {new!r}", "name each class once")
         new_name[old] = new
     chosen = [
         e if e.label is None else replace(e, label=new_name[e.label]) for e in entries if e.label is None or e.label in new_name
     ]
     left = sorted(c for c in known if c not in new_name)
     files = sum(known[c] for c in left)
-    return chosen, [f"not asked for: {files:,} images of {len(left)} classes ({_some(left)})"] if left else []
+    return chosen, [f"not selected: {files:,} images of {len(left)} classes ({_some(left)})"] if left else []

@@ -1,4 +1,4 @@
-"""Images that are the same: byte for byte, or as a re-encoded, resized or slightly cropped copy. Confirmed in pixels."""
+"""Duplicate detection: find identical files, and re-encoded, resized or slightly cropped copies confirmed by their pixels."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def _candidates(gray: np.ndarray, side: np.ndarray, progress: Progress) -> tuple
     for right in (whole_hash, inner_hash):
         pairs, radius = phash.pairs(whole_hash, right, largest, most, threads=threads, progress=progress)
         if radius < largest:
-            log.info("very many images look alike: pairs of at most %d differing bits are compared, not %d", radius, largest)
+            log.info("many images are similar: compared only pairs with at most %d differing bits, not %d", radius, largest)
         distance = np.minimum(
             np.bitwise_count(whole_hash[pairs[:, 0]] ^ right[pairs[:, 1]]),
             np.bitwise_count(whole_hash[pairs[:, 1]] ^ right[pairs[:, 0]]),
@@ -180,7 +180,7 @@ def _candidates(gray: np.ndarray, side: np.ndarray, progress: Progress) -> tuple
         correlation, place = alignment.coarse(gray[block[:, 0]], gray[block[:, 1]])
         kept.append(block[correlation > _MIN_COARSE])
         places.append(place[correlation > _MIN_COARSE])
-        progress("comparing look-alikes", min(start + _COARSE_AT_ONCE, len(pairs)), len(pairs))
+        progress("comparing similar images", min(start + _COARSE_AT_ONCE, len(pairs)), len(pairs))
     return np.asarray(good[np.concatenate(kept)], dtype=np.int64), np.concatenate(places)
 
 

@@ -1,4 +1,4 @@
-"""Notes about a set of images that the user must read: class names, duplicates, files left out, what a crop cuts off."""
+"""Notes for the user about a data set: suspicious class names, duplicates, files left out, and cropped area."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ def of_class_names(labels: Iterable[str], remedy: str) -> list[str]:
     notes = []
     if groups:
         notes.append(
-            f"probably one class, kept apart: {_some(groups)} differ only by case, spaces, Unicode form or how a number is "
-            f"written; if they are one class, {remedy}"
+            f"possibly the same class: {_some(groups)} differ only by case, spaces, Unicode form or number format, and are "
+            f"treated as different classes; if they are one class, {remedy}"
         )
     several = _several_labels(names)
     if several:
         many = "1 class looks" if len(several) == 1 else f"{len(several):,} classes look"
         notes.append(
             f"{many} like several labels in one: {_some([repr(name) for name in several])}; "
-            "Sightline gives an image one class: keep one label per image, or name the classes to use with --classes"
+            "Sightline supports one class per image: keep one label per image, or select classes with --classes"
         )
     return notes
 
@@ -114,18 +114,16 @@ def with_duplicates(catalog: Catalog, duplicates: Duplicates) -> Catalog:
         shown = sorted(first, key=lambda label: paths.index(first[label]))
         if number < MOST_NAMED:
             images = _listed([first[label] for label in shown])
-            notes.append(
-                f"{CAUTION}: {images} are the same picture with different labels ({_listed([repr(c) for c in shown])})"
-            )
+            notes.append(f"{CAUTION}: {images} are the same image with different labels ({_listed([repr(c) for c in shown])})")
         for path in paths:
             other = next(label for label in shown if label != labels[path])
-            remarks[path] = f"the same picture as {first[other]}, which is labelled {other}"
+            remarks[path] = f"the same image as {first[other]}, which is labelled {other}"
     more = len(duplicates.conflicts) - MOST_NAMED
     if more > 0:
-        many = "1 more picture has" if more == 1 else f"{more:,} more pictures have"
-        notes.append(f"{CAUTION}: {many} different labels; the column note of the catalog names them all")
+        many = "1 more image has" if more == 1 else f"{more:,} more images have"
+        notes.append(f"{CAUTION}: {many} copies with different labels; the catalog's column note lists all of them")
     if remarks:
-        notes.append("a picture has one label: correct the wrong ones, or remove those copies")
+        notes.append("copies of one image must have the same label: correct the wrong labels, or remove those copies")
         before = catalog.column("note")
         added = [_joined(note, remarks.get(path)) for note, path in zip(before, catalog.paths, strict=True)]
         catalog = catalog.with_column("note", added)
@@ -148,7 +146,7 @@ def left_out(catalog: Catalog) -> list[str]:
     lines = [_named(path, problem) for path, problem in pairs if problem is not None]
     more = len(lines) - MOST_NAMED
     rest = "1 more file" if more == 1 else f"{more:,} more files"
-    return lines[:MOST_NAMED] + ([f"{rest}; the column problem of the catalog names them all"] if more > 0 else [])
+    return lines[:MOST_NAMED] + ([f"{rest}; the catalog's column problem lists all of them"] if more > 0 else [])
 
 
 def _named(path: str, problem: str) -> str:
@@ -189,8 +187,8 @@ def of_crop(catalog: Catalog, preprocess: Preprocess) -> str | None:
     if median_cut(by_shape) < _MOST_CUT - 0.002:
         return None
     return (
-        f"the centre crop cuts off {median_cut(preprocess):.0%} of the median image: --fit pad or --fit squash shows all of it "
-        'to the network (in a recipe: fit = "pad")'
+        f"the centre crop cuts off {median_cut(preprocess):.0%} of the median image: use --fit pad or --fit squash to show the "
+        'whole image to the network (in a recipe: fit = "pad")'
     )
 
 

@@ -1,4 +1,4 @@
-"""Files by the names that people write: in another Unicode form, or without an extension."""
+"""File lookup: find files by names in another Unicode form or without an extension."""
 
 from __future__ import annotations
 

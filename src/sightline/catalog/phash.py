@@ -1,4 +1,4 @@
-"""Perceptual hashes of glances, and all pairs of them that are alike: exact, blocked, without an index."""
+"""Perceptual hashing: compute 64-bit pHashes and find all pairs within a Hamming distance, by exact blocked comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the bytes of files say before any pixel is decoded: hash, size, header. By worker threads, in bounded memory."""
+"""File reading: get hashes, sizes and image headers with worker threads, in bounded memory, without decoding pixels."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def read_file(file: Path, name: str, allow_truncated: bool) -> Reading:
     except OSError as error:
         return Reading(problem=f"unreadable: {error.strerror or error}")
     except MemoryError:
-        return Reading(problem="memory: reading it needs more memory than there is")
+        return Reading(problem="memory: reading it needs more memory than is available")
 
 
 def _size_bytes(file: Path) -> int:

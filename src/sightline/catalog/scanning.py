@@ -1,4 +1,4 @@
-"""`scan`: photographs, wherever they are named, to a table in which every file has its class, its size and its problem."""
+"""Scanning: build a catalog of images with class, size and problem from a folder, a table or a list."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _list(
     if source.suffix.lower() in tables.SUFFIXES and not source.is_dir():
         return tables.of_table(source, path_column, label_column, label_from)
     if path_column is not None or label_column is not None:
-        raise RequestError(f"{photos} is no table, so it has no columns", "leave --path-column and --label-column out")
+        raise RequestError(f"{photos} is not a table, so it has no columns", "omit --path-column and --label-column")
     root = Path(os.path.abspath(source))
     seen = walk(root, progress)
     entries, notes = layout.of_folder(seen, label_from)
@@ -97,7 +97,7 @@ def _of_list(photos: Sequence[Any], label_from: str | None) -> tuple[Path, list[
     """Entries of a list of paths or of (path, label). The root is the folder that holds all."""
     rule = None if label_from is None else layout.pattern(label_from, "label_from")
     if not len(photos):
-        raise DataError("the list of photographs is empty", "give paths, or pairs of path and label")
+        raise DataError("the list of images is empty", "pass paths, or pairs of path and label")
     pairs = [(Path(p[0]), str(p[1])) if isinstance(p, tuple | list) else (Path(p), None) for p in photos]
     names = [writable(str(p)) for p, _ in pairs]
     there = Files()
@@ -120,21 +120,21 @@ def _of_list(photos: Sequence[Any], label_from: str | None) -> tuple[Path, list[
     twice = len(keys) - len(entries)
     unwritable = {key: problem for key, (_, problem) in zip(keys, names, strict=True) if problem is not None}
     listed = [replace(e, problem=unwritable.get(e.path, e.problem)) for e in entries.values()]
-    return root, listed, None, [f"{twice:,} images stand in the list twice and count once"] if twice else []
+    return root, listed, None, [f"{twice:,} repeated images in the list are counted once"] if twice else []
 
 
 def _check(entries: Sequence[Entry], photos: Photos, label_from: str | None) -> None:
     """Refuse what cannot be a set of labelled images at all."""
     where = photos if isinstance(photos, str | Path) else "the list"
     if not entries:
-        raise DataError(f"there are no images in {where}", "a folder per class is expected, or a table, or --label-from")
+        raise DataError(f"there are no images in {where}", "pass a folder with one folder per class, a table, or --label-from")
     if any(e.label is not None for e in entries):
         return
     if label_from is not None:
         first = entries[0].path
         raise DataError(f"--label-from {label_from!r} matches no file name, such as {first!r}", r"for cat.12.jpg: '^(\w+)\.'")
-    hint = "put every class in a folder of its own, or give --label-from REGEX, such as '^([a-z]+)' for cat.12.jpg"
-    raise DataError(f"none of the {len(entries):,} files in {where} has a class: they lie in no class folder", hint)
+    hint = "put each class in its own folder, or pass --label-from REGEX, such as '^([a-z]+)' for cat.12.jpg"
+    raise DataError(f"none of the {len(entries):,} files in {where} has a class: they are not in class folders", hint)
 
 
 def _read(root: Path, entries: Sequence[Entry], allow_truncated: bool, progress: Progress) -> list[Reading]:
@@ -159,7 +159,7 @@ def _limited(
 ) -> tuple[list[Entry], list[Reading], list[str]]:
     """At most `limit` usable rows per class, those whose content draws the lowest numbers. Rows with a problem stay."""
     if limit < 1:
-        raise RequestError(f"a limit of {limit} images per class leaves nothing", "give 1 or more")
+        raise RequestError(f"a limit of {limit} images per class leaves no images", "set it to 1 or more")
     of_class: dict[str, list[tuple[bytes, str, int]]] = defaultdict(list)
     for row, (entry, reading) in enumerate(zip(entries, readings, strict=True)):
         if _problem(entry, reading) is None and entry.label is not None:
@@ -169,7 +169,7 @@ def _limited(
     if not left:
         return list(entries), list(readings), []
     kept = [i for i in range(len(entries)) if i not in left]
-    note = f"limit: {len(left):,} images are left out so that no class has more than {limit:,}; they were drawn by content"
+    note = f"limit: {len(left):,} images were left out, so that no class has more than {limit:,} (selected by content hash)"
     return [entries[i] for i in kept], [readings[i] for i in kept], [note]
 
 
@@ -182,7 +182,8 @@ def _class_notes(entries: Sequence[Entry], readings: Sequence[Reading]) -> list[
     notes = [f"class {c!r} has no usable image" for c, n in sorted(usable.items()) if n == 0]
     single = [repr(c) for c, n in sorted(usable.items()) if n == 1]
     if single:
-        notes.append(f"classes with a single image: {', '.join(single[:5])}{' and more' if len(single) > 5 else ''}")
+        more = f" and {len(single) - 5:,} more" if len(single) > 5 else ""
+        notes.append(f"classes with a single image: {', '.join(single[:5])}{more}")
     if sum(n > 0 for n in usable.values()) == 1:
         notes.append("there is only one class; a classifier needs two")
     return notes

@@ -1,4 +1,4 @@
-"""`split`: every usable image to train, val or test, so that nothing that belongs together is torn apart and nothing moves."""
+"""Data splitting: assign images to train, val and test; duplicates and groups stay together, earlier assignments stay."""
 
 from __future__ import annotations
 
@@ -92,12 +92,12 @@ def split(
     splits.update(_deal(free, [u for u in units if u.given], splits, labels, shares, rows))
     if new_problems:
         notes.append(
-            f"{len(new_problems)} new images belong together with images of two splits and are left out, "
+            f"{len(new_problems)} new images are left out because they belong together with images of two splits, "
             f"such as {catalog.paths[min(new_problems)]}"
         )
     if carve:
         taken = " and ".join(f"{sum(splits.get(i) == name for i in rows):,} {name} images" for name in carve)
-        notes.append(f"no {' and '.join(carve)} split was given: {taken} are taken from train (seed {seed})")
+        notes.append(f"no {' and '.join(carve)} split found: {taken} were taken from train (seed {seed})")
     notes += _class_notes(labels, splits, rows, shares)
     progress("splitting", len(rows), len(rows))
     final = [new_problems.get(i, p) for i, p in enumerate(problems)]
@@ -119,11 +119,12 @@ def _grouped(catalog: Catalog, group_by: str | None) -> Catalog:
     groups = [matched(rule, path) for path in catalog.paths]
     if not any(groups):
         match = closest(group_by, catalog.table.column_names)
-        hint = f"did you mean the column {match!r}?" if match else "name a column, or write a pattern such as '^(person\\d+)_'"
-        raise RequestError(f"--group-by {group_by!r} is no column of the catalog and matches no file name", hint)
+        hint = f"did you mean the column {match!r}?" if match else "name a column, or pass a pattern such as '^(person\\d+)_'"
+        raise RequestError(f"--group-by {group_by!r} is not a column of the catalog and matches no file name", hint)
     missed = sum(g is None for g in groups)
     out = catalog.with_column("group", groups)
-    return out.with_notes(f"--group-by {group_by!r} does not match {missed:,} names; each is its own group") if missed else out
+    note = f"--group-by {group_by!r} does not match {missed:,} file names; each of these images is its own group"
+    return out.with_notes(note) if missed else out
 
 
 def together(catalog: Catalog, clusters: Duplicates, *, groups: bool = True) -> np.ndarray:
@@ -271,8 +272,8 @@ def _needs(
     total = sum(images.values())
     wanted = {name: _count(share, total, name) for name, share in shares.items()}
     if total and sum(share if isinstance(share, int) else share * total for share in shares.values()) >= total:
-        asked = " and ".join(f"{n}={shares[n]}" for n in wanted if shares[n])
-        raise RequestError(f"{asked} of {total:,} images leaves nothing to train on", "make them smaller")
+        sizes = " and ".join(f"{n}={shares[n]}" for n in wanted if shares[n])
+        raise RequestError(f"{sizes} of {total:,} images leaves no training images", "make these splits smaller")
     need: dict[str, Counter[str]] = {}
     for name, count in wanted.items():
         exact = {c: count * n / total for c, n in images.items()} if total else {}
@@ -290,7 +291,9 @@ def _needs(
 def _count(share: float | int, total: int, name: str) -> int:
     """A share or a number as a number of images."""
     if isinstance(share, bool) or not share >= 0 or (isinstance(share, float) and share >= 1):
-        raise RequestError(f"{name}={share!r} is no share below 1 and no number of images", f"write {name}=0.2 or {name}=200")
+        raise RequestError(
+            f"{name}={share!r} must be a fraction below 1 or a number of images", f"for example {name}=0.2 or {name}=200"
+        )
     return share if isinstance(share, int) else round(share * total)
 
 

@@ -1,4 +1,4 @@
-"""What a photograph is like apart from what it shows: brightness, contrast and sharpness, computed once and kept by content."""
+"""Image statistics: measure brightness, contrast and sharpness, cached by content."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def statistics(
         if found is not None:
             fresh[contents[i]] = found
         if done % 64 == 0 or done == len(todo):
-            progress("brightness and sharpness", done, len(todo))
+            progress("measuring brightness and sharpness", done, len(todo))
     kept = {c: v for c, v in fresh.items() if c}
     if kept:
         cache.write(f"{VERSION}/{digest(sorted(kept))}", canonical_json(kept))

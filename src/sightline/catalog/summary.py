@@ -1,4 +1,4 @@
-"""What a catalog holds, in numbers: the `data` block of a run."""
+"""Catalog summary: counts, sizes and problems for the `data` block of a run."""
 
 from __future__ import annotations
 

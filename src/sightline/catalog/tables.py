@@ -1,4 +1,4 @@
-"""Tables of images: a user's CSV or Parquet with a path and a label column, and Sightline's own catalogs, read and written."""
+"""Image tables: read user-defined CSV or Parquet tables of paths and labels; read and write catalogs."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ def read_table(file: Path) -> tuple[pa.Table, list[str]]:
             table, notes = _read_csv(file)
     except (pa.ArrowException, UnicodeError) as error:
         why = str(error).splitlines()[0][:200]
-        hint = "name a folder of photographs, or a .csv or .parquet table with a line or row per image"
-        raise DataError(f"{file} is not a table that can be read ({why})", hint) from error
+        hint = "name a folder of photographs, or a .csv or .parquet table with one row per image"
+        raise DataError(f"{file} cannot be read as a table ({why})", hint) from error
     if table.num_rows == 0:
         why = f": {notes[-1]}" if notes else ""
-        raise DataError(f"{file} has no rows{why}", "its first line names the columns, every further line is one image")
+        raise DataError(f"{file} has no rows{why}", "name the columns in the first line, and one image in each further line")
     return table, notes
 
 
@@ -91,7 +91,7 @@ def _read_csv(file: Path) -> tuple[pa.Table, list[str]]:
     names = [n.strip() for n in names]
     double = next((n for n in names if names.count(n) > 1 and n), None)
     if double is not None:
-        raise DataError(f"{file} has two columns named {double!r}", "give each column a name of its own")
+        raise DataError(f"{file} has two columns named {double!r}", "give each column a different name")
     skipped: list[str] = []
 
     def odd(row: Any) -> str:
@@ -107,7 +107,7 @@ def _read_csv(file: Path) -> tuple[pa.Table, list[str]]:
     notes = [] if encoding == "utf-8" else [f"{file.name} is not UTF-8; it was read as {encoding}"]
     if skipped:
         shown = "; ".join(repr(row[:60]) for row in skipped[:3])
-        notes.append(f"{len(skipped)} lines of {file.name} have not {len(names)} cells and are left out: {shown}")
+        notes.append(f"{len(skipped)} lines of {file.name} were left out: they do not have {len(names)} cells: {shown}")
     return table, notes + _swallowed(file, table, lines, skipped, separator)
 
 
@@ -138,8 +138,8 @@ def _swallowed(file: Path, table: pa.Table, lines: Sequence[str], skipped: Seque
     total = sum(n for _, n in found)
     many = "1 line was" if total == 1 else f"{total:,} lines were"
     return [
-        f"{many} lost in {file.name}: a quotation mark in line {number} ({lines[number - 1][:60]!r}) is not closed there, so "
-        "that the lines after it became part of one cell; close it, or remove it"
+        f"{many} lost in {file.name}: a quotation mark in line {number} ({lines[number - 1][:60]!r}) is not closed, so "
+        "the lines after it became part of one cell; close it, or remove it"
     ]
 
 
@@ -170,7 +170,7 @@ def of_table(
     labels: list[str | None] = [None] * len(paths)
     if indicators:
         labels = _of_indicators(table, indicators, paths, file)
-        notes.append(f"{file.name} has a column of 0 and 1 for each class: an image's class is the column that holds 1")
+        notes.append(f"{file.name} has a column of 0 and 1 for each class (one-hot): the column with 1 is the class")
     elif rule is None or label_column is not None:
         label_name = _column(table, label_column, _LABEL_NAMES, "label", file)
         labels = _strings(table, label_name, file)
@@ -234,13 +234,13 @@ def _of_indicators(table: pa.Table, names: Sequence[str], paths: Sequence[str | 
         shown = " and ".join(ones[first][:4]) or "none"
         counted = [
             f"{n:,} {'row has' if n == 1 else 'rows have'} {what}"
-            for n, what in ((several, "several ones"), (none, "no one"))
+            for n, what in ((several, "several ones"), (none, "no 1"))
             if n
         ]
         raise DataError(
             f"{file} has a column of 0 and 1 for each class, and {' and '.join(counted)}, the first {paths[first]} ({shown}): "
-            "Sightline gives an image one class",
-            f"learn one class against the rest with --label-column {names[0]!r} (classes 0 and 1), or write one class per "
+            "Sightline supports one class per image",
+            f"train one class against the rest with --label-column {names[0]!r} (classes 0 and 1), or write one class per "
             "image in a column 'label'",
         )
     return [row[0] for row in ones]
@@ -258,7 +258,7 @@ def _strings(table: pa.Table, name: str, file: Path, *, own: bool = False) -> li
     try:
         values = table.column(name).cast(pa.string()).to_pylist()
     except pa.ArrowException as error:
-        raise DataError(f"the column {name!r} holds no text ({table.column(name).type})") from error
+        raise DataError(f"the column {name!r} of {file} cannot be read as text ({table.column(name).type})") from error
     cells = [v if own or v is None else v.strip() for v in values]
     return [(v and (csv_unescape(v) if _escaped(file) else v)) or None for v in cells]
 
@@ -270,7 +270,10 @@ def _splits(table: pa.Table, file: Path) -> tuple[list[str | None], list[str]]:
         return [None] * table.num_rows, []
     values = _strings(table, name, file)
     odd = sorted({v for v in values if v is not None and split_name(v) is None})
-    notes = [f"the column {name!r} of {file.name} holds {v!r}, which is no split; those rows are split anew" for v in odd[:3]]
+    notes = [
+        f"the column {name!r} of {file.name} contains {v!r}, which is not a split; these rows are assigned a split at random"
+        for v in odd[:3]
+    ]
     return [split_name(v) for v in values], notes
 
 
@@ -305,8 +308,8 @@ def _keys(table: Path, paths: Sequence[str | None]) -> tuple[Path, list[str | No
         root,
         keys,
         [
-            *_extension_notes(table, completed, "the only image of that name is taken"),
-            *_extension_notes(table, several, "several images have that name: write the extension"),
+            *_extension_notes(table, completed, "used the only image of that name"),
+            *_extension_notes(table, several, "several images have that name: add the extension"),
         ],
     )
 
@@ -330,7 +333,7 @@ def common_root(folder: Path, files: Sequence[str]) -> Path:
     try:
         return Path(os.path.commonpath(real)) if real else folder
     except ValueError as error:
-        raise DataError("the table names images on several drives", "bring them to one drive") from error
+        raise DataError("the table names images on several drives", "copy the images to one drive") from error
 
 
 def _entries(
@@ -348,15 +351,15 @@ def _entries(
         if before is not None:
             twice += 1
             if before.problem is None and (before.label, before.split) != (label, split):
-                said = f"{before.label!r} and {label!r}" if before.label != label else f"{before.split} and {split}"
-                entries[key] = Entry(key, before.label, None, f"conflict: the table says {said}", before.row)
+                values = f"{before.label!r} and {label!r}" if before.label != label else f"{before.split} and {split}"
+                entries[key] = Entry(key, before.label, None, f"conflict: the table says {values}", before.row)
             continue
-        problem = None if label is not None else "no class: the table gives none"
+        problem = None if label is not None else "no class: the label is empty in the table"
         entries[key] = Entry(key, label, split, problem, row)
     if twice:
-        notes.append(f"{twice:,} rows of {file.name} name an image that an earlier row names; each image counts once")
+        notes.append(f"{twice:,} rows of {file.name} repeat an image of an earlier row; each image counts once")
     if nameless:
-        notes.append(f"{nameless:,} rows of {file.name} have no path and are left out")
+        notes.append(f"{nameless:,} rows of {file.name} have no path and were left out")
     return list(entries.values()), notes
 
 
@@ -370,7 +373,7 @@ def check_name(file: Path) -> None:
         RequestError: Its suffix is neither of CSV nor of Parquet.
     """
     if file.suffix.lower() not in (".csv", ".parquet", ".pq"):
-        raise RequestError(f"a catalog cannot be written as {file.name!r}", "end the name with .csv or .parquet")
+        raise RequestError(f"cannot write a catalog as {file.name!r}", "use a name that ends with .csv or .parquet")
 
 
 def save(catalog: Catalog, file: Path) -> None:
@@ -432,11 +435,12 @@ def load(file: Path, root: Path | None = None) -> Catalog:
     missing = [n for n in ("path", "content", "label") if n not in table.column_names]
     if missing:
         raise DataError(
-            f"{file} is no catalog: it has no column {missing[0]!r}", "make one with `sightline scan`, which reads other tables"
+            f"{file} is not a catalog: it has no column {missing[0]!r}",
+            f"create a catalog from it with `sightline scan {file}`",
         )
     paths = _strings(table, "path", file, own=True)
     if None in paths or len(set(paths)) < len(paths):
-        raise DataError(f"{file} is no catalog: a path is empty or stands there twice", "make one with `sightline scan`")
+        raise DataError(f"{file} is not a catalog: a path is empty or repeated", "create a catalog with `sightline scan`")
     folder = file.absolute().parent
     files = [os.path.normpath(os.path.join(folder, p)) for p in paths if p is not None]
     base = common_root(folder, files) if root is None else Path(os.path.abspath(root))
@@ -487,4 +491,4 @@ def _typed(table: pa.Table, name: str, kind: Any, file: Path) -> Any:
     try:
         return table.column(name).cast(kind)
     except pa.ArrowException as error:
-        raise DataError(f"the column {name!r} of {file} holds something else than numbers") from error
+        raise DataError(f"the column {name!r} of {file} contains values that are not numbers") from error

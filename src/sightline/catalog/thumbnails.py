@@ -1,4 +1,4 @@
-"""Glances at images, kept by content: many in one cache entry, so that a folder of a million is not a million files."""
+"""Grey thumbnails cached by content, many per cache entry, so that a million images do not need a million cache files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def grays(files: Sequence[Path], contents: Sequence[str], cache: Cache, progress
             out[i] = gray
             fresh.append(i)
         if done % 64 == 0 or done == len(todo):
-            progress("glancing at images", done, len(todo))
+            progress("computing image fingerprints", done, len(todo))
     for start in range(0, len(fresh), _PER_ENTRY):
         rows = fresh[start : start + _PER_ENTRY]
         payload = _pack([contents[i] for i in rows], out[rows])

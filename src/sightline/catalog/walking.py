@@ -1,4 +1,4 @@
-"""A walk through a folder: every file that may be an image, and everything that was passed over, by name or by number."""
+"""Folder traversal: list the files that may be images, and count or name everything that was ignored."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ class Walk:
         notes = []
         if self.passed:
             kinds = ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in sorted(self.passed.items()))
-            notes.append(f"passed over: {kinds}")
+            notes.append(f"ignored: {kinds}")
         if self.tools:
             names = [f"{name} ({n:,})" if n > 1 else name for name, n in sorted(self.tools.items())]
-            notes.append(f"passed over: {_named(names, self.tools.total())}, made by the system or a tool")
+            notes.append(f"ignored: {_named(names, self.tools.total())}, created by the system or a tool")
         if self.runs:
-            notes.append(f"passed over: {_named(sorted(self.runs), len(self.runs))}, written by Sightline itself")
+            notes.append(f"ignored: {_named(sorted(self.runs), len(self.runs))}, written by Sightline")
         return notes
 
 
@@ -105,7 +105,7 @@ def walk(root: Path, progress: Progress = silent) -> Walk:
             status = os.stat(_join(root, folder))
             key = (status.st_dev, status.st_ino)
             if key in visited and key != (0, 0):  # the same folder again, by way of a junction or a mount
-                seen.found.append(_row(folder, "link: the folder has been read under another name"))
+                seen.found.append(_row(folder, "link: the folder was already read under another name"))
                 continue
             visited.add(key)
             inside = _listing(root, folder, seen)
@@ -186,12 +186,12 @@ def _link_problem(entry: os.DirEntry[str], real_root: str) -> str | None:
     try:
         status = os.stat(entry.path)
     except OSError:
-        return "link: it leads nowhere, or in a circle"
+        return "link: its target does not exist, or the link is circular"
     if stat.S_ISDIR(status.st_mode):
         return "link: links to folders are not followed"
     if not os.path.realpath(entry.path).startswith(os.path.join(real_root, "")):
-        return "link: it leads out of the folder"
-    return None if stat.S_ISREG(status.st_mode) else "not a file: it leads to a pipe, a device or a socket"
+        return "link: its target is outside the folder"
+    return None if stat.S_ISREG(status.st_mode) else "not a file: it links to a pipe, a device or a socket"
 
 
 def _special(entry: os.DirEntry[str]) -> str:
