@@ -1,4 +1,4 @@
-"""Files to uint8 arrays: one decoder, one `Preprocess`, batches by worker threads. Never imports torch."""
+"""Image decoding: turn files into uint8 arrays and batches with one decoder and one `Preprocess`. Does not import torch."""
 
 from sightline.pixels.batching import Batch, batches, value_range
 from sightline.pixels.crops import CROPS, check_crops, cut, uncut

@@ -1,4 +1,4 @@
-"""Batches of decoded images by worker threads, in order; and the range of stored values over a training set."""
+"""Batching: decode images in worker threads, in order; compute the value range of a training set of deep images."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _RANGE_IMAGES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some images of a sequence, in its order.
+    """Consecutive images of a sequence.
 
     Args:
-        index: int64 (b,): which of the sources these are.
+        index: int64 (b,), indices of the decoded sources.
         images: uint8 (b, height, width, 3).
-        errors: Source → why it is not in `index`. An error stands in the batch in which its turn came.
+        errors: Source index → error, for sources of this batch that could not be decoded; they are not in `index`.
     """
 
     index: np.ndarray
@@ -39,7 +39,7 @@ class Batch:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -53,28 +53,28 @@ def batches(
     threads: int | None = None,
     contents: Sequence[str] | None = None,
 ) -> Iterator[Batch]:
-    """Decode images in worker threads, ahead of whoever takes the batches.
+    """Decode images in worker threads, ahead of the consumer.
 
-    Pillow holds no lock while it decodes and resizes, so threads scale as processes do, without their start-up. At most
-    two batches (and two images a thread) wait to be taken. What cannot be decoded is an error of its own, never another
-    image; batches are full but for the last.
+    Pillow releases the GIL while it decodes and resizes, so threads scale as well as processes, without their start-up cost.
+    At most two batches, or two images per thread, are prefetched. A source that cannot be decoded is reported in
+    `Batch.errors` and never replaced by another image; all batches but the last are full.
 
     Args:
         sources: Files or arrays.
-        preprocess: What the network expects.
-        batch_size: Images in a batch.
-        threads: Workers; None takes one per core.
-        contents: The SHA-256 that each file's bytes should have, "" where it is not known; others are `changed`.
+        preprocess: Preprocessing that the network expects.
+        batch_size: Images per batch.
+        threads: Number of worker threads; None uses one per core.
+        contents: Expected SHA-256 of each file's bytes, "" if unknown; a file with another hash has the error `changed`.
 
     Yields:
-        Batches, the last one maybe without images but with errors.
+        Batches; the last one may have errors and no images.
     """
     workers = cores() if threads is None else max(1, threads)
     ahead = max(2 * batch_size, 2 * workers)
     waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
     with activity.workers(workers, "sightline-decode") as pool:
         upcoming = iter(range(len(sources)))
-        index, errors = _none()
+        index, errors = _empty_batch()
         images = np.empty((batch_size, *preprocess.size, 3), dtype=np.uint8)
         while True:
             for i in upcoming:
@@ -91,55 +91,54 @@ def batches(
                 errors[i] = error
             if len(index) == batch_size:
                 yield Batch(np.array(index, dtype=np.int64), images, errors)
-                index, errors = _none()
+                index, errors = _empty_batch()
                 images = np.empty_like(images)
         if index or errors:
             yield Batch(np.array(index, dtype=np.int64), images[: len(index)], errors)
 
 
-def _none() -> tuple[list[int], dict[int, ImageError]]:
-    """What a batch begins with."""
+def _empty_batch() -> tuple[list[int], dict[int, ImageError]]:
+    """Return an empty index and an empty dictionary of errors."""
     return [], {}
 
 
 def _one(source: Path | np.ndarray, preprocess: Preprocess, content: str) -> np.ndarray:
-    """Decode one source; a file must still have the bytes that it had when it was scanned."""
+    """Decode one source; raise `changed` if a file's bytes differ from the scanned ones."""
     if isinstance(source, np.ndarray):
         return decode_array(source, preprocess)
     if not content:
         return decode(source, preprocess)
     data, name = read(source)
     if bytes_digest(data) != content:
-        raise ImageError("changed", f"{name} has changed since it was scanned", "scan the photographs again")
+        raise ImageError("changed", f"{name} has changed since it was scanned", "scan the images again")
     return decode(data, preprocess, name)
 
 
 def value_range(files: Sequence[Path], threads: int | None = None) -> tuple[float, float] | None:
-    """The stored values that become 0 and 255 for images with more than 8 bits a channel; 8-bit images are unaffected.
+    """Return the stored values that map to 0 and 255 for images with more than 8 bits per channel.
 
-    The range of an image leaves out its darkest and brightest 0.1 % (hot pixels, stray values) and all that is not
-    finite; the range of the set is from the lowest to the highest of these, so that no image of it is clipped in more
-    than 0.2 % of its values, and a 12-bit camera's files fill the 8 bits. Of more than 1,000 such images 1,000 are looked
-    at, evenly spread over `files`.
+    The range of one image excludes its darkest and brightest 0.1 % (hot pixels, outliers) and values that are not finite. The
+    range of the set covers the ranges of all its images, so no image is clipped in more than 0.2 % of its values, and images
+    of a 12-bit camera use all 8 bits. Of more than 1,000 such images, 1,000 evenly spaced ones are read.
 
     Args:
-        files: Of the training split; those that cannot be read are passed over.
-        threads: Workers; None takes one per core.
+        files: Files of the training split; unreadable ones are ignored, and 8-bit images have no effect.
+        threads: Number of worker threads; None uses one per core.
 
     Returns:
-        (low, high), or None where no file has more than 8 bits.
+        (low, high), or None if no file has more than 8 bits per channel.
     """
     with activity.workers(cores() if threads is None else max(1, threads), "sightline-decode") as pool:
-        deep = [f for f, found in zip(files, pool.map(_is_deep, files), strict=True) if found]
-        chosen = [deep[i * len(deep) // _RANGE_IMAGES] for i in range(_RANGE_IMAGES)] if len(deep) > _RANGE_IMAGES else deep
-        ranges = [r for r in pool.map(_range, chosen) if r is not None]
+        deep = [file for file, is_deep in zip(files, pool.map(_is_deep, files), strict=True) if is_deep]
+        sample = [deep[i * len(deep) // _RANGE_IMAGES] for i in range(_RANGE_IMAGES)] if len(deep) > _RANGE_IMAGES else deep
+        ranges = [r for r in pool.map(_range, sample) if r is not None]
     if not ranges:
         return None
     return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
 def _is_deep(file: Path) -> bool:
-    """Whether a file has more than 8 bits a channel."""
+    """Return whether a file has more than 8 bits per channel."""
     try:
         data, name = read(file)
         return activity.decode(name, lambda: read_header(data, name).mode) in DEEP_MODES
@@ -148,7 +147,7 @@ def _is_deep(file: Path) -> bool:
 
 
 def _range(file: Path) -> tuple[float, float] | None:
-    """The range of one image, None where it cannot be decoded."""
+    """Return the value range of one image, None if it cannot be decoded."""
     try:
         data, name = read(file)
         return activity.decode(name, lambda: modes.image_range(data, read_header(data, name).format))

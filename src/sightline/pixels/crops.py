@@ -1,4 +1,4 @@
-"""Several looks at one image at test time: the centre, the four corners, and their mirror images."""
+"""Multi-crop test-time augmentation: the centre, the four corners, and their mirror images."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from sightline.errors import RequestError
 from sightline.records import Preprocess
 
 CROPS = (1, 5, 10)
-"""How many looks at an image there may be: the whole centre; with the four corners; with the mirror images of these five."""
+"""Supported numbers of crops: the centre; the centre and four corners; these five and their mirror images."""
 _FRACTION = 0.875
-"""Side of a crop to that of the image it is cut from, where the preprocess itself leaves nothing around its crop: 224 / 256."""
+"""Ratio of crop side to image side (224 / 256) if the preprocess itself shows the whole image."""
 
 
 def check_crops(crops: int) -> None:
-    """Refuse a number of crops that there is not.
+    """Check the number of crops.
 
     Raises:
-        RequestError: It is not one of `CROPS`.
+        RequestError: If it is not one of `CROPS`.
     """
     if crops not in CROPS:
-        hint = "it is 1 (the centre), 5 (and the four corners) or 10 (and their mirror images)"
+        hint = "use 1 (centre), 5 (centre and corners) or 10 (these and their mirror images)"
         raise RequestError(f"crops cannot be {crops}", hint)
 
 
 def uncut(preprocess: Preprocess) -> Preprocess:
-    """What decodes the square that crops are cut from: the same scale, with what lies around the centre crop.
+    """Return the preprocess that decodes the larger image from which the crops are cut, at the same scale.
 
     Source: Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks", section 4.1: crops of
-    224 px from the central 256 px square. Where a preprocess shows the whole image, that is enlarged by 8/7 first.
+    224 px from the central 256 px square. If the preprocess shows the whole image, the image is enlarged by 8/7 first.
 
     Example:
         >>> uncut(Preprocess()).size, uncut(Preprocess(crop_fraction=1.0, size=(28, 28))).size
@@ -42,7 +42,7 @@ def uncut(preprocess: Preprocess) -> Preprocess:
 
 
 def cut(images: np.ndarray, size: tuple[int, int], number: int) -> np.ndarray:
-    """One of the ten crops of images.
+    """Return one of the ten crops of each image.
 
     Args:
         images: uint8 (n, h, w, 3), decoded with `uncut`.

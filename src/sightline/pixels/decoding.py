@@ -1,4 +1,4 @@
-"""The one decoder: bytes → upright RGB uint8, straight to the size that is needed."""
+"""Decoding: turn image bytes into upright RGB uint8 arrays at the size that is needed."""
 
 from __future__ import annotations
 
@@ -29,18 +29,22 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_REDUCING_GAP = 3.0  # Pillow first averages whole blocks, as long as 3 × the target is left
+_REDUCING_GAP = 3.0  # Pillow first averages whole blocks, down to 3 × the target size
 
-# Decoded images with more pixels than this (4 bytes each) are decoded one at a time, whatever the number of threads.
+# Images with more decoded pixels than this (4 bytes each) are decoded one at a time, to bound memory.
 _LARGE_PIXELS = 1 << 25
 _large = threading.Lock()
 
 
 def read(source: Source, name: str = "the image") -> tuple[bytes, str]:
-    """The bytes of a source and its name for messages; `name` is that of bytes.
+    """Return the bytes of a source and its name for messages.
+
+    Args:
+        source: A file, or its bytes.
+        name: Name for messages if `source` is bytes.
 
     Raises:
-        ImageError: `missing` or `unreadable`.
+        ImageError: If the file is `missing`, `unreadable` or needs too much `memory`.
     """
     if isinstance(source, bytes):
         return source, name
@@ -53,75 +57,75 @@ def read(source: Source, name: str = "the image") -> tuple[bytes, str]:
         what = error.what if isinstance(error, NotReadableError) else f"cannot be read ({error.strerror or error})"
         raise ImageError("unreadable", f"{path} {what}") from error
     except MemoryError as error:
-        raise ImageError("memory", f"{path} needs more memory than there is") from error
+        raise ImageError("memory", f"{path} needs more memory than is available") from error
 
 
 def decode(source: Source, preprocess: Preprocess, name: str = "the image") -> np.ndarray:
-    """What the network sees of an image.
+    """Decode an image into the network's input.
 
-    The reference is Pillow's full decode, turned upright, laid on the background, resized with antialiasing, and cropped.
-    This differs from it by less than one grey level on average: a JPEG is decoded at a half, a quarter or an eighth of
-    its size as long as that is at least twice the target, and only what lies in the crop is resized.
+    The reference is Pillow's full decode, turned upright, composited on the background, resized with antialiasing, and cropped.
+    The result differs from it by less than one grey level on average: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that
+    is at least twice the target size, and only the crop is resized.
 
     Args:
         source: A file, or its bytes.
-        preprocess: What the network expects.
-        name: What messages call bytes.
+        preprocess: Preprocessing that the network expects.
+        name: Name for messages if `source` is bytes.
 
     Returns:
         uint8 (height, width, 3) of `preprocess.size`.
 
     Raises:
-        ImageError: It cannot be read or decoded; the message names the file.
+        ImageError: If the image cannot be read or decoded; the message names the file.
     """
     data, name = read(source, name)
 
     def work() -> np.ndarray:
         header = read_header(data, name, max_pixels=preprocess.max_pixels)
-        found = plan(header.width, header.height, preprocess)
+        resize = plan(header.width, header.height, preprocess)
         with _named(name):
-            array = _resized(data, header, found.box, found.size, preprocess)
-        return _placed(array, found.offset, preprocess)
+            array = _resized(data, header, resize.box, resize.size, preprocess)
+        return _placed(array, resize.offset, preprocess)
 
     return activity.decode(name, work)
 
 
 def decode_array(array: np.ndarray, preprocess: Preprocess) -> np.ndarray:
-    """What the network sees of an image in memory.
+    """Convert an image in memory into the network's input.
 
     Args:
-        array: (h, w) or (h, w, 1 | 3 | 4), the fourth being alpha; uint8, uint16 or float, scaled as files' values are.
-        preprocess: What the network expects.
+        array: (h, w) or (h, w, 1 | 3 | 4), the fourth channel is alpha; uint8, uint16 or float, scaled like values of files.
+        preprocess: Preprocessing that the network expects.
 
     Returns:
         uint8 (height, width, 3) of `preprocess.size`.
 
     Raises:
-        ImageError: Another shape or type, too many pixels, or values outside the range.
+        ImageError: If the shape or dtype is not supported, there are too many pixels, or values are outside the range.
     """
     with _named("the array"):
         if array.ndim >= 2 and array.shape[0] * array.shape[1] > preprocess.max_pixels:
             raise ImageError("too large", f"has {array.shape[1]}×{array.shape[0]} pixels, more than {preprocess.max_pixels:,}")
         image = modes.array_image(array, preprocess.value_range)
-        found = plan(image.width, image.height, preprocess)
-        small = _resize(image, found.box, found.size, preprocess.interpolation)
-        return _placed(modes.flat(small, preprocess.background), found.offset, preprocess)
+        resize = plan(image.width, image.height, preprocess)
+        small = _resize(image, resize.box, resize.size, preprocess.interpolation)
+        return _placed(modes.flat(small, preprocess.background), resize.offset, preprocess)
 
 
 def upright(source: Source, max_side: int | None = None, preprocess: Preprocess | None = None) -> np.ndarray:
-    """The whole image upright, as RGB, for drawing: nothing but pixels is left, so no EXIF or position can leak.
+    """Return the whole upright image as RGB, for display. The pixels carry no metadata such as EXIF or GPS position.
 
     Args:
         source: A file, or its bytes.
-        max_side: The longer side is made at most this long, in pixels; never enlarged.
-        preprocess: For the range of 16-bit and float images, the background and limits; without one, such images are
-            shown from their own darkest to their own brightest value.
+        max_side: Maximum length of the longer side in pixels; images are never enlarged.
+        preprocess: Source of the value range of 16-bit and float images, the background and the limits; if None, such images
+            are scaled from their own darkest to their own brightest value.
 
     Returns:
         uint8 (h, w, 3).
 
     Raises:
-        ImageError: It cannot be read or decoded.
+        ImageError: If the image cannot be read or decoded.
     """
     data, name = read(source)
 
@@ -141,14 +145,14 @@ def upright(source: Source, max_side: int | None = None, preprocess: Preprocess 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A glance at an image, for finding duplicates, dark and odd images, and shortcuts.
+    """Grey thumbnail and simple statistics of an image, for finding duplicates, unusual images and shortcuts.
 
     Args:
-        gray: uint8 (32, 32), the whole image squeezed to a square, antialiased.
-        brightness: Mean grey, 0 to 1.
-        contrast: Standard deviation of the grey, 0 to 1.
-        colour: Mean red, green and blue, 0 to 1.
-        jpeg_quality: 1 to 100, estimated from the quantisation tables; NaN where it is no JPEG.
+        gray: uint8 (32, 32), the whole image resized to a square with antialiasing.
+        brightness: Mean grey level, 0 to 1.
+        contrast: Standard deviation of the grey level, 0 to 1.
+        colour: Mean red, green and blue, each 0 to 1.
+        jpeg_quality: 1 to 100, estimated from the quantisation tables; NaN if the file is not a JPEG.
     """
 
     gray: np.ndarray
@@ -162,14 +166,14 @@ _LOOK = Preprocess(size=(32, 32), fit="squash", interpolation="bilinear", allow_
 
 
 def look(source: Source, name: str = "the image") -> Look:
-    """Glance at an image: decoded as small as may be. What is truncated is looked at as far as it goes.
+    """Return the thumbnail and statistics of an image. A truncated JPEG is decoded as far as it goes.
 
     Args:
         source: A file, or its bytes.
-        name: What messages call bytes.
+        name: Name for messages if `source` is bytes.
 
     Raises:
-        ImageError: It cannot be read or decoded.
+        ImageError: If the image cannot be read or decoded.
     """
     data, name = read(source, name)
     quality: list[float] = []
@@ -200,11 +204,11 @@ def _resized(
     preprocess: Preprocess,
     tell_quality: Callable[[float], None] | None = None,
 ) -> np.ndarray:
-    """A box of the upright image, resized, as upright RGB uint8 (height, width, 3). Errors lack the file's name."""
+    """Return a box of the upright image, resized, as upright RGB uint8 (height, width, 3). Errors lack the file's name."""
     turn = header.orientation
     where = stored_box(box, header.width, header.height, turn)
     target = size[::-1] if turn >= 5 else size
-    # What mixes neighbours must not come before `nearest`, nor before CMYK's conversion, which is not linear.
+    # Averaging pixels (draft mode) is wrong before `nearest`, and before the conversion from CMYK, which is not linear.
     mixes = header.format == "JPEG" and header.mode != "CMYK" and preprocess.interpolation != "nearest"
     scale = draft_scale(where, target) if mixes else 1
     large = header.width * header.height // scale**2 > _LARGE_PIXELS
@@ -224,7 +228,7 @@ def _resized(
 
 
 def _resize(image: Image.Image, box: Box, size: tuple[int, int], interpolation: str) -> Image.Image:
-    """Pillow's antialiased resize of a box; pixels beside the box are used where the filter reaches them."""
+    """Resize a box with Pillow's antialiasing; the filter may use pixels beside the box."""
     top, left, tall, wide = box
     # Rounding may push an edge beyond the image by 1e-13, which Pillow refuses.
     corners = (max(0.0, left), max(0.0, top), min(float(image.width), left + wide), min(float(image.height), top + tall))
@@ -236,7 +240,7 @@ def _resize(image: Image.Image, box: Box, size: tuple[int, int], interpolation: 
 
 
 def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
-    """Stored pixels upright, by EXIF's orientation."""
+    """Turn stored pixels upright by their EXIF orientation."""
     if orientation >= 5:
         array = array.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
@@ -247,7 +251,7 @@ def _turned(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _placed(array: np.ndarray, offset: tuple[int, int], preprocess: Preprocess) -> np.ndarray:
-    """The resized image in the network's input; around it the mean grey, which normalisation makes 0."""
+    """Place the resized image in the network's input, padded with the mean colour, which normalisation maps to 0."""
     if array.shape[:2] == preprocess.size:
         return array
     out = np.empty((*preprocess.size, 3), dtype=np.uint8)
@@ -258,13 +262,13 @@ def _placed(array: np.ndarray, offset: tuple[int, int], preprocess: Preprocess) 
 
 
 def _own_range(data: bytes, header: Header, preprocess: Preprocess) -> Preprocess:
-    """For looking only: where an image has more than 8 bits, its own range."""
+    """Return the preprocess with the image's own value range if it has more than 8 bits per channel. For display only."""
     if header.mode not in DEEP_MODES:
         return preprocess
     return replace(preprocess, value_range=modes.image_range(data, header.format))
 
 
-# The luminance table of the JPEG standard (Annex K), of which writers take a multiple.
+# The luminance quantisation table of the JPEG standard (Annex K), which encoders scale by the quality.
 _STANDARD_TABLE = np.fromstring(
     """
     16 11 10 16  24  40  51  61   12 12 14 19  26  58  60  55   14 13 16 24  40  57  69  56   14 17 22 29  51  87  80  62
@@ -275,7 +279,7 @@ _STANDARD_TABLE = np.fromstring(
 
 
 def _jpeg_quality(image: JpegImagePlugin.JpegImageFile) -> float:
-    """The quality that libjpeg would have to be told to write such a luminance table: 1 to 100, NaN without a table."""
+    """Estimate the libjpeg quality, 1 to 100, from the luminance quantisation table; NaN without a table."""
     table = image.quantization.get(0)
     if table is None:
         return math.nan
@@ -285,7 +289,7 @@ def _jpeg_quality(image: JpegImagePlugin.JpegImageFile) -> float:
 
 @contextlib.contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Put the file's name before the message of an error in the block."""
+    """Prepend the file's name to the message of an `ImageError` in the block."""
     try:
         yield
     except ImageError as error:

@@ -1,4 +1,4 @@
-"""Where the pixels that the network sees lie in the upright image, exactly as timm's and torchvision's evaluation has it."""
+"""Resize and crop geometry: map the network's input to a box of the upright image, as timm and torchvision do."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from sightline.records import Preprocess
 
 Box = tuple[float, float, float, float]
-"""(top, left, height, width) in pixels; fractions are meant."""
+"""(top, left, height, width) in pixels, possibly fractional."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One resize: the part `box` of the upright image becomes `size` pixels, laid at `offset` in the network's input.
+    """Resize of a box of the upright image to `size` pixels, placed at `offset` in the network's input.
 
     Args:
-        box: (top, left, height, width) in the upright image's pixels, within the image.
-        size: (height, width) that the box is resized to.
-        offset: (top, left) in the network's input; not (0, 0) only where it is padded.
+        box: (top, left, height, width) in pixels of the upright image, within the image.
+        size: (height, width) of the resized box in pixels.
+        offset: (top, left) in the network's input; (0, 0) unless the image is padded.
     """
 
     box: Box
@@ -27,10 +27,10 @@ class Plan:
 
 
 def plan(width: int, height: int, preprocess: Preprocess) -> Plan:
-    """How an upright image of this size becomes the network's input.
+    """Return the resize that turns an upright image of this size into the network's input.
 
-    `crop` is torchvision's `Resize(floor(size / crop_fraction))` + `CenterCrop(size)`, rounding included, in one step: the
-    crop's box is found in the original, so that nothing outside it is computed.
+    `crop` equals torchvision's `Resize(floor(size / crop_fraction))` + `CenterCrop(size)`, rounding included, in one step: the
+    box is computed in the original image, so that pixels outside the crop are not resized.
 
     Example:
         >>> plan(500, 375, Preprocess())
@@ -55,7 +55,7 @@ def _within(value: int, limit: int) -> int:
 
 
 def _resized(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]:
-    """(height, width) of the whole image where its centre is cropped; at least the crop."""
+    """Return (height, width) of the whole resized image before its centre is cropped; at least the size of the crop."""
     rows, columns = preprocess.size
     if rows == columns:
         short = math.floor(rows / preprocess.crop_fraction)
@@ -67,24 +67,24 @@ def _resized(width: int, height: int, preprocess: Preprocess) -> tuple[int, int]
 
 
 def seen_box(width: int, height: int, preprocess: Preprocess) -> Box:
-    """What the network sees of an upright image, as (top, left, height, width) in its pixels.
+    """Return the box of an upright image that the network sees, as (top, left, height, width) in pixels.
 
-    With `pad` it reaches beyond the image: there the network sees the mean grey.
+    With `pad` the box extends beyond the image, where the network sees the mean colour.
 
     Example:
         >>> seen_box(100, 50, Preprocess(size=(10, 10), fit="pad"))
         (-20.0, 0.0, 100.0, 100.0)
     """
-    found = plan(width, height, preprocess)
+    resize = plan(width, height, preprocess)
     rows, columns = preprocess.size
-    down, right = height / found.size[0], width / found.size[1]
+    down, right = height / resize.size[0], width / resize.size[1]
     if preprocess.fit == "pad":
-        return (-found.offset[0] * down, -found.offset[1] * right, rows * down, columns * right)
-    return found.box
+        return (-resize.offset[0] * down, -resize.offset[1] * right, rows * down, columns * right)
+    return resize.box
 
 
 def stored_box(box: Box, width: int, height: int, orientation: int) -> Box:
-    """A box of the upright image (`width` × `height`) where the file stores it, before it is turned by `orientation`."""
+    """Convert a box of the upright image (`width` × `height`) to stored pixels, before the turn by `orientation`."""
     top, left, tall, wide = box
     if orientation in (2, 3, 6, 7):
         left = width - left - wide
@@ -93,13 +93,12 @@ def stored_box(box: Box, width: int, height: int, orientation: int) -> Box:
     return (left, top, wide, tall) if orientation >= 5 else (top, left, tall, wide)
 
 
-# By how much a JPEG is decoded smaller, and how many times the target must be left of it at least. At twice the target
-# an eighth differs by up to 1.8 grey levels on average, a quarter by 1.3; with these, 1.0 was the most on 41 web
-# photographs (texture at one pixel's scale is the worst case), 0.4 the mean.
+# (JPEG draft scale, minimum ratio of the draft's size to the target size). With a ratio of 2 throughout, a scale of 8 differs by
+# up to 1.8 grey levels on average and 4 by 1.3; with these ratios the maximum on 41 web photographs was 1.0 and the mean 0.4.
 _DRAFTS = ((8, 3.0), (4, 2.5), (2, 2.0))
 
 
 def draft_scale(box: Box, size: tuple[int, int]) -> int:
-    """By how much a JPEG may be decoded smaller (1, 2, 4 or 8), so that what is left is at least twice the target."""
+    """Return the factor (1, 2, 4 or 8) by which a JPEG may be decoded smaller and still be at least twice the target size."""
     times = min(box[2] / size[0], box[3] / size[1])
     return next((scale for scale, left in _DRAFTS if times >= scale * left), 1)

@@ -1,4 +1,4 @@
-"""Pillow behind one door: opened by content, silent, without a change to its globals, its errors as ours."""
+"""Pillow wrapper: open images by content, without warnings or changes to Pillow's globals, and convert its errors."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _quiet_entry: object = None
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Pillow's own warnings from the user for the block, in all threads that are in one.
+    """Suppress Pillow's warnings in the block, in all threads that are inside such a block.
 
-    `warnings.catch_warnings` is not safe in threads: two of them that overlap can leave the host application with the
-    wrong filters. One filter for Pillow's modules is put in by the first and taken out by the last.
+    `warnings.catch_warnings` is not thread-safe: two overlapping blocks can leave the host application with wrong filters.
+    Here the first block adds one filter for Pillow's modules, and the last one removes it.
     """
     global _quiet_depth, _quiet_entry
     with _quiet_lock:
@@ -44,16 +44,16 @@ def quiet() -> Iterator[None]:
 
 
 class _Jpeg(JpegImagePlugin.JpegImageFile):
-    """Pillow's JPEG reader, which forgives a missing end for one image alone, and reads no EXIF (the header did).
+    """Pillow's JPEG reader with a per-image switch for truncated files, and without reading EXIF (`read_header` does).
 
-    Pillow's own switch, `ImageFile.LOAD_TRUNCATED_IMAGES`, is global: it would change every other thread's images too.
+    Pillow's own switch, `ImageFile.LOAD_TRUNCATED_IMAGES`, is global and would change the images of other threads too.
     """
 
     forgiving = False
     _given_end = False
 
     def load_read(self, read_bytes: int) -> bytes:
-        """The next bytes; where they have run out and that is forgiven, an end marker, once."""
+        """Return the next bytes; at the end of a truncated file, return an end marker once if `forgiving` is set."""
         assert self.fp is not None
         data = self.fp.read(read_bytes)
         if not data and self.forgiving and not self._given_end:
@@ -62,7 +62,7 @@ class _Jpeg(JpegImagePlugin.JpegImageFile):
         return data
 
     def _read_dpi_from_exif(self) -> None:
-        """Nothing: damaged EXIF would warn, and nobody asks for the resolution."""
+        """Do nothing: damaged EXIF would cause a warning, and the resolution is not used."""
 
 
 _PHOTOMETRIC, _BITS = 262, 258
@@ -70,10 +70,10 @@ _MOST_TAGS = 4096
 
 
 def _open_tiff(data: bytes) -> ImageFile.ImageFile:
-    """Open a TIFF, and set `info["white_is_zero"]` where values with more than 8 bits are still to be inverted.
+    """Open a TIFF, and set `info["white_is_zero"]` if values with more than 8 bits must still be inverted.
 
-    Of images in which 0 is white, Pillow inverts those with up to 8 bits, passes 16 bits and floats on as they are stored, and
-    refuses the rest. Deeper ones are opened with the tag changed to "0 is black", in a copy of the bytes.
+    If 0 is white, Pillow inverts images with up to 8 bits, returns 16-bit and float values as stored, and rejects the rest.
+    Images with more than 8 bits are therefore opened from a copy of the bytes in which the tag says "0 is black".
     """
     from PIL.TiffImagePlugin import TiffImageFile
 
@@ -88,7 +88,7 @@ def _open_tiff(data: bytes) -> ImageFile.ImageFile:
 
 
 def _deep_white_is_zero(data: bytes) -> int | None:
-    """Return where a TIFF says that 0 is white (PhotometricInterpretation 0) if its one channel has more than 8 bits."""
+    """Return the byte offset of PhotometricInterpretation 0 (0 is white) in a one-channel TIFF with more than 8 bits."""
     order = "<" if data[:2] == b"II" else ">"
     big = 43 in data[2:4]  # BigTIFF
     count_of, offset_of, entry_bytes, value_at = ("Q", "Q", 20, 12) if big else ("H", "I", 12, 8)
@@ -111,29 +111,29 @@ def _deep_white_is_zero(data: bytes) -> int | None:
 
 
 def open_image(data: bytes, form: str, *, forgiving: bool = False) -> ImageFile.ImageFile:
-    """Open an image by its format; nothing is decoded yet. Only this format's reader is tried, whatever Pillow knows.
+    """Open an image with the reader of its format, without decoding it. Pillow's other readers are not tried.
 
     Raises:
-        ImageError: The header cannot be read; the message begins after the file's name.
+        ImageError: If the header cannot be read; the message lacks the file's name.
     """
     stream = io.BytesIO(data)
     try:
         if form == "JPEG":
             image = _Jpeg(stream)
             image.forgiving = forgiving
-            image.decodermaxblock = max(65536, len(data))  # one call that holds no lock, not one per 64 kB
+            image.decodermaxblock = max(65536, len(data))  # one call without the GIL instead of one per 64 kB
             return image
         return _open_tiff(data) if form == "TIFF" else _reader(form)(stream)
     except ImageError:
         raise
     except MemoryError as error:
-        raise ImageError("memory", "needs more memory than there is") from error
-    except Exception as error:  # whatever a foreign reader makes of damaged bytes
+        raise ImageError("memory", "needs more memory than is available") from error
+    except Exception as error:  # Pillow's readers raise many types of errors on damaged bytes
         raise _failed(error, data, form) from error
 
 
 def _reader(form: str) -> type[ImageFile.ImageFile]:
-    """Pillow's class for a format, imported when it is met."""
+    """Import and return Pillow's reader of a format."""
     if form == "PNG":
         from PIL.PngImagePlugin import PngImageFile as Reader
     elif form == "GIF":
@@ -157,25 +157,25 @@ def load(image: ImageFile.ImageFile, data: bytes, form: str) -> None:
     """Decode the pixels of an opened image, in place.
 
     Raises:
-        ImageError: `truncated`, `damaged` or `memory`; the message begins after the file's name.
+        ImageError: If the file is `truncated` or `damaged`, or needs too much `memory`; the message lacks the file's name.
     """
     if form == "PNG":
         _check_png(data)
     try:
         image.load()
     except MemoryError as error:
-        raise ImageError("memory", "needs more memory than there is") from error
+        raise ImageError("memory", "needs more memory than is available") from error
     except Exception as error:
         raise _failed(error, data, form) from error
 
 
 def _failed(error: Exception, data: bytes, form: str) -> ImageError:
-    """Pillow's error as ours."""
-    said = str(error).strip() or type(error).__name__
-    if "truncated" in said.lower() or isinstance(error, EOFError):
-        hint = "--allow-truncated uses what it still shows" if form == "JPEG" else "get the file again"
+    """Convert an error of Pillow to an `ImageError`."""
+    message = str(error).strip() or type(error).__name__
+    if "truncated" in message.lower() or isinstance(error, EOFError):
+        hint = "use --allow-truncated to use the part that can be decoded" if form == "JPEG" else "get the file again"
         return ImageError("truncated", f"cannot be decoded (truncated at {_bytes(len(data))})", hint)
-    return ImageError("damaged", f"cannot be decoded ({said[:200]})", "get the file again, or leave it out")
+    return ImageError("damaged", f"cannot be decoded ({message[:200]})", "get the file again, or leave it out")
 
 
 def _bytes(count: int) -> str:
@@ -183,10 +183,10 @@ def _bytes(count: int) -> str:
 
 
 def _check_png(data: bytes) -> None:
-    """Check the sums of a PNG's critical chunks, as libpng does and Pillow does not: a flipped bit is found.
+    """Check the checksums of a PNG's critical chunks, as libpng does and Pillow does not, to detect flipped bits.
 
     Raises:
-        ImageError: `damaged`, or `truncated` where a chunk is cut.
+        ImageError: If a checksum is wrong (`damaged`), or a chunk is cut off (`truncated`).
     """
     view = memoryview(data)
     pos = 8
@@ -208,7 +208,7 @@ def _check_png(data: bytes) -> None:
 # ------------------------------------------------------------------------------------------- more than 8 bits per channel
 
 DEEP_MODES = frozenset(("I", "F", "I;16", "I;16B", "I;16L", "I;16N", "RGB;16", "RGBA;16", "LA;16"))
-"""Modes with more than 8 bits a channel. The last three are Sightline's names for what Pillow alone cuts to 8 bits."""
+"""Modes with more than 8 bits per channel. The last three are Sightline's names for data that Pillow reduces to 8 bits."""
 
 _NATIVE = "L" if sys.byteorder == "little" else "B"
 DEEP_RAW = {
@@ -218,14 +218,14 @@ DEEP_RAW = {
 
 
 def raw_mode(image: ImageFile.ImageFile) -> str:
-    """How an opened image's pixels lie in the file, as Pillow names it; "" where its parts differ."""
+    """Return Pillow's name for the pixel layout of an opened image in the file; "" if its tiles differ."""
     modes = {t[3] if isinstance(t[3], str) else t[3][0] for t in image.tile if t[3]}
     raw = modes.pop() if len(modes) == 1 else ""
     return raw if isinstance(raw, str) else ""
 
 
 def stored_mode(image: ImageFile.ImageFile) -> str:
-    """An opened image's mode, with `;16` where Pillow would drop the lower 8 of 16 bits."""
+    """Return the mode of an opened image, with `;16` if Pillow would drop the lower 8 of 16 bits."""
     deep = DEEP_RAW.get(raw_mode(image))
     if deep is None:
         return str(image.mode)
@@ -233,7 +233,7 @@ def stored_mode(image: ImageFile.ImageFile) -> str:
 
 
 def use_other_byte(image: ImageFile.ImageFile) -> None:
-    """Have an opened image of 16-bit values read their lower bytes, which is what the other byte order calls the upper."""
+    """Make an opened 16-bit image read the lower bytes of its values, by swapping the byte order."""
     raw = raw_mode(image)
     other = raw[:-1] + ("L" if raw[-1].replace("N", _NATIVE) == "B" else "B")
     image.tile = [t._replace(args=(other, *t.args[1:]) if isinstance(t.args, tuple) else other) for t in image.tile]

@@ -1,4 +1,4 @@
-"""What a file is, by its content: the allow-list of formats, and the names of those that are refused."""
+"""Format detection: identify an image format by its first bytes; name known formats that are not supported."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
     "AVIF": (".avif",),
 }
-"""The formats that are decoded, and the extensions that their files usually have."""
+"""Supported formats and their usual extensions."""
 
 KNOWN_SUFFIXES = frozenset(s for group in SUFFIXES.values() for s in group)
-"""The extensions of images, in lower case."""
+"""Extensions of supported image formats, in lower case."""
 
-_CONVERT = "convert it to JPEG, as with `magick IN.heic OUT.jpg` or in the program that shows it"
+_CONVERT = "convert it to JPEG, for example with `magick IN.heic OUT.jpg`"
 
-# What may be met under an image's name, and is not decoded: no helper program is ever started for any of them.
+# Known formats that are not decoded, as (offset, signature, description). No external program is started for them.
 _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (0, b"%PDF", "a PDF document"),
     (0, b"%!PS", "a PostScript document (EPS)"),
@@ -35,7 +35,7 @@ _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftypmif1", f"a HEIF image; {_CONVERT}"),
     (4, b"ftypmsf1", f"a HEIF image; {_CONVERT}"),
     (4, b"ftypcrx", "a raw camera file"),
-    (4, b"ftyp", "a film or another ISO media file"),
+    (4, b"ftyp", "a video or another ISO media file"),
     (0, b"\x00\x00\x00\x0cJXL ", "a JPEG XL image"),
     (0, b"\xff\x0a", "a JPEG XL image"),
     (0, b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 image"),
@@ -59,16 +59,16 @@ _HINT = f"Sightline reads {', '.join(SUFFIXES)}; convert the file, or leave it o
 
 
 def sniff(data: bytes, name: str) -> str:
-    """The format of an image by its first bytes: a key of SUFFIXES.
+    """Return the format of an image by its first bytes, a key of `SUFFIXES`.
 
     Raises:
-        ImageError: `empty`, `unsupported` (a format that is known and refused), or `not an image`.
+        ImageError: If the file is `empty`, has a known but `unsupported` format, or is `not an image`.
     """
     if not data:
         raise ImageError("empty", f"{name} is empty (0 bytes)")
-    found = _allowed(data)
-    if found is not None:
-        return found
+    supported = _supported_format(data)
+    if supported is not None:
+        return supported
     for offset, magic, what in _REFUSED:
         if data.startswith(magic, offset):
             raise ImageError("unsupported", f"{name} is {what}", _HINT)
@@ -79,11 +79,11 @@ def sniff(data: bytes, name: str) -> str:
         raise ImageError("not an image", f"{name} is a web page (HTML), not an image")
     if b"\x00" not in start and not re.search(rb"[\x01-\x08\x0e-\x1a]", start):
         raise ImageError("not an image", f"{name} is text, not an image")
-    raise ImageError("not an image", f"{name} is not an image that Sightline knows (it begins with {data[:8].hex(' ')})", _HINT)
+    raise ImageError("not an image", f"{name} is not a known image format (it begins with {data[:8].hex(' ')})", _HINT)
 
 
-def _allowed(data: bytes) -> str | None:
-    """The format, where it is one of SUFFIXES."""
+def _supported_format(data: bytes) -> str | None:
+    """Return the format if it is one of `SUFFIXES`, else None."""
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -104,7 +104,7 @@ def _allowed(data: bytes) -> str | None:
 
 
 def misnamed(form: str, name: str) -> str | None:
-    """A note where the extension promises another format than the content has.
+    """Return a note if the extension belongs to another format than the content, else None.
 
     Example:
         >>> misnamed("PNG", "cat.jpg")
