@@ -103,7 +103,7 @@ def test_what_is_no_table_of_predictions_is_known(tmp_path: Path) -> None:
         ("", "answers.csv has no rows"),
         ("a.png,cat,0.5,0.5\n,,,\n", "row 3 of .*answers.csv has no probability of 'cat'"),
         ("a.png,cat,0.5,0.5\n\nb.png,cat,0.5\n", r"row 4 of .*answers.csv \(b.png\) has no probability of 'dog'"),
-        ("a.png,cat,a half,0.5\n", r"row 2 of .*answers.csv \(a.png\) has 'a half' for 'cat', which is no number"),
+        ("a.png,cat,a half,0.5\n", r"row 2 of .*answers.csv \(a.png\) has 'a half' for 'cat', which is not a number"),
         ("a.png,cat,0.5,0.5\n,cat,0.5,0.5\n", "row 3 of .*answers.csv has no path"),
         ("a.png,cat,0.5,0.5\n\nb.png,cat,0.9,0.9\n", r"the probabilities in row 4 of .*\(b.png\) sum to 1.8"),
         ("a.png,cat,0.5,0.5\na.png,cat,0.2,0.8\n", "a.png has more than one row in .*answers.csv"),
@@ -135,7 +135,7 @@ def test_each_row_may_have_a_bar_of_its_own(tmp_path: Path) -> None:
     assert part.labels == ["cat", "dog"] and part.thresholds.tolist() == [0.9, 0.3]
     again = read_predictions(table(tmp_path, part.to_csv()))
     assert again.labels == part.labels and again.thresholds.tolist() == [0.9, 0.3]
-    with pytest.raises(DataError, match="does not hold a number in each row"):
+    with pytest.raises(DataError, match="does not have a number in each row"):
         read_predictions(table(tmp_path, text.replace("0.5\n", "\n")))
 
 

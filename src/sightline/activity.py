@@ -1,4 +1,4 @@
-"""Which file each thread is decoding, so that a decoder that hangs or crashes can be named; thread pools that can be left."""
+"""Decoder activity: record the file that each thread decodes, to name it after a hang or crash; interruptible thread pools."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ T = TypeVar("T")
 
 _numbers = itertools.count()
 _busy: dict[int, tuple[str, float]] = {}
-"""Files that are being decoded: number → (name, start time). Single dict operations are atomic, so there is no lock."""
+"""Files being decoded: number → (name, start time). Single dict operations are atomic, so no lock is needed."""
 _FRAME_NAME = "image being decoded: if the process crashed here, convert or remove it"
 
 
 def decode(name: str, function: Callable[[], T]) -> T:
     """Call a function that decodes a file, and record the file while it runs.
 
-    The call goes through a frame whose source file is called `name`. When the process crashes inside a decoder,
-    `faulthandler` prints the frames of the crashed thread, and so the image.
+    The call goes through a stack frame whose source file is called `name`. If the process crashes inside a decoder,
+    `faulthandler` prints the stack of the crashed thread, and with it the name of the image.
 
     Args:
-        name: The file, as messages name it.
-        function: Takes no arguments; its result or error is passed on.
+        name: Name of the file in messages.
+        function: Function without arguments; its result is returned, its errors are raised.
     """
     number = next(_numbers)
     _busy[number] = name, time.monotonic()
@@ -43,33 +43,33 @@ def _call(function: Callable[[], Any]) -> Any:
 
 
 def describe(least_s: float) -> str:
-    """Return the files that have been decoded for at least `least_s` seconds as a clause for a message; "" if there are none.
+    """Return a clause for messages that names files whose decoding has taken at least `least_s` seconds; "" if none.
 
     Example:
         >>> decode("cat.png", lambda: describe(least_s=0.0))
         'the decoder has not returned from cat.png for 0 s'
     """
     now = time.monotonic()
-    found = sorted(((now - began, name) for name, began in list(_busy.values()) if now - began >= least_s), reverse=True)
-    if not found:
+    slow = sorted(((now - began, name) for name, began in list(_busy.values()) if now - began >= least_s), reverse=True)
+    if not slow:
         return ""
-    files = ", ".join(f"{name} for {seconds:.0f} s" for seconds, name in found[:3])
-    more = f" and {len(found) - 3} more files" if len(found) > 3 else ""
+    files = ", ".join(f"{name} for {seconds:.0f} s" for seconds, name in slow[:3])
+    more = f" and {len(slow) - 3} more files" if len(slow) > 3 else ""
     return f"the decoder has not returned from {files}{more}"
 
 
 @contextlib.contextmanager
 def workers(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads for the block. If the block is left by an error or an interruption, running work is not waited for.
+    """Provide a thread pool for the block. After an error or interruption in the block, do not wait for running tasks.
 
     Args:
-        threads: How many.
-        name: How the threads' names begin.
+        threads: Number of threads.
+        name: Prefix of the threads' names.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
     try:
         yield pool
     except BaseException as error:
-        pool.shutdown(wait=isinstance(error, GeneratorExit), cancel_futures=True)  # whoever closes a generator is in no hurry
+        pool.shutdown(wait=isinstance(error, GeneratorExit), cancel_futures=True)  # wait only if a generator is closed
         raise
     pool.shutdown(wait=True)

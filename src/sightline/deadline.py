@@ -1,4 +1,4 @@
-"""A deadline: the moment on a clock at which work has to end. Tests replace the clock."""
+"""Deadlines: the time at which work must end, on a clock that tests can replace."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Clock = Callable[[], float]
 
 
 class OutOfTimeError(SightlineError):
-    """The time that the work was given is over, or will not suffice as measured."""
+    """Time limit reached, or too little time left for the work as measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The moment at which work has to end.
+    """Time at which work must end.
 
     Args:
-        at: On the clock, in seconds; infinite where nothing limits the work.
-        clock: Tells the time.
+        at: Clock time in seconds; infinity for no limit.
+        clock: Function that returns the clock time in seconds.
     """
 
     at: float = math.inf
@@ -36,24 +36,24 @@ class Deadline:
 
     @property
     def limited(self) -> bool:
-        """Whether there is a limit at all."""
+        """Return whether there is a time limit."""
         return math.isfinite(self.at)
 
     @property
     def passed(self) -> bool:
-        """Whether no time is left."""
+        """Return whether no time is left."""
         return self.clock() >= self.at
 
     def left(self) -> float:
-        """Return the seconds that are left, never below zero; infinite where nothing limits the work."""
+        """Return the remaining seconds, at least 0; infinity if there is no limit."""
         return max(0.0, self.at - self.clock())
 
     def within(self, seconds: float) -> Deadline:
-        """Return the earlier one of this deadline and the moment so many seconds from now."""
+        """Return the earlier of this deadline and `seconds` from now."""
         return Deadline(min(self.at, self.clock() + seconds), self.clock)
 
     def sooner(self, seconds: float) -> Deadline:
-        """Return this deadline moved forward, so that so many seconds remain behind the new one."""
+        """Return a deadline that is `seconds` earlier than this one."""
         return Deadline(self.at - seconds, self.clock)
 
     def fits(self, seconds: float) -> bool:
@@ -61,14 +61,14 @@ class Deadline:
         return self.clock() + seconds <= self.at
 
     def part(self, share: float) -> Deadline:
-        """Return the deadline at a share, 0 to 1, of the remaining time."""
+        """Return the deadline at the fraction `share`, 0 to 1, of the remaining time."""
         return Deadline(self.clock() + share * self.left(), self.clock) if self.limited else self
 
     def check(self) -> None:
-        """Raise where no time is left.
+        """Check that time is left.
 
         Raises:
-            OutOfTimeError: The deadline has passed.
+            OutOfTimeError: If the deadline has passed.
         """
         if self.passed:
             raise OutOfTimeError("its share of the time budget is used up", "raise --budget")

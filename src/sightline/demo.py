@@ -1,4 +1,4 @@
-"""The demo's photographs: the handwritten digits that scikit-learn ships, as PNG files in class folders."""
+"""Demo data: write scikit-learn's handwritten digits as PNG files in class folders."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from sightline import store
 from sightline.files import read_bytes
 
 CELL_PX = 4
-"""Side of the square that each of a digit's 8×8 values fills, in pixels."""
+"""Side in pixels of the square that shows one of a digit's 8×8 values."""
 
 
 def write_digits(folder: Path) -> Path:
-    """Write the 1,797 digits of `sklearn.datasets.load_digits` into one folder per class, whatever is missing or changed.
+    """Write the 1,797 digits of `sklearn.datasets.load_digits` into one folder per class.
 
-    Each stored value, 0 to 16, counts the inked pixels of a 4×4 block of the 32×32 bitmap that was scanned. So each is
-    written back as a 4×4 block whose grey is its share of ink, white on black: 32×32 pixels, nothing invented, and a
-    network that sees 32 px gets them without resampling. The bytes are the same at every call; a file that is as it
-    should be is left alone, and each file appears whole or not at all.
+    Each value, 0 to 16, is the number of inked pixels in a 4×4 block of the scanned 32×32 bitmap. It is written as a uniform
+    4×4 block with proportional grey level, white on black, so that a network with 32 px input needs no resampling. The bytes
+    are the same on every call; only missing or changed files are written, each atomically.
 
     Args:
-        folder: Where the folders `0` to `9` go; made if need be.
+        folder: Parent of the folders `0` to `9`; created if missing.
 
     Returns:
         The folder.
@@ -37,16 +36,16 @@ def write_digits(folder: Path) -> Path:
         file = folder / str(label) / f"digit_{number:04d}.png"
         data = png(image)
         if not file.is_file() or read_bytes(file) != data:
-            with store.atomic_file(file, sync=False) as stream:  # 1,797 syncs take minutes; the next call mends a loss
+            with store.atomic_file(file, sync=False) as stream:  # 1,797 syncs take minutes; the next call rewrites lost files
                 stream.write(data)
     return folder
 
 
 def png(image: np.ndarray) -> bytes:
-    """A digit as the bytes of a PNG file, stored without compression: its size would give the class away, since a 1 packs well.
+    """Return a digit as an uncompressed PNG file: the size of a compressed one would depend on the class.
 
     Args:
-        image: Ink, 0 to 16, shape (8, 8).
+        image: (8, 8), amount of ink, 0 to 16.
     """
     from PIL import Image
 

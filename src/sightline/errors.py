@@ -1,4 +1,4 @@
-"""The errors that a user may see: one sentence that says what is wrong and where, then a hint that says what mends it."""
+"""Error classes for users: each has a message that says what is wrong and where, and a hint that says how to fix it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 
 class SightlineError(Exception):
-    """The work failed for a reason that the user can understand. Printed without a traceback.
+    """Base class of errors that a user can understand and fix. The command line prints them without a traceback.
 
     Args:
         message: One sentence: what is wrong, the offending value, where.
-        hint: The command or the change that mends it, without the word "hint".
+        hint: The command or change that fixes it, without the word "hint".
     """
 
     exit_code = 1
@@ -26,19 +26,19 @@ class SightlineError(Exception):
 
 
 class RequestError(SightlineError):
-    """What was asked for is wrong: an unknown name, a missing folder, options that exclude each other."""
+    """Invalid request: an unknown name, a missing folder, or options that exclude each other."""
 
     exit_code = 2
 
 
 class DataError(SightlineError):
-    """The photographs or the table that were named cannot be used as they are: no images, one class only, a missing column."""
+    """Unusable data: no images, only one class, or a missing column of a table."""
 
     exit_code = 2
 
 
 class FailedWorkError(DataError):
-    """The photographs can be used, and the work on them failed: every fit, for want of room, or by a damaged checkpoint."""
+    """Failure on usable data: no candidate could be fitted, disk or memory is full, or a checkpoint is damaged."""
 
     exit_code = 1
 
@@ -57,38 +57,38 @@ class ImageError(SightlineError):
 
 
 class WeightsError(SightlineError):
-    """Weights are absent or do not fit the network; the message names the file or the tensor."""
+    """Weights that are missing or do not fit the network; the message names the file or the tensor."""
 
 
 class ModelFileError(SightlineError):
-    """A classifier file is damaged, foreign, or of another version."""
+    """Classifier file that is damaged, not written by Sightline, or of another version."""
 
 
 class ForeignFileError(ModelFileError):
-    """The file that was named is something else than a classifier of Sightline."""
+    """File that is not a Sightline classifier."""
 
     exit_code = 2
 
 
 class TrainingImagesWarning(UserWarning):
-    """A score counts images that the classifier was made from, so that it is too good."""
+    """Warning that a score includes images used for training the classifier, and is therefore too optimistic."""
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like `name`, or None if none is close.
+    """Return the known name closest to `name`, or None if none is close.
 
     Example:
         >>> closest("resnet5O", ["resnet50", "vgg16"])
         'resnet50'
     """
-    found = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=1, cutoff=0.6)
-    if not found:
+    matches = difflib.get_close_matches(name.lower(), {k.lower(): k for k in known}, n=1, cutoff=0.6)
+    if not matches:
         return None
-    return next(k for k in known if k.lower() == found[0])
+    return next(k for k in known if k.lower() == matches[0])
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> RequestError:
-    """An error for a name that is not known, with the closest match or the list as its hint.
+    """Return the error for an unknown name, with the closest match or the known names as its hint.
 
     Example:
         >>> str(unknown("head", "logistc", ["logistic", "ridge"]))
@@ -101,5 +101,5 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> RequestError:
     elif len(names) <= 20:
         hint = f"known: {', '.join(names)}"
     else:
-        hint = f"{len(names)} names are known; none is close"
+        hint = f"none of the {len(names)} known names is similar"
     return RequestError(f"there is no {kind} {name!r}", hint)

@@ -1,4 +1,4 @@
-"""Files that users name: only regular files are opened, and no more is read than their size says."""
+"""Safe file access: open only regular files, and read no more bytes than their size."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from sightline.errors import RequestError
 
 LARGEST_BYTES = 2 << 30
-"""Files that are read whole may have so many bytes."""
+"""Maximum size of a file that is read whole."""
 _FLAGS = ("O_RDONLY", "O_BINARY", "O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_NOINHERIT")
-_OPEN_FLAGS = sum(getattr(os, name, 0) for name in _FLAGS)  # those that this system has; each is a bit of its own
+_OPEN_FLAGS = sum(getattr(os, name, 0) for name in _FLAGS)  # distinct bits; a flag that this system lacks counts 0
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -24,13 +24,13 @@ _KINDS = (
 
 
 class NotReadableError(OSError, RequestError):
-    """A path that Sightline does not open or read: a device, a pipe or a socket, a file that is too large, an impossible name.
+    """Path that Sightline does not open: a device, a pipe, a socket, a file that is too large, or an invalid name.
 
     Args:
         path: The path.
-        kind: A short word for the catalog's `problem` column, such as `not a file`.
-        detail: What stands after it there, such as `it is a pipe`.
-        what: The predicate of the message, such as `is not a regular file: it is a pipe`.
+        kind: Short description for the catalog's `problem` column, such as `not a file`.
+        detail: Detail after it in that column, such as `it is a pipe`.
+        what: Predicate of the message, such as `is not a regular file: it is a pipe`.
     """
 
     def __init__(self, path: object, kind: str, detail: str, what: str) -> None:
@@ -43,12 +43,12 @@ class NotReadableError(OSError, RequestError):
 
 
 def _not_regular(path: object, kind: str) -> NotReadableError:
-    """The error for a path that is no regular file, but `kind`."""
+    """Return the error for a path that is not a regular file but `kind`."""
     return NotReadableError(path, "not a file", f"it is {kind}", f"is not a regular file: it is {kind}")
 
 
 def kind_of_file(mode: int) -> str | None:
-    """Return what a file is by its `st_mode`, such as `a pipe`; None for a regular file or a folder.
+    """Return the type of a special file by its `st_mode`, such as `a pipe`; None for a regular file or a folder.
 
     Example:
         >>> kind_of_file(stat.S_IFIFO), kind_of_file(stat.S_IFREG)
@@ -56,14 +56,14 @@ def kind_of_file(mode: int) -> str | None:
     """
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         return None
-    return next((name for test, name in _KINDS if test(mode)), "no file")
+    return next((name for test, name in _KINDS if test(mode)), "a special file")
 
 
 def is_file(path: str | Path) -> bool:
-    """Return whether a path is a regular file; False if nothing is there, or a folder.
+    """Return whether a path is a regular file; False if it does not exist or is a folder.
 
     Raises:
-        NotReadableError: It is a device, a pipe or a socket.
+        NotReadableError: If it is a device, a pipe or a socket.
     """
     try:
         mode = os.stat(path).st_mode
@@ -76,20 +76,20 @@ def is_file(path: str | Path) -> bool:
 
 
 def open_regular(path: str | Path) -> io.FileIO:
-    """Open a regular file for reading, unbuffered. Every file that a user names is opened here.
+    """Open a regular file for reading, unbuffered. Every user-supplied file is opened here.
 
-    A device, a pipe or a socket is not opened: it could block, or have no end.
+    A device, a pipe or a socket is not opened: reading could block or never end.
 
     Raises:
-        NotReadableError: It is no regular file, or no file can have such a name.
-        OSError: It does not exist, is a folder, or cannot be opened.
+        NotReadableError: If it is not a regular file, or the name is invalid.
+        OSError: If it does not exist, is a folder, or cannot be opened.
     """
     try:
         _check_regular(os.stat(path), path)
-        descriptor = os.open(path, _OPEN_FLAGS)  # O_NONBLOCK: a pipe that takes the file's place now does not block
+        descriptor = os.open(path, _OPEN_FLAGS)  # O_NONBLOCK: do not block if a pipe has replaced the file meanwhile
     except ValueError as error:  # a NUL character, or one that the file system's encoding lacks
-        why = "it holds a character that no file's name can hold"
-        raise NotReadableError(path, "name", why, f"is no file's name: {why}") from error
+        why = "it contains a character that is not allowed in file names"
+        raise NotReadableError(path, "name", why, f"is not a valid file name: {why}") from error
     try:
         _check_regular(os.fstat(descriptor), path)
         return io.FileIO(descriptor, "rb")
@@ -99,7 +99,7 @@ def open_regular(path: str | Path) -> io.FileIO:
 
 
 def _check_regular(status: os.stat_result, path: object) -> None:
-    """Raise if a file is not a regular one."""
+    """Raise an error if a file is not a regular file."""
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     kind = kind_of_file(status.st_mode)
@@ -108,24 +108,24 @@ def _check_regular(status: os.stat_result, path: object) -> None:
 
 
 def chunks(path: str | Path, limit_bytes: int | None = None, chunk_bytes: int = 1 << 20) -> Iterator[bytes]:
-    """Yield a regular file's bytes in pieces: as many as it had when it was opened, also where it grows meanwhile.
+    """Yield a regular file's bytes in chunks, up to the size that it had when it was opened.
 
     Args:
         path: The file.
-        limit_bytes: A larger file is refused; None takes any size.
-        chunk_bytes: The size of a piece.
+        limit_bytes: Maximum size of the file; None allows any size.
+        chunk_bytes: Size of a chunk.
 
     Raises:
-        NotReadableError: It is no regular file, is too large, or gives bytes although its size is 0, as files below /proc do.
-        OSError: As of `open_regular`.
+        NotReadableError: If it is not a regular file, is too large, or has bytes although its size is 0, as files in /proc do.
+        OSError: As in `open_regular`.
     """
     with open_regular(path) as file:
         left = os.fstat(file.fileno()).st_size
         if limit_bytes is not None and left > limit_bytes:
             size = f"the file has {left / 1e9:.1f} GB"
             raise NotReadableError(path, "too large", size, f"is too large: {size}")
-        if left == 0 and file.read(1) != b"":  # None: it would have to be waited for
-            raise _not_regular(path, "a file of the system without a size")
+        if left == 0 and file.read(1) != b"":  # None: reading would block
+            raise _not_regular(path, "a system file without a size")
         while left > 0:
             data = file.read(min(left, chunk_bytes))
             if not data:
@@ -138,7 +138,7 @@ def read_bytes(path: str | Path, limit_bytes: int = LARGEST_BYTES) -> bytes:
     """Return a regular file's bytes.
 
     Raises:
-        OSError: As of `chunks`.
+        OSError: As in `chunks`.
     """
     return b"".join(chunks(path, limit_bytes, chunk_bytes=limit_bytes))
 
@@ -147,7 +147,7 @@ def read_text(path: str | Path) -> str:
     """Return a regular file's text in UTF-8, without a byte order mark.
 
     Raises:
-        OSError: As of `chunks`.
-        UnicodeDecodeError: It is not UTF-8.
+        OSError: As in `chunks`.
+        UnicodeDecodeError: If it is not UTF-8.
     """
     return read_bytes(path).decode("utf-8-sig")

@@ -1,4 +1,4 @@
-"""What people hand over as files: recipes in TOML, tables of predictions in CSV, in whatever encoding they come."""
+"""User-supplied files: read recipes (TOML) and tables of predictions (CSV) in any common encoding."""
 
 from __future__ import annotations
 
@@ -21,42 +21,43 @@ from sightline.schema import csv_unescape, from_json
 from sightline.store import log
 
 _Row = tuple[int, list[str]]
-"""A line of a table: its number, as a spreadsheet counts, and as many cells as there are columns."""
+"""A row of a table: its number as in a spreadsheet, and one cell per column."""
 
 
 def read_recipe(file: Path) -> Recipe:
     """Read a recipe from TOML.
 
-    `augment` may stand among the recipe's keys, as people write what is about images; it is a setting of the method.
+    `augment` is a setting of the method, and may also be written as a top-level key of the recipe.
 
     Args:
         file: The TOML file.
 
     Raises:
-        RequestError: The file is missing or is no TOML, or a key or a value is wrong.
+        RequestError: If the file is missing or is not TOML, or a key or value is invalid.
     """
     try:
         value = tomllib.loads(files.read_text(file))
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise RequestError(f"there is no recipe {file}", "name a .toml file") from error
+        raise RequestError(f"the recipe {file} does not exist", "name a .toml file") from error
     except ValueError as error:  # not TOML, or not UTF-8
-        raise RequestError(f"the recipe {file} cannot be read ({error})", "see the documentation of TOML, toml.io") from error
+        hint = 'a recipe is a UTF-8 file of lines such as: method = "features" (text needs quotation marks)'
+        raise RequestError(f"the recipe {file} is not valid TOML ({error})", hint) from error
     settings = value.get("settings", {})
     if "augment" in value and isinstance(settings, dict):
         if "augment" in settings:
-            raise RequestError(f"the recipe {file} has augment twice, above and among the settings", "leave one of them out")
+            raise RequestError(f"the recipe {file} sets augment twice, at top level and in [settings]", "remove one of them")
         value["settings"] = {**settings, "augment": value.pop("augment")}
     return from_json(Recipe, value, f"recipe {file.name}")
 
 
-# ------------------------------------------------------------------------------------------------------ any tool's text
+# ------------------------------------------------------------------------------------------------------------- text files
 
 
 def read_text(file: Path) -> tuple[str, str]:
-    """A file as text, and its encoding: by its mark, else UTF-8, else Windows' western one, which nearly everything is.
+    """Return a file's text and its encoding: by its byte order mark, else UTF-8, else Windows-1252.
 
     Raises:
-        UnicodeError: It is not what its mark says.
+        UnicodeError: If the text is not valid in the encoding of its byte order mark.
     """
     data = files.read_bytes(file)
     for mark, name in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
@@ -69,10 +70,10 @@ def read_text(file: Path) -> tuple[str, str]:
 
 
 def separator_of(text: str, columns: Collection[str] = ("path", "label")) -> str:
-    """Return the separator of a table's cells, which class names and paths may hold as well.
+    """Return the separator of a table's cells, which may also occur in class names and paths.
 
-    The first line decides where splitting it gives names of known columns: those in `columns`, and `p:CLASS`. Otherwise the
-    separator is the one that splits the first lines into the same number of cells, more than one; a comma where none does.
+    Prefer the separator that splits the first line into the most known column names (`columns` and `p:CLASS`), then the one
+    that splits most of the first lines into equally many cells, more than one. Return a comma if no separator does.
 
     Args:
         text: The table.
@@ -88,7 +89,7 @@ def separator_of(text: str, columns: Collection[str] = ("path", "label")) -> str
             names = [cell.strip().lower().replace(" ", "_") for cell in rows[0]]
             known = sum(name in columns or name.startswith("p:") for name in names)
             same = sum(len(cells) == len(rows[0]) for cells in rows) / len(rows)
-            best = max(best, (known, same, len(rows[0]), separator), key=lambda found: found[:3])
+            best = max(best, (known, same, len(rows[0]), separator), key=lambda candidate: candidate[:3])
     return best[3]
 
 
@@ -96,29 +97,29 @@ def separator_of(text: str, columns: Collection[str] = ("path", "label")) -> str
 
 
 def find_by_name(names: Sequence[str], paths: Sequence[str]) -> list[int | None]:
-    """Return the index of the path that each name spells, None where there is none.
+    """Return the index of the path that equals each name, None if there is none.
 
-    Letters such as `ä` have a composed Unicode form (NFC) and a decomposed one (NFD, common on macOS): a name that is not
-    among the paths letter by letter is the only path that is equal to it in NFC. Of several such paths none is taken.
+    Letters such as `ä` have a composed Unicode form (NFC) and a decomposed one (NFD, common on macOS). A name that is not
+    literally among the paths matches the only path that is equal to it in NFC; it matches none if several are.
     """
     exact = {path: i for i, path in enumerate(paths)}
     composed: dict[str, list[int]] = {}
     for i, path in enumerate(paths):
         composed.setdefault(unicodedata.normalize("NFC", path), []).append(i)
-    found: list[int | None] = []
+    matches: list[int | None] = []
     for name in names:
         same = composed.get(unicodedata.normalize("NFC", name), [])
-        found.append(exact.get(name, same[0] if len(same) == 1 else None))
-    return found
+        matches.append(exact.get(name, same[0] if len(same) == 1 else None))
+    return matches
 
 
 def find_by_ending(names: Sequence[str], paths: Sequence[str]) -> list[int | None]:
-    """Return the index of the path that each name means, None where none, or more than one, may be meant.
+    """Return the index of the path that matches each name, None if no path or more than one path matches.
 
-    A name that is a path (`find_by_name`) means that path alone. Any other name means the only path with which it shares
-    its longest ending, as where another tool's table begins its paths at another folder: `/data/cats/1.jpg` is `cats/1.jpg`.
-    It means no path where its next folder is one of the paths' folders, so that `dogs/1.jpg` is never `cats/1.jpg`, nor
-    where another name shares a longer ending with that path.
+    A name that equals a path (`find_by_name`) matches that path. Any other name matches the only path with which it shares
+    its longest ending, because another tool may write paths relative to another folder: `/data/cats/1.jpg` matches
+    `cats/1.jpg`. It matches no path if its next folder is one of the paths' folders, so that `dogs/1.jpg` never matches
+    `cats/1.jpg`, or if another name shares a longer ending with that path.
     """
     whole, plain = find_by_name(names, paths), [unicodedata.normalize("NFC", path) for path in paths]
     ends: dict[str, list[int]] = {}
@@ -151,7 +152,7 @@ def find_by_ending(names: Sequence[str], paths: Sequence[str]) -> list[int | Non
 
 
 def is_predictions(file: Path) -> bool:
-    """Whether the first line of a table names a column `p:CLASS`."""
+    """Return whether the first line of a table names a column `p:CLASS`."""
     try:
         text, _ = read_text(file)
         return any(name.startswith("p:") for name in next(_lines(text), []))
@@ -160,22 +161,22 @@ def is_predictions(file: Path) -> bool:
 
 
 def read_predictions(file: Path) -> Predictions:
-    """Read a table of predictions: Sightline's own, or another tool's with the columns `path` and `p:CLASS` per class.
+    """Read a table of predictions, written by Sightline or another tool, with the columns `path` and one `p:CLASS` per class.
 
-    `label` may be absent or empty; a column `bar:CLASS` holds the threshold of two classes, of all rows or each its own.
-    Probabilities are taken as they are, rows rescaled to sum to 1 where they are within 1 % of it. Encoding and separator are
-    found out.
+    `label` may be absent or empty. For two classes, a column `bar:CLASS` contains the decision threshold, which may differ
+    between rows. Rows of probabilities whose sum is within 1 % of 1 are rescaled to sum to 1. Encoding and separator are
+    detected.
 
     Raises:
-        RequestError: The file is missing.
-        DataError: A column is missing, there are no rows, a value is not a number, a row does not sum to 1, or a path stands
-            there twice.
+        RequestError: If the file is missing.
+        DataError: If a column is missing, there are no rows, a value is not a number, a row does not sum to 1, or a path is
+            repeated.
     """
     return read_labelled(file)[0]
 
 
 def read_labelled(file: Path) -> tuple[Predictions, tuple[str, ...]]:
-    """What `read_predictions` gives, and the label that each row has, "" without one, also where it is none of the classes.
+    """Read a table of predictions and the label of each row, "" if absent; a label need not be one of the classes.
 
     Raises:
         RequestError, DataError: As `read_predictions`.
@@ -186,10 +187,10 @@ def read_labelled(file: Path) -> tuple[Predictions, tuple[str, ...]]:
         hint = "it needs the columns path, label (may be empty), and p:CLASS for every class"
         raise DataError(f"{file} is not a table of predictions", hint)
     if not rows:
-        raise DataError(f"{file} has no rows", "its first line names the columns, every further line is one image")
-    rows, errors = _answered(names, rows, columns)
+        raise DataError(f"{file} has no rows", "name the columns in the first line, and one image in each further line")
+    rows, errors = _predicted(names, rows, columns)
     if not rows:
-        raise DataError(f"{file} has no row with an answer: every image has a problem", "correct the problems that it names")
+        raise DataError(f"{file} has no predictions: every image has a problem", "correct the problems in its column problem")
     classes = tuple(names[i].removeprefix("p:") for i in columns)
     index = {c: i for i, c in enumerate(classes)}
     place = names.index("path")
@@ -200,17 +201,17 @@ def read_labelled(file: Path) -> tuple[Predictions, tuple[str, ...]]:
     ]
     probs = _probs(rows, columns, classes, where)
     if "" in paths:
-        raise DataError(f"{where[paths.index('')]} has no path", "every row names its image; take the others out")
+        raise DataError(f"{where[paths.index('')]} has no path", "add the image's path, or remove the row")
     twice = next((path for path, n in Counter(paths).items() if n > 1), None)
     if twice is not None:
         raise DataError(f"{twice} has more than one row in {file}", "keep one row per image")
     labels = tuple(csv_unescape(cells[names.index("label")]) for _, cells in rows) if "label" in names else ("",) * len(rows)
     true = np.array([index.get(label, -1) for label in labels], dtype=np.int64)
-    return Predictions(paths, classes, true, probs, errors, threshold=_bar(file, names, rows, classes)), labels
+    return Predictions(paths, classes, true, probs, errors, threshold=_threshold(file, names, rows, classes)), labels
 
 
-def _answered(names: Sequence[str], rows: list[_Row], columns: Sequence[int]) -> tuple[list[_Row], dict[str, str]]:
-    """The rows with an answer; path → problem of the others, which `predict -o` writes with a `problem` and no probability."""
+def _predicted(names: Sequence[str], rows: list[_Row], columns: Sequence[int]) -> tuple[list[_Row], dict[str, str]]:
+    """Return the rows with probabilities, and path → problem of the others: `predict -o` writes those without probabilities."""
     if "problem" not in names:
         return rows, {}
     path, problem = names.index("path"), names.index("problem")
@@ -220,66 +221,66 @@ def _answered(names: Sequence[str], rows: list[_Row], columns: Sequence[int]) ->
 
 
 def _lines(text: str) -> Iterator[list[str]]:
-    """The cells of every line, with the separator that the text has."""
+    """Return an iterator over the cells of each line, with the separator detected from the text."""
     return csv.reader(io.StringIO(text, newline=""), delimiter=separator_of(text))
 
 
 def _read_rows(file: Path) -> tuple[list[str], list[_Row]]:
-    """The names of a table's columns, and its rows; empty lines are passed over.
+    """Return the column names and the rows of a table, without empty lines.
 
     Raises:
-        RequestError: The file is missing.
-        DataError: It is no text, or has two columns of one name.
+        RequestError: If the file is missing.
+        DataError: If it is not a text table, or two columns have the same name.
     """
     if not files.is_file(file):
-        raise RequestError(f"{file} does not exist", "name a CSV with the columns path and p:CLASS for every class")
+        raise RequestError(f"{file} does not exist", "name a CSV file with the columns path and p:CLASS for every class")
     try:
         text, encoding = read_text(file)
         lines = list(_lines(text))
     except (UnicodeError, csv.Error) as error:
         hint = "save it as CSV with the columns path and p:CLASS for every class"
-        raise DataError(f"{file} is not a table that can be read ({error})", hint) from error
+        raise DataError(f"{file} cannot be read as a table ({error})", hint) from error
     if encoding != "utf-8":
-        log.warning("%s is not UTF-8; it was read as %s", file, encoding)
+        log.warning("%s is not UTF-8; read as %s", file, encoding)
     names = lines[0] if lines else []
     twice = next((name for name, n in Counter(names).items() if n > 1 and name), None)
     if twice is not None:
-        raise DataError(f"{file} has two columns named {twice!r}", "give each column a name of its own")
+        raise DataError(f"{file} has two columns named {twice!r}", "give each column a different name")
     rows = enumerate(lines[1:], start=2)
     return names, [(number, cells + [""] * (len(names) - len(cells))) for number, cells in rows if cells]
 
 
 def _probs(rows: Sequence[_Row], columns: Sequence[int], classes: Sequence[str], where: Sequence[str]) -> np.ndarray:
-    """float64 (n, k), rows that sum to 1: what Sightline wrote bit by bit, what is within 1 % of it rescaled.
+    """Return probabilities as float64 (n, k); rows whose sum is within 1 % of 1, but not 1, are rescaled.
 
     Raises:
-        DataError: A value is not a number, or a row does not sum to 1.
+        DataError: If a value is not a number, or a row does not sum to 1.
     """
-    found = []
+    values = []
     for (_, cells), here in zip(rows, where, strict=True):
         try:
-            found.append([float(cells[c]) for c in columns])
+            values.append([float(cells[c]) for c in columns])
         except ValueError as error:
             name, cell = next((n, cells[c]) for n, c in zip(classes, columns, strict=True) if not _is_number(cells[c]))
             if not cell.strip():
                 raise DataError(
-                    f"{here} has no probability of {name!r}", "give one for every class, or take the row out"
+                    f"{here} has no probability of {name!r}", "add one for every class, or remove the row"
                 ) from error
             raise DataError(
-                f"{here} has {cell!r} for {name!r}, which is no number", "write it with a point, as in 0.25"
+                f"{here} has {cell!r} for {name!r}, which is not a number", "use a decimal point, as in 0.25"
             ) from error
-    probs = np.array(found, dtype=np.float64)
+    probs = np.array(values, dtype=np.float64)
     total = probs.sum(axis=1)
     wrong = np.flatnonzero(~(np.abs(total - 1) <= 0.01) | (probs < 0).any(axis=1))
     if wrong.size:
-        said = f"the probabilities in {where[wrong[0]]} sum to {total[wrong[0]]:.4g}"
-        raise DataError(said, "they must sum to 1, none below 0")
+        message = f"the probabilities in {where[wrong[0]]} sum to {total[wrong[0]]:.4g}"
+        raise DataError(message, "they must be at least 0 and sum to 1")
     exact = np.abs(total - 1) <= 1e-9
     return np.where(exact[:, None], probs, probs / total[:, None])
 
 
 def _is_number(cell: str) -> bool:
-    """Whether a cell can be read as a number."""
+    """Return whether a cell is a number."""
     try:
         float(cell)
     except ValueError:
@@ -287,13 +288,13 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _bar(
+def _threshold(
     file: Path, names: Sequence[str], rows: Sequence[_Row], classes: Sequence[str]
 ) -> tuple[str, float | np.ndarray] | None:
-    """The threshold in a column `bar:CLASS`, one number or each row's own; None without such a column.
+    """Return the positive class and the threshold of a column `bar:CLASS`, one number or one per row; None if it is absent.
 
     Raises:
-        DataError: It holds other things than numbers from 0 to 1, or is not about one of two classes.
+        DataError: If a value is not a number from 0 to 1, or the column does not name one of two classes.
     """
     place = next((i for i, n in enumerate(names) if n.startswith("bar:")), None)
     if place is None:
@@ -303,10 +304,10 @@ def _bar(
     try:
         values = np.array([float(cells[place]) for _, cells in rows])
     except ValueError as error:
-        raise DataError(f"{column} does not hold a number in each row", "leave the column out") from error
+        raise DataError(f"{column} does not have a number in each row", "remove the column") from error
     if positive not in classes or len(classes) != 2:
-        raise DataError(f"{column} is not about one of two classes", "leave the column out")
-    wrong = values[~((values >= 0) & (values <= np.nextafter(1, 2)))]  # just above 1: no image is answered so
+        raise DataError(f"{column} does not name one of two classes", "remove the column")
+    wrong = values[~((values >= 0) & (values <= np.nextafter(1, 2)))]  # just above 1: never predict the positive class
     if wrong.size:
-        raise DataError(f"{column} holds {wrong[0]:g}", "it is a probability, from 0 to 1")
+        raise DataError(f"{column} contains {wrong[0]:g}", "a threshold is a probability from 0 to 1")
     return positive, float(values[0]) if (values == values[0]).all() else values

@@ -1,4 +1,4 @@
-"""What is read back from JSON, TOML and CSV: every key and type checked, no cell that a spreadsheet would run."""
+"""Schema checks: build dataclasses from JSON or TOML with every key and type checked; escape CSV cells for spreadsheets."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from sightline.errors import RequestError, unknown
 
 T = TypeVar("T")
 BESIDE: Mapping[str, Any] = types.MappingProxyType({"beside": True})
-"""Metadata of a dataclass's field that is a record: in what people write, its keys stand beside the dataclass's own. The
-field's default is what the record is where none of its keys is given, and what its other keys are where some are."""
+"""Metadata of a dataclass field that is a nested record whose keys are written at the level of the outer dataclass. The field's
+default provides the values of the keys that are absent."""
 
 
 def from_json(kind: type[T], value: Mapping[str, Any], what: str, noun: str = "setting") -> T:
-    """Build a record from JSON's types, checking every key and type.
+    """Build a dataclass instance from JSON types, and check every key and type.
 
     Args:
-        kind: A dataclass. The keys of a record that is a field with `BESIDE` stand among its own.
-        value: What `store.plain` makes of such a record; absent keys take their defaults.
-        what: What is being read, for messages, such as "recipe".
+        kind: A dataclass. Keys of a nested record marked with `BESIDE` are at the level of its own keys.
+        value: The result of `store.plain` for such a record; absent keys take their defaults.
+        what: Name of the input for messages, such as "recipe".
         noun: Word for a key in messages.
 
     Raises:
-        RequestError: An unknown key ("did you mean"), a missing one, or a value of another type.
+        RequestError: If a key is unknown (with the closest match) or missing, or a value has another type.
     """
     return kind(**arguments(kind, value, what, noun))
 
 
 def arguments(kind: Any, value: Mapping[str, Any], what: str, noun: str = "setting") -> dict[str, Any]:
-    """Return the arguments by which `from_json` makes a record; see there."""
+    """Return the checked constructor arguments of a record; see `from_json`."""
     hints, fields, inner, keys = _layout(kind)
     known = [key for name in fields for key in inner.get(name, [keys[name]])]
     for key in value:
         if key not in known:
             raise unknown(f"{noun} in the {what}", key, known)
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, spec in fields.items():
         key = keys[name]
         if name in inner:
-            standard = {k: getattr(spec.default, k) for k in inner[name]}
-            given = {k: value[k] for k in inner[name] if k in value}
-            found[name] = from_json(hints[name], {**standard, **given}, what, noun)
+            defaults = {k: getattr(spec.default, k) for k in inner[name]}
+            settings = {k: value[k] for k in inner[name] if k in value}
+            values[name] = from_json(hints[name], {**defaults, **settings}, what, noun)
         elif key in value:
-            found[name] = _convert(hints[name], value[key], f"{key!r} in the {what}", noun)
+            values[name] = _convert(hints[name], value[key], f"{key!r} in the {what}", noun)
         elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
             raise RequestError(f"the {what} has no {key!r}", f"add {key} to it")
-    return found
+    return values
 
 
 def json_key(key: str) -> Mapping[str, Any]:
@@ -100,16 +100,16 @@ def _layout(kind: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, list[s
 
 
 def check_value(hint: Any, value: Any, name: str, example: Any) -> None:
-    """Refuse a value of another type than a parameter has.
+    """Check that a value has the type of a parameter.
 
     Args:
-        hint: The parameter's type.
-        value: What was given.
-        name: What the parameter is called, such as `filters of cnn`.
-        example: A value that it could have, for the hint.
+        hint: Type of the parameter.
+        value: Value to check.
+        name: Name of the parameter for messages, such as `filters of cnn`.
+        example: A valid value for the hint; None or () adds none.
 
     Raises:
-        RequestError: With the type in words, and the example where it says more than that.
+        RequestError: If the value has another type; the hint describes the type.
     """
     try:
         _convert(hint, value, name)
@@ -120,7 +120,7 @@ def check_value(hint: Any, value: Any, name: str, example: Any) -> None:
 
 
 def _convert(hint: Any, value: Any, where: str, noun: str = "setting") -> Any:
-    """Return one JSON value as the type `hint` says, or raise an error that names where it stands."""
+    """Convert a JSON value to the type `hint`; raise a `RequestError` that names `where` if it has another type."""
     if type(value) is hint and hint in _SCALARS:
         return value
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
@@ -170,7 +170,7 @@ _SCALARS = (int, float, str, bool)
 
 
 def _in_words(hint: Any) -> str:
-    """A type as people say it."""
+    """Return the description of a type for a message."""
     parts = typing.get_args(hint)
     if typing.get_origin(hint) is Literal:
         return " or ".join(repr(p) for p in parts)
@@ -186,17 +186,17 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 def csv_escape(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula: a leading `= + - @`, tab or return gets an apostrophe before it."""
+    """Return a cell that no spreadsheet runs as a formula: put an apostrophe before a leading `= + - @`, tab or return."""
     return f"'{cell}" if _FORMULA.match(cell) else cell
 
 
 def csv_unescape(cell: str) -> str:
-    """What `csv_safe` was given."""
+    """Undo `csv_escape`."""
     return cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell
 
 
 def command_line(*words: str) -> str:
-    """Return words as one line that this system's shell splits into them again.
+    """Return a command line that this system's shell splits into these words.
 
     Example:
         >>> command_line("sightline", "scan", "photos")
@@ -208,7 +208,7 @@ def command_line(*words: str) -> str:
 
 
 def relative_posix(file: Path, folder: Path) -> str:
-    """`file` relative to `folder` with forward slashes, `..` where it must; absolute on another Windows drive."""
+    """Return `file` relative to `folder` with forward slashes, with `..` if needed; absolute if on another Windows drive."""
     try:
         return Path(os.path.relpath(file, folder)).as_posix()
     except ValueError:

@@ -236,7 +236,7 @@ def test_names_without_extension_find_the_only_image_of_that_name(photos: Photos
     problems = dict(zip(found.paths, found.column("problem"), strict=True))
     assert problems == {"images/2.JPG": None, "images/a.b.png": None, "images/3": "missing: there is no such file"}
     assert any("2 files without extension; used the only image of that name, such as a.b.png" in n for n in found.notes)
-    assert any("several images have that name: write the extension, such as 3.jpg and 3.png" in n for n in found.notes)
+    assert any("several images have that name: add the extension, such as 3.jpg and 3.png" in n for n in found.notes)
 
 
 @pytest.mark.parametrize(

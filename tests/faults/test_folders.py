@@ -221,7 +221,7 @@ def test_what_a_table_names_is_opened_only_if_it_is_a_regular_file(root: Path, p
     nul = "name: it holds a NUL character; correct the table"
     expected = {"1.png": None, "pipe.jpg": "not a file: it is a pipe", "zero": "not a file: it is a device"}
     assert found == expected | {"cpuinfo": found["cpuinfo"], "1.png␀x": nul, "␀": nul}
-    assert found["cpuinfo"] in ("not a file: it is a file of the system without a size", "missing: there is no such file")
+    assert found["cpuinfo"] in ("not a file: it is a system file without a size", "missing: there is no such file")
 
 
 def test_a_list_with_names_that_no_file_has(root: Path) -> None:

@@ -93,8 +93,8 @@ def stored_box(box: Box, width: int, height: int, orientation: int) -> Box:
     return (left, top, wide, tall) if orientation >= 5 else (top, left, tall, wide)
 
 
-# (JPEG draft scale, minimum ratio of the draft's size to the target size). With a ratio of 2 throughout, a scale of 8 differs by
-# up to 1.8 grey levels on average and 4 by 1.3; with these ratios the maximum on 41 web photographs was 1.0 and the mean 0.4.
+# (JPEG draft scale, minimum ratio of the draft's size to the target size). With a ratio of 2, a scale of 8 differs by up to 1.8
+# grey levels on average and 4 by 1.3; with these ratios the maximum on 41 web photographs was 1.0 and the mean 0.4.
 _DRAFTS = ((8, 3.0), (4, 2.5), (2, 2.0))
 
 
