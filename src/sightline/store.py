@@ -1,4 +1,4 @@
-"""Everything that touches the disk on Sightline's behalf: canonical hashes, atomic writes, the cache, named random streams."""
+"""Storage: canonical JSON and hashes, atomic writes, folder locks, the cache, and named random streams."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ log = logging.getLogger("sightline")
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON's own types: dataclasses become objects, paths POSIX strings, numpy scalars numbers.
+    """Convert a value to JSON types: dataclasses become objects, paths POSIX strings, numpy scalars numbers.
 
     Raises:
-        TypeError: The value has no JSON form, or is a number that JSON does not have (NaN, infinity).
+        TypeError: If the value has no JSON form, or is NaN or infinite.
     """
     if value is None or isinstance(value, bool | str):
         return value
@@ -61,7 +61,7 @@ def plain(value: Any) -> Any:
 
 
 def canonical_json(value: Any) -> bytes:
-    """The one JSON text of a value: sorted keys, no spaces, UTF-8.
+    """Return the canonical JSON text of a value: sorted keys, no spaces, UTF-8.
 
     Example:
         >>> canonical_json({"b": 1, "a": (1.0, "é")}).decode("utf-8")
@@ -72,12 +72,12 @@ def canonical_json(value: Any) -> bytes:
 
 
 def digest(value: Any) -> str:
-    """The first 128 bits of the SHA-256 of a value's canonical JSON, as 32 hexadecimal digits."""
+    """Return the first 128 bits of the SHA-256 of a value's canonical JSON, as 32 hexadecimal digits."""
     return hashlib.sha256(canonical_json(value)).hexdigest()[:32]
 
 
 def bytes_digest(data: bytes | memoryview) -> str:
-    """The SHA-256 of bytes, as 64 hexadecimal digits."""
+    """Return the SHA-256 of bytes, as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -85,19 +85,19 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a regular file's bytes, as 64 hexadecimal digits, in bounded memory.
 
     Raises:
-        OSError: As of `chunks`.
+        OSError: As in `chunks`.
     """
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for data in chunks(path):
-        found.update(data)
-    return found.hexdigest()
+        sha256.update(data)
+    return sha256.hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------------------- atomic writes
 
 
 def replace(source: Path, target: Path) -> None:
-    """`os.replace`, tried again for about 2 s where another program (a virus scanner on Windows) holds the target."""
+    """Call `os.replace`; on Windows retry for about 2 s if another program, such as a virus scanner, has the target open."""
     delay_s = 0.01
     while True:
         try:
@@ -111,7 +111,7 @@ def replace(source: Path, target: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` durable, where the system lets one open a folder."""
+    """Make a rename inside `folder` durable, except on Windows, where folders cannot be opened."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -123,11 +123,11 @@ def _sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_file(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
-    """A binary file that appears at `path` whole, when the block ends, or not at all.
+    """Open a temporary binary file that replaces `path` when the block ends, and is removed if the block fails.
 
     Args:
-        path: Where the finished file will be; its folder is made.
-        sync: Wait until the bytes are on the disk. Only what can be computed again (the cache) goes without.
+        path: Path of the finished file; its folder is created.
+        sync: Whether to wait until the bytes are on the disk. False is for data that can be recomputed, such as the cache.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,35 +145,35 @@ def atomic_file(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
         with contextlib.suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError) and error.filename in (None, str(temporary)):  # a full disk names no file
-            error.filename = str(path)  # the name that the user knows
+            error.filename = str(path)  # the user does not know the temporary name
         raise
 
 
 OUTPUT_MARK = ".sightline"
-"""A file of this name marks a folder of results; a scan of photographs leaves such folders out."""
+"""Name of the file that marks a folder of results; scans ignore such folders."""
 
 
 def output_folder(folder: Path) -> Path:
-    """Create a folder for results, with its parents, and mark it. One that already holds files of others stays unmarked.
+    """Create a folder for results, with its parents, and mark it. A folder that already contains files is not marked.
 
     Returns:
         The folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(OSError):  # the first result says that the folder cannot be written
+    with contextlib.suppress(OSError):  # writing the first result reports a folder that is not writable
         if next(folder.iterdir(), None) is None:
             write_text(folder / OUTPUT_MARK, "Sightline wrote this folder. A scan of photographs leaves it out.\n")
     return folder
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Write a file atomically: a reader sees the old complete one or the new complete one."""
+    """Write a file atomically: a reader sees either the complete old file or the complete new one."""
     with atomic_file(path) as file:
         file.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically, with `\\n` line ends on every system."""
+    """Write UTF-8 text atomically, with `\\n` line endings on every system."""
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
@@ -185,7 +185,7 @@ def write_json(path: Path, value: Any) -> None:
 # ---------------------------------------------------------------------------------------------------------- output folders
 
 LOCK = ".sightline.lock"
-"""Stays in an output folder; the process that writes there holds it."""
+"""Name of the lock file of an output folder; it is not removed when the lock is released."""
 _OWNER = ".sightline.pid"
 _TEMPORARY = re.compile(r"\..{1,80}\.[0-9a-f]{12}\.tmp", re.DOTALL)
 _UNLOCKABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
@@ -193,18 +193,18 @@ _UNLOCKABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSYS, errno.ENOLC
 
 @contextlib.contextmanager
 def lock_folder(folder: Path, *, depth: int = 3) -> Iterator[None]:
-    """Keep other processes from writing into a folder for the block, and remove what a killed one has left half written.
+    """Lock an output folder against other processes for the block, and remove temporary files of killed processes.
 
-    The folder is made and marked if it is missing, and removed again if nothing was written into it. The system releases the
-    lock when the process ends, however it ends. A folder that cannot be written is not locked: its first write says so.
+    A missing folder is created and marked, and removed again if nothing was written into it. The operating system releases the
+    lock when the process ends, even if it is killed. A folder that is not writable is not locked; the first write reports it.
 
     Args:
-        folder: The output folder of one command.
-        depth: How many levels of it are searched for temporary files; other output folders in it are left alone.
+        folder: Output folder of one command.
+        depth: Number of folder levels that are searched for temporary files; output folders inside it are skipped.
 
     Raises:
-        RequestError: Another process writes into the folder.
-        OSError: The folder cannot be made.
+        RequestError: If another process writes into the folder.
+        OSError: If the folder cannot be created.
     """
     import filelock
 
@@ -216,7 +216,7 @@ def lock_folder(folder: Path, *, depth: int = 3) -> Iterator[None]:
     except filelock.Timeout as error:
         with contextlib.suppress(OSError):
             owner = (folder / _OWNER).read_text(encoding="utf-8")
-            raise _written_elsewhere(folder, f" (process {owner})") from error
+            raise _written_elsewhere(folder, f" (PID {owner})") from error
         raise _written_elsewhere(folder, "") from error
     except OSError as error:
         if error.errno not in _UNLOCKABLE:
@@ -243,7 +243,7 @@ def lock_folder(folder: Path, *, depth: int = 3) -> Iterator[None]:
 def _written_elsewhere(folder: Path, owner: str) -> RequestError:
     """Return the error for a folder that another process writes into."""
     hint = "wait until it has finished, or name another folder with -o"
-    return RequestError(f"{folder} is being written by another sightline{owner}", hint)
+    return RequestError(f"{folder} is being written by another sightline process{owner}", hint)
 
 
 def _remove_temporary(folder: Path, depth: int) -> None:
@@ -266,7 +266,7 @@ _STALE_S = 24 * 3600.0
 
 
 def cache_root() -> Path:
-    """The cache's folder: `SIGHTLINE_CACHE`, or the system's own place for caches."""
+    """Return the cache folder: `SIGHTLINE_CACHE`, or the user's cache folder."""
     named = os.environ.get("SIGHTLINE_CACHE")
     if named:
         return Path(named)
@@ -276,7 +276,11 @@ def cache_root() -> Path:
 
 
 def cache_limit_bytes() -> int:
-    """How large the cache may grow: `SIGHTLINE_CACHE_GB`, or 20 GB."""
+    """Return the maximum size of the cache: `SIGHTLINE_CACHE_GB`, or 20 GB.
+
+    Raises:
+        RequestError: If `SIGHTLINE_CACHE_GB` is not a size in GB.
+    """
     text = os.environ.get("SIGHTLINE_CACHE_GB", "20")
     try:
         limit = float(text)
@@ -288,15 +292,15 @@ def cache_limit_bytes() -> int:
 
 
 class Cache:
-    """Bytes under names such as `features/ab12/0001`, each file with its checksum, never trusted unchecked.
+    """Cache of byte strings under names such as `features/ab12/0001`, one file per entry, with a checksum.
 
-    An entry is written once, whole, and never changed. A damaged entry reads as absent and is removed. Where the folder
-    cannot be written, or the disk is full, the work goes on uncached and says so once. The least recently used entries
-    go when the limit is passed; one process at a time does that, under a lock.
+    Entries are written atomically and never changed. A damaged entry is removed and treated as absent. If the folder is not
+    writable or the disk is full, work continues without the cache after one warning. When the limit is exceeded, the least
+    recently used entries are removed by one process at a time, under a lock.
 
     Args:
-        root: The folder; made at the first write.
-        limit_bytes: The size to stay under.
+        root: Cache folder, created on the first write; None uses `cache_root`.
+        limit_bytes: Maximum size; None uses `cache_limit_bytes`.
     """
 
     def __init__(self, root: Path | None = None, limit_bytes: int | None = None) -> None:
@@ -309,7 +313,7 @@ class Cache:
         return self.root.joinpath(*name.split("/"))
 
     def read(self, name: str) -> bytes | None:
-        """The payload of an entry, or None where it is absent or damaged (then it is removed, and that is logged)."""
+        """Return the payload of an entry, None if it is absent or damaged (a damaged entry is removed and logged)."""
         file = self._file(name)
         try:
             with open(file, "rb") as stream:
@@ -318,10 +322,10 @@ class Cache:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            log.warning("the cache entry %s cannot be read (%s); it is computed again", file, error)
+            log.warning("the cache entry %s cannot be read (%s); recomputing it", file, error)
             return None
         if header != _MAGIC + hashlib.sha256(payload).digest():
-            log.warning("the cache entry %s is damaged; it is computed again", file)
+            log.warning("the cache entry %s is damaged; recomputing it", file)
             with contextlib.suppress(OSError):
                 file.unlink()
             return None
@@ -330,7 +334,7 @@ class Cache:
         return payload
 
     def write(self, name: str, payload: bytes | memoryview) -> bool:
-        """Store an entry. Returns whether it was kept; an unwritable cache is not an error."""
+        """Store an entry, and return whether it was stored; a cache that is not writable is not an error."""
         if not self._writable:
             return False
         try:
@@ -339,7 +343,7 @@ class Cache:
                 file.write(payload)
         except OSError as error:
             self._writable = False
-            log.warning("the cache at %s cannot be written (%s); this run goes on without it", self.root, error)
+            log.warning("the cache %s cannot be written (%s); continuing without it", self.root, error)
             return False
         self._unchecked_bytes += len(payload)
         if self._unchecked_bytes >= _CHECK_EVERY_BYTES:
@@ -348,29 +352,29 @@ class Cache:
         return True
 
     def read_json(self, name: str) -> Any:
-        """The JSON value of an entry, or None."""
+        """Return the JSON value of an entry, None if it is absent."""
         payload = self.read(name)
         return None if payload is None else json.loads(payload)
 
     def write_json(self, name: str, value: Any) -> bool:
-        """Store a JSON value."""
+        """Store a JSON value, and return whether it was stored."""
         return self.write(name, canonical_json(value))
 
     def names(self, prefix: str = "") -> list[str]:
-        """The names of all entries that begin with `prefix`, sorted. `prefix` is whole folders, such as `features/ab12`."""
+        """Return the sorted names of all entries in the folder `prefix`, such as `features/ab12`; "" for all entries."""
         folder = self._file(prefix) if prefix else self.root
         if not folder.is_dir():
             return []
-        found = (p.relative_to(self.root).as_posix() for p in folder.rglob("*") if p.is_file())
-        return sorted(n for n in found if not n.rpartition("/")[2].startswith("."))
+        names = (p.relative_to(self.root).as_posix() for p in folder.rglob("*") if p.is_file())
+        return sorted(n for n in names if not n.rpartition("/")[2].startswith("."))
 
     def remove(self, name: str) -> None:
-        """Remove one entry, if it is there."""
+        """Remove an entry if it exists."""
         with contextlib.suppress(OSError):
             self._file(name).unlink()
 
     def size_bytes(self, prefix: str = "") -> int:
-        """The bytes that the entries take on disk."""
+        """Return the size of the entries on disk in bytes."""
         total = 0
         for name in self.names(prefix):
             with contextlib.suppress(OSError):
@@ -378,19 +382,19 @@ class Cache:
         return total
 
     def clear(self, prefix: str = "") -> int:
-        """Remove all entries under `prefix`. Returns how many there were."""
+        """Remove all entries in the folder `prefix`, and return their number."""
         names = self.names(prefix)
         for name in names:
             self.remove(name)
         return len(names)
 
     def verify(self) -> list[str]:
-        """Check every entry's checksum; remove the damaged ones and return their names."""
+        """Check every entry's checksum, remove damaged entries, and return their names."""
         return [name for name in self.names() if self.read(name) is None]
 
     @contextlib.contextmanager
     def lock(self, name: str = "cache", timeout_s: float = 60.0) -> Iterator[bool]:
-        """Hold a lock between processes for the block. Yields False where it could not be had in time."""
+        """Hold a lock between processes for the block. Yield False if it could not be acquired in time."""
         import filelock
 
         lock = filelock.FileLock(self.root / f".{name}.lock")
@@ -406,7 +410,11 @@ class Cache:
             lock.release()
 
     def evict(self) -> int:
-        """Remove stale temporary files, and the least recently used entries until 90 % of the limit. Returns how many."""
+        """Remove stale temporary files and, above the limit, the least recently used entries down to 90 % of it.
+
+        Returns:
+            Number of removed entries.
+        """
         with self.lock(timeout_s=0.0) as held:
             if not held:
                 return 0
@@ -430,14 +438,14 @@ class Cache:
             return removed
 
     def _sweep(self) -> None:
-        """Remove temporary files that a killed process left a day ago or earlier."""
+        """Remove temporary files that are at least a day old, left by killed processes."""
         for file in self.root.rglob(".*.tmp"):
             with contextlib.suppress(OSError):
                 if time.time() - file.stat().st_mtime > _STALE_S:
                     file.unlink()
 
     def remember(self, name: str, make: Callable[[], Any]) -> Any:
-        """The JSON value under `name`, made and stored where it is absent."""
+        """Return the JSON value of an entry; call `make` and store its result if it is absent."""
         value = self.read_json(name)
         if value is None:
             value = plain(make())
@@ -449,9 +457,9 @@ class Cache:
 
 
 def stream(seed: int, *purpose: str | int) -> np.random.Generator:
-    """A random generator that is a function of the seed and of what it is for, and of nothing else.
+    """Return a random generator that depends only on the seed and the purpose.
 
-    Two purposes never share numbers, and a draw for one image does not depend on how many were drawn before it.
+    Different purposes give independent streams, so a draw for one image does not depend on the draws before it.
 
     Example:
         >>> bool(stream(0, "split", "cat").random() == stream(0, "split", "cat").random())
@@ -462,9 +470,9 @@ def stream(seed: int, *purpose: str | int) -> np.random.Generator:
 
 
 def slug(text: str) -> str:
-    """Return a portable name for a file or a folder: lower-case letters and digits of any script, and `-`.
+    """Return a portable file or folder name: lower-case letters and digits of any script, and `-`.
 
-    It has at most 40 characters and 80 bytes, and is never a name that Windows reserves.
+    The name has at most 40 characters and 80 bytes, and is not a reserved name of Windows.
 
     Example:
         >>> slug("My photos (2024)!"), slug("赤い花")
@@ -478,12 +486,12 @@ def slug(text: str) -> str:
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:
-    """Return each name's slug; names whose slugs differ in nothing but case get six digits of their hash behind them.
+    """Return each name's slug; slugs that are equal apart from case get six digits of the name's hash appended.
 
     Example:
         >>> slugs(["cat", "C++", "C#"])
         {'cat': 'cat', 'C++': 'c-f3c665', 'C#': 'c-58a165'}
     """
-    found = {name: slug(name) for name in names}
-    count = Counter(short.casefold() for short in found.values())
-    return {name: short if count[short.casefold()] == 1 else f"{short}-{digest(name)[:6]}" for name, short in found.items()}
+    by_name = {name: slug(name) for name in names}
+    count = Counter(short.casefold() for short in by_name.values())
+    return {name: short if count[short.casefold()] == 1 else f"{short}-{digest(name)[:6]}" for name, short in by_name.items()}

@@ -96,7 +96,7 @@ def test_missing_files_odd_rows_and_contradictions_are_told(photos: Photos, tmp_
     assert problems["gone.jpg"].startswith("missing")
     assert problems["1.jpg"] == "conflict: the table says 'a' and 'c'"
     told = " ".join(found.notes)
-    assert "2 rows of t.csv name an image that an earlier row names" in told
+    assert "2 rows of t.csv repeat an image of an earlier row" in told
     assert "1 rows of t.csv have no path" in told
     assert "1 lines of t.csv were left out: they do not have 2 cells" in told
 
@@ -116,7 +116,7 @@ def test_absolute_paths_and_images_outside_the_tables_folder(photos: Photos, tmp
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "not a table|no rows|column"), ("path,label\n", "no rows"), ("path,path\n1,2\n", "two columns named 'path'")],
+    [("", "cannot be read as a table|no rows|column"), ("path,label\n", "no rows"), ("path,path\n1,2\n", "two columns named 'path'")],
 )
 def test_tables_that_are_none(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "t.csv").write_text(text, encoding="utf-8")
@@ -128,7 +128,7 @@ def test_a_missing_table_and_a_broken_parquet(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"no\.csv does not exist"):
         catalog.scan(tmp_path / "no.csv")
     (tmp_path / "t.parquet").write_bytes(b"PAR1 not really")
-    with pytest.raises(DataError, match=r"t\.parquet is not a table"):
+    with pytest.raises(DataError, match=r"t\.parquet cannot be read as a table"):
         catalog.scan(tmp_path / "t.parquet")
 
 
@@ -197,7 +197,7 @@ def test_a_table_of_the_users_is_no_catalog(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label\n1.jpg,a\n", encoding="utf-8")
     with pytest.raises(DataError, match="is not a catalog: it has no column 'content'"):
         catalog.load(tmp_path / "t.csv")
-    with pytest.raises(RequestError, match=r"cannot be written as 'c\.txt'"):
+    with pytest.raises(RequestError, match=r"cannot write a catalog as 'c\.txt'"):
         catalog.save(Catalog(pa.table({"path": pa.array([], pa.string())}), tmp_path), tmp_path / "c.txt")
 
 

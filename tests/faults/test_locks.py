@@ -37,7 +37,7 @@ def test_a_folder_is_refused_while_another_process_writes_and_free_once_it_is_ki
     folder = tmp_path / "run"
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-        words = rf"is being written by another sightline \(process {holder.pid}\)"
+        words = rf"is being written by another sightline process \(PID {holder.pid}\)"
         with pytest.raises(RequestError, match=words), lock_folder(folder):
             raise AssertionError("the folder was locked twice")
         holder.kill()

@@ -1,4 +1,4 @@
-"""What a file says of itself before any pixel is decoded: format, size, mode, orientation; bombs are refused here."""
+"""Header reading: get format, size, mode and orientation without decoding pixels; reject images with too many pixels."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from sightline.pixels.sniff import misnamed, sniff
 from sightline.records import Preprocess
 
 PASSING_PROBLEMS = frozenset(("missing", "unreadable", "changed", "memory"))
-"""Kinds of ImageError that say nothing of the file's bytes: another try may work."""
+"""Kinds of `ImageError` that do not depend on the file's bytes, so a retry may succeed."""
 
 MAX_PIXELS = Preprocess().max_pixels
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of itself.
+    """Properties of an image file from its header.
 
     Args:
-        width, height: Of the upright image, in pixels.
-        format: By content: JPEG, PNG, …
-        mode: Pillow's name for how pixels are stored, or one of DEEP_MODES.
-        orientation: EXIF's 1 to 8; 1 where there is none, or none that can be read.
-        notes: What is odd and yet used, in words.
+        width, height: Size of the upright image in pixels.
+        format: Format by content: JPEG, PNG, …
+        mode: Pillow's mode of the stored pixels, or one of `DEEP_MODES`.
+        orientation: EXIF orientation, 1 to 8; 1 if absent or unreadable.
+        notes: Unusual properties of a usable file, such as `truncated`.
     """
 
     width: int
@@ -41,13 +41,13 @@ class Header:
 
     @property
     def stored_size(self) -> tuple[int, int]:
-        """(width, height) as the file stores them, before it is turned upright."""
+        """Return (width, height) of the stored image, before it is turned upright."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What a format's own reader returns: the stored size, the mode, the orientation, notes, and whether it has its end."""
+class _StoredHeader:
+    """Header as returned by a format's reader: stored size, mode, orientation, notes, and whether the end marker is present."""
 
     width: int
     height: int
@@ -58,45 +58,45 @@ class _Found:
 
 
 def read_header(data: bytes | memoryview, name: str, *, max_pixels: int = MAX_PIXELS, whole: bool = True) -> Header:
-    """Read a file's header. No pixel is decoded, no memory for pixels is asked for.
+    """Read a file's header without decoding pixels or allocating memory for them.
 
     Args:
-        data: The bytes of the file, or its first ones (a TIFF needs all).
-        name: The file's name, for messages and to see whether its extension lies.
-        max_pixels: An image with more is refused.
-        whole: Whether `data` is the whole file, so that a JPEG without its end can be noted as `truncated`.
+        data: Bytes of the file, or its first bytes (a TIFF needs all).
+        name: Name of the file, for messages and to compare its extension with the format.
+        max_pixels: Maximum number of pixels.
+        whole: Whether `data` is the whole file, so that a JPEG without its end marker is noted as `truncated`.
 
     Raises:
-        ImageError: `empty`, `not an image`, `unsupported`, `too large`, `truncated` or `damaged`.
+        ImageError: If the file is `empty`, `not an image`, `unsupported`, `too large`, `truncated` or `damaged`.
     """
     data = bytes(data)
     form = sniff(data, name)
     try:
-        found = _READERS.get(form, _by_pillow)(data, form)
+        stored = _READERS.get(form, _by_pillow)(data, form)
     except (struct.error, IndexError) as error:
         raise ImageError("truncated", f"{name} ends within its header ({len(data)} bytes)") from error
     except ImageError as error:
         raise ImageError(error.kind, f"{name} {error.message}", error.hint) from error
-    if found.width < 1 or found.height < 1:
-        raise ImageError("damaged", f"{name} says that it is {found.width}×{found.height} pixels")
-    if found.width * found.height > max_pixels:
-        what = f"{name} has {found.width}×{found.height} pixels, more than the limit of {max_pixels:,}"
+    if stored.width < 1 or stored.height < 1:
+        raise ImageError("damaged", f"{name} has an invalid size of {stored.width}×{stored.height} pixels in its header")
+    if stored.width * stored.height > max_pixels:
+        what = f"{name} has {stored.width}×{stored.height} pixels, more than the limit of {max_pixels:,}"
         raise ImageError("too large", what, "make it smaller; in Python, Preprocess(max_pixels=…) sets the limit")
-    notes = list(found.notes)
-    if whole and not found.ended:
+    notes = list(stored.notes)
+    if whole and not stored.ended:
         notes.append("truncated")
     wrong = misnamed(form, name)
     if wrong:
         notes.append(wrong)
-    size = (found.height, found.width) if found.orientation >= 5 else (found.width, found.height)
-    return Header(*size, form, found.mode, found.orientation, tuple(notes))
+    size = (stored.height, stored.width) if stored.orientation >= 5 else (stored.width, stored.height)
+    return Header(*size, form, stored.mode, stored.orientation, tuple(notes))
 
 
 # ----------------------------------------------------------------------------------------------------------- orientation
 
 
 def exif_orientation(exif: bytes) -> int | None:
-    """The orientation in an EXIF block (TIFF structure), 1 where it has none, None where the block is damaged."""
+    """Return the orientation in an EXIF block (TIFF structure), 1 if it has none, None if the block is damaged."""
     exif = exif.removeprefix(b"Exif\x00\x00")
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
@@ -115,7 +115,7 @@ def exif_orientation(exif: bytes) -> int | None:
 
 
 def _oriented(exif: bytes | None, xmp: bytes | None) -> tuple[int, tuple[str, ...]]:
-    """The orientation from EXIF, else from XMP, and notes. What cannot be read is ignored: the pixels are still good."""
+    """Return the orientation from EXIF, else from XMP, and notes. Damaged metadata is ignored: the pixels are still usable."""
     if exif is not None:
         value = exif_orientation(exif)
         if value is None:
@@ -129,8 +129,8 @@ def _oriented(exif: bytes | None, xmp: bytes | None) -> tuple[int, tuple[str, ..
 # --------------------------------------------------------------------------------------------------------------- formats
 
 
-def _jpeg(data: bytes, form: str) -> _Found:
-    """Markers up to the first scan."""
+def _jpeg(data: bytes, form: str) -> _StoredHeader:
+    """Read a JPEG's markers up to the first scan."""
     size: tuple[int, int, str] | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
@@ -152,7 +152,7 @@ def _jpeg(data: bytes, form: str) -> _Found:
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             bits, height, width, layers = struct.unpack_from(">BHHB", data, pos + 2)
             if bits != 8 or layers not in _JPEG_MODES or marker in (0xC3, 0xC7, 0xCB, 0xCF):
-                what = f"is a JPEG with {layers} layers of {bits} bits (SOF{marker & 15}), which cannot be decoded"
+                what = f"is a JPEG with {layers} channels of {bits} bits (SOF{marker & 15}), which is not supported"
                 raise ImageError("unsupported", what)
             size = width, height, _JPEG_MODES[layers]
         elif marker == 0xE1:
@@ -162,24 +162,24 @@ def _jpeg(data: bytes, form: str) -> _Found:
                 xmp = data[pos + 2 : pos + length]
         pos += length
     if size is None:
-        raise ImageError("damaged", "is a JPEG without an image in it")
-    # Within a scan 0xFF is always followed by 0 or a restart marker, so this is the end of this image and of no preview.
+        raise ImageError("damaged", "is a JPEG that contains no image")
+    # Within a scan 0xFF is always followed by 0 or a restart marker, so this end marker is not that of a preview.
     ended = data.endswith(b"\xff\xd9") or data.find(b"\xff\xd9", pos) >= 0
-    return _Found(*size, *_oriented(exif, xmp), ended)
+    return _StoredHeader(*size, *_oriented(exif, xmp), ended)
 
 
 _JPEG_MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 
 
-def _png(data: bytes, form: str) -> _Found:
-    """The first chunk, checked, and those that say that it is animated or turned."""
+def _png(data: bytes, form: str) -> _StoredHeader:
+    """Read a PNG's header chunk, check its checksum, and read the chunks for animation and orientation."""
     length, kind = struct.unpack_from(">I4s", data, 8)
     width, height, bits, colour, compression, filters, interlace, crc = struct.unpack_from(">IIBBBBBI", data, 16)
     if length != 13 or kind != b"IHDR" or zlib.crc32(data[12:29]) != crc:
         raise ImageError("damaged", "is a PNG with a damaged header")
     mode = _PNG_MODES.get((bits, colour))
     if mode is None or compression or filters or interlace > 1:
-        what = f"is a PNG of {bits} bits and colour type {colour}, which does not exist"
+        what = f"is a PNG with {bits} bits and colour type {colour}, which is not a valid combination"
         raise ImageError("damaged", what)
     exif: bytes | None = None
     xmp: bytes | None = None
@@ -208,14 +208,14 @@ def _png(data: bytes, form: str) -> _Found:
                     xmp = xmp or block
         pos += length + 12
     orientation, notes = _oriented(exif or raw_exif, xmp)
-    return _Found(width, height, mode, orientation, (*notes, *_animated(frames)))
+    return _StoredHeader(width, height, mode, orientation, (*notes, *_animated(frames)))
 
 
 _MOST_TEXT_BYTES = 4 << 20
 
 
 def _png_text(kind: bytes, chunk: bytes) -> tuple[bytes, bytes]:
-    """The keyword and the text of a PNG's text chunk; no text where it is damaged, or too large when it is decompressed."""
+    """Return the keyword and text of a PNG text chunk; no text if it is damaged, at most `_MOST_TEXT_BYTES` otherwise."""
     keyword, _, text = chunk.partition(b"\x00")
     packed = kind == b"zTXt"
     if kind == b"iTXt":
@@ -233,7 +233,7 @@ def _png_text(kind: bytes, chunk: bytes) -> tuple[bytes, bytes]:
 
 
 def _raw_profile(text: bytes) -> bytes:
-    """The bytes of a profile as ImageMagick and ExifTool write it into a PNG: a name, a length, then hexadecimal digits."""
+    """Return the bytes of a profile as written by ImageMagick and ExifTool: a name, a length, then hexadecimal digits."""
     lines = text.strip().split(b"\n", 2)
     try:
         return bytes.fromhex(lines[2].decode("ascii")) if len(lines) == 3 else b""
@@ -257,8 +257,8 @@ _PNG_MODES = {
 }
 
 
-def _webp(data: bytes, form: str) -> _Found:
-    """The first chunk for the size, then a walk for EXIF. Pillow would ask for the canvas's memory first."""
+def _webp(data: bytes, form: str) -> _StoredHeader:
+    """Read a WebP's size from its first chunk, and its EXIF and XMP. Pillow would allocate memory for the pixels first."""
     kind = data[12:16]
     animated = False
     if kind == b"VP8X":
@@ -273,7 +273,7 @@ def _webp(data: bytes, form: str) -> _Found:
         width, height = (v & 0x3FFF for v in struct.unpack_from("<HH", data, 26))
         alpha = False
     else:
-        raise ImageError("damaged", "is a WebP file without an image in it")
+        raise ImageError("damaged", "is a WebP file that contains no image")
     chunks: dict[bytes, bytes] = {}
     pos = 12
     while pos + 8 <= len(data):
@@ -282,28 +282,28 @@ def _webp(data: bytes, form: str) -> _Found:
             chunks[name] = data[pos + 8 : pos + 8 + length]
         pos += 8 + length + (length & 1)
     orientation, notes = _oriented(chunks.get(b"EXIF"), chunks.get(b"XMP "))
-    return _Found(width, height, "RGBA" if alpha else "RGB", orientation, (*notes, *_animated(2 if animated else 1)))
+    return _StoredHeader(width, height, "RGBA" if alpha else "RGB", orientation, (*notes, *_animated(2 if animated else 1)))
 
 
 def _animated(frames: int) -> tuple[str, ...]:
     return ("animated: the first frame is used",) if frames > 1 else ()
 
 
-def _by_pillow(data: bytes, form: str) -> _Found:
-    """The other formats, whose headers Pillow reads without asking for memory."""
+def _by_pillow(data: bytes, form: str) -> _StoredHeader:
+    """Read the header of another format with Pillow, which allocates no memory for the pixels of these formats."""
     with opening.quiet():
         image = opening.open_image(data, form)
         orientation, notes = 1, _animated(1)
         several = False
-        with contextlib.suppress(Exception):  # a broken second page does not spoil the first
+        with contextlib.suppress(Exception):  # a damaged second page does not affect the first
             several = bool(getattr(image, "is_animated", False))
         if form == "AVIF":
             with contextlib.suppress(Exception):
                 orientation = int(image.getexif().get(0x0112, 1))
         if several:
             notes = ("several pages: the first is used",) if form == "TIFF" else _animated(2)
-        width, height = image.size  # of a TIFF, Pillow gives and decodes the upright one
-        return _Found(width, height, opening.stored_mode(image), orientation, notes)
+        width, height = image.size  # Pillow turns a TIFF upright itself
+        return _StoredHeader(width, height, opening.stored_mode(image), orientation, notes)
 
 
-_READERS: dict[str, Callable[[bytes, str], _Found]] = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp}
+_READERS: dict[str, Callable[[bytes, str], _StoredHeader]] = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp}

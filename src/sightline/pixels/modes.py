@@ -1,7 +1,7 @@
-"""Whatever a file stores becomes 8 bits a channel, grey or RGB, with alpha where it has one.
+"""Pixel modes: convert every stored mode to 8 bits per channel, grey or RGB, with alpha if present.
 
-Embedded colour profiles are ignored: the network is given the numbers that the file stores, as were the networks when
-they were trained (timm's and torchvision's loaders ignore profiles too), and the answer does not depend on a colour engine.
+Embedded colour profiles are ignored, as in the loaders of timm and torchvision with which the pretrained networks were trained;
+so predictions do not depend on a colour management engine.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from sightline.pixels import opening
 from sightline.pixels.opening import DEEP_MODES
 
 OUTSIDE_SHARE = 0.002
-"""The share of an image's values that may lie outside its range; `value_range` leaves as many out of it."""
+"""Fraction of an image's values that may lie outside its range; `value_range` excludes the same fraction."""
 CHANNELS = (1, 3, 4)
-"""Of an array (height, width, channels) that is an image: grey, RGB, RGB with alpha."""
+"""Supported numbers of channels of an array (height, width, channels): grey, RGB, RGBA."""
 
 
 def eight_bits(image: ImageFile.ImageFile, data: bytes, form: str, value_range: tuple[float, float] | None) -> Image.Image:
     """Decode an opened image to mode L, LA, RGB or RGBA.
 
     Args:
-        image: Opened, not yet decoded.
-        data: The file's bytes.
-        form: Its format.
-        value_range: Stored values that become 0 and 255 where there are more than 8 bits; None as `scaled` has it.
+        image: Opened image, not yet decoded.
+        data: Bytes of the file.
+        form: Format of the file.
+        value_range: Stored values that map to 0 and 255 if there are more than 8 bits per channel; None as in `scaled`.
 
     Raises:
-        ImageError: It cannot be decoded.
+        ImageError: If the image cannot be decoded.
     """
     if opening.stored_mode(image) in DEEP_MODES:
         return _image(scaled(deep_array(image, data, form), value_range))
@@ -41,7 +41,7 @@ def eight_bits(image: ImageFile.ImageFile, data: bytes, form: str, value_range: 
         return image.convert("RGBA")
     target = _TARGETS.get(image.mode)
     if target is None:
-        raise ImageError("unsupported", f"stores its pixels as {image.mode}, which cannot be turned into RGB")
+        raise ImageError("unsupported", f"has the pixel mode {image.mode}, which cannot be converted to RGB")
     return image if image.mode == target else image.convert(target)
 
 
@@ -63,18 +63,18 @@ _TARGETS = {
 
 
 def deep_array(image: ImageFile.ImageFile, data: bytes, form: str) -> np.ndarray:
-    """The stored values of an image with more than 8 bits, whole.
+    """Return the stored values of an image with more than 8 bits per channel, in full precision.
 
-    Pillow keeps only the upper byte of 16-bit colour. The lower one is had by asking for the values in the other byte
-    order, in a second pass; two grey and alpha values of 16 bits are read as four bytes.
+    Pillow keeps only the upper byte of 16-bit colour. The lower byte is read in a second pass with the other byte order; 16-bit
+    grey with alpha is read as four bytes per pixel.
 
     Args:
-        image: Opened; decoded or not.
-        data: The file's bytes.
-        form: Its format.
+        image: Opened image, decoded or not.
+        data: Bytes of the file.
+        form: Format of the file.
 
     Returns:
-        (height, width) or (height, width, 2 | 3 | 4), uint16, int32 or float32; transparent pixels have alpha 0.
+        uint16, int32 or float32 (height, width) or (height, width, 2 | 3 | 4); transparent pixels have alpha 0.
     """
     raw = opening.raw_mode(image)
     if raw == "LA;16B":
@@ -102,18 +102,18 @@ def deep_array(image: ImageFile.ImageFile, data: bytes, form: str) -> np.ndarray
 
 
 _BITS, _LOWEST, _HIGHEST = 258, 340, 341
-"""Tags of a TIFF: bits per sample, and the lowest and highest value that a sample can have."""
+"""TIFF tags: bits per sample, minimum sample value, maximum sample value."""
 
 
 def _inverted(values: np.ndarray, image: ImageFile.ImageFile) -> np.ndarray:
-    """The values of a TIFF in which 0 is white as if 0 were black: of integers of n bits 2ⁿ - 1 - v, of floats low + high - v.
+    """Invert the values of a TIFF in which 0 is white: 2ⁿ - 1 - v for n-bit integers, low + high - v for floats.
 
     Args:
-        values: (height, width), uint16, int32 or float32.
-        image: The image, for its tags. Floats lie between its tags' lowest and highest value, else between 0 and 1.
+        values: uint16, int32 or float32 (height, width).
+        image: Image with the TIFF tags. Its tags give the range of floats, 0 to 1 if they are absent.
 
     Raises:
-        ImageError: `value range`: floats that lie elsewhere.
+        ImageError: If floats lie outside that range (`value range`).
     """
     tags: Mapping[int, Any] = image.tag_v2  # type: ignore[attr-defined]
     if values.dtype.kind == "i":
@@ -123,29 +123,29 @@ def _inverted(values: np.ndarray, image: ImageFile.ImageFile) -> np.ndarray:
     low, high = (float(np.ravel(tags.get(tag, default))[0]) for tag, default in ((_LOWEST, 0.0), (_HIGHEST, 1.0)))
     finite = values[np.isfinite(values)]
     if finite.size and ((finite < low) | (finite > high)).mean() > OUTSIDE_SHARE:
-        found = f"{finite.min():g} to {finite.max():g}"
-        what = f"holds floating-point values from {found} in which 0 is white, and does not say which value is black"
+        span = f"{finite.min():g} to {finite.max():g}"
+        what = f"has floating-point values from {span} in which 0 is white, and does not specify which value is black"
         raise ImageError("value range", what, "save it with PhotometricInterpretation 1 (0 is black)")
     return np.asarray(np.float32(low + high) - values)
 
 
 def _joined(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    """Two arrays of bytes as one of uint16."""
+    """Combine two uint8 arrays into one of uint16."""
     values: np.ndarray = upper.astype(np.uint16) * np.uint16(256) + lower
     return values
 
 
 def scaled(values: np.ndarray, value_range: tuple[float, float] | None) -> np.ndarray:
-    """Stored values as uint8. NaN becomes 0, infinity the end of the range.
+    """Scale stored values to uint8. NaN becomes 0, infinity the end of the range.
 
-    Without a range, integers are taken as 0 to 65535 and floats as 0 to 1.
+    Without a range, integers are scaled from 0 to 65535 and floats from 0 to 1.
 
     Args:
-        values: (h, w) or (h, w, 1 | 2 | 3 | 4); the alpha of 2 and 4 channels is never scaled by the range.
-        value_range: Stored values that become 0 and 255.
+        values: (h, w) or (h, w, 1 | 2 | 3 | 4); the alpha of 2 and 4 channels is not scaled by the range.
+        value_range: Stored values that map to 0 and 255.
 
     Raises:
-        ImageError: `not finite`: no value is a number; `value range`: floats without a range that are not from 0 to 1.
+        ImageError: If no value is finite (`not finite`), or floats without a range are not from 0 to 1 (`value range`).
     """
     alpha = values.ndim == 3 and values.shape[2] in (2, 4)
     colour = values[..., :-1] if alpha else values
@@ -153,11 +153,11 @@ def scaled(values: np.ndarray, value_range: tuple[float, float] | None) -> np.nd
     if real:
         finite = np.isfinite(colour)
         if not finite.any():
-            raise ImageError("not finite", "holds no finite value")
+            raise ImageError("not finite", "has no finite value")
         if value_range is None and (((colour < 0) | (colour > 1)) & finite).mean() > OUTSIDE_SHARE:
             low, high = colour[finite].min(), colour[finite].max()
-            what = f"holds floating-point values from {low:g} to {high:g}, and no range to scale them by is known"
-            raise ImageError("value range", what, "scale them to 0…1, or have such images in the training set")
+            what = f"has floating-point values from {low:g} to {high:g}, and the range for scaling them is not known"
+            raise ImageError("value range", what, "scale them to 0…1, or include such images in the training set")
     low, high = value_range or ((0.0, 1.0) if real else (0.0, 65535.0))
     step = np.float32(255.0 / max(high - low, 1e-30))
     grey = (colour.astype(np.float32) - np.float32(low)) * step
@@ -171,20 +171,20 @@ def scaled(values: np.ndarray, value_range: tuple[float, float] | None) -> np.nd
 
 
 def _image(array: np.ndarray) -> Image.Image:
-    """A uint8 array of 1 to 4 channels as L, LA, RGB or RGBA."""
+    """Return a uint8 array of 1 to 4 channels as an image of mode L, LA, RGB or RGBA."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     return Image.fromarray(np.ascontiguousarray(array))
 
 
 def flat(image: Image.Image, background: int) -> np.ndarray:
-    """An 8-bit image as RGB, transparent pixels laid on a grey.
+    """Convert an 8-bit image to RGB, compositing transparent pixels on a grey background.
 
-    Laying it on the background after the resize is the same as before it, as Pillow weights colours by alpha in between.
+    Compositing after the resize is equivalent to compositing before it, because Pillow's resize weights colours by alpha.
 
     Args:
-        image: L, LA, RGB or RGBA.
-        background: 0 to 255.
+        image: Image of mode L, LA, RGB or RGBA.
+        background: Grey level, 0 to 255.
 
     Returns:
         uint8 (h, w, 3).
@@ -200,18 +200,18 @@ def flat(image: Image.Image, background: int) -> np.ndarray:
 
 
 def array_image(array: np.ndarray, value_range: tuple[float, float] | None) -> Image.Image:
-    """An array as an 8-bit image.
+    """Convert an array to an 8-bit image.
 
     Args:
         array: (h, w) or (h, w, 1 | 3 | 4); bool, uint8, another integer type, or float.
         value_range: As in `scaled`.
 
     Raises:
-        ImageError: Another shape or type, or no pixels.
+        ImageError: If the shape or dtype is not supported, or there are no pixels.
     """
     fault = array_fault(array)
     if fault is not None:
-        hint = "an image is (height, width) or (height, width, 1, 3 or 4), of uint8, uint16 or floats"
+        hint = "pass an array of shape (height, width) or (height, width, 1, 3 or 4) and dtype uint8, uint16 or float"
         raise ImageError("not an image", f"the array {fault}", hint)
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
@@ -219,7 +219,7 @@ def array_image(array: np.ndarray, value_range: tuple[float, float] | None) -> I
 
 
 def array_fault(array: np.ndarray) -> str | None:
-    """Why an array is no image, such as "has the shape (3, 5, 5)"; None where it is one.
+    """Return why an array is not an image, such as "has the shape (3, 5, 5)"; None if it is one.
 
     Example:
         >>> array_fault(np.zeros((3, 5, 5))), array_fault(np.zeros((5, 5, 3), dtype=bool))
@@ -231,19 +231,19 @@ def array_fault(array: np.ndarray) -> str | None:
 
 
 def image_range(data: bytes, form: str) -> tuple[float, float]:
-    """(low, high) between which all but OUTSIDE_SHARE of an image's finite values lie, half of the rest on each side.
+    """Return (low, high) that excludes the fraction `OUTSIDE_SHARE` of an image's finite values, half of it on each side.
 
     Raises:
-        ImageError: It cannot be decoded, or holds no finite value; the message begins after the file's name.
+        ImageError: If the image cannot be decoded, or has no finite value; the message lacks the file's name.
     """
     with opening.quiet():
         values = deep_array(opening.open_image(data, form), data, form)
     if values.ndim == 3 and values.shape[2] in (2, 4):
         values = values[..., :-1]
-    step = max(1, int((values.size / 1e6) ** 0.5))  # about a million values say it as well as all
+    step = max(1, int((values.size / 1e6) ** 0.5))  # about a million values suffice
     values = values[::step, ::step].ravel()
     values = values[np.isfinite(values)]
     if not values.size:
-        raise ImageError("not finite", "holds no finite value")
+        raise ImageError("not finite", "has no finite value")
     low, high = np.quantile(values, (OUTSIDE_SHARE / 2, 1 - OUTSIDE_SHARE / 2))
     return float(low), float(high) if high > low else float(low) + 1.0
