@@ -25,14 +25,14 @@ SPLIT_NAMES: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file before it is read.
+    """File of a catalog before it is read.
 
     Args:
-        path: Relative to the root, POSIX: the catalog's key.
-        label: Its class, None where it is not known.
-        split: As given by folders or a table.
-        problem: Why it is not used, already known from where it lies.
-        row: Its row in the user's own table, -1 where there is none.
+        path: POSIX path relative to the root, the key of the catalog.
+        label: Class, None if unknown.
+        split: Split given by folders or a table, None if not given.
+        problem: Reason why it cannot be used, known without reading it.
+        row: Row of the user-defined table, -1 without a table.
     """
 
     path: str
@@ -43,7 +43,7 @@ class Entry:
 
 
 def split_name(text: str | None) -> str | None:
-    """train, val or test for the names people use; None for any other.
+    """Return train, val or test for a common name of a split; None for any other name.
 
     Example:
         >>> split_name("Validation"), split_name("cats")
@@ -53,40 +53,44 @@ def split_name(text: str | None) -> str | None:
 
 
 def pattern(text: str, what: str) -> re.Pattern[str]:
-    """A regular expression that a user wrote.
+    """Compile a user-supplied regular expression.
+
+    Args:
+        text: The expression.
+        what: Option or argument for the message, such as `--label-from`.
 
     Raises:
-        RequestError: It is none.
+        RequestError: If it is not a valid regular expression.
     """
     try:
         return re.compile(text)
     except re.error as error:
         raise RequestError(
-            f"{what} {text!r} is not a regular expression ({error})", r"for cat.12.jpg write '^(\w+)\.'"
+            f"{what} {text!r} is not a regular expression ({error})", r"for cat.12.jpg use '^(\w+)\.'"
         ) from error
 
 
 def matched(rule: re.Pattern[str], path: str) -> str | None:
-    """The first group of the first match in a file's name (in its whole path where the pattern has a slash), or the match."""
-    found = rule.search(path if "/" in rule.pattern else path.rpartition("/")[2])
-    if found is None:
+    """Return the first group, or the whole match, of a pattern in a file's name (in its path if the pattern has a slash)."""
+    match = rule.search(path if "/" in rule.pattern else path.rpartition("/")[2])
+    if match is None:
         return None
-    return (found.group(1) if rule.groups else found.group(0)) or None
+    return (match.group(1) if rule.groups else match.group(0)) or None
 
 
 def of_folder(seen: Walk, label_from: str | None) -> tuple[list[Entry], list[str]]:
-    """Return class and split of every file of a walk.
+    """Return the class and split of every file found in a folder.
 
-    The class is the folder directly above the file, except where that is a date (`cat/2021/`) or the same folder everywhere
-    (`cat/images/`, `dog/images/`): then it is the folder above those. Where the top folders (below a single wrapping one) are
-    `train` and `val` or `test`, they are the split. `cat/train/1.jpg` is understood too.
+    The class is the folder directly above the file. If that is a date (`cat/2021/`) or has the same name for all images
+    (`cat/images/`, `dog/images/`), the class is the folder above it. If the top folders, below any single enclosing folder, are
+    `train` and `val` or `test`, they are the split. `cat/train/1.jpg` is also supported.
 
     Args:
-        seen: What the walk met.
-        label_from: A regular expression for the file's name or path that gives the class instead.
+        seen: Result of the traversal.
+        label_from: Regular expression for the file's name or path that gives the class instead of folders.
 
     Returns:
-        Entries in the order of the walk, and notes.
+        Entries in the order of the traversal, and notes.
     """
     rule = None if label_from is None else pattern(label_from, "--label-from")
     parents = Counter(path.rpartition("/")[0] for path, _ in seen.found)
@@ -117,7 +121,7 @@ def of_folder(seen: Walk, label_from: str | None) -> tuple[list[Entry], list[str
 
 
 def _split_level(parents: Iterable[str]) -> int | None:
-    """How many folders lie above the split folders, None where there are no split folders."""
+    """Return the number of folder levels above the split folders, None if there are no split folders."""
     parts = [p.split("/") for p in parents if p]
     if not parts:
         return None
@@ -129,14 +133,14 @@ def _split_level(parents: Iterable[str]) -> int | None:
 
 
 def _splits_inside(parents: Iterable[str]) -> bool:
-    """Whether every image lies in a split folder inside a class folder."""
+    """Return whether every image is in a split folder inside a class folder."""
     names = {p.rpartition("/")[2] for p in parents}
     splits = {split_name(n) for n in names}
     return None not in splits and "train" in splits and len(splits) > 1 and all("/" in p for p in parents)
 
 
 def _placed(folder: str, level: int | None, inner: bool) -> tuple[str | None, list[str]]:
-    """Return the split of a folder, and the parts of its path without the split folder and what lies above that."""
+    """Return the split of a folder, and the parts of its path without the split folder and the folders above it."""
     parts = folder.split("/") if folder else []
     if inner:
         return split_name(parts[-1]), parts[:-1]
@@ -151,20 +155,20 @@ _DATES = re.compile(r"(?:/(?:19|20)\d\d(?:/\d{1,2}(?:/\d{1,2})?|[-_. ]?[01]\d(?:
 
 
 def _class_folders(folders: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], list[str]]:
-    """Leave out folders below the class folder: dates, and one name that all images share.
+    """Remove folders below the class folder: dates, and folders that have the same name for all images.
 
     Args:
-        folders: The parts of each folder's path that may name a class.
+        folders: Folder → parts of its path that may name a class.
 
     Returns:
-        The parts up to the class folder, and notes on what was left out and how to keep it.
+        Folder → parts up to the class folder, and notes on the removed folders and how to keep them.
     """
-    usual = "; to take the lowest folder instead, add --label-from '([^/]+)/[^/]+$'"
+    usual = "; to use the lowest folder instead, add --label-from '([^/]+)/[^/]+$'"
     undated = {f: _DATES.sub("", "/" + "/".join(parts)).strip("/").split("/") for f, parts in folders.items()}
     dates = {f for f, parts in undated.items() if len(parts) < len(folders[f])}
     deepest = max((len(undated[f]) for f in dates), default=0)
-    # Where a deeper folder is no date, such as obverse/1000 beside obverse/2000, the numbers are names.
-    if dates and all(f in dates or len(parts) <= deepest for f, parts in undated.items()) and _told_apart(undated):
+    # If a folder at the same depth is not a date, such as obverse/1000 next to obverse/2000, the numbers are class names.
+    if dates and all(f in dates or len(parts) <= deepest for f, parts in undated.items()) and _name_classes(undated):
         names = sorted({"/".join(folders[f][len(undated[f]) :]) for f in dates})
         what = f"folders named by date ({_some(names)}) are not classes: the folder above them is the class"
         return undated, [f"{what} ({_some(_names(undated))}){usual}"]
@@ -172,7 +176,7 @@ def _class_folders(folders: Mapping[str, list[str]]) -> tuple[dict[str, list[str
     while len({parts[-1] for parts in shared.values()}) == 1 and all(len(parts) > 1 for parts in shared.values()):
         chain.insert(0, next(iter(shared.values()))[-1])
         shared = {f: parts[:-1] for f, parts in shared.items()}
-    if chain and _told_apart(shared):
+    if chain and _name_classes(shared):
         what = f"every image is in a folder '{'/'.join(chain)}': the folder above it is the class"
         return shared, [f"{what} ({_some(_names(shared))}){usual}"]
     return dict(folders), []
@@ -183,17 +187,17 @@ def _names(folders: Mapping[str, list[str]]) -> list[str]:
     return sorted({parts[-1] for parts in folders.values()})
 
 
-def _told_apart(folders: Mapping[str, list[str]]) -> bool:
-    """Whether every folder names a class, and there are several classes."""
+def _name_classes(folders: Mapping[str, list[str]]) -> bool:
+    """Return whether every folder names a class and there are several classes."""
     return all(parts[-1] for parts in folders.values()) and len(_names(folders)) > 1
 
 
 def _places(folders: Mapping[str, list[str]], above: int) -> list[str]:
-    """Return notes on classes that stand in several folders, which may be sources or years of other classes.
+    """Return notes on classes that occur in several folders, since the folders above them may be the intended classes.
 
     Args:
-        folders: The parts of each folder's path up to its class.
-        above: How many folders lie above those parts.
+        folders: Folder → parts of its path up to its class.
+        above: Number of folder levels above those parts.
     """
     places: dict[str, set[str]] = defaultdict(set)
     for parts in folders.values():
@@ -218,7 +222,7 @@ def _places(folders: Mapping[str, list[str]], above: int) -> list[str]:
 
 
 def _wrapping(paths: Sequence[Sequence[str]]) -> int:
-    """Return how many leading folders all paths share."""
+    """Return the number of leading folders that all paths share."""
     level = 0
     while all(len(p) > level for p in paths) and len({p[level] for p in paths}) == 1:
         level += 1
@@ -226,7 +230,7 @@ def _wrapping(paths: Sequence[Sequence[str]]) -> int:
 
 
 def _empty(seen: Walk) -> list[str]:
-    """A note on folders in and below which there is no file at all."""
+    """Return a note on folders that contain no files, directly or in subfolders."""
     full = {""}
     for path, _ in seen.found:
         folder = path.rpartition("/")[0]
@@ -253,23 +257,23 @@ LINK_HINT = "copy the linked files into the folder, or list them in a table with
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:
-    """The first names of a list, and how many more there are."""
+    """Return the first names of a list, and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
 def choose(entries: Sequence[Entry], classes: dict[str, str]) -> tuple[list[Entry], list[str]]:
-    """The entries of some classes, renamed. Entries with a problem and no class stay.
+    """Select and rename classes. Entries without a class are kept.
 
     Args:
-        entries: All.
-        classes: New name → name as found.
+        entries: All entries.
+        classes: New name → name in the data.
 
     Returns:
-        The chosen entries, and a note on the classes that are left out.
+        The selected entries, and a note on the classes that are left out.
 
     Raises:
-        RequestError: There is no such class.
+        RequestError: If a class does not exist, or is selected twice.
     """
     from sightline.errors import unknown
 
@@ -282,9 +286,9 @@ def choose(entries: Sequence[Entry], classes: dict[str, str]) -> tuple[list[Entr
         if old in new_name:
             raise RequestError(f"class {old!r} is selected twice, as {new_name[old]!r} and {new!r}", "name each class once")
         new_name[old] = new
-    chosen = [
+    selected = [
         e if e.label is None else replace(e, label=new_name[e.label]) for e in entries if e.label is None or e.label in new_name
     ]
-    left = sorted(c for c in known if c not in new_name)
-    files = sum(known[c] for c in left)
-    return chosen, [f"not selected: {files:,} images of {len(left)} classes ({_some(left)})"] if left else []
+    others = sorted(c for c in known if c not in new_name)
+    n = sum(known[c] for c in others)
+    return selected, [f"not selected: {n:,} images of {len(others)} classes ({_some(others)})"] if others else []

@@ -19,31 +19,31 @@ from sightline.store import Cache, log
 
 _VERSION = 1
 _SIDE_PX = 64
-_BLANK_SD = 2.0  # grey levels; nothing can be recognised in less
-_PROBE_MARGIN = 0.05  # a hash of the inner 90 % finds copies that lost some of each side
-_PAIRS_PER_IMAGE, _ALIGNED_PER_IMAGE = 20, 5  # so that a film cut into frames ends in time too
-_COARSE_AT_ONCE, _FINE_AT_ONCE = 64, 16  # what a core's cache holds
-_PAIRS_AT_ONCE = 4096  # their thumbnails are in memory: 12 kB each
+_BLANK_SD = 2.0  # grey levels; images with a lower standard deviation are blank and never compared
+_PROBE_MARGIN = 0.05  # a hash of the inner 90 % finds copies that were cropped on each side
+_PAIRS_PER_IMAGE, _ALIGNED_PER_IMAGE = 20, 5  # bound the time for sets of very similar images, such as video frames
+_COARSE_AT_ONCE, _FINE_AT_ONCE = 64, 16  # blocks that fit in a core's cache
+_PAIRS_AT_ONCE = 4096  # pairs whose thumbnails (12 kB each) are in memory at once
 _MIN_ROUGH, _MIN_COARSE, _MIN_FINE = 0.8, 0.95, 0.97
 _GAIN, _OFFSET, _COLOUR = 1.35, 30.0, 14.0
 
-# By the shorter side in pixels of the smaller of two images: up to how many differing bits of 64 a pair is looked at, and
-# how large the worst field's difference may be. Copies of photographs measured up to 0.12 (q 30, half size, 10 % cropped);
-# the most alike different images 0.16 (8 px digits), 0.20 (signs, another take of the same hand), 0.26 (manipulated faces).
+# (minimum shorter side in pixels of the smaller image, maximum number of differing hash bits, maximum residual). Copies of
+# photographs measured a residual up to 0.12 (JPEG quality 30, half size, 10 % cropped); the most similar different images 0.16
+# (8 px digits), 0.20 (signs, another photograph of the same hand) and 0.26 (manipulated faces).
 _LIMITS = ((0, 6, 0.05), (24, 12, 0.10), (48, 14, 0.15))
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """Which images of a catalog are the same. Only rows without a problem are compared.
+    """Duplicate images of a catalog, among the rows without a problem.
 
     Args:
-        exact: Paths of equal bytes, two or more each.
-        near: Paths that show the same pixels but not all in the same bytes. Within a list every two were compared and found
-            alike; a chain of small differences does not join its ends.
-        conflicts: Lists of either kind whose images have different labels.
-        cluster: int64 (n,), a number per row; rows of one number are duplicates by these lists.
-        links: int64 (m, 2), rows of confirmed near duplicates that are in different lists: what is alike in steps.
+        exact: Sets of two or more paths with identical bytes.
+        near: Sets of paths that show the same pixels but are not all byte-identical. Every two images of a set are confirmed
+            duplicates; a chain of small differences does not join its ends.
+        conflicts: Sets of either kind whose images have different labels.
+        cluster: int64 (n,), cluster number per row; rows with the same number are duplicates according to these sets.
+        links: int64 (m, 2), pairs of rows that are confirmed near duplicates but belong to different sets.
     """
 
     exact: list[list[str]]
@@ -56,13 +56,13 @@ class Duplicates:
 def find_duplicates(catalog: Catalog, cache: Cache, progress: Progress = silent) -> Duplicates:
     """Find exact and near duplicates.
 
-    Equal hashes of the bytes are exact duplicates. Candidates for near ones are pairs with nearly the same perceptual hash,
-    of the whole image or of its inner part; each is laid on the other and compared in grey and colour.
+    Exact duplicates have equal SHA-256 hashes. Candidates for near duplicates are pairs with similar perceptual hashes, of the
+    whole image or of its inner part; each pair is aligned and compared in grey and colour.
 
     Args:
-        catalog: What `scan` gave.
-        cache: Where glances and results are kept, by content.
-        progress: Told of glances and comparisons.
+        catalog: Catalog from `scan`.
+        cache: Cache for thumbnails and results, by content.
+        progress: Progress callback.
     """
     problems, contents, labels, paths = (catalog.column(c) for c in ("problem", "content", "label", "path"))
     members: dict[str, list[int]] = defaultdict(list)
@@ -81,8 +81,8 @@ def find_duplicates(catalog: Catalog, cache: Cache, progress: Progress = silent)
         near.append(sorted(row for g in group for row in members[unique[g]]))
     for rows in [*exact, *near]:
         cluster[rows] = min(rows)
-    apart = [(unique[a], unique[b]) for a, b, _ in alike if of[a] != of[b]]
-    links = [(i, j) for a, b in apart for i in members[a] for j in members[b]]
+    separate = [(unique[a], unique[b]) for a, b, _ in alike if of[a] != of[b]]
+    links = [(i, j) for a, b in separate for i in members[a] for j in members[b]]
     near_rows = {row for rows in near for row in rows}
     sets = [*near, *(rows for rows in exact if rows[0] not in near_rows)]
     conflicts = [rows for rows in sets if len({labels[r] for r in rows if labels[r] is not None}) > 1]
@@ -94,11 +94,11 @@ def find_duplicates(catalog: Catalog, cache: Cache, progress: Progress = silent)
 
 
 def cliques(n: int, alike: Sequence[tuple[int, int, float]]) -> list[list[int]]:
-    """Sets of two or more in which every pair is confirmed, built from the most alike pairs on (complete linkage).
+    """Cluster items into sets in which every pair is confirmed, from the most similar pair on (complete linkage).
 
     Args:
-        n: How many items there are.
-        alike: Confirmed pairs (a, b, likeness).
+        n: Number of items.
+        alike: Confirmed pairs (a, b, similarity).
 
     Example:
         >>> cliques(4, [(0, 1, 0.99), (1, 2, 0.98), (2, 3, 0.97)])
@@ -123,7 +123,7 @@ def cliques(n: int, alike: Sequence[tuple[int, int, float]]) -> list[list[int]]:
 def _near_contents(
     catalog: Catalog, unique: Sequence[str], rows: Sequence[int], cache: Cache, progress: Progress
 ) -> list[tuple[int, int, float]]:
-    """Confirmed pairs (index, index, likeness) among images of different content, from the cache where the set is known."""
+    """Return confirmed pairs (index, index, correlation) of images with different content, from the cache if available."""
     key = f"duplicates/{store.digest([_VERSION, thumbnails.VERSION, list(unique)])}"
     known = cache.read_json(key)
     if known is not None:
@@ -133,10 +133,10 @@ def _near_contents(
     sides = [min(w or 0, h or 0) for w, h in zip(catalog.column("width"), catalog.column("height"), strict=True)]
     side = np.array(_take(sides, rows), dtype=np.int64)
     candidates, places = _candidates(gray, side, progress)
-    found, failed = _confirm(files, side, candidates, places, progress)
+    confirmed, failed = _confirm(files, side, candidates, places, progress)
     if not failed:
-        cache.write_json(key, found)
-    return found
+        cache.write_json(key, confirmed)
+    return confirmed
 
 
 def _take(values: Sequence[Any], rows: Sequence[int]) -> list[Any]:
@@ -144,13 +144,13 @@ def _take(values: Sequence[Any], rows: Sequence[int]) -> list[Any]:
 
 
 def _limit(side: np.ndarray, which: int) -> np.ndarray:
-    """A column of _LIMITS for each shorter side."""
+    """Return a column of `_LIMITS` for each shorter side in pixels."""
     row = np.searchsorted([limit[0] for limit in _LIMITS], side, side="right") - 1
     return np.array([limit[which] for limit in _LIMITS])[np.maximum(row, 0)]
 
 
 def _candidates(gray: np.ndarray, side: np.ndarray, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs whose hashes are near and whose glances, laid on each other, correlate: int64 (m, 2); how they lie, (m, 4)."""
+    """Return pairs with similar hashes whose aligned thumbnails correlate, int64 (m, 2), and alignments, float32 (m, 4)."""
     good = np.flatnonzero(gray.std(axis=(1, 2)) > _BLANK_SD)
     if len(good) < 2:
         return np.zeros((0, 2), np.int64), np.zeros((0, 4), np.float32)
@@ -174,18 +174,18 @@ def _candidates(gray: np.ndarray, side: np.ndarray, progress: Progress) -> tuple
     rough = _rough(gray, inner, pairs)
     likeliest = np.argsort(-rough, kind="stable")[: max(100_000, _ALIGNED_PER_IMAGE * len(gray))]
     pairs = pairs[np.sort(likeliest[rough[likeliest] > _MIN_ROUGH])]
-    kept, places = [pairs[:0]], [np.zeros((0, 4), np.float32)]
+    similar, places = [pairs[:0]], [np.zeros((0, 4), np.float32)]
     for start in range(0, len(pairs), _COARSE_AT_ONCE):
         block = pairs[start : start + _COARSE_AT_ONCE]
         correlation, place = alignment.coarse(gray[block[:, 0]], gray[block[:, 1]])
-        kept.append(block[correlation > _MIN_COARSE])
+        similar.append(block[correlation > _MIN_COARSE])
         places.append(place[correlation > _MIN_COARSE])
         progress("comparing similar images", min(start + _COARSE_AT_ONCE, len(pairs)), len(pairs))
-    return np.asarray(good[np.concatenate(kept)], dtype=np.int64), np.concatenate(places)
+    return np.asarray(good[np.concatenate(similar)], dtype=np.int64), np.concatenate(places)
 
 
 def _inner(gray: np.ndarray) -> np.ndarray:
-    """The inner part of 32×32 glances, brought to 32×32 again."""
+    """Crop 32×32 thumbnails to their inner part, and resize it to 32×32."""
     at = ((np.arange(32) + 0.5) / 32 * (1 - 2 * _PROBE_MARGIN) + _PROBE_MARGIN) * 32 - 0.5
     base = np.minimum(at.astype(int), 30)
     weights = np.zeros((32, 32), np.float32)
@@ -200,7 +200,7 @@ def _inner(gray: np.ndarray) -> np.ndarray:
 
 
 def _rough(gray: np.ndarray, inner: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """The best correlation of a pair: whole with whole, or whole with inner, either way: float32 (m,)."""
+    """Return each pair's best correlation of whole with whole or whole with inner thumbnail, float32 (m,)."""
 
     def unit(images: np.ndarray) -> np.ndarray:
         flat = images.reshape(len(images), -1).astype(np.float32)
@@ -220,8 +220,8 @@ def _rough(gray: np.ndarray, inner: np.ndarray, pairs: np.ndarray) -> np.ndarray
 def _confirm(
     files: Sequence[Path], side: np.ndarray, pairs: np.ndarray, places: np.ndarray, progress: Progress
 ) -> tuple[list[tuple[int, int, float]], bool]:
-    """The pairs that hold in pixels, with their correlation; and whether some file could not be read for a passing reason."""
-    found: list[tuple[int, int, float]] = []
+    """Return pairs confirmed in pixels with their correlation, and whether a file could not be read for a temporary reason."""
+    confirmed: list[tuple[int, int, float]] = []
     failed = False
     with activity.workers(min(16, os.cpu_count() or 1), "sightline-look") as pool:
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):
@@ -234,15 +234,15 @@ def _confirm(
             some, at = some[good], at[good]
             for begin in range(0, len(some), _FINE_AT_ONCE):
                 part = slice(begin, begin + _FINE_AT_ONCE)
-                found += _confirmed(thumbs, side, some[part], at[part])
+                confirmed += _confirmed(thumbs, side, some[part], at[part])
             progress("confirming duplicates", min(start + _PAIRS_AT_ONCE, len(pairs)), len(pairs))
-    return found, failed
+    return confirmed, failed
 
 
 def _confirmed(
     thumbs: Mapping[int, np.ndarray], side: np.ndarray, block: np.ndarray, place: np.ndarray
 ) -> list[tuple[int, int, float]]:
-    """The pairs of a block that show the same pixels."""
+    """Return the pairs of a block that show the same pixels, with their correlation."""
     first, second = (np.stack([thumbs[i] for i in column]) for column in block.T.tolist())
     like = alignment.fine(first, second, place)
     good = (
@@ -258,7 +258,7 @@ def _confirmed(
 
 
 def _thumb(file: Path) -> np.ndarray | str:
-    """The whole image as uint8 (64, 64, 3), or the kind of its problem."""
+    """Return the whole image as uint8 (64, 64, 3), or the kind of its problem."""
     from PIL import Image
 
     try:

@@ -17,7 +17,7 @@ from sightline.records import Catalog, Preprocess
 from sightline.store import log
 
 CAUTION = "CAUTION"
-"""A note that begins with this word is about wrong data."""
+"""First word of notes about wrong data."""
 MOST_NAMED = 10
 _MOST_CUT = 1 / 3
 _SEPARATORS = (",", ";", "|", "/", "+", "&", "\t", " ")
@@ -26,7 +26,7 @@ _BETWEEN_WORDS = re.compile(r"(?<=[^\W_])[\s_-]+(?=[^\W_])")
 
 
 def line_of(note: str) -> str:
-    """Return a note as it is printed: one about wrong data begins with CAUTION, any other with `note:`."""
+    """Return a note as it is printed: a caution as it is, any other note after `note:`."""
     return note if note.startswith(CAUTION) else f"note: {note}"
 
 
@@ -40,11 +40,11 @@ def warn(notes: Iterable[str]) -> None:
 
 
 def of_class_names(labels: Iterable[str], remedy: str) -> list[str]:
-    """Return notes on classes that are probably one class, and on classes that look like several labels.
+    """Return notes on class names that probably mean the same class, and on names that look like several labels.
 
     Args:
-        labels: The classes.
-        remedy: What makes one class of two, such as `give the folders one name`.
+        labels: Class names.
+        remedy: Instruction for merging two classes, such as `give the folders one name`.
     """
     names = sorted(set(labels))
     alike: dict[str, list[str]] = defaultdict(list)
@@ -68,7 +68,7 @@ def of_class_names(labels: Iterable[str], remedy: str) -> list[str]:
 
 
 def _normal(name: str) -> str:
-    """Return what names of one class have in common.
+    """Return the normalised form of a class name, equal for names that differ only in spelling.
 
     Example:
         >>> _normal("Polar_bear") == _normal("polar bear "), _normal("1.0") == _normal("01"), _normal("-1") == _normal("1")
@@ -79,8 +79,8 @@ def _normal(name: str) -> str:
 
 
 def _several_labels(names: Sequence[str]) -> list[str]:
-    """Return the names that are made of other classes' names: each part is a class, or recurs in another such name."""
-    found: set[str] = set()
+    """Return the names made of other classes' names: each part is a class, or also occurs in another such name."""
+    several: set[str] = set()
     for separator in _SEPARATORS:
         parts = {name: [p.strip(" \t'\"[](){}") for p in name.split(separator)] for name in names}
         joined = {name: set(p) for name, p in parts.items() if len(p) > 1 and all(p)}
@@ -88,19 +88,19 @@ def _several_labels(names: Sequence[str]) -> list[str]:
         recurring = Counter(part for p in joined.values() for part in p)
         for name, p in joined.items():
             if all(part in single or (separator != " " and recurring[part] > 1) for part in p):
-                found.add(name)
-    return sorted(found)
+                several.add(name)
+    return sorted(several)
 
 
 # ---------------------------------------------------------------------------------------------------------- duplicates
 
 
 def with_duplicates(catalog: Catalog, duplicates: Duplicates) -> Catalog:
-    """Return the catalog with its duplicates in `notes`, and those under different labels in the column `note` too.
+    """Return the catalog with notes on its duplicates; those with different labels are also named in the column `note`.
 
     Args:
         catalog: n rows.
-        duplicates: What `duplicates` gave for them.
+        duplicates: Result of `find_duplicates` for this catalog.
     """
     labels = dict(zip(catalog.paths, catalog.column("label"), strict=True))
     notes = []
@@ -131,7 +131,7 @@ def with_duplicates(catalog: Catalog, duplicates: Duplicates) -> Catalog:
 
 
 def _joined(note: str | None, remark: str | None) -> str | None:
-    """Return a cell of the column `note` with one remark more, if it is not there yet."""
+    """Append a remark to a cell of the column `note`, unless the cell already contains it."""
     if remark is None or (note is not None and remark in note):
         return note
     return remark if note is None else f"{note}; {remark}"
@@ -141,7 +141,7 @@ def _joined(note: str | None, remark: str | None) -> str | None:
 
 
 def left_out(catalog: Catalog) -> list[str]:
-    """Return a line for each of the first ten files with a problem, and one that counts the rest."""
+    """Return one line for each of the first `MOST_NAMED` files with a problem, and one line with the number of the others."""
     pairs = zip(catalog.paths, catalog.column("problem"), strict=True)
     lines = [_named(path, problem) for path, problem in pairs if problem is not None]
     more = len(lines) - MOST_NAMED
@@ -150,7 +150,7 @@ def left_out(catalog: Catalog) -> list[str]:
 
 
 def _named(path: str, problem: str) -> str:
-    """Return a file's path and its problem, without naming the file twice.
+    """Return a line with a file's path and problem that names the file only once.
 
     Example:
         >>> _named("cat/7.jpg", "empty: 7.jpg is empty (0 bytes)"), _named("cat/8.jpg", "missing: there is no such file")
@@ -161,13 +161,13 @@ def _named(path: str, problem: str) -> str:
 
 
 def of_crop(catalog: Catalog, preprocess: Preprocess) -> str | None:
-    """Return a note where the centre crop cuts a third or more off the median image because it is wide or tall.
+    """Return a note if the centre crop removes a third or more of the median image because of its aspect ratio, else None.
 
-    What `crop_fraction` cuts off every image, square ones too, does not count for the limit but for the share that is told.
+    The area that `crop_fraction` removes from every image is ignored in this test, but included in the reported fraction.
 
     Args:
-        catalog: The images.
-        preprocess: How they are made to fit the network.
+        catalog: Catalog of the images.
+        preprocess: Preprocessing of the network.
     """
     if preprocess.fit != "crop":
         return None
@@ -182,7 +182,7 @@ def of_crop(catalog: Catalog, preprocess: Preprocess) -> str | None:
         return float(np.median(np.repeat(cut, counts)))
 
     rows, columns = preprocess.size
-    # At a size that rounding does not change, so that 3:2 is 3:2.
+    # Use a large size, so that rounding does not change the aspect ratio.
     by_shape = dataclasses.replace(preprocess, crop_fraction=1.0, size=(1000, 1000 * columns // rows))
     if median_cut(by_shape) < _MOST_CUT - 0.002:
         return None
@@ -196,12 +196,12 @@ def of_crop(catalog: Catalog, preprocess: Preprocess) -> str | None:
 
 
 def _some(texts: Sequence[str], most: int = 5) -> str:
-    """Return the first texts, and how many more there are."""
+    """Return the first texts, and the number of the others."""
     more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
     return "; ".join(texts[:most]) + more
 
 
 def _listed(texts: Sequence[str], most: int = 4) -> str:
-    """Return texts as a list in words: a, b and c."""
+    """Return texts as an enumeration: a, b and c."""
     shown = [*texts[:most], *([f"{len(texts) - most:,} more"] if len(texts) > most else [])]
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)

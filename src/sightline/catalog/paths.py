@@ -12,7 +12,7 @@ from sightline import pixels
 
 @dataclass(slots=True)
 class Files:
-    """The names in folders, each folder listed once, so that a hundred thousand paths cost no look-up each."""
+    """File names of folders. Each folder is listed only once, so that looking up 100,000 paths is fast."""
 
     _names: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     _stems: dict[str, dict[str, list[str]]] = field(default_factory=dict)
@@ -28,13 +28,13 @@ class Files:
         real = self._folder(folder)
         if real is None or not name:
             return real
-        found = self._listed(real).get(unicodedata.normalize("NFC", name), [])
-        if name in found:
+        names = self._listed(real).get(unicodedata.normalize("NFC", name), [])
+        if name in names:
             return os.path.join(real, name)
-        return os.path.join(real, found[0]) if len(found) == 1 else None
+        return os.path.join(real, names[0]) if len(names) == 1 else None
 
     def images_named(self, path: str) -> list[str]:
-        """Return the paths of the images whose name is `path` and an extension, sorted; none where `path` has one itself.
+        """Return the sorted paths of images whose name is `path` plus an extension; none if `path` has an image extension.
 
         Args:
             path: Absolute and normalised.
@@ -53,7 +53,7 @@ class Files:
         return [os.path.join(real, n) for n in sorted(self._stems[real].get(unicodedata.normalize("NFC", name), []))]
 
     def _folder(self, folder: str) -> str | None:
-        """Return the existing folder that is meant by a path, None where there is none."""
+        """Return the existing folder for a path in any Unicode form, None if there is none."""
         if folder not in self._folders:
             above = os.path.dirname(folder)
             there = above == folder or os.path.isdir(folder)
@@ -61,7 +61,7 @@ class Files:
         return self._folders[folder]
 
     def _listed(self, folder: str) -> dict[str, list[str]]:
-        """Return the names in a folder by their composed form; none where it cannot be listed."""
+        """Return the names in a folder by their composed form (NFC); none if it cannot be listed."""
         if folder not in self._names:
             names: dict[str, list[str]] = defaultdict(list)
             try:

@@ -11,20 +11,20 @@ import numpy as np
 from sightline import activity
 from sightline.records import Progress, silent
 
-_ROWS, _COLUMNS = 64, 4096  # 2 MB of XORs stay in the cache of a core
-_OF_EQUAL = 16
+_ROWS, _COLUMNS = 64, 4096  # block of 2 MB of XORs that fits in a core's cache
+_OF_EQUAL = 16  # rows with equal hashes that each row is paired with
 
 
 def phash(gray: np.ndarray) -> np.ndarray:
-    """imagehash's `phash` of 32×32 grey images: the signs of the 8×8 lowest cosine terms against their median.
+    """Compute the perceptual hash of 32×32 grey images: compare the 8×8 lowest DCT coefficients with their median.
 
     Args:
-        gray: (n, 32, 32).
+        gray: (n, 32, 32), grey levels.
 
     Returns:
         uint64 (n,).
 
-    Source: imagehash.phash(hash_size=8, highfreq_factor=4), from its own 32×32 image on.
+    Source: imagehash.phash(hash_size=8, highfreq_factor=4), after its resize to 32×32.
     """
     from scipy.fft import dctn
 
@@ -38,18 +38,20 @@ def phash(gray: np.ndarray) -> np.ndarray:
 def pairs(
     left: np.ndarray, right: np.ndarray, radius: int, most: int, *, threads: int = 2, progress: Progress = silent
 ) -> tuple[np.ndarray, int]:
-    """All pairs of rows whose hashes differ in at most `radius` bits.
+    """Return all pairs of rows whose hashes differ in at most `radius` bits.
 
-    Where there are more than `most` pairs, the radius is lowered until there are not: a set of a hundred
-    thousand look-alikes has more pairs than anyone can check. Of rows with equal hashes each is paired with the first 16.
+    If there are more than `most` pairs, as among 100,000 similar images, the radius is lowered until there are not. Rows with
+    equal hashes are each paired only with the first 16 of them.
 
     Args:
-        left, right: uint64 (n,), two hashes of the same n images; the same array for plain pairs.
-        radius: In bits.
-        most: About how many pairs may come back.
+        left, right: uint64 (n,), two hashes of the same n images; pass the same array twice to compare one hash.
+        radius: Maximum Hamming distance in bits.
+        most: Approximate maximum number of pairs.
+        threads: Number of worker threads.
+        progress: Progress callback.
 
     Returns:
-        int64 (m, 2) with i < j, sorted, each once; and the radius used.
+        Unique sorted pairs, int64 (m, 2) with i < j; and the radius used.
     """
     lefts, left_of = np.unique(left, return_inverse=True)
     rights, right_of = (lefts, left_of) if left is right else np.unique(right, return_inverse=True)
@@ -63,20 +65,20 @@ def pairs(
     if left is right:  # equal hashes too
         same = np.flatnonzero(left_rows.count > 1)
         i, j = np.concatenate([i, same]), np.concatenate([j, same])
-    found = [np.zeros((0, 2), np.int64)]
+    parts = [np.zeros((0, 2), np.int64)]
     single = (left_rows.count[i] == 1) & (right_rows.count[j] == 1)
-    found.append(np.stack([left_rows.order[left_rows.start[i[single]]], right_rows.order[right_rows.start[j[single]]]], axis=1))
+    parts.append(np.stack([left_rows.order[left_rows.start[i[single]]], right_rows.order[right_rows.start[j[single]]]], axis=1))
     for a, b in zip(i[~single].tolist(), j[~single].tolist(), strict=True):
         one, other = left_rows.of(a), right_rows.of(b)
-        found += [_product(one[:_OF_EQUAL], other), _product(one, other[:_OF_EQUAL])]
-    both = np.concatenate(found)
+        parts += [_product(one[:_OF_EQUAL], other), _product(one, other[:_OF_EQUAL])]
+    both = np.concatenate(parts)
     both = np.sort(both[both[:, 0] != both[:, 1]], axis=1)
     return np.unique(both, axis=0), radius
 
 
 @dataclass(frozen=True, slots=True)
 class _Members:
-    """Which rows have which hash: `order[start[h] : start[h] + count[h]]`."""
+    """Rows grouped by hash: hash h has the rows `order[start[h] : start[h] + count[h]]`."""
 
     order: np.ndarray
     start: np.ndarray
@@ -92,14 +94,14 @@ def _members(of: np.ndarray, hashes: int) -> _Members:
 
 
 def _product(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Every pair of two sets of rows, (m, 2)."""
+    """Return all pairs of two sets of rows, (m, 2)."""
     return np.stack([np.repeat(one, len(other)), np.tile(other, len(one))], axis=1)
 
 
 def _close(
     left: np.ndarray, right: np.ndarray, radius: int, most: int, threads: int, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """(i, j, distance, radius) of the close pairs of distinct hashes; i < j where both arrays are one."""
+    """Return (i, j, distance, radius) of close pairs of distinct hashes; i < j if both arrays are the same."""
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     total = 0
     starts = iter(range(0, len(left), _ROWS))
@@ -120,14 +122,14 @@ def _close(
         none = np.zeros(0, np.int64)
         return none, none, none, radius
     i, j, distance = (np.concatenate(part) for part in zip(*found, strict=True))
-    keep = distance <= radius  # blocks begun before the radius was lowered
+    keep = distance <= radius  # some blocks started before the radius was lowered
     return i[keep], j[keep], distance[keep], radius
 
 
 def _block(
     left: np.ndarray, right: np.ndarray, start: int, radius: int, most: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(i, j, distance) of the close pairs with i in one block of rows; only j > i where both arrays are one."""
+    """Return (i, j, distance) of close pairs with i in one block of rows; only j > i if both arrays are the same."""
     rows = left[start : start + _ROWS, None]
     symmetric = left is right
     xor = np.empty((len(rows), _COLUMNS), np.uint64)
@@ -154,7 +156,7 @@ def _block(
 def _lower(
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], most: int, radius: int
 ) -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], int]:
-    """The pairs within the largest radius that leaves at most `most` of them."""
+    """Return the pairs within the largest radius that gives at most `most` pairs, and this radius."""
     counts = np.sum([np.bincount(d, minlength=65) for _, _, d in found], axis=0).cumsum()
     fitting = np.flatnonzero(counts[: radius + 1] <= most)
     radius = int(fitting[-1]) if len(fitting) else 0
