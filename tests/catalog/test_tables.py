@@ -116,7 +116,11 @@ def test_absolute_paths_and_images_outside_the_tables_folder(photos: Photos, tmp
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "cannot be read as a table|no rows|column"), ("path,label\n", "no rows"), ("path,path\n1,2\n", "two columns named 'path'")],
+    [
+        ("", "cannot be read as a table|no rows|column"),
+        ("path,label\n", "no rows"),
+        ("path,path\n1,2\n", "two columns named 'path'"),
+    ],
 )
 def test_tables_that_are_none(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "t.csv").write_text(text, encoding="utf-8")

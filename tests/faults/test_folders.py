@@ -78,7 +78,8 @@ def test_all_images_in_the_root(tmp_path: Path, add: Add) -> None:
 def test_some_images_in_the_root(root: Path, add: Add) -> None:
     add("stray.png")
     found = catalog.scan(root)
-    assert problems(found) == {"cat/1.png": None, "dog/1.png": None, "stray.png": "no class: it is directly in the scanned folder"}
+    stray = "no class: it is directly in the scanned folder"
+    assert problems(found) == {"cat/1.png": None, "dog/1.png": None, "stray.png": stray}
 
 
 def test_empty_classes_and_classes_of_broken_files(root: Path) -> None:
@@ -218,7 +219,7 @@ def test_what_a_table_names_is_opened_only_if_it_is_a_regular_file(root: Path, p
     (root / "t.csv").write_text("path,label\n" + "".join(f"{path},cat\n" for path in listed), encoding="utf-8")
     code = "from sightline import catalog; c = catalog.scan('t.csv'); print(dict(zip(c.paths, c.column('problem'))))"
     found = {Path(p).name: problem for p, problem in ast.literal_eval(python(code, cwd=root).out).items()}
-    nul = "name: it holds a NUL character; correct the table"
+    nul = "name: it contains a NUL character; correct the table"
     expected = {"1.png": None, "pipe.jpg": "not a file: it is a pipe", "zero": "not a file: it is a device"}
     assert found == expected | {"cpuinfo": found["cpuinfo"], "1.png␀x": nul, "␀": nul}
     assert found["cpuinfo"] in ("not a file: it is a system file without a size", "missing: there is no such file")
@@ -228,7 +229,7 @@ def test_a_list_with_names_that_no_file_has(root: Path) -> None:
     found = catalog.scan([(root / "cat" / "1.png", "cat"), (f"{root}/cat/a\0b.png", "cat"), (f"{root}/dog/\ud800.png", "dog")])
     assert {Path(p).name: problem for p, problem in problems(found).items()} == {
         "1.png": None,
-        "a␀b.png": "name: it holds a NUL character; correct the table",
+        "a␀b.png": "name: it contains a NUL character; correct the table",
         "\\ud800.png": "name: it is not UTF-8; rename the file",
     }
 

@@ -102,7 +102,7 @@ def _close(
     left: np.ndarray, right: np.ndarray, radius: int, most: int, threads: int, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Return (i, j, distance, radius) of close pairs of distinct hashes; i < j if both arrays are the same."""
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     total = 0
     starts = iter(range(0, len(left), _ROWS))
     waiting: deque[Future[tuple[np.ndarray, np.ndarray, np.ndarray]]] = deque()
@@ -110,18 +110,18 @@ def _close(
         for done in range(0, len(left), _ROWS):
             while len(waiting) < 2 * threads and (start := next(starts, None)) is not None:
                 waiting.append(pool.submit(_block, left, right, start, radius, most))
-            found.append(waiting.popleft().result())
-            total += len(found[-1][2])
+            blocks.append(waiting.popleft().result())
+            total += len(blocks[-1][2])
             if total > 2 * most:
-                found, radius = _lower(found, most, radius)
-                total = sum(len(d) for _, _, d in found)
+                blocks, radius = _lower(blocks, most, radius)
+                total = sum(len(d) for _, _, d in blocks)
             progress("comparing images", min(done + _ROWS, len(left)), len(left))
     if total > most:
-        found, radius = _lower(found, most, radius)
-    if not found:
+        blocks, radius = _lower(blocks, most, radius)
+    if not blocks:
         none = np.zeros(0, np.int64)
         return none, none, none, radius
-    i, j, distance = (np.concatenate(part) for part in zip(*found, strict=True))
+    i, j, distance = (np.concatenate(part) for part in zip(*blocks, strict=True))
     keep = distance <= radius  # some blocks started before the radius was lowered
     return i[keep], j[keep], distance[keep], radius
 
@@ -154,10 +154,10 @@ def _block(
 
 
 def _lower(
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], most: int, radius: int
+    blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]], most: int, radius: int
 ) -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], int]:
     """Return the pairs within the largest radius that gives at most `most` pairs, and this radius."""
-    counts = np.sum([np.bincount(d, minlength=65) for _, _, d in found], axis=0).cumsum()
+    counts = np.sum([np.bincount(d, minlength=65) for _, _, d in blocks], axis=0).cumsum()
     fitting = np.flatnonzero(counts[: radius + 1] <= most)
     radius = int(fitting[-1]) if len(fitting) else 0
-    return [(i[d <= radius], j[d <= radius], d[d <= radius]) for i, j, d in found], radius
+    return [(i[d <= radius], j[d <= radius], d[d <= radius]) for i, j, d in blocks], radius

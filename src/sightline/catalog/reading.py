@@ -25,13 +25,13 @@ _one_large_file = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one file said.
+    """Hash, size and header of a file.
 
     Args:
-        content: SHA-256 of its bytes, "" where they could not be read.
-        size_bytes: Its size, None where it could not be read.
-        header: None where it could not be read.
-        problem: `kind: why` where the image cannot be used.
+        content: SHA-256 of the bytes, "" if they could not be read.
+        size_bytes: Size in bytes, None if the file could not be read.
+        header: Image header, None if it could not be read.
+        problem: `kind: reason` if the image cannot be used, else None.
     """
 
     content: str = ""
@@ -41,7 +41,7 @@ class Reading:
 
 
 def read_file(file: Path, name: str, allow_truncated: bool) -> Reading:
-    """Read one file's bytes once: its hash and its header."""
+    """Read a file once, and return its hash, size and header. Errors are returned as `Reading.problem`."""
     try:
         with _one_large_file if _size_bytes(file) > _LARGE_BYTES else contextlib.nullcontext():
             return _read(read_bytes(file), name, allow_truncated)
@@ -56,7 +56,7 @@ def read_file(file: Path, name: str, allow_truncated: bool) -> Reading:
 
 
 def _size_bytes(file: Path) -> int:
-    """Return a file's size in bytes, 0 where it cannot be found out."""
+    """Return a file's size in bytes, 0 if it is unknown."""
     try:
         return file.stat().st_size
     except (OSError, ValueError):
@@ -64,7 +64,7 @@ def _size_bytes(file: Path) -> int:
 
 
 def _read(data: bytes, name: str, allow_truncated: bool) -> Reading:
-    """Return what a file's bytes say."""
+    """Return the hash, size and header of a file's bytes."""
     content = bytes_digest(data)
     try:
         header = activity.decode(name, lambda: pixels.read_header(data, name))
@@ -77,22 +77,25 @@ def _read(data: bytes, name: str, allow_truncated: bool) -> Reading:
 
 
 def _problem(kind: str, message: str) -> str:
-    """`kind: why`, without saying the same twice."""
+    """Return `kind: message`, or only `kind` if the message repeats it."""
     return kind if message in (kind, "") else f"{kind}: {message}"
 
 
 def read_files(
     files: Sequence[Path], names: Sequence[str], *, allow_truncated: bool = False, progress: Progress = silent
 ) -> list[Reading]:
-    """Read many files, in order. At most a few files per thread are in memory at any time.
+    """Read files in worker threads, in order, with at most a few files per thread in memory.
 
     Args:
         files: n files.
-        names: What messages call them.
-        allow_truncated: A JPEG without its end is no problem.
-        progress: Told now and then.
+        names: n names for messages.
+        allow_truncated: Whether to accept a JPEG without its end.
+        progress: Progress callback.
+
+    Returns:
+        n readings.
     """
-    threads = min(8, 2 * (os.cpu_count() or 1))  # hashing holds no lock, and a slow disk is waited for
+    threads = min(8, 2 * (os.cpu_count() or 1))  # hashing releases the GIL, and threads hide the latency of a slow disk
     waiting: deque[Future[list[Reading]]] = deque()
     out: list[Reading] = []
 

@@ -39,47 +39,48 @@ def scan(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Catalog:
-    """List images with their class, hash, size and problems. Every file's bytes are read once; no pixel is decoded.
+    """List images with their class, hash, size and problems. Each file is read once; no pixels are decoded.
 
     Args:
-        photos: A folder of class folders; `train`, `val`, `test` folders of those; a folder of images with `label_from`; a
-            CSV or Parquet with a column of paths and one of labels; or a list of paths, or of (path, label).
-        classes: Only these, and under these names: new name → name as found.
-        limit: At most so many usable images of each class, drawn by content: a later scan draws the same ones.
-        label_from: A regular expression for file names: its first group is the class.
-        path_column, label_column: Of a table, where their names are not the usual ones.
-        allow_truncated: A JPEG without its end is used.
-        seed: For the draw of `limit`.
-        progress: Told of files listed and read.
+        photos: A folder of class folders; `train`, `val` and `test` folders of class folders; a folder of images with
+            `label_from`; a CSV or Parquet file with a column of paths and a column of labels; a list of paths, or of
+            (path, label).
+        classes: Classes to use, as a list or as new name → name in the data; None uses all.
+        limit: Maximum number of usable images per class, selected by content hash, so that a later scan selects the same ones.
+        label_from: Regular expression for file names whose first group is the class.
+        path_column, label_column: Columns of the table, if they do not have a usual name.
+        allow_truncated: Whether to use a JPEG without its end.
+        seed: Random seed for the selection with `limit`.
+        progress: Progress callback.
 
     Returns:
-        One row per file, sorted by path. What cannot be used has a `problem` and stays.
+        Catalog with one row per file, sorted by path. Unusable files are included, with a `problem`.
 
     Raises:
-        RequestError: The folder, table, column or class does not exist; the pattern is none.
-        DataError: There are no images, or none has a class.
+        RequestError: If the folder, table, column or class does not exist, or the pattern is invalid.
+        DataError: If there are no images, or none has a class.
     """
     root, entries, extras, notes = _list(photos, label_from, path_column, label_column, progress)
     if classes:
-        chosen = dict(classes) if isinstance(classes, Mapping) else {name: name for name in classes}
-        entries, left = layout.choose(entries, chosen)
-        notes += left
+        new_names = dict(classes) if isinstance(classes, Mapping) else {name: name for name in classes}
+        entries, class_notes = layout.choose(entries, new_names)
+        notes += class_notes
     entries = sorted(entries, key=lambda e: e.path)
     _check(entries, photos, label_from)
     readings = _read(root, entries, allow_truncated, progress)
     if limit is not None:
-        entries, readings, drawn = _limited(entries, readings, limit, seed)
-        notes += drawn
+        entries, readings, limit_notes = _limited(entries, readings, limit, seed)
+        notes += limit_notes
     notes += _class_notes(entries, readings)
-    how = "give the folders one name" if extras is None and isinstance(photos, str | Path) else "write one name in the table"
-    notes += of_class_names({e.label for e in entries if e.label is not None}, how)
+    remedy = "give the folders one name" if extras is None and isinstance(photos, str | Path) else "use one name in the table"
+    notes += of_class_names({e.label for e in entries if e.label is not None}, remedy)
     return Catalog(_table(entries, readings, extras), root, tuple(dict.fromkeys(notes)))
 
 
 def _list(
     photos: Photos, label_from: str | None, path_column: str | None, label_column: str | None, progress: Progress
 ) -> tuple[Path, list[Entry], pa.Table | None, list[str]]:
-    """(root, entries, the user's other columns, notes) of any form of photographs."""
+    """Return (root, entries, user-defined columns, notes) for any supported form of `photos`."""
     if not isinstance(photos, str | Path):
         return _of_list(photos, label_from)
     source = Path(photos).expanduser()
@@ -94,15 +95,15 @@ def _list(
 
 
 def _of_list(photos: Sequence[Any], label_from: str | None) -> tuple[Path, list[Entry], None, list[str]]:
-    """Entries of a list of paths or of (path, label). The root is the folder that holds all."""
+    """Return the entries of a list of paths or of (path, label). The root is the folder that contains all of them."""
     rule = None if label_from is None else layout.pattern(label_from, "label_from")
     if not len(photos):
         raise DataError("the list of images is empty", "pass paths, or pairs of path and label")
     pairs = [(Path(p[0]), str(p[1])) if isinstance(p, tuple | list) else (Path(p), None) for p in photos]
     names = [writable(str(p)) for p, _ in pairs]
-    there = Files()
-    given = [os.path.normpath(Path(shown).expanduser().absolute()) for shown, _ in names]
-    files = [Path(there.same_path_in_any_unicode_form(f) or f) for f in given]
+    existing = Files()
+    absolute = [os.path.normpath(Path(shown).expanduser().absolute()) for shown, _ in names]
+    files = [Path(existing.same_path_in_any_unicode_form(f) or f) for f in absolute]
     root = tables.common_root(Path.cwd(), [str(f) for f in files])
     keys = [relative_posix(f, root) for f in files]
     labels = [
@@ -124,7 +125,11 @@ def _of_list(photos: Sequence[Any], label_from: str | None) -> tuple[Path, list[
 
 
 def _check(entries: Sequence[Entry], photos: Photos, label_from: str | None) -> None:
-    """Refuse what cannot be a set of labelled images at all."""
+    """Check that there are images and that at least one has a class.
+
+    Raises:
+        DataError: If there are no images, or none has a class.
+    """
     where = photos if isinstance(photos, str | Path) else "the list"
     if not entries:
         raise DataError(f"there are no images in {where}", "pass a folder with one folder per class, a table, or --label-from")
@@ -138,7 +143,7 @@ def _check(entries: Sequence[Entry], photos: Photos, label_from: str | None) -> 
 
 
 def _read(root: Path, entries: Sequence[Entry], allow_truncated: bool, progress: Progress) -> list[Reading]:
-    """What each entry's file says; what is known to be no readable file is not opened."""
+    """Read each entry's file, except entries that are known to be unreadable."""
     skip = ("name:", "link:", "not a file:", "unreadable:")
     rows = [i for i, e in enumerate(entries) if e.problem is None or not e.problem.startswith(skip)]
     files = [root.joinpath(*entries[i].path.split("/")) for i in rows]
@@ -150,31 +155,35 @@ def _read(root: Path, entries: Sequence[Entry], allow_truncated: bool, progress:
 
 
 def _problem(entry: Entry, reading: Reading) -> str | None:
-    """Why a row is not used. A file that cannot be read is that first, whatever else is wrong with its place."""
+    """Return the problem of a row: that of reading the file, else that of its location."""
     return reading.problem or entry.problem
 
 
 def _limited(
     entries: Sequence[Entry], readings: Sequence[Reading], limit: int, seed: int
 ) -> tuple[list[Entry], list[Reading], list[str]]:
-    """At most `limit` usable rows per class, those whose content draws the lowest numbers. Rows with a problem stay."""
+    """Keep at most `limit` usable rows per class, those with the lowest hash of seed and content, and all rows with a problem.
+
+    Raises:
+        RequestError: If `limit` is below 1.
+    """
     if limit < 1:
         raise RequestError(f"a limit of {limit} images per class leaves no images", "set it to 1 or more")
-    of_class: dict[str, list[tuple[bytes, str, int]]] = defaultdict(list)
+    by_class: dict[str, list[tuple[bytes, str, int]]] = defaultdict(list)
     for row, (entry, reading) in enumerate(zip(entries, readings, strict=True)):
         if _problem(entry, reading) is None and entry.label is not None:
             draw = hashlib.sha256(f"limit {seed} {reading.content}".encode("ascii")).digest()
-            of_class[entry.label].append((draw, entry.path, row))
-    left = {row for drawn in of_class.values() for _, _, row in sorted(drawn)[limit:]}
+            by_class[entry.label].append((draw, entry.path, row))
+    left = {row for draws in by_class.values() for _, _, row in sorted(draws)[limit:]}
     if not left:
         return list(entries), list(readings), []
-    kept = [i for i in range(len(entries)) if i not in left]
+    rows = [i for i in range(len(entries)) if i not in left]
     note = f"limit: {len(left):,} images were left out, so that no class has more than {limit:,} (selected by content hash)"
-    return [entries[i] for i in kept], [readings[i] for i in kept], [note]
+    return [entries[i] for i in rows], [readings[i] for i in rows], [note]
 
 
 def _class_notes(entries: Sequence[Entry], readings: Sequence[Reading]) -> list[str]:
-    """Notes on classes that have too few usable images."""
+    """Return notes on classes with too few usable images."""
     usable: dict[str, int] = {}
     for entry, reading in zip(entries, readings, strict=True):
         if entry.label is not None:
@@ -190,7 +199,7 @@ def _class_notes(entries: Sequence[Entry], readings: Sequence[Reading]) -> list[
 
 
 def _table(entries: Sequence[Entry], readings: Sequence[Reading], extras: pa.Table | None) -> pa.Table:
-    """The catalog's columns, then the user's own."""
+    """Return the table of the catalog's columns, followed by the user-defined columns."""
     import pyarrow as pa
 
     headers = [r.header for r in readings]

@@ -18,13 +18,13 @@ from sightline.records import SPLITS, Catalog, Progress, silent
 
 @dataclass(slots=True)
 class Unit:
-    """Images that stay together: duplicates of each other, or of one group.
+    """Images that must be in the same split: duplicates of each other, or members of one group.
 
     Args:
-        rows: Of the catalog.
-        labels: How many images of each class.
-        draw: A number that depends on the seed and the contents alone; units are dealt in its order.
-        given: The splits that some of its images have already.
+        rows: Row indices of the catalog.
+        labels: Class → number of images.
+        draw: Hash of the seed and the contents; units are assigned in its order.
+        given: Splits that images of the unit already have.
     """
 
     rows: list[int]
@@ -44,28 +44,27 @@ def split(
     clusters: Duplicates,
     progress: Progress = silent,
 ) -> Catalog:
-    """Assign every usable image to train, val or test: the same answer for the same contents, whatever their order.
+    """Assign every usable image to train, val or test, stratified by class, as a function of the contents and the seed.
 
-    Duplicates, and pictures with different labels, are told in the catalog's notes.
+    Duplicates and groups stay together. Every class has at least one image in train; a class with two sets of images that
+    belong together has one in val, a class with three or more has at least one in each split. Images with a split, from
+    folders, a table or `previous`, keep it. If val or test is missing among given splits, it is taken from train. An image
+    without a split that belongs together with images of two splits is left out, with the problem `bridges`.
 
-    Duplicates and groups stay together. Every class is divided in the same proportions, and has at least one image in
-    train; a class with two gives the other to val, one with three or more has at least one in each split (counted in
-    sets of images that belong together). What has a split, from folders, a table or `previous`, keeps it. If of given
-    splits val or test is missing, it is taken from train. An image without a split that belongs together with images of
-    two splits is left out: its `problem` says that it bridges them.
+    The catalog's notes report duplicates, and copies of one image with different labels.
 
     Args:
-        catalog: What `scan` gave.
-        val, test: A share below 1 (float) or a number of images (int); 0 for none.
-        seed: For the draw.
-        group_by: A column of the catalog, or a regular expression for file names (for paths, with a slash in it), whose
-            first group names what belongs together.
-        previous: An earlier catalog: what it assigned stays, found by content, or else by path.
-        clusters: What `duplicates` gave for this catalog.
-        progress: Told when it is done.
+        catalog: Catalog from `scan`.
+        val, test: Fraction below 1 (float) or number of images (int); 0 for none.
+        seed: Random seed.
+        group_by: Column of the catalog, or a regular expression for file names (for paths if it has a slash) whose first
+            group is the group's name.
+        previous: Earlier catalog whose assignments are kept; images are matched by content, else by path.
+        clusters: Result of `find_duplicates` for this catalog.
+        progress: Progress callback.
 
     Raises:
-        RequestError: A size leaves nothing to train on; `group_by` is no column and matches nothing.
+        RequestError: If no training images would be left, or `group_by` is not a column and matches no file name.
     """
     catalog = _grouped(catalog, group_by)
     problems, labels, contents = (catalog.column(n) for n in ("problem", "label", "content"))
@@ -81,7 +80,7 @@ def split(
                 for row in unit.rows:
                     splits[row] = None
     shares = {"val": val, "test": test}
-    if carve:  # the given one is what it is
+    if carve:  # a given val or test split keeps its size
         shares |= {name: 0 for name in shares if name not in carve}
     new_problems = dict(_bridges(units, splits))
     for unit in units:
@@ -105,11 +104,11 @@ def split(
     return with_duplicates(out.with_notes(*notes), clusters)
 
 
-# ------------------------------------------------------------------------------------------------------ what stays together
+# ------------------------------------------------------------------------------------------------------ groups and units
 
 
 def _grouped(catalog: Catalog, group_by: str | None) -> Catalog:
-    """The catalog with `group` set from a column, or from names by a pattern."""
+    """Return the catalog with the column `group` set from another column, or from file names by a pattern."""
     if group_by is None:
         return catalog
     if group_by in catalog.table.column_names:
@@ -128,12 +127,15 @@ def _grouped(catalog: Catalog, group_by: str | None) -> Catalog:
 
 
 def together(catalog: Catalog, clusters: Duplicates, *, groups: bool = True) -> np.ndarray:
-    """int64 (n,): one number for rows that belong together, also by way of others: duplicates, and groups.
+    """Number the connected components of rows that are linked by duplicates or groups.
 
     Args:
         catalog: n rows.
-        clusters: What `duplicates` gave for them.
-        groups: Whether the column `group` counts.
+        clusters: Result of `find_duplicates` for this catalog.
+        groups: Whether rows of one `group` are linked.
+
+    Returns:
+        int64 (n,), equal for rows that belong together.
     """
     parent = list(range(len(catalog)))
 
@@ -152,7 +154,7 @@ def together(catalog: Catalog, clusters: Duplicates, *, groups: bool = True) -> 
         join(row, first.setdefault(cluster, row))
     problems = catalog.column("problem")
     for a, b in clusters.links.tolist():
-        if problems[a] is None and problems[b] is None:  # an image that is left out bridges nothing
+        if problems[a] is None and problems[b] is None:  # an image that is left out links no others
             join(a, b)
     if groups:
         named: dict[str, int] = {}
@@ -170,7 +172,7 @@ def _units(
     contents: Sequence[str],
     seed: int,
 ) -> list[Unit]:
-    """The usable rows as units, in the order of their draw."""
+    """Return the usable rows as units, in the order of their draw."""
     number = together(catalog, clusters)
     labels, paths = catalog.column("label"), catalog.paths
     units: dict[int, Unit] = {}
@@ -181,21 +183,21 @@ def _units(
         if splits.get(row) is not None:
             unit.given.add(str(splits[row]))
     for unit in units.values():
-        # The lowest of its contents' draws: another copy of an image, or another file order, changes nothing.
+        # The minimum over the contents does not change with another copy of an image or another file order.
         unit.draw = min(store.digest([seed, "split", contents[r] or paths[r]]) for r in unit.rows)
     return sorted(units.values(), key=lambda u: u.draw)
 
 
-# ------------------------------------------------------------------------------------------------------- what is given
+# ------------------------------------------------------------------------------------------------------- given splits
 
 
 def _existing(catalog: Catalog, previous: Catalog | None, rows: Sequence[int]) -> tuple[dict[int, str | None], set[str]]:
-    """The split of each row that has one; and the splits that came with the photographs, not from an earlier division."""
-    given = catalog.column("split")
-    splits: dict[int, str | None] = {i: given[i] for i in rows if given[i] is not None}
-    own = {str(s) for s in splits.values()}
+    """Return row → split for rows that have one, and the splits that came with the data, not from an earlier assignment."""
+    column = catalog.column("split")
+    splits: dict[int, str | None] = {i: column[i] for i in rows if column[i] is not None}
+    given = {str(s) for s in splits.values()}
     if previous is None:
-        return splits, own
+        return splits, given
     names = ("path", "content", "split", "problem")
     columns = (previous.column(n) for n in names)
     earlier = [(p, c, s) for p, c, s, problem in zip(*columns, strict=True) if s is not None and problem is None]
@@ -205,24 +207,24 @@ def _existing(catalog: Catalog, previous: Catalog | None, rows: Sequence[int]) -
         if content:
             by_content[content].add(name)
     paths, contents = catalog.paths, catalog.column("content")
-    carved = {name for name in ("val", "test") if own and name not in own}
+    carved = {name for name in ("val", "test") if given and name not in given}
     for i in rows:
         same = by_content.get(contents[i], set())
         name = next(iter(same)) if len(same) == 1 else by_path.get(paths[i])
-        if i not in splits or (splits[i] == "train" and name in carved):  # an earlier run carved it out of train
+        if i not in splits or (splits[i] == "train" and name in carved):  # an earlier run took it from train
             splits[i] = name
-    return {i: s for i, s in splits.items() if s is not None}, own | ({str(s) for s in splits.values() if s} & carved)
+    return {i: s for i, s in splits.items() if s is not None}, given | ({str(s) for s in splits.values() if s} & carved)
 
 
-def _missing(own: set[str], val: float | int, test: float | int) -> list[str]:
-    """The splits that are wanted and were not among those given."""
-    if not own:
+def _missing(given: set[str], val: float | int, test: float | int) -> list[str]:
+    """Return the requested splits that are missing among the given ones and must be taken from train."""
+    if not given:
         return []
-    return [name for name, size in (("val", val), ("test", test)) if size and name not in own and "train" in own]
+    return [name for name, size in (("val", val), ("test", test)) if size and name not in given and "train" in given]
 
 
 def _bridges(units: Iterable[Unit], splits: Mapping[int, str | None]) -> Iterable[tuple[int, str]]:
-    """(row, problem) of the new images in units that lie in two splits already."""
+    """Yield (row, problem) of new images in units whose other images are in two splits."""
     for unit in units:
         if len(unit.given) > 1:
             names = " and ".join(s for s in SPLITS if s in unit.given)
@@ -231,7 +233,7 @@ def _bridges(units: Iterable[Unit], splits: Mapping[int, str | None]) -> Iterabl
                     yield row, f"bridges {names}"
 
 
-# ------------------------------------------------------------------------------------------------------------- the deal
+# ---------------------------------------------------------------------------------------------------------- assignment
 
 
 def _deal(
@@ -242,32 +244,35 @@ def _deal(
     shares: Mapping[str, float | int],
     rows: Sequence[int],
 ) -> dict[int, str]:
-    """A split for every row of the free units."""
+    """Return row → split for the rows of the free units."""
     images = Counter(labels[r] for r in rows)
     sets = Counter(label for u in (*free, *fixed) for label in u.labels)
     have: dict[str, Counter[str]] = {name: Counter(labels[r] for r in rows if splits.get(r) == name) for name in SPLITS}
     need = _needs(images, sets, shares, have)
-    chosen: dict[int, str] = {}  # free unit → split
+    assigned: dict[int, str] = {}  # free unit → split
     reserved = _reserve(free, have["train"])
     open_units = [i for i in range(len(free)) if i not in reserved]
     for strict in (True, False):
         for i in open_units:
-            if i not in chosen:
+            if i not in assigned:
                 name = next((n for n in ("test", "val") if _fits(free[i], need[n], strict)), None)
                 if name is not None:
-                    chosen[i] = name
+                    assigned[i] = name
                     need[name].subtract(free[i].labels)
-    _fill_gaps(free, open_units, chosen, need, have)
-    return {row: chosen.get(i, "train") for i, unit in enumerate(free) for row in unit.rows}
+    _fill_gaps(free, open_units, assigned, need, have)
+    return {row: assigned.get(i, "train") for i, unit in enumerate(free) for row in unit.rows}
 
 
 def _needs(
     images: Counter[str], sets: Counter[str], shares: Mapping[str, float | int], have: Mapping[str, Counter[str]]
 ) -> dict[str, Counter[str]]:
-    """How many images of each class val and test still want.
+    """Return split → class → number of images that val and test still need.
 
-    The total is divided over the classes by the largest remainder. Then the rules for small classes: with one set of images
-    nothing, with two one for val (for test, if there is to be no val), with more at least one for each.
+    The total is distributed over the classes by the largest remainder method. Then small classes are adjusted: a class with
+    one set of images gives none, with two sets one to val (to test without val), with more at least one to each.
+
+    Raises:
+        RequestError: If a size is invalid, or no training images would be left.
     """
     total = sum(images.values())
     wanted = {name: _count(share, total, name) for name, share in shares.items()}
@@ -289,7 +294,11 @@ def _needs(
 
 
 def _count(share: float | int, total: int, name: str) -> int:
-    """A share or a number as a number of images."""
+    """Convert a fraction or a number of images to a number of images.
+
+    Raises:
+        RequestError: If it is neither.
+    """
     if isinstance(share, bool) or not share >= 0 or (isinstance(share, float) and share >= 1):
         raise RequestError(
             f"{name}={share!r} must be a fraction below 1 or a number of images", f"for example {name}=0.2 or {name}=200"
@@ -298,7 +307,7 @@ def _count(share: float | int, total: int, name: str) -> int:
 
 
 def _small(sets: int, name: str, wanted: Mapping[str, int]) -> tuple[int, int]:
-    """(least, most) images of a class in val or test, by how many sets of images it has."""
+    """Return the (minimum, maximum) number of images of a class in val or test, by its number of sets of images."""
     if not wanted[name] or sets < 2:
         return 0, 0
     if sets == 2:
@@ -308,7 +317,7 @@ def _small(sets: int, name: str, wanted: Mapping[str, int]) -> tuple[int, int]:
 
 
 def _reserve(free: Sequence[Unit], trained: Counter[str]) -> set[int]:
-    """The units that go to train so that every class has some there: for each class the smallest, the last drawn of equals."""
+    """Return the units reserved for train, so that every class has images there: each class's smallest, latest drawn unit."""
     best: dict[str, tuple[int, int, int]] = {}
     for i, unit in enumerate(free):
         for label in unit.labels:
@@ -318,7 +327,7 @@ def _reserve(free: Sequence[Unit], trained: Counter[str]) -> set[int]:
 
 
 def _fits(unit: Unit, need: Counter[str], strict: bool) -> bool:
-    """Whether a split wants a unit: all of its images, or (not strict) at least half of them."""
+    """Return whether a split needs all images of a unit, or at least half of them if not strict."""
     wanted = sum(min(count, max(0, need[label])) for label, count in unit.labels.items())
     return wanted == len(unit.rows) if strict else 2 * wanted >= len(unit.rows) and wanted > 0
 
@@ -326,32 +335,32 @@ def _fits(unit: Unit, need: Counter[str], strict: bool) -> bool:
 def _fill_gaps(
     free: Sequence[Unit],
     open_units: Sequence[int],
-    chosen: dict[int, str],
+    assigned: dict[int, str],
     need: Mapping[str, Counter[str]],
     have: Mapping[str, Counter[str]],
 ) -> None:
-    """Give val and test the smallest unit left of every class that they want and have nothing of."""
+    """Assign the smallest free unit of each class that val or test needs and has no image of."""
     there = {name: Counter(have[name]) for name in ("val", "test")}
-    for i, name in chosen.items():
+    for i, name in assigned.items():
         there[name].update(free[i].labels)
     left: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for i in open_units:
-        if i not in chosen:
+        if i not in assigned:
             for label in free[i].labels:
                 left[label].append((len(free[i].rows), i))
     for label in sorted(left):
         for name in ("val", "test"):
             if need[name][label] > 0 and not there[name][label]:
-                units = sorted(pair for pair in left[label] if pair[1] not in chosen)
+                units = sorted(pair for pair in left[label] if pair[1] not in assigned)
                 if units:
-                    chosen[units[0][1]] = name
+                    assigned[units[0][1]] = name
                     there[name].update(free[units[0][1]].labels)
 
 
 def _class_notes(
     labels: Sequence[str], splits: Mapping[int, str | None], rows: Sequence[int], shares: Mapping[str, float | int]
 ) -> list[str]:
-    """Notes on classes that are absent from a split."""
+    """Return notes on classes that are absent from a split."""
     count: dict[str, Counter[str]] = defaultdict(Counter)
     for row in rows:
         name = splits.get(row)
@@ -371,7 +380,7 @@ def _class_notes(
 
 
 def leaks(catalog: Catalog, duplicates: Duplicates) -> list[tuple[str, str]]:
-    """(test path, path in train or val) for every test image that is a duplicate of one there, train first."""
+    """Return (test path, path in train or val) for every test image with a duplicate there, preferring train."""
     paths, splits, problems = (catalog.column(n) for n in ("path", "split", "problem"))
     members: dict[int, list[int]] = defaultdict(list)
     for row, cluster in enumerate(duplicates.cluster.tolist()):
@@ -380,18 +389,18 @@ def leaks(catalog: Catalog, duplicates: Duplicates) -> list[tuple[str, str]]:
     for a, b in duplicates.links.tolist():
         alike[a].append(b)
         alike[b].append(a)
-    found: list[tuple[str, str]] = []
+    pairs: list[tuple[str, str]] = []
     for row, cluster in enumerate(duplicates.cluster.tolist()):
         if splits[row] == "test" and problems[row] is None:
-            twins = (r for r in (*members[cluster], *alike[row]) if splits[r] in ("train", "val") and problems[r] is None)
-            first = min(twins, key=lambda r: (SPLITS.index(splits[r]), paths[r]), default=None)
+            copies = (r for r in (*members[cluster], *alike[row]) if splits[r] in ("train", "val") and problems[r] is None)
+            first = min(copies, key=lambda r: (SPLITS.index(splits[r]), paths[r]), default=None)
             if first is not None:
-                found.append((paths[row], paths[first]))
-    return found
+                pairs.append((paths[row], paths[first]))
+    return pairs
 
 
 def straddling(catalog: Catalog, duplicates: Duplicates) -> int:
-    """How many sets of duplicates lie in more than one split."""
+    """Return the number of duplicate sets with images in more than one split."""
     number = together(catalog, duplicates, groups=False)
     splits: dict[int, set[str]] = defaultdict(set)
     for cluster, name, problem in zip(number.tolist(), catalog.column("split"), catalog.column("problem"), strict=True):

@@ -17,7 +17,7 @@ from sightline.store import Cache, canonical_json, digest
 VERSION = "statistics/2"
 STATISTICS = ("brightness", "contrast", "sharpness")
 SIDE_PX = 256
-"""The longer side at which they are measured, so that sharpness is that of what one sees and not of the file's size."""
+"""Longer side in pixels to which images are reduced before measuring, so that sharpness does not depend on the file's size."""
 _CHUNK = 16
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -25,16 +25,16 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 def statistics(
     files: Sequence[Path], contents: Sequence[str], cache: Cache, progress: Progress = silent
 ) -> dict[str, np.ndarray]:
-    """STATISTICS of images, decoded only where the cache does not have them.
+    """Return the `STATISTICS` of images, decoding only images that are not in the cache.
 
     Args:
         files: n files.
-        contents: Their hashes; duplicates may be among them.
-        cache: Where they are kept.
-        progress: Told now and then.
+        contents: n content hashes, not necessarily different.
+        cache: Cache for the statistics.
+        progress: Progress callback.
 
     Returns:
-        Name → float64 (n,), as `of_image` gives them; NaN for what cannot be decoded.
+        Name → float64 (n,), as defined in `of_image`; NaN for images that cannot be decoded.
     """
     known: dict[str, list[float | None]] = {}
     wanted = set(contents)
@@ -44,24 +44,24 @@ def statistics(
     first = {content: i for i, content in reversed(list(enumerate(contents)))}
     todo = [i for content, i in first.items() if content not in known]
     fresh: dict[str, list[float | None]] = {}
-    for done, (i, found) in enumerate(_measured(files, todo), 1):
-        if found is not None:
-            fresh[contents[i]] = found
+    for done, (i, measured) in enumerate(_measured(files, todo), 1):
+        if measured is not None:
+            fresh[contents[i]] = measured
         if done % 64 == 0 or done == len(todo):
             progress("measuring brightness and sharpness", done, len(todo))
-    kept = {c: v for c, v in fresh.items() if c}
-    if kept:
-        cache.write(f"{VERSION}/{digest(sorted(kept))}", canonical_json(kept))
+    to_store = {c: v for c, v in fresh.items() if c}
+    if to_store:
+        cache.write(f"{VERSION}/{digest(sorted(to_store))}", canonical_json(to_store))
     rows = [(known | fresh).get(c) or [None] * len(STATISTICS) for c in contents]
     values = np.array([[np.nan if v is None else v for v in row] for row in rows], dtype=np.float64)
     return {name: values.reshape(-1, len(STATISTICS))[:, j] for j, name in enumerate(STATISTICS)}
 
 
 def of_image(image: np.ndarray) -> tuple[float, float, float]:
-    """Brightness (mean grey, 0 to 1), contrast (its standard deviation, 0 to 0.5) and sharpness.
+    """Return brightness (mean grey level, 0 to 1), contrast (standard deviation of the grey level, 0 to 0.5) and sharpness.
 
-    Sharpness is the variance of the Laplacian over the variance of the grey: a dark or a flat image is not called blurred for
-    being so. 0 for an image of one grey.
+    Sharpness is the variance of the Laplacian divided by the variance of the grey level, so that it does not depend on
+    brightness and contrast. It is 0 for a uniform image.
 
     Args:
         image: uint8 (h, w, 3).
@@ -82,7 +82,7 @@ def of_image(image: np.ndarray) -> tuple[float, float, float]:
 
 
 def _measured(files: Sequence[Path], todo: Sequence[int]) -> Iterator[tuple[int, list[float | None] | None]]:
-    """Statistics by worker threads, in order; None for what fails for a reason that may pass."""
+    """Measure images in worker threads, in order; yield None for images that fail for a temporary reason."""
 
     def some(rows: Sequence[int]) -> list[tuple[int, list[float | None] | None]]:
         return [(i, _of_file(files[i])) for i in rows]

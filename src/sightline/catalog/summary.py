@@ -16,9 +16,9 @@ _EDGES_PX = (1, 16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384, 512, 768,
 
 
 def summarise(catalog: Catalog, duplicates: Duplicates | None = None) -> dict[str, Any]:
-    """Counts and sizes as plain JSON: images, problems, classes by split, widths, heights, formats, duplicates.
+    """Return counts and sizes as JSON types: images, problems, classes by split, widths, heights, formats, duplicates.
 
-    `enlarged` is the share of usable images whose shorter side is below each size, and would be enlarged to it.
+    `enlarged` is the fraction of usable images whose shorter side is below each size, which would be enlarged to it.
     """
     names = ("path", "label", "split", "problem", "width", "height", "format", "mode")
     columns = {n: catalog.column(n) for n in names}
@@ -52,24 +52,24 @@ def summarise(catalog: Catalog, duplicates: Duplicates | None = None) -> dict[st
 
 
 def _range(values: np.ndarray) -> dict[str, float] | None:
-    """Least, middle and greatest, None of nothing."""
+    """Return minimum, median and maximum; None without values."""
     if not len(values):
         return None
     return {"min": int(values.min()), "median": float(np.median(values)), "max": int(values.max())}
 
 
 def _merged(counts: np.ndarray) -> list[int]:
-    """Counts between edges; what lies beyond the last edge is counted in the last field."""
+    """Merge the bin beyond the last edge into the last bin."""
     return [*counts[:-2].tolist(), int(counts[-2:].sum())]
 
 
 def _counted(values: list[str | None], rows: list[int]) -> dict[str, int]:
-    """How often each value occurs, the most frequent first."""
+    """Return the number of occurrences of each value, most frequent first."""
     return dict(Counter(str(values[i]) for i in rows if values[i] is not None).most_common())
 
 
 def _duplicates(duplicates: Duplicates | None) -> dict[str, Any] | None:
-    """How many sets of duplicates there are, the largest one, and those under two labels."""
+    """Return the numbers of duplicate sets, the largest set, and the sets with different labels."""
     if duplicates is None:
         return None
     largest = max([*duplicates.exact, *duplicates.near], key=len, default=[])

@@ -48,14 +48,14 @@ _QUOTED = re.compile(r'[",\r\n]')
 
 
 def read_table(file: Path) -> tuple[pa.Table, list[str]]:
-    """A CSV (separator and encoding found out) or Parquet file; every column of a CSV is text, empty cells are null.
+    """Read a CSV file (separator and encoding are detected) or a Parquet file. CSV columns are text, with null for empty cells.
 
     Returns:
-        The table, and notes on what was odd.
+        The table, and notes on irregularities.
 
     Raises:
-        RequestError: The file is missing.
-        DataError: It is no such table, or has no rows.
+        RequestError: If the file is missing.
+        DataError: If it is not such a table, or has no rows.
     """
     if not is_file(file):
         raise RequestError(f"{file} does not exist", "name a folder of photographs, or a .csv or .parquet table")
@@ -80,7 +80,7 @@ def read_table(file: Path) -> tuple[pa.Table, list[str]]:
 
 
 def _read_csv(file: Path) -> tuple[pa.Table, list[str]]:
-    """A CSV file by pyarrow, with what `sniff` found."""
+    """Read a CSV file with pyarrow, with the detected separator and encoding."""
     import pyarrow as pa
     import pyarrow.csv
 
@@ -112,10 +112,10 @@ def _read_csv(file: Path) -> tuple[pa.Table, list[str]]:
 
 
 def _swallowed(file: Path, table: pa.Table, lines: Sequence[str], skipped: Sequence[str], separator: str) -> list[str]:
-    """Return a note on lines that became part of one cell, since a quotation mark before them is not closed.
+    """Return a note on lines that became part of one cell because a quotation mark before them is not closed.
 
-    A cell may hold several lines of text, so only lines that look like rows are counted: as many cells as there are columns,
-    one of them an image's name; or any such line where the table's quotation marks do not come in pairs.
+    A cell may contain several lines of text, so only lines that look like rows are counted: lines with one cell per column, one
+    of which is an image's name unless the number of quotation marks in the table is odd.
     """
     import pyarrow.compute
 
@@ -130,12 +130,12 @@ def _swallowed(file: Path, table: pa.Table, lines: Sequence[str], skipped: Seque
         parts = [os.path.splitext(part.strip(' "'))[1].lower() for part in line.split(separator)]
         return len(parts) == table.num_columns and (unpaired or not pixels.KNOWN_SUFFIXES.isdisjoint(parts))
 
-    found = [(cell, n) for cell in cells if (n := sum(map(is_row, cell.splitlines()[1:])))]
-    if not found:
+    swallowing = [(cell, n) for cell in cells if (n := sum(map(is_row, cell.splitlines()[1:])))]
+    if not swallowing:
         return []
-    start = found[0][0].splitlines()[0]
+    start = swallowing[0][0].splitlines()[0]
     number = next((i for i, line in enumerate(lines, 1) if '"' in line and start.strip('"') in line), 1)
-    total = sum(n for _, n in found)
+    total = sum(n for _, n in swallowing)
     many = "1 line was" if total == 1 else f"{total:,} lines were"
     return [
         f"{many} lost in {file.name}: a quotation mark in line {number} ({lines[number - 1][:60]!r}) is not closed, so "
@@ -143,23 +143,28 @@ def _swallowed(file: Path, table: pa.Table, lines: Sequence[str], skipped: Seque
     ]
 
 
-# -------------------------------------------------------------------------------------------------- a user's own table
+# -------------------------------------------------------------------------------------------------- user-defined tables
 
 
 def of_table(
     file: Path, path_column: str | None, label_column: str | None, label_from: str | None
 ) -> tuple[Path, list[Entry], pa.Table, list[str]]:
-    """Class and split of every image that a user's table names.
+    """Return class and split of every image in a user-defined table.
 
-    Paths are relative to the table's folder, or absolute. A row that stands there twice counts once; an image under two
-    labels is a problem. The class may come from the file's name instead of a column.
+    Paths are absolute or relative to the table's folder. Repeated rows are counted once; an image with two labels has a
+    problem. The class may come from the file's name instead of a column.
+
+    Args:
+        file: CSV or Parquet file.
+        path_column, label_column: Names of the columns; None detects them.
+        label_from: Regular expression for file names whose first group is the class.
 
     Returns:
-        The root; an entry per image; the user's other columns, by `Entry.row`; notes.
+        Root folder; one entry per image; table of the other columns, indexed by `Entry.row`; notes.
 
     Raises:
-        RequestError: A named column is not there, or the file is missing.
-        DataError: No column looks like a path or a label; or each class has a column of 0 and 1, and a row has several ones.
+        RequestError: If the file or a named column is missing.
+        DataError: If no path or label column is detected, or the labels are one-hot and a row has not exactly one 1.
     """
     table, notes = read_table(file)
     rule = None if label_from is None else pattern(label_from, "--label-from")
@@ -186,22 +191,22 @@ def of_table(
     return root, entries, table.select(keep), [*notes, *split_notes, *path_notes, *row_notes]
 
 
-def _column(table: pa.Table, asked: str | None, usual: Sequence[str], what: str, file: Path) -> str:
-    """The name of the column that holds paths or labels."""
+def _column(table: pa.Table, requested: str | None, usual: Sequence[str], what: str, file: Path) -> str:
+    """Return the name of the column of paths or labels: the requested one, else the first with a usual name."""
     names: list[str] = table.column_names
-    if asked is not None:
-        if asked not in names:
-            match = closest(asked, names)
+    if requested is not None:
+        if requested not in names:
+            match = closest(requested, names)
             hint = f"did you mean {match!r}?" if match else f"its columns: {', '.join(names)}"
-            raise RequestError(f"{file} has no column {asked!r}", hint)
-        return asked
+            raise RequestError(f"{file} has no column {requested!r}", hint)
+        return requested
     by_name = {n.lower().strip().replace(" ", "_"): n for n in reversed(names)}
     for name in usual:
         if name in by_name:
             return by_name[name]
     raise DataError(
         f"{file} has no {what} column; its columns: {', '.join(repr(n) for n in names)}",
-        f"name it with --{what}-column, or call it {what!r}",
+        f"name the column with --{what}-column, or rename it to {what!r}",
     )
 
 
@@ -209,22 +214,22 @@ _ZEROS, _ONES = frozenset(("0", "0.0", "false")), frozenset(("1", "1.0", "true")
 
 
 def _indicators(table: pa.Table, path_name: str, file: Path) -> list[str]:
-    """Return the columns of 0 and 1, where there are several of them and no column of labels."""
+    """Return the columns of 0 and 1 if there are several of them and no column of labels (one-hot labels), else none."""
     names = [n for n in table.column_names if n != path_name and n not in CATALOG_COLUMNS]
     if any(n.lower().strip().replace(" ", "_") in _LABEL_NAMES for n in table.column_names):
         return []
     import pyarrow as pa
 
     plain = [n for n in names if not pa.types.is_nested(table.column(n).type)]
-    found = [n for n in plain if {str(v).lower() for v in _strings(table, n, file)} <= _ZEROS | _ONES]
-    return found if len(found) > 1 else []
+    binary = [n for n in plain if {str(v).lower() for v in _strings(table, n, file)} <= _ZEROS | _ONES]
+    return binary if len(binary) > 1 else []
 
 
 def _of_indicators(table: pa.Table, names: Sequence[str], paths: Sequence[str | None], file: Path) -> list[str | None]:
-    """Return the class of each row: the column that holds 1.
+    """Return the class of each row of one-hot labels: the column that contains 1.
 
     Raises:
-        DataError: A row has several ones, or none.
+        DataError: If a row has several ones, or none.
     """
     columns = [[str(v).lower() in _ONES for v in _strings(table, n, file)] for n in names]
     ones = [[name for name, one in zip(names, row, strict=True) if one] for row in zip(*columns, strict=True)]
@@ -247,24 +252,31 @@ def _of_indicators(table: pa.Table, names: Sequence[str], paths: Sequence[str | 
 
 
 def _escaped(file: Path) -> bool:
-    """Whether cells may bear a spreadsheet's apostrophe: Parquet's are what they are."""
+    """Return whether cells may begin with a spreadsheet's apostrophe, as in text tables but not in Parquet."""
     return file.suffix.lower() not in (".parquet", ".pq")
 
 
-def _strings(table: pa.Table, name: str, file: Path, *, own: bool = False) -> list[str | None]:
-    """A column as text, a spreadsheet's apostrophe and (but in `own` tables) spaces at the ends taken off, empty as None."""
+def _strings(table: pa.Table, name: str, file: Path, *, keep_spaces: bool = False) -> list[str | None]:
+    """Return a column as text without a spreadsheet's apostrophe, with None for empty cells.
+
+    Args:
+        keep_spaces: Whether to keep spaces at the ends of cells, as in catalogs that Sightline wrote.
+
+    Raises:
+        DataError: If the column cannot be converted to text.
+    """
     import pyarrow as pa
 
     try:
         values = table.column(name).cast(pa.string()).to_pylist()
     except pa.ArrowException as error:
         raise DataError(f"the column {name!r} of {file} cannot be read as text ({table.column(name).type})") from error
-    cells = [v if own or v is None else v.strip() for v in values]
+    cells = [v if keep_spaces or v is None else v.strip() for v in values]
     return [(v and (csv_unescape(v) if _escaped(file) else v)) or None for v in cells]
 
 
 def _splits(table: pa.Table, file: Path) -> tuple[list[str | None], list[str]]:
-    """The given split of every row, and a note on values that are none."""
+    """Return the given split of every row, and notes on values that are not splits."""
     name = next((n for n in table.column_names if n.lower() == "split"), None)
     if name is None:
         return [None] * table.num_rows, []
@@ -278,8 +290,8 @@ def _splits(table: pa.Table, file: Path) -> tuple[list[str | None], list[str]]:
 
 
 def _keys(table: Path, paths: Sequence[str | None]) -> tuple[Path, list[str | None], list[str]]:
-    """Return the root, every path relative to it, and notes: the root is the table's folder, or one that holds all images."""
-    folder, there = table.absolute().parent, Files()
+    """Return the root, every path relative to it, and notes. The root is the table's folder, or contains all images."""
+    folder, existing = table.absolute().parent, Files()
     files: list[str | None] = []
     completed, several = [], []
     for path in paths:
@@ -289,15 +301,15 @@ def _keys(table: Path, paths: Sequence[str | None]) -> tuple[Path, list[str | No
         file = os.path.normpath(os.path.join(folder, path))
         if "\\" in path and os.sep != "\\" and not os.path.exists(file):
             file = os.path.normpath(os.path.join(folder, path.replace("\\", "/")))
-        found = there.same_path_in_any_unicode_form(file)
-        if found is None:
-            images = there.images_named(file)
+        match = existing.same_path_in_any_unicode_form(file)
+        if match is None:
+            images = existing.images_named(file)
             if len(images) == 1:
-                found = images[0]
+                match = images[0]
                 completed.append((path, images))
             elif images:
                 several.append((path, images))
-        files.append(found or file)
+        files.append(match or file)
     root = common_root(folder, [f for f in files if f is not None])
     inside = os.path.join(root, "")
     keys = [
@@ -315,7 +327,7 @@ def _keys(table: Path, paths: Sequence[str | None]) -> tuple[Path, list[str | No
 
 
 def _extension_notes(table: Path, names: Sequence[tuple[str, list[str]]], what: str) -> list[str]:
-    """Return a note on names without extension, and the images that have such a name."""
+    """Return a note on paths without extension, with the images of the first one as an example."""
     if not names:
         return []
     path, images = names[0]
@@ -325,7 +337,11 @@ def _extension_notes(table: Path, names: Sequence[tuple[str, list[str]]], what: 
 
 
 def common_root(folder: Path, files: Sequence[str]) -> Path:
-    """`folder` where all files lie in it, else the deepest folder that holds all of those that exist."""
+    """Return `folder` if it contains all files, else the deepest folder that contains all existing files.
+
+    Raises:
+        DataError: If the files are on several drives.
+    """
     inside = os.path.join(folder, "")
     if all(f.startswith(inside) for f in files):
         return folder
@@ -339,7 +355,7 @@ def common_root(folder: Path, files: Sequence[str]) -> Path:
 def _entries(
     keys: Sequence[str | None], labels: Sequence[str | None], splits: Sequence[str | None], file: Path
 ) -> tuple[list[Entry], list[str]]:
-    """One entry per path; rows that say the same twice count once, and rows that contradict each other are a problem."""
+    """Return one entry per path, and notes; repeated rows are counted once, and contradictory rows are a problem."""
     entries: dict[str, Entry] = {}
     notes, twice, nameless = [], 0, 0
     for row, (key, label, split) in enumerate(zip(keys, labels, splits, strict=True)):
@@ -363,26 +379,26 @@ def _entries(
     return list(entries.values()), notes
 
 
-# ------------------------------------------------------------------------------------------------------ our own tables
+# ------------------------------------------------------------------------------------------------------------- catalogs
 
 
 def check_name(file: Path) -> None:
-    """Refuse a name under which no catalog can be written.
+    """Check the file name of a catalog.
 
     Raises:
-        RequestError: Its suffix is neither of CSV nor of Parquet.
+        RequestError: If its suffix is not that of CSV or Parquet.
     """
     if file.suffix.lower() not in (".csv", ".parquet", ".pq"):
         raise RequestError(f"cannot write a catalog as {file.name!r}", "use a name that ends with .csv or .parquet")
 
 
 def save(catalog: Catalog, file: Path) -> None:
-    """Write a catalog as CSV, or Parquet by its suffix. Paths become relative to the table's own folder.
+    """Write a catalog atomically as CSV or Parquet, by its suffix. Paths are written relative to the table's folder.
 
-    In CSV no cell is a formula for a spreadsheet. Written whole or not at all.
+    Cells of a CSV are escaped so that spreadsheets do not run them as formulas.
 
     Raises:
-        RequestError: Another suffix.
+        RequestError: If the suffix is not that of CSV or Parquet.
     """
     file = Path(file)
     check_name(file)
@@ -405,28 +421,28 @@ def save(catalog: Catalog, file: Path) -> None:
 
 
 def _joined(prefix: str, path: str) -> str:
-    """A path below a folder that is itself relative, without `a/../b`."""
+    """Join a relative folder and a path, without `a/../b` in the result."""
     return os.path.normpath(f"{prefix}/{path}").replace(os.sep, "/") if path.startswith("../") else f"{prefix}/{path}"
 
 
 def _cell(value: Any) -> str:
-    """A value as a cell, quoted where it must be (Python's csv leaves a lone return bare); numbers may begin with a minus."""
+    """Return a value as a CSV cell, escaped and quoted if needed (Python's csv module leaves a lone return unquoted)."""
     text = "" if value is None else str(value)
     text = text if _NUMBER.fullmatch(text) else csv_escape(text)
     return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
 
 
 def load(file: Path, root: Path | None = None) -> Catalog:
-    """Read a catalog that `save` wrote. No image is opened.
+    """Read a catalog written by `save`, without opening the images.
 
     Args:
-        file: CSV or Parquet.
-        root: The folder that `path` shall be relative to; None takes the table's folder, or the images' common one where
-            they lie elsewhere.
+        file: CSV or Parquet file.
+        root: Folder that `path` is relative to in the result; None uses the table's folder, or the images' common folder
+            if they are elsewhere.
 
     Raises:
-        RequestError: The file is missing.
-        DataError: It is no catalog of ours: a column is missing, or holds something else.
+        RequestError: If the file is missing.
+        DataError: If it is not a catalog: a column is missing, or has values of another type.
     """
     import pyarrow as pa
 
@@ -438,7 +454,7 @@ def load(file: Path, root: Path | None = None) -> Catalog:
             f"{file} is not a catalog: it has no column {missing[0]!r}",
             f"create a catalog from it with `sightline scan {file}`",
         )
-    paths = _strings(table, "path", file, own=True)
+    paths = _strings(table, "path", file, keep_spaces=True)
     if None in paths or len(set(paths)) < len(paths):
         raise DataError(f"{file} is not a catalog: a path is empty or repeated", "create a catalog with `sightline scan`")
     folder = file.absolute().parent
@@ -450,7 +466,7 @@ def load(file: Path, root: Path | None = None) -> Catalog:
             columns[name] = _typed(table, name, pa.type_for_alias(kind), file)
     extras = [n for n in table.column_names if n not in CATALOG_COLUMNS]
     if _escaped(file):
-        columns |= {csv_unescape(n): pa.array(_strings(table, n, file, own=True), pa.string()) for n in extras}
+        columns |= {csv_unescape(n): pa.array(_strings(table, n, file, keep_spaces=True), pa.string()) for n in extras}
     else:
         columns |= {n: table.column(n) for n in extras}
     ordered = pa.table(columns).take(pa.array(sorted(range(len(files)), key=lambda i: columns["path"][i].as_py())))
@@ -458,35 +474,39 @@ def load(file: Path, root: Path | None = None) -> Catalog:
 
 
 def load_beside(file: Path, root: str | None, paths: Iterable[str]) -> Catalog | None:
-    """The table of a run, with the root under which it knows the paths that were written down beside it.
+    """Load the catalog of a run, with the root for which it contains the run's paths.
 
     Args:
-        file: As of `load`.
-        root: The root that the run had; where its folder and the images have moved together, that is another one now.
-        paths: Of the run's images.
+        file: As in `load`.
+        root: Root at the time of the run; another root is tried in case the run folder and the images were moved together.
+        paths: Paths of the run's images.
 
     Returns:
-        None where the table cannot be read or does not know the paths.
+        The catalog, None if it cannot be read or does not contain all paths.
     """
-    asked = set(paths)
+    required = set(paths)
     for base in (root, None):
         try:
-            found = load(file, None if base is None else Path(base))
+            catalog = load(file, None if base is None else Path(base))
         except (SightlineError, OSError):
             return None
-        if asked <= set(found.paths):
-            return found
+        if required <= set(catalog.paths):
+            return catalog
     return None
 
 
 def _typed(table: pa.Table, name: str, kind: Any, file: Path) -> Any:
-    """A catalog's column with its type; null where it is absent."""
+    """Return a catalog's column with its type; nulls if the column is absent.
+
+    Raises:
+        DataError: If a column of numbers contains other values.
+    """
     import pyarrow as pa
 
     if name not in table.column_names:
         return pa.nulls(table.num_rows, kind)
     if kind == pa.string():
-        values: list[str | None] = _strings(table, name, file, own=True)
+        values: list[str | None] = _strings(table, name, file, keep_spaces=True)
         return pa.array([v or "" for v in values] if name == "content" else values, kind)
     try:
         return table.column(name).cast(kind)

@@ -21,15 +21,15 @@ _CHUNK = 16
 
 
 def grays(files: Sequence[Path], contents: Sequence[str], cache: Cache, progress: Progress = silent) -> np.ndarray:
-    """The grey glance at every image, decoded only where the cache does not have it.
+    """Return grey thumbnails of images, decoding only images that are not in the cache.
 
-    An image that cannot be decoded has a blank glance, and nothing is like it.
+    An image that cannot be decoded has a blank thumbnail, which is similar to no other image.
 
     Args:
         files: n files.
-        contents: Their hashes, each once.
-        cache: Where glances are kept.
-        progress: Told now and then.
+        contents: n different content hashes.
+        cache: Cache for thumbnails.
+        progress: Progress callback.
 
     Returns:
         uint8 (n, 32, 32).
@@ -64,7 +64,7 @@ def grays(files: Sequence[Path], contents: Sequence[str], cache: Cache, progress
 
 
 def _look(files: Sequence[Path], todo: Sequence[int]) -> Iterator[tuple[int, np.ndarray | None]]:
-    """Glances by worker threads, in order; None for what fails for a reason that may pass."""
+    """Compute thumbnails in worker threads, in order; yield None for images that fail for a temporary reason."""
 
     def some(rows: Sequence[int]) -> list[tuple[int, np.ndarray | None]]:
         return [(i, _gray(files[i])) for i in rows]
@@ -82,13 +82,13 @@ def _gray(file: Path) -> np.ndarray | None:
 
 
 def _pack(contents: Sequence[str], values: np.ndarray) -> bytes:
-    """A length, the hashes as JSON, then the grey levels."""
+    """Serialise thumbnails: length of the JSON, hashes as JSON, grey levels."""
     head = json.dumps(list(contents)).encode("ascii")
     return struct.pack("<Q", len(head)) + head + values.tobytes()
 
 
 def _unpack(payload: bytes) -> tuple[list[str], np.ndarray]:
-    """What `_pack` was given."""
+    """Undo `_pack`."""
     (length,) = struct.unpack_from("<Q", payload)
     contents: list[str] = json.loads(payload[8 : 8 + length])
     return contents, np.frombuffer(payload, np.uint8, offset=8 + length).reshape(len(contents), 32, 32)

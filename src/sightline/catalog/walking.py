@@ -13,8 +13,7 @@ from sightline.files import is_file, kind_of_file
 from sightline.records import Progress, silent
 from sightline.store import OUTPUT_MARK, log
 
-# Files that no one takes for a photograph. Whatever else stands in the folder is opened and, if it is no image, a row
-# with a problem.
+# Extensions of files that are ignored. Every other file is opened and becomes a row, with a problem if it is not an image.
 _OTHER_SUFFIXES = frozenset(
     (
         *(".txt", ".md", ".markdown", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini"),
@@ -25,7 +24,7 @@ _OTHER_SUFFIXES = frozenset(
     )
 )
 _SYSTEM_FILES = frozenset(("thumbs.db", "desktop.ini", "icon\r"))
-# Folders that systems, network storage and programming tools make, in lower case; those with a leading dot are hidden anyway.
+# Folders created by systems, network storage and programming tools, in lower case; hidden folders are ignored anyway.
 _TOOL_FOLDERS = frozenset(
     (
         *("__macosx", "temporary items", "network trash folder"),  # macOS and its network shares
@@ -37,21 +36,21 @@ _TOOL_FOLDERS = frozenset(
     )
 )
 _VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
-_RUN_FILES = frozenset(("run.json", "recipe.toml"))  # a folder with one of these and catalog.csv is a run's own
+_RUN_FILES = frozenset(("run.json", "recipe.toml"))  # a folder with one of these and catalog.csv is a run folder
 _TELL_EVERY = 2000
 _MOST_NAMED = 5
 
 
 @dataclass(slots=True)
 class Walk:
-    """What a walk met.
+    """Result of the traversal of a folder.
 
     Args:
         found: (path relative to the root with forward slashes, problem or None) of everything that becomes a row.
-        folders: The relative path of every folder that was opened, "" for the root.
-        passed: What was passed over: kind → how many.
-        tools: Folders of systems and tools that were left out: name → how many.
-        runs: Relative paths of folders that Sightline wrote itself.
+        folders: Relative path of every folder that was opened, "" for the root.
+        passed: Ignored files and hidden folders: kind → number.
+        tools: Ignored folders of systems and tools: name → number.
+        runs: Relative paths of ignored folders that were written by Sightline.
     """
 
     found: list[tuple[str, str | None]] = field(default_factory=list)
@@ -61,7 +60,7 @@ class Walk:
     runs: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
-        """Return notes on what was passed over."""
+        """Return notes on ignored files and folders."""
         notes = []
         if self.passed:
             kinds = ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in sorted(self.passed.items()))
@@ -75,23 +74,23 @@ class Walk:
 
 
 def _named(names: list[str], total: int) -> str:
-    """Return the first names of folders, with their number where there are several."""
+    """Return the first names of folders, after their number if there are several."""
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ("" if total == 1 else f"{total:,} folders: ") + ", ".join(names[:_MOST_NAMED]) + more
 
 
 def walk(root: Path, progress: Progress = silent) -> Walk:
-    """Walk through a folder without following links to folders, opening no file.
+    """List the files below a folder without opening them or following links to folders.
 
-    Links to files inside the root are followed. What leads out of it or nowhere, what is no file (a pipe, a device), a folder
-    that cannot be opened and a name that is no text become rows with a problem.
+    Links to files inside the root are followed. Other links, special files (pipes, devices), unreadable folders and
+    names that are not UTF-8 become rows with a problem.
 
     Args:
         root: The folder.
-        progress: Told every 2,000 files.
+        progress: Progress callback, called every 2,000 files.
 
     Raises:
-        RequestError: There is no such folder, or it cannot be opened.
+        RequestError: If the folder does not exist or cannot be opened.
     """
     if not root.is_dir():
         what = "is a file, not a folder" if is_file(root) else "does not exist"
@@ -104,7 +103,7 @@ def walk(root: Path, progress: Progress = silent) -> Walk:
         try:
             status = os.stat(_join(root, folder))
             key = (status.st_dev, status.st_ino)
-            if key in visited and key != (0, 0):  # the same folder again, by way of a junction or a mount
+            if key in visited and key != (0, 0):  # the same folder again, through a junction or a mount
                 seen.found.append(_row(folder, "link: the folder was already read under another name"))
                 continue
             visited.add(key)
@@ -124,12 +123,12 @@ def walk(root: Path, progress: Progress = silent) -> Walk:
 
 
 def _join(root: Path, relative: str) -> str:
-    """An absolute path, also where the relative one is empty or holds bytes that are not UTF-8."""
+    """Return an absolute path; the relative one may be empty or contain bytes that are not UTF-8."""
     return os.path.join(root, *relative.split("/")) if relative else os.fspath(root)
 
 
 def _listing(root: Path, folder: str, seen: Walk) -> list[os.DirEntry[str]]:
-    """Return a folder's entries, none where Sightline or a tool made the folder. The root's own mark is ignored."""
+    """Return a folder's entries; none if Sightline or a tool created the folder. A mark in the root itself is ignored."""
     with os.scandir(_join(root, folder)) as entries:
         inside = list(entries)
     names = {e.name for e in inside}
@@ -143,7 +142,7 @@ def _listing(root: Path, folder: str, seen: Walk) -> list[os.DirEntry[str]]:
 
 
 def _meet(entry: os.DirEntry[str], path: str, real_root: str, seen: Walk, todo: list[str]) -> None:
-    """Decide on one entry of a folder."""
+    """Add one entry of a folder to the result: as a row, as ignored, or as a folder to open."""
     kind = passed_over(entry.name)
     try:
         if entry.is_symlink():
@@ -169,7 +168,7 @@ def _meet(entry: os.DirEntry[str], path: str, real_root: str, seen: Walk, todo: 
 
 
 def passed_over(name: str) -> str | None:
-    """Why a file of this name is not looked at, None where it is.
+    """Return the kind of a file that is ignored because of its name, None if it is not ignored.
 
     Example:
         >>> passed_over(".DS_Store"), passed_over("labels.csv"), passed_over("7.JPG")
@@ -182,7 +181,7 @@ def passed_over(name: str) -> str | None:
 
 
 def _link_problem(entry: os.DirEntry[str], real_root: str) -> str | None:
-    """What is wrong with a symbolic link; None where it leads to a file inside the root."""
+    """Return the problem of a symbolic link, None if its target is a file inside the root."""
     try:
         status = os.stat(entry.path)
     except OSError:
@@ -195,22 +194,22 @@ def _link_problem(entry: os.DirEntry[str], real_root: str) -> str | None:
 
 
 def _special(entry: os.DirEntry[str]) -> str:
-    """What an entry is that is neither file nor folder nor link."""
+    """Return the problem of an entry that is neither a file nor a folder nor a link."""
     mode = entry.stat(follow_symlinks=False).st_mode
     return f"not a file: it is {kind_of_file(mode)}"
 
 
 def writable(path: str) -> tuple[str, str | None]:
-    """Return a path as a table can hold it, and the problem if that took a change: it names no file that can be opened.
+    """Return a path that can be written to a table, and the problem if this differs from the path, which cannot be opened then.
 
     Bytes that are not UTF-8 become `\\xe9`, NUL characters `␀`.
 
     Example:
         >>> writable("cat/1.jpg"), writable("cat\\0.jpg")
-        (('cat/1.jpg', None), ('cat␀.jpg', 'name: it holds a NUL character; correct the table'))
+        (('cat/1.jpg', None), ('cat␀.jpg', 'name: it contains a NUL character; correct the table'))
     """
     if "\0" in path:
-        return writable(path.replace("\0", "␀"))[0], "name: it holds a NUL character; correct the table"
+        return writable(path.replace("\0", "␀"))[0], "name: it contains a NUL character; correct the table"
     try:
         path.encode("utf-8")
         return path, None
@@ -220,23 +219,23 @@ def writable(path: str) -> tuple[str, str | None]:
 
 
 def _from_bytes(path: str) -> bool:
-    """Whether the surrogates in a path all stand for single bytes, as Python's file functions give them."""
+    """Return whether all surrogates in a path represent single bytes, as in paths from Python's file functions."""
     return all(0xDC80 <= ord(c) <= 0xDCFF for c in path if 0xD800 <= ord(c) <= 0xDFFF)
 
 
 def _row(path: str, problem: str | None) -> tuple[str, str | None]:
-    """A row; a name that is not UTF-8 cannot be a key and is a problem."""
+    """Return (path, problem) of a row; a name that is not UTF-8 is a problem, since it cannot be a key."""
     shown, unwritable = writable(path)
     return shown, problem or unwritable
 
 
 def image_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
-    """Return the files below a folder that may be images, sorted, as `scan` opens them; and the others, with the reason.
+    """Return the sorted files below a folder that may be images, and file → problem for unusable ones, as in `scan`.
 
-    What is passed over by its name is counted in a warning.
+    Files that are ignored because of their names are counted in a warning.
 
     Raises:
-        RequestError: There is no such folder.
+        RequestError: If the folder does not exist or cannot be opened.
     """
     seen = walk(folder)
     for note in seen.notes():
