@@ -122,7 +122,7 @@ def test_two_columns_of_one_class_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bar", ["1.5", "-0.1", "nan", "inf"])
 def test_a_bar_is_a_probability(tmp_path: Path, bar: str) -> None:
-    with pytest.raises(DataError, match=f"the column bar:dog of .* holds {bar}"):
+    with pytest.raises(DataError, match=f"the column bar:dog of .* contains {bar}"):
         read_predictions(table(tmp_path, f"path,p:cat,p:dog,bar:dog\na.png,0.5,0.5,{bar}\n"))
 
 

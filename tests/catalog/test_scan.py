@@ -131,7 +131,7 @@ def test_the_limit_is_drawn_by_content_and_is_stable(photos: Photos) -> None:
     first = catalog.scan(root, limit=5)
     assert Counter(first.column("label")) == {"cat": 5, "dog": 3}
     assert first.paths[:5] != names[:5]
-    assert any("15 images are left out" in note for note in first.notes)
+    assert any("15 images were left out" in note for note in first.notes)
     chosen = set(first.column("content"))
     for i, name in enumerate(names):  # other names, other order: the same photographs
         (root / name).rename(root / "cat" / f"renamed-{97 - i}.jpg")
@@ -282,7 +282,7 @@ def test_links_that_are_left_out_are_told_with_the_remedy(photos: Photos, tmp_pa
     root = photos("cat/1.jpg", "dog/2.jpg")
     (tmp_path / "store.jpg").write_bytes((root / "cat" / "1.jpg").read_bytes())
     (root / "cat" / "3.jpg").symlink_to(tmp_path / "store.jpg")
-    assert any("1 link was left out, such as cat/3.jpg: copy the files" in note for note in catalog.scan(root).notes)
+    assert any("1 link was left out, such as cat/3.jpg: copy the linked files" in note for note in catalog.scan(root).notes)
 
 
 def test_a_list_finds_a_file_in_another_unicode_form(photos: Photos) -> None:

@@ -230,7 +230,7 @@ def test_a_new_image_that_bridges_train_and_test_is_left_out() -> None:
     after = catalog.split(larger, previous=before, clusters=alone(larger, links=[(train, 40), (test, 40)]))
     assert after.column("problem")[40] == "bridges train and test"
     assert after.column("split")[40] is None
-    assert any("left out, such as a/new.jpg" in note for note in after.notes)
+    assert any("two splits, such as a/new.jpg" in note for note in after.notes)
     assert where(after) == where(before) | {"a/new.jpg": None}
 
 

@@ -204,5 +204,5 @@ def test_0_is_white_with_8_bits_and_turned() -> None:
 
 
 def test_floats_in_which_0_is_white_and_nothing_says_what_is_black_are_refused() -> None:
-    with pytest.raises(ImageError, match="in which 0 is white, and does not say which value is black"):
+    with pytest.raises(ImageError, match="in which 0 is white, and does not specify which value is black"):
         pixels.upright(stored((SHARES * 1000).astype(np.float32), 0, format=3))

@@ -93,13 +93,13 @@ def of_folder(seen: Walk, label_from: str | None) -> tuple[list[Entry], list[str
         Entries in the order of the traversal, and notes.
     """
     rule = None if label_from is None else pattern(label_from, "--label-from")
-    parents = Counter(path.rpartition("/")[0] for path, _ in seen.found)
+    parents = Counter(path.rpartition("/")[0] for path, _ in seen.rows)
     level = _split_level(parents)
     inner = level is None and rule is None and _splits_inside(parents)
     placed = {folder: _placed(folder, level, inner) for folder in parents}
     shortened, notes = _class_folders({f: above for f, (_, above) in placed.items() if above})
     entries = []
-    for path, problem in seen.found:
+    for path, problem in seen.rows:
         folder = path.rpartition("/")[0]
         split = placed[folder][0]
         above = shortened.get(folder)
@@ -232,7 +232,7 @@ def _wrapping(paths: Sequence[Sequence[str]]) -> int:
 def _empty(seen: Walk) -> list[str]:
     """Return a note on folders that contain no files, directly or in subfolders."""
     full = {""}
-    for path, _ in seen.found:
+    for path, _ in seen.rows:
         folder = path.rpartition("/")[0]
         while folder not in full:
             full.add(folder)
@@ -246,7 +246,7 @@ def _empty(seen: Walk) -> list[str]:
 
 def _links(seen: Walk) -> list[str]:
     """Return a note on links that are left out."""
-    links = [path for path, problem in seen.found if problem is not None and problem.startswith("link:")]
+    links = [path for path, problem in seen.rows if problem is not None and problem.startswith("link:")]
     if not links:
         return []
     what = "1 link was" if len(links) == 1 else f"{len(links):,} links were"

@@ -104,7 +104,7 @@ def _read_csv(file: Path) -> tuple[pa.Table, list[str]]:
         pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True, invalid_row_handler=odd),
         pa.csv.ConvertOptions(column_types={n: pa.string() for n in names}, strings_can_be_null=True, null_values=[""]),
     )
-    notes = [] if encoding == "utf-8" else [f"{file.name} is not UTF-8; it was read as {encoding}"]
+    notes = [] if encoding == "utf-8" else [f"{file.name} is not UTF-8; read as {encoding}"]
     if skipped:
         shown = "; ".join(repr(row[:60]) for row in skipped[:3])
         notes.append(f"{len(skipped)} lines of {file.name} were left out: they do not have {len(names)} cells: {shown}")

@@ -46,14 +46,14 @@ class Walk:
     """Result of the traversal of a folder.
 
     Args:
-        found: (path relative to the root with forward slashes, problem or None) of everything that becomes a row.
+        rows: (path relative to the root with forward slashes, problem or None) of everything that becomes a row.
         folders: Relative path of every folder that was opened, "" for the root.
         passed: Ignored files and hidden folders: kind → number.
         tools: Ignored folders of systems and tools: name → number.
         runs: Relative paths of ignored folders that were written by Sightline.
     """
 
-    found: list[tuple[str, str | None]] = field(default_factory=list)
+    rows: list[tuple[str, str | None]] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     passed: Counter[str] = field(default_factory=Counter)
     tools: Counter[str] = field(default_factory=Counter)
@@ -104,21 +104,21 @@ def walk(root: Path, progress: Progress = silent) -> Walk:
             status = os.stat(_join(root, folder))
             key = (status.st_dev, status.st_ino)
             if key in visited and key != (0, 0):  # the same folder again, through a junction or a mount
-                seen.found.append(_row(folder, "link: the folder was already read under another name"))
+                seen.rows.append(_row(folder, "link: the folder was already read under another name"))
                 continue
             visited.add(key)
             inside = _listing(root, folder, seen)
         except OSError as error:
             if not folder:
                 raise RequestError(f"{root} cannot be opened ({error.strerror})", "check its permissions") from error
-            seen.found.append(_row(folder, f"unreadable: the folder cannot be opened ({error.strerror})"))
+            seen.rows.append(_row(folder, f"unreadable: the folder cannot be opened ({error.strerror})"))
             continue
         seen.folders.append(writable(folder)[0])
         for entry in inside:
             _meet(entry, f"{folder}/{entry.name}" if folder else entry.name, real, seen, todo)
-            if len(seen.found) % _TELL_EVERY == 0 and seen.found:
-                progress("listing files", len(seen.found), 0)
-    seen.found.sort()
+            if len(seen.rows) % _TELL_EVERY == 0 and seen.rows:
+                progress("listing files", len(seen.rows), 0)
+    seen.rows.sort()
     return seen
 
 
@@ -147,7 +147,7 @@ def _meet(entry: os.DirEntry[str], path: str, real_root: str, seen: Walk, todo: 
     try:
         if entry.is_symlink():
             if kind is None:
-                seen.found.append(_row(path, _link_problem(entry, real_root)))
+                seen.rows.append(_row(path, _link_problem(entry, real_root)))
             else:
                 seen.passed[kind] += 1
         elif entry.is_dir(follow_symlinks=False):
@@ -160,11 +160,11 @@ def _meet(entry: os.DirEntry[str], path: str, real_root: str, seen: Walk, todo: 
         elif kind is not None:
             seen.passed[kind] += 1
         elif entry.is_file(follow_symlinks=False):
-            seen.found.append(_row(path, None))
+            seen.rows.append(_row(path, None))
         else:
-            seen.found.append(_row(path, _special(entry)))
+            seen.rows.append(_row(path, _special(entry)))
     except OSError as error:
-        seen.found.append(_row(path, f"unreadable: {error.strerror}"))
+        seen.rows.append(_row(path, f"unreadable: {error.strerror}"))
 
 
 def passed_over(name: str) -> str | None:
@@ -240,5 +240,5 @@ def image_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
     seen = walk(folder)
     for note in seen.notes():
         log.warning("%s: %s", folder, note)
-    listed = [(folder.joinpath(*path.split("/")), problem) for path, problem in seen.found]
+    listed = [(folder.joinpath(*path.split("/")), problem) for path, problem in seen.rows]
     return [f for f, problem in listed if problem is None], {str(f): problem for f, problem in listed if problem is not None}
