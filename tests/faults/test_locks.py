@@ -90,7 +90,7 @@ def test_every_verb_that_writes_a_folder_refuses_one_that_is_being_written(verb:
     if verb == "explain":
         train_command.train(table, PIXELS, tmp_path / "trained")
     out = tmp_path / "out"
-    with lock_folder(out), pytest.raises(RequestError, match=rf"out is being written .*process {os.getpid()}"):
+    with lock_folder(out), pytest.raises(RequestError, match=rf"out is being written .*PID {os.getpid()}"):
         VERBS[verb](table, out)
 
 
