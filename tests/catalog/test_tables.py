@@ -275,7 +275,7 @@ def test_several_labels_in_a_cell_are_told(photos: Photos, cells: tuple[str, ...
 def test_sound_class_names_are_not_called_odd(photos: Photos, cells: tuple[str, ...]) -> None:
     root = photos("1.jpg", "2.jpg", "3.jpg")
     found = catalog.scan(write(root / "t.csv", "path,label", *(f'{i}.jpg,"{c}"' for i, c in enumerate(cells, 1))))
-    assert not any("probably one class" in note or "several labels" in note for note in found.notes)
+    assert not any("possibly the same class" in note or "several labels" in note for note in found.notes)
 
 
 def test_a_column_of_0_and_1_for_each_class_gives_the_class(photos: Photos) -> None:

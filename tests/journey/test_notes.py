@@ -19,6 +19,7 @@ from sightline.cli.app import app
 from sightline.commands import explain as explain_command
 from sightline.commands import run as run_command
 from sightline.errors import DataError
+from sightline.records.run import RunRecord
 from sightline.report import headline, sections
 from sightline.runs import plan
 from sightline.runs.dataset import load_dataset
@@ -111,7 +112,7 @@ def test_the_report_tells_given_splits_from_those_that_were_taken(digits: Path, 
     found = load_dataset(plan.Request(photos=str(tmp_path / "given"), seed=7), cache, lambda *_: None)
     assert found.moves == {"train": {"train": 10, "test": 4}, "val": {"val": 6}}
     counts = {"train": 10, "val_n": 6, "test_n": 4}
-    page = sections.splitting({"split": {"given": True, "moves": found.moves, "seed": 7, **counts}})
+    page = sections.splitting(RunRecord.from_json({"split": {"given": True, "moves": found.moves, "seed": 7, **counts}}))
     assert page is not None
     assert page["lines"][:2] == [
         "Kept as given: 10 train, 6 validation.",
@@ -127,7 +128,7 @@ def test_file_properties_that_do_better_than_chance_are_a_note_below_the_alarm()
     probs = np.where((labels == 1)[:, None], np.stack([1 - sure, sure], 1), np.stack([sure, 1 - sure], 1))
     detail = shortcut.alarm(probs, labels, ("cat", "dog"))
     assert detail["notable"] and not detail["alarm"]
-    (note,) = headline.alarms({"shortcut": {**detail, "feature": "file size"}})
+    (note,) = headline.alarms(RunRecord.from_json({"shortcut": {**detail, "feature": "file size"}}))
     assert note.level == "note" and "file size" in note.text and note.title.endswith("(chance 50\N{NO-BREAK SPACE}%)")
     assert not shortcut.alarm(np.full((400, 2), 0.5), labels, ("cat", "dog"))["notable"]
 

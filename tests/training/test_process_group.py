@@ -41,7 +41,7 @@ def test_batches_that_leave_one_image_to_a_process_are_refused() -> None:
     ProcessGroup(0, 1).check([np.arange(2)])
     with pytest.raises(RequestError, match="a batch of 3 images cannot be shared out among 2 processes") as error:
         ProcessGroup(0, 2).check([np.arange(4), np.arange(3)])
-    assert "batch_size to 4" in str(error.value.hint)
+    assert "batch_size to at least 4" in str(error.value.hint)
 
 
 def test_who_was_started_is_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
