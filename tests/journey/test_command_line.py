@@ -96,7 +96,7 @@ def test_a_threshold_is_kept_and_obeyed(sightline: Callable[..., Any], digits: P
     table = sightline("evaluate", str(run / "predictions" / "test.csv"), str(run / "catalog.csv"), "-o", "table", "--json")
     accuracies = [json.loads(e.out)["accuracy"] for e in (scored, table)]
     assert accuracies == [data["test"]["accuracy"]] * 2
-    assert "chosen by fpr=0" in (run / "report.html").read_text(encoding="utf-8")
+    assert "criterion: fpr=0" in (run / "report.html").read_text(encoding="utf-8")
 
     assert sightline("run", "digits", *common, "--threshold", "youdn", "-o", "r").err.count("did you mean 'youden'?") == 1
     wrong = sightline("run", "digits", "--methods", "baseline", "--threshold", "f1", "-o", "r")
