@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_a_run_has_its_curve_and_suggests_a_cross_validation(
     assert "More photographs?" in page and told["words"][0] in page.replace("\xa0", " ")
     command = done.data["crossvalidate"]
     assert command in page.replace("&#34;", '"') and "Only" in page
-    catalog, recipe = (Path(part) for part in command.split('"')[1::2])
+    catalog, recipe = (Path(part) for part in shlex.split(command)[2:4])
     ended = CliRunner().invoke(
         app, ["evaluate", str(catalog), str(recipe), "--folds", "2", "-o", str(tmp_path / "cv"), "--json"]
     )

@@ -165,7 +165,7 @@ def test_no_cell_of_a_table_costs_a_run_and_explain_plays_by_its_rule(ran: Ran, 
         and unread > 0
         and f"; {unread} of {n + unread} boxes cannot be read, the first: 'oops' of digit" in finding["text"]
     )
-    assert not any("pointing" in line for line in said)
+    assert not any("pointing game" in line for line in said)
     plain, said = ran("faces", "mask", lambda i: "no" if i % 3 else "yes")
     assert not told_of(plain.data["heat_checks"]) and sum("no pointing game" in line for line in said) == 1
     assert sum("no pointing game" in note for note in plain.data["data"]["notes"]) == 1

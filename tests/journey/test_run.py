@@ -122,7 +122,7 @@ def test_the_classifier_answers_files_folders_and_arrays(workplace: dict[str, An
     broken = folder / "broken.png"
     broken.write_bytes(b"not an image")
     one = min((workplace["photos"] / "3").iterdir())
-    rows = sightline("predict", model, str(workplace["photos"] / "3"), str(broken), "--json", cache=folder / "cache")
+    rows = sightline("predict", model, str(workplace["photos"] / "3"), str(broken), "--json", cache=folder / "cache", code=1)
     assert len(rows) == 31 and "error" in rows[-1] and rows[-1]["path"] == str(broken)
     assert sum(r.get("label") == "3" for r in rows) > 20
     loaded = classifier.load(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_the_recipe_carries_the_threshold_and_its_class(done: Run) -> None:
 
 
 def test_what_is_suggested_leaves_the_choice_of_the_head_to_the_folds(done: Run) -> None:
-    catalog, recipe = (Path(part) for part in done.data["crossvalidate"].split('"')[1::2])
+    catalog, recipe = (Path(part) for part in shlex.split(done.data["crossvalidate"])[2:4])
     assert read_recipe(done.folder / "recipe.toml").head != "auto"
     asked = read_recipe(recipe)
     assert (asked.head, asked.threshold, asked.positive) == ("auto", "cost=1000:1", "eight")
@@ -75,4 +76,4 @@ def test_without_a_threshold_nothing_is_said_of_a_bar(digits: Path, tmp_path: Pa
     plain = journey.run(request, cache=cache)
     assert [r["at_bar"] for r in plain.data["ladder"]] == [None]
     assert read_recipe(plain.folder / "recipe.toml") == Recipe(backbone="pixels", head="centroid")
-    assert 'recipe.toml"' in plain.data["crossvalidate"] and not (plain.folder / "crossvalidate.toml").exists()
+    assert "recipe.toml" in plain.data["crossvalidate"] and not (plain.folder / "crossvalidate.toml").exists()

@@ -68,7 +68,7 @@ def test_ones_own(tmp_path: Path) -> None:
         ("cnn(filters=[3)", "cannot be read"),
         ("cnn([3])", "cannot be read"),
         ("cnn(filters=open('x'))", "cannot be read"),
-        ("cnn(filters='ab')", "cannot be built"),
+        ("cnn(filters='ab')", "filters of cnn cannot be 'ab'"),
         ("pixels", "is no network"),
     ],
 )

@@ -73,8 +73,9 @@ def test_a_key_may_depend_on_one_that_is_set_before_it() -> None:
     start = Recipe(method="warmstart", backbone="runs/mine")
     changed = change(start, {"frozen": True, "settings.head": [[64, 0.2]]})
     assert changed.settings == {"frozen": True, "head": [[64, 0.2]]}
-    with pytest.raises(RequestError, match="head"):
-        change(start, {"settings.head": [[64, 0.2]]})
+    assert change(start, {"unfreeze": 2}).settings == {"unfreeze": 2}
+    with pytest.raises(RequestError, match="unfreeze"):
+        change(start, {"frozen": True, "unfreeze": 2})
 
 
 def test_what_is_no_table_has_no_keys_inside() -> None:

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from sightline import catalog as catalogs
 from sightline import classifier, engine, evaluation, heads
-from sightline.deadline import Deadline
+from sightline.deadline import UNLIMITED, Deadline
 from sightline.errors import DataError, RequestError, SightlineError
 from sightline.records import Recipe
 from sightline.store import Cache
@@ -136,7 +136,7 @@ def test_only_the_last_stage_learns_where_that_is_asked(work: Work) -> None:
     whole = stack.assemble(begin, found.train_features, (), 10, 0, frozen=False)
     whole.base.unfreeze(1)
     before = networks.tensors(whole.base)
-    finetune._learn(work, whole, found, begin, settings, SMALL, math.inf)
+    finetune._learn(work, whole, found, begin, settings, SMALL, UNLIMITED)
     after = networks.tensors(whole.base)
     moved = {n for n in before if not np.array_equal(before[n], after[n])}
     last = set(whole.base.stages[-1].parameters)

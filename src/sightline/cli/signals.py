@@ -26,6 +26,7 @@ def watch() -> None:
     a network computes. The signal's number is written to a pipe at once, and a thread of its own reads it. The signals'
     handlers stay as they are.
     """
+    _reported.clear()
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # without standard error there is nothing to write to
         faulthandler.enable(all_threads=False)
     reader, writer = os.pipe()
