@@ -13,6 +13,7 @@ from sightline import evaluation
 from sightline.cli import json_output, tables_output
 from sightline.evaluation import CLASS_METRICS, METRICS, Metric
 from sightline.records import Predictions, Run
+from sightline.records.run import RunRecord
 from sightline.report import sections
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +89,7 @@ def test_a_new_record_appears_in_json_on_the_console_in_the_report_and_in_the_ch
     assert scores["error_rate"] == pytest.approx(1 / 3)
     assert json_output.of_evaluation(Run(Path("run"), {"test": scores}))["error_rate_high"] == scores["error_rate_high"]
     assert any(line.startswith("error_rate ") for line in tables_output.metric_lines(scores))
-    table = sections.scores({"test": scores})
+    table = sections.scores(RunRecord.from_json({"test": scores}))
     assert table is not None and new.title in [row["name"] for row in (*table["rows"], *table["more"])]
     assert not documented((ROOT / "docs" / "numbers.md").read_text(encoding="utf-8"), new)
 
@@ -98,7 +99,7 @@ def test_the_report_has_a_row_for_every_metric_that_is_defined() -> None:
         y = np.arange(60) % classes
         probs = np.eye(classes)[y] * 0.5 + 0.5 / classes
         p = Predictions(tuple(map(str, range(60))), tuple("abcdef"[:classes]), y, probs)
-        table = sections.scores({"test": evaluation.score(p)})
+        table = sections.scores(RunRecord.from_json({"test": evaluation.score(p)}))
         assert table is not None
         names = [row["name"] for row in (*table["rows"], *table["more"])]
         assert sorted(names) == sorted(m.title for m in METRICS.values() if m.defined_for(classes))

@@ -57,7 +57,7 @@ def det(series: Sequence[Series], title: str, names: tuple[str, str], equal_erro
 
 def precision_recall(series: Sequence[Series], title: str, prevalence: float | None = None) -> Markup:
     """Draw precision over recall; the prevalence, the precision of random guessing, is a dashed line."""
-    axes = Axes((0, 1), (0, 1), ("recall", "precision"), (True, True))
+    axes = Axes((0, 1), (0, 1), ("recall (true positive rate)", "precision"), (True, True))
     body = axes.frame()
     if prevalence is not None:
         body += axes.rule(0, prevalence, 1, prevalence, "chance")
