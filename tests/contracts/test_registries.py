@@ -20,17 +20,15 @@ REGISTRIES: Mapping[str, tuple[frozenset[str], str]] = {
 ALLOWED: Mapping[str, Mapping[str, str]] = {
     "METHODS": {
         "classifier/checking.py": "ensemble: the source of a backbone",
-        "cli/listing.py": "features: field of --json",
+        "cli/tables_output.py": "features: field of --json",
         "cli/summary.py": "features, frozen: fields of --json",
         "commands/run.py": "shortcut: field of run.json",
         "commands/summary.py": "features, frozen: fields of --json",
-        "cli/job.py": "shortcut: field of run.json",
         "heads/knn.py": "features: array of a fitted head",
         "networks/description.py": "ensemble: the source of a backbone",
         "networks/index.py": "features: field of --json",
         "report/cross_validation.py": "baseline, shortcut: methods in run.json, which the report reads without torch",
         "report/headline.py": "baseline: method in run.json, which the report reads without torch",
-        "report/provenance.py": "features: field of run.json",
         "runs/folder.py": "features: field of run.json",
     }
 }
