@@ -352,7 +352,7 @@ class TestSetAccess:
 
 @dataclass(frozen=True, slots=True)
 class TestSetLogEntry:
-    """What the test-set log says of a run's use of the test images.
+    """Entry of the test-set log on the use of the test images by a run.
 
     Args:
         new: Whether the images were scored with new predictions.
@@ -834,7 +834,7 @@ class MismatchExamples:
 
 @dataclass(frozen=True, slots=True)
 class TableMismatches:
-    """Where a table of predictions and a labelled set do not agree.
+    """Mismatches between a table of predictions and a labelled set.
 
     Args:
         not_in_catalog: Rows of no image of the set.

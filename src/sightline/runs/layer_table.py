@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 CLASSES = 2
 """How many classes a recipe or a new head gets where nobody says."""
 NOTHING, ALL = "none", "all"
-"""What learns of a network, beside a number of stages and the name of one."""
+"""Trainable parts of a network, beside a number of stages and the name of a stage."""
 
 Subject = str | Path | Callable[..., Any]
 Units = Sequence[tuple[int, float]]
@@ -67,7 +67,7 @@ class LayerTable:
 
 @dataclass(frozen=True, slots=True)
 class SummarySpec:
-    """What is asked of a network beside its name."""
+    """Options of a layer table beside the name of the network."""
 
     image_size: int | None
     classes: int | None
@@ -168,7 +168,7 @@ def _with_head(name: str | Callable[..., Any], units: Units, wish: SummarySpec) 
 
 
 def _recipe(recipe: Recipe, wish: SummarySpec) -> LayerTable:
-    """What a recipe would make: a base and its head, and which of them learn; or a network that learns as a whole."""
+    """Return the layer table of a recipe, with the parameters that its method trains."""
     settings = studies.build(recipe)
     method = methods.method_of(recipe)
     if method.network == "members":
@@ -321,7 +321,7 @@ def _spelled(backbone: Backbone) -> str:
 
 
 def _model(path: Path, wish: SummarySpec) -> LayerTable:
-    """What a classifier's file holds, and what of it its training changed."""
+    """Return the layer table of a classifier file, with the parameters that its training changed."""
     loaded, network = _loaded(path, wish)
     card, backbone = loaded.card, loaded.card.backbone
     row = _fitted_head(loaded.head, sigmoid=backbone.arguments.get("classes") == 1)

@@ -1,4 +1,4 @@
-"""What the main job is asked for, and what it decides to do before it starts."""
+"""Request and plan of a run: options, planned steps and their estimated seconds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BEHIND_SHARE = 0.1
 CURVE_SHARE = 0.04
 """The share of the budget that the learning curve may take."""
 SMALL_IMAGE_PX = 64
-"""Where half the images are smaller than this, the image itself is tried as features too."""
+"""Median image side in pixels below which the pixels themselves are also tried as features."""
 BEST = "the best network"
 """Stands in a recipe's backbone for the network whose features did best."""
 STARTUP_S = 8.0
@@ -107,7 +107,7 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run will do.
+    """Plan of a run.
 
     Args:
         steps: The methods, in order.
@@ -462,6 +462,6 @@ def device_of(request: Request) -> str:
 
 
 def photos_name(photos: str) -> str:
-    """What a run of these photographs is called."""
+    """Return the name of a run of these photographs."""
     path = Path(photos)
     return slug(path.stem if path.suffix.lower() in (".csv", ".parquet") else (path.name or path.resolve().name))
