@@ -159,6 +159,7 @@ def test_a_wrong_command_line_is_told_like_any_other_error(
     from sightline import cli
 
     monkeypatch.setattr("sys.argv", ["sightline", *argv])
+    monkeypatch.setattr("sightline.cli.signals.watch", lambda: None)  # its thread would outlive this test and end the process
     monkeypatch.setattr("sightline.cli.signals._reported", [])  # interruptions of other tests
     with pytest.raises(SystemExit) as ended:
         cli.main()

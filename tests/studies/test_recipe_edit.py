@@ -55,7 +55,7 @@ def test_settings_belong_to_the_method_that_is_set_with_them() -> None:
         ("epoch", "did you mean 'epochs'"),
         ("imagesize", "did you mean 'image_size'"),
         ("augmnt.rotation", "did you mean 'augment'"),
-        ("C", "names are known"),
+        ("C", "known names is similar"),
     ],
 )
 def test_a_wrong_key_is_answered_with_a_better_one(key: str, hint: str) -> None:
