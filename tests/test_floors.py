@@ -64,6 +64,7 @@ OTHERS = {
     "networks/index.py": {"read_text"},  # the table in the package
     "networks/papers.py": {"read_text"},  # the table in the package
     "networks/weights.py": {"load_file"},  # safetensors maps a file that was checked before
+    "pixels/worker.py": {"fdopen", "open"},  # the pipes to its parent, and the null device
     "report/comparison.py": {"read_text"},  # the package's own style sheet
     "report/curves.py": {"read_csv"},  # pyarrow, of a table that was opened before
     "report/page.py": {"read_text"},

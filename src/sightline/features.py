@@ -346,7 +346,7 @@ def _file_rows(files: Sequence[Path], backbone: Backbone) -> _Rows:
     def one(file: Path) -> np.ndarray | tuple[str, str]:
         try:
             data, name = pixels.read(file)
-            header, look = pixels.read_header(data, name), pixels.look(data, name)
+            header, look = pixels.safe_header(data, name), pixels.look(data, name)
         except ImageError as error:
             return _reason(error, file)
         quality = -1.0 if math.isnan(look.jpeg_quality) else look.jpeg_quality

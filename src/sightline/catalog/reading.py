@@ -67,7 +67,7 @@ def _read(data: bytes, name: str, allow_truncated: bool) -> Reading:
     """Return the hash, size and header of a file's bytes."""
     content = bytes_digest(data)
     try:
-        header = activity.decode(name, lambda: pixels.read_header(data, name))
+        header = pixels.safe_header(data, name)
     except ImageError as error:
         return Reading(content, len(data), None, _problem(error.kind, error.message))
     problem = None

@@ -4,7 +4,7 @@ from sightline.pixels.batching import Batch, batches, value_range
 from sightline.pixels.crops import CROPS, check_crops, cut, uncut
 from sightline.pixels.decoding import Look, decode, decode_array, look, read, upright
 from sightline.pixels.geometry import seen_box
-from sightline.pixels.header import PASSING_PROBLEMS, Header, read_header
+from sightline.pixels.header import PASSING_PROBLEMS, Header, read_header, safe_header
 from sightline.pixels.modes import CHANNELS, array_fault
 from sightline.pixels.opening import DEEP_MODES
 from sightline.pixels.sniff import KNOWN_SUFFIXES
@@ -29,6 +29,7 @@ __all__ = [
     "look",
     "read",
     "read_header",
+    "safe_header",
     "seen_box",
     "uncut",
     "upright",

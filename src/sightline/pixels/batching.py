@@ -13,9 +13,9 @@ import numpy as np
 
 from sightline import activity
 from sightline.errors import ImageError
-from sightline.pixels import modes
+from sightline.pixels import isolation, modes
 from sightline.pixels.decoding import decode, decode_array, read
-from sightline.pixels.header import read_header
+from sightline.pixels.header import read_header, safe_header
 from sightline.pixels.opening import DEEP_MODES
 from sightline.records import Preprocess
 from sightline.store import bytes_digest
@@ -140,8 +140,7 @@ def value_range(files: Sequence[Path], threads: int | None = None) -> tuple[floa
 def _is_deep(file: Path) -> bool:
     """Return whether a file has more than 8 bits per channel."""
     try:
-        data, name = read(file)
-        return activity.decode(name, lambda: read_header(data, name).mode) in DEEP_MODES
+        return safe_header(*read(file)).mode in DEEP_MODES
     except ImageError:
         return False
 
@@ -149,7 +148,11 @@ def _is_deep(file: Path) -> bool:
 def _range(file: Path) -> tuple[float, float] | None:
     """Return the value range of one image, None if it cannot be decoded."""
     try:
-        data, name = read(file)
-        return activity.decode(name, lambda: modes.image_range(data, read_header(data, name).format))
+        return isolation.call(_value_range, *read(file))
     except ImageError:
         return None
+
+
+def _value_range(data: bytes, name: str) -> tuple[float, float]:
+    """Return the value range of one image from its bytes."""
+    return modes.image_range(data, read_header(data, name).format)

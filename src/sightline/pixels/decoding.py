@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from sightline import activity
 from sightline.errors import ImageError
 from sightline.files import NotReadableError, read_bytes
-from sightline.pixels import modes, opening
+from sightline.pixels import isolation, modes, opening
 from sightline.pixels.geometry import Box, draft_scale, plan, stored_box
 from sightline.pixels.header import Header, read_header
 from sightline.pixels.opening import DEEP_MODES
@@ -78,16 +77,16 @@ def decode(source: Source, preprocess: Preprocess, name: str = "the image") -> n
     Raises:
         ImageError: If the image cannot be read or decoded; the message names the file.
     """
-    data, name = read(source, name)
+    return isolation.call(_decode, *read(source, name), preprocess)
 
-    def work() -> np.ndarray:
-        header = read_header(data, name, max_pixels=preprocess.max_pixels)
-        resize = plan(header.width, header.height, preprocess)
-        with _named(name):
-            array = _resized(data, header, resize.box, resize.size, preprocess)
-        return _placed(array, resize.offset, preprocess)
 
-    return activity.decode(name, work)
+def _decode(data: bytes, name: str, preprocess: Preprocess) -> np.ndarray:
+    """Decode an image into the network's input; see `decode`."""
+    header = read_header(data, name, max_pixels=preprocess.max_pixels)
+    resize = plan(header.width, header.height, preprocess)
+    with _named(name):
+        array = _resized(data, header, resize.box, resize.size, preprocess)
+    return _placed(array, resize.offset, preprocess)
 
 
 def decode_array(array: np.ndarray, preprocess: Preprocess) -> np.ndarray:
@@ -127,20 +126,20 @@ def upright(source: Source, max_side: int | None = None, preprocess: Preprocess 
     Raises:
         ImageError: If the image cannot be read or decoded.
     """
-    data, name = read(source)
+    return isolation.call(_upright, *read(source), max_side, preprocess)
 
-    def work() -> np.ndarray:
-        kind = preprocess or Preprocess()
-        header = read_header(data, name, max_pixels=kind.max_pixels)
-        with _named(name):
-            if preprocess is None:
-                kind = _own_range(data, header, kind)
-            scale = 1.0 if max_side is None else min(1.0, max_side / max(header.width, header.height))
-            size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
-            box = (0.0, 0.0, float(header.height), float(header.width))
-            return _resized(data, header, box, size, replace(kind, interpolation="bicubic"))
 
-    return activity.decode(name, work)
+def _upright(data: bytes, name: str, max_side: int | None, preprocess: Preprocess | None) -> np.ndarray:
+    """Return the whole upright image as RGB; see `upright`."""
+    kind = preprocess or Preprocess()
+    header = read_header(data, name, max_pixels=kind.max_pixels)
+    with _named(name):
+        if preprocess is None:
+            kind = _own_range(data, header, kind)
+        scale = 1.0 if max_side is None else min(1.0, max_side / max(header.width, header.height))
+        size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
+        box = (0.0, 0.0, float(header.height), float(header.width))
+        return _resized(data, header, box, size, replace(kind, interpolation="bicubic"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,17 +174,17 @@ def look(source: Source, name: str = "the image") -> Look:
     Raises:
         ImageError: If the image cannot be read or decoded.
     """
-    data, name = read(source, name)
+    return isolation.call(_look, *read(source, name))
+
+
+def _look(data: bytes, name: str) -> Look:
+    """Return the thumbnail and statistics of an image; see `look`."""
     quality: list[float] = []
-
-    def work() -> np.ndarray:
-        header = read_header(data, name)
-        with _named(name):
-            kind = _own_range(data, header, _LOOK)
-            box = (0.0, 0.0, float(header.height), float(header.width))
-            return _resized(data, header, box, (32, 32), kind, quality.append)
-
-    small = activity.decode(name, work)
+    header = read_header(data, name)
+    with _named(name):
+        kind = _own_range(data, header, _LOOK)
+        box = (0.0, 0.0, float(header.height), float(header.width))
+        small = _resized(data, header, box, (32, 32), kind, quality.append)
     gray = np.asarray(Image.fromarray(small).convert("L"))
     red, green, blue = (float(v) / 255 for v in small.reshape(-1, 3).mean(axis=0))
     return Look(

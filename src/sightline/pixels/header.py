@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sightline.errors import ImageError
-from sightline.pixels import opening
+from sightline.pixels import isolation, opening
 from sightline.pixels.sniff import misnamed, sniff
 from sightline.records import Preprocess
 
@@ -90,6 +90,17 @@ def read_header(data: bytes | memoryview, name: str, *, max_pixels: int = MAX_PI
         notes.append(wrong)
     size = (stored.height, stored.width) if stored.orientation >= 5 else (stored.width, stored.height)
     return Header(*size, form, stored.mode, stored.orientation, tuple(notes))
+
+
+def safe_header(data: bytes, name: str) -> Header:
+    """Read the header of a whole file; formats that Pillow's code parses are read in a worker process (see `isolation`).
+
+    Raises:
+        ImageError: As `read_header`, or if the reader crashes or hangs.
+    """
+    if sniff(data, name) in _READERS:
+        return read_header(data, name)
+    return isolation.call(read_header, data, name)
 
 
 # ----------------------------------------------------------------------------------------------------------- orientation
