@@ -58,9 +58,8 @@ def test_happy_cnn_as_its_tutorial_counts_it() -> None:
     assert any(line.startswith("total") and line.split()[1] == "37,633" for line in numbers.values())
 
 
-@pytest.mark.slow
-def test_json_is_one_value_with_the_fixed_keys(sightline: Callable[..., Any]) -> None:
-    ended = sightline("summary", "lenet5", "--json")
+def test_json_is_one_value_with_the_fixed_keys(cli: Callable[..., Any]) -> None:
+    ended = cli("summary", "lenet5", "--json")
     assert ended.code == 0, ended.err
     value = json.loads(ended.out)
     assert {"network", "parameters", "trainable", "statistics", "macs", "layers"} <= value.keys()

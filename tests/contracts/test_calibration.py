@@ -22,8 +22,6 @@ NETWORK = {"backbone": "resnet10t", "weights": "random", "image_size": 32}
 CROPPED = {
     "features": Recipe(method="features", **NETWORK, head="logistic", settings={"crops": 5}),  # type: ignore[arg-type]
     "scratch": Recipe(method="scratch", backbone="cnn(filters=[4, 8])", settings={"epochs": 1, "crops": 5}),
-    "frozen": Recipe(method="frozen", **NETWORK, settings={"epochs": 1, "crops": 5}),  # type: ignore[arg-type]
-    "finetune": Recipe(method="finetune", **NETWORK, settings={"epochs": 1, "unfreeze": 1, "crops": 5}),  # type: ignore[arg-type]
     "ensemble": Recipe(
         method="ensemble",
         settings={
