@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,12 @@ FORBIDDEN = {"utils.py", "common.py", "base.py", "helpers.py"}
 LONGEST_FILE, LONGEST_FUNCTION = 800, 70
 LONGER = {"records/run.py": 1050}
 """Files that are one subject, and how many lines they may have."""
+
+
+@functools.cache
+def nodes(file: Path) -> list[ast.AST]:
+    """Return all nodes of a file's syntax tree."""
+    return list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
 
 
 def test_imports_go_downwards_only() -> None:
@@ -34,7 +41,7 @@ def test_files_and_functions_are_not_too_long() -> None:
         if lines > LONGER.get(name, LONGEST_FILE):
             long.append(f"{name}: {lines} lines")
         assert name not in LONGER or lines > LONGEST_FILE, f"{name} needs no exemption"
-        for node in ast.walk(ast.parse(source)):
+        for node in nodes(file):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 lines = 1 + node.end_lineno - body[0].lineno if body and node.end_lineno else 0
@@ -86,12 +93,12 @@ def test_files_that_users_name_are_opened_by_one_module() -> None:
     """A device, a pipe or a file without an end would be read for ever."""
     opened: dict[str, set[str]] = {}
     for file in FILES:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        nodes = list(ast.walk(tree))
-        own = {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
-        own |= {a.asname or a.name for n in nodes if isinstance(n, ast.ImportFrom) and _is_ours(n.module) for a in n.names}
+        own = {n.name for n in nodes(file) if isinstance(n, ast.FunctionDef)}
+        own |= {
+            a.asname or a.name for n in nodes(file) if isinstance(n, ast.ImportFrom) and _is_ours(n.module) for a in n.names
+        }
         own -= {"open"}  # of a class that defines such a method
-        for node in nodes:
+        for node in nodes(file):
             if isinstance(node, ast.Call):
                 name, owner = _called(node.func)
                 if name in OPENERS and (owner or name) not in own:

@@ -70,8 +70,9 @@ def test_the_run_is_whole_and_honest(workplace: dict[str, Any]) -> None:
     assert page.startswith("<!") and not re.findall(r"(?:src|href|action)=[\"']?(?:https?:)?//|url\(|@import", page)
 
 
+@pytest.mark.slow
 def test_twice_gives_equal_bytes(workplace: dict[str, Any], tmp_path: Path) -> None:
-    again = sightline(
+    again = in_a_process(
         "run", str(workplace["photos"]), "-o", str(tmp_path / "runs"), *workplace["options"], cache=tmp_path / "c"
     )
     first, second = Path(workplace["value"]["run"]), Path(again["run"])

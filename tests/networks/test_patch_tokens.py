@@ -25,7 +25,6 @@ def made(name: str, cache: Cache) -> tuple[Network, torch.Tensor]:
         ("pit_ti_224", (256, 7, 7)),  # gives its class token alone
         ("coat_lite_tiny", (320, 7, 7)),  # the last block is one of four rows of blocks
         pytest.param("cait_xxs24_224", (192, 14, 14), marks=pytest.mark.slow),
-        pytest.param("volo_d1_224", (384, 14, 14), marks=pytest.mark.slow),
     ],
 )
 def test_the_features_read_the_map_s_patches(name: str, grid: tuple[int, int, int], cache: Cache) -> None:
