@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-import functools
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.syntax import nodes
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "src" / "sightline").rglob("*.py"))
@@ -14,12 +15,6 @@ FORBIDDEN = {"utils.py", "common.py", "base.py", "helpers.py"}
 LONGEST_FILE, LONGEST_FUNCTION = 800, 70
 LONGER = {"records/run.py": 1050}
 """Files that are one subject, and how many lines they may have."""
-
-
-@functools.cache
-def nodes(file: Path) -> list[ast.AST]:
-    """Return all nodes of a file's syntax tree."""
-    return list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
 
 
 def test_imports_go_downwards_only() -> None:

@@ -28,9 +28,7 @@ FAMILIES = [
         pytest.param(*row, marks=pytest.mark.slow)
         for row in (
             ("densenet121", 64, "Headed", "nchw", True),
-            ("inception_v3", 96, "Headed", "nchw", True),
             ("vgg11", 64, "Headed", "nchw", False),
-            ("mixer_s16_224", 64, "LastBlock", "tokens", False),
             ("vit_small_patch14_reg4_dinov2", 56, "LastBlock", "tokens", False),
             ("eva02_tiny_patch14_224", 56, "LastBlock", "tokens", False),
             ("cait_xxs24_224", 64, "Replay", "tokens", False),

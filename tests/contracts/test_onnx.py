@@ -18,12 +18,16 @@ openvino = pytest.importorskip("openvino", reason="openvino is not installed")
 
 SMALLEST_PX = 32  # below it maps are single cells, and a mistake about positions would not show
 NETWORKS = [
-    *("lenet5", "happy_cnn"),
+    "lenet5",
     *(
         pytest.param(name, marks=pytest.mark.slow)
-        for name in ("alexnet", "googlenet", "resnet18", "nin", "xception(width=0.25, middle_blocks=1)")
+        for name in (
+            "googlenet",
+            "resnet18",
+            "xception(width=0.25, middle_blocks=1)",
+            "cnn(filters=[4, 8], flatten_dropout=0.3, dense=[(16, 0.5)])",
+        )
     ),
-    pytest.param("cnn(filters=[4, 8], flatten_dropout=0.3, dense=[(16, 0.5)])", marks=pytest.mark.slow),
 ]
 """One of each kind of block: deeper networks repeat them."""
 
