@@ -301,7 +301,7 @@ def test_a_cached_problem_names_the_queried_file(tmp_path: Path, cache: Cache) -
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
-def test_predict_skips_a_pipe_and_lists_files_without_prediction(tmp_path: Path, cache: Cache, sightline: Any) -> None:
+def test_predict_skips_a_pipe_and_lists_files_without_prediction(tmp_path: Path, cache: Cache, cli: Any) -> None:
     from PIL import Image
 
     make(cache).save(tmp_path / "m.safetensors")
@@ -310,7 +310,7 @@ def test_predict_skips_a_pipe_and_lists_files_without_prediction(tmp_path: Path,
     (tmp_path / "in" / "notes.txt").write_text("x")
     (tmp_path / "in" / "y.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(20))
     os.mkfifo(tmp_path / "p.jpg")
-    ended = sightline("predict", "m.safetensors", "in", "p.jpg", "/dev/zero", "-o", "out.csv", cwd=tmp_path)
+    ended = cli("predict", "m.safetensors", "in", "p.jpg", "/dev/zero", "-o", "out.csv")
     assert ended.code == 1 and "Traceback" not in ended.err
     for words in ("p.jpg is not a regular file: it is a pipe", "/dev/zero is not a regular file: it is a device"):
         assert words in ended.err

@@ -1,4 +1,4 @@
-"""Nothing leaves the machine: no telemetry, no upload, not even that of a dependency."""
+"""No command sends data from the machine, and none of its dependencies does."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.conftest import write_few_digits
 
 WATCHED = """
 import sys
@@ -32,7 +34,32 @@ def test_openvino_is_used_without_its_telemetry(python: Callable[..., Any], tmp_
     assert not list(home.iterdir())  # the telemetry keeps its identifier there
 
 
-def test_scanning_opens_no_connection(python: Callable[..., Any], digits: Path) -> None:
-    ended = python(WATCHED + "from sightline.cli import main\nmain()\n", "scan", "digits")
+STEPS = """
+from pathlib import Path
+from typer.testing import CliRunner
+from sightline.cli.app import app
+def step(*arguments):
+    ended = CliRunner().invoke(app, arguments)
+    assert ended.exit_code == 0, f"{arguments}: {ended.output} {ended.exception!r}"
+step("run", "digits", "--backbone", "pixels", "--methods", "baseline,features", "--head", "centroid", "-o", "runs")
+(run,) = map(str, Path("runs").glob("*/"))
+step("predict", run, "digits/3")
+step("explain", run, "digits/3", "-o", "heatmaps")
+step("report", run, "-o", "page.html")
+"""
+
+
+@pytest.mark.slow
+def test_run_predict_explain_and_report_open_no_connection_and_start_no_process(
+    python: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_few_digits(tmp_path / "digits", 5)
+    ended = python(WATCHED + STEPS)
     assert ended.code == 0, ended.err
+    assert (tmp_path / "page.html").is_file() and list((tmp_path / "heatmaps").rglob("*.png"))
     assert "LEAVES" not in ended.err
+
+
+def test_a_connection_would_be_noticed(python: Callable[..., Any]) -> None:
+    ended = python(WATCHED + "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('127.0.0.1', 9))\n")
+    assert "LEAVES socket.connect" in ended.err

@@ -65,6 +65,7 @@ def test_a_network_of_which_nothing_is_known(capsys: pytest.CaptureFixture[str])
     assert "parameters     – (–)" in out and "licence        –" in out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs a terminal of POSIX")
 def test_a_terminal_is_asked_for_its_width(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()

@@ -21,7 +21,7 @@ from sightline.records import Learning, TrainingStage
 from sightline.training.progress import words
 from tests.conftest import write_few_digits
 
-RECIPE = 'method = "scratch"\nbackbone = "cnn(filters=[8])"\nimage_size = 16\n[settings]\nepochs = 60\nbatch_size = 4\n'
+RECIPE = 'method = "scratch"\nbackbone = "cnn(filters=[8])"\nimage_size = 16\n[settings]\nepochs = 12\nbatch_size = 4\n'
 
 
 def drawn(epochs: progress.Epochs, width: int = 80, height: int = 24) -> list[str]:
@@ -110,6 +110,7 @@ with progress.progress() as bars:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a terminal needs a Unix")
 def test_on_a_terminal_it_is_drawn_in_place(tmp_path: Path) -> None:
     sent = screen_of([sys.executable, "-c", LEARNING], tmp_path)

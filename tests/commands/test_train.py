@@ -201,15 +201,14 @@ def test_another_optimizer_and_other_held_out_images_are_said(photos: Path, done
     assert "the state of the optimizer is reset" in note and "evaluated on other images or metrics" in note
 
 
-@pytest.mark.slow
-def test_the_command_continues_without_naming_anything_else(done: Run, sightline: Any, tmp_path: Path) -> None:
-    ended = sightline("train", "--continue", str(done.folder), "--epochs", "2", "-o", "longer", "--json", cwd=tmp_path)
+def test_the_command_continues_without_naming_anything_else(done: Run, cli: Any, tmp_path: Path) -> None:
+    ended = cli("train", "--continue", str(done.folder), "--epochs", "2", "-o", "longer", "--json")
     assert ended.code == 0, ended.err
     value = json.loads(ended.out)
     assert value["epochs"] == 5 and value["run"] == "longer"
     assert read_recipe(tmp_path / "longer" / "recipe.toml").settings["epochs"] == 2
-    missing = sightline("train", cwd=tmp_path)
-    assert missing.code == 2 and "missing argument CATALOG" in missing.err
+    missing = cli("train")
+    assert missing.code == 2 and "CATALOG" in missing.err
 
 
 def test_the_kept_epoch_is_named(done: Run, table: Catalog, tmp_path: Path) -> None:

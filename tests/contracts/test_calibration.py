@@ -1,4 +1,4 @@
-"""Every method's temperature is fitted last: on held-out answers, after crops and the mean of an ensemble; then its limits."""
+"""The temperature is fitted on held-out predictions, after test-time crops and the mean of an ensemble; then OOD thresholds."""
 
 from __future__ import annotations
 
@@ -8,22 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sightline import classifier, heads
-from sightline.evaluation import conformal
-from sightline.records import Predictions, Recipe
+from sightline import classifier
+from sightline.records import Recipe
 from sightline.store import Cache
 from sightline.training import methods
 from sightline.training.conformal_fit import with_uncertainty
 from sightline.training.context import Context
 
-from .test_methods import RECIPES, context, recipe_of  # noqa: F401
+from .test_methods import RECIPES, check_calibration, context, left  # noqa: F401
 
 NETWORK = {"backbone": "resnet10t", "weights": "random", "image_size": 32}
 CROPPED = {
     "features": Recipe(method="features", **NETWORK, head="logistic", settings={"crops": 5}),  # type: ignore[arg-type]
     "scratch": Recipe(method="scratch", backbone="cnn(filters=[4, 8])", settings={"epochs": 1, "crops": 5}),
-    "frozen": Recipe(method="frozen", **NETWORK, settings={"epochs": 1, "crops": 5}),  # type: ignore[arg-type]
-    "finetune": Recipe(method="finetune", **NETWORK, settings={"epochs": 1, "unfreeze": 1, "crops": 5}),  # type: ignore[arg-type]
     "ensemble": Recipe(
         method="ensemble",
         settings={
@@ -34,43 +31,10 @@ CROPPED = {
 }
 
 
-def left(answers: Predictions) -> float:
-    """How much log loss another temperature would still save, in nats."""
-    logits = heads.log_probs(answers.probs)
-    return heads.log_loss(logits, answers.y_true) - heads.log_loss(
-        logits / heads.temperature(logits, answers.y_true), answers.y_true
-    )
-
-
-def check(recipe: Recipe, context: Context, folder: Path) -> None:  # noqa: F811
-    """What is left to calibrate is nothing, and the classifier gives the answers that it was calibrated on."""
-    candidates = methods.fit(context, recipe)
-    for found in candidates:
-        assert abs(left(found.val)) < 1e-4, found.label
-    best = with_uncertainty(context, candidates[0])
-    loaded = classifier.load(best.classifier.save(folder / "m.safetensors"))
-    if best.estimate == "val" and recipe.method != "features":  # those are fitted once more on all images
-        wanted = {p: i for i, p in enumerate(best.val.paths)}
-        answers = loaded.predict(context.catalog.rows(p in wanted for p in context.catalog.paths), cache=context.cache)
-        expected = best.val.probs[[wanted[p] for p in answers.paths]]
-        np.testing.assert_allclose(answers.probs, expected, atol=1e-4)
-    card = loaded.card
-    assert card.limits.images == len(best.val) == len(loaded.limits["scores"]) and card.limits.fitted_on == best.estimate
-    np.testing.assert_allclose(loaded.limits["scores"], conformal.nonconformity(best.val.probs, best.val.y_true))
-
-
-SLOW = ("scratch", "frozen", "finetune", "warmstart")
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in RECIPES])
-def test_every_method_is_calibrated_last(name: str, context: Context, tmp_path: Path) -> None:  # noqa: F811
-    check(recipe_of(name, context, tmp_path), context, tmp_path)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CROPPED)
 def test_crops_come_before_the_calibration(name: str, context: Context, tmp_path: Path) -> None:  # noqa: F811
-    check(CROPPED[name], context, tmp_path)
+    check_calibration(CROPPED[name], context, methods.fit(context, CROPPED[name]), tmp_path)
 
 
 @pytest.mark.slow

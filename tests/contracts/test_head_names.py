@@ -10,15 +10,16 @@ import pytest
 
 import sightline
 from sightline import heads
+from tests.syntax import tree
 
 SOURCE = Path(sightline.__file__).parent
 OTHER_REGISTRIES = {("training/schedules.py", "constant"), ("training/plan.py", "constant")}
 """Places where a name of a head is the key of another registry: here that of learning-rate schedules."""
 
 
-def keys_in(tree: ast.AST) -> Iterator[tuple[int, str]]:
+def keys_in(root: ast.AST) -> Iterator[tuple[int, str]]:
     """Yield (line, name of a head) for each literal in a comparison, `match` case, subscript or dictionary key."""
-    for node in ast.walk(tree):
+    for node in ast.walk(root):
         parts: list[ast.AST] = []
         if isinstance(node, ast.Compare):
             parts = [node.left, *node.comparators]
@@ -53,7 +54,7 @@ def test_no_module_outside_heads_tests_for_the_name_of_a_head() -> None:
         name = file.relative_to(SOURCE).as_posix()
         if name.startswith("heads/"):
             continue
-        for line, key in keys_in(ast.parse(file.read_text(encoding="utf-8"))):
+        for line, key in keys_in(tree(file)):
             if (name, key) not in OTHER_REGISTRIES:
                 found.append(f"{name}:{line} {key!r}")
     assert not found, "read the record in sightline.heads.HEADS instead: " + ", ".join(found)

@@ -229,8 +229,7 @@ def test_held_out_labels_do_not_change_held_out_logits(kind: str) -> None:
 
 
 @each
-@pytest.mark.parametrize("balanced", [None, "balanced"])
-def test_degenerate_data_gives_finite_results(kind: str, balanced: str | None) -> None:
+def test_degenerate_data_gives_finite_results(kind: str) -> None:
     rng = np.random.default_rng(0)
     settings = QUICK.get(kind, {})
     y = np.array([0, 0, 0, 0, 1, 1, 1, 3, 3, 3, 3, 3])  # class 2 of 5 has no row, class 4 gets one
@@ -242,7 +241,7 @@ def test_degenerate_data_gives_finite_results(kind: str, balanced: str | None) -
     large = wide * 1e15
     mixed = np.concatenate([wide[:, :5], np.full((12, 1), 1e4, dtype=np.float32)], axis=1)
     for x in (wide, wide[:, :1], twice, constant, large, mixed, np.zeros((12, 3), dtype=np.float32)):
-        found = heads.fit(kind, x, y, 5, folds=some, settings=settings, class_weight=balanced)  # type: ignore[arg-type]
+        found = heads.fit(kind, x, y, 5, folds=some, settings=settings, class_weight="balanced")
         probs = heads.probs(found.head, x)
         assert np.isfinite(found.logits).all() and np.isfinite(probs).all()
         assert (probs.argmax(axis=1) != 2).all()

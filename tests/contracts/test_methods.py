@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 
 from sightline import catalog as catalogs
-from sightline import classifier
+from sightline import classifier, heads
 from sightline.errors import DataError, RequestError
-from sightline.records import Recipe
+from sightline.evaluation import conformal
+from sightline.records import Predictions, Recipe
 from sightline.store import Cache
 from sightline.training import methods
-from sightline.training.context import Context
+from sightline.training.conformal_fit import with_uncertainty
+from sightline.training.context import Candidate, Context
 from sightline.training.method import Workload
+from tests.conftest import write_few_digits
 
 RECIPES = {
     "baseline": Recipe(method="baseline"),
@@ -46,12 +49,48 @@ def recipe_of(name: str, context: Context, folder: Path) -> Recipe:
     return dataclasses.replace(recipe, backbone=str(made.classifier.save(folder / "earlier.safetensors")))
 
 
-@pytest.fixture
-def context(digits: Path, cache: Cache) -> Context:
+def context_of(digits: Path, cache: Cache) -> Context:
     found = catalogs.scan(digits)
     twins = catalogs.find_duplicates(found, cache)
     divided = catalogs.split(found, clusters=twins)
     return Context(divided, catalogs.together(divided, twins), divided.classes, cache)
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """300 digits that no test changes; features are computed once."""
+    folder = tmp_path_factory.mktemp("methods")
+    return context_of(write_few_digits(folder / "digits", 30), Cache(folder / "cache"))
+
+
+@pytest.fixture
+def changeable(digits: Path, cache: Cache) -> Context:
+    """300 digits whose files a test may change."""
+    return context_of(digits, cache)
+
+
+def left(answers: Predictions) -> float:
+    """Return how much log loss another temperature would still save, in nats."""
+    logits = heads.log_probs(answers.probs)
+    return heads.log_loss(logits, answers.y_true) - heads.log_loss(
+        logits / heads.temperature(logits, answers.y_true), answers.y_true
+    )
+
+
+def check_calibration(recipe: Recipe, context: Context, candidates: list[Candidate], folder: Path) -> None:
+    """Check that no other temperature is better, and that the saved classifier gives the calibrated predictions."""
+    for found in candidates:
+        assert abs(left(found.val)) < 1e-4, found.label
+    best = with_uncertainty(context, candidates[0])
+    loaded = classifier.load(best.classifier.save(folder / "m.safetensors"))
+    if best.estimate == "val" and recipe.method != "features":  # those are fitted once more on all images
+        wanted = {p: i for i, p in enumerate(best.val.paths)}
+        answers = loaded.predict(context.catalog.rows(p in wanted for p in context.catalog.paths), cache=context.cache)
+        expected = best.val.probs[[wanted[p] for p in answers.paths]]
+        np.testing.assert_allclose(answers.probs, expected, atol=1e-4)
+    card = loaded.card
+    assert card.limits.images == len(best.val) == len(loaded.limits["scores"]) and card.limits.fitted_on == best.estimate
+    np.testing.assert_allclose(loaded.limits["scores"], conformal.nonconformity(best.val.probs, best.val.y_true))
 
 
 def test_every_method_has_a_recipe_here() -> None:
@@ -78,9 +117,14 @@ def test_there_is_one_reference_and_one_shortcut_check() -> None:
     assert roles.count("reference") == roles.count("shortcut_check") == 1
 
 
-@pytest.mark.parametrize("name", RECIPES)
+SLOW = ("frozen", "finetune", "warmstart")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in RECIPES])
 def test_a_method_keeps_the_contract(name: str, context: Context, tmp_path: Path) -> None:
-    candidates = methods.fit(context, recipe_of(name, context, tmp_path))
+    recipe = recipe_of(name, context, tmp_path)
+    candidates = methods.fit(context, recipe)
+    check_calibration(recipe, context, candidates, tmp_path)
     best = candidates[0]
     assert [c.val_accuracy for c in candidates] == sorted((c.val_accuracy for c in candidates), reverse=True)
     held_out = {p for p, s in zip(context.catalog.paths, context.catalog.column("split"), strict=True) if s != "test"}
@@ -97,26 +141,26 @@ def test_a_method_keeps_the_contract(name: str, context: Context, tmp_path: Path
     assert not loaded.was_trained_on(rows.column("content")).any()
 
 
-def test_an_image_whose_pixels_are_broken_is_counted_apart(context: Context) -> None:
-    paths = [p for p, s in zip(context.catalog.paths, context.catalog.column("split"), strict=True) if s == "test"]
-    file = context.catalog.file(paths[0])
+def test_an_image_whose_pixels_are_broken_is_counted_apart(changeable: Context) -> None:
+    paths = [p for p, s in zip(changeable.catalog.paths, changeable.catalog.column("split"), strict=True) if s == "test"]
+    file = changeable.catalog.file(paths[0])
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 255  # the header stays whole, the pixels' checksum does not
     file.write_bytes(data)
-    rescanned = catalogs.scan(context.catalog.root)
-    divided = rescanned.with_column("split", context.catalog.column("split"))
-    broken = dataclasses.replace(context, catalog=divided)
+    rescanned = catalogs.scan(changeable.catalog.root)
+    divided = rescanned.with_column("split", changeable.catalog.column("split"))
+    broken = dataclasses.replace(changeable, catalog=divided)
     best = methods.fit(broken, RECIPES["features"])[0]
     assert [e["path"] for e in best.undecodable["test"]] == [paths[0]]
-    answers = best.classifier.predict(divided.where(split="test"), cache=context.cache)
+    answers = best.classifier.predict(divided.where(split="test"), cache=changeable.cache)
     assert list(answers.errors) == [paths[0]] and len(answers) == len(paths) - 1
 
 
-def test_a_file_that_changed_after_the_scan_is_not_trusted(context: Context) -> None:
-    paths = [p for p, s in zip(context.catalog.paths, context.catalog.column("split"), strict=True) if s == "train"]
-    other = next(p for p in context.catalog.paths if p.split("/")[0] != paths[0].split("/")[0])
-    context.catalog.file(paths[0]).write_bytes(context.catalog.file(other).read_bytes())
-    best = methods.fit(context, RECIPES["features"])[0]
+def test_a_file_that_changed_after_the_scan_is_not_trusted(changeable: Context) -> None:
+    paths = [p for p, s in zip(changeable.catalog.paths, changeable.catalog.column("split"), strict=True) if s == "train"]
+    other = next(p for p in changeable.catalog.paths if p.split("/")[0] != paths[0].split("/")[0])
+    changeable.catalog.file(paths[0]).write_bytes(changeable.catalog.file(other).read_bytes())
+    best = methods.fit(changeable, RECIPES["features"])[0]
     assert [e["path"] for e in best.undecodable["train"]] == [paths[0]]
 
 

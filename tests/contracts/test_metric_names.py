@@ -15,6 +15,7 @@ from sightline.evaluation import CLASS_METRICS, METRICS, Metric
 from sightline.records import Predictions, Run
 from sightline.records.run import RunRecord
 from sightline.report import sections
+from tests.syntax import tree
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {*METRICS, *CLASS_METRICS}
@@ -29,9 +30,9 @@ def literals(node: ast.AST) -> Iterator[str]:
             yield from literals(item)
 
 
-def named_metrics(tree: ast.AST) -> Iterator[tuple[int, str]]:
+def named_metrics(root: ast.AST) -> Iterator[tuple[int, str]]:
     """Yield (line, name) where code compares with a metric's name, matches it, or lists several metrics."""
-    for node in ast.walk(tree):
+    for node in ast.walk(root):
         names: list[str] = []
         if isinstance(node, ast.Compare):
             sides = zip([node.left, *node.comparators], [node.ops[0], *node.ops], strict=True)
@@ -53,7 +54,7 @@ def test_no_code_outside_the_registry_tests_for_the_name_of_a_metric() -> None:
         f"{file.relative_to(package)}:{line}: {name}"
         for file in sorted(package.rglob("*.py"))
         if file.relative_to(package).parts[0] != "evaluation"
-        for line, name in named_metrics(ast.parse(file.read_text(encoding="utf-8")))
+        for line, name in named_metrics(tree(file))
     ]
     assert not found, f"read the metric's record instead: {found}"
     assert list(named_metrics(ast.parse("if name == 'eer' or name in ('f1', 'x'): ..."))) != []

@@ -16,13 +16,20 @@ from sightline.networks.classics import CLASSICS
 pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 openvino = pytest.importorskip("openvino", reason="openvino is not installed")
 
-QUICK = ("lenet5", "cnn", "happy_cnn")
 SMALLEST_PX = 32  # below it maps are single cells, and a mistake about positions would not show
 NETWORKS = [
-    *(pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in CLASSICS),
-    pytest.param("xception(width=0.25, middle_blocks=1)", marks=pytest.mark.slow),
-    pytest.param("cnn(filters=[4, 8], flatten_dropout=0.3, dense=[(16, 0.5)])", marks=pytest.mark.slow),
+    "lenet5",
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in (
+            "googlenet",
+            "resnet18",
+            "xception(width=0.25, middle_blocks=1)",
+            "cnn(filters=[4, 8], flatten_dropout=0.3, dense=[(16, 0.5)])",
+        )
+    ),
 ]
+"""One of each kind of block: deeper networks repeat them."""
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -11,6 +11,7 @@ import pytest
 
 import sightline
 from sightline.training.methods import METHODS
+from tests.syntax import tree
 
 ROOT = Path(sightline.__file__).parent
 REGISTRIES: Mapping[str, tuple[frozenset[str], str]] = {
@@ -44,9 +45,9 @@ def literals(node: ast.expr) -> Iterator[str]:
             yield from literals(item)
 
 
-def literal_uses(tree: ast.AST) -> Iterator[tuple[int, str]]:
+def literal_uses(root: ast.AST) -> Iterator[tuple[int, str]]:
     """Yield (line, string) of every string that is compared, matched, or used as a subscript or a dictionary key."""
-    for node in ast.walk(tree):
+    for node in ast.walk(root):
         operands: list[ast.expr] = []
         if isinstance(node, ast.Compare):
             operands = [node.left, *node.comparators]
@@ -65,7 +66,7 @@ def literal_uses(tree: ast.AST) -> Iterator[tuple[int, str]]:
 def uses_by_file() -> dict[str, list[tuple[int, str]]]:
     """Return file → (line, string) of everything that `literal_uses` finds in it."""
     files = {file.relative_to(ROOT).as_posix(): file for file in sorted(ROOT.rglob("*.py"))}
-    return {name: list(literal_uses(ast.parse(file.read_text("utf-8")))) for name, file in files.items()}
+    return {name: list(literal_uses(tree(file))) for name, file in files.items()}
 
 
 def uses(registry: str) -> dict[str, list[str]]:

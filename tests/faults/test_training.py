@@ -336,13 +336,13 @@ def check_killed(processes: ForkServerContext, whole: tuple[bytes, str], place: 
         assert finished(processes, folder, place / f"{number}-out") == whole, f"killed {delay_s} s after step {step}"
 
 
-def test_killed_at_three_points(processes: ForkServerContext, whole: tuple[bytes, str], tmp_path: Path) -> None:
-    check_killed(processes, whole, tmp_path, 3, seed=1)
+def test_killed_at_one_point(processes: ForkServerContext, whole: tuple[bytes, str], tmp_path: Path) -> None:
+    check_killed(processes, whole, tmp_path, 1, seed=1)
 
 
 @pytest.mark.slow
-def test_killed_at_thirty_points(processes: ForkServerContext, whole: tuple[bytes, str], tmp_path: Path) -> None:
-    check_killed(processes, whole, tmp_path, 30, seed=2)
+def test_killed_at_eight_points(processes: ForkServerContext, whole: tuple[bytes, str], tmp_path: Path) -> None:
+    check_killed(processes, whole, tmp_path, 8, seed=2)
 
 
 @pytest.mark.slow
@@ -392,18 +392,16 @@ def train(place: Path, *more: str, wait_for: str | None = None, number: int = 0)
     return subprocess.CompletedProcess(command, process.returncode, out, said + err)
 
 
-@pytest.mark.parametrize(("number", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)])
-def test_interrupted_on_the_command_line_and_resumed(number: int, code: int, catalog: Path) -> None:
+@pytest.mark.slow
+def test_interrupted_on_the_command_line_and_resumed(catalog: Path) -> None:
     place = catalog.parent
-    ended = train(place, "-o", "run", wait_for="training", number=number)
-    assert ended.returncode == code, ended.stderr
+    ended = train(place, "-o", "run", wait_for="training", number=signal.SIGTERM)
+    assert ended.returncode == 143, ended.stderr
     assert "Traceback" not in ended.stderr and "--resume" in ended.stderr
     assert (place / "run" / "checkpoint" / checkpoint.FILE).is_file() and not (place / "run" / "run.json").exists()
     resumed = train(place, "-o", "run", "--resume", "--json")
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads(resumed.stdout)["epochs"] == 6
-    if number == signal.SIGTERM:
-        assert train(place, "-o", "whole").returncode == 0
-        names = ("classifier.safetensors", "gradients.csv", "predictions/val.csv")
-        for name in names:
-            assert (place / "run" / name).read_bytes() == (place / "whole" / name).read_bytes(), name
+    assert train(place, "-o", "whole").returncode == 0
+    for name in ("classifier.safetensors", "gradients.csv", "predictions/val.csv"):
+        assert (place / "run" / name).read_bytes() == (place / "whole" / name).read_bytes(), name

@@ -8,22 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 HEAVY = {"torch", "torchvision", "timm"}
 
 
-def test_train_as_a_recipe_says(sightline: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
+def test_train_as_a_recipe_says(cli: Callable[..., Any], sightline: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
     recipe = 'method = "features"\nbackbone = "pixels"\nhead = "ridge"\n[settings]\nfolds = 3\n'
     (tmp_path / "recipe.toml").write_text(recipe, encoding="utf-8")
-    assert sightline("scan", "digits", "-o", "catalog.csv").code == 0
-    divided = sightline("split", "catalog.csv", "--json")
+    assert cli("scan", "digits", "-o", "catalog.csv").code == 0
+    divided = cli("split", "catalog.csv", "--json")
     assert divided.code == 0, divided.err
     counts = json.loads(divided.out)
     assert counts["train"] + counts["val"] + counts["test"] == 300
     assert counts["straddling"] == 0
 
-    ended = sightline("train", "catalog.csv", "recipe.toml", "-o", "mine", "--set", "head=centroid", "--json")
+    ended = cli("train", "catalog.csv", "recipe.toml", "-o", "mine", "--set", "head=centroid", "--json")
     assert ended.code == 0, ended.err
     value = json.loads(ended.out)
     assert {"run", "classifier", "method", "val", "epochs", "steps", "seconds"} <= set(value)
@@ -45,18 +43,18 @@ def test_train_as_a_recipe_says(sightline: Callable[..., Any], digits: Path, tmp
     assert table[0].startswith("path,label,predicted,probability,p:0") and "unsure" in table[0]
     remarks = [line["unsure"] == "yes" for line in csv.DictReader(table) if not line["problem"]]
     assert remarks == [row["unsure"] for row in told]
-    scored = sightline("evaluate", "answers.csv", "digits", "-o", "back", "--json")  # what is told besides is passed over
+    scored = cli("evaluate", "answers.csv", "digits", "-o", "back", "--json")  # what is told besides is passed over
     assert scored.code == 0, scored.err
     right = sum(row["label"] == Path(row["path"]).parent.name for row in told) / len(told)
     assert json.loads(scored.out)["accuracy"] == right
-    assert sightline("predict", "mine", "broken.jpg").err.count("broken.jpg") == 1
+    assert cli("predict", "mine", "broken.jpg").err.count("broken.jpg") == 1
 
-    wrong = sightline("train", "catalog.csv", "recipe.toml", "-o", "other", "--set", "fold=3")
+    wrong = cli("train", "catalog.csv", "recipe.toml", "-o", "other", "--set", "fold=3")
     assert wrong.code == 2
     assert "did you mean 'folds'?" in wrong.err
 
 
-def test_what_is_wrong_with_a_request_is_said(sightline: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_request_is_said(cli: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for arguments, code, said in (
         (("run", "empty"), 2, "empty"),
@@ -66,20 +64,19 @@ def test_what_is_wrong_with_a_request_is_said(sightline: Callable[..., Any], dig
         (("split", "nothing.csv"), 2, "nothing.csv"),
         (("mistakes", "digits"), 2, "run.json"),
     ):
-        ended = sightline(*arguments, "--json")
+        ended = cli(*arguments, "--json")
         assert (ended.code, ended.out) == (code, ""), f"{arguments}: {ended.err}"
         assert said in ended.err
         assert "error: " in ended.err
         assert "Traceback" not in ended.err
 
 
-@pytest.mark.slow
-def test_a_threshold_is_kept_and_obeyed(sightline: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
+def test_a_threshold_is_kept_and_obeyed(cli: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
     """Chosen on held-out images, kept in the classifier, obeyed by predict, evaluate, and a table of predictions."""
     from sightline import classifier
 
     common = ("--classes", "3,8", "--backbone", "pixels", "--methods", "features", "--head", "centroid", "--positive", "3")
-    ended = sightline("run", "digits", *common, "--threshold", "fpr=0", "-o", "runs", "--json")
+    ended = cli("run", "digits", *common, "--threshold", "fpr=0", "-o", "runs", "--json")
     assert ended.code == 0, ended.err
     run = tmp_path / json.loads(ended.out)["run"]
     data = json.loads((run / "run.json").read_text(encoding="utf-8"))
@@ -89,15 +86,15 @@ def test_a_threshold_is_kept_and_obeyed(sightline: Callable[..., Any], digits: P
     assert (card.threshold, card.positive) == (value, "3") and value != 0.5
     three = data["classes"].index("3")
     assert data["val"]["confusion"][1 - three][three] == 0  # no false alarm where it was chosen
-    rows = json.loads(sightline("predict", str(run), "digits/3", "digits/8", "--json").out)
+    rows = json.loads(cli("predict", str(run), "digits/3", "digits/8", "--json").out)
     assert all((row["label"] == "3") == (row["probabilities"]["3"] >= value) for row in rows)
     assert all(row["probability"] == row["probabilities"][row["label"]] for row in rows)
-    scored = sightline("evaluate", str(run), str(run / "catalog.csv"), "-o", "again", "--json")
-    table = sightline("evaluate", str(run / "predictions" / "test.csv"), str(run / "catalog.csv"), "-o", "table", "--json")
+    scored = cli("evaluate", str(run), str(run / "catalog.csv"), "-o", "again", "--json")
+    table = cli("evaluate", str(run / "predictions" / "test.csv"), str(run / "catalog.csv"), "-o", "table", "--json")
     accuracies = [json.loads(e.out)["accuracy"] for e in (scored, table)]
     assert accuracies == [data["test"]["accuracy"]] * 2
     assert "criterion: fpr=0" in (run / "report.html").read_text(encoding="utf-8")
 
-    assert sightline("run", "digits", *common, "--threshold", "youdn", "-o", "r").err.count("did you mean 'youden'?") == 1
-    wrong = sightline("run", "digits", "--methods", "baseline", "--threshold", "f1", "-o", "r")
+    assert cli("run", "digits", *common, "--threshold", "youdn", "-o", "r").err.count("did you mean 'youden'?") == 1
+    wrong = cli("run", "digits", "--methods", "baseline", "--threshold", "f1", "-o", "r")
     assert wrong.code == 2 and "two classes" in wrong.err

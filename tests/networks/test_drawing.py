@@ -194,8 +194,7 @@ def test_a_lower_limit_closes_modules() -> None:
 # ------------------------------------------------------------------------------------------------------------ how it lies
 
 NETWORKS = ["lenet5", "vit_small_patch16_224", "vgg16"]
-LARGE = ["resnet50", "googlenet", "legacy_xception", "mobilenetv2_100", "inception_v3", "swin_tiny_patch4_window7_224"]
-LARGE += ["densenet121", "efficientnet_b0", "convnext_tiny", "hrnet_w18_small", "dla34", "cspresnet50", "nasnetalarge"]
+LARGE = ["googlenet", "mobilenetv2_100", "swin_tiny_patch4_window7_224", "densenet121", "hrnet_w18_small"]
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, *(pytest.param(n, marks=pytest.mark.slow) for n in LARGE)])
@@ -258,7 +257,7 @@ class Random(nn.Module):
         return torch.cat(values[-2:], 1).mean((2, 3))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(12))
 def test_any_network_can_be_drawn(seed: int) -> None:
     flow = dataflow(Random(seed), (6, 6))
     assert faults(picture(flow)) == []

@@ -23,9 +23,9 @@ def made(name: str, cache: Cache) -> tuple[Network, torch.Tensor]:
     [
         ("xcit_nano_12_p16_224", (128, 14, 14)),  # class attention behind the blocks
         ("pit_ti_224", (256, 7, 7)),  # gives its class token alone
-        ("coat_lite_tiny", (320, 7, 7)),  # the last block is one of four rows of blocks
+        # the last block is one of four rows of blocks
+        pytest.param("coat_lite_tiny", (320, 7, 7), marks=pytest.mark.slow),
         pytest.param("cait_xxs24_224", (192, 14, 14), marks=pytest.mark.slow),
-        pytest.param("volo_d1_224", (384, 14, 14), marks=pytest.mark.slow),
     ],
 )
 def test_the_features_read_the_map_s_patches(name: str, grid: tuple[int, int, int], cache: Cache) -> None:
@@ -43,6 +43,7 @@ def test_the_features_read_the_map_s_patches(name: str, grid: tuple[int, int, in
         assert torch.allclose(several, features.expand(3, -1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_single_determining_module_there_is_no_map(cache: Cache) -> None:
     backbone = networks.describe("crossvit_9_240", weights="random", cache=cache)
     assert backbone.map_shape is None and backbone.features == 384  # two branches of patches up to the end

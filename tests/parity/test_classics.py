@@ -57,9 +57,6 @@ def assert_same(ours: nn.Module, theirs: nn.Module, x: Tensor) -> None:
         ("torchvision", "resnet18", (2, 2, 2, 2), 2),
         ("timm", "resnet18", (2, 2, 2, 2), 2),
         ("torchvision", "resnet50", (3, 4, 6, 3), 3),
-        pytest.param("timm", "resnet50", (3, 4, 6, 3), 3, marks=pytest.mark.slow),
-        pytest.param("torchvision", "resnet34", (3, 4, 6, 3), 2, marks=pytest.mark.slow),
-        pytest.param("torchvision", "resnet101", (3, 4, 23, 3), 3, marks=pytest.mark.slow),
     ],
 )
 def test_residual_network(library: str, name: str, depths: tuple[int, ...], layers: int) -> None:

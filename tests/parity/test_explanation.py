@@ -14,12 +14,7 @@ from sightline import engine, explanation, heads, networks, pixels
 from sightline.records import Head
 from sightline.store import Cache
 
-NETWORKS = [
-    "resnet10t",
-    "mobilenetv3_small_050",
-    "convnext_atto",
-    pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.slow),
-]
+NETWORKS = ["resnet10t", pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.slow)]
 
 
 class Whole(nn.Module):
@@ -77,15 +72,6 @@ def test_gradcam_is_what_a_backward_pass_gives(case: tuple[engine.Session, Head,
     (gradient,) = torch.autograd.grad((logits[:, 1] - logits[:, [0, 2]].mean(dim=1)).sum(), last)
     channels, places = (3, (1, 2)) if session.backbone.layout == "nhwc" else (1, (2, 3))
     expected = (gradient.mean(dim=places, keepdim=True) * last).sum(dim=channels).detach().numpy()
-    np.testing.assert_allclose(ours(session, head, images), expected, atol=1e-5 * np.abs(expected).max())
-
-
-def test_gradcam_is_captum_s(case: tuple[engine.Session, Head, np.ndarray, Whole, Tensor]) -> None:
-    attr = pytest.importorskip("captum.attr")
-    session, head, images, whole, values = case
-    if session.backbone.layout != "nchw":
-        pytest.skip("captum takes channels to be the second axis")
-    expected = attr.LayerGradCam(whole, whole.last).attribute(values, target=0)[:, 0].detach().numpy()
     np.testing.assert_allclose(ours(session, head, images), expected, atol=1e-5 * np.abs(expected).max())
 
 

@@ -1,4 +1,4 @@
-"""The Grad-CAM family against the package `grad-cam` and captum on five architectures; captum's own completeness."""
+"""The Grad-CAM family against the package `grad-cam` and captum on four architectures; captum's own completeness."""
 
 from __future__ import annotations
 
@@ -17,16 +17,8 @@ from sightline.explanation.score import Score
 from sightline.records import Head
 from sightline.store import Cache
 
-NETWORKS = [
-    "resnet10t",
-    "mobilenetv2_035",
-    "mobilenetv3_small_050",
-    "convnext_atto",
-    "regnetx_002",
-    pytest.param("vgg11_bn", marks=pytest.mark.slow),
-    pytest.param("densenet121", marks=pytest.mark.slow),
-]
-WILD = ("mobilenetv2_035", "mobilenetv3_small_050", "regnetx_002")
+NETWORKS = ["resnet10t", "mobilenetv3_small_050", "convnext_atto", pytest.param("densenet121", marks=pytest.mark.slow)]
+WILD = ("mobilenetv3_small_050",)
 """With random weights their score swings ten times as far on the way as its ends lie apart: no question for a quadrature."""
 SIZE = 64
 CLASSES = ("x", "y", "z")

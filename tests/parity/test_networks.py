@@ -22,20 +22,19 @@ def _awake(network: torch.nn.Module) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "twin", "size"),
+    ("name", "twin", "size", "suffix"),
     [
-        ("mobilenetv2_100", "mobilenet_v2", 64),
-        ("mnasnet_050", "mnasnet0_5", 64),
-        ("resnet18", "resnet18", 64),
-        ("squeezenet1_1", "squeezenet1_1", 64),
-        pytest.param("efficientnet_b0", "efficientnet_b0", 64, marks=pytest.mark.slow),
-        pytest.param("densenet121", "densenet121", 64, marks=pytest.mark.slow),
-        pytest.param("convnext_tiny", "convnext_tiny", 64, marks=pytest.mark.slow),
-        pytest.param("vgg11", "vgg11", 224, marks=pytest.mark.slow),
-        pytest.param("inception_v3", "inception_v3", 96, marks=pytest.mark.slow),
+        ("mobilenetv2_100", "mobilenet_v2", 64, ".safetensors"),
+        ("mnasnet_050", "mnasnet0_5", 64, ".pth"),
+        ("squeezenet1_1", "squeezenet1_1", 64, ".safetensors"),
+        pytest.param("resnet18", "resnet18", 64, ".pth", marks=pytest.mark.slow),
+        pytest.param("efficientnet_b0", "efficientnet_b0", 64, ".safetensors", marks=pytest.mark.slow),
+        pytest.param("densenet121", "densenet121", 64, ".pth", marks=pytest.mark.slow),
+        pytest.param("convnext_tiny", "convnext_tiny", 64, ".safetensors", marks=pytest.mark.slow),
+        pytest.param("vgg11", "vgg11", 224, ".pth", marks=pytest.mark.slow),
+        pytest.param("inception_v3", "inception_v3", 96, ".safetensors", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_torchvision_weights(tmp_path: Path, name: str, twin: str, size: int, suffix: str) -> None:
     import torchvision.models as models
     from safetensors.torch import save_file

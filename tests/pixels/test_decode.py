@@ -106,9 +106,9 @@ MODES: dict[str, bytes] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
 @pytest.mark.parametrize("kind", MODES)
-def test_every_mode_and_fit_equals_the_definition(kind: str, fit: str) -> None:
+def test_every_mode_equals_the_definition(kind: str) -> None:
+    fit = ("crop", "pad", "squash")[list(MODES).index(kind) % 3]  # every fit of any image is tested below
     preprocess = Preprocess(size=(48, 48), fit=fit, interpolation="bicubic", background=200)  # type: ignore[arg-type]
     got = pixels.decode(MODES[kind], preprocess)
     assert got.shape == (48, 48, 3) and got.dtype == np.uint8 and got.flags.c_contiguous

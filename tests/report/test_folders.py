@@ -47,10 +47,10 @@ def test_an_unfinished_or_damaged_study_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "page.html").exists()
 
 
-def test_report_takes_a_study(sightline: Callable[..., Any], tmp_path: Path) -> None:
+def test_report_takes_a_study(cli: Callable[..., Any], tmp_path: Path) -> None:
     study(tmp_path / "tuned")
-    ended = sightline("report", "tuned", "-o", "page.html")
+    ended = cli("report", "tuned", "-o", "page.html")
     assert ended.code == 0, ended.err
-    assert (tmp_path / "page.html").is_file() and "torch" not in ended.modules
-    ended = sightline("report", "nothing", "-o", "page.html")
+    assert (tmp_path / "page.html").is_file()
+    ended = cli("report", "nothing", "-o", "page.html")
     assert ended.code in (1, 2) and "nothing" in ended.err and "Traceback" not in ended.err

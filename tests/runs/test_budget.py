@@ -51,9 +51,9 @@ SCRATCH = Recipe(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("report_s", [0.0, 0.3, 5.0])
+@pytest.mark.parametrize("report_s", [0.3, 5.0])
 def test_a_run_keeps_its_budget_and_its_report_is_honest(report_s: float, photos: Path, tmp_path: Path) -> None:
-    """From a machine on which nothing takes time to one on which reading alone takes most of the budget."""
+    """On a slow machine, and on one on which reading alone takes most of the budget."""
     clock, said = SlowClock(report_s), list[str]()
     tried = {"methods": ("baseline", "scratch"), "recipe": SCRATCH, "backbones": (), "heatmaps": "few", "head": "auto"}
     wanted = asked(photos, tmp_path / "runs", budget_s=60.0, **tried)
@@ -63,8 +63,6 @@ def test_a_run_keeps_its_budget_and_its_report_is_honest(report_s: float, photos
     assert not re.search(r"[-−]\d+ s\b", " ".join(said) + page), "no negative time"
     assert "are being computed" not in page and done.data["seconds"] == pytest.approx(clock.now, abs=1)
     fitted = [step["method"] for step in done.data["ladder"]]
-    if report_s == 0.0:
-        assert len(fitted) == 2 and done.data["heatmaps"]["drawn"] == done.data["heatmaps"]["of"] > 0
     if report_s == 0.3:
         assert len(fitted) == 2 and any(re.match(r"  Stopped by the time budget .* after epoch \d+ of 60\. ", s) for s in said)
     if report_s == 5.0:

@@ -1,4 +1,4 @@
-"""A short training shared out by `torchrun`: each process leaves its own weights, for `test_ranks.py` to compare.
+"""A short training shared out by `torchrun`: each process leaves its own weights, for `test_process_group.py` to compare.
 
 python -m torch.distributed.run --nproc_per_node 2 -m tests.training.team KIND OUT [CHECKPOINT] [SIGNAL STEP]
 """
@@ -38,8 +38,20 @@ class Simple(nn.Module):
 
 
 KINDS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
-    "simple": (Simple, {"plan": Plan(epochs=3, batch_size=16, optimizer="sgd", learning_rate=0.1, class_weight="balanced")}),
-    "mixed": (Simple, {"plan": Plan(epochs=3, batch_size=16, mixup=0.5, average=0.9, optimizer="sgd", learning_rate=0.1)}),
+    "mixed": (
+        Simple,
+        {
+            "plan": Plan(
+                epochs=3,
+                batch_size=16,
+                mixup=0.5,
+                average=0.9,
+                optimizer="sgd",
+                learning_rate=0.1,
+                class_weight="balanced",
+            )
+        },
+    ),
     "growing": (Simple, {"plan": Plan(epochs=3, batch_size=16), "sides": (8, 8, 16)}),
     "normed": (learner.Small, {"plan": Plan(epochs=4, batch_size=16, learning_rate=0.01)}),
 }

@@ -237,6 +237,7 @@ def continued(first: Context, second: Context, method: str, place: Path, **setti
     return fitted(dataclasses.replace(second, checkpoint=place / "second"), method, **settings)
 
 
+@pytest.mark.slow
 def test_what_goes_on_with_other_images_is_delivered_as_it_was_trained(
     context: Context, inverted: Context, tmp_path: Path
 ) -> None:
@@ -306,6 +307,7 @@ def test_fine_tuning_trains_dense_layers_with_the_network(context: Context, tmp_
     )
 
 
+@pytest.mark.slow
 def test_a_warm_start_goes_on_with_the_head_that_it_is_given(context: Context, tmp_path: Path) -> None:
     """A rate of nothing shows where the second phase begins."""
     still = {"epochs": 1, "learning_rate": 1e-9, "augment": "none"}
@@ -406,6 +408,12 @@ def test_a_warm_start_scales_deep_images_by_their_own_range(before: tuple[int, i
     assert back.classifier.card.backbone.preprocess.value_range == old and "range" not in (back.note or "")
 
 
+@pytest.fixture(scope="module")
+def frozen_file(context: Context, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of a classifier that was trained for one epoch."""
+    return fitted(context, "frozen", epochs=1).classifier.save(tmp_path_factory.mktemp("frozen") / "m.safetensors")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -415,9 +423,8 @@ def test_a_warm_start_scales_deep_images_by_their_own_range(before: tuple[int, i
         ({"image_size": 64}, "takes images of 32 px, not 64"),
     ],
 )
-def test_a_wrong_warm_start_is_refused(context: Context, changes: dict[str, object], message: str, tmp_path: Path) -> None:
-    file = fitted(context, "frozen", epochs=1).classifier.save(tmp_path / "e.safetensors")
-    recipe = dataclasses.replace(Recipe(method="warmstart", backbone=str(file)), **changes)  # type: ignore[arg-type]
+def test_a_wrong_warm_start_is_refused(context: Context, changes: dict[str, object], message: str, frozen_file: Path) -> None:
+    recipe = dataclasses.replace(Recipe(method="warmstart", backbone=str(frozen_file)), **changes)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match=message):
         methods.fit(context, recipe)
 
@@ -496,9 +503,8 @@ def test_fine_tuning_a_real_network_is_no_worse_than_its_features(
 @pytest.mark.parametrize(
     ("method", "settings"),
     [
-        ("frozen", {}),
+        pytest.param("frozen", {}, marks=pytest.mark.slow),
         pytest.param("finetune", {"unfreeze": 1}, marks=pytest.mark.slow),
-        pytest.param("warmstart", {"frozen": True}, marks=pytest.mark.slow),
         pytest.param("warmstart", {"unfreeze": 1}, marks=pytest.mark.slow),
     ],
 )

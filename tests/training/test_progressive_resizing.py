@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -23,7 +21,8 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
 @pytest.mark.parametrize(
-    ("side", "epochs", "share"), itertools.product((16, 32, 60, 64, 224), (1, 2, 3, 5, 8, 30), (0.25, 0.5))
+    ("side", "epochs", "share"),
+    [(16, 5, 0.5), (32, 1, 0.5), (32, 2, 0.25), (60, 3, 0.25), (60, 30, 0.5), (64, 8, 0.25), (224, 5, 0.25), (224, 30, 0.5)],
 )
 def test_sides_grow_and_the_last_third_is_whole(side: int, epochs: int, share: float) -> None:
     found = progressive_resizing.sides(side, epochs, share)
