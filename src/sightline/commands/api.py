@@ -29,7 +29,7 @@ from sightline.explanation.options import ExplainOptions
 from sightline.explanation.subject import ExplainedModel, aims, check_explainable, find_subject
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, Explanation, Predictions, Progress, Recipe, Run, silent
-from sightline.records.run import RESULTS_VERSION
+from sightline.records.versions import RESULTS_VERSION
 from sightline.runs import test_set_log
 from sightline.runs.dataset import as_recipe, open_catalog
 from sightline.runs.plan import Request, photos_name
