@@ -108,17 +108,17 @@ def test_power_against_a_worked_example() -> None:
 def test_disagreements_put_the_most_confident_errors_first() -> None:
     rows = model_comparison.disagreements(model_comparison.align([sheet("a", "1100"), sheet("b", "1010")]))
     assert [r.path for r in rows] == ["b", "c"]
-    assert [a["right"] for a in rows[0]["answers"]] == [True, False]
+    assert [a.right for a in rows[0].predictions] == [True, False]
 
 
 def test_images_of_a_cluster_are_not_independent() -> None:
     """Nine images of one cluster count as one observation."""
     aligned = model_comparison.align([sheet("a", "1" * 12), sheet("b", "0" * 9 + "111")])
-    (pair,) = model_comparison.compare(aligned, cluster=np.array([0] * 9 + [1, 2, 3]))["pairs"]
+    (pair,) = model_comparison.compared_pairs(aligned, cluster=np.array([0] * 9 + [1, 2, 3]))
     assert pair.p == 1.0 and not pair.significant
     assert pair.low == 0.0 and pair.high > 0.75 and pair.images_needed > 20
-    alone = model_comparison.compare(aligned, cluster=np.arange(12))["pairs"][0]
-    assert alone == model_comparison.compare(aligned)["pairs"][0]
+    alone = model_comparison.compared_pairs(aligned, cluster=np.arange(12))[0]
+    assert alone == model_comparison.compared_pairs(aligned)[0]
 
 
 def test_false_positives_stay_rare_with_clusters() -> None:

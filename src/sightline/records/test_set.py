@@ -23,12 +23,12 @@ class TestSetAccess:
 
     __test__ = False
 
-    when: str
-    verb: str
-    by: str
-    images: int
-    shared: int
-    classifiers: int
+    when: str = ""
+    verb: str = ""
+    by: str = ""
+    images: int = 0
+    shared: int = 0
+    classifiers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
