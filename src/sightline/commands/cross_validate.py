@@ -22,7 +22,7 @@ from sightline.records import Catalog, Predictions, Progress, Recipe, Run, RunRe
 from sightline.records.candidates import ThresholdChoice
 from sightline.records.scores import Metric
 from sightline.records.versions import RESULTS_VERSION
-from sightline.runs import error_analysis
+from sightline.runs import error_analysis, executor
 from sightline.runs import folder as folders
 from sightline.runs import record as records
 from sightline.runs.dataset import as_recipe, open_catalog, taking_part
@@ -179,7 +179,7 @@ def _carry_out(
             say(f"fold {part.name} is damaged and is trained again")
     done = part.repeat * count + part.fold
     progress("folds", done, 0)
-    fitted = folding.fit_part(context, recipe, part)
+    fitted = executor.current().fit_fold(context, recipe, part)
     write_text(table, fitted.answers.to_csv())
     write_json(facts, {"facts": fitted.facts, "errors": fitted.answers.errors})
     right = float((fitted.answers.y_pred == fitted.answers.y_true).mean())

@@ -23,7 +23,7 @@ from sightline.records import SPLITS, Catalog, Predictions, Progress, Run, RunRe
 from sightline.records.candidates import ThresholdChoice
 from sightline.records.data_summary import DatasetSummary
 from sightline.records.error_analysis import LabelMismatch, MismatchExamples, TableMismatches
-from sightline.runs import error_analysis, gallery, test_set_log
+from sightline.runs import error_analysis, executor, gallery, test_set_log
 from sightline.runs import folder as folders
 from sightline.runs import record as records
 from sightline.runs.dataset import check_usable
@@ -121,7 +121,7 @@ def answers_of(
         model = subject if isinstance(subject, Classifier) else classifier.load(subject, code=code)
         if not set(rows.column("label")) & set(model.classes):
             raise _no_known_class(name, title, model.classes)
-        answers = model.predict(rows, crops=crops, cache=cache, device=device, progress=progress)
+        answers = executor.current().predict(model, rows, crops=crops, cache=cache, device=device, progress=progress)
     strange = answers.select(answers.y_true < 0).paths
     answers = answers.select(answers.y_true >= 0)
     if not len(answers):
@@ -308,7 +308,7 @@ def open_labelled(
     catalog: str, progress: Progress = silent, *, label_from: str | None = None, label_column: str | None = None
 ) -> Catalog:
     """Return labelled images as a catalog, from a table or a scanned folder."""
-    return catalogs.scan(catalog, label_from=label_from, label_column=label_column, progress=progress)
+    return executor.current().scan(catalog, label_from=label_from, label_column=label_column, progress=progress)
 
 
 def _labels_alone(labelled: Catalog, scored: str) -> Catalog:

@@ -18,13 +18,14 @@ from sightline.errors import DataError, RequestError, SightlineError
 from sightline.records import Catalog, LearningCurveRecord, Progress, Recipe, silent
 from sightline.records.versions import RESULTS_VERSION
 from sightline.report import line_plots
+from sightline.runs import executor
 from sightline.runs import folder as folders
 from sightline.runs.dataset import as_recipe, open_catalog, taking_part
 from sightline.runs.plan import photos_name
 from sightline.store import Cache, digest, plain, stream, write_json, write_text
 from sightline.studies import learning_curve as learning
 from sightline.training import methods
-from sightline.training.context import Candidate, Context, extract, folds_for
+from sightline.training.context import Candidate, Context, folds_for
 
 ORDERS = 3
 SHARE = 0.04
@@ -94,7 +95,7 @@ def learning_curve(
     context = Context(whole, catalogs.together(kept, twins), kept.classes, cache, device, progress=progress)
     studies.check(recipe, len(kept.classes), cache)
     studies.check_threshold(recipe, kept.classes)
-    best = methods.fit(context, recipe)[0]
+    best = executor.current().fit(context, recipe)[0]
     curve = curve_of(context, best, goal=goal, orders=ORDERS, seed=seed)
     identity = digest(["learning curve", recipe.id, kept.fingerprint(), goal, seed, RESULTS_VERSION])
     folder = Path(out) if out is not None else Path("runs") / f"{photos_name(str(catalog.root))}-curve-{identity[:8]}"
@@ -135,7 +136,7 @@ def curve_of(
     rows = context.split("train", "val")
     if len(rows) > MOST_IMAGES:
         rows = np.sort(stream(seed, "learning curve images").permutation(rows)[:MOST_IMAGES])
-    found = extract(context, card.backbone, candidate.classifier.precision, rows)
+    found = executor.current().features(context, card.backbone, candidate.classifier.precision, rows)
     rows, values = rows[found.ok], found.values[found.ok]
     folds = folds_for(context, rows, learning.FOLDS, int(stream(seed, "learning curve folds").integers(2**31)))
     settings = {k: v for k, v in card.head_settings.items() if k != "class_weight"}
@@ -199,7 +200,7 @@ def _estimated_s(context: Context, candidate: Candidate, deadline: Deadline) -> 
     """Return the estimated seconds of one order: per fold about 2.5 fits on all images, the sum of all training sizes."""
     card = candidate.classifier.card
     rows = context.split("train", "val")
-    found = extract(context, card.backbone, candidate.classifier.precision, rows)
+    found = executor.current().features(context, card.backbone, candidate.classifier.precision, rows)
     rows, values = rows[found.ok], found.values[found.ok]
     settings = {k: v for k, v in card.head_settings.items() if k != "class_weight"}
     part = np.arange(0, len(rows), 4)

@@ -21,7 +21,7 @@ from sightline.records import SPLITS, Catalog, Predictions, Preprocess, Progress
 from sightline.records.candidates import CandidateSummary, SharedScore, ShortcutCheck, SkippedCandidate
 from sightline.records.data_summary import SplitSummary
 from sightline.records.heatmaps import HeatmapProgress
-from sightline.runs import error_analysis, gallery, resume, scored_run, test_set_log
+from sightline.runs import error_analysis, executor, gallery, resume, scored_run, test_set_log
 from sightline.runs import folder as folders
 from sightline.runs import record as records
 from sightline.runs.candidates import Candidates, StepClock, finalists, fit_candidates
@@ -456,7 +456,9 @@ def _predict_test(chosen: Candidate, context: Context) -> Predictions | None:
     tests = context.catalog.where(split="test")
     if not len(tests):
         return None
-    answers = chosen.classifier.predict(tests, cache=context.cache, device=context.device, progress=context.progress)
+    answers = executor.current().predict(
+        chosen.classifier, tests, cache=context.cache, device=context.device, progress=context.progress
+    )
     return answers.select(answers.y_true >= 0)
 
 

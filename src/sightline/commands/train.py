@@ -15,7 +15,7 @@ from sightline.explanation import similar_images
 from sightline.records import Catalog, Progress, Recipe, Run, silent
 from sightline.records.candidates import ContinuedRun
 from sightline.records.versions import RESULTS_VERSION
-from sightline.runs import distributed, error_analysis
+from sightline.runs import distributed, error_analysis, executor
 from sightline.runs import folder as folders
 from sightline.runs import record as records
 from sightline.runs import resume as resuming
@@ -87,7 +87,7 @@ def train(
     clusters = cluster[[p is None for p in divided.column("problem")]]
     checkpoint = resuming.begin(folder, recipe, usable, resume=resume, continued=continued)
     context = Context(usable, clusters, usable.classes, cache, device, progress=progress, checkpoint=checkpoint)
-    fitted = methods.fit(context, recipe)[0]
+    fitted = executor.current().fit(context, recipe)[0]
     if not process_group.here().first:
         return Run(folder, {})
     best = with_uncertainty(context, decided(fitted, recipe.positive, recipe.threshold))

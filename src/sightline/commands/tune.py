@@ -16,6 +16,7 @@ from sightline.errors import DataError, RequestError
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, Predictions, Progress, Recipe, silent
 from sightline.records.versions import RESULTS_VERSION
+from sightline.runs import executor
 from sightline.runs import folder as folders
 from sightline.runs.dataset import as_recipe, open_catalog, with_splits
 from sightline.store import Cache, digest, write_text
@@ -91,7 +92,7 @@ def tune(
         progress("trials", trial.number + 1, max(trials, trial.number + 1))
 
     storage = folder / "optuna.db"
-    done = tuning.search(context, recipe, limits, storage, save=save, on_trial=report_trial)
+    done = executor.current().search(context, recipe, limits, storage, save=save, on_trial=report_trial)
     complete = [t.number for t in done if t.state == tuning.COMPLETE]
     predictions = {number: read_predictions(_predictions_file(folder, number)) for number in complete}
     importances = search_summary.importance(storage)
