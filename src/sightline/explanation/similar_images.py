@@ -78,11 +78,11 @@ def with_nearest(
         if others is None:
             continue
         shown = number < MOST_SHOWN
+        thumbnail = _thumbnail(folder, rows, mistake.path, model) if shown else None
         nearest = [
             SimilarImage(names[j], labels[j], round(d, 6), _thumbnail(folder, training, names[j], model) if shown else None)
             for j, d in others
         ]
-        thumbnail = _thumbnail(folder, rows, mistake.path, model) if shown else None
         result[number] = dataclasses.replace(mistake, nearest=nearest, thumbnail=thumbnail)
     return result
 
