@@ -64,7 +64,7 @@ def json_key(key: str) -> Mapping[str, Any]:
 
 
 def to_json(record: Any) -> Any:
-    """Return a record as the mapping that `from_json` reads; fields that are None by default and None now are left out."""
+    """Return a record as the mapping that `from_json` reads, with all its fields."""
     if hasattr(record, "to_json"):
         return record.to_json()
     if dataclasses.is_dataclass(record) and not isinstance(record, type):
@@ -79,9 +79,7 @@ def to_json(record: Any) -> Any:
 def fields_to_json(record: Any) -> dict[str, Any]:
     """Return the fields of a dataclass under their JSON keys; see `to_json`."""
     kind: Any = type(record)
-    _, fields, _, keys = _layout(kind)
-    values = {name: getattr(record, name) for name in fields}
-    return {keys[n]: to_json(v) for n, v in values.items() if not (v is None and fields[n].default is None)}
+    return {key: to_json(getattr(record, name)) for name, key in _layout(kind)[3].items()}
 
 
 def json_keys(kind: Any) -> list[str]:

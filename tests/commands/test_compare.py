@@ -50,7 +50,7 @@ def compare(place: dict[str, Any], *names: str, out: Path, **options: Any) -> An
 def test_cross_validated_images_are_the_default_until_all_have_opened_the_test(place: dict[str, Any], tmp_path: Path) -> None:
     done = compare(place, "one", "two", "three", out=tmp_path / "val")
     assert done.data["split"] == done.data["images"] == "cross-validated" and len(done.data["pairs"]) == 3
-    assert not (test_set_log.root() / "openings.jsonl").exists() and "test_openings" not in done.data
+    assert not (test_set_log.root() / "openings.jsonl").exists() and not done.data["test_openings"]
     first = done.data["scores"][0]
     assert first["accuracy"] == pytest.approx(Run.load(place["folder"] / "one").data["val"]["accuracy"])
 

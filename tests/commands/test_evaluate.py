@@ -191,7 +191,7 @@ def test_a_bar_is_said_to_come_with_the_table(photos: Path, tmp_path: Path) -> N
     rows = rows_of(photos, "0", "1")
     barred = write(tmp_path / "bar.csv", [[*row, "0.3"] for row in rows], more="bar:1")
     _, _, run, page = evaluate(barred, photos, tmp_path / "e")
-    assert run.data["threshold"] == {"by": "given with the table"}
+    assert run.data["threshold"]["by"] == "given with the table"
     assert "at probability ≥ 0.3 (criterion: given with the table)" in page
     _, _, _, plain = evaluate(write(tmp_path / "t.csv", rows), photos, tmp_path / "plain")
     assert "at probability ≥ 0.5 (the default)" in plain
@@ -222,7 +222,7 @@ def test_labels_do_where_the_pictures_are_not_here(photos: Path, tmp_path: Path)
     }
     said = "none of the 24 images exists (such as gone/0/"
     assert said in notes and said in page and "only the labels are used" in page
-    assert run.data["ledger"]["counted"] is False and "width" not in run.data["data"]
+    assert run.data["ledger"]["counted"] is False and run.data["data"]["width"] is None
     assert {row["column"] for row in run.data["slices"]} == {"camera"}
     listed = CliRunner().invoke(app, ["mistakes", str(table), str(labels), "--json"])
     assert listed.exit_code == 0 and len(json.loads(listed.stdout)) == len(run.data["mistakes"])

@@ -44,10 +44,12 @@ def test_an_alarm_takes_that_blurring_the_border_lowers_the_probability(tmp_path
     recipe = dataclasses.replace(Recipe(), backbone="pixels")
     model = Classifier(Card(("black", "grey"), backbone, "ridge", {}, "features", recipe), head)
     answers = model.predict(catalog, cache=cache)
-    found = judge(model, catalog, answers, ExplainOptions(cache=cache), skill_of(model, answers=answers)).data["heat_global"]
-    alarms = {(a["class"], a["region"]) for a in found["alarms"]}
-    harmless = {(a["class"], a["region"]): a for a in found["harmless"]}
+    found = judge(model, catalog, answers, ExplainOptions(cache=cache), skill_of(model, answers=answers)).class_maps
+    assert found is not None
+    alarms = {(a.class_name, a.region) for a in found.alarms}
+    harmless = {(a.class_name, a.region): a for a in found.harmless}
     assert ("black", "left border") in alarms, "blurred with the white beside it, black is gone"
     assert ("grey", "left border") in harmless and ("grey", "left border") not in alarms
-    assert harmless["grey", "left border"]["after"] > harmless["grey", "left border"]["before"], "it becomes brighter still"
-    assert found["by"] == "predicted"
+    grey = harmless["grey", "left border"]
+    assert grey.after is not None and grey.before is not None and grey.after > grey.before, "it becomes brighter still"
+    assert found.by == "predicted"

@@ -11,7 +11,7 @@ import pytest
 
 from sightline import evaluation
 from sightline.records import Predictions, Scores
-from sightline.records.run import ThresholdChoice
+from sightline.records.candidates import ThresholdChoice
 from sightline.report import curves, svg, threshold_figures
 from tests.report.drawn import answers, make
 

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from sightline.records import Run, RunRecord
-from sightline.records.run import SliceScore
+from sightline.records.error_analysis import SliceScore
 from sightline.report import uncertainty
 from sightline.report.images import Album
 from sightline.report.page import render

@@ -136,9 +136,9 @@ def test_what_was_kept_is_not_trusted_where_the_classifier_is_another(photos: Pa
     import sightline
 
     model, answers = sightline.load(run.folder), sightline.inputs.read_predictions(run.folder / "predictions" / "test.csv")
-    scored_run.save(run.folder, kept, scored_run.Opened(model, answers, None, {"a": 1.5}, {"methods": 2.0}))
+    scored_run.save(run.folder, kept, scored_run.Opened(model, answers, None, run.record, {"methods": 2.0}))
     back = scored_run.load(run.folder, kept)
-    assert back is not None and back.test is None and back.data == {"a": 1.5} and back.laps == {"methods": 2.0}
+    assert back is not None and back.test is None and back.record == run.record and back.laps == {"methods": 2.0}
     assert back.val.probs.tobytes() == answers.probs.tobytes() and back.val.paths == answers.paths
     run.classifier_file.write_bytes(run.classifier_file.read_bytes() + b" ")
     assert scored_run.load(run.folder, kept) is None

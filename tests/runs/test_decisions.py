@@ -13,6 +13,8 @@ import pytest
 from sightline.commands import evaluate, run
 from sightline.errors import DataError
 from sightline.records import CATALOG_COLUMNS, Catalog, Predictions, Recipe
+from sightline.records.error_analysis import Mistake
+from sightline.records.heatmaps import ExplainedImage
 from sightline.runs import folder as folders
 from sightline.runs.folder import toml
 from sightline.store import slug, slugs, write_json
@@ -133,10 +135,10 @@ def test_a_result_without_a_name_never_takes_the_folder_of_another_request(
 
 def test_mistakes_are_a_table_whose_cells_are_no_formulas(tmp_path: Path) -> None:
     wrong = [
-        {"path": "=cmd().png", "label": "a", "predicted": "b", "probability": 0.9, "nearest": []},
-        {"path": "b/1.png", "label": "b", "predicted": "a", "probability": 0.6},
+        Mistake("=cmd().png", label="a", predicted="b", probability=0.9),
+        Mistake("b/1.png", label="b", predicted="a", probability=0.6),
     ]
-    folders.write_mistakes(tmp_path, wrong, [{"path": "b/1.png", "overlay": "explanations/002.png"}])
+    folders.write_mistakes(tmp_path, wrong, [ExplainedImage("b/1.png", overlay="explanations/002.png")])
     assert (tmp_path / "mistakes.csv").read_text(encoding="utf-8").splitlines() == [
         "path,label,predicted,probability,heatmap",
         "'=cmd().png,a,b,0.9,",

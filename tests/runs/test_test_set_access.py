@@ -18,6 +18,7 @@ from sightline.commands import train as train_command
 from sightline.errors import RequestError
 from sightline.records import Catalog, Recipe, Run
 from sightline.runs import gallery, test_set_log
+from sightline.runs.record import HeatmapBlocks
 from sightline.store import Cache
 from tests.conftest import write_few_digits
 
@@ -118,7 +119,7 @@ def test_every_command_on_the_test_split_is_counted(
     assert [(line["verb"], line["n"]) for line in lines()] == [(verb, len(catalog.where(split="test")))]
 
 
-def written(trained: tuple[Run, Catalog, Cache], folder: Path, **more: Any) -> dict[str, Any]:
+def written(trained: tuple[Run, Catalog, Cache], folder: Path, **more: Any) -> HeatmapBlocks:
     run, catalog, cache = trained
     model, rows = sl.load(run.classifier_file), catalog.where(split="val")
     own: dict[str, Any] = {"cache": cache, "device": "cpu", "seed": 0, "progress": lambda *_: None}
@@ -127,11 +128,11 @@ def written(trained: tuple[Run, Catalog, Cache], folder: Path, **more: Any) -> d
 
 def test_heatmaps_can_be_left_out_or_be_few(trained: tuple[Run, Catalog, Cache], tmp_path: Path) -> None:
     none = written(trained, tmp_path / "none", heatmaps="none")
-    assert none["explanations"] == [] and "heat_checks" not in none and not (tmp_path / "none").exists()
+    assert none.explanations == [] and none.checks is None and not (tmp_path / "none").exists()
     few, every = (written(trained, tmp_path / kind, heatmaps=kind) for kind in ("few", "all"))
-    assert 0 < len(few["explanations"]) <= gallery.FEW_WRONG + gallery.FEW_RIGHT
-    assert every["heatmaps"]["drawn"] == every["heatmaps"]["of"] == len(every["explanations"])
-    assert few["heat_checks"]["images"] <= gallery.FEW_VIEWED
+    assert 0 < len(few.explanations) <= gallery.FEW_WRONG + gallery.FEW_RIGHT
+    assert every.progress.drawn == every.progress.total == len(every.explanations)
+    assert few.checks is not None and (few.checks.images or 0) <= gallery.FEW_VIEWED
 
 
 def test_explanations_of_the_checks_are_drawn_without_being_computed_again(
@@ -142,8 +143,8 @@ def test_explanations_of_the_checks_are_drawn_without_being_computed_again(
     names: list[str] = []
     real = run_checks.heatmaps_of
     monkeypatch.setattr(run_checks, "heatmaps_of", lambda *a, **b: names.extend(a[2]) or real(*a, **b))
-    drawn = written(trained, tmp_path / "all")["explanations"]
-    assert {e["path"] for e in drawn} <= set(names) and len(names) == len(set(names))
+    drawn = written(trained, tmp_path / "all").explanations
+    assert {e.path for e in drawn} <= set(names) and len(names) == len(set(names))
 
 
 class SlowMachine:
@@ -182,9 +183,9 @@ def test_heatmaps_end_within_their_time_the_most_important_first(
     budget = needed / 2
     clock = SlowMachine(monkeypatch, *speed)
     cut = written(trained, tmp_path / "cut", clock=clock, budget_s=budget)
-    drawn = cut["heatmaps"]["drawn"]
-    assert clock.now <= 1.2 * budget and cut["heatmaps"]["seconds"] == pytest.approx(clock.now)
-    assert 0 < drawn <= cut["heatmaps"]["of"] == len(whole["explanations"])
-    assert drawn == cut["heatmaps"]["of"] or clock.now >= 0.8 * budget, "the time is used"
-    assert [e["path"] for e in cut["explanations"]] == [e["path"] for e in whole["explanations"]][:drawn]
+    drawn = cut.progress.drawn
+    assert clock.now <= 1.2 * budget and cut.progress.seconds == pytest.approx(clock.now)
+    assert drawn is not None and 0 < drawn <= cut.progress.total == len(whole.explanations)
+    assert drawn == cut.progress.total or clock.now >= 0.8 * budget, "the time is used"
+    assert [e.path for e in cut.explanations] == [e.path for e in whole.explanations][:drawn]
     assert len(list((tmp_path / "cut" / "explanations").glob("*.png"))) == drawn

@@ -32,8 +32,7 @@ def test_looks_are_counted_and_told() -> None:
     assert (len(first.looks), first.classifiers, first.new, first.counted, first.note) == (1, 1, True, True, "")
     second = look(range(100), "b")
     assert [x.by for x in second.looks] == ["a", "b"] and second.classifiers == 2
-    told = second.as_data(0.9, 100)
-    assert told["ledger"]["flattery"] == pytest.approx(test_set_log.flattery(2, 0.9, 100)) and len(told["test_openings"]) == 2
+    assert second.entry(0.9, 100).optimism == pytest.approx(test_set_log.optimism(2, 0.9, 100))
 
 
 def test_images_are_known_again_in_other_sets_and_orders() -> None:
@@ -112,10 +111,10 @@ def test_two_processes_lose_no_look() -> None:
     assert len(look(range(50), "last").looks) == 16
 
 
-def test_flattery_is_the_expected_maximum_of_equals() -> None:
+def test_optimism_is_the_expected_maximum_of_equals() -> None:
     draws = np.random.default_rng(0).binomial(200, 0.8, size=(20_000, 5)).max(axis=1) / 200
-    assert test_set_log.flattery(5, 0.8, 200) == pytest.approx(draws.mean() - 0.8, abs=0.001)
-    assert test_set_log.flattery(5, 1.0, 200) > 0  # nobody is perfect for certain
+    assert test_set_log.optimism(5, 0.8, 200) == pytest.approx(draws.mean() - 0.8, abs=0.001)
+    assert test_set_log.optimism(5, 1.0, 200) > 0  # nobody is perfect for certain
 
 
 def test_the_user_s_own_place_is_outside_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:

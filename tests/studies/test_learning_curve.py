@@ -79,8 +79,8 @@ def test_a_large_set_gives_an_estimate_whose_band_contains_the_truth() -> None:
     assert curve.a.shape == (1001,)
     found = learning_curve.summarise(measured, curve, images=400, goal=0.94)
     truth = (B / (A - 0.94)) ** (1 / C)
-    assert found["verdict"] == "told" and found["needed_low"] <= truth <= found["needed_high"]
-    assert "95 % band" in found["words"][1]
+    assert found.verdict == "told" and found.needed_low <= truth <= found.needed_high
+    assert "95 % band" in found.words[1]
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_a_large_set_gives_an_estimate_whose_band_contains_the_truth() -> None:
 def test_no_number_is_given_without_an_estimate(goal: float, verdict: str | None, text: str) -> None:
     measured = drawn(400, 3)
     found = learning_curve.summarise(measured, learning_curve.fit(measured), images=400, goal=goal)
-    assert found["needed"] is None and text in found["words"][1]
-    assert verdict is None or found["verdict"] == verdict
-    assert "800" in found["words"][0]
+    assert found.needed is None and text in found.words[1]
+    assert verdict is None or found.verdict == verdict
+    assert "800" in found.words[0]
 
 
 def test_a_curve_below_the_target_gives_infinity() -> None:

@@ -54,35 +54,35 @@ def test_a_table_without_labels_takes_those_of_the_other() -> None:
 
 def test_a_comparison_by_hand() -> None:
     a, b = "1" * 12, "0" * 9 + "111"
-    found = model_comparison.compare(model_comparison.align([sheet("a", a), sheet("b", b)]))
-    (pair,) = found["pairs"]
-    assert (pair["only_a"], pair["only_b"], pair["difference"]) == (9, 0, 0.75)
-    assert pair["p"] == pytest.approx(2 / 2**9) and pair["p_corrected"] == pair["p"]
-    assert pair["told_apart"] and pair["images_needed"] is None
-    assert pair["verdict"].startswith("a is better than b by 75.0 percentage points [41.7, ")
-    assert [s["wrong"] for s in found["scores"]] == [0, 9]
+    aligned = model_comparison.align([sheet("a", a), sheet("b", b)])
+    (pair,) = model_comparison.compared_pairs(aligned)
+    assert (pair.only_a, pair.only_b, pair.difference) == (9, 0, 0.75)
+    assert pair.p == pytest.approx(2 / 2**9) and pair.p_corrected == pair.p
+    assert pair.significant and pair.images_needed is None
+    assert pair.verdict.startswith("a is better than b by 75.0 percentage points [41.7, ")
+    assert [s.wrong for s in model_comparison.compared_scores(aligned)] == [0, 9]
 
 
 def test_the_verdict_names_the_better_one_first() -> None:
-    found = model_comparison.compare(model_comparison.align([sheet("b", "0" * 9 + "111"), sheet("a", "1" * 12)]))
-    (pair,) = found["pairs"]
-    assert pair["difference"] == -0.75 and pair["verdict"].startswith("a is better than b by 75.0 percentage points [41.7, ")
+    aligned = model_comparison.align([sheet("b", "0" * 9 + "111"), sheet("a", "1" * 12)])
+    (pair,) = model_comparison.compared_pairs(aligned)
+    assert pair.difference == -0.75 and pair.verdict.startswith("a is better than b by 75.0 percentage points [41.7, ")
 
 
 def test_no_difference_gives_no_number_of_images() -> None:
-    (pair,) = model_comparison.compare(model_comparison.align([sheet("a", "110"), sheet("b", "011")]))["pairs"]
-    assert pair["images_needed"] is None and pair["verdict"].endswith("both have equally many correct predictions")
-    assert pair["verdict"].startswith("the difference between a and b is not significant with 3 test images")
+    (pair,) = model_comparison.compared_pairs(model_comparison.align([sheet("a", "110"), sheet("b", "011")]))
+    assert pair.images_needed is None and pair.verdict.endswith("both have equally many correct predictions")
+    assert pair.verdict.startswith("the difference between a and b is not significant with 3 test images")
 
 
 def test_more_than_two_are_corrected_together() -> None:
     a, b = "1" * 12, "0" * 6 + "1" * 6
-    found = model_comparison.compare(model_comparison.align([sheet("a", a), sheet("b", b), sheet("c", a)]))
-    p = {(x["a"], x["b"]): (x["p"], x["p_corrected"], x["told_apart"]) for x in found["pairs"]}
+    found = model_comparison.compared_pairs(model_comparison.align([sheet("a", a), sheet("b", b), sheet("c", a)]))
+    p = {(x.a, x.b): (x.p, x.p_corrected, x.significant) for x in found}
     assert p["a", "b"] == pytest.approx((2 / 64, 6 / 64, False))
-    alone = model_comparison.compare(model_comparison.align([sheet("a", a), sheet("b", b)]))["pairs"][0]
-    assert alone["told_apart"]
-    needed = next(x["images_needed"] for x in found["pairs"] if (x["a"], x["b"]) == ("a", "b"))
+    alone = model_comparison.compared_pairs(model_comparison.align([sheet("a", a), sheet("b", b)]))[0]
+    assert alone.significant
+    needed = next(x.images_needed for x in found if (x.a, x.b) == ("a", "b"))
     assert needed > power.images_needed(6, 0, 12, level=0.05)  # a stricter level needs more
 
 
@@ -107,18 +107,18 @@ def test_power_against_a_worked_example() -> None:
 
 def test_disagreements_put_the_most_confident_errors_first() -> None:
     rows = model_comparison.disagreements(model_comparison.align([sheet("a", "1100"), sheet("b", "1010")]))
-    assert [r["path"] for r in rows] == ["b", "c"]
-    assert [a["right"] for a in rows[0]["answers"]] == [True, False]
+    assert [r.path for r in rows] == ["b", "c"]
+    assert [a.right for a in rows[0].predictions] == [True, False]
 
 
 def test_images_of_a_cluster_are_not_independent() -> None:
     """Nine images of one cluster count as one observation."""
     aligned = model_comparison.align([sheet("a", "1" * 12), sheet("b", "0" * 9 + "111")])
-    (pair,) = model_comparison.compare(aligned, cluster=np.array([0] * 9 + [1, 2, 3]))["pairs"]
-    assert pair["p"] == 1.0 and not pair["told_apart"]
-    assert pair["low"] == 0.0 and pair["high"] > 0.75 and pair["images_needed"] > 20
-    alone = model_comparison.compare(aligned, cluster=np.arange(12))["pairs"][0]
-    assert alone == model_comparison.compare(aligned)["pairs"][0]
+    (pair,) = model_comparison.compared_pairs(aligned, cluster=np.array([0] * 9 + [1, 2, 3]))
+    assert pair.p == 1.0 and not pair.significant
+    assert pair.low == 0.0 and pair.high > 0.75 and pair.images_needed > 20
+    alone = model_comparison.compared_pairs(aligned, cluster=np.arange(12))[0]
+    assert alone == model_comparison.compared_pairs(aligned)[0]
 
 
 def test_false_positives_stay_rare_with_clusters() -> None:

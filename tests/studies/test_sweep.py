@@ -68,29 +68,29 @@ def test_the_table_and_the_words_by_hand() -> None:
     rights = [whole, but_one, whole, whole, half, half]
     outcomes = [Outcome(predictions(r), 2.0 + i, 7) for i, r in enumerate(rights)]
     found = studies.summarise(Recipe(method="scratch"), fits, outcomes)
-    assert [row["label"] for row in found["settings"]] == ["0", "15", "90"]
-    assert [row["accuracy"] for row in found["settings"]] == pytest.approx([23 / 24, 1, 1 / 2])
-    assert [(row["accuracy_low"], row["accuracy_high"]) for row in found["settings"]] == [(11 / 12, 1), (1, 1), (0.5, 0.5)]
-    assert [row["seconds"] for row in found["settings"]] == [2.5, 4.5, 6.5]
-    assert (found["best"], found["default"], found["images"], found["seeds"]) == (1, None, 12, [0, 1])
-    against = {found["settings"][c["b"]]["label"]: c for c in found["comparisons"]}
-    assert against["0"]["p"] == 1.0 and not against["0"]["told_apart"]
-    assert against["90"]["p"] == pytest.approx(2 / 64)  # six images that only 15 has, each counted once
-    assert against["90"]["p_corrected"] == pytest.approx(6 / 64)
-    assert found["words"] == [
+    assert [row.label for row in found.settings] == ["0", "15", "90"]
+    assert [row.accuracy for row in found.settings] == pytest.approx([23 / 24, 1, 1 / 2])
+    assert [(row.accuracy_low, row.accuracy_high) for row in found.settings] == [(11 / 12, 1), (1, 1), (0.5, 0.5)]
+    assert [row.seconds for row in found.settings] == [2.5, 4.5, 6.5]
+    assert (found.best, found.default, found.images, found.seeds) == (1, None, 12, [0, 1])
+    against = {found.settings[c.b]["label"]: c for c in found.comparisons}
+    assert against["0"].p == 1.0 and not against["0"].significant
+    assert against["90"].p == pytest.approx(2 / 64)  # six images that only 15 has, each counted once
+    assert against["90"].p_corrected == pytest.approx(6 / 64)
+    assert found.words == [
         "rotation=15 came first (100.0 %, the mean of 2 seeds).",
         "Its lead over 0 and 90 is not significant with 12 images.",
         "The random seed alone changes the accuracy by up to 8.3 percentage points.",
     ]
-    assert [row["mark"] for row in found["settings"]] == ["", "first, may be chance", ""]
+    assert [row.mark for row in found.settings] == ["", "first, may be chance", ""]
 
 
 def test_equal_settings_are_tied_and_none_is_best() -> None:
     fits = studies.plan(Recipe(), {"head": ["knn", "ridge", "forest"]}, 1)
     whole = np.ones(12, bool)
     found = studies.summarise(Recipe(), fits, [Outcome(predictions(r)) for r in (whole, whole, np.arange(12) > 0)])
-    assert [row["mark"] for row in found["settings"]] == ["tied", "tied", ""]
-    assert found["words"][:2] == [
+    assert [row.mark for row in found.settings] == ["tied", "tied", ""]
+    assert found.words[:2] == [
         "head=knn and ridge are tied (100.0 %).",
         "Its lead over forest is not significant with 12 images.",
     ]
@@ -100,22 +100,22 @@ def test_significant_differences_are_reported() -> None:
     fits = studies.plan(Recipe(), {"head": ["knn", "ridge", "forest"]}, 1)
     none = np.zeros(40, bool)
     found = studies.summarise(Recipe(), fits, [Outcome(predictions(r)) for r in (~none, none, np.arange(40) > 0)])
-    assert found["words"][:2] == [
+    assert found.words[:2] == [
         "head=knn came first (100.0 %).",
         "Its lead over forest is not significant with 40 images.",
     ]
     found = studies.summarise(Recipe(), fits[:2], [Outcome(predictions(r)) for r in (~none, none)])
-    assert found["words"][:2] == ["head=knn is best (100.0 %).", "It is significantly better than ridge, on 40 images."]
-    assert [row["mark"] for row in found["settings"]] == ["best", ""]
+    assert found.words[:2] == ["head=knn is best (100.0 %).", "It is significantly better than ridge, on 40 images."]
+    assert [row.mark for row in found.settings] == ["best", ""]
 
 
 def test_a_failed_fit_excludes_its_setting_and_is_reported() -> None:
     fits = studies.plan(Recipe(), {"head": ["knn", "ridge"]}, 2)
     fine = Outcome(predictions(np.arange(20) > 3))
     found = studies.summarise(Recipe(), fits, [fine, Outcome(None, why="it diverged"), fine, fine])
-    assert [row["failed"] for row in found["settings"]] == ["it diverged", None]
-    assert found["settings"][found["best"]]["label"] == "ridge" and found["comparisons"] == []
-    assert "knn failed: it diverged." in found["words"]
+    assert [row.failed for row in found.settings] == ["it diverged", None]
+    assert found.settings[found.best]["label"] == "ridge" and found.comparisons == []
+    assert "knn failed: it diverged." in found.words
     with pytest.raises(DataError, match="every fit of the sweep failed: it diverged"):
         studies.summarise(Recipe(), fits, [Outcome(None, why="it diverged")] * 4)
 

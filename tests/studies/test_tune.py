@@ -17,6 +17,7 @@ from sightline.commands import tune as tune_command
 from sightline.errors import RequestError, SightlineError
 from sightline.inputs import read_recipe
 from sightline.records import Catalog, Recipe
+from sightline.records.study import BestAgainstDefault
 from sightline.search_space import Choice, Space, Suggest
 from sightline.store import Cache
 from sightline.studies import recipe_edit, search_spaces, search_summary, tune
@@ -359,7 +360,7 @@ def test_a_winner_within_noise_is_reported_as_such() -> None:
     best = dataclasses.replace(base, number=3, accuracy=0.92)
 
     def sentences(best: tune.Trial, difference: float, p: float, **options: Any) -> list[str]:
-        comparison = {"difference": difference, "p": p, "told_apart": p < 0.05}
+        comparison = BestAgainstDefault(difference, difference, difference, p, significant=p < 0.05)
         return search_summary.sentences(best, base, comparison, optimism=None, images=100, max_parameters=None, **options)
 
     assert sentences(best, 0.02, 0.3) == [

@@ -33,12 +33,13 @@ def scan(
     """
     from sightline import catalog as catalogs
     from sightline import store
+    from sightline.runs import executor
 
     target = options.path(out)
     catalogs.check_name(target)
     overwritten = target.is_file()
     with progress() as shown:
-        catalog = catalogs.scan(
+        catalog = executor.current().scan(
             options.path(photos),
             classes=options.classes(classes),
             limit=limit,

@@ -35,6 +35,7 @@ def split(
     """
     from sightline import catalog as catalogs
     from sightline import store
+    from sightline.runs import executor
 
     source = options.path(catalog)
     target = options.path(out) if out is not None else source
@@ -44,7 +45,7 @@ def split(
     overwritten = target.is_file()
     val_size, test_size = options.share("--val", val), options.share("--test", test)
     with progress() as shown:
-        before = catalogs.scan(source, progress=shown) if source.is_dir() else catalogs.load(source)
+        before = executor.current().scan(source, progress=shown) if source.is_dir() else catalogs.load(source)
         earlier = None if previous is None else catalogs.load(options.path(previous))
         duplicates = catalogs.find_duplicates(before, store.Cache(), shown)
         table = catalogs.split(

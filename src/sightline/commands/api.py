@@ -29,8 +29,8 @@ from sightline.explanation.options import ExplainOptions
 from sightline.explanation.subject import ExplainedModel, aims, check_explainable, find_subject
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, Explanation, Predictions, Progress, Recipe, Run, silent
-from sightline.records.run import RESULTS_VERSION
-from sightline.runs import test_set_log
+from sightline.records.versions import RESULTS_VERSION
+from sightline.runs import executor, test_set_log
 from sightline.runs.dataset import as_recipe, open_catalog
 from sightline.runs.plan import Request, photos_name
 from sightline.store import Cache, digest
@@ -258,7 +258,8 @@ def predict(
         RequestError: If the classifier or the images do not exist or have the wrong type.
     """
     _expect(images, (str, Path, Catalog, np.ndarray, Sequence), "images", _IMAGE_HINT)
-    return _classifier(model, code).predict(images, crops=crops, cache=cache, device=device, progress=progress)
+    chosen = _classifier(model, code)
+    return executor.current().predict(chosen, images, crops=crops, cache=cache, device=device, progress=progress)
 
 
 def score(
@@ -500,7 +501,7 @@ def explain(
         check_contrast(subject.model.classes[index], index, against)
     if None in targets or isinstance(images, Catalog):
         queried: Any = images if isinstance(images, Catalog) else list(sources)
-        answers = subject.model.predict(queried, cache=cache, device=device, progress=progress)
+        answers = executor.current().predict(subject.model, queried, cache=cache, device=device, progress=progress)
         _refuse(answers.errors)
         counts = np.array([bool(content) for content in answers.test_contents], dtype=bool)
         test_set_log.look(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,10 @@ from sightline.commands.evaluate import Answered, answers_of, in_training, match
 from sightline.errors import DataError, ImageError, RequestError, unknown
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, ComparisonRecord, Predictions, Progress, Run, silent
+from sightline.records.comparison import Disagreement
 from sightline.runs import folder as folders
 from sightline.runs import test_set_log
+from sightline.schema import to_json
 from sightline.store import Cache, plain, slug, write_bytes, write_json, write_text
 from sightline.studies import model_comparison as comparison
 from sightline.studies.model_comparison import Aligned, NamedPredictions
@@ -126,11 +129,10 @@ def compare(
     if (folder / "run.json").is_file() or (folder / "study.json").is_file():
         raise RequestError(f"{folder} holds a run", "name another folder with -o")
     remarks = [*notes, *(n for s in sides for n in s.notes)]
-    data = _describe(
-        sides, aligned, where, kind=kind, opening=opening, notes=remarks, cluster=_clusters(sides, aligned, cache, progress)
-    )
-    _write(folder, data, aligned, next((s.catalog for s in sides if s.catalog is not None), None))
-    return Comparison(folder, data)
+    cluster = _clusters(sides, aligned, cache, progress)
+    record = _describe(sides, aligned, where, kind=kind, opening=opening, notes=remarks, cluster=cluster)
+    pictures = next((s.catalog for s in sides if s.catalog is not None), None)
+    return Comparison(folder, _write(folder, record, aligned, pictures))
 
 
 def _for(subject: str, own: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -349,40 +351,35 @@ def _describe(
     opening: test_set_log.Opening | None,
     notes: Sequence[str],
     cluster: np.ndarray | None,
-) -> dict[str, Any]:
+) -> ComparisonRecord:
     """Return the content of comparison.json without thumbnails."""
-    told = comparison.compare(aligned, kind=kind, cluster=cluster)
+    n, scores, clusters = len(aligned.paths), comparison.compared_scores(aligned, cluster), None
     if cluster is not None:
-        count = told["clusters"]
+        clusters = len(np.unique(cluster))
         notes = [
             *notes,
-            f"duplicates and images of the same group count as one cluster: {count:,} clusters in {told['n']:,} images",
+            f"duplicates and images of the same group count as one cluster: {clusters:,} clusters in {n:,} images",
         ]
     given = {s.name: s.given for s in sides}
-    pairs = [{**p, "a": given[p["a"]], "b": given[p["b"]]} for p in told["pairs"]]
-    best = max(s["accuracy"] for s in told["scores"])
-    looks = {} if opening is None else opening.as_data(best, told["n"])
-    data: dict[str, Any] = plain(
-        {
-            "version": 1,
-            "sightline": __version__,
-            "kind": "compare",
-            "created": folders.now(),
-            "runs": [s.given for s in sides],
-            "names": [s.name for s in sides],
-            "split": where,
-            "images": kind,
-            "n": told["n"],
-            "clusters": told["clusters"],
-            "scores": told["scores"],
-            "pairs": pairs,
-            "patterns": comparison.patterns(aligned),
-            "disagreements": comparison.disagreements(aligned),
-            "notes": list(notes),
-            **looks,
-        }
+    pairs = comparison.compared_pairs(aligned, kind=kind, cluster=cluster)
+    best = max(s.accuracy for s in scores)
+    return ComparisonRecord(
+        sightline=__version__,
+        created=folders.now(),
+        runs=[s.given for s in sides],
+        names=[s.name for s in sides],
+        split=where,
+        images=kind,
+        n=n,
+        clusters=clusters,
+        scores=scores,
+        pairs=[dataclasses.replace(p, a=given[p.a], b=given[p.b]) for p in pairs],
+        patterns=comparison.patterns(aligned),
+        disagreements=comparison.disagreements(aligned),
+        notes=list(notes),
+        test_set_accesses=() if opening is None else opening.looks,
+        test_set_log=None if opening is None else opening.entry(best, n),
     )
-    return data
 
 
 def _folder_name(names: Sequence[str]) -> str:
@@ -391,32 +388,36 @@ def _folder_name(names: Sequence[str]) -> str:
     return f"compare-{told}{'-and-more' if len(names) > 3 else ''}"
 
 
-def _write(folder: Path, data: dict[str, Any], aligned: Aligned, catalog: Catalog | None) -> None:
-    """Write tables, thumbnails, comparison.json and the report."""
-    write_text(folder / "pairs.csv", folders.table([{k: v for k, v in p.items() if k != "verdict"} for p in data["pairs"]]))
+def _write(folder: Path, record: ComparisonRecord, aligned: Aligned, catalog: Catalog | None) -> dict[str, Any]:
+    """Write tables, thumbnails, comparison.json and the report; return the content of comparison.json."""
+    pairs = [{key: value for key, value in to_json(pair).items() if key != "verdict"} for pair in record.pairs]
+    write_text(folder / "pairs.csv", folders.table(pairs))
     header = ["path", "label", *(f"{what}:{name}" for name in aligned.names for what in ("predicted", "probability", "right"))]
     rows = []
-    for row in data["disagreements"]:
-        cells = [v for a in row["answers"] for v in (a["predicted"], a["probability"], int(a["right"]))]
-        rows.append(dict(zip(header, [row["path"], row["label"], *cells], strict=True)))
+    for row in record.disagreements:
+        cells = [v for p in row.predictions for v in (p.predicted, p.probability, int(p.right))]
+        rows.append(dict(zip(header, [row.path, row.label, *cells], strict=True)))
     write_text(folder / "disagreements.csv", folders.table(rows) if rows else ",".join(header) + "\n")
     if catalog is not None:
-        _write_thumbnails(folder, data["disagreements"][:MOST_SHOWN], catalog)
-    record = ComparisonRecord.from_json(data)
+        record = dataclasses.replace(record, disagreements=_with_thumbnails(folder, record.disagreements, catalog))
+    data: dict[str, Any] = plain(record.to_json())
     write_json(folder / "comparison.json", data)
     report.write_comparison(record, folder / "report.html")
+    return data
 
 
-def _write_thumbnails(folder: Path, rows: Sequence[dict[str, Any]], catalog: Catalog) -> None:
-    """Write thumbnails of images that can be read, and add their paths to the rows."""
+def _with_thumbnails(folder: Path, rows: Sequence[Disagreement], catalog: Catalog) -> list[Disagreement]:
+    """Write thumbnails of the first images that can be read, and return the rows with their paths."""
     from PIL import Image
 
-    for number, row in enumerate(rows, 1):
+    shown = list(rows)
+    for number, row in enumerate(rows[:MOST_SHOWN]):
         try:
-            small = pixels.upright(catalog.file(row["path"]), THUMBNAIL_PX)
+            small = pixels.upright(catalog.file(row.path), THUMBNAIL_PX)
         except (ImageError, OSError):
             continue
-        data = io.BytesIO()
+        data, name = io.BytesIO(), f"thumbnails/{number + 1:03d}.jpg"
         Image.fromarray(small).save(data, "JPEG", quality=86)
-        row["file"] = f"thumbnails/{number:03d}.jpg"
-        write_bytes(folder / row["file"], data.getvalue())
+        write_bytes(folder / name, data.getvalue())
+        shown[number] = dataclasses.replace(row, file=name)
+    return shown

@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,9 +18,13 @@ from sightline.commands.run import reuse
 from sightline.errors import RequestError, SightlineError
 from sightline.files import read_text
 from sightline.inputs import read_predictions
-from sightline.records import Catalog, Predictions, Progress, Recipe, Run, silent
-from sightline.records.run import RESULTS_VERSION
+from sightline.records import Catalog, Predictions, Progress, Recipe, Run, RunRecord, silent
+from sightline.records.candidates import ThresholdChoice
+from sightline.records.scores import Metric
+from sightline.records.versions import RESULTS_VERSION
+from sightline.runs import error_analysis, executor
 from sightline.runs import folder as folders
+from sightline.runs import record as records
 from sightline.runs.dataset import as_recipe, open_catalog, taking_part
 from sightline.runs.plan import photos_name
 from sightline.store import Cache, digest, write_json, write_text
@@ -102,11 +105,12 @@ def cross_validate(
         (part, _carry_out(context, exact, part, folder=folder, count=len(asked), say=say, progress=progress)) for part in asked
     ]
     tables = folding.gathered(kept, found)
-    data = _describe(kept, exact, found, tables, context, (twins, closed, identity, seed))
+    record = dataclasses.replace(_describe(kept, exact, found, tables, context, closed=closed), id=identity, seed=seed)
+    record = dataclasses.replace(record, dataset=records.dataset_summary(kept, twins))
     _write(folder, kept, recipe, tables, found)
-    folders.write_curves(folder, "cross_validated", tables[0], data["val"], recipe.threshold)
-    data |= {"environment": environment(device), "seconds": time.perf_counter() - started}
-    done = folders.finish(folder, data)
+    folders.write_curves(folder, "cross_validated", tables[0], record.val, recipe.threshold)
+    record = records.with_environment(record, environment(device), time.perf_counter() - started)
+    done = folders.finish(folder, record)
     shutil.rmtree(folder / KEPT, ignore_errors=True)
     report.write_report([done], folder / "report.html")
     return done
@@ -175,7 +179,7 @@ def _carry_out(
             say(f"fold {part.name} is damaged and is trained again")
     done = part.repeat * count + part.fold
     progress("folds", done, 0)
-    fitted = folding.fit_part(context, recipe, part)
+    fitted = executor.current().fit_fold(context, recipe, part)
     write_text(table, fitted.answers.to_csv())
     write_json(facts, {"facts": fitted.facts, "errors": fitted.answers.errors})
     right = float((fitted.answers.y_pred == fitted.answers.y_true).mean())
@@ -195,44 +199,41 @@ def _describe(
     found: list[tuple[Part, Fitted]],
     tables: list[Predictions],
     context: Context,
-    known: tuple[Any, int, str, int],
-) -> dict[str, Any]:
-    """Return the content of run.json except times and environment."""
-    twins, closed, identity, seed = known
-    told = folding.summarise(tables, found, context.cluster, kept.paths)
+    *,
+    closed: int,
+) -> RunRecord:
+    """Return the record except identity, images, times and environment; `closed` test images were left out."""
+    summary = folding.summarise(tables, found, context.cluster, kept.paths)
     first = tables[0]
-    score = evaluation.score(first, positive=recipe.positive, groups=folders.clusters_of(kept, context.cluster, first))
-    over_all = {k: told[k] for k in ("accuracy", "accuracy_low", "accuracy_high")}
-    heads = ", ".join(f"{name} ({n} of {len(found)})" if len(told["heads"]) > 1 else name for name, n in told["heads"].items())
-    times = f", {told['repeats']} repeats" if told["repeats"] > 1 else ""
+    score = records.scores(first, recipe.positive, folders.clusters_of(kept, context.cluster, first))
+    assert score is not None
+    over_all = Metric(summary.accuracy, summary.accuracy_low, summary.accuracy_high)
+    heads = [f"{name} ({n} of {len(found)})" if len(summary.heads) > 1 else name for name, n in summary.heads.items()]
+    times = f", {summary.repeats} repeats" if summary.repeats > 1 else ""
     parts = "train+val" if closed or any(kept.column("split")) else "all images"
-    broken = [{"path": path, "problem": why} for path, why in first.errors.items()]
-    return {
-        **folders.head("crossvalidate", photos_name(str(kept.root)), identity),
-        "photos": str(kept.root),
-        "root": kept.root.as_posix(),
-        "seed": seed,
-        "classes": list(first.classes),
-        "positive": score["positive"],
-        "threshold": {
-            "by": recipe.threshold,
-            "positive": score["positive"],
-            "bars": [f.facts["threshold"] for _, f in found] if first.threshold is not None else [],
-        },
-        "method": recipe.method,
-        "backbone": recipe.backbone,
-        "head": heads,
-        "data": catalogs.summarise(kept, twins),
-        "val": {**score, **over_all},
-        "val_estimate": f"CV ({parts}, {told['folds']} folds{times})",
-        "answers_in": "cross_validated",
-        "crossvalidation": {**told, "closed": closed},
-        "test": None,
-        "test_openings": [],
-        "undecodable": {"val": broken} if broken else {},
-        "mistakes": evaluation.mistakes(first),
-        "mistakes_in": "cross_validated",
-    }
+    problems = records.file_problems(first.errors)
+    return dataclasses.replace(
+        records.begin("crossvalidate", photos_name(str(kept.root))),
+        photos=str(kept.root),
+        root=kept.root.as_posix(),
+        classes=first.classes,
+        positive=score.positive,
+        threshold=ThresholdChoice(
+            criterion=recipe.threshold,
+            positive=score.positive,
+            by_fold=[f.facts["threshold"] for _, f in found] if first.threshold is not None else [],
+        ),
+        method=recipe.method,
+        backbone=recipe.backbone,
+        head=", ".join(heads),
+        val=dataclasses.replace(score, metrics={**score.metrics, "accuracy": over_all}),
+        val_estimate=f"CV ({parts}, {summary.folds} folds{times})",
+        predictions_in="cross_validated",
+        cross_validation=dataclasses.replace(summary, test_images=closed),
+        undecodable={"val": problems} if problems else {},
+        mistakes=error_analysis.mistakes_of(first),
+        mistakes_in="cross_validated",
+    )
 
 
 def _write(folder: Path, kept: Catalog, recipe: Recipe, tables: list[Predictions], found: list[tuple[Part, Fitted]]) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,18 @@ from typing import Any
 import numpy as np
 
 from sightline import catalog as catalogs
-from sightline import classifier, engine, evaluation, report
+from sightline import classifier, engine, report
 from sightline.classifier import Classifier, environment
 from sightline.errors import DataError, RequestError, unknown
 from sightline.explanation import similar_images
 from sightline.inputs import find_by_ending, is_predictions, read_labelled
-from sightline.records import SPLITS, Catalog, Predictions, Progress, Run, silent
-from sightline.runs import error_analysis, gallery, test_set_log
+from sightline.records import SPLITS, Catalog, Predictions, Progress, Run, RunRecord, silent
+from sightline.records.candidates import ThresholdChoice
+from sightline.records.data_summary import DatasetSummary
+from sightline.records.error_analysis import LabelMismatch, MismatchExamples, TableMismatches
+from sightline.runs import error_analysis, executor, gallery, test_set_log
 from sightline.runs import folder as folders
+from sightline.runs import record as records
 from sightline.runs.dataset import check_usable
 from sightline.store import Cache, digest, log, slug, write_text
 from sightline.training import methods
@@ -41,7 +45,7 @@ class Answered:
         scored: The split; `all` if none was requested and the catalog has no test split.
         unlabelled: Number of predicted images without a label, or with a class that the subject does not know.
         model: The classifier; None for a table of predictions.
-        misfits: Mismatches between table and catalog, as in `_misfits`; None for a classifier.
+        misfits: Mismatches between table and catalog; None for a classifier.
     """
 
     predictions: Predictions
@@ -50,7 +54,7 @@ class Answered:
     scored: str
     unlabelled: int
     model: Classifier | None
-    misfits: Mapping[str, Any] | None
+    misfits: TableMismatches | None
 
     @property
     def contents(self) -> list[str]:
@@ -117,7 +121,7 @@ def answers_of(
         model = subject if isinstance(subject, Classifier) else classifier.load(subject, code=code)
         if not set(rows.column("label")) & set(model.classes):
             raise _no_known_class(name, title, model.classes)
-        answers = model.predict(rows, crops=crops, cache=cache, device=device, progress=progress)
+        answers = executor.current().predict(model, rows, crops=crops, cache=cache, device=device, progress=progress)
     strange = answers.select(answers.y_true < 0).paths
     answers = answers.select(answers.y_true >= 0)
     if not len(answers):
@@ -238,63 +242,61 @@ def evaluate(
     twins = catalogs.find_duplicates(found.labelled, cache=cache, progress=progress)
     groups = folders.clusters_of(found.labelled, catalogs.together(found.labelled, twins), answers)
     opening = None if found.scored in ("train", "val") else _look(found, title, seen, crops)
-    quoted = answers if clean is None else clean
     identity = test_set_log.identity(subject) if isinstance(subject, Classifier) else str(subject)
-    data: dict[str, Any] = {
-        **folders.head("evaluate", name, digest([identity, rows.fingerprint(), *([crops] if crops is not None else [])])),
-        "photos": photos,
-        "root": rows.root.as_posix(),
-        "subject": title,
-        "seed": 0,
-        "scored": found.scored,
-        "classes": list(answers.classes),
-        "positive": positive,
-        "in_training": int(seen.sum()),
-        "caution": training_caution(answers),
-        "not_among_classes": found.unlabelled,
-        "table": found.misfits,
-        "threshold": {"by": by},
-        "data": _facts(found, twins),
-        "test": evaluation.score(answers, positive=positive, groups=groups),
-        "test_without_leaks": None if clean is None else evaluation.score(clean, positive=positive, groups=groups[~seen]),
-        **({} if opening is None else opening.as_data(float((quoted.y_pred == quoted.y_true).mean()), len(quoted))),
-        "undecodable": {"test": [{"path": p, "problem": why} for p, why in answers.errors.items()]},
-        "mistakes_in": "test",
-    }
-    learnt = None if isinstance(subject, Classifier) else similar_images.training_of(subject)
+    record = dataclasses.replace(
+        records.begin("evaluate", name, digest([identity, rows.fingerprint(), *([crops] if crops is not None else [])])),
+        photos=photos,
+        root=rows.root.as_posix(),
+        subject=title,
+        seed=0,
+        scored_split=found.scored,
+        classes=answers.classes,
+        positive=positive,
+        in_training=int(seen.sum()),
+        caution=training_caution(answers),
+        unknown_labels=found.unlabelled,
+        table_mismatches=found.misfits,
+        threshold=ThresholdChoice(criterion=by),
+        dataset=_dataset(found, twins),
+        test=records.scores(answers, positive, groups),
+        test_without_leaks=records.scores(clean, positive, groups[~seen]),
+        undecodable={"test": records.file_problems(answers.errors)},
+        mistakes_in="test",
+    )
+    record = records.with_test_use(record, opening, answers if clean is None else clean)
     own: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
-    data |= error_analysis.describe(folder, model, answers, rows, learnt, groups, held_out=not seen.any(), **own)
+    learnt = None if isinstance(subject, Classifier) else similar_images.training_of(subject)
+    errors = error_analysis.describe(folder, model, answers, rows, learnt, groups, held_out=not seen.any(), **own)
+    record = records.with_errors(record, errors)
     if model is not None:
-        data |= _of_model(folder, model, rows, answers=answers, crops=crops, code=code, heatmaps=heatmaps, own=own)
+        record = _with_model(folder, record, model, answers, crops=crops)
+        if not (model.card.backbone.source == "user" and code is None):
+            drawn = gallery.write_explanations(folder, model, rows, answers, seed=0, heatmaps=heatmaps, **own)
+            record = records.with_heatmaps(record, drawn)
     write_text(folder / "predictions" / "test.csv", answers.to_csv())
-    folders.write_curves(folder, "test", answers, data["test"], by)
+    folders.write_curves(folder, "test", answers, record.test, by)
     catalogs.save(found.labelled, folder / "catalog.csv")
-    data |= {"environment": environment(engine.choose_device(device)), "seconds": time.perf_counter() - started}
-    done = folders.finish(folder, data)
+    seconds = time.perf_counter() - started
+    done = folders.finish(folder, records.with_environment(record, environment(engine.choose_device(device)), seconds))
     report.write_report([done], folder / "report.html")
     return done
 
 
-def _of_model(
-    folder: Path,
-    model: Classifier,
-    rows: Catalog,
-    answers: Predictions,
-    crops: int | None,
-    code: str | None,
-    heatmaps: gallery.Heatmaps,
-    own: dict[str, Any],
-) -> dict[str, Any]:
-    """Return the facts of a classifier, and write its recipe and heatmaps."""
-    card = model.card
-    data: dict[str, Any] = {"method": card.method, "backbone": card.backbone.name, "head": card.head}
-    data |= {"precision": dict(card.precision), "crops": card.crops if crops is None else crops}
+def _with_model(folder: Path, record: RunRecord, model: Classifier, answers: Predictions, *, crops: int | None) -> RunRecord:
+    """Return the record with the facts of a classifier, and write its recipe."""
+    card, again = model.card, None
     if card.method in methods.METHODS and not card.members and not methods.source_hashes(card.recipe):
         write_text(folder / "recipe.toml", folders.toml(card.recipe))
-        data["crossvalidate"] = folders.crossvalidate(folder / "catalog.csv", folder, answers)
-    if not (card.backbone.source == "user" and code is None):
-        data |= gallery.write_explanations(folder, model, rows, answers, seed=0, heatmaps=heatmaps, **own)
-    return data
+        again = folders.crossvalidate(folder / "catalog.csv", folder, answers)
+    return dataclasses.replace(
+        record,
+        method=card.method,
+        backbone=card.backbone.name,
+        head=card.head,
+        precision=records.precision_check(card.precision),
+        crops=card.crops if crops is None else crops,
+        crossvalidate_command=again,
+    )
 
 
 def _look(found: Answered, subject: str, seen: np.ndarray, crops: int | None) -> test_set_log.Opening | None:
@@ -306,7 +308,7 @@ def open_labelled(
     catalog: str, progress: Progress = silent, *, label_from: str | None = None, label_column: str | None = None
 ) -> Catalog:
     """Return labelled images as a catalog, from a table or a scanned folder."""
-    return catalogs.scan(catalog, label_from=label_from, label_column=label_column, progress=progress)
+    return executor.current().scan(catalog, label_from=label_from, label_column=label_column, progress=progress)
 
 
 def _labels_alone(labelled: Catalog, scored: str) -> Catalog:
@@ -332,11 +334,13 @@ def without_pictures(catalog: Catalog) -> bool:
     return not any(catalog.column("content"))
 
 
-def _facts(found: Answered, twins: catalogs.Duplicates) -> dict[str, Any]:
-    """Return the `data` block of run.json, without image properties if only labels are known."""
-    told = catalogs.summarise(found.labelled, twins)
-    seen = ("width", "height", "size_histogram", "enlarged", "formats", "modes", "duplicates")
-    return {key: value for key, value in told.items() if not (without_pictures(found.rows) and key in seen)}
+def _dataset(found: Answered, duplicates: catalogs.Duplicates) -> DatasetSummary:
+    """Return the summary of the images, without image properties if only labels are known."""
+    summary = records.dataset_summary(found.labelled, duplicates)
+    if not without_pictures(found.rows):
+        return summary
+    nothing: dict[str, Any] = {"width": None, "height": None, "size_histogram": None, "duplicates": None}
+    return dataclasses.replace(summary, **nothing, enlarged={}, formats={}, modes={})
 
 
 def match(answers: Predictions, catalog: Catalog) -> Predictions:
@@ -395,7 +399,7 @@ def _nothing_asked(answers: Predictions, images: Sequence[str | None], labelled:
     return DataError(f"none of the {len(answers):,} paths in the predictions is an image of {name}", hint)
 
 
-def _misfits(names: Sequence[str], labels: Sequence[str], images: Sequence[str | None], rows: Catalog) -> dict[str, Any]:
+def _misfits(names: Sequence[str], labels: Sequence[str], images: Sequence[str | None], rows: Catalog) -> TableMismatches:
     """Return the mismatches between a table of predictions and labelled images.
 
     Args:
@@ -404,14 +408,13 @@ def _misfits(names: Sequence[str], labels: Sequence[str], images: Sequence[str |
         rows: The images of the split.
 
     Returns:
-        The counts `not_in_catalog` (rows left out), `other_label` (rows with another label than the catalog, whose label is
-        used) and `no_row` (images without a prediction); and `examples` of each.
+        Their numbers and the first examples of each kind; if labels differ, that of the catalog is used.
     """
     true = dict(zip(rows.paths, rows.column("label"), strict=True))
     lost = [name for name, path in zip(names, images, strict=True) if path is None]
-    found = [(path, label) for path, label in zip(images, labels, strict=True) if path in true]
+    found = [(path, label) for path, label in zip(images, labels, strict=True) if path is not None and path in true]
     other = [
-        {"path": path, "table": label, "catalog": known}
+        LabelMismatch(path, table=label, catalog=known)
         for path, label in found
         if label
         and (known := true[path]) is not None
@@ -419,23 +422,22 @@ def _misfits(names: Sequence[str], labels: Sequence[str], images: Sequence[str |
     ]
     answered = {path for path, _ in found}
     missing = [path for path in rows.paths if path not in answered]
-    kinds: dict[str, list[Any]] = {"not_in_catalog": lost, "other_label": other, "no_row": missing}
-    examples = {kind: cases[:MOST_EXAMPLES] for kind, cases in kinds.items()}
-    return {**{kind: len(cases) for kind, cases in kinds.items()}, "examples": examples}
+    examples = MismatchExamples(lost[:MOST_EXAMPLES], other[:MOST_EXAMPLES], missing[:MOST_EXAMPLES])
+    return TableMismatches(len(lost), len(other), len(missing), examples)
 
 
-def _say_misfits(misfits: Mapping[str, Any], table: str, name: str) -> None:
+def _say_misfits(misfits: TableMismatches, table: str, name: str) -> None:
     """Log a warning for each kind of mismatch, with an example."""
-    examples = misfits["examples"]
-    if misfits["not_in_catalog"]:
-        rows, path = _several(misfits["not_in_catalog"], "row"), examples["not_in_catalog"][0]
+    examples = misfits.examples
+    if misfits.not_in_catalog:
+        rows, path = _several(misfits.not_in_catalog, "row"), examples.not_in_catalog[0]
         log.warning("%s of %s left out: no image of %s, or more than one, has that path (such as %s)", rows, table, name, path)
-    if misfits["other_label"]:
-        rows, case = _several(misfits["other_label"], "row"), examples["other_label"][0]
-        said = f"{case['path']} is {case['table']!r} there and {case['catalog']!r} here"
-        log.warning("%s of %s with another label than %s, whose labels count (%s)", rows, table, name, said)
-    if misfits["no_row"]:
-        images, path = _several(misfits["no_row"], "image"), examples["no_row"][0]
+    if misfits.other_label:
+        rows, case = _several(misfits.other_label, "row"), examples.other_label[0]
+        labels = f"{case.path} is {case.table!r} there and {case.catalog!r} here"
+        log.warning("%s of %s with another label than %s, whose labels count (%s)", rows, table, name, labels)
+    if misfits.no_row:
+        images, path = _several(misfits.no_row, "image"), examples.no_row[0]
         log.warning("%s of %s left out: no row of %s is of that image (such as %s)", images, name, table, path)
 
 

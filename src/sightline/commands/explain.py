@@ -29,8 +29,8 @@ from sightline.explanation.options import ExplainOptions
 from sightline.explanation.pointing_game import Place, play, read_places
 from sightline.explanation.subject import ExplainedModel, aims, catalog_of, find_subject, rows_of, top_classes
 from sightline.records import Catalog, Explanation, Predictions, Progress, silent
+from sightline.runs import executor, test_set_log
 from sightline.runs import folder as folders
-from sightline.runs import test_set_log
 from sightline.store import Cache, atomic_file, file_digest, log, slug
 
 MOST_OF_A_RUN = 200
@@ -140,7 +140,7 @@ def explain(
     model = explained.model
     for file in requested.files if regions else ():
         cover_region.check_regions(regions, file)
-    answers = model.predict(list(requested.files), cache=cache, device=device, progress=progress)
+    answers = executor.current().predict(model, list(requested.files), cache=cache, device=device, progress=progress)
     readable = _readable(explained, requested, answers)
     _record_access(model, readable, answers, subject)
     _warn_of_earlier(Path(out))
@@ -220,7 +220,7 @@ def _from_table(name: str, progress: Progress) -> Catalog:
     """Return the usable images of a catalog, or of any other table that `scan` accepts."""
     file = Path(name)
     is_catalog = "content" in read_table(file)[0].column_names
-    return (catalogs.load(file) if is_catalog else catalogs.scan(file, progress=progress)).usable()
+    return (catalogs.load(file) if is_catalog else executor.current().scan(file, progress=progress)).usable()
 
 
 def _places(rows: Catalog) -> dict[str, Place]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,15 +16,16 @@ from sightline import catalog as catalogs
 from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, RequestError, SightlineError
 from sightline.records import Catalog, LearningCurveRecord, Progress, Recipe, silent
-from sightline.records.run import RESULTS_VERSION
+from sightline.records.versions import RESULTS_VERSION
 from sightline.report import line_plots
+from sightline.runs import executor
 from sightline.runs import folder as folders
 from sightline.runs.dataset import as_recipe, open_catalog, taking_part
 from sightline.runs.plan import photos_name
 from sightline.store import Cache, digest, plain, stream, write_json, write_text
 from sightline.studies import learning_curve as learning
 from sightline.training import methods
-from sightline.training.context import Candidate, Context, extract, folds_for
+from sightline.training.context import Candidate, Context, folds_for
 
 ORDERS = 3
 SHARE = 0.04
@@ -93,18 +95,25 @@ def learning_curve(
     context = Context(whole, catalogs.together(kept, twins), kept.classes, cache, device, progress=progress)
     studies.check(recipe, len(kept.classes), cache)
     studies.check_threshold(recipe, kept.classes)
-    best = methods.fit(context, recipe)[0]
-    data = curve_of(context, best, goal=goal, orders=ORDERS, seed=seed)
+    best = executor.current().fit(context, recipe)[0]
+    curve = curve_of(context, best, goal=goal, orders=ORDERS, seed=seed)
     identity = digest(["learning curve", recipe.id, kept.fingerprint(), goal, seed, RESULTS_VERSION])
     folder = Path(out) if out is not None else Path("runs") / f"{photos_name(str(catalog.root))}-curve-{identity[:8]}"
     folders.lock(folder)
     if (folder / "run.json").is_file() or (folder / "study.json").is_file():
         raise RequestError(f"{folder} holds a run", "name another folder with -o")
-    told: dict[str, Any] = plain({"version": 1, "sightline": __version__, "kind": "learning curve", **data})
-    told |= {"created": folders.now(), "photos": str(kept.root), "closed": closed}
-    write_files(folder, told)
-    write_json(folder / "learning-curve.json", told)
-    return LearningCurve(folder, told)
+    curve = dataclasses.replace(
+        curve,
+        sightline=__version__,
+        kind="learning curve",
+        created=folders.now(),
+        photos=str(kept.root),
+        test_images=closed,
+    )
+    write_files(folder, curve)
+    data = curve.to_json()
+    write_json(folder / "learning-curve.json", data)
+    return LearningCurve(folder, data)
 
 
 def curve_of(
@@ -115,7 +124,7 @@ def curve_of(
     orders: int = 1,
     seed: int = 0,
     deadline: Deadline = UNLIMITED,
-) -> dict[str, Any]:
+) -> LearningCurveRecord:
     """Return the learning curve of a fitted head on its cached features.
 
     Raises:
@@ -127,7 +136,7 @@ def curve_of(
     rows = context.split("train", "val")
     if len(rows) > MOST_IMAGES:
         rows = np.sort(stream(seed, "learning curve images").permutation(rows)[:MOST_IMAGES])
-    found = extract(context, card.backbone, candidate.classifier.precision, rows)
+    found = executor.current().features(context, card.backbone, candidate.classifier.precision, rows)
     rows, values = rows[found.ok], found.values[found.ok]
     folds = folds_for(context, rows, learning.FOLDS, int(stream(seed, "learning curve folds").integers(2**31)))
     settings = {k: v for k, v in card.head_settings.items() if k != "class_weight"}
@@ -143,8 +152,8 @@ def curve_of(
         seed=seed,
         deadline=deadline,
     )
-    told = learning.summarise(measured, learning.fit(measured, seed=seed), images=len(rows), goal=goal)
-    return {**told, "label": candidate.label, "head": card.head, "settings": plain(settings), "held_out": len(rows)}
+    curve = learning.summarise(measured, learning.fit(measured, seed=seed), images=len(rows), goal=goal)
+    return dataclasses.replace(curve, label=candidate.label, head=card.head, settings=plain(settings), held_out=len(rows))
 
 
 def of_run(
@@ -155,13 +164,10 @@ def of_run(
     deadline: Deadline,
     spent_s: float,
     say: Callable[[str], None],
-) -> dict[str, Any]:
+) -> LearningCurveRecord | None:
     """Return the learning curve for the report of a run: of the chosen head on features, else of the best fast head.
 
-    The curve is left out if its estimated time, extrapolated from one fit of the head, exceeds 4 % of the time of the run.
-
-    Returns:
-        The key `learning` of run.json, or an empty mapping.
+    None if its estimated time, extrapolated from one fit of the head, exceeds 4 % of the time of the run.
     """
     able = [
         c
@@ -170,31 +176,31 @@ def of_run(
     ]
     able = [c for c in able if c.classifier.card.crops == 1 and c.classifier.card.backbone.source != "none"]
     if not able:
-        return {}
+        return None
     of_chosen = [c for c in able if c.label == chosen.label]
     best = (of_chosen or sorted(able, key=lambda c: (-c.val_accuracy, c.val_log_loss)))[0]
     allowed, started = max(FASTEST_S, SHARE * spent_s), time.perf_counter()
     if len(context.split("train", "val")) > MOST_IMAGES:
-        return {}
+        return None
     try:
         if _estimated_s(context, best, deadline) > allowed:
-            return {}
-        data = curve_of(context, best, seed=best.classifier.card.recipe.seed, deadline=deadline)
+            return None
+        curve = curve_of(context, best, seed=best.classifier.card.recipe.seed, deadline=deadline)
     except (RequestError, DataError, OutOfTimeError) as error:
         say(f"learning curve: {error.message}")
-        return {}
+        return None
     except SightlineError:
-        return {}
-    write_files(folder, data)
-    say(f"learning curve: {data['words'][0]}")
-    return {"learning": {**data, "of_chosen": bool(of_chosen), "seconds": time.perf_counter() - started}}
+        return None
+    write_files(folder, curve)
+    say(f"learning curve: {curve.words[0]}")
+    return dataclasses.replace(curve, of_chosen=bool(of_chosen), seconds=time.perf_counter() - started)
 
 
 def _estimated_s(context: Context, candidate: Candidate, deadline: Deadline) -> float:
     """Return the estimated seconds of one order: per fold about 2.5 fits on all images, the sum of all training sizes."""
     card = candidate.classifier.card
     rows = context.split("train", "val")
-    found = extract(context, card.backbone, candidate.classifier.precision, rows)
+    found = executor.current().features(context, card.backbone, candidate.classifier.precision, rows)
     rows, values = rows[found.ok], found.values[found.ok]
     settings = {k: v for k, v in card.head_settings.items() if k != "class_weight"}
     part = np.arange(0, len(rows), 4)
@@ -211,11 +217,10 @@ def _estimated_s(context: Context, candidate: Candidate, deadline: Deadline) -> 
     return one.seconds * 4 * 2.5 * learning.FOLDS
 
 
-def write_files(folder: Path, data: dict[str, Any]) -> None:
+def write_files(folder: Path, curve: LearningCurveRecord) -> None:
     """Write `learning-curve.csv` and `learning-curve.svg`."""
+    points = sorted((*curve.points, *curve.ahead), key=lambda point: point.images)
     keys = ("images", "measured", "accuracy", "low", "high")
-    rows = [
-        {key: row.get(key, "") for key in keys} for row in sorted((*data["points"], *data["ahead"]), key=lambda r: r["images"])
-    ]
+    rows = [{key: "" if getattr(p, key) is None else getattr(p, key) for key in keys} for p in points]
     write_text(folder / "learning-curve.csv", folders.table(rows))
-    line_plots.learning_plot(LearningCurveRecord.from_json(data), folder / "learning-curve.svg")
+    line_plots.learning_plot(curve, folder / "learning-curve.svg")

@@ -18,6 +18,7 @@ from sightline.records import Catalog, Predictions, Progress, Run, silent
 from sightline.runs import folder as folders
 from sightline.runs import test_set_log
 from sightline.runs.error_analysis import by_slice, columns_of
+from sightline.schema import to_json
 from sightline.store import Cache
 
 _Own = tuple[Predictions, Catalog | None, Mapping[str, Any]]
@@ -78,11 +79,11 @@ def mistakes(
     names = list(columns_of(usable.rows([False] * len(usable)), cache))
     if by not in ("slice", *names):
         raise unknown("way to list mistakes by", by, [*WAYS, *names])
-    found_slices = kept.get("slices")
+    found_slices: list[dict[str, Any]] = kept.get("slices") or []
     if not found_slices:
-        twins = catalogs.find_duplicates(rows, cache=cache, progress=progress)
-        groups = folders.clusters_of(rows, catalogs.together(rows, twins), answers)
-        found_slices = by_slice(answers, usable, groups, cache, progress)
+        duplicates = catalogs.find_duplicates(rows, cache=cache, progress=progress)
+        groups = folders.clusters_of(rows, catalogs.together(rows, duplicates), answers)
+        found_slices = [to_json(row) for row in by_slice(answers, usable, groups, cache, progress)]
     return [row for row in found_slices if by in ("slice", row["column"])]
 
 

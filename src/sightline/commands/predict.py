@@ -9,6 +9,7 @@ from pathlib import Path
 from sightline import classifier
 from sightline.evaluation import conformal
 from sightline.records import Predictions, Progress, Uncertainty, silent
+from sightline.runs import executor
 from sightline.store import Cache
 
 
@@ -55,5 +56,5 @@ def predict(
     """
     loaded = classifier.load(model, code=code)
     cache = Cache() if cache is None else cache
-    predictions = loaded.predict(list(paths), crops=crops, device=device, progress=progress, cache=cache)
+    predictions = executor.current().predict(loaded, list(paths), crops=crops, device=device, progress=progress, cache=cache)
     return Prediction(predictions, loaded.uncertainty(predictions, sets), loaded.card.limits)

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from sightline import __version__, evaluation, report, studies
 from sightline import catalog as catalogs
-from sightline.classifier import environment
+from sightline import evaluation, report, studies
+from sightline.classifier import Classifier, environment
 from sightline.commands import learning_curve
 from sightline.deadline import Clock, Deadline, OutOfTimeError
 from sightline.errors import DataError, RequestError, SightlineError, unknown
 from sightline.explanation import similar_images
 from sightline.explanation.pointing_game import read_places
-from sightline.records import Catalog, Predictions, Preprocess, Progress, Recipe, Run, silent
-from sightline.runs import error_analysis, gallery, resume, scored_run, test_set_log
+from sightline.records import SPLITS, Catalog, Predictions, Preprocess, Progress, Recipe, Run, RunRecord, Scores, silent
+from sightline.records.candidates import CandidateSummary, SharedScore, ShortcutCheck, SkippedCandidate
+from sightline.records.data_summary import SplitSummary
+from sightline.records.heatmaps import HeatmapProgress
+from sightline.runs import error_analysis, executor, gallery, resume, scored_run, test_set_log
 from sightline.runs import folder as folders
+from sightline.runs import record as records
 from sightline.runs.candidates import Candidates, StepClock, finalists, fit_candidates
 from sightline.runs.dataset import Dataset, load_dataset
 from sightline.runs.plan import CURVE_SHARE, HEATMAPS_SHARE, Plan, Request, check, device_of, make_plan, methods_s, photos_name
+from sightline.schema import from_json
 from sightline.store import Cache, plain
 from sightline.training import process_group
 from sightline.training.conformal_fit import with_uncertainty
@@ -109,8 +113,9 @@ def run(
     else:
         say("resuming an interrupted run that has already scored the test split")
         laps.laps |= scored.laps
-    data = {**scored.data, **_look(scored, usable, folder, say), "environment": environment(device), "id": identity}
-    return _fill(folder, request, context, scored=scored, data=data, ends=ends, laps=laps, say=say)
+    record = dataclasses.replace(_with_test_use(scored, usable, folder, say), id=identity)
+    record = records.with_environment(record, environment(device))
+    return _fill(folder, request, context, scored=scored, record=record, ends=ends, laps=laps, say=say)
 
 
 def _score(
@@ -142,14 +147,13 @@ def _score(
     chosen = with_uncertainty(context, _decided(picked, request))
     test = _predict_test(chosen, context)
     laps.lap("test")
-    data = _describe(request, found, plan, climbed, (picked, chosen), test)
-    data |= folders.write_candidate(folder, chosen, found.catalog, test)
-    data |= curve
-    again = _open_choice(climbed, chosen)
-    data["crossvalidate"] = folders.crossvalidate(folder / "catalog.csv", folder, test, again=again)
+    record = _describe(request, found, plan, climbed, (picked, chosen), test)
+    record = records.with_classifier(record, chosen, folders.write_candidate(folder, chosen, found.catalog, test))
+    again = folders.crossvalidate(folder / "catalog.csv", folder, test, again=_open_choice(climbed, chosen))
+    record = dataclasses.replace(record, learning_curve=curve, crossvalidate_command=again)
     assert context.checkpoint is not None
     return scored_run.save(
-        folder, context.checkpoint, scored_run.Opened(chosen.classifier, chosen.val, test, data, dict(laps.laps))
+        folder, context.checkpoint, scored_run.Opened(chosen.classifier, chosen.val, test, record, dict(laps.laps))
     )
 
 
@@ -158,7 +162,7 @@ def _fill(
     request: Request,
     context: Context,
     scored: scored_run.Opened,
-    data: dict[str, Any],
+    record: RunRecord,
     ends: Deadline,
     laps: _Laps,
     say: Say,
@@ -170,76 +174,107 @@ def _fill(
         request: The options of the run.
         context: Images, labels and compute settings.
         scored: The classifier and its predictions.
-        data: The content of `run.json` so far.
+        record: The content of `run.json` so far.
         ends: Deadline of the run.
         laps: Seconds by stage.
         say: Function called with each line of the results.
     """
-    for name, key, answers in ((data["answers_in"], "val", scored.val), ("test", "test", scored.test)):
-        folders.write_curves(folder, name, answers, data[key], data["threshold"]["by"])
+    _write_curves(folder, record, scored)
     model, catalog, seed, report_file = scored.classifier, context.catalog, request.seed, folder / "report.html"
     shown = scored.test if scored.test is not None and len(scored.test) else scored.val
     held_out = shown is scored.test
-    own: dict[str, Any] = {"cache": context.cache, "device": context.device}
-    data["data"]["samples"] = gallery.write_samples(folder, catalog, model.card.backbone.preprocess, seed)
-    data |= error_analysis.facts(model, shown, held_out=held_out)
-
-    def write() -> float:
-        began = ends.clock()
-        report.write_report([Run(folder, _timed(data, laps))], report_file)
-        return ends.clock() - began
-
-    data["heatmaps"] = {"asked": request.heatmaps, "drawn": 0, "pending": request.heatmaps != "none"}
-    report_s = 1.5 * write()
+    samples = gallery.write_samples(folder, catalog, model.card.backbone.preprocess, seed)
+    assert record.dataset is not None
+    record = dataclasses.replace(record, dataset=dataclasses.replace(record.dataset, samples=samples))
+    record = records.with_errors(record, error_analysis.without_images(model, shown, held_out=held_out))
+    none = request.heatmaps == "none"
+    record = dataclasses.replace(record, heatmaps=HeatmapProgress(request.heatmaps, drawn=0, pending=not none))
+    report_s = 1.5 * _write_report(record, laps, report_file)
     laps.lap("report")
-    say(f"report: {report_file} (heatmaps follow)" if request.heatmaps != "none" else f"report: {report_file}")
-    share = HEATMAPS_SHARE * request.time_s
-    drawn_until = ends.sooner(report_s).within(share)
-    data |= gallery.write_explanations(
+    say(f"report: {report_file}" if none else f"report: {report_file} (heatmaps follow)")
+    found = gallery.write_explanations(
         folder,
         model,
         catalog,
         shown,
         seed=seed,
-        budget_s=drawn_until.left(),
+        budget_s=ends.sooner(report_s).within(HEATMAPS_SHARE * request.time_s).left(),
         heatmaps=request.heatmaps,
+        cache=context.cache,
+        device=context.device,
         progress=context.progress,
         clock=ends.clock,
-        **own,
     )
+    record = records.with_heatmaps(record, found)
     laps.lap("heatmaps")
-    _say_heatmaps(data, say)
-    groups = folders.clusters_of(catalog, context.cluster, shown)
+    _say_heatmaps(found.progress, say)
     watched = StepClock(context.progress, ends.sooner(report_s), 0.0)
-    try:
-        watched.deadline.check()
-        own |= {"progress": watched}
-        data |= error_analysis.describe(
-            folder, model, shown, catalog, similar_images.learnt_from(catalog), groups, held_out=held_out, **own
-        )
-    except OutOfTimeError:
-        data["left_out"] = ["the nearest training images of mistakes, and the groups of images with more errors"]
+    record = _with_errors(folder, context, record, model=model, shown=shown, held_out=held_out, watched=watched)
     laps.lap("mistakes")
-    write()
+    _write_report(record, laps, report_file)
     laps.lap("report, with pictures")
-    done = folders.finish(folder, _timed(data, laps))
+    done = folders.finish(folder, _timed(record, laps))
     if context.checkpoint is not None:
         resume.finish_run(context.checkpoint)
     return done
 
 
-def _say_heatmaps(data: Mapping[str, Any], say: Say) -> None:
+def _write_curves(folder: Path, record: RunRecord, scored: scored_run.Opened) -> None:
+    """Write the curves of the held-out and the test images."""
+    criterion = None if record.threshold is None else record.threshold.criterion
+    folders.write_curves(folder, record.predictions_in or "val", scored.val, record.val, criterion)
+    folders.write_curves(folder, "test", scored.test, record.test, criterion)
+
+
+def _write_report(record: RunRecord, laps: _Laps, file: Path) -> float:
+    """Write the report of an unfinished run, and return the seconds that it took."""
+    began = laps.clock()
+    report.write_report([Run(file.parent, plain(_timed(record, laps).to_json()))], file)
+    return laps.clock() - began
+
+
+def _with_errors(
+    folder: Path,
+    context: Context,
+    record: RunRecord,
+    *,
+    model: Classifier,
+    shown: Predictions,
+    held_out: bool,
+    watched: StepClock,
+) -> RunRecord:
+    """Return the record with the error analysis of the shown predictions, or with a note if its deadline passes."""
+    catalog = context.catalog
+    try:
+        watched.deadline.check()
+        found = error_analysis.describe(
+            folder,
+            model,
+            shown,
+            catalog,
+            similar_images.learnt_from(catalog),
+            folders.clusters_of(catalog, context.cluster, shown),
+            held_out=held_out,
+            cache=context.cache,
+            device=context.device,
+            progress=watched,
+        )
+    except OutOfTimeError:
+        left_out = "the nearest training images of mistakes, and the groups of images with more errors"
+        return dataclasses.replace(record, left_out=[left_out])
+    return records.with_errors(record, found)
+
+
+def _say_heatmaps(heatmaps: HeatmapProgress, say: Say) -> None:
     """Report the number of heatmaps if the budget did not suffice for all."""
-    heatmaps = data.get("heatmaps") or {}
-    drawn, of, budget_s = heatmaps.get("drawn", 0), heatmaps.get("of", 0), heatmaps.get("budget_s")
-    if heatmaps.get("asked") != "none" and drawn < of and budget_s is not None:
-        say(f"heatmaps: {drawn} of {of} drawn within their share of the time budget ({budget_s:.0f} s)")
+    drawn, total, budget_s = heatmaps.drawn or 0, heatmaps.total or 0, heatmaps.budget_s
+    if heatmaps.requested != "none" and drawn < total and budget_s is not None:
+        say(f"heatmaps: {drawn} of {total} drawn within their share of the time budget ({budget_s:.0f} s)")
 
 
-def _timed(data: Mapping[str, Any], laps: _Laps) -> dict[str, Any]:
-    """Return the content of `run.json` with the seconds by stage, in JSON types."""
-    value: dict[str, Any] = plain({**data, "timings": laps.laps, "seconds": sum(laps.laps.values())})
-    return value
+def _timed(record: RunRecord, laps: _Laps) -> RunRecord:
+    """Return the record with the seconds by stage."""
+    return dataclasses.replace(record, timings=dict(laps.laps), seconds=sum(laps.laps.values()))
 
 
 def _open_choice(climbed: Candidates, chosen: Candidate) -> Recipe | None:
@@ -421,23 +456,25 @@ def _predict_test(chosen: Candidate, context: Context) -> Predictions | None:
     tests = context.catalog.where(split="test")
     if not len(tests):
         return None
-    answers = chosen.classifier.predict(tests, cache=context.cache, device=context.device, progress=context.progress)
+    answers = executor.current().predict(
+        chosen.classifier, tests, cache=context.cache, device=context.device, progress=context.progress
+    )
     return answers.select(answers.y_true >= 0)
 
 
-def _look(scored: scored_run.Opened, usable: Catalog, folder: Path, say: Say) -> dict[str, Any]:
-    """Record the use of the test split in the test-set log, and return its keys of run.json."""
+def _with_test_use(scored: scored_run.Opened, usable: Catalog, folder: Path, say: Say) -> RunRecord:
+    """Record the use of the test split in the test-set log, and return the record of the run with it."""
     test, card = scored.test, scored.classifier.card
     if test is None or not len(test):
-        return {"test_openings": []}
+        return scored.record
     content = dict(zip(usable.paths, usable.column("content"), strict=True))
     contents = [content[p] for p in test.paths]
-    asked = test_set_log.subject(folder.name, test, contents, scored.classifier, None)
+    subject = test_set_log.subject(folder.name, test, contents, scored.classifier, None)
     by = f"{card.method} on {card.backbone.name} ({folder.name})"
-    opening = test_set_log.opened(contents, [asked], verb="run", by=by, when=folders.now())
+    opening = test_set_log.opened(contents, [subject], verb="run", by=by, when=folders.now())
     if len(opening.looks) > 1:
         say(f"Caution: some of these test images have been used in {len(opening.looks)} evaluations; see the report")
-    return opening.as_data(float((test.y_pred == test.y_true).mean()), len(test))
+    return records.with_test_use(scored.record, opening, test)
 
 
 def _describe(
@@ -447,8 +484,8 @@ def _describe(
     climbed: Candidates,
     best: tuple[Candidate, Candidate],
     test: Predictions | None,
-) -> dict[str, Any]:
-    """Return the parts of run.json that are known after the test.
+) -> RunRecord:
+    """Return the parts of the record that are known after the test.
 
     Args:
         request: The options of the run.
@@ -458,79 +495,84 @@ def _describe(
         best: The chosen candidate as it was compared, and with its threshold.
         test: Its predictions on the test split; None if there is none.
     """
-    candidates, (picked, chosen) = climbed.candidates, best
-    usable, positive = found.catalog.usable(), chosen.classifier.card.positive
-    shortcut = next((c.detail for c in candidates if METHODS[c.classifier.card.method].role == "shortcut_check"), None)
-    leaked = {t for t, _ in found.leaks}
+    _, chosen = best
+    positive, leaked = chosen.classifier.card.positive, {t for t, _ in found.leaks}
     clean = None
     if test is not None and leaked:
         clean = test.select(np.array([p not in leaked for p in test.paths], dtype=bool))
-    ordered = sorted(candidates, key=lambda c: c.val_accuracy)
-    skipped = [{"method": method, "backbone": backbone, "why": why} for method, backbone, why in climbed.skipped]
 
-    def groups(answers: Predictions) -> np.ndarray:
-        return folders.clusters_of(found.catalog, found.cluster, answers)
+    def score(answers: Predictions | None) -> Scores | None:
+        return records.scores(answers, positive, None if answers is None else _groups(found, answers))
 
-    def score(answers: Predictions | None) -> dict[str, Any] | None:
-        if answers is None or not len(answers):
-            return None
-        return evaluation.score(answers, positive=positive, groups=groups(answers))
+    return dataclasses.replace(
+        records.begin("run", photos_name(request.photos)),
+        command=request.command,
+        photos=request.photos,
+        root=found.catalog.root.as_posix(),
+        seed=request.seed,
+        dataset=records.dataset_summary(found.catalog, found.twins),
+        split=_split_summary(request, found),
+        plan=plan.lines,
+        candidates=_candidates(found, climbed.candidates, best),
+        skipped=[SkippedCandidate(*each) for each in climbed.skipped],
+        missing_weights=plan.missing,
+        shortcut=_shortcut_check(climbed.candidates),
+        val=score(chosen.val),
+        val_estimate=chosen.estimate,
+        test=score(test),
+        test_without_leaks=score(clean),
+        undecodable=chosen.undecodable,
+        predictions_in=chosen.answers_name,
+        mistakes_in="test" if test is not None and len(test) else chosen.answers_name,
+        rerun_commands=[request.command] if request.command else [],
+    )
 
-    common = shared_images(candidates)
 
-    def rung(candidate: Candidate) -> dict[str, Any]:
+def _groups(found: Dataset, answers: Predictions) -> np.ndarray:
+    return folders.clusters_of(found.catalog, found.cluster, answers)
+
+
+def _candidates(found: Dataset, candidates: Sequence[Candidate], best: tuple[Candidate, Candidate]) -> list[CandidateSummary]:
+    """Return the entries of the candidates, the most accurate last."""
+    (picked, chosen), common = best, shared_images(candidates)
+    entries = []
+    for candidate in sorted(candidates, key=lambda c: c.val_accuracy):
         this = _same(candidate, picked)
-        told = folders.rung(picked if this else candidate, this, groups(candidate.val), chosen if this else None)
+        entry = records.candidate_summary(
+            picked if this else candidate, this, _groups(found, candidate.val), chosen if this else None
+        )
         shared = _on(candidate, common)
-        return {**told, "shared": {"n": len(shared.val), "accuracy": shared.val_accuracy} if len(shared.val) else None}
+        score = SharedScore(len(shared.val), shared.val_accuracy) if len(shared.val) else None
+        entries.append(dataclasses.replace(entry, shared=score))
+    return entries
 
-    return {
-        "version": 1,
-        "sightline": __version__,
-        "kind": "run",
-        "name": photos_name(request.photos),
-        "created": folders.now(),
-        "command": request.command,
-        "photos": request.photos,
-        "root": found.catalog.root.as_posix(),
-        "seed": request.seed,
-        "data": catalogs.summarise(found.catalog, found.twins),
-        "split": _split_facts(request, found, usable),
-        "plan": list(plan.lines),
-        "ladder": [rung(c) for c in ordered],
-        "skipped": skipped,
-        "not_at_hand": list(plan.missing),
-        "shortcut": shortcut,
-        "val": score(chosen.val),
-        "val_estimate": chosen.estimate,
-        "test": score(test),
-        "test_without_leaks": score(clean),
-        "undecodable": chosen.undecodable,
-        "answers_in": chosen.answers_name,
-        "mistakes_in": "test" if test is not None and len(test) else chosen.answers_name,
-        "rerun": [request.command] if request.command else [],
-    }
+
+def _shortcut_check(candidates: Sequence[Candidate]) -> ShortcutCheck | None:
+    """Return the result of the classifier that sees file properties only; None if it was not fitted."""
+    details = [c.detail for c in candidates if METHODS[c.classifier.card.method].role == "shortcut_check"]
+    return from_json(ShortcutCheck, plain(details[0]), "shortcut check") if details else None
 
 
 def _same(a: Candidate, b: Candidate) -> bool:
     return a.label == b.label and a.classifier.card.recipe == b.classifier.card.recipe
 
 
-def _split_facts(request: Request, found: Dataset, usable: Any) -> dict[str, Any]:
-    """Return the `split` block of run.json."""
-    counts: Mapping[str, int] = {s: len(usable.where(split=s)) for s in ("train", "val", "test")}
-    return {
-        "given": found.given,
-        "moves": found.moves,
-        "val": request.val,
-        "test": request.test,
-        "seed": request.seed,
-        "group_by": request.group_by,
-        "train": counts["train"],
-        "val_n": counts["val"],
-        "test_n": counts["test"],
-        "clusters": len(found.twins.exact) + len(found.twins.near),
-        "straddling": catalogs.straddling(found.catalog, found.twins),
-        "leaks": [list(pair) for pair in found.leaks[: folders.MOST_LISTED]],
-        "leaked": len({t for t, _ in found.leaks}),
-    }
+def _split_summary(request: Request, found: Dataset) -> SplitSummary:
+    """Return how the images were divided."""
+    usable = found.catalog.usable()
+    train, val, test = (len(usable.where(split=s)) for s in SPLITS)
+    return SplitSummary(
+        given=found.given,
+        moves=found.moves,
+        val_share=request.val,
+        test_share=request.test,
+        seed=request.seed,
+        group_by=request.group_by,
+        train=train,
+        val=val,
+        test=test,
+        clusters=len(found.twins.exact) + len(found.twins.near),
+        straddling=catalogs.straddling(found.catalog, found.twins),
+        leaks=found.leaks[: folders.MOST_LISTED],
+        leaked=len({t for t, _ in found.leaks}),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from sightline.commands.train import train
 from sightline.errors import ModelFileError, RequestError, SightlineError
 from sightline.files import read_text
 from sightline.inputs import read_predictions
-from sightline.records import Catalog, Progress, Recipe, read_study
+from sightline.records import Catalog, Progress, SearchRecord, SweepRecord, read_study
 from sightline.runs import folder as folders
 from sightline.runs import resume
 from sightline.runs.plan import photos_name
@@ -117,25 +118,18 @@ def run_fit(fit: studies.Fit, catalog: Catalog, folder: Path, device: str, progr
     )
 
 
-def finish(
-    folder: Path, kind: str, identity: str, recipe: Recipe, catalog: Catalog, results: Mapping[str, Any], started: float
-) -> Study:
+def finish(folder: Path, results: SweepRecord | SearchRecord, identity: str, *, catalog: Catalog, started: float) -> Study:
     """Write `study.json` and the report."""
-    data = plain(
-        {
-            "version": 1,
-            "sightline": __version__,
-            "kind": kind,
-            "name": folder.name,
-            "created": folders.now(),
-            "id": identity,
-            "photos": str(catalog.root),
-            "recipe": recipe,
-            **results,
-            "seconds": time.perf_counter() - started,
-        }
+    record = dataclasses.replace(
+        results,
+        sightline=__version__,
+        name=folder.name,
+        created=folders.now(),
+        id=identity,
+        photos=str(catalog.root),
+        seconds=time.perf_counter() - started,
     )
-    record = read_study(data)
+    data = plain(record.to_json())
     write_json(folder / "study.json", data)
     report.write_study(record, folder / "report.html")
     return Study(folder, data)

@@ -14,10 +14,10 @@ from sightline import engine, studies
 from sightline.commands import study
 from sightline.commands.study import Study
 from sightline.records import Catalog, Progress, Recipe, silent
-from sightline.records.run import RESULTS_VERSION
+from sightline.records.versions import RESULTS_VERSION
 from sightline.runs import folder as folders
 from sightline.runs.dataset import as_recipe, open_catalog, with_splits
-from sightline.store import Cache, digest, write_text
+from sightline.store import Cache, digest, plain, write_text
 from sightline.training import process_group
 
 
@@ -87,6 +87,6 @@ def sweep(
         say(f"{studies.label(fit.setting, keys)}, seed {fit.seed}: {result}")
     progress("fits", len(fits), len(fits))
     results = studies.summarise(recipe, fits, outcomes)
-    best = next(f for f in fits if f.setting == results["settings"][results["best"]]["setting"])
+    best = next(f for f in fits if plain(f.setting) == results.settings[results.best].setting)
     write_text(folder / "best.toml", folders.toml(best.recipe))
-    return study.finish(folder, "sweep", identity, recipe=recipe, catalog=catalog, results=results, started=started)
+    return study.finish(folder, results, identity, catalog=catalog, started=started)

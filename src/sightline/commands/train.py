@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
-from typing import Any
 
 from sightline import catalog as catalogs
-from sightline import engine, evaluation, report, studies
+from sightline import engine, report, studies
 from sightline.classifier import environment
 from sightline.commands.run import reuse
 from sightline.errors import RequestError
 from sightline.explanation import similar_images
 from sightline.records import Catalog, Progress, Recipe, Run, silent
-from sightline.records.run import RESULTS_VERSION
-from sightline.runs import distributed, error_analysis
+from sightline.records.candidates import ContinuedRun
+from sightline.records.versions import RESULTS_VERSION
+from sightline.runs import distributed, error_analysis, executor
 from sightline.runs import folder as folders
+from sightline.runs import record as records
 from sightline.runs import resume as resuming
 from sightline.runs.dataset import open_catalog, with_splits
 from sightline.store import Cache, digest
@@ -85,7 +87,7 @@ def train(
     clusters = cluster[[p is None for p in divided.column("problem")]]
     checkpoint = resuming.begin(folder, recipe, usable, resume=resume, continued=continued)
     context = Context(usable, clusters, usable.classes, cache, device, progress=progress, checkpoint=checkpoint)
-    fitted = methods.fit(context, recipe)[0]
+    fitted = executor.current().fit(context, recipe)[0]
     if not process_group.here().first:
         return Run(folder, {})
     best = with_uncertainty(context, decided(fitted, recipe.positive, recipe.threshold))
@@ -94,32 +96,39 @@ def train(
     if crop is not None:
         catalogs.warn([crop])
         divided = divided.with_notes(crop)
-    positive, groups = best.classifier.card.positive, folders.clusters_of(divided, cluster, best.val)
-    data: dict[str, Any] = {
-        **folders.head("train", folder.name, identity),
-        "photos": str(divided.root),
-        "root": divided.root.as_posix(),
-        "seed": recipe.seed,
-        "data": catalogs.summarise(divided, duplicates),
-        "ladder": [folders.rung(best, True, groups)],
-        "val": evaluation.score(best.val, positive=positive, groups=groups),
-        "val_estimate": best.estimate,
-        "test": None,
-        "test_openings": [],
-        "undecodable": best.undecodable,
-        "answers_in": best.answers_name,
-        "mistakes_in": best.answers_name,
-        "continued": None if continued is None else {"run": continued.folder.as_posix(), "epochs": continued.data["epochs"]},
-    }
-    data |= folders.write_candidate(folder, best, divided, None)
-    folders.write_curves(folder, best.answers_name, best.val, data["val"], data["threshold"]["by"])
-    training_images = similar_images.learnt_from(usable)
-    compute: dict[str, Any] = {"cache": cache, "device": device, "progress": progress}
-    data |= error_analysis.describe(
-        folder, best.classifier, best.val, usable, training_images, groups, held_out=False, **compute
+    groups = folders.clusters_of(divided, cluster, best.val)
+    record = dataclasses.replace(
+        records.begin("train", folder.name, identity),
+        photos=str(divided.root),
+        root=divided.root.as_posix(),
+        seed=recipe.seed,
+        dataset=records.dataset_summary(divided, duplicates),
+        candidates=[records.candidate_summary(best, True, groups)],
+        val=records.scores(best.val, best.classifier.card.positive, groups),
+        val_estimate=best.estimate,
+        undecodable=best.undecodable,
+        predictions_in=best.answers_name,
+        mistakes_in=best.answers_name,
+        continued=None if continued is None else ContinuedRun(continued.folder.as_posix(), continued.data["epochs"]),
     )
-    data |= {"environment": environment(device), "seconds": time.perf_counter() - started}
-    done = folders.finish(folder, data)
+    record = records.with_classifier(record, best, folders.write_candidate(folder, best, divided, None))
+    folders.write_curves(folder, best.answers_name, best.val, record.val, best.classifier.card.threshold_by)
+    found = error_analysis.describe(
+        folder,
+        best.classifier,
+        best.val,
+        usable,
+        similar_images.learnt_from(usable),
+        groups,
+        held_out=False,
+        cache=cache,
+        device=device,
+        progress=progress,
+    )
+    record = records.with_environment(
+        records.with_errors(record, found), environment(device), seconds=time.perf_counter() - started
+    )
+    done = folders.finish(folder, record)
     resuming.finish(checkpoint)
     report.write_report([done], folder / "report.html")
     return done

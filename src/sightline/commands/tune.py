@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,8 @@ from sightline.commands.study import Study
 from sightline.errors import DataError, RequestError
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, Predictions, Progress, Recipe, silent
-from sightline.records.run import RESULTS_VERSION
+from sightline.records.versions import RESULTS_VERSION
+from sightline.runs import executor
 from sightline.runs import folder as folders
 from sightline.runs.dataset import as_recipe, open_catalog, with_splits
 from sightline.store import Cache, digest, write_text
@@ -90,23 +92,16 @@ def tune(
         progress("trials", trial.number + 1, max(trials, trial.number + 1))
 
     storage = folder / "optuna.db"
-    done = tuning.search(context, recipe, limits, storage, save=save, on_trial=report_trial)
+    done = executor.current().search(context, recipe, limits, storage, save=save, on_trial=report_trial)
     complete = [t.number for t in done if t.state == tuning.COMPLETE]
     predictions = {number: read_predictions(_predictions_file(folder, number)) for number in complete}
     importances = search_summary.importance(storage)
     results = search_summary.summarise(done, predictions, limits=limits, seed=recipe.seed, importances=importances)
-    results["words"] += _unfinished(done, trials)
-    best = next(t for t in done if t.number == results["best"])
+    words = [*results.words, *_unfinished(done, trials)]
+    results = dataclasses.replace(results, words=words, trials_requested=trials)
+    best = next(t for t in done if t.number == results.best)
     write_text(folder / "best.toml", folders.toml(best.recipe))
-    return study.finish(
-        folder,
-        "tune",
-        digest([request, trials]),
-        recipe=recipe,
-        catalog=catalog,
-        results={**results, "asked": trials},
-        started=started,
-    )
+    return study.finish(folder, results, digest([request, trials]), catalog=catalog, started=started)
 
 
 def _unfinished(done: Sequence[tuning.Trial], trials: int) -> list[str]:

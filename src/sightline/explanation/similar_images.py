@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from sightline.classifier import Classifier
 from sightline.errors import ImageError, SightlineError
 from sightline.evaluation import out_of_distribution
 from sightline.records import Catalog, Progress
+from sightline.records.error_analysis import Mistake, SimilarImage
 from sightline.store import Cache, slug, stream, write_bytes
 
 NEAREST = 3
@@ -46,41 +47,44 @@ def learnt_from(catalog: Catalog) -> Catalog:
     return usable.rows(s in ("train", "val") for s in usable.column("split"))
 
 
-def add(
+def with_nearest(
     folder: Path,
     model: Classifier,
-    wrong: list[dict[str, Any]],
+    mistakes: Sequence[Mistake],
     rows: Catalog,
     training: Catalog,
     *,
     cache: Cache,
     device: str,
     progress: Progress,
-) -> None:
-    """Add to mistakes, in place, the most similar training images: `nearest`, at most NEAREST each.
+) -> list[Mistake]:
+    """Return mistakes with the most similar training images, at most `NEAREST` each; write thumbnails of the first ones.
 
     An image is never its own neighbour; a copy of it under another name may be, and explains much.
 
     Args:
         folder: The run's folder, for thumbnails.
         model: The classifier.
-        wrong: The mistakes, as in run.json.
+        mistakes: The mistakes.
         rows: The catalog of the mistakes.
         training: The images that the classifier was fitted on.
         cache, device, progress: As in `Classifier.embed`.
     """
-    compared = wrong[:MOST_COMPARED]
-    files = [rows.file(m["path"]) for m in compared]
+    files = [rows.file(m.path) for m in mistakes[:MOST_COMPARED]]
     names, labels = training.paths, training.column("label")
     found = lookalikes(model, files, training, cache=cache, device=device, progress=progress)
-    for number, (mistake, others) in enumerate(zip(compared, found, strict=True)):
+    result = list(mistakes)
+    for number, (mistake, others) in enumerate(zip(mistakes, found, strict=False)):
         if others is None:
             continue
-        mistake["nearest"] = [{"path": names[j], "label": labels[j], "distance": round(d, 6)} for j, d in others]
-        if number < MOST_SHOWN:
-            mistake["thumbnail"] = _thumbnail(folder, rows, mistake["path"], model)
-            for (j, _), shown in zip(others, mistake["nearest"], strict=True):
-                shown["thumbnail"] = _thumbnail(folder, training, names[j], model)
+        shown = number < MOST_SHOWN
+        thumbnail = _thumbnail(folder, rows, mistake.path, model) if shown else None
+        nearest = [
+            SimilarImage(names[j], labels[j], round(d, 6), _thumbnail(folder, training, names[j], model) if shown else None)
+            for j, d in others
+        ]
+        result[number] = dataclasses.replace(mistake, nearest=nearest, thumbnail=thumbnail)
+    return result
 
 
 def lookalikes(

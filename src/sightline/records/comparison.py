@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sightline.records.run import VERSION, TestSetAccess, TestSetLogEntry, check_version
+from sightline.records.test_set import TestSetAccess, TestSetLogEntry
+from sightline.records.versions import VERSION, check_version
 from sightline.schema import fields_to_json, from_json, json_key
 
 
@@ -31,7 +32,7 @@ class ComparedPair:
         only_a, only_b: Images that only one of them predicts correctly.
         p, p_corrected: McNemar's p-value, and the same after Holm's correction.
         significant: Whether one is better.
-        images_needed: Labelled images that would show a difference of this size.
+        images_needed: Labelled images that would show a difference of this size; None if it is significant or zero.
         verdict: A sentence.
     """
 
@@ -40,13 +41,13 @@ class ComparedPair:
     difference: float
     low: float
     high: float
-    only_a: int
-    only_b: int
     p: float
     p_corrected: float
+    only_a: int
+    only_b: int
+    images_needed: int | None
     significant: bool = field(metadata=json_key("told_apart"))
-    verdict: str
-    images_needed: int | None = None
+    verdict: str = ""
 
 
 @dataclass(frozen=True, slots=True)

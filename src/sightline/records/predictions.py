@@ -15,7 +15,8 @@ import numpy as np
 from sightline.errors import ModelFileError, RequestError
 from sightline.files import is_file
 from sightline.records import display
-from sightline.records.run import RunRecord, read_record
+from sightline.records.run import RunRecord
+from sightline.records.versions import read_record
 from sightline.schema import csv_escape
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sightline.errors import RequestError
-from sightline.records.run import VERSION, check_version
+from sightline.records.versions import VERSION, check_version
 from sightline.schema import fields_to_json, from_json, json_key
 
 
@@ -76,7 +76,7 @@ class SweepRecord:
     seeds: Sequence[int]
     settings: Sequence[SweepSetting]
     comparisons: Sequence[SweepComparison]
-    best: int | None
+    best: int
     default: int | None
     name: str | None = None
     created: str | None = None
@@ -135,7 +135,14 @@ class BestAgainstDefault:
 
 @dataclass(frozen=True, slots=True)
 class SelectionOptimism:
-    """How much too high the best trial's accuracy is due to choosing by it, estimated on halves of the images."""
+    """Optimism of a score whose model was selected among many on the same images.
+
+    Args:
+        optimism: Expected loss of accuracy on other images, 0 to 1.
+        gain: Gain in accuracy over the default on images not used for the selection.
+        chosen_among: Number of trials.
+        images: Number of images that the selection used.
+    """
 
     optimism: float
     gain: float

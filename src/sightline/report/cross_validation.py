@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sightline.records import RunRecord
-from sightline.records.run import CrossValidationSummary
+from sightline.records.cross_validation import CrossValidationSummary
 from sightline.report import svg
 from sightline.report.format import clean, count, duration, images, percent, percent_range, short
 

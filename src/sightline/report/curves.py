@@ -17,7 +17,7 @@ from sightline.errors import SightlineError
 from sightline.files import open_regular, read_text
 from sightline.inputs import read_predictions
 from sightline.records import Predictions, Scores
-from sightline.records.run import ThresholdChoice
+from sightline.records.candidates import ThresholdChoice
 from sightline.report import svg, threshold_curves
 from sightline.report.format import count, decimal, decimal_range, percent, short
 from sightline.schema import csv_unescape

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sightline.errors import ModelFileError, RequestError
 from sightline.records import Run, read_study
-from sightline.records.run import read_record
+from sightline.records.versions import read_record
 from sightline.report.page import write_report
 from sightline.report.study import write_study
 

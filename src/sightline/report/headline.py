@@ -10,7 +10,10 @@ from typing import Any, Literal
 from markupsafe import Markup
 
 from sightline.records import ComparisonRecord, RunRecord, Scores
-from sightline.records.run import HeatmapProgress, ShortcutCheck, TableMismatches, TestSetAccess, TestSetLogEntry
+from sightline.records.candidates import ShortcutCheck
+from sightline.records.error_analysis import TableMismatches
+from sightline.records.heatmaps import HeatmapProgress
+from sightline.records.test_set import TestSetAccess, TestSetLogEntry
 from sightline.report import cross_validation, svg
 from sightline.report.format import clean, count, date, decimal, duration, images, listing, percent, percent_range, short
 

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sightline.records import RunRecord
-from sightline.records.run import ChannelShare, ClassMap, ClassMaps, RegionShare
+from sightline.records.heatmaps import ChannelShare, ClassMap, ClassMaps, RegionShare
 from sightline.report import svg
 from sightline.report.format import count, percent, short
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sightline.records import Run, RunRecord, Scores
-from sightline.records.run import Environment, ThresholdChoice
+from sightline.records.candidates import Environment, ThresholdChoice
 from sightline.report.format import clean, count, date, decimal, duration, percent, short
 from sightline.report.headline import method_name
 from sightline.schema import command_line

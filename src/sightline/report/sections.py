@@ -7,17 +7,10 @@ from typing import Any
 
 from sightline import evaluation
 from sightline.records import Run, RunRecord, Scores
-from sightline.records.run import (
-    DatasetSummary,
-    DuplicateSummary,
-    ExplainedImage,
-    HeatmapProgress,
-    Mistake,
-    SampleImage,
-    SideLengths,
-    SplitSummary,
-    ThresholdScore,
-)
+from sightline.records.candidates import ThresholdScore
+from sightline.records.data_summary import DatasetSummary, DuplicateSummary, SampleImage, SideLengths, SplitSummary
+from sightline.records.error_analysis import Mistake
+from sightline.records.heatmaps import ExplainedImage, HeatmapProgress
 from sightline.report import cross_validation, svg
 from sightline.report.format import count, decimal, decimal_range, duration, images, percent, percent_range, short, sure
 from sightline.report.headline import scored

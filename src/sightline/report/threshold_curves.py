@@ -10,7 +10,7 @@ import numpy as np
 
 from sightline import evaluation
 from sightline.records import Predictions, Scores
-from sightline.records.run import ThresholdChoice
+from sightline.records.candidates import ThresholdChoice
 from sightline.report import svg, threshold_figures
 from sightline.report.format import decimal, decimal_range, percent, percent_range, short, sure
 

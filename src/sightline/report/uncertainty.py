@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sightline.records import Run, RunRecord
-from sightline.records.run import SliceScore, UncertaintySummary, UnsureScore
+from sightline.records.error_analysis import SliceScore, UncertaintySummary, UnsureScore
 from sightline.report import svg
 from sightline.report.format import count, decimal, images, percent, percent_range, sure
 from sightline.report.images import Album

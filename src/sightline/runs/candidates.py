@@ -11,9 +11,9 @@ from sightline import evaluation
 from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, SightlineError
 from sightline.records import Progress, Recipe
+from sightline.runs import executor
 from sightline.runs import folder as folders
 from sightline.runs.plan import BEST, FAR_AHEAD, Plan, PlannedStep, speed_name, step_name
-from sightline.training import methods
 from sightline.training.context import Candidate, Context
 from sightline.training.methods import METHODS, ensemble
 
@@ -309,7 +309,7 @@ def _fit(context: Context, recipe: Recipe, candidates: Sequence[Candidate]) -> l
     """Fit a step; an ensemble without members uses the candidates fitted so far."""
     if METHODS[recipe.method].network == "members" and not recipe.settings:
         return ensemble.of_candidates(context, recipe, finalists(candidates))
-    return methods.fit(context, recipe)
+    return executor.current().fit(context, recipe)
 
 
 def finalists(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -17,6 +17,7 @@ from sightline.errors import DataError, RequestError, SightlineError
 from sightline.files import read_text
 from sightline.inputs import read_recipe
 from sightline.records import Catalog, Progress, Recipe, silent
+from sightline.runs import executor
 from sightline.runs.plan import Request
 from sightline.store import Cache
 
@@ -90,7 +91,7 @@ def open_catalog(source: Catalog | str | Path, progress: Progress = silent) -> C
         hint = "pass what `sightline.scan` returns, the path of a catalog, or a folder of photographs"
         raise RequestError(f"a catalog cannot be of type {type(source).__name__}", hint)
     path = Path(source)
-    catalog = catalogs.scan(path, progress=progress) if path.is_dir() else catalogs.load(path)
+    catalog = executor.current().scan(path, progress=progress) if path.is_dir() else catalogs.load(path)
     catalogs.warn(catalog.notes)
     return catalog
 
@@ -119,7 +120,7 @@ def with_splits(catalog: Catalog, seed: int, cache: Cache, progress: Progress) -
 
 def open_photos(photos: str, *, progress: Progress, **options: Any) -> Catalog:
     """Scan a folder or read a table, and check that some images are usable."""
-    found = catalogs.scan(photos, progress=progress, **options)
+    found = executor.current().scan(photos, progress=progress, **options)
     check_usable(found, photos)
     return found
 

@@ -16,7 +16,17 @@ from sightline.evaluation import conformal
 from sightline.evaluation.slices import slices
 from sightline.explanation import similar_images
 from sightline.records import CATALOG_COLUMNS, Catalog, Predictions, Progress, silent
-from sightline.store import Cache
+from sightline.records.error_analysis import (
+    Mistake,
+    OutOfDistributionScore,
+    PredictionSetScore,
+    SliceScore,
+    UncertaintySummary,
+    UnsureScore,
+)
+from sightline.runs.record import ErrorAnalysis
+from sightline.schema import from_json
+from sightline.store import Cache, plain
 
 _OWN_COLUMNS = ("group", "format", "mode")
 
@@ -33,8 +43,8 @@ def describe(
     cache: Cache,
     device: str = "auto",
     progress: Progress = silent,
-) -> dict[str, Any]:
-    """Return the keys `mistakes`, `slices` and `limits` of run.json, and write thumbnails.
+) -> ErrorAnalysis:
+    """Return mistakes, slices and uncertainty, and write thumbnails.
 
     Args:
         folder: The run folder.
@@ -48,18 +58,23 @@ def describe(
         device: `auto`, `cpu`, `cuda` or `mps`.
         progress: Progress callback.
     """
-    told = facts(model, answers, held_out=held_out)
-    if model is not None and training is not None and told["mistakes"]:
-        similar_images.add(folder, model, told["mistakes"], rows, training, cache=cache, device=device, progress=progress)
-    return {**told, "slices": by_slice(answers, rows, groups, cache, progress)}
+    found = without_images(model, answers, held_out=held_out)
+    mistakes = found.mistakes
+    if model is not None and training is not None and mistakes:
+        mistakes = similar_images.with_nearest(
+            folder, model, mistakes, rows, training, cache=cache, device=device, progress=progress
+        )
+    return dataclasses.replace(found, mistakes=mistakes, slices=by_slice(answers, rows, groups, cache, progress))
 
 
-def facts(model: Classifier | None, answers: Predictions, *, held_out: bool) -> dict[str, Any]:
-    """Return the keys `mistakes` and `limits` of run.json, for which no image is read; arguments as in `describe`."""
-    told: dict[str, Any] = {"mistakes": evaluation.mistakes(answers)}
-    if model is not None and held_out:
-        told["limits"] = limits(model, answers)
-    return told
+def without_images(model: Classifier | None, answers: Predictions, *, held_out: bool) -> ErrorAnalysis:
+    """Return mistakes and uncertainty, for which no image is read; arguments as in `describe`."""
+    return ErrorAnalysis(mistakes_of(answers), uncertainty(model, answers) if model is not None and held_out else None)
+
+
+def mistakes_of(answers: Predictions) -> list[Mistake]:
+    """Return the misclassified images, the most confident first."""
+    return [Mistake(**row) for row in evaluation.mistakes(answers)]
 
 
 def columns_of(rows: Catalog, cache: Cache, progress: Progress = silent) -> dict[str, Sequence[Any]]:
@@ -78,42 +93,64 @@ def columns_of(rows: Catalog, cache: Cache, progress: Progress = silent) -> dict
 
 def by_slice(
     answers: Predictions, rows: Catalog, groups: np.ndarray, cache: Cache, progress: Progress = silent
-) -> list[dict[str, Any]]:
+) -> list[SliceScore]:
     """Return `evaluation.slices` of labelled predictions; images of the same number in `groups` form a cluster."""
     labelled = answers.y_true >= 0
     answers, groups = answers.select(labelled), groups[labelled]
     place = {p: i for i, p in enumerate(rows.paths)}
     index = [place[p] for p in answers.paths]
     asked = dataclasses.replace(rows, table=rows.table.take(index))
-    return slices(answers.y_pred == answers.y_true, columns_of(asked, cache, progress), groups)
+    scores = slices(answers.y_pred == answers.y_true, columns_of(asked, cache, progress), groups)
+    return [from_json(SliceScore, plain(row), "slices") for row in scores]
 
 
-def limits(model: Classifier, answers: Predictions) -> dict[str, Any]:
-    """Measure prediction sets, uncertain predictions and OOD scores on labelled images not used for calibration.
-
-    Returns:
-        `coverage`, `calibrated_on`, `images`, `by_class`; `sets` (as `conformal.measured`) and `unsure`, or None and `why`; and
-        `unlike` (OOD), None if unknown.
-    """
-    card, doubts = model.card.limits, model.uncertainty(answers)
-    facts = {"calibrated_on": card.fitted_on, "images": card.images, "by_class": card.by_class}
-    told: dict[str, Any] = {"coverage": conformal.COVERAGE, **facts, "sets": None, "unsure": None, "unlike": None}
-    if doubts is None:
+def uncertainty(model: Classifier, answers: Predictions) -> UncertaintySummary:
+    """Measure prediction sets, uncertain predictions and OOD scores on labelled images not used for calibration."""
+    card, fitted = model.card.limits, model.uncertainty(answers)
+    sets, unsure, why = None, None, None
+    if fitted is None:
         needed = conformal.needed(conformal.COVERAGE)
-        told["why"] = f"a promise of {conformal.COVERAGE:.0%} needs {needed} held-out images, and there were {card.images}"
+        why = f"a promise of {conformal.COVERAGE:.0%} needs {needed} held-out images, and there were {card.images}"
     else:
+        measured = conformal.measured(fitted.sets, answers.y_true)
+        per_class = dict(zip(answers.classes, measured["per_class"], strict=True))
+        sets = from_json(PredictionSetScore, {**plain(measured), "per_class": plain(per_class)}, "prediction sets")
         right = answers.y_pred == answers.y_true
-        told["sets"] = conformal.measured(doubts.sets, answers.y_true)
-        told["sets"]["per_class"] = dict(zip(answers.classes, told["sets"]["per_class"], strict=True))
-        told["unsure"] = {"n": int(doubts.unsure.sum()), "accuracy": _share(right[doubts.unsure])}
-        others = right[~doubts.unsure]
+        others = right[~fitted.unsure]
         low, high = evaluation.wilson(int(others.sum()), len(others))
-        told["unsure"] |= {"others": len(others), "others_accuracy": _share(others), "others_low": low, "others_high": high}
-    if answers.ood_score is not None and answers.ood_threshold is not None:
-        beyond = answers.ood_score > answers.ood_threshold
-        told["unlike"] = {"bar": answers.ood_threshold, "rate": card.unlike_rate, "images": card.unlike_images}
-        told["unlike"] |= {"n": int(beyond.sum()), "of": len(beyond), "pretrained": _pretrained(model.embedding_model)}
-    return told
+        unsure = UnsureScore(
+            n=int(fitted.unsure.sum()),
+            accuracy=_share(right[fitted.unsure]),
+            others=len(others),
+            others_accuracy=_share(others),
+            others_low=low,
+            others_high=high,
+        )
+    return UncertaintySummary(
+        coverage=conformal.COVERAGE,
+        calibrated_on=card.fitted_on,
+        images=card.images,
+        by_class=card.by_class,
+        sets=sets,
+        unsure=unsure,
+        out_of_distribution=_out_of_distribution(model, answers),
+        why=why,
+    )
+
+
+def _out_of_distribution(model: Classifier, answers: Predictions) -> OutOfDistributionScore | None:
+    """Return how many images are out of distribution; None if the classifier has no OOD detection."""
+    if answers.ood_score is None or answers.ood_threshold is None:
+        return None
+    beyond = answers.ood_score > answers.ood_threshold
+    return OutOfDistributionScore(
+        n=int(beyond.sum()),
+        total=len(beyond),
+        threshold=answers.ood_threshold,
+        held_out=model.card.limits.unlike_images,
+        rate=model.card.limits.unlike_rate,
+        pretrained=_pretrained(model.embedding_model),
+    )
 
 
 def _pretrained(model: Classifier) -> bool:

@@ -17,11 +17,12 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 import tomli_w
 
-from sightline import __version__, evaluation
 from sightline import catalog as catalogs
+from sightline import evaluation
 from sightline.files import read_text
-from sightline.records import Catalog, Predictions, Recipe, Run
-from sightline.records.run import check_complete
+from sightline.records import Catalog, Predictions, Recipe, Run, RunRecord, Scores
+from sightline.records.error_analysis import Mistake
+from sightline.records.heatmaps import ExplainedImage
 from sightline.schema import command_line, csv_escape
 from sightline.store import digest, lock_folder, plain, write_bytes, write_json, write_text
 from sightline.training import events
@@ -119,11 +120,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def write_candidate(folder: Path, candidate: Candidate, catalog: Catalog, test: Predictions | None) -> dict[str, Any]:
+def write_candidate(folder: Path, candidate: Candidate, catalog: Catalog, test: Predictions | None) -> str | None:
     """Write the chosen classifier, its recipe, catalog, predictions and training history.
 
     Returns:
-        The keys of run.json about the classifier.
+        The file of the training history; None if there is none.
     """
     card = candidate.classifier.card
     candidate.classifier.save(folder / "classifier.safetensors")
@@ -136,28 +137,7 @@ def write_candidate(folder: Path, candidate: Candidate, catalog: Catalog, test: 
         write_text(folder / "predictions" / "val.csv", candidate.val.select(rows).to_csv())
     if test is not None:
         write_text(folder / "predictions" / "test.csv", test.to_csv())
-    return {
-        "classes": list(card.classes),
-        "positive": card.positive,
-        "method": card.method,
-        "backbone": card.backbone.name,
-        "head": card.head,
-        "network": network_facts(candidate),
-        "precision": dict(card.precision),
-        "calibration": {"temperature": card.temperature, "fitted_on": candidate.estimate},
-        "threshold": {
-            "value": card.threshold,
-            "by": card.threshold_by,
-            "positive": card.positive,
-            "fitted_on": candidate.estimate,
-        },
-        "history": write_history(folder, candidate),
-        "overfitting": candidate.overfitting,
-        "epochs": sum(row.get("epoch", 1) > 0 for row in candidate.history),
-        "best_epoch": candidate.detail.get("best_epoch"),
-        "course": candidate.course,
-        "steps": candidate.steps,
-    }
+    return write_history(folder, candidate)
 
 
 def clusters_of(catalog: Catalog, cluster: np.ndarray, answers: Predictions) -> np.ndarray:
@@ -173,7 +153,7 @@ def clusters_of(catalog: Catalog, cluster: np.ndarray, answers: Predictions) -> 
 
 
 def write_curves(
-    folder: Path, split: str, answers: Predictions | None, scores: Mapping[str, Any] | None, by: str = "half"
+    folder: Path, split: str, answers: Predictions | None, scores: Scores | None, criterion: str | None = None
 ) -> None:
     """Write the points of every curve of one split as `curves/SPLIT_CURVE.csv`.
 
@@ -181,63 +161,12 @@ def write_curves(
         folder: The run folder.
         split: `val`, `cross_validated` or `test`.
         answers, scores: Predictions and scores; nothing is written if one is None.
-        by: Criterion of the threshold; its costs are used in `thresholds`.
+        criterion: Criterion of the threshold; its costs are used in `thresholds`.
     """
-    if answers is None or not scores:
+    if answers is None or scores is None:
         return
-    for name, rows in evaluation.curve_tables(answers, scores, by).items():
+    for name, rows in evaluation.curve_tables(answers, scores.to_json(), criterion or evaluation.HALF).items():
         write_text(folder / "curves" / f"{split}_{name}.csv", table(rows))
-
-
-def network_facts(candidate: Candidate) -> dict[str, Any]:
-    """Return size, weights, licence and origin of the network."""
-    b = candidate.classifier.card.backbone
-    facts = {"name": b.name, "parameters": b.parameters, "features": b.features, "weights": b.weights}
-    origin = {"weights_hash": b.weights_hash, "licence": b.licence, "origin": b.origin, "pretrained_on": b.pretrained_on}
-    return {**facts, **origin, "preprocess": plain(b.preprocess)}
-
-
-def rung(candidate: Candidate, chosen: bool, groups: np.ndarray, decided: Candidate | None = None) -> dict[str, Any]:
-    """Return the entry of a candidate in run.json.
-
-    Args:
-        candidate: The candidate.
-        chosen: Whether it was chosen.
-        groups: Clusters of its held-out images, from `clusters_of`.
-        decided: The chosen candidate with its threshold. The entry holds the accuracy used for the choice, and `at_bar` the
-            accuracy at the threshold.
-    """
-    card, val = candidate.classifier.card, candidate.val
-    at_bar = None
-    if decided is not None and decided.val.threshold is not None:
-        own = decided.classifier.card
-        there = _accuracy(decided.val, groups, own.positive)
-        at_bar = {"n": len(val), "threshold": own.threshold, "by": own.threshold_by, "positive": own.positive, **there}
-    return {
-        "method": card.method,
-        "backbone": card.backbone.name,
-        "head": card.head,
-        "label": candidate.label,
-        "val": {
-            "n": len(val),
-            **_accuracy(val, groups, card.positive),
-            "log_loss": candidate.val_log_loss,
-            "estimate": candidate.estimate,
-        },
-        "at_bar": at_bar,
-        "seconds": candidate.seconds,
-        "chosen": chosen,
-        "note": candidate.note,
-        "parameters": card.backbone.parameters + int(sum(np.size(a) for a in candidate.classifier.head.arrays.values())),
-        "settings": dict(candidate.classifier.head.settings),
-    }
-
-
-def _accuracy(val: Predictions, groups: np.ndarray, positive: str | None) -> dict[str, float]:
-    """Return the accuracy with its 95 % interval."""
-    right = int((val.y_pred == val.y_true).sum())
-    low, high = evaluation.accuracy_interval(val, groups, positive=positive)
-    return {"accuracy": right / len(val), "accuracy_low": low, "accuracy_high": high}
 
 
 def crossvalidate(catalog: Path | str, folder: Path, test: Predictions | None, *, again: Recipe | None = None) -> str | None:
@@ -258,42 +187,16 @@ def crossvalidate(catalog: Path | str, folder: Path, test: Predictions | None, *
     return command_line("sightline", "evaluate", str(catalog), str(file), "--folds", "5", "--repeats", "2")
 
 
-def finish(folder: Path, data: Mapping[str, Any]) -> Run:
-    """Write `mistakes.csv`, then `run.json`, which marks the run as finished.
-
-    Raises:
-        RequestError: If the data are no complete record of a run.
-    """
-    data = plain(data)
-    check_complete(data)
-    if "mistakes" in data:
-        write_mistakes(folder, data["mistakes"], data.get("explanations") or [])
-    write_json(folder / "run.json", data)
+def finish(folder: Path, record: RunRecord) -> Run:
+    """Write `mistakes.csv`, then `run.json`, which marks the run as finished."""
+    write_mistakes(folder, record.mistakes, record.explanations)
+    write_json(folder / "run.json", plain(record.to_json()))
     return Run.load(folder)
 
 
-def write_mistakes(folder: Path, mistakes: Sequence[Mapping[str, Any]], explained: Sequence[Mapping[str, Any]]) -> None:
-    """Write `mistakes.csv`: every misclassified image, most confident first, with the file of its heatmap if there is one.
-
-    Args:
-        folder: The run folder.
-        mistakes: Misclassified images, as in `evaluation.mistakes`.
-        explained: Explanations, as in run.json.
-    """
-    heatmaps = {entry["path"]: entry["overlay"] for entry in explained}
+def write_mistakes(folder: Path, mistakes: Sequence[Mistake], explained: Sequence[ExplainedImage]) -> None:
+    """Write `mistakes.csv`: every misclassified image, most confident first, with the file of its heatmap if there is one."""
+    heatmaps = {entry.path: entry.overlay for entry in explained}
     columns = ("path", "label", "predicted", "probability")
-    rows = [{**{name: m[name] for name in columns}, "heatmap": heatmaps.get(m["path"], "")} for m in mistakes]
+    rows = [{**{name: getattr(m, name) for name in columns}, "heatmap": heatmaps.get(m.path) or ""} for m in mistakes]
     write_text(folder / "mistakes.csv", table(rows) if rows else ",".join([*columns, "heatmap"]) + "\n")
-
-
-def head(kind: str, name: str, identity: str) -> dict[str, Any]:
-    """Return the first keys of run.json."""
-    return {
-        "version": 1,
-        "sightline": __version__,
-        "kind": kind,
-        "name": name,
-        "created": now(),
-        "id": identity,
-        "command": "",
-    }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from sightline.explanation.draw.caption import Caption
 from sightline.explanation.options import ExplainOptions
 from sightline.explanation.subject import explainable
 from sightline.records import Catalog, Explanation, Predictions, Preprocess, Progress
+from sightline.records.data_summary import SampleImage
+from sightline.records.heatmaps import ExplainedImage, HeatmapProgress
+from sightline.runs.record import HeatmapBlocks
 from sightline.store import Cache, atomic_file, stream, write_bytes
 
 SAMPLES = 12
@@ -34,7 +38,7 @@ CHECKED_SHARE = 0.5
 Heatmaps = Literal["none", "few", "all"]
 
 
-def write_samples(folder: Path, catalog: Catalog, preprocess: Preprocess, seed: int) -> list[dict[str, Any]]:
+def write_samples(folder: Path, catalog: Catalog, preprocess: Preprocess, seed: int) -> list[SampleImage]:
     """Write some images of the training split, each as it is and as the network sees it.
 
     Args:
@@ -44,7 +48,7 @@ def write_samples(folder: Path, catalog: Catalog, preprocess: Preprocess, seed: 
         seed: Seed of the random selection.
 
     Returns:
-        The `samples` of run.json, the classes in turn.
+        Their records, the classes in turn.
     """
     from PIL import Image
 
@@ -55,7 +59,7 @@ def write_samples(folder: Path, catalog: Catalog, preprocess: Preprocess, seed: 
     for i in order:
         turns.setdefault(labels[i], []).append(int(i))
     ranked = sorted((rank, label, i) for label, members in turns.items() for rank, i in enumerate(members))
-    written: list[dict[str, Any]] = []
+    written: list[SampleImage] = []
     for _, label, i in ranked[: SAMPLES * 3]:
         if len(written) == SAMPLES:
             break
@@ -69,8 +73,7 @@ def write_samples(folder: Path, catalog: Catalog, preprocess: Preprocess, seed: 
             data = io.BytesIO()
             Image.fromarray(array).save(data, "JPEG", quality=88)
             write_bytes(folder / f"{name}{suffix}", data.getvalue())
-        record = {"path": paths[i], "label": label, "split": "train"}
-        written.append({**record, "file": f"{name}.jpg", "seen": f"{name}_seen.jpg"})
+        written.append(SampleImage(paths[i], label, "train", file=f"{name}.jpg", seen=f"{name}_seen.jpg"))
     return written
 
 
@@ -109,7 +112,7 @@ def write_explanations(
     heatmaps: Heatmaps = "all",
     budget_s: float | None = None,
     clock: Clock = time.perf_counter,
-) -> dict[str, Any]:
+) -> HeatmapBlocks:
     """Explain mistakes and some correct predictions; write overlays, raw heatmaps and the verdicts of the checks.
 
     With a budget at most `CHECKED_SHARE` of it goes to the checks of the method; the rest to images, one after the other in
@@ -128,18 +131,16 @@ def write_explanations(
         clock: Returns the time in seconds.
 
     Returns:
-        For run.json: `explanations`, mistakes first, the most confident first; `heat_checks` and `heat_global` as in `judge`;
-        and `heatmaps`: `asked` (the choice), `drawn` of `of` images, `seconds` and `budget_s`.
+        The blocks of run.json. Explanations of mistakes come first, the most confident mistake first.
     """
     started = clock()
     deadline = Deadline.after(budget_s, clock)
     wrong, right = choose_explained(predictions, seed, heatmaps)
     rows = np.concatenate([wrong, right])
     possible = explainable(classifier) and len(rows) > 0
-    of = len(rows) if possible else 0
-    summary: dict[str, Any] = {"asked": heatmaps, "drawn": 0, "of": of, "seconds": 0.0, "budget_s": budget_s}
+    done = HeatmapProgress(heatmaps, drawn=0, total=len(rows) if possible else 0, seconds=0.0, budget_s=budget_s)
     if not possible or heatmaps == "none" or (budget_s is not None and budget_s <= 0):
-        return {"explanations": [], "heatmaps": summary}
+        return HeatmapBlocks([], done)
     options = ExplainOptions(cache=cache, device=device, seed=seed)
     judged = judge(
         classifier,
@@ -160,8 +161,8 @@ def write_explanations(
         progress=progress,
     )
     entries = drawing.draw(rows, judged, deadline)
-    summary |= {"drawn": len(entries), "seconds": clock() - started}
-    return {"explanations": entries, "heatmaps": summary, **judged.data}
+    done = dataclasses.replace(done, drawn=len(entries), seconds=clock() - started)
+    return HeatmapBlocks(entries, done, judged.checks, judged.class_maps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +176,13 @@ class _Drawing:
     options: ExplainOptions
     progress: Progress
 
-    def draw(self, rows: np.ndarray, judged: Judged, deadline: Deadline) -> list[dict[str, Any]]:
+    def draw(self, rows: np.ndarray, judged: Judged, deadline: Deadline) -> list[ExplainedImage]:
         """Compute, check and draw heatmaps of the images in these rows, as many as there is time for; return their entries."""
         answer = answer_of(self.classifier, self.options)
         evidence, unchecked = judged.evidence, self._unchecked(rows, judged)
         timed = Timed(self.classifier, self.options, Deadline(clock=deadline.clock), self.progress)
         heats: dict[str, np.ndarray] = {}
-        entries: list[dict[str, Any]] = []
+        entries: list[ExplainedImage] = []
         scale: float | None = None
         start, picture_s = 0, 0.0
         while start < len(rows) and deadline.fits(timed.heat_s + picture_s):
@@ -232,7 +233,7 @@ class _Drawing:
         left = [path for path in (self.predictions.paths[i] for i in rows) if path not in own]
         return set(left) - {left[i] for i in spread(len(left), most_pictures(self.classifier))}
 
-    def _write(self, name: str, item: Explanation, row: int, evidence: Evidence | None, scale: float) -> dict[str, Any]:
+    def _write(self, name: str, item: Explanation, row: int, evidence: Evidence | None, scale: float) -> ExplainedImage:
         """Draw one overlay and return its entry."""
         predictions = self.predictions
         label = predictions.classes[predictions.y_true[row]]
@@ -242,19 +243,19 @@ class _Drawing:
         caption = Caption(label, item.target, probability, verdict=verdict)
         preprocess = self.classifier.card.backbone.preprocess
         write_overlay(self.folder / name, self.catalog.file(item.path), preprocess, item, caption, vmax=scale)
-        return {
-            "path": item.path,
-            "label": label,
-            "predicted": item.target,
-            "probability": probability,
-            "target": item.target,
-            "method": item.method,
-            "layer": item.layer,
-            "correct": bool(predictions.y_pred[row] == predictions.y_true[row]),
-            "overlay": name,
-            "peak": None if item.flat else list(item.peak()),
-            "verdict": None if check is None else check["verdict"],
-        }
+        return ExplainedImage(
+            path=item.path,
+            label=label,
+            predicted=item.target,
+            probability=probability,
+            target=item.target,
+            method=item.method,
+            layer=item.layer,
+            correct=bool(predictions.y_pred[row] == predictions.y_true[row]),
+            overlay=name,
+            peak=None if item.flat else item.peak(),
+            verdict=None if verdict is None else verdict[0],
+        )
 
 
 def write_overlay(

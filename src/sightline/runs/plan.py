@@ -15,7 +15,7 @@ from sightline import engine, evaluation, heads, networks
 from sightline.errors import RequestError, WeightsError, unknown
 from sightline.records import Backbone, Catalog, Recipe
 from sightline.records.recipe import MOST_IMAGE_PX
-from sightline.records.run import RESULTS_VERSION
+from sightline.records.versions import RESULTS_VERSION
 from sightline.store import Cache, digest, slug
 from sightline.training.method import Method, Workload
 from sightline.training.methods import METHODS, source_hashes

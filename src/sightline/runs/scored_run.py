@@ -15,7 +15,7 @@ import numpy as np
 from sightline import classifier
 from sightline.classifier import Classifier
 from sightline.errors import SightlineError
-from sightline.records import Predictions
+from sightline.records import Predictions, RunRecord
 from sightline.store import file_digest, plain, write_bytes
 
 _FILE = "opened.npz"
@@ -29,14 +29,14 @@ class Opened:
         classifier: The chosen classifier.
         val: Its predictions on held-out images.
         test: Its predictions on the test split; None if there is none.
-        data: The content of `run.json` so far, in JSON types.
+        record: The content of `run.json` so far.
         laps: Seconds by stage.
     """
 
     classifier: Classifier
     val: Predictions
     test: Predictions | None
-    data: dict[str, Any]
+    record: RunRecord
     laps: dict[str, float]
 
 
@@ -46,7 +46,7 @@ def save(folder: Path, checkpoint: Path, opened: Opened) -> Opened:
     facts: dict[str, Any] = {
         "classifier": file_digest(folder / "classifier.safetensors"),
         "code": opened.classifier.code,
-        "data": opened.data,
+        "record": opened.record.to_json(),
         "laps": opened.laps,
     }
     for name, answers in (("val", opened.val), ("test", opened.test)):
@@ -58,7 +58,7 @@ def save(folder: Path, checkpoint: Path, opened: Opened) -> Opened:
     text = io.BytesIO()
     np.savez(text, facts=np.frombuffer(json.dumps(facts).encode("ascii"), dtype=np.uint8), **arrays)  # type: ignore[arg-type]
     write_bytes(checkpoint / _FILE, text.getvalue())
-    return Opened(opened.classifier, opened.val, opened.test, facts["data"], facts["laps"])
+    return Opened(opened.classifier, opened.val, opened.test, RunRecord.from_json(facts["record"]), facts["laps"])
 
 
 def load(folder: Path, checkpoint: Path) -> Opened | None:
@@ -73,10 +73,11 @@ def load(folder: Path, checkpoint: Path) -> Opened | None:
         if file_digest(folder / "classifier.safetensors") != facts["classifier"]:
             return None
         model = classifier.load(folder / "classifier.safetensors", code=facts["code"])
+        record = RunRecord.from_json(facts["record"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, SightlineError):
         return None
     assert answers["val"] is not None
-    return Opened(model, answers["val"], answers["test"], facts["data"], facts["laps"])
+    return Opened(model, answers["val"], answers["test"], record, facts["laps"])
 
 
 def _facts(answers: Predictions) -> dict[str, Any]:

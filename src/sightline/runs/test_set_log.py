@@ -22,6 +22,7 @@ import numpy as np
 
 from sightline.classifier import Classifier, content_keys
 from sightline.records import Predictions
+from sightline.records.test_set import TestSetAccess, TestSetLogEntry
 from sightline.runs.folder import now
 from sightline.store import canonical_json, digest, log, plain, write_bytes
 
@@ -40,27 +41,6 @@ class LoggedClassifier:
 
     name: str
     ids: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TestSetAccess:
-    """One use of test images.
-
-    Args:
-        when: Time in ISO 8601.
-        verb: The command.
-        by: Description of the classifier or comparison.
-        images: Number of images used.
-        shared: Number of these among the current images.
-        classifiers: Number of classifiers scored; a comparison of several counts as one use.
-    """
-
-    when: str
-    verb: str
-    by: str
-    images: int
-    shared: int
-    classifiers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +63,15 @@ class Opening:
     note: str = ""
     ids: tuple[str, ...] = ()
 
-    def as_data(self, accuracy: float | None, n: int) -> dict[str, Any]:
-        """Return the keys of run.json about the use of the test set.
+    def entry(self, accuracy: float, n: int) -> TestSetLogEntry:
+        """Return the entry of run.json.
 
         Args:
             accuracy: Accuracy on the images, 0 to 1.
             n: Number of images.
         """
-        worth = None if accuracy is None else flattery(self.classifiers, accuracy, n)
-        told = {"new": self.new, "counted": self.counted, "note": self.note, "classifiers": self.classifiers, "flattery": worth}
-        return {"test_openings": [plain(look) for look in self.looks], "ledger": {**told, "ids": list(self.ids)}}
+        bound = optimism(self.classifiers, accuracy, n)
+        return TestSetLogEntry(self.new, self.counted, self.note, self.classifiers, bound, self.ids)
 
 
 def root() -> Path:
@@ -195,7 +174,7 @@ def look(
     return opened(known, [subject(by, answers.select(rows), known, model, crops)], verb=verb, by=by, when=now())
 
 
-def flattery(classifiers: int, accuracy: float, n: int) -> float:
+def optimism(classifiers: int, accuracy: float, n: int) -> float:
     """Return the approximate upper bound of the optimism of the best of several classifiers selected on the same images.
 
     Expected maximum of the accuracy of k equally good classifiers with independent errors, minus their true accuracy:
@@ -207,7 +186,7 @@ def flattery(classifiers: int, accuracy: float, n: int) -> float:
         n: Number of images.
 
     Example:
-        >>> round(flattery(1, 0.9, 400), 4), round(flattery(2, 0.9, 400), 4), round(flattery(10, 0.9, 400), 4)
+        >>> round(optimism(1, 0.9, 400), 4), round(optimism(2, 0.9, 400), 4), round(optimism(10, 0.9, 400), 4)
         (0.0, 0.0085, 0.0231)
     """
     if classifiers < 2 or not n:

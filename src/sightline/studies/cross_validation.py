@@ -14,6 +14,8 @@ import numpy as np
 from sightline import evaluation
 from sightline.errors import RequestError
 from sightline.records import Catalog, Predictions, Recipe
+from sightline.records.cross_validation import CrossValidationSummary, FoldScore
+from sightline.schema import from_json
 from sightline.store import plain, stream
 from sightline.training import methods
 from sightline.training.context import Context, decided, folds_for
@@ -162,8 +164,8 @@ def _thresholds(pieces: Sequence[Predictions]) -> tuple[str, np.ndarray] | None:
 
 def summarise(
     tables: Sequence[Predictions], folds: Sequence[tuple[Part, Fitted]], cluster: np.ndarray, paths: Sequence[str]
-) -> dict[str, Any]:
-    """Return the accuracy over all repeats with its interval, of each repeat, and of each fold, as plain data.
+) -> CrossValidationSummary:
+    """Return the accuracy over all repeats with its interval, of each repeat, and of each fold.
 
     Args:
         tables: Predictions of each repeat, as `gathered` returns them.
@@ -177,31 +179,29 @@ def summarise(
     by_repeat = correct.mean(axis=1)
     low, high = interval(correct.mean(axis=0), cluster[rows])
     heads = Counter(str(f.facts["head"]) for _, f in folds)
-    summary: dict[str, Any] = plain(
-        {
-            "folds": max(p.fold for p, _ in folds) + 1,
-            "repeats": len(tables),
-            "images": correct.shape[1],
-            "clusters": len(np.unique(cluster[rows])),
-            "accuracy": float(by_repeat.mean()),
-            "accuracy_low": low,
-            "accuracy_high": high,
-            "by_repeat": by_repeat.tolist(),
-            "heads": dict(heads.most_common()),
-            "parts": [_part(p, f) for p, f in folds],
-        }
+    return CrossValidationSummary(
+        folds=max(p.fold for p, _ in folds) + 1,
+        repeats=len(tables),
+        by_repeat=by_repeat.tolist(),
+        images=correct.shape[1],
+        clusters=len(np.unique(cluster[rows])),
+        accuracy=float(by_repeat.mean()),
+        accuracy_low=low,
+        accuracy_high=high,
+        heads=dict(heads.most_common()),
+        parts=[_part(p, f) for p, f in folds],
     )
-    return summary
 
 
-def _part(part: Part, fitted: Fitted) -> dict[str, Any]:
+def _part(part: Part, fitted: Fitted) -> FoldScore:
     """Return the table row of one fold."""
     answers = fitted.answers
     correct = int((answers.y_pred == answers.y_true).sum())
     low, high = evaluation.wilson(correct, len(answers))
     accuracy = correct / len(answers) if len(answers) else None
     numbers = {"n": len(answers), "accuracy": accuracy, "accuracy_low": low, "accuracy_high": high}
-    return {"repeat": part.repeat + 1, "fold": part.fold + 1, "trained_on": len(part.train), **numbers, **fitted.facts}
+    facts = {"repeat": part.repeat + 1, "fold": part.fold + 1, "trained_on": len(part.train), **numbers, **fitted.facts}
+    return from_json(FoldScore, plain(facts), "fold")
 
 
 def interval(share: np.ndarray, cluster: np.ndarray) -> tuple[float, float]:

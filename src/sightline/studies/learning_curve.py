@@ -13,6 +13,7 @@ import numpy as np
 from sightline import heads
 from sightline.deadline import UNLIMITED, Deadline
 from sightline.errors import RequestError
+from sightline.records import LearningCurveRecord
 from sightline.store import plain, stream
 
 SIZES = 7
@@ -230,18 +231,13 @@ def _power_law(sizes: np.ndarray, accuracy: np.ndarray) -> Curve:
     return Curve(*parameters)
 
 
-def summarise(measured: Measured, curve: Curve, *, images: int, goal: float | None) -> dict[str, Any]:
-    """Return the curve as points with their bands, and the number of images needed for a target accuracy, as plain data.
+def summarise(measured: Measured, curve: Curve, *, images: int, goal: float | None) -> LearningCurveRecord:
+    """Return the curve as points with their bands, and the number of images needed for a target accuracy.
 
     Args:
         measured, curve: The measurements and the curve fitted to them.
         images: Current number of training images.
         goal: Target accuracy, 0 to 1; by default half the current error rate.
-
-    Returns:
-        `points` (images, accuracy, low, high, measured), `ahead` (the extrapolated band), `now`, `goal`, `asked` (whether the
-        goal was given), `needed`, `needed_low`, `needed_high` (total number of training images; None if it cannot be
-        estimated), `verdict` and `words` (sentences).
     """
     now = float(curve.at(images)[0])
     target = goal if goal is not None else 1 - (1 - now) / 2
@@ -263,8 +259,7 @@ def summarise(measured: Measured, curve: Curve, *, images: int, goal: float | No
         "law": {"a": float(curve.a[0]), "b": float(curve.b[0]), "c": float(curve.c[0])},
         "twice": _band(curve, 2 * images),
     }
-    data: dict[str, Any] = plain({**summary, "words": sentences(summary)})
-    return data
+    return LearningCurveRecord.from_json(plain({**summary, "words": sentences(summary)}))
 
 
 def _band(curve: Curve, images: float) -> dict[str, float]:

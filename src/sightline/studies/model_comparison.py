@@ -6,14 +6,14 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from sightline import evaluation
 from sightline.errors import DataError
 from sightline.records import Predictions
-from sightline.store import plain, stream
+from sightline.records.comparison import AgreementCounts, ComparedPair, ComparedPrediction, ComparedScore, Disagreement
+from sightline.store import stream
 from sightline.studies import paired_tests
 from sightline.studies.power import images_needed
 
@@ -135,42 +135,47 @@ def _labels(models: Sequence[NamedPredictions], ordered: Sequence[Predictions]) 
     return tuple(str(label) for label in labels)
 
 
-def compare(aligned: Aligned, *, kind: str = "test", cluster: np.ndarray | None = None) -> dict[str, Any]:
-    """Test all pairs of classifiers.
+def compared_scores(aligned: Aligned, cluster: np.ndarray | None = None) -> list[ComparedScore]:
+    """Return each classifier's accuracy with its interval, as from `evaluation.score`; `cluster` as in `compared_pairs`."""
+    scores = []
+    for name, row, answers in zip(aligned.names, aligned.right, aligned.answers, strict=True):
+        y = np.array([answers.classes.index(label) for label in aligned.labels], dtype=np.int64)
+        low, high = evaluation.accuracy_interval(dataclasses.replace(answers, y_true=y), cluster)
+        scores.append(ComparedScore(name, float(row.mean()), low, high, wrong=int((~row).sum())))
+    return scores
+
+
+def compared_pairs(aligned: Aligned, *, kind: str = "test", cluster: np.ndarray | None = None) -> list[ComparedPair]:
+    """Test all pairs of classifiers: McNemar's exact test, corrected by Holm over all pairs, and a paired bootstrap.
 
     Args:
         aligned: Two classifiers or more.
         kind: Adjective for the images in sentences: test, validation, labelled.
         cluster: Cluster of each image, int (n,). Images of a cluster (one person, or copies of one file) are not independent:
             the test flips their signs together and the bootstrap resamples them together. None if all are independent.
-
-    Returns:
-        `n`; `clusters` (None without clusters); `scores`: each classifier's accuracy with its interval (as from
-        `evaluation.score`) and number of errors; `pairs`: for each two classifiers a and b, `difference` (accuracy of a minus
-        accuracy of b), `low` and `high` (95 %, paired bootstrap), `p` (McNemar's exact test), `p_corrected` (Holm, over all
-        pairs), `only_a` and `only_b` (images that only one predicts correctly), `images_needed` (None if the difference is
-        significant or zero), `told_apart` (whether it is significant), and `verdict`, one sentence.
     """
     right = aligned.right
-    n = right.shape[1]
-    scores = []
-    for name, row, answers in zip(aligned.names, right, aligned.answers, strict=True):
-        y = np.array([answers.classes.index(label) for label in aligned.labels], dtype=np.int64)
-        low, high = evaluation.accuracy_interval(dataclasses.replace(answers, y_true=y), cluster)
-        numbers = {"accuracy": float(row.mean()), "accuracy_low": low, "accuracy_high": high, "wrong": int((~row).sum())}
-        scores.append({"run": name, **numbers})
+    n, tests = right.shape[1], math.comb(len(right), 2)
     pairs = []
     for d in _differences(right, cluster):
         only_a, only_b = int((right[d.a] & ~right[d.b]).sum()), int((right[d.b] & ~right[d.a]).sum())
-        tests = math.comb(len(right), 2)
         needed = None if d.told_apart else images_needed(only_a, only_b, n, level=evaluation.SIGNIFICANT / tests)
         needed = None if needed is None else max(math.ceil(needed * _inflation(right[d.a], right[d.b], cluster)), n + 1)
-        numbers = {"difference": d.difference, "low": d.low, "high": d.high, "p": d.p, "p_corrected": d.p_corrected}
-        pair = {"a": aligned.names[d.a], "b": aligned.names[d.b], **numbers, "only_a": only_a, "only_b": only_b}
-        pair |= {"images_needed": needed, "told_apart": d.told_apart}
-        pairs.append(plain({**pair, "verdict": verdict(pair, n, kind, tests)}))
-    clusters = None if cluster is None else len(np.unique(cluster))
-    return {"n": n, "clusters": clusters, "scores": plain(scores), "pairs": pairs}
+        pair = ComparedPair(
+            a=aligned.names[d.a],
+            b=aligned.names[d.b],
+            difference=d.difference,
+            low=d.low,
+            high=d.high,
+            p=d.p,
+            p_corrected=d.p_corrected,
+            only_a=only_a,
+            only_b=only_b,
+            images_needed=needed,
+            significant=d.told_apart,
+        )
+        pairs.append(dataclasses.replace(pair, verdict=verdict(pair, n, kind, tests)))
+    return pairs
 
 
 def _differences(right: np.ndarray, cluster: np.ndarray | None) -> list[paired_tests.Difference]:
@@ -222,35 +227,33 @@ def _inflation(a: np.ndarray, b: np.ndarray, cluster: np.ndarray | None) -> floa
     return max(1.0, float((np.bincount(number, weights=d - d.mean()) ** 2).sum()) / independent)
 
 
-def verdict(pair: dict[str, Any], n: int, kind: str, tests: int = 1) -> str:
+def verdict(pair: ComparedPair, n: int, kind: str, tests: int = 1) -> str:
     """Return the result of one paired test as a sentence.
 
     Args:
-        pair: Entry of `pairs`, as `compare` returns it.
+        pair: The test.
         n: Number of images.
         kind: Adjective for the images.
         tests: Number of pairs tested; the sentence gives the corrected p value.
 
     Example:
-        >>> pair = {"a": "x", "b": "y", "difference": 0.025, "low": 0.006, "high": 0.045}
-        >>> pair |= {"p_corrected": 0.0123, "told_apart": True}
+        >>> pair = ComparedPair("x", "y", 0.025, 0.006, 0.045, 0.0123, 0.0123, 18, 8, None, True)
         >>> verdict(pair, 400, "test")
         'x is better than y by 2.5 percentage points [0.6, 4.5], p = 0.012'
-        >>> verdict({**pair, "told_apart": False, "p_corrected": 0.3, "images_needed": 871}, 200, "test")
+        >>> verdict(dataclasses.replace(pair, significant=False, images_needed=871), 200, "test")
         'the difference between x and y is not significant with 200 test images; about 880 would be needed to detect it'
     """
-    a, b, d = pair["a"], pair["b"], pair["difference"]
     images = f"{n:,} {kind} image{'s' if n != 1 else ''}"
-    if pair["told_apart"]:
-        better, worse, sign = (a, b, 1) if d > 0 else (b, a, -1)
-        low, high = sorted((100 * sign * pair["low"], 100 * sign * pair["high"]))
+    if pair.significant:
+        better, worse, sign = (pair.a, pair.b, 1) if pair.difference > 0 else (pair.b, pair.a, -1)
+        low, high = sorted((100 * sign * pair.low, 100 * sign * pair.high))
         corrected = f" (corrected for {tests} pairs)" if tests > 1 else ""
-        by = f"{100 * abs(d):.1f} percentage points [{_zero(low):.1f}, {_zero(high):.1f}]"
-        return f"{better} is better than {worse} by {by}, {_p(pair['p_corrected'])}{corrected}"
-    start = f"the difference between {a} and {b} is not significant with {images}"
-    if pair["images_needed"] is None:
+        by = f"{100 * abs(pair.difference):.1f} percentage points [{_zero(low):.1f}, {_zero(high):.1f}]"
+        return f"{better} is better than {worse} by {by}, {_p(pair.p_corrected)}{corrected}"
+    start = f"the difference between {pair.a} and {pair.b} is not significant with {images}"
+    if pair.images_needed is None:
         return f"{start}: both have equally many correct predictions"
-    return f"{start}; about {rounded_up(pair['images_needed']):,} would be needed to detect it"
+    return f"{start}; about {rounded_up(pair.images_needed):,} would be needed to detect it"
 
 
 def rounded_up(count: int) -> int:
@@ -273,13 +276,10 @@ def _zero(value: float) -> float:
     return 0.0 if abs(value) < 0.05 else value
 
 
-def disagreements(aligned: Aligned) -> list[dict[str, Any]]:
+def disagreements(aligned: Aligned) -> list[Disagreement]:
     """Return the images for which the predictions differ, the most confident errors first.
 
     Images that some classifiers predict correctly and others do not come before those that all predict wrongly.
-
-    Returns:
-        Per image `path`, `label`, `answers`: for each classifier `run`, `predicted`, `probability`, `right`.
     """
     predicted = [each.labels for each in aligned.answers]
     confidence = [each.probs.max(axis=1) if each.threshold is None else _predicted_probs(each) for each in aligned.answers]
@@ -289,14 +289,14 @@ def disagreements(aligned: Aligned) -> list[dict[str, Any]]:
     worst = {i: max((float(p[i]) for p, r in zip(confidence, right[:, i], strict=True) if not r), default=0.0) for i in rows}
     rows.sort(key=lambda i: (not mixed[i], -worst[i], aligned.paths[i]))
     return [
-        {
-            "path": aligned.paths[i],
-            "label": aligned.labels[i],
-            "answers": [
-                {"run": name, "predicted": labels[i], "probability": float(p[i]), "right": bool(r)}
+        Disagreement(
+            aligned.paths[i],
+            aligned.labels[i],
+            [
+                ComparedPrediction(name, labels[i], float(p[i]), bool(r))
                 for name, labels, p, r in zip(aligned.names, predicted, confidence, right[:, i], strict=True)
             ],
-        }
+        )
         for i in rows
     ]
 
@@ -306,17 +306,17 @@ def _predicted_probs(predictions: Predictions) -> np.ndarray:
     return np.asarray(predictions.probs[np.arange(len(predictions)), predictions.y_pred])
 
 
-def patterns(aligned: Aligned) -> dict[str, int]:
+def patterns(aligned: Aligned) -> AgreementCounts:
     """Return the number of images that all, some, and none of the classifiers predict correctly.
 
     Example:
         >>> one = Predictions(("1", "2"), ("x", "y"), np.array([0, 0]), np.array([[1.0, 0], [0, 1.0]]))
         >>> patterns(Aligned(("a", "b"), ("1", "2"), ("1", "2"), ("x", "x"), (one, one)))
-        {'all': 1, 'some': 0, 'none': 1}
+        AgreementCounts(all=1, some=0, none=1)
     """
     count = aligned.right.sum(axis=0)
     k = len(aligned.names)
-    return {"all": int((count == k).sum()), "some": int(((count > 0) & (count < k)).sum()), "none": int((count == 0).sum())}
+    return AgreementCounts(int((count == k).sum()), int(((count > 0) & (count < k)).sum()), int((count == 0).sum()))
 
 
 def unique_names(subjects: Sequence[str]) -> list[str]:

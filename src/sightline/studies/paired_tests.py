@@ -11,6 +11,7 @@ import numpy as np
 from sightline import evaluation
 from sightline.errors import DataError
 from sightline.records import Predictions
+from sightline.records.study import SelectionOptimism
 from sightline.store import stream
 
 _HALVES = 400
@@ -110,24 +111,7 @@ def against(pairs: Sequence[Difference], one: int) -> list[Difference]:
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class Optimism:
-    """Optimism of a score whose model was selected among many on the same images.
-
-    Args:
-        optimism: Expected loss of accuracy on other images, 0 to 1.
-        gain: Gain in accuracy over the default on images not used for the selection.
-        chosen_among: Number of trials.
-        images: Number of images that the selection used.
-    """
-
-    optimism: float
-    gain: float
-    chosen_among: int
-    images: int
-
-
-def optimism(right: np.ndarray, losses: Sequence[float], *, default: int = 0, seed: int = 0) -> Optimism:
+def optimism(right: np.ndarray, losses: Sequence[float], *, default: int = 0, seed: int = 0) -> SelectionOptimism:
     """Estimate the optimism of selecting the best trial: select on one half of the images, score on the other, 400 times.
 
     The optimism of a selection falls with the square root of the number of images, so that of n / 2 images is divided by √2.
@@ -141,7 +125,7 @@ def optimism(right: np.ndarray, losses: Sequence[float], *, default: int = 0, se
     """
     trials, n = right.shape
     if trials < 2 or n < 2:
-        return Optimism(0.0, 0.0, trials, n)
+        return SelectionOptimism(0.0, 0.0, trials, n)
     values = right.astype(np.float64)
     tie_break = -1e-9 * np.argsort(np.argsort(np.asarray(losses)))  # far below the weight of one image
     generator = stream(seed, "halves")
@@ -152,4 +136,4 @@ def optimism(right: np.ndarray, losses: Sequence[float], *, default: int = 0, se
         best = int((first + tie_break).argmax())
         lost.append(first[best] - second[best])
         gained.append(second[best] - second[default])
-    return Optimism(max(0.0, float(np.mean(lost)) / np.sqrt(2)), float(np.mean(gained)), trials, n)
+    return SelectionOptimism(max(0.0, float(np.mean(lost)) / np.sqrt(2)), float(np.mean(gained)), trials, n)

@@ -9,6 +9,9 @@ from typing import Any
 
 from sightline import evaluation
 from sightline.records import Predictions, Recipe
+from sightline.records.study import BestAgainstDefault, SearchRecord, SearchStep, SelectionOptimism
+from sightline.records.study import Trial as TrialRecord
+from sightline.schema import from_json
 from sightline.store import plain
 from sightline.studies import paired_tests
 from sightline.studies.recipe_edit import build, shown
@@ -40,8 +43,8 @@ def summarise(
     limits: SearchLimits,
     seed: int,
     importances: Mapping[str, float],
-) -> dict[str, Any]:
-    """Return the best trial, its paired test against the starting recipe, and its optimism, as plain data.
+) -> SearchRecord:
+    """Return the best trial, its paired test against the starting recipe, and its optimism.
 
     Args:
         trials: All trials.
@@ -60,19 +63,10 @@ def summarise(
     low, high = evaluation.paired_bootstrap(d)
     p = evaluation.mcnemar(right[best], right[0])
     optimism = paired_tests.optimism(right[allowed], [losses[i] for i in allowed], seed=seed) if small_enough[0] else None
-    comparison = {"difference": float(d.mean()), "low": low, "high": high, "p": p, "told_apart": p < evaluation.SIGNIFICANT}
-    return {
-        "images": len(paths),
-        "estimate": complete[0].estimate,
-        "trials": [{**plain(t), "recipe": plain(t.recipe)} for t in trials],
-        "counts": {s: sum(t.state == s for t in trials) for s in (COMPLETE, PRUNED, REPEATED, REJECTED, FAILED)},
-        "best": complete[best].number,
-        "changed": changed(trials[0].recipe, complete[best].recipe),
-        "comparison": comparison,
-        "optimism": None if optimism is None else plain(optimism),
-        "importance": dict(importances),
-        "path": _path(complete, small_enough),
-        "words": sentences(
+    comparison = BestAgainstDefault(float(d.mean()), low, high, p, significant=p < evaluation.SIGNIFICANT)
+    return SearchRecord(
+        kind="tune",
+        words=sentences(
             complete[best],
             complete[0],
             comparison,
@@ -81,7 +75,18 @@ def summarise(
             max_parameters=limits.max_parameters,
             tried=sum(t.state in (COMPLETE, PRUNED) for t in trials),
         ),
-    }
+        images=len(paths),
+        estimate=str(complete[0].estimate),
+        recipe=plain(trials[0].recipe),
+        trials=[from_json(TrialRecord, plain(t), "trial") for t in trials],
+        path=_path(complete, small_enough),
+        best=complete[best].number,
+        changed=changed(trials[0].recipe, complete[best].recipe),
+        comparison=comparison,
+        optimism=optimism,
+        importance=dict(importances),
+        counts={s: sum(t.state == s for t in trials) for s in (COMPLETE, PRUNED, REPEATED, REJECTED, FAILED)},
+    )
 
 
 def changed(before: Recipe, after: Recipe) -> dict[str, Any]:
@@ -93,21 +98,22 @@ def changed(before: Recipe, after: Recipe) -> dict[str, Any]:
     return {**head, **head_settings, **{k: v for k, v in b.items() if k != "head" and a.get(k) != v}}
 
 
-def _path(complete: Sequence[Trial], small_enough: Sequence[bool]) -> list[dict[str, Any]]:
+def _path(complete: Sequence[Trial], small_enough: Sequence[bool]) -> list[SearchStep]:
     """Return the best accuracy so far after each complete trial."""
-    path, best = [], -1.0
+    path: list[SearchStep] = []
+    best = -1.0
     for trial, allowed in zip(complete, small_enough, strict=True):
         best = max(best, trial.accuracy or 0.0) if allowed else best
-        path.append({"number": trial.number, "accuracy": trial.accuracy, "best": best if best >= 0 else None})
+        path.append(SearchStep(trial.number, trial.accuracy or 0.0, best if best >= 0 else None))
     return path
 
 
 def sentences(
     best: Trial,
     default: Trial,
-    comparison: Mapping[str, Any],
+    comparison: BestAgainstDefault,
     *,
-    optimism: paired_tests.Optimism | None,
+    optimism: SelectionOptimism | None,
     images: int,
     max_parameters: float | None,
     tried: int = 2,
@@ -123,7 +129,7 @@ def sentences(
         tried: Number of recipes fitted, pruned ones included.
     """
     assert best.accuracy is not None and default.accuracy is not None
-    points = 100 * comparison["difference"]
+    points = 100 * comparison.difference
     accuracies = f"{100 * best.accuracy:.1f} % against {100 * default.accuracy:.1f} %"
     lines = []
     if tried < 2:
@@ -133,15 +139,15 @@ def sentences(
         )
     elif best.number == default.number:
         lines.append(f"No trial was better than the starting recipe ({100 * best.accuracy:.1f} %).")
-    elif comparison["told_apart"]:
-        lines.append(f"Trial {best.number} is better than the starting recipe: {accuracies} (p = {comparison['p']:.2g}).")
-    elif not comparison["difference"]:
+    elif comparison.significant:
+        lines.append(f"Trial {best.number} is better than the starting recipe: {accuracies} (p = {comparison.p:.2g}).")
+    elif not comparison.difference:
         same = f"{100 * best.accuracy:.1f} % each on {images:,} images"
         lines.append(f"Trial {best.number} and the starting recipe are tied, {same}; the trial has the lower log loss.")
     else:
         lines.append(
             f"Trial {best.number} came first, {accuracies}, but {abs(points):.1f} percentage points on {images:,} images may "
-            f"be due to chance (p = {comparison['p']:.2g}): the starting recipe may be as good."
+            f"be due to chance (p = {comparison.p:.2g}): the starting recipe may be as good."
         )
     if optimism is not None and best.number != default.number:
         small = optimism.optimism < 5e-4

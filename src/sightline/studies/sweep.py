@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from sightline.errors import FailedWorkError, RequestError
-from sightline.records import Predictions, Recipe
+from sightline.records import Predictions, Recipe, SweepRecord
+from sightline.records.study import SweepComparison, SweepSetting
+from sightline.schema import from_json
 from sightline.store import digest, plain
 from sightline.studies import paired_tests
 from sightline.studies.recipe_edit import change, shown
@@ -105,8 +107,8 @@ def label(setting: Mapping[str, Any], keys: Sequence[str]) -> str:
     return ", ".join(f"{key.rpartition('.')[2]}={shown(setting[key])}" for key in keys) or "the recipe itself"
 
 
-def summarise(recipe: Recipe, fits: Sequence[Fit], outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Return the table of a sweep, its paired tests and its result in sentences, as plain data.
+def summarise(recipe: Recipe, fits: Sequence[Fit], outcomes: Sequence[Outcome]) -> SweepRecord:
+    """Return the table of a sweep, its paired tests and its result in sentences.
 
     Raises:
         FailedWorkError: If every setting failed.
@@ -137,17 +139,19 @@ def summarise(recipe: Recipe, fits: Sequence[Fit], outcomes: Sequence[Outcome]) 
     for i in (complete[best], *tied):
         rows[i]["mark"] = "tied" if tied else "first, may be chance" if similar else "best"
     seeds = right.shape[1]
-    return {
-        "keys": keys,
-        "seeds": [f.seed for f in fits[:seeds]],
-        "images": len(paths),
-        "estimate": next(o.estimate for o in outcomes if o.val is not None),
-        "settings": rows,
-        "best": complete[best],
-        "default": None if default is None else complete[default],
-        "comparisons": compared,
-        "words": sentences(rows, against_best, best=complete[best], keys=keys, images=len(paths), seeds=seeds),
-    }
+    return SweepRecord(
+        kind="sweep",
+        words=sentences(rows, against_best, best=complete[best], keys=keys, images=len(paths), seeds=seeds),
+        images=len(paths),
+        estimate=next(o.estimate for o in outcomes if o.val is not None),
+        recipe=plain(recipe),
+        keys=keys,
+        seeds=[f.seed for f in fits[:seeds]],
+        settings=[SweepSetting(**plain(row)) for row in rows],
+        comparisons=[from_json(SweepComparison, d, "comparison") for d in compared],
+        best=complete[best],
+        default=None if default is None else complete[default],
+    )
 
 
 def _groups(fits: Sequence[Fit]) -> list[list[int]]:

@@ -17,6 +17,7 @@ from sightline.deadline import UNLIMITED, Deadline
 from sightline.errors import DataError, unknown
 from sightline.heads.problem import Watch
 from sightline.records import Backbone, Card, Catalog, Head, Predictions, Preprocess, Progress, Recipe, silent
+from sightline.records.data_summary import FileProblem
 from sightline.store import Cache
 
 CROSS_VALIDATE_BELOW = 1000
@@ -95,7 +96,7 @@ class Candidate:
     val: Predictions
     estimate: str
     seconds: float
-    undecodable: Mapping[str, Sequence[Mapping[str, str]]] = field(default_factory=dict)
+    undecodable: Mapping[str, Sequence[FileProblem]] = field(default_factory=dict)
     note: str | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, float]] = ()
@@ -259,12 +260,12 @@ def adapted(context: Context, preprocess: Preprocess) -> Preprocess:
     return dataclasses.replace(preprocess, value_range=value_range, allow_truncated=context.allow_truncated)
 
 
-def undecodable(context: Context, extracted: features.Features) -> dict[str, list[dict[str, str]]]:
+def undecodable(context: Context, extracted: features.Features) -> dict[str, list[FileProblem]]:
     """Return split → files whose pixels cannot be decoded, with the reason."""
     paths, splits = context.catalog.paths, context.catalog.column("split")
-    listed: dict[str, list[dict[str, str]]] = {}
+    listed: dict[str, list[FileProblem]] = {}
     for row, (_, why) in extracted.problems.items():
-        listed.setdefault(splits[row], []).append({"path": paths[row], "problem": why})
+        listed.setdefault(splits[row], []).append(FileProblem(paths[row], why))
     return listed
 
 

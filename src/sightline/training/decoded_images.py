@@ -13,6 +13,7 @@ import numpy as np
 from sightline import pixels
 from sightline.errors import FailedWorkError
 from sightline.records import Preprocess
+from sightline.records.data_summary import FileProblem
 from sightline.store import log
 from sightline.training.context import Context
 
@@ -21,7 +22,7 @@ LARGE_BYTES = 1_000_000_000
 
 
 def decode(
-    context: Context, rows: np.ndarray, preprocess: Preprocess, lost: dict[str, list[dict[str, str]]]
+    context: Context, rows: np.ndarray, preprocess: Preprocess, lost: dict[str, list[FileProblem]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows whose images can be decoded, and these images, uint8 (m, h, w, 3); the others are added to `lost`."""
     files, contents = context.catalog.files(), context.catalog.column("content")
@@ -33,7 +34,7 @@ def decode(
         for index, error in batch.errors.items():
             good[index] = False
             split = context.catalog.column("split")[rows[index]]
-            lost.setdefault(split, []).append({"path": context.catalog.paths[rows[index]], "problem": error.message})
+            lost.setdefault(split, []).append(FileProblem(context.catalog.paths[rows[index]], error.message))
         context.progress("decoding", int(batch.index[-1]) + 1 if len(batch.index) else 0, len(rows))
     decoded = np.flatnonzero(good)
     for place, row in enumerate(decoded):

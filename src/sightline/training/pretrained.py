@@ -14,6 +14,7 @@ from sightline import engine, heads, networks
 from sightline.classifier import Classifier, check_crops
 from sightline.errors import DataError, RequestError
 from sightline.records import Backbone, Head, Recipe
+from sightline.records.data_summary import FileProblem
 from sightline.store import Cache
 from sightline.training import precision
 from sightline.training.context import (
@@ -72,7 +73,7 @@ class Material:
     val_images: np.ndarray
     train_features: np.ndarray
     val_features: np.ndarray
-    lost: Mapping[str, list[dict[str, str]]]
+    lost: Mapping[str, list[FileProblem]]
     precision: engine.Precision
 
 
@@ -103,7 +104,7 @@ def gather(context: Context, start: PretrainedStart) -> Material:
         DataError: A split has no image that can be used.
     """
     check_validation(context, "training on a network")
-    lost: dict[str, list[dict[str, str]]] = {}
+    lost: dict[str, list[FileProblem]] = {}
     fast, used, parts = engine.fast_precision(context.device), set[engine.Precision](), []
     for split in ("train", "val"):
         rows, images = decode(context, context.split(split), start.backbone.preprocess, lost)

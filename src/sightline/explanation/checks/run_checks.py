@@ -19,7 +19,9 @@ from sightline.explanation.heatmaps import heatmaps_of
 from sightline.explanation.options import ExplainOptions
 from sightline.explanation.pointing_game import play, read_places
 from sightline.records import Catalog, Explanation, Predictions, Progress, silent
-from sightline.store import stream
+from sightline.records.heatmaps import ClassMaps, HeatmapChecks
+from sightline.schema import from_json
+from sightline.store import plain, stream
 
 MOST_VIEWED = 160
 """Maximum number of images for the average heatmaps of classes."""
@@ -42,12 +44,14 @@ class Judged:
 
     Args:
         evidence: The checks; None where no image could be read.
-        data: `heat_checks` and `heat_global` of run.json.
+        checks: Their block of run.json; None where nothing was checked.
+        class_maps: Average heatmaps by class; None where there are no heatmaps.
         explanations: The explanations that were computed for them.
     """
 
-    evidence: Evidence | None
-    data: dict[str, Any]
+    evidence: Evidence | None = None
+    checks: HeatmapChecks | None = None
+    class_maps: ClassMaps | None = None
     explanations: tuple[Explanation, ...] = ()
 
 
@@ -121,7 +125,7 @@ def judge(
     timed, first = Timed(classifier, options, deadline, progress), n if deadline.limited else len(files)
     explanations = timed.heats(files[:first], paths[:first], targets[:first], deadline.part(SAMPLE_SHARE))
     if not explanations:
-        return Judged(None, {"heat_checks": None, "heat_global": None})
+        return Judged()
     n = min(n, timed.tried)
     places, _ = read_places(catalog)
     pointing = play(explanations, places, dict(zip(paths, files, strict=True)))
@@ -142,9 +146,11 @@ def judge(
     if deadline.limited:
         explanations += timed.heats(files[n:], paths[n:], targets[n:], deadline.part(0.5))
     method = {"method": explanations[0].method, "layer": explanations[0].layer}
-    checks = None if evidence is None else {**evidence.shared, **method}
-    views = _views(explanations, catalog, timed, most)
-    return Judged(evidence, {"heat_checks": checks, "heat_global": {**method, **views}}, tuple(explanations))
+    checks = None
+    if evidence is not None:
+        checks = from_json(HeatmapChecks, plain({**evidence.shared, **method}), "heatmap checks", "key")
+    views = plain({**_views(explanations, catalog, timed, most), **method})
+    return Judged(evidence, checks, from_json(ClassMaps, views, "class maps", "key"), tuple(explanations))
 
 
 def _turns(order: np.ndarray, classes: np.ndarray) -> list[int]:

@@ -15,6 +15,7 @@ from sightline.deadline import Deadline
 from sightline.errors import DataError, RequestError
 from sightline.networks import names
 from sightline.records import Backbone, Predictions, Preprocess, Recipe
+from sightline.records.data_summary import FileProblem
 from sightline.schema import from_json
 from sightline.search_space import Choice, Range, Space, Suggest
 from sightline.store import Cache, plain
@@ -51,7 +52,7 @@ def fit(context: Context, recipe: Recipe) -> list[Candidate]:
     started = time.perf_counter()
     check_validation(context, "training from scratch")
     settings, preprocess = _settled(context, recipe)
-    lost: dict[str, list[dict[str, str]]] = {}
+    lost: dict[str, list[FileProblem]] = {}
     train, images = decode(context, context.split("train"), preprocess, lost)
     val, val_images = decode(context, context.split("val"), preprocess, lost)
     if not len(val):
