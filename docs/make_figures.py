@@ -66,9 +66,8 @@ def best_of_k() -> None:
     figure, axis = plt.subplots(figsize=(5, 2.8))
     for images, colour in ((100, ORANGE), (1000, BLUE)):
         draws = rng.binomial(images, 0.8, size=(4000, counts.max())) / images
-        axis.plot(
-            counts, [100 * draws[:, :k].max(axis=1).mean() for k in counts], "o-", color=colour, label=f"{images:,} test images"
-        )
+        best = [100 * draws[:, :k].max(axis=1).mean() for k in counts]
+        axis.plot(counts, best, "o-", color=colour, label=f"{images:,} test images")
     axis.axhline(80, color=GREY, linestyle=":", label="true accuracy")
     axis.set_xscale("log")
     axis.set_xticks(counts, [str(k) for k in counts])
@@ -99,9 +98,8 @@ def calibration() -> None:
         probs = softmax(logits[held_out] / scale, axis=1)
         confidence, right = probs.max(axis=1), probs.argmax(axis=1) == data.target[held_out]
         bins = np.array_split(np.argsort(confidence), 8)
-        axis.plot(
-            [100 * confidence[b].mean() for b in bins], [100 * right[b].mean() for b in bins], "o-", color=colour, label=label
-        )
+        curve = [[100 * values[b].mean() for b in bins] for values in (confidence, right)]
+        axis.plot(*curve, "o-", color=colour, label=label)
     axis.set_xlabel("confidence (%)")
     axis.set_ylabel("accuracy (%)")
     axis.spines[["top", "right"]].set_visible(False)
