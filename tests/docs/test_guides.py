@@ -29,7 +29,7 @@ WITH_BLOCKS = [page for page in PAGES if BLOCK.search(page.read_text(encoding="u
 
 
 def prepare(folder: Path) -> None:
-    """Write the inputs that the pages speak of: `photos`, `two` and `few` classes, `deep` images, `labels.csv`, `catalog.csv`."""
+    """Write the inputs of the pages: `photos`, `two` and `few` classes, `deep` images, `labels.csv`, `catalog.csv`."""
     write_few_digits(folder / "photos", 14)
     for name in ("two", "few"):
         for digit in ("3", "8"):

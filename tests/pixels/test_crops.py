@@ -76,5 +76,5 @@ def test_a_box_beside_the_centre_is_found_in_the_stored_pixels(
     stored = np.arange(35).reshape(5, 7)
     whole = upright(stored)
     height, width = whole.shape
-    top, left, tall, wide = (int(v) for v in stored_box((1, 2, 2, 1), width, height, orientation))
-    np.testing.assert_array_equal(upright(stored[top : top + tall, left : left + wide]), whole[1:3, 2:3])
+    top, left, tall, wide = (int(v) for v in stored_box((1, 0, 2, 2), width, height, orientation))
+    np.testing.assert_array_equal(upright(stored[top : top + tall, left : left + wide]), whole[1:3, 0:2])
