@@ -170,6 +170,7 @@ def test_a_planted_slice_is_found_by_its_column_and_its_brightness(place: Path) 
     assert [row["value"] for row in column if row["worse"]] == ["phone"] and len(column) == 3
 
 
+@pytest.mark.slow
 def test_slices_count_groups_and_not_their_images(place: Path, tmp_path: Path) -> None:
     with open(place / "more.csv", newline="", encoding="utf-8") as text:
         rows = list(csv.DictReader(text))
