@@ -6,7 +6,7 @@ else
 BIN := .venv/bin
 endif
 PHOTOS ?= photos
-PYTEST := $(BIN)/python -m pytest -n auto
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 READY := .venv/.ready
 
 .PHONY: setup demo run test lint check bench clean

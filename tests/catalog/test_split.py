@@ -80,6 +80,12 @@ def test_numbers_are_exact_and_divided_by_class_size() -> None:
     assert counts(done)["a"]["test"] in (13, 14)
 
 
+def test_fractions_are_rounded_to_the_nearest_number_of_images() -> None:
+    found = make(["a"] * 70 + ["b"] * 33)  # 25.75 and 20.6 images
+    done = catalog.split(found, val=0.25, test=0.2, clusters=alone(found))
+    assert Counter(done.column("split")) == {"train": 56, "val": 26, "test": 21}
+
+
 @pytest.mark.parametrize(
     ("n", "val", "test", "expected"),
     [

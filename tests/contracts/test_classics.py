@@ -222,10 +222,8 @@ def test_in_bfloat16(name: str) -> None:
         assert_close(given.float(), expected, 0.03)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["lenet5", pytest.param("plain18", marks=pytest.mark.slow)],
-)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("name", ["lenet5", pytest.param("plain18", marks=pytest.mark.slow)])
 @torch.no_grad()
 def test_converts_to_openvino(name: str) -> None:
     openvino = pytest.importorskip("openvino")

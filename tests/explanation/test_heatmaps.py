@@ -177,6 +177,7 @@ def test_images_get_their_classes_from_folders_and_catalogs(
         explain.explain(str(tmp_path / "model.safetensors"), [str(tmp_path / "empty")], **own)
 
 
+@pytest.mark.slow
 def test_a_flat_map_has_no_peak_and_says_so(
     linear: Classifier, own_cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from sightline.heads import fit
 from sightline.records import Card, Explanation, Recipe
 from sightline.store import Cache
 
-SIDE, SQUARE, CELL = 224, 64, 32
+SIDE, SQUARE = 224, 64
 
 
 def with_squares(photographs: list[np.ndarray], seed: int) -> tuple[list[np.ndarray], list[tuple[int, int]]]:
@@ -51,11 +51,11 @@ def fitted(
     return Classifier(bare, head, classifier.backbone_tensors(backbone, cache))
 
 
-def near(found: Explanation, place: tuple[int, int], margin: int) -> bool:
-    """Whether the peak lies within so many pixels of the square."""
+def near(found: Explanation, place: tuple[int, int]) -> bool:
+    """Return whether the peak lies on the square."""
     row, column = found.peak()
     top, left = place
-    return top - margin <= row < top + SQUARE + margin and left - margin <= column < left + SQUARE + margin
+    return top <= row < top + SQUARE and left <= column < left + SQUARE
 
 
 def photographs_of(shared: Path, kind: str, n: int) -> list[np.ndarray]:
@@ -73,26 +73,22 @@ def weights(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.realdata
-@pytest.mark.parametrize(
-    ("kind", "method", "margin"),
-    [("logistic", "gradcam", CELL), ("forest", "masks", CELL), ("logistic", "integrated-gradients", 0)],
-)
-def test_the_peak_lies_on_the_planted_square(
-    kind: str, method: str, margin: int, shared: Path, weights: None, cache: Cache, monkeypatch: pytest.MonkeyPatch
+def test_integrated_gradients_peak_on_the_planted_square(
+    shared: Path, weights: None, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """On photographs; of the methods on maps, `test_heatmaps.py` asks the same on drawn scenes."""
     monkeypatch.setattr(integrated_gradients, "SEGMENTS", 6)  # near enough for where the heat lies, and many times quicker
-    whole = photographs_of(shared, "cats", 220)
+    whole = photographs_of(shared, "cats", 164)
     order = np.random.default_rng(1).permutation(len(whole))
-    plain, marked = [whole[i] for i in order[:110]], [whole[i] for i in order[110:]]
+    plain, marked = [whole[i] for i in order[:82]], [whole[i] for i in order[82:]]
     marked, places = with_squares(marked, 2)
     trained = 70
     labels = np.repeat([0, 1], trained)
-    made = fitted("mobilenetv2_100", plain[:trained] + marked[:trained], labels, ("plain", "square"), kind, cache)
+    made = fitted("mobilenetv2_100", plain[:trained] + marked[:trained], labels, ("plain", "square"), "logistic", cache)
     tested, at = marked[trained:], places[trained:]
-    asked = tested[:12] if margin == 0 else tested
-    names, options = [str(i) for i in range(len(asked))], ExplainOptions(cache=cache, method=method)
-    found, _ = heatmaps_of(made, asked, names, [1] * len(asked), options, cropped=True)
-    hits = [near(f, p, margin) for f, p in zip(found, at, strict=False)]
+    names, options = [str(i) for i in range(len(tested))], ExplainOptions(cache=cache, method="integrated-gradients")
+    found, _ = heatmaps_of(made, tested, names, [1] * len(tested), options, cropped=True)
+    hits = [near(f, p) for f, p in zip(found, at, strict=True)]
     assert np.mean(hits) >= 0.95, f"{np.mean(hits):.3f} of {len(hits)}"
 
 

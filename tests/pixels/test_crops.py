@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from sightline import pixels
 from sightline.errors import RequestError
+from sightline.pixels.geometry import stored_box
 from sightline.records import Preprocess
 
 
@@ -53,3 +55,26 @@ def test_corners_stay_within_the_square(fit: str, fraction: float) -> None:
 def test_other_numbers_are_refused(crops: int) -> None:
     with pytest.raises(RequestError, match=f"crops cannot be {crops}"):
         pixels.check_crops(crops)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, lambda s: s),
+        (2, lambda s: s[:, ::-1]),
+        (3, lambda s: s[::-1, ::-1]),
+        (4, lambda s: s[::-1]),
+        (5, lambda s: s.T),
+        (6, lambda s: np.rot90(s, -1)),
+        (7, lambda s: s[::-1, ::-1].T),
+        (8, np.rot90),
+    ],
+)
+def test_a_box_beside_the_centre_is_found_in_the_stored_pixels(
+    orientation: int, upright: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    stored = np.arange(35).reshape(5, 7)
+    whole = upright(stored)
+    height, width = whole.shape
+    top, left, tall, wide = (int(v) for v in stored_box((1, 0, 2, 2), width, height, orientation))
+    np.testing.assert_array_equal(upright(stored[top : top + tall, left : left + wide]), whole[1:3, 0:2])
