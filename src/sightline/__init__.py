@@ -110,6 +110,8 @@ def __getattr__(name: str) -> Any:
 
     module, _, inner = home.partition(":")
     value = getattr(importlib.import_module(f"sightline.{module}"), inner or name)
+    if not isinstance(value, type):
+        value = importlib.import_module("sightline.cli.interactive").with_defaults(value)
     globals()[name] = value
     return value
 

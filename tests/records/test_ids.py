@@ -36,5 +36,10 @@ def test_new_cosmetic_option_makes_no_finished_run_stale() -> None:
     request = Request("photos")
     wider = dataclasses.make_dataclass("Wider", [("name", str, "")], bases=(Request,), frozen=True)
     assert plan.id(wider("photos", name="pets"), catalog()) == plan.id(request, catalog())
+    prettier = dataclasses.make_dataclass("Prettier", [("name", str, "")], bases=(Plan,), frozen=True)
+    assert prettier(plan.steps, name="pets").id(request, catalog()) == plan.id(request, catalog())
+    for kind in (Preprocess, Recipe):
+        longer = dataclasses.make_dataclass("Longer", [("name", str, "")], bases=(kind,), frozen=True)
+        assert longer(name="pets").id == kind().id
     moved = dataclasses.replace(request, out="elsewhere", command="x", resume=True)
     assert plan.id(moved, catalog()) == plan.id(request, catalog())

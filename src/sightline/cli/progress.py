@@ -171,7 +171,7 @@ class Epochs:
             table.add_row(str(row.epoch - 1), *("–" if math.isnan(v) else f"{v:.3f}" for v in scores), "", "")
         images_s = "" if math.isnan(self.now.images_s) else f"{self.now.images_s:,.0f}"
         epoch = f"{self.now.epoch}/{self.now.epochs}"
-        table.add_row(epoch, "", "", "", "", images_s, clock(self.now.left_s), style="bold")
+        table.add_row(*(epoch, "", "", "", ""), images_s, clock(self.now.left_s), style="bold")
         yield table
 
 

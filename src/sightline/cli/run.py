@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -101,6 +100,8 @@ def run(
 
 def print_run(run: Run) -> None:
     """Print the candidates, the test scores and the paths of the results."""
+    from sightline.runs import notes
+
     value = json_output.of_run(run)
     _print_candidates(run.data.get("ladder") or [])
     if value["test"] is not None:
@@ -109,7 +110,8 @@ def print_run(run: Run) -> None:
         console.print_line(
             f"without leaks   {tables_output.interval(value['test_without_leaks'])}  (excluding test images that are in train)"
         )
-    _print_shortcut(run.data.get("shortcut") or {})
+    for line in notes.of_shortcut(run.record.shortcut):
+        console.print_line(line if line.startswith("ALARM") else f"note: {line}")
     console.print_line(f"classifier      {value['classifier']}")
     console.print_line(f"report          {value['report']}")
 
@@ -134,17 +136,3 @@ def _print_candidates(candidates: list[dict[str, Any]]) -> None:
             f"*  at its threshold  {tables_output.interval(scores)}  ({threshold}); all other accuracies are at 0.5"
         )
     console.print_line()
-
-
-def _print_shortcut(shortcut: Mapping[str, Any]) -> None:
-    """Print a warning if file properties alone predict the class."""
-    if shortcut.get("alarm"):
-        console.print_line(
-            f"ALARM: {shortcut['feature']} alone separates {shortcut['class']} from the other classes "
-            f"(AUC {shortcut['auc']:.2f}); the classifier may use it instead of the content of the photographs"
-        )
-    if shortcut.get("notable"):
-        console.print_line(
-            f"note: file properties alone reach {shortcut['score']:.0%} accuracy (chance level {shortcut['chance']:.0%}), "
-            f"mostly through {shortcut['feature']}; part of the classifier's accuracy may come from them"
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import shutil
 import sys
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from sightline.commands.study import Study
     from sightline.records import Uncertainty
 
-MOST_NAMED = 3
-"""Undecodable images named on the terminal."""
 MOST_DESCRIBED = 3
 """Lists of networks up to this length are printed as full descriptions."""
 
@@ -174,18 +171,6 @@ def no_mistakes(by: str) -> str:
     from sightline.evaluation.slices import LEAST
 
     return f"no slices: a slice needs at least {LEAST} images inside and {LEAST} outside"
-
-
-def undecodable(data: Mapping[str, Any]) -> str | None:
-    """Return how many images of a run could not be decoded, with the first of them; None if all could."""
-    rows = [row for split in (data.get("undecodable") or {}).values() for row in split]
-    if not rows:
-        return None
-    problems = (row["problem"] if row["path"] in row["problem"] else f"{row['path']}: {row['problem']}" for row in rows)
-    named = "; ".join(itertools.islice(problems, MOST_NAMED))
-    more = "; ..." if len(rows) > MOST_NAMED else ""
-    count = "1 image" if len(rows) == 1 else f"{len(rows):,} images"
-    return f"{count} left out, not decodable ({named}{more}); report.html lists all"
 
 
 # -------------------------------------------------------------------------------------------------------------- networks

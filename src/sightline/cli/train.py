@@ -126,6 +126,8 @@ def _finished_at(folder: Path) -> int | None:
 
 def _print_run(run: Run, reused: bool) -> None:
     """Print accuracy, epochs and the path of the classifier."""
+    from sightline.runs import notes
+
     value = json_output.of_training(run)
     if reused:
         console.print_line(f"{run.folder} already holds a finished run of this recipe and these images; nothing was trained")
@@ -134,8 +136,8 @@ def _print_run(run: Run, reused: bool) -> None:
     if run.data.get("course"):
         console.print_line(f"epochs               {run.data['course']}{no_better_epoch(run)}")
     console.print_line(f"classifier           {value['classifier']}")
-    for note in (tables_output.undecodable(run.data), run.data["ladder"][0]["note"]):
-        if note and not console.follows():
+    for note in notes.of_run(run.record):
+        if not console.follows():
             console.warn(note)
 
 

@@ -30,10 +30,10 @@ from sightline.explanation.subject import ExplainedModel, aims, check_explainabl
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, Explanation, Predictions, Progress, Recipe, Run, silent
 from sightline.records.versions import RESULTS_VERSION
-from sightline.runs import executor, test_set_log
+from sightline.runs import executor, notes, test_set_log
 from sightline.runs.dataset import as_recipe, open_catalog
 from sightline.runs.plan import Request, photos_name
-from sightline.store import Cache, digest
+from sightline.store import Cache, digest, log
 
 Model = Classifier | Run | str | Path
 """Classifier, run, path of either, or the name of a network."""
@@ -145,7 +145,7 @@ def run(
         allow_truncated=allow_truncated,
         resume=resume,
     )
-    return _loaded(run_command.run(request, progress=progress, say=say, cache=cache))
+    return _with_notes(_loaded(run_command.run(request, progress=progress, say=say, cache=cache)))
 
 
 def split(
@@ -227,7 +227,7 @@ def fit(
         identity = [recipe.id, opened.fingerprint(), RESULTS_VERSION, *([] if base is None else [base.data.get("id")])]
         out = Path("runs") / f"{photos_name(str(opened.root))}-{digest(identity)[:8]}"
     run = train(opened, recipe, out, resume=resume, continued=base, device=device, progress=progress, cache=cache)
-    return _loaded(run)
+    return _with_notes(_loaded(run))
 
 
 def predict(
@@ -259,7 +259,11 @@ def predict(
     """
     _expect(images, (str, Path, Catalog, np.ndarray, Sequence), "images", _IMAGE_HINT)
     chosen = _classifier(model, code)
-    return executor.current().predict(chosen, images, crops=crops, cache=cache, device=device, progress=progress)
+    predictions = executor.current().predict(chosen, images, crops=crops, cache=cache, device=device, progress=progress)
+    if predictions.errors:
+        path, why = next(iter(predictions.errors.items()))
+        log.warning("%d files have no prediction, such as %s: %s", len(predictions.errors), path, why)
+    return predictions
 
 
 def score(
@@ -336,7 +340,7 @@ def evaluate(
         RequestError: If an argument has the wrong type or does not exist, or the folder holds another kind of run.
         DataError: If no image has a class of the classifier.
     """
-    return evaluate_command.evaluate(
+    run = evaluate_command.evaluate(
         _path_or_classifier(subject),
         _labelled(catalog),
         out=out,
@@ -349,6 +353,7 @@ def evaluate(
         progress=progress,
         cache=cache,
     )
+    return _with_notes(run)
 
 
 def compare(
@@ -384,7 +389,7 @@ def compare(
     _expect(subjects, (list, tuple), "subjects", "a list of runs, or of their paths")
     for subject in subjects:
         _expect(subject, (Run, str, Path), "a subject of a comparison", "a run, or the path of a run, a classifier or a CSV")
-    return compare_command.compare(
+    comparison = compare_command.compare(
         [str(s.folder if isinstance(s, Run) else s) for s in subjects],
         split=split,
         catalog=None if catalog is None else _labelled(catalog),
@@ -394,6 +399,8 @@ def compare(
         progress=progress,
         cache=cache,
     )
+    catalogs.warn(comparison.data["notes"])
+    return comparison
 
 
 def mistakes(
@@ -591,6 +598,12 @@ def _run(run: object) -> Run:
         hint = "pass what `sightline.fit` or `sightline.run` returns, or the path of a run folder"
         raise RequestError(f"a run cannot be of type {type(run).__name__}", hint)
     return Run.load(Path(run))
+
+
+def _with_notes(run: Run) -> Run:
+    """Log the notes on a run, and return it."""
+    catalogs.warn(notes.of_run(run.record))
+    return run
 
 
 def _loaded(run: Run) -> Run:

@@ -39,6 +39,7 @@ def demo(
     photos = digits.write_digits(output_folder(Path(out)) / "digits")
     say(f"1,797 handwritten digits are in {photos}")
     runs = str(Path(out) / "runs")
+    options = ("-o", runs, "--backbone", "pixels", "--seed", str(seed))
     request = Request(
         photos=str(photos),
         out=runs,
@@ -46,6 +47,6 @@ def demo(
         seed=seed,
         budget_s=BUDGET_S,
         heatmaps="few",
-        command=command_line("sightline", "run", str(photos), "-o", runs, "--backbone", "pixels", "--seed", str(seed)),
+        command=command_line("sightline", "run", str(photos), *options),
     )
     return run(request, progress=progress, say=say, cache=cache)

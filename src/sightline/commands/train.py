@@ -12,7 +12,7 @@ from sightline.classifier import environment
 from sightline.commands.run import reuse
 from sightline.errors import RequestError
 from sightline.explanation import similar_images
-from sightline.records import Catalog, Progress, Recipe, Run, silent
+from sightline.records import Catalog, Progress, Recipe, Run, RunRecord, silent
 from sightline.records.candidates import ContinuedRun
 from sightline.records.versions import RESULTS_VERSION
 from sightline.runs import distributed, error_analysis, executor
@@ -23,7 +23,7 @@ from sightline.runs.dataset import open_catalog, with_splits
 from sightline.store import Cache, digest
 from sightline.training import methods, process_group
 from sightline.training.conformal_fit import with_uncertainty
-from sightline.training.context import Context, decided
+from sightline.training.context import Candidate, Context, decided
 
 
 @distributed.shared
@@ -83,25 +83,55 @@ def train(
         what = "is damaged" if earlier is None else "has another recipe or other images"
         raise RequestError(f"the run in {out} {what}", "name another folder with -o")
     usable = divided.usable()
-    cluster = catalogs.together(divided, duplicates)
-    clusters = cluster[[p is None for p in divided.column("problem")]]
+    clusters = catalogs.together(divided, duplicates)[[p is None for p in divided.column("problem")]]
     checkpoint = resuming.begin(folder, recipe, usable, resume=resume, continued=continued)
     context = Context(usable, clusters, usable.classes, cache, device, progress=progress, checkpoint=checkpoint)
     fitted = executor.current().fit(context, recipe)[0]
     if not process_group.here().first:
         return Run(folder, {})
     best = with_uncertainty(context, decided(fitted, recipe.positive, recipe.threshold))
-    preprocess = best.classifier.card.backbone.preprocess
-    crop = catalogs.of_crop(usable, preprocess) if best.classifier.looks_at_images and not best.classifier.members else None
-    if crop is not None:
-        catalogs.warn([crop])
-        divided = divided.with_notes(crop)
-    groups = folders.clusters_of(divided, cluster, best.val)
     record = dataclasses.replace(
         records.begin("train", folder.name, identity),
+        seed=recipe.seed,
+        continued=None if continued is None else ContinuedRun(continued.folder.as_posix(), continued.data["epochs"]),
+    )
+    record = _write(folder, record, best, context, divided=_with_crop_note(divided, best), duplicates=duplicates)
+    done = folders.finish(folder, records.with_environment(record, environment(device), time.perf_counter() - started))
+    resuming.finish(checkpoint)
+    report.write_report([done], folder / "report.html")
+    return done
+
+
+def _with_crop_note(catalog: Catalog, best: Candidate) -> Catalog:
+    """Return the catalog with a note, which is logged, if the classifier's crop cuts off much of wide or tall images."""
+    model = best.classifier
+    if not model.looks_at_images or model.members:
+        return catalog
+    note = catalogs.of_crop(catalog.usable(), model.card.backbone.preprocess)
+    if note is None:
+        return catalog
+    catalogs.warn([note])
+    return catalog.with_notes(note)
+
+
+def _write(
+    folder: Path, record: RunRecord, best: Candidate, context: Context, *, divided: Catalog, duplicates: catalogs.Duplicates
+) -> RunRecord:
+    """Write classifier, predictions, curves and thumbnails, and return the record with all blocks but time and environment.
+
+    Args:
+        folder: The run folder.
+        record: The record so far.
+        best: The trained classifier.
+        context: Images, labels and compute settings.
+        divided, duplicates: All rows with splits, and their duplicates.
+    """
+    usable = context.catalog
+    groups = folders.clusters_of(usable, context.cluster, best.val)
+    record = dataclasses.replace(
+        record,
         photos=str(divided.root),
         root=divided.root.as_posix(),
-        seed=recipe.seed,
         dataset=records.dataset_summary(divided, duplicates),
         candidates=[records.candidate_summary(best, True, groups)],
         val=records.scores(best.val, best.classifier.card.positive, groups),
@@ -109,7 +139,6 @@ def train(
         undecodable=best.undecodable,
         predictions_in=best.answers_name,
         mistakes_in=best.answers_name,
-        continued=None if continued is None else ContinuedRun(continued.folder.as_posix(), continued.data["epochs"]),
     )
     record = records.with_classifier(record, best, folders.write_candidate(folder, best, divided, None))
     folders.write_curves(folder, best.answers_name, best.val, record.val, best.classifier.card.threshold_by)
@@ -121,14 +150,8 @@ def train(
         similar_images.learnt_from(usable),
         groups,
         held_out=False,
-        cache=cache,
-        device=device,
-        progress=progress,
+        cache=context.cache,
+        device=context.device,
+        progress=context.progress,
     )
-    record = records.with_environment(
-        records.with_errors(record, found), environment(device), seconds=time.perf_counter() - started
-    )
-    done = folders.finish(folder, record)
-    resuming.finish(checkpoint)
-    report.write_report([done], folder / "report.html")
-    return done
+    return records.with_errors(record, found)

@@ -150,7 +150,15 @@ def _plot(data: SweepRecord) -> Markup | None:
     key = data.keys[0]
     rows.sort(key=lambda r: r.setting[key])
     points = [
-        svg.Ranged(r.setting[key], r.label, r.accuracy, r.accuracy_low, r.accuracy_high, r.by_seed, r.best)
+        svg.Ranged(
+            x=r.setting[key],
+            name=r.label,
+            mean=r.accuracy,
+            low=r.accuracy_low,
+            high=r.accuracy_high,
+            each=r.by_seed,
+            chosen=r.best,
+        )
         for r in rows
         if r.accuracy is not None and r.accuracy_low is not None and r.accuracy_high is not None and r.by_seed is not None
     ]

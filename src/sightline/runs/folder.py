@@ -184,7 +184,7 @@ def crossvalidate(catalog: Path | str, folder: Path, test: Predictions | None, *
     file = folder / ("recipe.toml" if again is None else "crossvalidate.toml")
     if again is not None:
         write_text(file, toml(again))
-    return command_line("sightline", "evaluate", str(catalog), str(file), "--folds", "5", "--repeats", "2")
+    return command_line("sightline", "evaluate", str(catalog), str(file), *("--folds", "5", "--repeats", "2"))
 
 
 def finish(folder: Path, record: RunRecord) -> Run:

@@ -139,7 +139,7 @@ def _network(name: str | Callable[..., Any], wish: SummarySpec, channels: int | 
             raise
         made, found = built(False)  # its shapes depend on numbers; or the error is the same
     width = feature_width(made.net, found)
-    return LayerTable(made.name, found, made.net, made.size, made.channels, made.classes, width)
+    return LayerTable(made.name, found, made.net, size=made.size, channels=made.channels, classes=made.classes, features=width)
 
 
 def _with_head(name: str | Callable[..., Any], units: Units, wish: SummarySpec) -> LayerTable:
@@ -157,13 +157,13 @@ def _with_head(name: str | Callable[..., Any], units: Units, wish: SummarySpec) 
         whole.name,
         found,
         net,
-        base.size,
-        base.channels,
-        classes,
-        base.features,
-        whole.anatomy.parameters,
-        count,
-        notes,
+        size=base.size,
+        channels=base.channels,
+        classes=classes,
+        features=base.features,
+        own=whole.anatomy.parameters,
+        head=count,
+        notes=notes,
     )
 
 
@@ -366,7 +366,17 @@ def _on_base(
         notes = (f"there is no network: the head looks {looked}", *notes)
         size = backbone.preprocess.size if backbone.source == "pixels" else (0, 0)
         only = Anatomy.of([head], head.macs, 4 * classes)
-        return LayerTable(name, only, None, size, 3, classes, backbone.features, None, head.parameters, notes)
+        return LayerTable(
+            name,
+            only,
+            None,
+            size=size,
+            channels=3,
+            classes=classes,
+            features=backbone.features,
+            head=head.parameters,
+            notes=notes,
+        )
     sizes = {n: p.numel() for n, p in base.net.named_parameters()}
     net, found = taken_apart(Transfer(base), base)
     count = None
@@ -378,7 +388,17 @@ def _on_base(
         count = head.parameters
     else:
         found = Anatomy.of(rows, found.macs, found.activation_bytes)
-    return LayerTable(name, found, net, base.size, base.channels, classes, base.features, None, count, notes)
+    return LayerTable(
+        name,
+        found,
+        net,
+        size=base.size,
+        channels=base.channels,
+        classes=classes,
+        features=base.features,
+        head=count,
+        notes=notes,
+    )
 
 
 def _learnt(row: Layer, sizes: Mapping[str, int], learning: frozenset[str] | None) -> int:
@@ -402,7 +422,8 @@ def _head_row(kind: str, classes: int, widths: Sequence[int]) -> Layer:
     from sightline.networks.anatomy import Layer
 
     count = heads.layer_parameters(widths)
-    return Layer("head", kind, (classes,), count, count, 0, sum(a * b for a, b in itertools.pairwise(widths)))
+    macs = sum(a * b for a, b in itertools.pairwise(widths))
+    return Layer("head", kind, (classes,), parameters=count, trainable=count, macs=macs)
 
 
 def _planned_head(kind: str, width: int, classes: int, settings: Mapping[str, Any]) -> Layer:

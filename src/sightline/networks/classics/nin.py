@@ -34,7 +34,7 @@ def nin(*, dropout: float = 0.5, image_size: int = 224, channels: int = 3, class
         RequestError: If the image is too small (the message names the smallest size).
     """
     check("nin", image_size=image_size, channels=channels, classes=classes, smallest=smallest_side(_WINDOWS))
-    blocks = nn.Sequential(
+    layers = [
         MlpConv(channels, 96, 11, stride=4),
         nn.MaxPool2d(3, 2),
         MlpConv(96, 256, 5, padding=2),
@@ -43,7 +43,8 @@ def nin(*, dropout: float = 0.5, image_size: int = 224, channels: int = 3, class
         nn.MaxPool2d(3, 2),
         nn.Dropout(check_dropout(dropout)),
         MlpConv(384, 1024, 3, padding=1, last=classes),
-    )
+    ]
+    blocks = nn.Sequential(*layers)
     network = ClassicNetwork(blocks, PositionMean(), nn.Identity(), features=classes, image_size=image_size, channels=channels)
     initialise(network)
     return network

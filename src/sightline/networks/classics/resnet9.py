@@ -56,7 +56,7 @@ def resnet9(*, width: int = 64, image_size: int = 32, channels: int = 3, classes
         raise RequestError(f"resnet9 cannot be built with width={width}", "give a whole number of at least 1")
     check("resnet9", image_size=image_size, channels=channels, classes=classes, smallest=8)
     w = width
-    blocks = nn.Sequential(
+    layers = [
         ConvNorm(channels, w, 3),
         ConvNorm(w, 2 * w, 3),
         nn.MaxPool2d(2),
@@ -66,7 +66,8 @@ def resnet9(*, width: int = 64, image_size: int = 32, channels: int = 3, classes
         ConvNorm(4 * w, 8 * w, 3),
         nn.MaxPool2d(2),
         TwoConvolutions(8 * w),
-    )
+    ]
+    blocks = nn.Sequential(*layers)
     classifier = nn.Linear(8 * w, classes)
     network = ClassicNetwork(blocks, PositionMean(), classifier, features=8 * w, image_size=image_size, channels=channels)
     initialise(network)
