@@ -286,11 +286,16 @@ def _fitting(steps: list[PlannedStep], left_s: float) -> list[PlannedStep]:
 def _backbones(
     request: Request, cache: Cache, small: bool, say: Callable[[str], None]
 ) -> tuple[dict[str, Backbone], dict[str, str]]:
-    """The networks to compare, and those of the short list whose weights cannot be had, with the reason."""
+    """Return the networks to compare, and those of the short list whose weights cannot be had, with the reason.
+
+    A substitute on the short list is left out where one of the stronger networks can be had.
+    """
     found: dict[str, Backbone] = {}
     missing: dict[str, str] = {}
     named = request.backbones
     for name in named or networks.DEFAULTS:
+        if not named and networks.DEFAULTS[name].role == "substitute" and len(found) > 1:
+            continue
         size = networks.download_bytes(name, request.weights, cache)
         if size is not None:
             about = f", about {size / 1e6:.0f} MB" if size else ""
@@ -413,6 +418,8 @@ def _lines(
     total = spent_s + sum(s.seconds for s in known) + curve + behind + heatmaps
     about = f"plan for at most {_time(min(total, budget))}"
     lines = [f"{len(catalog):,} images of {len(catalog.classes)} classes, a budget of {_time(budget)}; {about}:"]
+    if not request.backbones:
+        lines += _network_lines(backbones, missing)
     lines.append(f"  reading, duplicates, split: {_time(spent_s)} (done)")
     for step in steps:
         recipe = step.recipe
@@ -430,16 +437,23 @@ def _lines(
     lines.append(f"  test and report: {_time(behind)}")
     drawn = "none" if not heatmaps else f"at most {_time(heatmaps)}, drawn into the report when it is there"
     lines.append(f"  heatmaps and pictures of mistakes: {drawn}")
-    if missing:
-        first = next(iter(missing))
-        lines.append(f"  weights not found: {', '.join(missing)} ({missing[first]})")
-        lines.append(
-            f"    to use them, put files such as {first}.safetensors in a folder and set SIGHTLINE_WEIGHTS to that folder"
-        )
-        if not any(b.pretrained_on != "nothing" for b in backbones.values()):
-            lines.append("    without pretrained weights, expect a much lower accuracy")
     if not backbones and any(method.fits_heads for method in _methods(request)):
         lines.append("  no pretrained network is available here")
+    return lines
+
+
+def _network_lines(backbones: Mapping[str, Backbone], missing: Mapping[str, str]) -> list[str]:
+    """Say which networks of the short list are used, why, and which cannot be had."""
+    lines = []
+    for name, backbone in backbones.items():
+        default = networks.DEFAULTS.get(name)
+        if default is not None:
+            lines.append(f"  network {name}: {default.role}; {default.why}; {backbone.origin}")
+    if missing:
+        first = next(iter(missing))
+        lines.append(f"  networks without weights here: {', '.join(missing)} ({missing[first]})")
+    if missing and not lines[:-1]:
+        lines.append("    without pretrained weights, expect a much lower accuracy; pip install --force-reinstall sightline")
     return lines
 
 
