@@ -1,4 +1,4 @@
-"""Compare pretrained networks as frozen backbones: accuracy by cross-validation on each data set, speed, and size of the weights.
+"""Compare pretrained networks as frozen backbones: cross-validated accuracy on each data set, speed, and size of the weights.
 
 Accuracy: `features` with a logistic head, 5 folds, near duplicates in one fold. Speed: forward passes of decoded images of the
 first data set; the networks take turns for several rounds, and medians are compared with the first network's.

@@ -277,10 +277,10 @@ def short_data(pretrained_on: str) -> str:
 
 
 _WEIGHTS_AT = {
-    "folder": "yes, in a folder of SIGHTLINE_WEIGHTS",
-    "installed": "yes, installed with Sightline",
-    "downloaded": "yes, downloaded earlier",
-    None: "no; downloaded on first use",
+    "folder": "in a folder of SIGHTLINE_WEIGHTS",
+    "installed": "installed with Sightline",
+    "downloaded": "downloaded earlier",
+    None: "to be downloaded on first use",
 }
 """Value of `weights_at` → its description."""
 
@@ -295,13 +295,13 @@ def _network_description(row: Mapping[str, Any], width: int) -> list[str]:
         "smallest": f"{count['smallest']} px",
         "features": count["features"],
         "weights": _known(row["weights"]),
-        "on this machine": _WEIGHTS_AT[row["weights_at"]] if row["weights"] or row["weights_at"] else "–",
+        "available": _WEIGHTS_AT[row["weights_at"]] if row["weights"] or row["weights_at"] else "–",
         "pretrained on": _known(row["pretrained_on"]),
         "licence": _known(row["licence"]),
     }
     lines = [f"{row['network']} ({row['source']})"]
     for name, text in facts.items():
-        begin = f"  {name:<17}"
+        begin = f"  {name:<15}"
         lines += textwrap.wrap(
             text, max(width, 40), initial_indent=begin, subsequent_indent=" " * len(begin), break_on_hyphens=False
         )

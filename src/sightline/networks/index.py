@@ -197,8 +197,10 @@ def weights_at(name: str, entry: NetworkEntry) -> Literal["folder", "installed",
 
 def _classic_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row of one of Sightline's own networks, which has no pretrained weights."""
-    keys = ("parameters", "macs", "image_size", "features", "weights", "weights_at")
-    keys += ("pretrained_on", "licence", "year", "paper", "smallest")
+    keys = (
+        *("parameters", "macs", "image_size", "features", "weights", "weights_at"),
+        *("pretrained_on", "licence", "year", "paper", "smallest"),
+    )
     constants = {"weights": "", "pretrained_on": "nothing", "licence": "none needed"}
     return {"network": name, **{key: constants.get(key, row.get(key)) for key in keys}, "source": "sightline"}
 

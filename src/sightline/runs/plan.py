@@ -285,13 +285,13 @@ def _fitting(steps: list[PlannedStep], left_s: float) -> list[PlannedStep]:
 
 def _backbones(
     request: Request, cache: Cache, small: bool, say: Callable[[str], None]
-) -> tuple[dict[str, Backbone], dict[str, str]]:
+) -> tuple[dict[str, Backbone], dict[str, WeightsError]]:
     """Return the networks to compare, and those of the short list whose weights cannot be had, with the reason.
 
     A substitute on the short list is left out where one of the stronger networks can be had.
     """
     found: dict[str, Backbone] = {}
-    missing: dict[str, str] = {}
+    missing: dict[str, WeightsError] = {}
     named = request.backbones
     for name in named or networks.DEFAULTS:
         if not named and networks.DEFAULTS[name].role == "substitute" and len(found) > 1:
@@ -313,7 +313,7 @@ def _backbones(
         except WeightsError as error:
             if named:
                 raise
-            missing[name] = error.message
+            missing[name] = error
     if not named and (small or not found):
         # The image itself, small: 16 px keeps a fit on it quick and its heatmap readable.
         found = {"pixels": networks.describe("pixels", image_size=request.image_size, fit=request.fit, cache=cache), **found}
@@ -407,7 +407,7 @@ def _lines(
     catalog: Catalog,
     steps: list[PlannedStep],
     backbones: Mapping[str, Backbone],
-    missing: Mapping[str, str],
+    missing: Mapping[str, WeightsError],
     request: Request,
     spent_s: float,
 ) -> list[str]:
@@ -442,18 +442,15 @@ def _lines(
     return lines
 
 
-def _network_lines(backbones: Mapping[str, Backbone], missing: Mapping[str, str]) -> list[str]:
-    """Say which networks of the short list are used, why, and which cannot be had."""
-    lines = []
-    for name, backbone in backbones.items():
-        default = networks.DEFAULTS.get(name)
-        if default is not None:
-            lines.append(f"  network {name}: {default.role}; {default.why}; {backbone.origin}")
+def _network_lines(backbones: Mapping[str, Backbone], missing: Mapping[str, WeightsError]) -> list[str]:
+    """Return lines that say which networks of the short list are used, why, and which cannot be had."""
+    used = [(networks.DEFAULTS[name], backbone) for name, backbone in backbones.items() if name in networks.DEFAULTS]
+    lines = [f"  {backbone.name} ({default.role}): {default.why}; weights: {backbone.origin}" for default, backbone in used]
     if missing:
-        first = next(iter(missing))
-        lines.append(f"  networks without weights here: {', '.join(missing)} ({missing[first]})")
-    if missing and not lines[:-1]:
-        lines.append("    without pretrained weights, expect a much lower accuracy; pip install --force-reinstall sightline")
+        first = next(iter(missing.values()))
+        lines.append(f"  without weights: {', '.join(missing)} ({first.message})")
+        if not used:
+            lines.append(f"    without pretrained weights, expect a much lower accuracy; {first.hint}")
     return lines
 
 
