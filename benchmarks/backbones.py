@@ -16,21 +16,24 @@ from pathlib import Path
 
 import sightline as sl
 from sightline import catalog, engine, features, networks
+from sightline.demo import write_digits
 from sightline.store import Cache
 
 
 def main() -> None:
     """Read the options and print one line per measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, nargs="+", help="folders with a folder per class")
+    parser.add_argument("photos", type=Path, nargs="*", help="folders with a folder per class; without any, the demo's digits")
     parser.add_argument("--network", nargs="+", default=["tf_efficientnet_lite0", "tf_efficientnet_lite2"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=32, help="images for the measurement of speed")
     options = parser.parse_args()
-    speed(options.network, catalog.image_files(options.photos[0])[0][: options.images], options.rounds)
-    for photos in options.photos:
-        for name in options.network:
-            accuracy(name, photos)
+    with tempfile.TemporaryDirectory() as folder:
+        sets = options.photos or [write_digits(Path(folder) / "digits")]
+        speed(options.network, catalog.image_files(sets[0])[0][: options.images], options.rounds)
+        for photos in sets:
+            for name in options.network:
+                accuracy(name, photos)
 
 
 def speed(names: list[str], files: list[Path], rounds: int) -> None:
