@@ -203,9 +203,10 @@ def test_a_cut_list_of_files_says_how_many_it_shows_and_where_all_are() -> None:
 def test_a_report_without_pretrained_weights_says_so_and_what_to_do() -> None:
     missing = {"not_at_hand": ["mobilenetv2_100", "resnet18"], "network": {"name": "cnn", "pretrained_on": "nothing"}}
     found = headline._no_pretrained(record(missing))
-    assert found is not None and "SIGHTLINE_WEIGHTS" in found.text and "mobilenetv2_100.safetensors" in found.text
+    assert found is not None and "SIGHTLINE_WEIGHTS" in found.text and "resnet18.safetensors" in found.text
     assert headline._no_pretrained(record({**missing, "network": {"name": "resnet18", "pretrained_on": "ImageNet-1k"}})) is None
     assert headline._no_pretrained(record({**missing, "not_at_hand": []})) is None
+    assert headline._no_pretrained(record({**missing, "pretrained_networks": ["tf_efficientnet_lite0"]})) is None
 
 
 def test_commands_name_paths_as_they_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -257,6 +257,29 @@ def test_the_ladder_ends_with_fine_tuning(photos: Catalog, cache: Cache, monkeyp
 
 
 @pytest.mark.parametrize(
+    ("here", "used"),
+    [
+        (("quick", "substitute"), ("quick", "substitute")),
+        (("quick", "strong", "substitute"), ("quick", "strong")),
+        (("quick", "strong", "foundation", "substitute"), ("quick", "strong", "foundation")),
+        ((), ()),
+    ],
+)
+def test_the_short_list_takes_a_substitute_only_without_the_stronger_networks(
+    here: tuple[str, ...], used: tuple[str, ...], photos: Catalog, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_role = {default.role: name for name, default in networks.DEFAULTS.items()}
+    plan = planned(Request("photos"), photos, cache, monkeypatch, *(by_role[role] for role in here))
+    assert [n for n in plan.backbones if n != "pixels"] == [by_role[role] for role in used]
+    for role in used:
+        assert any(line.startswith(f"  {by_role[role]} ({role}): ") for line in plan.lines)
+    skipped = {"substitute"} if {"strong", "foundation"} & set(here) else set()
+    assert set(plan.missing) == {name for role, name in by_role.items() if role not in {*here, *skipped}}
+    assert any("expect a much lower accuracy" in line for line in plan.lines) == (not here)
+    assert not any("SIGHTLINE_WEIGHTS" in line for line in plan.lines)
+
+
+@pytest.mark.parametrize(
     ("request_", "expected"),
     [
         (Request("photos", methods=("scratch",)), ["cnn"]),

@@ -75,7 +75,7 @@ def explain(
     \b
     Examples:
       sightline explain runs/pets cat.jpg dog.jpg -o explanations
-      sightline explain mobilenetv2_100 elephant.jpg --target "African elephant"
+      sightline explain tf_efficientnet_lite2 elephant.jpg --target "African elephant"
       sightline explain runs/pets cat.jpg --hide 40,10,120,80
       sightline explain runs/pets cat.jpg --channels strongest:16
       sightline explain classifier.safetensors photos/ -o explanations

@@ -19,8 +19,9 @@ def networks(
     """List the networks that --backbone accepts.
 
     Columns: params, parameters with the original classifier; MACs, multiply-accumulates for one image; px, side of the input
-    image in pixels; smallest, side of the smallest accepted image; weights, the default pretrained weights and the number of
-    others. Short lists are printed with all details.
+    image in pixels; smallest, side of the smallest accepted image; weights, the default pretrained weights, the number of
+    others, and where they are on this machine: folder (of SIGHTLINE_WEIGHTS), installed (with Sightline), or downloaded
+    (earlier). Short lists are printed with all details.
 
     \b
     Example:

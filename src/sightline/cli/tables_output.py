@@ -210,7 +210,7 @@ def _network_cells(row: Mapping[str, Any]) -> dict[str, str]:
         "smallest": _known(row["smallest"]),
         "features": _known(row["features"]),
         "year": _known(row["year"]),
-        "weights": first_tag(row["weights"]),
+        "weights": first_tag(row["weights"]) + ("" if row["weights_at"] is None else f" ({row['weights_at']})"),
         "pretrained on": short_data(row["pretrained_on"]),
         "licence": _known(row["licence"]),
     }
@@ -261,6 +261,15 @@ def short_data(pretrained_on: str) -> str:
     return re.sub(r" \([^)]*\)", "", _known(pretrained_on)).replace("ImageNet-", "IN-").replace(", then ", " → ")
 
 
+_WEIGHTS_AT = {
+    "folder": "in a folder of SIGHTLINE_WEIGHTS",
+    "installed": "installed with Sightline",
+    "downloaded": "downloaded earlier",
+    None: "to be downloaded on first use",
+}
+"""Value of `weights_at` → its description."""
+
+
 def _network_description(row: Mapping[str, Any], width: int) -> list[str]:
     """Return all known facts of a network, wrapped at the width."""
     count = {key: "–" if row[key] is None else f"{row[key]:,}" for key in ("parameters", "macs", "features", "smallest")}
@@ -271,6 +280,7 @@ def _network_description(row: Mapping[str, Any], width: int) -> list[str]:
         "smallest": f"{count['smallest']} px",
         "features": count["features"],
         "weights": _known(row["weights"]),
+        "available": _WEIGHTS_AT[row["weights_at"]] if row["weights"] or row["weights_at"] else "–",
         "pretrained on": _known(row["pretrained_on"]),
         "licence": _known(row["licence"]),
     }

@@ -516,6 +516,7 @@ def _describe(
         candidates=_candidates(found, climbed.candidates, best),
         skipped=[SkippedCandidate(*each) for each in climbed.skipped],
         missing_weights=plan.missing,
+        pretrained_networks=[name for name, backbone in plan.backbones.items() if backbone.pretrained_on != "nothing"],
         shortcut=_shortcut_check(climbed.candidates),
         val=score(chosen.val),
         val_estimate=chosen.estimate,

@@ -12,12 +12,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from sightline.errors import RequestError, SightlineError, WeightsError
-from sightline.networks import backbones, hub, names, user, weights
+from sightline.networks import backbones, hub, installed, names, user, weights
 from sightline.networks.classics import CLASSICS, check_arguments
 from sightline.networks.entry import NetworkEntry
+from sightline.networks.installed import InstalledWeights
 from sightline.networks.network import Network, Pixels, parse, tensors
 from sightline.records import Preprocess
-from sightline.store import log
+from sightline.store import Cache, log
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,15 @@ def from_file(spec: NetworkSpec, file: Path) -> tuple[Network, int]:
     modules = _classifier_modules(spec, network.classifier)
     classes = next((int(v.shape[0]) for k, v in state.items() if _in(k, modules) and k.endswith("weight")), 0)
     return network, classes
+
+
+def from_package(spec: NetworkSpec, packaged: InstalledWeights, cache: Cache) -> Network:
+    """Build a network with the weights in an installed package.
+
+    Raises:
+        WeightsError: If the package is missing, its file is not the expected one, or its tensors do not fit the network.
+    """
+    return _with_tensors(spec, installed.read(packaged, cache), packaged.requirement)
 
 
 def from_tensors(spec: NetworkSpec, arrays: Mapping[str, np.ndarray]) -> Network:

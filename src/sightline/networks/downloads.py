@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sightline.networks import hub, index, user, weights
+from sightline.networks import index, user
 from sightline.networks.index import SPECIAL
 from sightline.store import Cache
 
@@ -15,9 +15,9 @@ def download_bytes(name: str, weights_from: str, cache: Cache) -> int | None:
         weights_from: `pretrained`, `random`, or a file.
         cache: Cache of the libraries' lists of networks.
     """
-    if weights_from != "pretrained" or name in SPECIAL or user.is_user(name) or weights.look_up(name) is not None:
+    if weights_from != "pretrained" or name in SPECIAL or user.is_user(name):
         return None
     entry = index.find(name, cache)
-    if entry is None or hub.here(entry) is not None or not (entry.hub or entry.url):
+    if entry is None or index.weights_at(name, entry) is not None or not (entry.hub or entry.url):
         return None
     return 4 * (entry.parameters or 0)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import WeightsError
-from sightline.networks import weights
+from sightline.networks import installed, weights
 from sightline.networks.entry import NetworkEntry
 
 _FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -181,10 +181,10 @@ def _checkpoints() -> Path:
 
 def absent(entry: NetworkEntry, name: str, reason: str = "") -> WeightsError:
     """Return the error for weights that are missing and cannot be downloaded; its hint says where to put the file."""
-    why = reason or f"{_name_of_host(entry)} cannot be reached"
+    off = "HF_HUB_OFFLINE turns downloads off" if _offline() else f"{_name_of_host(entry)} cannot be reached"
     return WeightsError(
-        f"the weights of {entry.name} are not on this machine, and {why}",
-        weights.where_to_get(name, address(entry)),
+        f"the weights of {entry.name} are not on this machine, and {reason or off}",
+        installed.suggestion(name) + weights.where_to_get(name, address(entry)),
     )
 
 
@@ -207,13 +207,18 @@ def _host(entry: NetworkEntry) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
+def _offline() -> bool:
+    """Return whether HF_HUB_OFFLINE forbids downloads."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
 @functools.cache
 def reachable(url: str, patience_s: float = _HOST_S) -> bool:
     """Return whether a server answers a request for an address, with any status. The result is cached.
 
     Proxies of the environment are used, and HF_HUB_OFFLINE is respected.
     """
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+    if _offline():
         return False
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=patience_s):

@@ -13,9 +13,10 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sightline.errors import unknown
+from sightline.networks import hub, installed, weights
 from sightline.networks.entry import NetworkEntry
 from sightline.networks.papers import paper
 from sightline.records import Preprocess
@@ -134,6 +135,8 @@ def table(pattern: str | None = None, *, cache: Cache | None = None) -> list[dic
         image_size: side of the input in px.
         features: number of features.
         weights: tags of the pretrained weights, the default first.
+        weights_at: where the default weights are on this machine: `folder` of SIGHTLINE_WEIGHTS, `installed` package, or
+            `downloaded` earlier.
         pretrained_on, licence: of the default weights.
         year, paper: of the architecture.
         smallest: side of the smallest accepted image in px; see `survey.smallest`.
@@ -173,6 +176,7 @@ def _library_row(name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
         "image_size": first["preprocess"]["size"][0],
         "features": measured.get("features"),
         "weights": ", ".join(e["tag"] for e in entries if e["tag"]),
+        "weights_at": weights_at(name, from_json(NetworkEntry, first, "list of networks")),
         "pretrained_on": first["pretrained_on"],
         "licence": first["licence"],
         "year": None if citation is None else citation.year,
@@ -182,9 +186,21 @@ def _library_row(name: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def weights_at(name: str, entry: NetworkEntry) -> Literal["folder", "installed", "downloaded"] | None:
+    """Return where the pretrained weights of a network are on this machine, in the order of preference; None if nowhere."""
+    if weights.look_up(name) is not None:
+        return "folder"
+    if installed.find(name) is not None:
+        return "installed"
+    return "downloaded" if hub.here(entry) is not None else None
+
+
 def _classic_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row of one of Sightline's own networks, which has no pretrained weights."""
-    keys = ("parameters", "macs", "image_size", "features", "weights", "pretrained_on", "licence", "year", "paper", "smallest")
+    keys = (
+        *("parameters", "macs", "image_size", "features", "weights", "weights_at"),
+        *("pretrained_on", "licence", "year", "paper", "smallest"),
+    )
     constants = {"weights": "", "pretrained_on": "nothing", "licence": "none needed"}
     return {"network": name, **{key: constants.get(key, row.get(key)) for key in keys}, "source": "sightline"}
 

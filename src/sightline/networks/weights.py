@@ -8,7 +8,7 @@ import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -92,13 +92,29 @@ def read(file: Path) -> dict[str, Tensor]:
             return unwrapped(load_file(file), file.name)
         except (SafetensorError, ValueError, OSError) as error:
             raise WeightsError(f"{file} is damaged or not a safetensors file ({error})", "download it again") from error
+    try:
+        with io.BufferedReader(open_regular(file)) as stream:
+            return read_pickle(stream, file)
+    except OSError as error:
+        raise WeightsError(f"{file} cannot be read ({error})", "check the path and its permissions") from error
+
+
+def read_pickle(stream: IO[bytes], file: Path) -> dict[str, Tensor]:
+    """Read the tensors of a `.pth` file by name, as `read` does, from an open stream.
+
+    Args:
+        stream: The file's content.
+        file: Path of the file, for error messages.
+
+    Raises:
+        WeightsError: If the file is damaged, or holds anything but tensors.
+    """
     import pickle
 
     import torch
 
     try:
-        with io.BufferedReader(open_regular(file)) as stream:
-            state = torch.load(stream, map_location="cpu", weights_only=True)
+        state = torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         hint = "on a machine where you trust it, save its state_dict() with torch.save or as .safetensors"
         raise WeightsError(f"{file} refused: it holds more than tensors, so that reading it would run code", hint) from error

@@ -84,7 +84,7 @@ class Recipe:
     """
 
     method: str = "features"
-    backbone: str = "mobilenetv2_100"
+    backbone: str = "tf_efficientnet_lite0"
     weights: str = "pretrained"
     head: str = "auto"
     image_size: int | None = None

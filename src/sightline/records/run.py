@@ -62,6 +62,7 @@ class RunRecord:
         photos, root: The dataset as it was named, and the folder that paths are relative to.
         candidates: Fitted classifiers, the most accurate last.
         missing_weights: Networks whose weights were not available.
+        pretrained_networks: Networks with pretrained weights that the plan compares.
         val_estimate: How held-out predictions were made, for people.
         undecodable: Files that could not be decoded, by split.
         predictions_in: Table of the held-out predictions: `val` or `cross_validated`.
@@ -97,6 +98,7 @@ class RunRecord:
     candidates: Sequence[CandidateSummary] = field(default=(), metadata=json_key("ladder"))
     skipped: Sequence[SkippedCandidate] = ()
     missing_weights: Sequence[str] = field(default=(), metadata=json_key("not_at_hand"))
+    pretrained_networks: Sequence[str] = ()
     shortcut: ShortcutCheck | None = None
     val: Scores | None = None
     val_estimate: str | None = None

@@ -446,14 +446,15 @@ def _problems(data: RunRecord) -> Alarm | None:
 
 
 def _no_pretrained(data: RunRecord) -> Alarm | None:
-    """Warn if pretrained weights were not available and the selected classifier uses none."""
+    """Warn if pretrained weights were not available, so that no pretrained network was compared."""
     missing = data.missing_weights
-    if not missing or (data.network is not None and (data.network.pretrained_on or "nothing") != "nothing"):
+    chosen = data.network is not None and (data.network.pretrained_on or "nothing") != "nothing"
+    if not missing or chosen or data.pretrained_networks:
         return None
     text = (
         f"The weights of {listing(missing)} were not on this machine and could not be downloaded. Pretrained weights usually "
-        f"give a much higher accuracy: put files such as {missing[0]}.safetensors in a folder, set SIGHTLINE_WEIGHTS to it, "
-        "and run again."
+        "give a much higher accuracy. Install Sightline again to get those that belong to it, connect to the internet, or put "
+        f"files such as {missing[-1]}.safetensors in a folder and set SIGHTLINE_WEIGHTS to it; then run again."
     )
     return Alarm("caution", "No pretrained weights", text)
 

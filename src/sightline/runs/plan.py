@@ -285,12 +285,17 @@ def _fitting(steps: list[PlannedStep], left_s: float) -> list[PlannedStep]:
 
 def _backbones(
     request: Request, cache: Cache, small: bool, say: Callable[[str], None]
-) -> tuple[dict[str, Backbone], dict[str, str]]:
-    """The networks to compare, and those of the short list whose weights cannot be had, with the reason."""
+) -> tuple[dict[str, Backbone], dict[str, WeightsError]]:
+    """Return the networks to compare, and those of the short list whose weights cannot be had, with the reason.
+
+    A substitute on the short list is left out where one of the stronger networks can be had.
+    """
     found: dict[str, Backbone] = {}
-    missing: dict[str, str] = {}
+    missing: dict[str, WeightsError] = {}
     named = request.backbones
     for name in named or networks.DEFAULTS:
+        if not named and networks.DEFAULTS[name].role == "substitute" and len(found) > 1:
+            continue
         size = networks.download_bytes(name, request.weights, cache)
         if size is not None:
             about = f", about {size / 1e6:.0f} MB" if size else ""
@@ -308,7 +313,7 @@ def _backbones(
         except WeightsError as error:
             if named:
                 raise
-            missing[name] = error.message
+            missing[name] = error
     if not named and (small or not found):
         # The image itself, small: 16 px keeps a fit on it quick and its heatmap readable.
         found = {"pixels": networks.describe("pixels", image_size=request.image_size, fit=request.fit, cache=cache), **found}
@@ -402,7 +407,7 @@ def _lines(
     catalog: Catalog,
     steps: list[PlannedStep],
     backbones: Mapping[str, Backbone],
-    missing: Mapping[str, str],
+    missing: Mapping[str, WeightsError],
     request: Request,
     spent_s: float,
 ) -> list[str]:
@@ -413,6 +418,8 @@ def _lines(
     total = spent_s + sum(s.seconds for s in known) + curve + behind + heatmaps
     about = f"plan for at most {_time(min(total, budget))}"
     lines = [f"{len(catalog):,} images of {len(catalog.classes)} classes, a budget of {_time(budget)}; {about}:"]
+    if not request.backbones:
+        lines += _network_lines(backbones, missing)
     lines.append(f"  reading, duplicates, split: {_time(spent_s)} (done)")
     for step in steps:
         recipe = step.recipe
@@ -430,16 +437,20 @@ def _lines(
     lines.append(f"  test and report: {_time(behind)}")
     drawn = "none" if not heatmaps else f"at most {_time(heatmaps)}, drawn into the report when it is there"
     lines.append(f"  heatmaps and pictures of mistakes: {drawn}")
-    if missing:
-        first = next(iter(missing))
-        lines.append(f"  weights not found: {', '.join(missing)} ({missing[first]})")
-        lines.append(
-            f"    to use them, put files such as {first}.safetensors in a folder and set SIGHTLINE_WEIGHTS to that folder"
-        )
-        if not any(b.pretrained_on != "nothing" for b in backbones.values()):
-            lines.append("    without pretrained weights, expect a much lower accuracy")
     if not backbones and any(method.fits_heads for method in _methods(request)):
         lines.append("  no pretrained network is available here")
+    return lines
+
+
+def _network_lines(backbones: Mapping[str, Backbone], missing: Mapping[str, WeightsError]) -> list[str]:
+    """Return lines that say which networks of the short list are used, why, and which cannot be had."""
+    used = [(networks.DEFAULTS[name], backbone) for name, backbone in backbones.items() if name in networks.DEFAULTS]
+    lines = [f"  {backbone.name} ({default.role}): {default.why}; weights: {backbone.origin}" for default, backbone in used]
+    if missing:
+        first = next(iter(missing.values()))
+        lines.append(f"  without weights: {', '.join(missing)} ({first.message})")
+        if not used:
+            lines.append(f"    without pretrained weights, expect a much lower accuracy; {first.hint}")
     return lines
 
 

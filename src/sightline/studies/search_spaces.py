@@ -15,6 +15,7 @@ from sightline.training.methods import METHODS, method_of
 
 BACKBONES: Sequence[str] = (
     *networks.DEFAULTS,
+    "mobilenetv2_100",
     "mobilenetv3_large_100",
     "efficientnet_b0",
     "resnet18",
