@@ -124,7 +124,7 @@ def check_limits(limits: Mapping[str, np.ndarray], facts: Uncertainty, classes: 
             raise ModelFileError(f"the tensor limits.{name} {state}, expected ({facts.images},)")
         if values.size and not (values.min() >= low and values.max() <= high + 1e-9):
             raise ModelFileError(f"the tensor limits.{name} holds values outside {low:g} to {high:g}")
-    bank, threshold = limits.get("bank"), facts.unlike_bar
+    bank, threshold = limits.get("bank"), facts.ood_threshold
     if (bank is None) != (threshold is None):
         raise ModelFileError(
             "the tensor limits.bank is missing" if bank is None else "the card lacks the threshold of limits.bank"

@@ -15,7 +15,7 @@ from sightline import catalog, engine, features, heads, networks, pixels
 from sightline.errors import ModelFileError, RequestError
 from sightline.evaluation import conformal, out_of_distribution
 from sightline.records import Backbone, Card, Catalog, Head, Predictions, Progress, silent
-from sightline.store import Cache, atomic_file, bytes_digest, canonical_json, digest, file_digest, plain
+from sightline.store import Cache, atomic_file, bytes_digest, canonical_json, digest, file_digest
 
 BLANK_DIGEST = "0" * 64
 """Placeholder for a file's digest while it is computed."""
@@ -53,8 +53,8 @@ class Classifier:
         seen: uint64 (m,), sorted: first 64 bits of the hashes of the images that it was fitted on.
         code: For a user-defined network: `file.py:function`, passed when loading. Never read from a file.
         members: For an ensemble: the classifiers whose weighted mean it predicts.
-        limits: Arrays that `card.limits` describes: for m held-out images `scores` float64 (nonconformity), `labels` int32,
-            `answers` float64 (probability of the predicted class) and `right` uint8; `bank` float16 (b, w), unit feature
+        limits: Arrays that `card.uncertainty` describes: for m held-out images `scores` float64 (nonconformity), `labels`
+            int32, `answers` float64 (probability of the predicted class) and `right` uint8; `bank` float16 (b, w), unit feature
             vectors of training images. Empty if there are none.
     """
 
@@ -181,7 +181,7 @@ class Classifier:
         distance = out_of_distribution.distances(
             self.limits["bank"], out_of_distribution.directions(_first_crop(self.embedding_model._features(batch))[rows])
         )
-        details |= {"ood_score": distance, "ood_threshold": self.card.limits.unlike_bar}
+        details |= {"ood_score": distance, "ood_threshold": self.card.uncertainty.ood_threshold}
         return Predictions(paths, self.classes, true[rows], probs[rows], **details)
 
     @property
@@ -221,10 +221,10 @@ class Classifier:
         Raises:
             RequestError: If the coverage is not between 0 and 1.
         """
-        if self.card.limits.images < conformal.needed(coverage):
+        if self.card.uncertainty.images < conformal.needed(coverage):
             return None
         scores, labels = self.limits["scores"], self.limits["labels"]
-        return conformal.quantiles(scores, labels, len(self.classes), coverage, by_class=self.card.limits.by_class)
+        return conformal.quantiles(scores, labels, len(self.classes), coverage, by_class=self.card.uncertainty.by_class)
 
     def uncertainty(self, predictions: Predictions, coverage: float | None = None) -> conformal.UncertaintyFit | None:
         """Return the prediction sets of predictions, and which predictions are unsure.
@@ -242,7 +242,7 @@ class Classifier:
         if thresholds is None:
             if coverage is None:
                 return None
-            n = self.card.limits.images
+            n = self.card.uncertainty.images
             message = f"a coverage of {target:g} needs {conformal.needed(target):,} held-out images; this classifier has {n:,}"
             hint = (
                 f"use at most --sets {math.floor(1000 * n / (n + 1)) / 1000:g}"
@@ -328,7 +328,7 @@ class Classifier:
             arrays |= {f"{head}{n}": np.ascontiguousarray(a) for n, a in sorted(part.head.arrays.items())}
         arrays |= {f"limits.{n}": np.ascontiguousarray(a) for n, a in sorted(self.limits.items())}
         arrays["data.seen"] = np.ascontiguousarray(self.seen)
-        card = canonical_json({**plain(self.card), "digest": BLANK_DIGEST}).decode("utf-8")
+        card = canonical_json({**self.card.to_json(), "digest": BLANK_DIGEST}).decode("utf-8")
         data = save(arrays, metadata={"sightline": card})
         start = data.index(digest_field(BLANK_DIGEST))
         field = digest_field(bytes_digest(data))

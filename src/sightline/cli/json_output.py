@@ -60,7 +60,8 @@ def of_evaluation(run: Run) -> dict[str, Any]:
     data = run.data
     value = {"run": str(run.folder), "split": data.get("scored", "test"), **_pick(data.get("test") or {}, _score_fields())}
     value |= {key: data.get(key) for key in ("caution", "in_training", "not_among_classes", "table", "limits")}
-    value["looks"] = len(data.get("test_openings") or [])
+    value["uncertainty"] = value["limits"]
+    value["looks"] = value["test_set_accesses"] = len(data.get("test_openings") or [])
     value["test_without_leaks"] = _pick(data.get("test_without_leaks"), _ACCURACY)
     return value
 
@@ -155,7 +156,8 @@ def of_predictions(
             order = sorted(range(len(names)), key=lambda k: -probs[k])
             row |= {"set": [names[k] for k in order if uncertainty.sets[i, k]], "coverage": uncertainty.coverage}
         if predictions.ood_score is not None:
-            row |= {"unlike": float(predictions.ood_score[i]), "unlike_bar": predictions.ood_threshold}
+            score, threshold = float(predictions.ood_score[i]), predictions.ood_threshold
+            row |= {"ood_score": score, "ood_threshold": threshold, "unlike": score, "unlike_bar": threshold}
         rows.append(row)
     return rows + [{"path": path, "error": error} for path, error in predictions.errors.items()]
 

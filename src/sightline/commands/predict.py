@@ -57,4 +57,4 @@ def predict(
     loaded = classifier.load(model, code=code)
     cache = Cache() if cache is None else cache
     predictions = executor.current().predict(loaded, list(paths), crops=crops, device=device, progress=progress, cache=cache)
-    return Prediction(predictions, loaded.uncertainty(predictions, sets), loaded.card.limits)
+    return Prediction(predictions, loaded.uncertainty(predictions, sets), loaded.card.uncertainty)

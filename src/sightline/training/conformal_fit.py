@@ -34,7 +34,7 @@ def with_uncertainty(context: Context, candidate: Candidate) -> Candidate:
     y_pred = candidate.val.y_pred[known]
     arrays = {"scores": scores, "labels": labels, "answers": probs[known, y_pred], "right": (y_pred == labels).astype(np.uint8)}
     made = dataclasses.replace(
-        candidate.classifier, card=dataclasses.replace(candidate.classifier.card, limits=facts), limits=arrays
+        candidate.classifier, card=dataclasses.replace(candidate.classifier.card, uncertainty=facts), limits=arrays
     )
     return dataclasses.replace(candidate, classifier=_with_distances(context, made))
 
@@ -77,10 +77,10 @@ def _with_distances(context: Context, made: Classifier) -> Classifier:
     if threshold is None:
         return made
     count = int(np.isfinite(away).sum())
-    limits = dataclasses.replace(
-        made.card.limits, unlike_bar=threshold, unlike_rate=out_of_distribution.RATE, unlike_images=count
+    facts = dataclasses.replace(
+        made.card.uncertainty, ood_threshold=threshold, ood_rate=out_of_distribution.RATE, ood_images=count
     )
-    card = dataclasses.replace(made.card, limits=limits)
+    card = dataclasses.replace(made.card, uncertainty=facts)
     return dataclasses.replace(made, card=card, limits={**made.limits, "bank": bank})
 
 
