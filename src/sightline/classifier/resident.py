@@ -1,0 +1,105 @@
+"""Resident classifier: networks stay open, and images in memory are decoded and predicted as they arrive."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from sightline import features, pixels
+from sightline.classifier.model import Classifier, Decoded, Sessions, _Batch, check_crops
+from sightline.evaluation import conformal
+from sightline.records import Predictions, silent
+from sightline.store import Cache
+
+
+class Resident:
+    """Classifier with open networks. Predictions are those of `Classifier.predict`, to the last bit on a CPU.
+
+    `decode` may be called from several threads at once, `predict` from one at a time.
+
+    Args:
+        classifier: Any classifier.
+        cache: Cache of converted networks.
+        device: As in `Classifier.predict`.
+    """
+
+    def __init__(self, classifier: Classifier, cache: Cache, device: str = "auto") -> None:
+        limits = dict(classifier.limits)
+        if "bank" in limits:  # stored as float16; converting it for each batch would cost a millisecond
+            limits["bank"] = np.asarray(limits["bank"], dtype=np.float32)
+        self.classifier = dataclasses.replace(classifier, limits=limits)
+        self._cache, self._device = cache, device
+        self._sessions: Sessions = {}
+        self._limits: dict[float | None, conformal.UncertaintyLimits | None] = {}
+
+    def decode(self, data: bytes, name: str, *, crops: int | None = None, max_pixels: int | None = None) -> Decoded:
+        """Decode an image's bytes into the inputs of all networks of the classifier.
+
+        Args:
+            data: Bytes of an image file.
+            name: Name for messages.
+            crops: Crops per image; None for the classifier's own number.
+            max_pixels: Maximum number of pixels; None for that of the preprocessing.
+
+        Raises:
+            ImageError: If it is not an image, has too many pixels, or cannot be decoded.
+        """
+        decoded: Decoded = {}
+        if max_pixels is not None:
+            pixels.read_header(data, name, max_pixels=max_pixels)
+        for part in self.classifier.members or (self.classifier,):
+            backbone = part.card.backbone
+            if backbone.source == "file":
+                decoded["file"] = features.of_file_bytes(data, name)
+            elif backbone.source != "none":
+                views = part.card.crops if crops is None else crops
+                preprocess = pixels.uncut(backbone.preprocess) if views > 1 else backbone.preprocess
+                if preprocess.id not in decoded:
+                    decoded[preprocess.id] = pixels.decode(data, preprocess, name)
+        return decoded
+
+    def check_crops(self, crops: int) -> None:
+        """Check that a number of crops is possible.
+
+        Raises:
+            RequestError: If it is not 1, 5 or 10, or a network is missing.
+        """
+        for part in self.classifier.members or (self.classifier,):
+            check_crops(crops, part.card.backbone)
+
+    def predict(self, images: Sequence[Decoded], names: Sequence[str], *, crops: int | None = None) -> Predictions:
+        """Predict decoded images.
+
+        Args:
+            images: n images from `decode`, with the same `crops`.
+            names: n different names.
+            crops: As in `decode`.
+        """
+        batch = _Batch(list(names), None, self._cache, self._device, silent, crops, decoded=images, sessions=self._sessions)
+        return self.classifier._predictions(batch, names)
+
+    def uncertainty(self, predictions: Predictions, coverage: float | None = None) -> conformal.UncertaintyFit | None:
+        """Return prediction sets, as `Classifier.uncertainty` does; thresholds are computed once for each coverage.
+
+        Raises:
+            RequestError: If there are too few held-out images for `coverage`.
+        """
+        if coverage not in self._limits:
+            if len(self._limits) > 100:  # a client may ask for any number of coverages
+                self._limits.clear()
+            self._limits[coverage] = self.classifier.uncertainty_limits(coverage)
+        limits = self._limits[coverage]
+        return None if limits is None else limits.of(predictions)
+
+    def warm_up(self) -> None:
+        """Open all networks and predict one grey image, so that the first request is not slower than the others."""
+        decoded: Decoded = {}
+        for part in self.classifier.members or (self.classifier,):
+            backbone = part.card.backbone
+            preprocess = pixels.uncut(backbone.preprocess) if part.card.crops > 1 else backbone.preprocess
+            decoded |= {preprocess.id: np.full((*preprocess.size, 3), 128, np.uint8)}
+        decoded["file"] = np.zeros(len(features.FILE_FEATURES), np.float32)
+        self.predict([decoded], ["warm-up"])
+        self.predict([decoded] * 2, ["warm-up 1", "warm-up 2"])
