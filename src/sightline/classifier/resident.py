@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Sequence
 
 import numpy as np
 
 from sightline import features, pixels
-from sightline.classifier.model import Classifier, Decoded, Sessions, _Batch, check_crops
+from sightline.classifier.model import Classifier, Decoded, Sessions, _Batch, _first_crop, check_crops
 from sightline.evaluation import conformal
 from sightline.records import Predictions, silent
 from sightline.store import Cache
@@ -17,7 +18,7 @@ from sightline.store import Cache
 class Resident:
     """Classifier with open networks. Predictions are those of `Classifier.predict`, to the last bit on a CPU.
 
-    `decode` may be called from several threads at once, `predict` from one at a time.
+    All functions may be called from several threads at once.
 
     Args:
         classifier: Any classifier.
@@ -32,6 +33,7 @@ class Resident:
         self.classifier = dataclasses.replace(classifier, limits=limits)
         self._cache, self._device = cache, device
         self._sessions: Sessions = {}
+        self._lock = threading.Lock()  # a network runs one batch at a time
         self._limits: dict[float | None, conformal.UncertaintyLimits | None] = {}
 
     def decode(self, data: bytes, name: str, *, crops: int | None = None, max_pixels: int | None = None) -> Decoded:
@@ -78,7 +80,15 @@ class Resident:
             crops: As in `decode`.
         """
         batch = _Batch(list(names), None, self._cache, self._device, silent, crops, decoded=images, sessions=self._sessions)
-        return self.classifier._predictions(batch, names)
+        with self._lock:
+            return self.classifier._predictions(batch, names)
+
+    def embed(self, images: Sequence[Decoded], *, crops: int | None = None) -> np.ndarray:
+        """Return features float32 (n, d) of decoded images, for distances, as `Classifier.embed` does."""
+        names = [str(i) for i in range(len(images))]
+        batch = _Batch(names, None, self._cache, self._device, silent, crops, decoded=images, sessions=self._sessions)
+        with self._lock:
+            return _first_crop(self.classifier.embedding_model._features(batch))
 
     def uncertainty(self, predictions: Predictions, coverage: float | None = None) -> conformal.UncertaintyFit | None:
         """Return prediction sets, as `Classifier.uncertainty` does; thresholds are computed once for each coverage.
@@ -86,12 +96,21 @@ class Resident:
         Raises:
             RequestError: If there are too few held-out images for `coverage`.
         """
-        if coverage not in self._limits:
-            if len(self._limits) > 100:  # a client may ask for any number of coverages
-                self._limits.clear()
-            self._limits[coverage] = self.classifier.uncertainty_limits(coverage)
-        limits = self._limits[coverage]
+        limits = self.check_coverage(coverage)
         return None if limits is None else limits.of(predictions)
+
+    def check_coverage(self, coverage: float | None) -> conformal.UncertaintyLimits | None:
+        """Return the thresholds for a coverage, as `Classifier.uncertainty_limits` does, computed once.
+
+        Raises:
+            RequestError: If there are too few held-out images for it.
+        """
+        if coverage in self._limits:
+            return self._limits[coverage]
+        if len(self._limits) > 100:  # a client may ask for any number of coverages
+            self._limits.clear()
+        limits = self._limits[coverage] = self.classifier.uncertainty_limits(coverage)
+        return limits
 
     def warm_up(self) -> None:
         """Open all networks and predict one grey image, so that the first request is not slower than the others."""
