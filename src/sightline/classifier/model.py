@@ -64,8 +64,9 @@ class Classifier:
         code: For a user-defined network: `file.py:function`, passed when loading. Never read from a file.
         members: For an ensemble: the classifiers whose weighted mean it predicts.
         limits: Arrays that `card.limits` describes: for m held-out images `scores` float64 (nonconformity), `labels` int32,
-            `answers` float64 (probability of the predicted class) and `right` uint8; `bank` float16 (b, w), unit feature
-            vectors of training images. Empty if there are none.
+            `answers` float64 (probability of the predicted class), `right` uint8 and `predicted` int32; `bank` float16 (b, w),
+            unit feature vectors of training images; `statistics` float32 (s, 5), file features of a sample of the training
+            images. Empty if there are none.
     """
 
     card: Card

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -47,7 +47,12 @@ def predict(
     heatmaps: Annotated[str | None, typer.Option(metavar="FOLDER", help="Write a heatmap of each image.")] = None,
     copy_to: Annotated[str | None, typer.Option(metavar="FOLDER", help="Copy the images into one folder per class.")] = None,
     summary: Annotated[
-        bool, typer.Option("--summary", help="Report drift since training, and corrected class counts.",
+        bool, typer.Option("--summary", help="Report drift since training, and corrected class counts.")
+    ] = False,
+    path_column: options.PathColumn = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted job; needs -o.")] = False,
+    code: options.Code = None,
+    device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
     """Predict the class of images, with probabilities.
@@ -88,7 +93,7 @@ def predict(
         if summary:
             from sightline.commands import drift
 
-            report = drift.compare(result.model, options.path(model), result.entries)
+            report = drift.compare(result.model, result.image_entries)
         if as_json:
             _print_json(result, report)
         else:

@@ -67,12 +67,14 @@ class PredictResult:
     Args:
         model: The classifier.
         entries: Function that yields all entries in order, as `prediction_rows.of_predictions` makes them.
+        image_entries: The same, of images even where `entries` are events.
         images, failed: Number of images, and of those without a prediction.
         notes: Remarks for the user.
     """
 
     model: Classifier
     entries: Callable[[], Iterator[dict[str, Any]]]
+    image_entries: Callable[[], Iterator[dict[str, Any]]]
     images: int = 0
     failed: int = 0
     notes: list[str] = field(default_factory=list)
@@ -128,7 +130,7 @@ def predict(
         job.run(parts, requested)
         if parts.images == 0:
             raise classifier.no_image(paths, {})
-        result = PredictResult(loaded, parts.entries, parts.images, parts.failed, job.notes)
+        result = PredictResult(loaded, parts.entries, parts.entries, parts.images, parts.failed, job.notes)
         if options.group_by is not None:
             groups = prediction_groups.group(parts.entries, options.group_by, loaded, options.sets, options.top)
             result.entries, result.images, result.failed = groups.entries, groups.number, groups.failed
@@ -254,6 +256,7 @@ class _Job:
     def _draw(self, folder: Path, start: int, images: Sequence[tuple[int, RequestedImage, dict[str, Any]]]) -> None:
         """Draw heatmaps of the predicted classes, and add their files to the entries, in place."""
         from sightline.explanation.draw import overlay
+        from sightline.explanation.draw.caption import Caption
         from sightline.explanation.heatmaps import heatmaps_of
         from sightline.explanation.options import ExplainOptions
 
@@ -265,7 +268,7 @@ class _Job:
         explanations, _ = heatmaps_of(self.model, [image.file for _, image, _ in images], names, targets, options)
         for item in explanations:
             image, entry = by_name[item.path]
-            caption = overlay.Caption(predicted=entry["label"], probability=entry["probability"])
+            caption = Caption(predicted=entry["label"], probability=entry["probability"])
             file = folder / f"{start + int(item.path):06d}-{slug(image.file.stem)}.png"
             overlay.save_png(overlay.overlay_file(image.file, preprocess, item, caption), file)
             entry["heatmap"] = str(file)

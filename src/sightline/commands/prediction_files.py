@@ -19,7 +19,7 @@ from sightline.store import atomic_file
 _LINES = (".jsonl", ".ndjson")
 _PARQUET = (".parquet", ".pq")
 _ROWS = 10_000
-_KNOWN = ("time", "event", "images", "last_time", "heatmap", "copy")
+_KNOWN = ("time", "event", "images", "unreadable", "last_time", "heatmap", "copy")
 """Fields of entries that become columns as they are, where any entry has them."""
 
 Entries = Callable[[], Iterator[dict[str, Any]]]
@@ -90,7 +90,8 @@ def _cells(entry: Mapping[str, Any], header: Mapping[str, str]) -> list[Any]:
     values: dict[str, Any] = {key: entry.get(key) for key in ("path", *_KNOWN)} | {"problem": entry.get("error")}
     failed = "error" in entry
     if not failed:
-        values |= {"predicted": entry["label"], "probability": entry["probability"], **remark_columns([entry])}
+        values |= {"predicted": entry["label"], "probability": entry["probability"]}
+        values |= {n: entry[n] if isinstance(entry[n], float) else v[0] for n, v in remark_columns([entry]).items()}
         values |= {f"p:{name}": value for name, value in entry["probabilities"].items()}
         for n, one in enumerate(entry.get("top") or (), 1):
             values |= {f"top {n}": one["class"], f"top {n} probability": one["probability"]}
@@ -101,8 +102,7 @@ def _cells(entry: Mapping[str, Any], header: Mapping[str, str]) -> list[Any]:
         elif key.startswith("= "):
             cells.append(None if failed else float(key[2:]))
         else:
-            value = values.get(key)
-            cells.append(value[0] if isinstance(value, list) else value)
+            cells.append(values.get(key))
     return cells
 
 
@@ -121,12 +121,12 @@ def _write_parquet(stream: IO[bytes], header: Mapping[str, str], rows: Iterator[
     import pyarrow as pa
     import pyarrow.parquet
 
-    numbers = ("p:", "bar:", "probability")
+    numbers = ("p:", "bar:", "probability", "coverage", "unlike")
     kinds = [
         pa.float64()
         if not key.startswith("columns.") and (name.startswith(numbers) or name.endswith(" probability"))
         else pa.int64()
-        if key == "images"
+        if key in ("images", "unreadable")
         else pa.string()
         for name, key in header.items()
     ]

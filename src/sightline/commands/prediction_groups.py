@@ -19,6 +19,9 @@ BURST = "burst"
 BURST_GAP_S = 10
 """Maximum time between two consecutive images of a burst, in seconds."""
 
+MOST_NAMED = 200
+"""Unreadable images that are named; the predictions of images name all."""
+
 Entries = Callable[[], Iterator[dict[str, Any]]]
 
 
@@ -73,15 +76,18 @@ def group(entries: Entries, by: str, model: Classifier, sets: float | None, top:
     """
     events: dict[str, _Event] = {}
     names = _bursts(entries) if by == BURST else None
+    unread: list[str] = []
     for number, entry in enumerate(entries()):
         own = entry.get("columns")
+        if "error" in entry and len(unread) < MOST_NAMED:
+            unread.append(entry["error"] if entry["path"] in entry["error"] else f"{entry['path']}: {entry['error']}")
         if names is None and (own is None or by not in own):
             known = ", ".join(own) if own else "only images of a table have columns"
             raise RequestError(f"{entry['path']} has no column {by!r} ({known})", f"use --group-by {BURST}, or name a column")
         name = names[number] if names is not None else (own or {})[by] or entry["path"]
         event = events.setdefault(name, _Event(entry["path"], np.zeros(len(model.classes))))
         _add(event, entry, model.classes, by)
-    notes = [f"{len(events):,} events"]
+    notes = [f"{len(events):,} events", *unread]
     lost = sum(event.images == 0 for event in events.values())
     if lost:
         notes.append(f"{lost:,} events have no image that can be read, and no prediction")
@@ -109,7 +115,7 @@ def _entries(events: dict[str, _Event], model: Classifier, sets: float | None, t
     """Yield one entry per event."""
     limits = model.uncertainty_limits(sets)
     for name, event in events.items():
-        more: dict[str, Any] = {"event": name, "images": event.images}
+        more: dict[str, Any] = {"event": name, "images": event.images, "unreadable": event.failed}
         if event.times is not None:
             more |= {"time": event.times[0], "last_time": event.times[1]}
         if event.columns:

@@ -218,7 +218,7 @@ def _status(rows: Sequence[Mapping[str, Any]]) -> int:
 
 def _add_information(app: FastAPI, by_name: Mapping[str, ServedModel], metrics: Metrics) -> None:
     """Add the routes that tell about the service."""
-    few = {status: _ERRORS[status] for status in (400, 401, 403, 404, 422)}
+    few: dict[int | str, dict[str, Any]] = {status: _ERRORS[status] for status in (400, 401, 403, 404, 422)}
 
     @app.get("/model", response_model=schemas.ModelCard, responses=few)
     async def model(model: _ModelName = None) -> Response:

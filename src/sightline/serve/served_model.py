@@ -86,6 +86,7 @@ class ServedModel:
     def heatmap(self, stream: BinaryIO, name: str, target: int) -> str | None:
         """Return the heatmap of a class over an upload as a `data:` URL; None if the classifier has none."""
         from sightline.explanation.draw import overlay
+        from sightline.explanation.draw.caption import Caption
         from sightline.explanation.heatmaps import heatmaps_of
         from sightline.explanation.options import ExplainOptions
 
@@ -102,7 +103,7 @@ class ServedModel:
             if not explanations:
                 return None
             preprocess = self.model.embedding_model.card.backbone.preprocess
-            caption = overlay.Caption(predicted=self.model.classes[target])
+            caption = Caption(predicted=self.model.classes[target])
             picture = overlay.overlay_file(file, preprocess, explanations[0], caption)
         return _data_url(picture, "PNG")
 

@@ -67,7 +67,7 @@ def serve(models: Sequence[Path], settings: Settings, ready: Callable[[str, Sequ
         url = f"http://{address}:{listening.getsockname()[1]}"
         app = Guard(create_app(served, metrics), metrics=metrics, token=settings.token, hosts=hosts_of(settings))
         config = uvicorn.Config(
-            app,  # type: ignore[arg-type]
+            app,
             http=_Protocol,
             ws="none",
             lifespan="off",
