@@ -66,20 +66,26 @@ def serve(models: Sequence[Path], settings: Settings, ready: Callable[[str, Sequ
         address = settings.host if ":" not in settings.host else f"[{settings.host}]"
         url = f"http://{address}:{listening.getsockname()[1]}"
         app = Guard(create_app(served, metrics), metrics=metrics, token=settings.token, hosts=hosts_of(settings))
-        config = uvicorn.Config(
-            app,
-            http=_Protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=15,
-            timeout_graceful_shutdown=STOP_S,
-        )
-        server = _Server(config)
-        server.on_ready = lambda: ready(url, [model.name for model in served])
-        server.run(sockets=[listening])
+        names = [model.name for model in served]
+        make_server(app, lambda: ready(url, names)).run(sockets=[listening])
+
+
+def make_server(app: Guard, ready: Callable[[], None]) -> uvicorn.Server:
+    """Return the server of an application; `ready` is called once it listens."""
+    config = uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=STOP_S,
+    )
+    server = _Server(config)
+    server.on_ready = ready
+    return server
 
 
 @contextlib.contextmanager
