@@ -42,19 +42,20 @@ def adjusted_shares(confusion: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 def adjusted_counts(confusion: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return estimated class counts with their 95 % intervals, float64 (k,) each: counts, lower and upper ends.
 
-    The intervals come from a bootstrap of both the held-out images, class by class, and the new predictions.
+    The intervals come from a Bayesian bootstrap of both the held-out images, class by class, and the new predictions; with a
+    prior of one image in all, a class that was never predicted has an interval too.
 
     Args:
         confusion, predicted: As in `adjusted_shares`, whole numbers.
     """
     total = int(predicted.sum())
     counts = total * adjusted_shares(confusion, predicted)
-    random, rates = stream(0, "adjusted counts"), _rates(confusion)
-    held_out = confusion.sum(axis=1).astype(np.int64)
+    random, prior = stream(0, "adjusted counts"), 1 / len(predicted)
+    known = confusion.sum(axis=1) > 0
     samples = []
     for _ in range(DRAWS):
-        drawn = np.stack([random.multinomial(n, row) for n, row in zip(held_out, rates, strict=True)])
-        samples.append(total * adjusted_shares(drawn, random.multinomial(total, predicted / total)))
+        drawn = np.stack([random.dirichlet(row + prior) for row in confusion]) * known[:, None]
+        samples.append(total * adjusted_shares(drawn, random.dirichlet(predicted + prior)))
     low, high = np.quantile(samples, [0.025, 0.975], axis=0)
     return counts, np.minimum(low, counts), np.maximum(high, counts)
 

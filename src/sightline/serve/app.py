@@ -203,7 +203,7 @@ async def _extras(
         if isinstance(image, ImageError) or "error" in row:
             continue
         if options.heatmap:
-            draw = functools.partial(served.heatmap, upload.file, row["path"], classes[row["label"]])
+            draw = functools.partial(served.heatmap, upload.file, row["path"], classes[row["label"]], row["probability"])
             row["heatmap"] = await loop.run_in_executor(served.extras, draw)
         if options.similar:
             row["similar"] = await loop.run_in_executor(served.extras, served.similar, image, options.crops)

@@ -83,7 +83,7 @@ class ServedModel:
         except ImageError as error:
             return error
 
-    def heatmap(self, stream: BinaryIO, name: str, target: int) -> str | None:
+    def heatmap(self, stream: BinaryIO, name: str, target: int, probability: float) -> str | None:
         """Return the heatmap of a class over an upload as a `data:` URL; None if the classifier has none."""
         from sightline.explanation.draw import overlay
         from sightline.explanation.draw.caption import Caption
@@ -103,7 +103,7 @@ class ServedModel:
             if not explanations:
                 return None
             preprocess = self.model.embedding_model.card.backbone.preprocess
-            caption = Caption(predicted=self.model.classes[target])
+            caption = Caption(predicted=self.model.classes[target], probability=probability)
             picture = overlay.overlay_file(file, preprocess, explanations[0], caption)
         return _data_url(picture, "PNG")
 

@@ -3,6 +3,7 @@ const element = (id) => document.getElementById(id);
 const MOST_CLASSES = 8;
 let token = decodeURIComponent((/[#&]token=([^&]*)/.exec(location.hash) || ["", ""])[1]);
 let latest = 0;
+let coverage = 0;
 let photoUrl = "";
 if (location.hash) history.replaceState(null, "", location.pathname);
 
@@ -24,6 +25,7 @@ async function loadModel() {
     for (const model of value.models) element("model").append(new Option(model, model));
     element("model-choice").hidden = value.models.length < 2;
   }
+  coverage = [0.95, 0.9].find((c) => value.card.limits.images >= 1 / (1 - c) - 1.001) || 0;
   const shown = value.classes.slice(0, 20).join(", ");
   element("about").textContent = value.model + ": " + shown + (value.classes.length > 20 ? ", …" : "");
 }
@@ -39,7 +41,7 @@ async function predict(file) {
   const form = new FormData();
   form.append("images", file, file.name || "pasted image");
   const name = element("model").value;
-  const query = "?heatmap=true&similar=true" + (name ? "&model=" + encodeURIComponent(name) : "");
+  const query = "?heatmap=true&similar=true" + (coverage ? "&sets=" + coverage : "") + (name ? "&model=" + encodeURIComponent(name) : "");
   let answer;
   try {
     answer = await call("/predict" + query, { method: "POST", body: form });
