@@ -23,7 +23,7 @@ MOST_MEASURED = 500
 """Number of new images whose brightness, size and quality are measured."""
 _SIGNIFICANT = 0.01
 """Largest p-value of drift, after Holm's correction for the number of comparisons."""
-_LEAST_SHARE, _LEAST_CONFIDENCE, _LEAST_DISTANCE = 0.05, 0.02, 0.15
+_LEAST_SHARE, _LEAST_CONFIDENCE, _LEAST_DISTANCE = 0.05, 0.05, 0.15
 """Smallest differences that count as drift: of shares, of the mean confidence, of distributions (Kolmogorov-Smirnov)."""
 _DRAWS = 300
 

@@ -112,7 +112,8 @@ function similarItem(image) {
 
 function percent(value) {
   const text = (100 * value).toFixed(1);
-  return (text === "100.0" && value < 1 ? ">99.9" : text) + " %";
+  if (text === "100.0" && value < 1) return ">99.9 %";
+  return (text === "0.0" && value > 0 ? "<0.1" : text) + " %";
 }
 
 element("file").addEventListener("change", (event) => {
