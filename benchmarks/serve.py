@@ -228,7 +228,7 @@ def main() -> None:
         plain = folder / "plain.py"
         plain.write_text(PLAIN.format(network=NETWORK), encoding="utf-8")
         theirs = measure("plain FastAPI + torch", [sys.executable, str(plain), str(port)], port, photos, settings.requests, 0)
-            print(f"bare decode + forward {bare['bare_ms']:.1f} ms before, {middle['bare_ms']:.1f} ms after")
+    print(f"bare decode + forward {bare['bare_ms']:.1f} ms before, {middle['bare_ms']:.1f} ms after")
     print(f"offline {bare['rate']:.1f} images/s before, {middle['rate']:.1f} after")
     bare_ms, rate = (bare["bare_ms"] + middle["bare_ms"]) / 2, (bare["rate"] + middle["rate"]) / 2
     print(f"one client p50 / bare: {ours['p50_ms'] / bare_ms:.2f}; {CLIENTS} clients / offline: {ours['rate'] / rate:.2f}")

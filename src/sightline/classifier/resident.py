@@ -10,9 +10,21 @@ import numpy as np
 
 from sightline import features, pixels
 from sightline.classifier.model import Classifier, Decoded, Sessions, _Batch, _first_crop, check_crops
+from sightline.errors import ImageError
 from sightline.evaluation import conformal
 from sightline.records import Predictions, silent
 from sightline.store import Cache
+
+
+def _check_pixels(data: bytes, name: str, most: int) -> None:
+    """Check the size of an image in its header.
+
+    Raises:
+        ImageError: If it has too many pixels, or is no image.
+    """
+    header = pixels.safe_header(data, name)
+    if header.width * header.height > most:
+        raise ImageError("too large", f"{name} has {header.width}×{header.height} pixels, more than the limit of {most:,}")
 
 
 class Resident:
@@ -50,7 +62,7 @@ class Resident:
         """
         decoded: Decoded = {}
         if max_pixels is not None:
-            pixels.read_header(data, name, max_pixels=max_pixels)
+            _check_pixels(data, name, max_pixels)
         for part in self.classifier.members or (self.classifier,):
             backbone = part.card.backbone
             if backbone.source == "file":

@@ -20,6 +20,7 @@ from sightline.errors import ImageError, RequestError
 from sightline.pixels.batching import cores
 from sightline.pixels.capture_time import capture_time
 from sightline.records import Predictions, Progress, silent
+from sightline.runs import executor
 from sightline.runs import folder as folders
 from sightline.store import Cache, bytes_digest, slug
 
@@ -225,7 +226,8 @@ class _Job:
         files = [images[i].file for i in rows]
         contents = [facts[i].content if start + i < CACHED_IMAGES else "" for i in rows]
         options = self.options
-        predicted: Predictions = self.model.predict(
+        predicted: Predictions = executor.current().predict(
+            self.model,
             files,
             crops=options.crops,
             cache=self.cache,
