@@ -95,6 +95,7 @@ def observed(folder: Path) -> dict[str, dict[str, list[str]]]:
     (folder / "recipe.toml").write_text(RECIPE, encoding="utf-8")
     (folder / "scratch.toml").write_text(SCRATCH, encoding="utf-8")
     (folder / "broken.jpg").write_bytes(b"")
+    (folder / "events.csv").write_text("path,event,site\ndigits/7/seven.png,first,river\n", encoding="utf-8")
     os.chdir(folder)
     found: dict[str, dict[str, list[str]]] = {}
     for name, arguments in commands():
