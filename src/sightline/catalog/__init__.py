@@ -3,6 +3,7 @@
 from sightline.catalog.layout import LINK_HINT
 from sightline.catalog.near_duplicates import Duplicates, find_duplicates
 from sightline.catalog.notes import CAUTION, left_out, line_of, of_crop, warn, with_duplicates
+from sightline.catalog.requested import RequestedImage, requested_images
 from sightline.catalog.scanning import scan
 from sightline.catalog.splitting import leaks, split, straddling, together
 from sightline.catalog.summary import summarise
@@ -13,6 +14,7 @@ __all__ = [
     "CAUTION",
     "LINK_HINT",
     "Duplicates",
+    "RequestedImage",
     "check_name",
     "find_duplicates",
     "image_files",
@@ -22,6 +24,7 @@ __all__ = [
     "load",
     "load_beside",
     "of_crop",
+    "requested_images",
     "save",
     "scan",
     "split",
