@@ -43,6 +43,15 @@ each = pytest.mark.parametrize("kind", heads.HEADS)
 
 
 @each
+def test_the_probabilities_of_an_image_do_not_depend_on_the_other_rows(kind: str, fitted: dict[str, heads.Fit]) -> None:
+    head, x = fitted[kind].head, data()[0]
+    together = heads.probs_of_each(head, x)
+    for i in (0, 77, 159):
+        np.testing.assert_array_equal(heads.probs_of_each(head, x[i : i + 1])[0], together[i])
+    np.testing.assert_allclose(together, heads.probs(head, x), atol=1e-6)
+
+
+@each
 def test_the_record_describes_the_head(kind: str, fitted: dict[str, heads.Fit]) -> None:
     record, head, d = heads.HEADS[kind], fitted[kind].head, data()[0].shape[1]
     assert record.name == kind and record.title

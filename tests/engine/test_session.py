@@ -168,3 +168,19 @@ def test_an_absent_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RequestError, match="no cuda device on this machine"):
         engine.choose_device("cuda")
     assert engine.choose_device("cpu") == "cpu"
+
+
+def test_images_run_one_by_one_where_a_batch_would_change_their_features(
+    backbones: dict[str, Backbone], cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = engine.open_session(backbones["resnet10t"], cache=cache)
+    forward = sessions.Session._forward
+    rounded = lambda self, x, maps: (forward(self, x, maps)[0] + len(x) * 1e-6, forward(self, x, maps)[1])  # noqa: E731
+    x = images(backbones["resnet10t"], 4)
+    session.run(x[:1])
+    monkeypatch.setattr(sessions.Session, "_forward", rounded)
+    alone = np.concatenate([session.run(x[i : i + 1])[0] for i in range(4)])
+    np.testing.assert_array_equal(session.run(x)[0], alone)  # the first batch
+    np.testing.assert_array_equal(session.run(x)[0], alone)
+    features, maps = session.run(x, maps=True)
+    assert maps is not None and len(features) == len(maps) == 4
