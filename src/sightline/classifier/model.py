@@ -7,24 +7,24 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from sightline import catalog, engine, features, heads, networks, pixels
 from sightline.errors import ModelFileError, RequestError
 from sightline.evaluation import conformal, out_of_distribution
-from sightline.records import Backbone, Card, Catalog, Head, Predictions, Progress, silent
-from sightline.store import Cache, atomic_file, bytes_digest, canonical_json, digest, file_digest
+from sightline.records import Backbone, Card, Catalog, Head, Predictions, Preprocess, Progress, silent
+from sightline.store import Cache, atomic_file, bytes_digest, canonical_json, file_digest
 
 BLANK_DIGEST = "0" * 64
 """Placeholder for a file's digest while it is computed."""
 
 
-Decoded = dict[str, np.ndarray]
-"""One image in memory as its networks expect it: id of the preprocessing → uint8 (h, w, 3), or "file" → file properties."""
-Sessions = dict[str, engine.Session]
-"""Open networks by a hash of backbone and precision, which batches share."""
+Decoded = dict[Preprocess | Literal["file"], np.ndarray]
+"""One image in memory as its networks expect it: preprocessing → uint8 (h, w, 3), or "file" → file properties."""
+Sessions = dict[tuple[Any, ...], engine.Session]
+"""Open networks by what identifies backbone and precision, which batches share."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class _Batch:
         crops: Number of crops per image; None for that of each classifier's card.
         decoded: For images that are decoded already: each image's network inputs by preprocessing, see `decode`.
         sessions: Open networks by backbone and precision, kept for the next batch.
-        computed: Features by a hash of backbone, preprocessing, precision and crops.
+        computed: Features by backbone, preprocessing, precision and crops.
     """
 
     sources: Sequence[Path] | Sequence[np.ndarray] | Sequence[str]
@@ -49,7 +49,7 @@ class _Batch:
     crops: int | None = None
     decoded: Sequence[Decoded] | None = None
     sessions: Sessions = field(default_factory=dict)
-    computed: dict[str, features.Features] = field(default_factory=dict)
+    computed: dict[tuple[Any, ...], features.Features] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +319,7 @@ class Classifier:
         backbone, used = self.card.backbone, self.precision
         crops = self.card.crops if batch.crops is None else batch.crops
         check_crops(crops, backbone)
-        key = digest([backbone.id, backbone.preprocess.id, used, crops])
+        key = (*_network_key(backbone), used, crops)
         if key not in batch.computed:
             batch.computed[key] = self._compute(batch, crops)
         return batch.computed[key]
@@ -329,7 +329,7 @@ class Classifier:
         backbone, used = self.card.backbone, self.precision
 
         def session(count: int) -> engine.Session:
-            key = digest([backbone.id, used])
+            key = (*_network_key(backbone), used)
             if key not in batch.sessions:
                 batch.sessions[key] = self.session(batch.cache, device=batch.device)
             return batch.sessions[key]
@@ -435,6 +435,12 @@ def _of_arrays(
     return features.Features(values, {i: (e.kind, e.message) for i, e in errors.items()})
 
 
+def _network_key(backbone: Backbone) -> tuple[Any, ...]:
+    """Return what identifies a backbone's features, hashable; `Backbone.id` would cost a tenth of a millisecond."""
+    arguments = repr(sorted(backbone.arguments.items()))
+    return backbone.name, backbone.source, backbone.weights_hash, backbone.pool, backbone.preprocess, arguments
+
+
 def _of_decoded(
     images: Sequence[Decoded], backbone: Backbone, views: features.CropFeatures | None, session: Callable[[int], engine.Session]
 ) -> features.Features:
@@ -444,7 +450,7 @@ def _of_decoded(
     if backbone.source == "file":
         return features.Features(np.stack([image["file"] for image in images]))
     preprocess = backbone.preprocess if views is None else views.preprocess
-    inputs, run = np.stack([image[preprocess.id] for image in images]), session(len(images))
+    inputs, run = np.stack([image[preprocess] for image in images]), session(len(images))
     parts = [inputs[i : i + run.batch_size] for i in range(0, len(inputs), run.batch_size)]
     if views is None:
         values = np.concatenate([run.run(part)[0] for part in parts])

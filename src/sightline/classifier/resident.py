@@ -70,8 +70,8 @@ class Resident:
             elif backbone.source != "none":
                 views = part.card.crops if crops is None else crops
                 preprocess = pixels.uncut(backbone.preprocess) if views > 1 else backbone.preprocess
-                if preprocess.id not in decoded:
-                    decoded[preprocess.id] = pixels.decode(data, preprocess, name)
+                if preprocess not in decoded:
+                    decoded[preprocess] = pixels.decode(data, preprocess, name)
         return decoded
 
     def check_crops(self, crops: int) -> None:
@@ -130,7 +130,7 @@ class Resident:
         for part in self.classifier.members or (self.classifier,):
             backbone = part.card.backbone
             preprocess = pixels.uncut(backbone.preprocess) if part.card.crops > 1 else backbone.preprocess
-            decoded |= {preprocess.id: np.full((*preprocess.size, 3), 128, np.uint8)}
+            decoded |= {preprocess: np.full((*preprocess.size, 3), 128, np.uint8)}
         decoded["file"] = np.zeros(len(features.FILE_FEATURES), np.float32)
         self.predict([decoded], ["warm-up"])
         self.predict([decoded] * 2, ["warm-up 1", "warm-up 2"])
