@@ -187,6 +187,23 @@ def test_a_table_or_a_folder_inside_an_archive_can_be_named(tmp_path: Path) -> N
         catalog.scan(tmp_path / "b.zip" / "nothing")
 
 
+def test_a_folder_with_only_an_archive_names_it(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    zip_of(tmp_path / "x" / "a.zip", "dog/1.png", data=png(1))
+    with pytest.raises(SightlineError) as caught:
+        catalog.scan(tmp_path / "x")
+    assert caught.value.hint and "as in x/a.zip" in caught.value.hint
+
+
+def test_arrays_inside_an_archive_are_read(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    np.savez(stream, images=np.zeros((4, 8, 8), np.uint8) + np.arange(4, dtype=np.uint8)[:, None, None], labels=[0, 1, 0, 1])
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("data/x.npz", stream.getvalue())
+    found = catalog.scan(tmp_path / "a.zip")
+    assert found.paths[3] == "a.zip/data/x.npz#3" and found.classes == ("0", "1") and not any(found.column("problem"))
+
+
 def test_too_little_space_is_refused_before_unpacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zip_of(tmp_path / "a.zip", "dog/1.png", data=png(1))
     monkeypatch.setattr(archives, "_RESERVE_BYTES", 1 << 60)

@@ -73,7 +73,7 @@ def scan(
     entries = sorted(entries, key=lambda e: order_of(e.path))
     if listing.user_table:
         _check_one_label(entries, photos)
-    _check(entries, photos, label_from)
+    _check(entries, photos, label_from, notes)
     readings = _read(root, entries, allow_truncated, progress)
     if limit is not None:
         entries, readings, limit_notes = _limited(entries, readings, limit, seed)
@@ -93,21 +93,23 @@ def _list(photos: Any, options: Options, progress: Progress) -> Listing:
     return list_sequence(photos, options)
 
 
-def _check(entries: Sequence[Entry], photos: Photos, label_from: str | None) -> None:
+def _check(entries: Sequence[Entry], photos: Photos, label_from: str | None, notes: Sequence[str]) -> None:
     """Check that there are images and that at least one has a class.
 
     Raises:
         DataError: If there are no images, or none has a class.
     """
     where = photos if isinstance(photos, str | Path) else "the list"
+    other = next((note for note in notes if note.startswith("the folder also contains")), None)
     if not entries:
-        raise DataError(f"there are no images in {where}", "pass a folder with one folder per class, a table, or --label-from")
+        hint = other or "pass a folder with one folder per class, a table, or --label-from"
+        raise DataError(f"there are no images in {where}", hint)
     if any(e.label is not None for e in entries):
         return
     if label_from is not None:
         first = entries[0].path
         raise DataError(f"--label-from {label_from!r} matches no file name, such as {first!r}", r"for cat.12.jpg: '^(\w+)\.'")
-    hint = "put each class in its own folder, or pass --label-from REGEX, such as '^([a-z]+)' for cat.12.jpg"
+    hint = other or "put each class in its own folder, or pass --label-from REGEX, such as '^([a-z]+)' for cat.12.jpg"
     raise DataError(f"none of the {len(entries):,} files in {where} has a class: they are not in class folders", hint)
 
 

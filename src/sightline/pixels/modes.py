@@ -7,6 +7,7 @@ so predictions do not depend on a colour management engine.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -262,7 +263,9 @@ def stored_array(data: bytes) -> np.ndarray:
     Raises:
         ImageError: If it is damaged or not one image; the message lacks the file's name.
     """
-    array_header(data)
+    shape, dtype = array_header(data)
+    if len(data) < dtype.itemsize * math.prod(shape):  # before memory is allocated for them
+        raise ImageError("truncated", f"cannot be decoded (truncated at {len(data):,} bytes)", "get the file again")
     try:
         values: np.ndarray = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError) as error:
