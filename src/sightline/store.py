@@ -12,6 +12,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import time
 import unicodedata
 from collections import Counter
@@ -263,6 +264,8 @@ _MAGIC = b"SLCACHE1"
 _HEADER_BYTES = len(_MAGIC) + 32
 _CHECK_EVERY_BYTES = 64 << 20
 _STALE_S = 24 * 3600.0
+UNPACKED = ("archives", "datasets")
+"""Parts of the cache whose entries are folders: unpacked archives, and images of data sets that were passed from Python."""
 
 
 def cache_root() -> Path:
@@ -362,24 +365,40 @@ class Cache:
 
     def names(self, prefix: str = "") -> list[str]:
         """Return the sorted names of all entries in the folder `prefix`, such as `features/ab12`; "" for all entries."""
-        folder = self._file(prefix) if prefix else self.root
-        if not folder.is_dir():
-            return []
-        names = (p.relative_to(self.root).as_posix() for p in folder.rglob("*") if p.is_file())
-        return sorted(n for n in names if not n.rpartition("/")[2].startswith("."))
+        start = self._file(prefix) if prefix else self.root
+        if start.parent.name in UNPACKED and start.parent.parent == self.root:
+            return [prefix] if start.is_dir() else []
+        return sorted(name for name in self._walk(start) if not name.rpartition("/")[2].startswith("."))
+
+    def _walk(self, start: Path) -> Iterator[str]:
+        """Yield the relative paths of all files below a folder, and of the folders in `UNPACKED`, which are not opened."""
+        for place, folders, files in os.walk(start):
+            inside = Path(place).relative_to(self.root).as_posix()
+            yield from (n if inside == "." else f"{inside}/{n}" for n in (folders if inside in UNPACKED else files))
+            if inside in UNPACKED:
+                folders.clear()
 
     def remove(self, name: str) -> None:
         """Remove an entry if it exists."""
+        file = self._file(name)
+        if file.is_dir():
+            shutil.rmtree(file, ignore_errors=True)
         with contextlib.suppress(OSError):
-            self._file(name).unlink()
+            file.unlink()
+
+    def _entry_bytes(self, name: str) -> int:
+        """Return the size of an entry, 0 if it does not exist."""
+        file = self._file(name)
+        files = file.rglob("*") if file.is_dir() else [file]
+        total = 0
+        for each in files:
+            with contextlib.suppress(OSError):
+                total += each.stat().st_size
+        return total
 
     def size_bytes(self, prefix: str = "") -> int:
         """Return the size of the entries on disk in bytes."""
-        total = 0
-        for name in self.names(prefix):
-            with contextlib.suppress(OSError):
-                total += self._file(name).stat().st_size
-        return total
+        return sum(self._entry_bytes(name) for name in self.names(prefix))
 
     def clear(self, prefix: str = "") -> int:
         """Remove all entries in the folder `prefix`, and return their number."""
@@ -390,7 +409,19 @@ class Cache:
 
     def verify(self) -> list[str]:
         """Check every entry's checksum, remove damaged entries, and return their names."""
-        return [name for name in self.names() if self.read(name) is None]
+        return [name for name in self.names() if not self._is_sound(name)]
+
+    def _is_sound(self, name: str) -> bool:
+        """Return whether an entry has its checksum; remove it if not. The files of a folder are compared with its manifest."""
+        folder = self._file(name)
+        if not folder.is_dir():
+            return self.read(name) is not None
+        manifest = self.read_json(f"manifests/{folder.name}")
+        files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+        if manifest is not None and manifest == {relative: file_digest(file) for relative, file in files.items()}:
+            return True
+        self.remove(name)
+        return False
 
     @contextlib.contextmanager
     def lock(self, name: str = "cache", timeout_s: float = 60.0) -> Iterator[bool]:
@@ -409,8 +440,11 @@ class Cache:
         finally:
             lock.release()
 
-    def evict(self) -> int:
+    def evict(self, keep: str = "") -> int:
         """Remove stale temporary files and, above the limit, the least recently used entries down to 90 % of it.
+
+        Args:
+            keep: Name of an entry that is not removed.
 
         Returns:
             Number of removed entries.
@@ -422,8 +456,7 @@ class Cache:
             entries: list[tuple[float, int, str]] = []
             for name in self.names():
                 with contextlib.suppress(OSError):
-                    status = self._file(name).stat()
-                    entries.append((status.st_mtime, status.st_size, name))
+                    entries.append((self._file(name).stat().st_mtime, self._entry_bytes(name), name))
             excess = sum(size for _, size, _ in entries) - self.limit_bytes
             if excess <= 0:
                 return 0
@@ -432,17 +465,20 @@ class Cache:
             for _, size, name in sorted(entries):
                 if excess <= 0:
                     break
+                if name == keep:
+                    continue
                 self.remove(name)
                 excess -= size
                 removed += 1
             return removed
 
     def _sweep(self) -> None:
-        """Remove temporary files that are at least a day old, left by killed processes."""
-        for file in self.root.rglob(".*.tmp"):
+        """Remove temporary files and folders that are at least a day old, left by killed processes."""
+        stale = [self._file(name) for name in self._walk(self.root) if re.fullmatch(r"\..*\.tmp", name.rpartition("/")[2])]
+        for file in stale:
             with contextlib.suppress(OSError):
                 if time.time() - file.stat().st_mtime > _STALE_S:
-                    file.unlink()
+                    shutil.rmtree(file, ignore_errors=True) if file.is_dir() else file.unlink()
 
     def remember(self, name: str, make: Callable[[], Any]) -> Any:
         """Return the JSON value of an entry; call `make` and store its result if it is absent."""

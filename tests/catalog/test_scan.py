@@ -237,7 +237,7 @@ def test_dates_below_the_class_are_no_classes(photos: Photos, date: str) -> None
     found = catalog.scan(root)
     assert sorted(found.column("label")) == ["cat", "cat", "dog", "dog"]
     (note,) = [n for n in found.notes if "named by date" in n]
-    assert set(catalog.scan(root, label_from=note.split("--label-from ")[1].strip("'")).classes) >= {"2022", "dog"}
+    assert set(catalog.scan(root, label_level=int(note.split("--label-level ")[1])).classes) >= {"2022", "dog"}
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_dates_below_the_class_are_no_classes(photos: Photos, date: str) -> None
     [
         ("1998/1.jpg", "1999/2.jpg"),
         ("photos/1998/1.jpg", "photos/1999/2.jpg"),
-        ("front/2000/1.jpg", "front/1000/2.jpg", "back/2000/3.jpg", "back/1000/4.jpg"),
+        ("front/2000/1.jpg", "front/1000/2.jpg", "back/1900/3.jpg", "back/500/4.jpg"),
     ],
 )
 def test_numbers_that_are_the_only_classes_stay_classes(photos: Photos, names: tuple[str, ...]) -> None:
@@ -260,21 +260,47 @@ def test_one_folder_below_every_class_is_no_class(photos: Photos, above: str) ->
 
 
 @pytest.mark.parametrize("above", ["", "data/", "train/"])
-def test_sources_taken_as_classes_are_told_with_the_option_that_works(photos: Photos, above: str) -> None:
+@pytest.mark.parametrize("sources", [("cam1", "cam2"), ("garden", "forest"), ("day/raw", "night/raw")])
+def test_folders_that_recur_below_several_classes_are_no_classes(photos: Photos, above: str, sources: tuple[str, ...]) -> None:
     tops = {above, above.replace("train", "val")}
-    names = [f"{top}{c}/{s}/{i}.jpg" for i, top in enumerate(tops) for c in ("hare", "lynx") for s in ("cam1", "cam2")]
+    names = [f"{top}{c}/{s}/{i}.jpg" for i, top in enumerate(tops) for c in ("hare", "lynx") for s in sources]
     root = photos(*names)
     found = catalog.scan(root)
-    assert found.classes == ("cam1", "cam2")
-    (note,) = [n for n in found.notes if "--label-from" in n]
-    mended = catalog.scan(root, label_from=note.split("--label-from ")[1].strip("'"))
-    assert mended.classes == ("hare", "lynx")
-    assert mended.column("split") == found.column("split")
+    assert found.classes == ("hare", "lynx")
+    (note,) = [n for n in found.notes if "recur below several folders" in n]
+    assert "(hare, lynx)" in note
+    lowest = catalog.scan(root, label_level=int(note.split("--label-level ")[1]))
+    assert lowest.classes == tuple(sorted({s.rpartition("/")[2] for s in sources}))
+    assert lowest.column("split") == found.column("split")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("cam1/cat/1.jpg", "cam1/dog/2.jpg", "cam2/cat/3.jpg", "cam2/dog/4.jpg"),  # numbered folders are sources
+        ("2021/cat/1.jpg", "2021/dog/2.jpg", "2022/cat/3.jpg", "2022/dog/4.jpg"),
+        ("home/cat/1.jpg", "home/dog/2.jpg", "farm/cow/3.jpg", "farm/pig/4.jpg", "farm/dog/5.jpg"),  # most names occur once
+        ("cat/1.jpg", "cat/old/2.jpg", "dog/3.jpg", "dog/old/4.jpg"),
+    ],
+)
+def test_folders_that_are_classes_stay_classes(photos: Photos, names: tuple[str, ...]) -> None:
+    assert set(catalog.scan(photos(*names)).classes) == {name.split("/")[-2] for name in names}
+
+
+def test_the_level_of_the_class_can_be_chosen(photos: Photos) -> None:
+    root = photos("a/cat/x/1.jpg", "a/dog/x/2.jpg", "b/cow/3.jpg", "4.jpg")
+    for level, classes in ((1, ("a", "b")), (2, ("cat", "cow", "dog")), (-1, ("cow", "x")), (-2, ("b", "cat", "dog"))):
+        found = catalog.scan(root, label_level=level)
+        assert found.classes == classes
+        assert dict(zip(found.paths, found.column("problem"), strict=True))["4.jpg"].startswith("no class")
+    for wrong in ({"label_level": 0}, {"label_level": 1, "label_from": "x"}):
+        with pytest.raises(RequestError, match="--label-level"):
+            catalog.scan(root, **wrong)  # type: ignore[arg-type]
 
 
 def test_years_above_the_classes_are_no_other_classes(photos: Photos) -> None:
     found = catalog.scan(photos(*(f"{year}/{c}/1.jpg" for year in (2021, 2022) for c in ("cat", "dog"))))
-    assert found.classes == ("cat", "dog") and not any("--label-from" in note for note in found.notes)
+    assert found.classes == ("cat", "dog") and not any("--label-level" in note for note in found.notes)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")
@@ -282,7 +308,24 @@ def test_links_that_are_left_out_are_told_with_the_remedy(photos: Photos, tmp_pa
     root = photos("cat/1.jpg", "dog/2.jpg")
     (tmp_path / "store.jpg").write_bytes((root / "cat" / "1.jpg").read_bytes())
     (root / "cat" / "3.jpg").symlink_to(tmp_path / "store.jpg")
-    assert any("1 link was left out, such as cat/3.jpg: copy the linked files" in note for note in catalog.scan(root).notes)
+    assert any("1 link was left out, such as cat/3.jpg: add --follow-links" in note for note in catalog.scan(root).notes)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_links_are_followed_on_request_and_loops_end(photos: Photos, tmp_path: Path) -> None:
+    root, store = photos("cat/1.jpg"), photos("2.bin.jpg", "owls/3.jpg", root="store")
+    (root / "dog").mkdir()
+    (root / "dog" / "2.jpg").symlink_to(os.path.relpath(store / "2.bin.jpg", root / "dog"))
+    (root / "owl").symlink_to(store / "owls")
+    (root / "cat" / "loop").symlink_to(root)
+    (root / "cat" / "self.jpg").symlink_to(root / "cat" / "self.jpg")
+    (root / "cat" / "lost.jpg").symlink_to(store / "nothing.jpg")
+    found = catalog.scan(root, follow_links=True)
+    assert found.classes == ("cat", "dog", "owl") and [p for p in found.paths if "3" in p] == ["owl/3.jpg"]
+    problems = {p: v.partition(":")[0] for p, v in zip(found.paths, found.column("problem"), strict=True) if v}
+    assert problems == {"cat/loop": "link", "cat/lost.jpg": "link", "cat/self.jpg": "link"}
+    assert any("3 links were followed" in note for note in found.notes)
+    assert catalog.scan(root).classes == ("cat",)
 
 
 def test_a_list_finds_a_file_in_another_unicode_form(photos: Photos) -> None:

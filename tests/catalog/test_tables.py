@@ -71,6 +71,7 @@ def test_named_columns(photos: Photos) -> None:
     root = photos("1.jpg")
     (root / "t.csv").write_text("where,what,label\n1.jpg,cat,9\n", encoding="utf-8")
     assert catalog.scan(root / "t.csv", path_column="where", label_column="what").column("label") == ["cat"]
+    (root / "t.csv").write_text("where,what,label\nnowhere,cat,9\n", encoding="utf-8")
     with pytest.raises(DataError, match="no path column; its columns: 'where', 'what', 'label'"):
         catalog.scan(root / "t.csv")
     with pytest.raises(RequestError, match="no column 'wher'") as caught:
@@ -261,12 +262,27 @@ def test_classes_of_a_table_that_are_probably_one_are_told(photos: Photos, label
 
 
 @pytest.mark.parametrize(
-    "cells", [("1", "3", "1|3"), ("cat", "dog", '"cat,dog"'), ("a;b", "a;c", "b;c"), ("x", "y", "['x' 'y']")]
+    "cells",
+    [("1", "3", "1|3"), ("cat", "dog", '"cat,dog"'), ("a;b", "a;c", "b;c"), ("x", "y", "['x' 'y']"), ("7", "16", "16 7")],
 )
-def test_several_labels_in_a_cell_are_told(photos: Photos, cells: tuple[str, ...]) -> None:
-    root = photos("1.jpg", "2.jpg", "3.jpg")
-    found = catalog.scan(write(root / "t.csv", "path,label", *(f"{i}.jpg,{c}" for i, c in enumerate(cells, 1))))
-    assert any("like several labels in one" in note and cells[2].strip('"') in note for note in found.notes)
+def test_several_labels_in_a_cell_are_refused_with_a_hint_that_works(photos: Photos, cells: tuple[str, ...]) -> None:
+    root = photos("1.jpg", "2.jpg", "3.jpg", "4.jpg")
+    table = write(root / "t.csv", "path,label", *(f"{i}.jpg,{c}" for i, c in enumerate((*cells, "other"), 1)))
+    with pytest.raises(DataError, match=r"more than one label in .*one class per image") as error:
+        catalog.scan(table)
+    assert error.value.hint is not None and "keep one label" in error.value.hint
+    names = error.value.hint.partition("--classes ")[2].split(",")
+    assert "other" in names and set(catalog.scan(table, classes=names).classes) == set(names)
+
+
+@pytest.mark.parametrize(
+    "cells", [("red", "green", "red/green"), ("salt, fine", "salt, coarse", "pepper, fine", "pepper, coarse")]
+)
+def test_compound_names_are_told_and_used(photos: Photos, cells: tuple[str, ...]) -> None:
+    root = photos(*(f"{i}.jpg" for i in range(4)))
+    found = catalog.scan(write(root / "t.csv", "path,label", *(f'{i}.jpg,"{c}"' for i, c in enumerate(cells))))
+    assert found.classes == tuple(sorted(cells))
+    assert any("like several labels in one" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -316,3 +332,44 @@ def test_a_text_of_several_lines_is_no_lost_line(photos: Photos) -> None:
     root = photos("1.jpg", "2.jpg")
     table = write(root / "t.csv", "path,label,text", '1.jpg,a,"one, two', 'three, four, five"', "2.jpg,b,six")
     assert not any("lost" in note for note in catalog.scan(table).notes)
+
+
+FORMS = {
+    "index column": ("", ",filename,label", "{i},images/{i}.jpg,{c}"),
+    "pandas index": ("", "Unnamed: 0;filename;label", "{i};images/{i}.jpg;{c}"),
+    "two nameless columns": ("", ",filename,label,", "{i},images/{i}.jpg,{c},"),
+    "no column names": ("", "", "images/{i}.jpg,{c}"),
+    "list of files": ("", "", "images/{i}.jpg {c}"),
+    "Excel": ("", "sep=;\nfile;label", "images/{i}.jpg;{c}"),
+    "ids in another folder": ("", "id_code,diagnosis", "{i},{c}"),
+    "unusual names": ("", "Picture No;Finding", "images/{i}.jpg;{c}"),
+    "one-hot with index": ("", ",image,a,b,fold", "{i},{i},{a},{b},{b}"),
+    "semicolons and BOM": ("\ufeff", "Image;Class", "images\\{i}.jpg;{c}"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_forms_of_tables_that_people_have_are_read(photos: Photos, form: str) -> None:
+    root = photos(*(f"images/{i}.jpg" for i in range(4)))
+    start, header, row = FORMS[form]
+    rows = [row.format(i=i, c="ab"[i % 2], a=1 - i % 2, b=i % 2) for i in range(4)]
+    name = "t.txt" if form == "list of files" else "t.csv"
+    (root / name).write_text(start + "\n".join([*([header] if header else []), *rows]) + "\n", encoding="utf-8")
+    found = catalog.scan(root / name)
+    assert found.paths == [f"images/{i}.jpg" for i in range(4)] and found.column("problem") == [None] * 4
+    assert found.column("label") == ["a", "b", "a", "b"]
+
+
+def test_a_column_of_lists_is_refused(photos: Photos) -> None:
+    root = photos("1.jpg", "2.jpg")
+    pq.write_table(pa.table({"path": ["1.jpg", "2.jpg"], "label": [["a", "b"], ["a"]]}), root / "t.parquet")
+    with pytest.raises(DataError, match="holds lists of labels"):
+        catalog.scan(root / "t.parquet")
+
+
+def test_labels_that_are_joined_are_told(photos: Photos) -> None:
+    root = photos("1.jpg", "2.jpg", "3.jpg", "4.jpg")
+    rows = ("1.jpg,u\u0308", "2.jpg,\u00fc", "3.jpg,b", "4.jpg,b ")
+    found = catalog.scan(write(root / "t.csv", "path,label", *rows))
+    assert found.classes == ("b", "\u00fc")
+    assert any("read as one class: 'b', '\u00fc'" in note for note in found.notes)

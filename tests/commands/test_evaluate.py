@@ -279,7 +279,8 @@ def test_classes_may_stand_in_names_or_in_another_column(photos: Path, tmp_path:
         rows.append([f"{label}_{Path(path).name}", "", *probs])
     table = write(tmp_path / "t.csv", rows)
     other = tmp_path / "other.csv"
-    other.write_text("path,digit\n" + "".join(f"flat/{row[0]},{row[0][0]}\n" for row in rows), encoding="utf-8")
+    lines = "".join(f"flat/{row[0]},{row[0][0]},{i % 2}\n" for i, row in enumerate(rows))
+    other.write_text("path,digit,person\n" + lines, encoding="utf-8")  # two columns could be the class
     for words in ([str(flat), "--label-from", "^[0-9]"], [str(other), "--label-column", "digit"]):
         ended = CliRunner().invoke(app, ["evaluate", str(table), *words, "-o", str(tmp_path / "e"), "--json"])
         assert ended.exit_code == 0 and json.loads(ended.stdout)["n"] == 24, ended.output

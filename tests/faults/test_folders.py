@@ -122,8 +122,8 @@ def test_what_is_passed_over_is_counted(root: Path) -> None:
     (root / "__MACOSX" / "cat").mkdir(parents=True)
     found = catalog.scan(root)
     assert found.paths == ["cat/1.png", "dog/1.png"]
-    assert noted(found, "ignored: 1 .csv file, 1 .md file, 1 hidden folder, 4 hidden or system files")
-    assert noted(found, "ignored: __MACOSX, created by the system or a tool")
+    assert noted(found, "ignored: 1 .csv file, 1 .md file, 4 hidden or system files")
+    assert noted(found, "ignored: 2 folders: .ipynb_checkpoints, __MACOSX, created by the system or a tool, with 1 file inside")
 
 
 # ------------------------------------------------------------------------------------------------- links and special files

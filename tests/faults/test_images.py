@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "paper.pdf": (b"%PDF-1.7\n%\xe2\xe3", "unsupported"),
     "print.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%id) (w) file\n", "unsupported"),
     "stars.fits": (b"SIMPLE  =                    T" + bytes(3000), "unsupported"),
-    "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "unsupported"),
+    "phone.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "damaged"),
     "film.mp4": (b"\0\0\0\x18ftypisom\0\0\0\0", "unsupported"),
     "archive.jpg": (b"PK\x03\x04" + bytes(40), "unsupported"),
     "icon.ico": (b"\0\0\x01\0\x01\0" + bytes(40), "unsupported"),

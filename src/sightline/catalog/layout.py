@@ -78,26 +78,36 @@ def matched(rule: re.Pattern[str], path: str) -> str | None:
     return (match.group(1) if rule.groups else match.group(0)) or None
 
 
-def of_folder(seen: Walk, label_from: str | None) -> tuple[list[Entry], list[str]]:
+def of_folder(seen: Walk, label_from: str | None, label_level: int | None = None) -> tuple[list[Entry], list[str]]:
     """Return the class and split of every file found in a folder.
 
-    The class is the folder directly above the file. If that is a date (`cat/2021/`) or has the same name for all images
-    (`cat/images/`, `dog/images/`), the class is the folder above it. If the top folders, below any single enclosing folder, are
-    `train` and `val` or `test`, they are the split. `cat/train/1.jpg` is also supported.
+    The class is the folder directly above the file. If that is a date (`cat/2021/`), has the same name for all images
+    (`cat/images/`, `dog/images/`), or its name recurs below other folders (`cat/site1/`, `dog/site1/`), the class is the folder
+    above it. If the top folders, below any single enclosing folder, are `train` and `val` or `test`, they are the split.
+    `cat/train/1.jpg` is also supported.
 
     Args:
         seen: Result of the traversal.
         label_from: Regular expression for the file's name or path that gives the class instead of folders.
+        label_level: Level of the folder that is the class: 1 for the top folder (inside the split folders), -1 for the folder
+            directly above the file. None finds it.
 
     Returns:
         Entries in the order of the traversal, and notes.
+
+    Raises:
+        RequestError: If both options are set, or the level is 0.
     """
     rule = None if label_from is None else pattern(label_from, "--label-from")
+    if label_level is not None and (rule or label_level == 0):
+        what = "--label-level and --label-from exclude each other" if rule else "--label-level cannot be 0"
+        raise RequestError(what, "1 is the top folder, -1 the folder directly above the image")
     parents = Counter(path.rpartition("/")[0] for path, _ in seen.rows)
     level = _split_level(parents)
     inner = level is None and rule is None and _splits_inside(parents)
     placed = {folder: _placed(folder, level, inner) for folder in parents}
-    shortened, notes = _class_folders({f: above for f, (_, above) in placed.items() if above})
+    named = {f: above for f, (_, above) in placed.items() if above}
+    shortened, notes = _class_folders(named) if label_level is None else (_at_level(named, label_level), list[str]())
     entries = []
     for path, problem in seen.rows:
         folder = path.rpartition("/")[0]
@@ -110,13 +120,14 @@ def of_folder(seen: Walk, label_from: str | None) -> tuple[list[Entry], list[str
             problem = "no split: it is outside the split folders"
         if problem is None and label is None:
             where = f"directly in {folder}" if folder else "directly in the scanned folder"
+            where = f"not in {abs(label_level)} folders" if label_level is not None else where
             problem = f"no class: --label-from {label_from!r} does not match the name" if rule else f"no class: it is {where}"
         entries.append(Entry(path, label, split, problem))
     if rule:
         notes = []
-    else:
+    elif label_level is None:
         used = {e.path.rpartition("/")[0] for e in entries if e.problem is None}
-        notes += _places({f: above for f, above in shortened.items() if f in used}, 0 if level is None else level + 1)
+        notes += _places({f: above for f, above in shortened.items() if f in used})
     return entries, [*notes, *_empty(seen), *_links(seen), *seen.notes()]
 
 
@@ -163,23 +174,71 @@ def _class_folders(folders: Mapping[str, list[str]]) -> tuple[dict[str, list[str
     Returns:
         Folder → parts up to the class folder, and notes on the removed folders and how to keep them.
     """
-    usual = "; to use the lowest folder instead, add --label-from '([^/]+)/[^/]+$'"
+    usual = "; to use the lowest folder instead, add --label-level -1"
+    notes: list[str] = []
     undated = {f: _DATES.sub("", "/" + "/".join(parts)).strip("/").split("/") for f, parts in folders.items()}
     dates = {f for f, parts in undated.items() if len(parts) < len(folders[f])}
     deepest = max((len(undated[f]) for f in dates), default=0)
+    current = dict(folders)
     # If a folder at the same depth is not a date, such as obverse/1000 next to obverse/2000, the numbers are class names.
     if dates and all(f in dates or len(parts) <= deepest for f, parts in undated.items()) and _name_classes(undated):
         names = sorted({"/".join(folders[f][len(undated[f]) :]) for f in dates})
         what = f"folders named by date ({_some(names)}) are not classes: the folder above them is the class"
-        return undated, [f"{what} ({_some(_names(undated))}){usual}"]
-    shared, chain = dict(folders), list[str]()
+        notes.append(f"{what} ({_some(_names(undated))}){usual}")
+        current = undated
+    shared, chain = current, list[str]()
     while len({parts[-1] for parts in shared.values()}) == 1 and all(len(parts) > 1 for parts in shared.values()):
         chain.insert(0, next(iter(shared.values()))[-1])
         shared = {f: parts[:-1] for f, parts in shared.items()}
     if chain and _name_classes(shared):
         what = f"every image is in a folder '{'/'.join(chain)}': the folder above it is the class"
-        return shared, [f"{what} ({_some(_names(shared))}){usual}"]
-    return dict(folders), []
+        notes.append(f"{what} ({_some(_names(shared))}){usual}")
+        current = shared
+    upper = current
+    while _recurring(upper):
+        upper = {f: parts[:-1] for f, parts in upper.items()}
+    if upper is not current:
+        lower = sorted({current[f][len(parts)] for f, parts in upper.items()})
+        what = f"the names of the folders {_some(lower)} recur below several folders, so they are not classes: the folder above"
+        notes.append(f"{what} is the class ({_some(_names(upper))}){usual}")
+    return upper, notes
+
+
+_NUMBERED = re.compile(r"([^\W\d_]+)[-_. ]?\d+")
+
+
+def _recurring(folders: Mapping[str, list[str]]) -> bool:
+    """Return whether the lowest folders are no classes, because their names recur below different folders.
+
+    At least half of the folders must have such a name, and every folder must be at the same depth or deeper. Numbered folders
+    (`cam1`, `cam2`) and dates above folders with other names are sources, below which the classes recur.
+
+    Args:
+        folders: Folder → parts of its path that may name a class.
+    """
+    wrapping = _wrapping(list(folders.values()))
+    if not folders or any(len(parts) < wrapping + 2 for parts in folders.values()):
+        return False
+    above: dict[str, set[str]] = defaultdict(set)
+    for parts in folders.values():
+        above[parts[-1]].add("/".join(parts[:-1]))
+    tops, lows = {parts[-2] for parts in folders.values()}, set(above)
+    if len(tops) < 2 or sum(len(above[parts[-1]]) > 1 for parts in folders.values()) * 2 < len(folders):
+        return False
+    dates = all(_DATES.match(f"/{top}") for parts in folders.values() for top in parts[wrapping:-1])
+    return not dates and (_are_numbered(lows) or not _are_numbered(tops))
+
+
+def _are_numbered(names: Iterable[str]) -> bool:
+    """Return whether all names are one word with different numbers, such as cam1 and cam2."""
+    matches = [_NUMBERED.fullmatch(name) for name in names]
+    return len({m[1].casefold() if m else None for m in matches}) == 1 and None not in matches
+
+
+def _at_level(folders: Mapping[str, list[str]], level: int) -> dict[str, list[str]]:
+    """Return folder → parts of its path up to the folder at a level; folders without that level are left out."""
+    index = level - 1 if level > 0 else level
+    return {f: parts[: (index % len(parts)) + 1] for f, parts in folders.items() if len(parts) >= abs(level)}
 
 
 def _names(folders: Mapping[str, list[str]]) -> list[str]:
@@ -192,12 +251,11 @@ def _name_classes(folders: Mapping[str, list[str]]) -> bool:
     return all(parts[-1] for parts in folders.values()) and len(_names(folders)) > 1
 
 
-def _places(folders: Mapping[str, list[str]], above: int) -> list[str]:
+def _places(folders: Mapping[str, list[str]]) -> list[str]:
     """Return notes on classes that occur in several folders, since the folders above them may be the intended classes.
 
     Args:
         folders: Folder → parts of its path up to its class.
-        above: Number of folder levels above those parts.
     """
     places: dict[str, set[str]] = defaultdict(set)
     for parts in folders.values():
@@ -215,9 +273,7 @@ def _places(folders: Mapping[str, list[str]], above: int) -> list[str]:
     tops = sorted({parts[wrapping] for parts in folders.values() if len(parts) > wrapping + 1})
     deep = all(len(parts) > wrapping + 1 for parts in folders.values())
     if several and deep and len(tops) > 1 and not all(_DATES.match(f"/{top}") for top in tops):
-        depth = wrapping + above
-        rule = f"^(?:[^/]+/){{{depth}}}([^/]+)/" if depth else "^([^/]+)/"
-        notes.append(f"if the classes are the folders above them ({_some(tops)}), add --label-from '{rule}'")
+        notes.append(f"if the classes are the folders above them ({_some(tops)}), add --label-level {wrapping + 1}")
     return notes
 
 
@@ -253,7 +309,7 @@ def _links(seen: Walk) -> list[str]:
     return [f"{what} left out, such as {links[0]}: {LINK_HINT}"]
 
 
-LINK_HINT = "copy the linked files into the folder, or list them in a table with the columns path and label"
+LINK_HINT = "add --follow-links to follow them, copy the linked files into the folder, or list them in a table"
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

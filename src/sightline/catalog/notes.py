@@ -57,7 +57,7 @@ def of_class_names(labels: Iterable[str], remedy: str) -> list[str]:
             f"possibly the same class: {_some(groups)} differ only by case, spaces, Unicode form or number format, and are "
             f"treated as different classes; if they are one class, {remedy}"
         )
-    several = _several_labels(names)
+    several = several_labels(names)
     if several:
         many = "1 class looks" if len(several) == 1 else f"{len(several):,} classes look"
         notes.append(
@@ -78,18 +78,29 @@ def _normal(name: str) -> str:
     return format(Decimal(text.replace(",", ".")).normalize(), "f") if _DECIMAL.fullmatch(text) else text
 
 
-def _several_labels(names: Sequence[str]) -> list[str]:
-    """Return the names made of other classes' names: each part is a class, or also occurs in another such name."""
-    several: set[str] = set()
+def several_labels(names: Sequence[str]) -> dict[str, bool]:
+    """Return the names made of other classes' names: each part is a class, or also occurs in another such name.
+
+    Returns:
+        Name → whether it surely is a list of labels: its parts are separated by a comma, a semicolon or a bar, or are numbers,
+        and they are not the parts of compound names, which always stand at the same position (`salt, fine`, `salt, coarse`).
+    """
+    several: dict[str, bool] = {}
     for separator in _SEPARATORS:
         parts = {name: [p.strip(" \t'\"[](){}") for p in name.split(separator)] for name in names}
-        joined = {name: set(p) for name, p in parts.items() if len(p) > 1 and all(p)}
+        joined = {name: p for name, p in parts.items() if len(set(p)) > 1 and all(p)}
         single = {p[0] for p in parts.values() if len(p) == 1}
-        recurring = Counter(part for p in joined.values() for part in p)
+        recurring = Counter(part for p in joined.values() for part in set(p))
+        positions: dict[str, set[int]] = defaultdict(set)
+        for p in joined.values():
+            for position, part in enumerate(p):
+                positions[part].add(position)
         for name, p in joined.items():
             if all(part in single or (separator != " " and recurring[part] > 1) for part in p):
-                several.add(name)
-    return sorted(several)
+                listed = separator in ",;|" or all(part.isdigit() for part in p) or name.startswith("[")
+                sure = listed and any(part in single or len(positions[part]) > 1 for part in p)
+                several[name] = sure or several.get(name, False)
+    return dict(sorted(several.items()))
 
 
 # ---------------------------------------------------------------------------------------------------------- duplicates

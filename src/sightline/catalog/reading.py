@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline import activity, pixels
-from sightline.errors import ImageError
-from sightline.files import NotReadableError, read_bytes
+from sightline.containers import read_bytes
+from sightline.errors import ImageError, SightlineError
+from sightline.files import NotReadableError
 from sightline.records import Progress, silent
 from sightline.store import bytes_digest
 
@@ -45,12 +46,14 @@ def read_file(file: Path, name: str, allow_truncated: bool) -> Reading:
     try:
         with _one_large_file if _size_bytes(file) > _LARGE_BYTES else contextlib.nullcontext():
             return _read(read_bytes(file), name, allow_truncated)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return Reading(problem="missing: there is no such file")
     except NotReadableError as error:
         return Reading("", _size_bytes(file) or None, None, f"{error.kind}: {error.detail}")
     except OSError as error:
         return Reading(problem=f"unreadable: {error.strerror or error}")
+    except SightlineError as error:
+        return Reading(problem=f"unreadable: {error.message}")
     except MemoryError:
         return Reading(problem="memory: reading it needs more memory than is available")
 

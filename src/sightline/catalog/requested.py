@@ -8,8 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sightline import containers
 from sightline.catalog import tables
-from sightline.catalog.walking import image_files, passed_over, writable
+from sightline.catalog.sources import image_files
+from sightline.catalog.walking import passed_over, writable
+from sightline.containers.array_sets import order_of
 from sightline.errors import RequestError
 from sightline.store import log
 
@@ -39,7 +42,8 @@ def requested_images(
     """Yield the images that the user names, in the order of `paths`; those of a folder are sorted, those of a table are not.
 
     Args:
-        paths: Files; folders, searched for images; patterns such as `day*/*.jpg`; tables with a column of paths; `-`.
+        paths: Files; folders, archives and files of arrays, searched for images; patterns such as `day*/*.jpg`; tables with a
+            column of paths; `-`.
         lines: Lines of standard input, which stands for `-`: one path per line. They are read as they are needed.
         path_column: Column of the tables with the paths; None detects it.
 
@@ -51,7 +55,7 @@ def requested_images(
             for line in lines:
                 if line.strip("\r\n"):
                     yield from _of_line(line.strip("\r\n"))
-        elif os.path.isdir(path):
+        elif os.path.isdir(path) or containers.holds_images(path):
             yield from _of_folder(path)
         elif _is_table(path):
             yield from _of_table(Path(path), path_column)
@@ -71,27 +75,29 @@ def _of_source(path: str) -> Iterator[RequestedImage]:
     Raises:
         RequestError: If it does not exist.
     """
-    if not os.path.lexists(path):
-        raise RequestError(f"{path} does not exist", "pass image files, folders, tables or patterns such as 'day*/*.jpg'")
+    if not os.path.lexists(path) and not containers.is_file(path):
+        hint = "pass image files, folders, archives, files of arrays, tables or patterns such as 'day*/*.jpg'"
+        raise RequestError(f"{path} does not exist", hint)
     yield RequestedImage(Path(path), path)
 
 
 def _of_line(path: str) -> Iterator[RequestedImage]:
     """Yield the images of one line of standard input; a missing file is a problem of that line alone."""
     shown, problem = writable(path)
-    if problem is None and os.path.isdir(path):
+    if problem is None and (os.path.isdir(path) or containers.holds_images(path)):
         yield from _of_folder(path)
-    elif problem is None and not os.path.lexists(path):
+    elif problem is None and not os.path.lexists(path) and not containers.is_file(path):
         yield RequestedImage(Path(path), path, f"{path} does not exist")
     else:
         yield RequestedImage(Path(shown), shown, problem)
 
 
 def _of_folder(path: str) -> Iterator[RequestedImage]:
-    """Yield the images of a folder in the order of their paths, unusable ones included."""
+    """Yield the images of a folder, an archive or a file of arrays in the order of their paths, unusable ones included."""
     files, problems = image_files(Path(path))
     unusable = ((str(file), problem) for file, problem in problems.items())
-    listed = sorted([*((str(file), None) for file in files), *unusable]) if problems else ((str(file), None) for file in files)
+    both = [*((str(file), None) for file in files), *unusable]
+    listed = sorted(both, key=lambda pair: order_of(pair[0])) if problems else ((str(file), None) for file in files)
     for file, problem in listed:
         yield RequestedImage(Path(file), file, problem)
 

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.catalog import layout, tables
+from sightline.catalog import layout
+from sightline.catalog.datasets import is_dataset, store_dataset
 from sightline.catalog.layout import Entry
-from sightline.catalog.notes import of_class_names
-from sightline.catalog.paths import Files
+from sightline.catalog.notes import of_class_names, several_labels
 from sightline.catalog.reading import Reading, read_files
-from sightline.catalog.walking import walk, writable
+from sightline.catalog.sources import Listing, Options, list_sequence, list_source
+from sightline.containers.array_sets import order_of
 from sightline.errors import DataError, RequestError
 from sightline.records import CATALOG_COLUMNS, Catalog, Progress, silent
-from sightline.schema import relative_posix
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Photos = str | Path | Sequence[str | Path] | Sequence[tuple[str | Path, str]]
+Photos = Any
+"""Path, sequence of paths or of (path, label), or data set; see `scan`."""
 
 
 def scan(
@@ -33,8 +31,10 @@ def scan(
     classes: Mapping[str, str] | Sequence[str] | None = None,
     limit: int | None = None,
     label_from: str | None = None,
+    label_level: int | None = None,
     path_column: str | None = None,
     label_column: str | None = None,
+    follow_links: bool = False,
     allow_truncated: bool = False,
     seed: int = 0,
     progress: Progress = silent,
@@ -43,12 +43,15 @@ def scan(
 
     Args:
         photos: A folder of class folders; `train`, `val` and `test` folders of class folders; a folder of images with
-            `label_from`; a CSV or Parquet file with a column of paths and a column of labels; a list of paths, or of
-            (path, label).
+            `label_from`; an archive (.zip, .tar, .tar.gz, …) of any of these; a CSV or Parquet file with a column of paths and
+            a column of labels; a file of arrays (.npz, HDF5) with images and labels; a list of paths, or of (path, label); a
+            data set of Hugging Face or torchvision, or a mapping split → data set.
         classes: Classes to use, as a list or as new name → name in the data; None uses all.
         limit: Maximum number of usable images per class, selected by content hash, so that a later scan selects the same ones.
         label_from: Regular expression for file names whose first group is the class.
-        path_column, label_column: Columns of the table, if they do not have a usual name.
+        label_level: Level of the folder that is the class: 1 for the top folder, -1 for the one directly above the image.
+        path_column, label_column: Columns of the table, or arrays of the file, if they do not have a usual name.
+        follow_links: Whether to follow links to files outside the folder, and to folders.
         allow_truncated: Whether to use a JPEG without its end.
         seed: Random seed for the selection with `limit`.
         progress: Progress callback.
@@ -57,16 +60,20 @@ def scan(
         Catalog with one row per file, sorted by path. Unusable files are included, with a `problem`.
 
     Raises:
-        RequestError: If the folder, table, column or class does not exist, or the pattern is invalid.
-        DataError: If there are no images, or none has a class.
+        RequestError: If the source, column or class does not exist, or an option is invalid.
+        DataError: If there are no images, none has a class, or a table gives images several classes; if an archive is refused.
     """
-    root, entries, extras, notes = _list(photos, label_from, path_column, label_column, progress)
+    options = Options(label_from, label_level, path_column, label_column, follow_links)
+    listing = _list(photos, options, progress)
+    root, entries, extras, notes = listing.root, listing.entries, listing.extras, listing.notes
     if classes:
         new_names = dict(classes) if isinstance(classes, Mapping) else {name: name for name in classes}
         entries, class_notes = layout.choose(entries, new_names)
         notes += class_notes
-    entries = sorted(entries, key=lambda e: e.path)
-    _check(entries, photos, label_from)
+    entries = sorted(entries, key=lambda e: order_of(e.path))
+    if listing.user_table:
+        _check_one_label(entries, photos)
+    _check(entries, photos, label_from, notes)
     readings = _read(root, entries, allow_truncated, progress)
     if limit is not None:
         entries, readings, limit_notes = _limited(entries, readings, limit, seed)
@@ -77,69 +84,52 @@ def scan(
     return Catalog(_table(entries, readings, extras), root, tuple(dict.fromkeys(notes)))
 
 
-def _list(
-    photos: Photos, label_from: str | None, path_column: str | None, label_column: str | None, progress: Progress
-) -> tuple[Path, list[Entry], pa.Table | None, list[str]]:
-    """Return (root, entries, user-defined columns, notes) for any supported form of `photos`."""
-    if not isinstance(photos, str | Path):
-        return _of_list(photos, label_from)
-    source = Path(photos).expanduser()
-    if source.suffix.lower() in tables.SUFFIXES and not source.is_dir():
-        return tables.of_table(source, path_column, label_column, label_from)
-    if path_column is not None or label_column is not None:
-        raise RequestError(f"{photos} is not a table, so it has no columns", "omit --path-column and --label-column")
-    root = Path(os.path.abspath(source))
-    seen = walk(root, progress)
-    entries, notes = layout.of_folder(seen, label_from)
-    return root, entries, None, notes
+def _list(photos: Any, options: Options, progress: Progress) -> Listing:
+    """List the images of any supported form of `photos`."""
+    if is_dataset(photos):
+        photos = store_dataset(photos, progress)
+    if isinstance(photos, str | Path):
+        return list_source(Path(photos).expanduser(), options, progress)
+    return list_sequence(photos, options)
 
 
-def _of_list(photos: Sequence[Any], label_from: str | None) -> tuple[Path, list[Entry], None, list[str]]:
-    """Return the entries of a list of paths or of (path, label). The root is the folder that contains all of them."""
-    rule = None if label_from is None else layout.pattern(label_from, "label_from")
-    if not len(photos):
-        raise DataError("the list of images is empty", "pass paths, or pairs of path and label")
-    pairs = [(Path(p[0]), str(p[1])) if isinstance(p, tuple | list) else (Path(p), None) for p in photos]
-    names = [writable(str(p)) for p, _ in pairs]
-    existing = Files()
-    absolute = [os.path.normpath(Path(shown).expanduser().absolute()) for shown, _ in names]
-    files = [Path(existing.same_path_in_any_unicode_form(f) or f) for f in absolute]
-    root = tables.common_root(Path.cwd(), [str(f) for f in files])
-    keys = [relative_posix(f, root) for f in files]
-    labels = [
-        label if label is not None else layout.matched(rule, key) if rule else (file.parent.name or None)
-        for (_, label), key, file in zip(pairs, keys, files, strict=True)
-    ]
-    entries: dict[str, Entry] = {}
-    for key, label in zip(keys, labels, strict=True):
-        name = None if label is None else unicodedata.normalize("NFC", label)
-        before = entries.get(key)
-        if before is None:
-            entries[key] = Entry(key, name, None, None if name is not None else "no class: its name does not match")
-        elif before.label != name:
-            entries[key] = replace(before, problem=f"conflict: the list says {before.label!r} and {name!r}")
-    twice = len(keys) - len(entries)
-    unwritable = {key: problem for key, (_, problem) in zip(keys, names, strict=True) if problem is not None}
-    listed = [replace(e, problem=unwritable.get(e.path, e.problem)) for e in entries.values()]
-    return root, listed, None, [f"{twice:,} repeated images in the list are counted once"] if twice else []
-
-
-def _check(entries: Sequence[Entry], photos: Photos, label_from: str | None) -> None:
+def _check(entries: Sequence[Entry], photos: Photos, label_from: str | None, notes: Sequence[str]) -> None:
     """Check that there are images and that at least one has a class.
 
     Raises:
         DataError: If there are no images, or none has a class.
     """
     where = photos if isinstance(photos, str | Path) else "the list"
+    other = next((note for note in notes if note.startswith("the folder also contains")), None)
     if not entries:
-        raise DataError(f"there are no images in {where}", "pass a folder with one folder per class, a table, or --label-from")
+        hint = other or "pass a folder with one folder per class, a table, or --label-from"
+        raise DataError(f"there are no images in {where}", hint)
     if any(e.label is not None for e in entries):
         return
     if label_from is not None:
         first = entries[0].path
         raise DataError(f"--label-from {label_from!r} matches no file name, such as {first!r}", r"for cat.12.jpg: '^(\w+)\.'")
-    hint = "put each class in its own folder, or pass --label-from REGEX, such as '^([a-z]+)' for cat.12.jpg"
+    hint = other or "put each class in its own folder, or pass --label-from REGEX, such as '^([a-z]+)' for cat.12.jpg"
     raise DataError(f"none of the {len(entries):,} files in {where} has a class: they are not in class folders", hint)
+
+
+def _check_one_label(entries: Sequence[Entry], photos: Any) -> None:
+    """Check that the cells of a user-defined table hold one label each.
+
+    Raises:
+        DataError: If some hold several, such as `cat,dog` beside `cat` and `dog`.
+    """
+    sure = {
+        name for name, listed in several_labels(sorted({e.label for e in entries if e.label is not None})).items() if listed
+    }
+    rows = [e for e in entries if e.label in sure]
+    if not rows:
+        return
+    many = "1 image has" if len(rows) == 1 else f"{len(rows):,} images have"
+    what = f"{many} more than one label in {photos}, such as {rows[0].label!r} for {rows[0].path}"
+    others = ",".join(sorted({e.label for e in entries if e.label is not None} - sure)[:4])
+    leave = f", or leave those images out: --classes {others}" if others else ""
+    raise DataError(f"{what}: Sightline supports one class per image", f"keep one label per image{leave}")
 
 
 def _read(root: Path, entries: Sequence[Entry], allow_truncated: bool, progress: Progress) -> list[Reading]:
@@ -193,6 +183,10 @@ def _class_notes(entries: Sequence[Entry], readings: Sequence[Reading]) -> list[
     if single:
         more = f" and {len(single) - 5:,} more" if len(single) > 5 else ""
         notes.append(f"classes with a single image: {', '.join(single[:5])}{more}")
+    without = sum(r.problem is not None and r.problem.startswith("decoder missing") for r in readings)
+    if without:
+        many = "1 HEIC image was" if without == 1 else f"{without:,} HEIC images were"
+        notes.append(f'{many} left out: pip install "sightline[heic]" to read them')
     if sum(n > 0 for n in usable.values()) == 1:
         notes.append("there is only one class; a classifier needs two")
     return notes

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import os
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline import pixels, store
+from sightline import containers, pixels, store
+from sightline.catalog import columns
 from sightline.catalog.layout import Entry, matched, pattern, split_name
-from sightline.catalog.paths import Files
+from sightline.catalog.paths import ImagePlaces
 from sightline.catalog.walking import writable
-from sightline.errors import DataError, RequestError, SightlineError, closest
+from sightline.containers.array_sets import order_of
+from sightline.errors import DataError, RequestError, SightlineError
 from sightline.files import is_file, open_regular
 from sightline.inputs import read_text, separator_of
 from sightline.records import CATALOG_COLUMNS, Catalog
@@ -26,20 +30,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
-_PATH_NAMES = (
-    "path",
-    "file",
-    "filename",
-    "file_name",
-    "filepath",
-    "file_path",
-    "image",
-    "image_path",
-    "img",
-    "image_name",
-    "name",
-)
-_LABEL_NAMES = ("label", "class", "class_name", "category", "target", "species", "y")
+_KNOWN = frozenset((*columns.PATH_NAMES, *columns.LABEL_NAMES, "split", "group"))
+_FIRST_BYTES = 1 << 20
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 _QUOTED = re.compile(r'[",\r\n]')
 
@@ -85,10 +77,20 @@ def _read_csv(file: Path) -> tuple[pa.Table, list[str]]:
     import pyarrow.csv
 
     text, encoding = read_text(file)
-    separator = separator_of(text, {*_PATH_NAMES, *_LABEL_NAMES})
+    declared = _DECLARED.match(text)  # Excel's first line sep=;
+    text = text[declared.end() :] if declared else text
+    separator = declared[1] if declared else separator_of(text, _KNOWN)
     lines = text.splitlines()
-    names = next(csv.reader(lines[:1], delimiter=separator), []) if lines else []
-    names = [n.strip() for n in names]
+    names = [n.strip() for n in next(csv.reader(lines[:1], delimiter=separator), [])] if lines else []
+    if len(names) == 1 and _SPACED.match(lines[0]):
+        separator, names = " ", lines[0].split()
+    notes = [] if encoding == "utf-8" else [f"{file.name} is not UTF-8; read as {encoding}"]
+    headed = not any(os.path.splitext(n)[1].lower() in pixels.KNOWN_SUFFIXES for n in names)
+    if not headed:
+        names = _invented(names)
+        notes.append(f"{file.name} has no line of column names; its columns are read as {', '.join(names)}")
+    empty = iter(range(1, len(names) + 1))
+    names = [n or f"column_{next(empty)}" for n in names]
     double = next((n for n in names if names.count(n) > 1 and n), None)
     if double is not None:
         raise DataError(f"{file} has two columns named {double!r}", "give each column a different name")
@@ -100,15 +102,25 @@ def _read_csv(file: Path) -> tuple[pa.Table, list[str]]:
 
     table = pa.csv.read_csv(
         io.BytesIO(text.encode("utf-8")),
-        pa.csv.ReadOptions(column_names=names, skip_rows=1, use_threads=False),
+        pa.csv.ReadOptions(column_names=names, skip_rows=int(headed), use_threads=False),
         pa.csv.ParseOptions(delimiter=separator, newlines_in_values=True, invalid_row_handler=odd),
         pa.csv.ConvertOptions(column_types={n: pa.string() for n in names}, strings_can_be_null=True, null_values=[""]),
     )
-    notes = [] if encoding == "utf-8" else [f"{file.name} is not UTF-8; read as {encoding}"]
     if skipped:
         shown = "; ".join(repr(row[:60]) for row in skipped[:3])
         notes.append(f"{len(skipped)} lines of {file.name} were left out: they do not have {len(names)} cells: {shown}")
     return table, notes + _swallowed(file, table, lines, skipped, separator)
+
+
+_DECLARED = re.compile(r'"?sep=(.)"?\r?\n')
+_SPACED = re.compile(rf"\S+({'|'.join(re.escape(s) for s in sorted(pixels.KNOWN_SUFFIXES))})[ \t]+\S+$", re.IGNORECASE)
+
+
+def _invented(cells: Sequence[str]) -> list[str]:
+    """Return column names for a table whose first line is an image: path, and label if there is one other column."""
+    path = next(i for i, c in enumerate(cells) if os.path.splitext(c)[1].lower() in pixels.KNOWN_SUFFIXES)
+    other = "label" if len(cells) == 2 else ""
+    return ["path" if i == path else other or f"column_{i + 1}" for i in range(len(cells))]
 
 
 def _swallowed(file: Path, table: pa.Table, lines: Sequence[str], skipped: Sequence[str], separator: str) -> list[str]:
@@ -168,22 +180,19 @@ def of_table(
     """
     table, notes = read_table(file)
     rule = None if label_from is None else pattern(label_from, "--label-from")
-    path_name = _column(table, path_column, _PATH_NAMES, "path", file)
-    paths = _strings(table, path_name, file)
-    indicators = [] if rule or label_column is not None else _indicators(table, path_name, file)
-    label_name = None
-    labels: list[str | None] = [None] * len(paths)
-    if indicators:
-        labels = _of_indicators(table, indicators, paths, file)
-        notes.append(f"{file.name} has a column of 0 and 1 for each class (one-hot): the column with 1 is the class")
-    elif rule is None or label_column is not None:
-        label_name = _column(table, label_column, _LABEL_NAMES, "label", file)
-        labels = _strings(table, label_name, file)
-    if rule is not None:
-        labels = [label or (matched(rule, p.replace("\\", "/")) if p else None) for p, label in zip(paths, labels, strict=True)]
+    cells = functools.cache(lambda name: _strings(table, name, file))
+    places = ImagePlaces(file)
+    if path_column is not None:
+        path_name = columns.requested(table, path_column, file)
+    else:
+        path_name, path_notes = columns.path_column(table, cells, places.has, file)
+        notes += path_notes
+    paths = cells(path_name)
+    label_name, labels, label_notes = _labels(table, path_name, label_column, rule, file)
+    notes += label_notes
     splits, split_notes = _splits(table, file)
     names = [(None, None) if p is None else writable(p) for p in paths]
-    root, keys, path_notes = _keys(file, [shown for shown, _ in names])
+    root, keys, path_notes = _keys(file, [shown for shown, _ in names], places)
     entries, row_notes = _entries(keys, labels, splits, file)
     entries = [replace(e, problem=names[e.row][1] or e.problem) for e in entries]
     ours = {path_name, label_name, *CATALOG_COLUMNS} - {"group"}
@@ -191,23 +200,28 @@ def of_table(
     return root, entries, table.select(keep), [*notes, *split_notes, *path_notes, *row_notes]
 
 
-def _column(table: pa.Table, requested: str | None, usual: Sequence[str], what: str, file: Path) -> str:
-    """Return the name of the column of paths or labels: the requested one, else the first with a usual name."""
-    names: list[str] = table.column_names
-    if requested is not None:
-        if requested not in names:
-            match = closest(requested, names)
-            hint = f"did you mean {match!r}?" if match else f"its columns: {', '.join(names)}"
-            raise RequestError(f"{file} has no column {requested!r}", hint)
-        return requested
-    by_name = {n.lower().strip().replace(" ", "_"): n for n in reversed(names)}
-    for name in usual:
-        if name in by_name:
-            return by_name[name]
-    raise DataError(
-        f"{file} has no {what} column; its columns: {', '.join(repr(n) for n in names)}",
-        f"name the column with --{what}-column, or rename it to {what!r}",
-    )
+def _labels(
+    table: pa.Table, path_name: str, label_column: str | None, rule: re.Pattern[str] | None, file: Path
+) -> tuple[str | None, list[str | None], list[str]]:
+    """Return the column of labels (None without one), the label of each row, and notes."""
+    cells = functools.cache(lambda name: _strings(table, name, file))
+    paths = cells(path_name)
+    one_hot = [] if rule or label_column is not None else columns.indicators(table, path_name, cells)
+    if one_hot:
+        note = f"{file.name} has a column of 0 and 1 for each class (one-hot): the column with 1 is the class"
+        return None, columns.of_indicators(one_hot, cells, paths, file), [note]
+    if rule is not None and label_column is None:
+        return None, [matched(rule, p.replace("\\", "/")) if p else None for p in paths], []
+    if label_column is not None:
+        name, notes = columns.requested(table, label_column, file), list[str]()
+    else:
+        name, notes = columns.label_column(table, path_name, cells, file)
+    columns.check_single(table, name, file)
+    labels = cells(name)
+    if rule is not None:
+        labels = [label or (matched(rule, p.replace("\\", "/")) if p else None) for p, label in zip(paths, labels, strict=True)]
+    raw = [None if v is None else v.strip("'") for v in _strings(table, name, file, keep_spaces=True)]
+    return name, labels, notes + _joined_labels(raw, labels, file)
 
 
 def files_of(table: pa.Table, file: Path, path_column: str | None) -> tuple[str, list[str | None]]:
@@ -218,9 +232,13 @@ def files_of(table: pa.Table, file: Path, path_column: str | None) -> tuple[str,
         RequestError: If the named column is missing.
         DataError: If no column of paths is detected.
     """
-    name = _column(table, path_column, _PATH_NAMES, "path", file)
+    places = ImagePlaces(file)
+    if path_column is not None:
+        name = columns.requested(table, path_column, file)
+    else:
+        name, _ = columns.path_column(table, functools.cache(lambda n: _strings(table, n, file)), places.has, file)
     cells = _strings(table, name, file)
-    root, keys, notes = _keys(file, cells)
+    root, keys, notes = _keys(file, cells, places)
     for note in notes:
         store.log.warning("%s", note)
     folder, files = file.absolute().parent, list[str | None]()
@@ -239,45 +257,17 @@ def cells_of(table: pa.Table, name: str, file: Path) -> list[str | None]:
     return _strings(table, name, file, keep_spaces=True)
 
 
-_ZEROS, _ONES = frozenset(("0", "0.0", "false")), frozenset(("1", "1.0", "true"))
-
-
-def _indicators(table: pa.Table, path_name: str, file: Path) -> list[str]:
-    """Return the columns of 0 and 1 if there are several of them and no column of labels (one-hot labels), else none."""
-    names = [n for n in table.column_names if n != path_name and n not in CATALOG_COLUMNS]
-    if any(n.lower().strip().replace(" ", "_") in _LABEL_NAMES for n in table.column_names):
+def _joined_labels(raw: Sequence[str | None], labels: Sequence[str | None], file: Path) -> list[str]:
+    """Return a note on labels that are read as one class: they differ only by Unicode form or by spaces at their ends."""
+    forms: dict[str, set[str]] = defaultdict(set)
+    for written, label in zip(raw, labels, strict=True):
+        if written is not None and label is not None:
+            forms[unicodedata.normalize("NFC", label)].add(written)
+    joined = [label for label, written in sorted(forms.items()) if len(written) > 1]
+    if not joined:
         return []
-    import pyarrow as pa
-
-    plain = [n for n in names if not pa.types.is_nested(table.column(n).type)]
-    binary = [n for n in plain if {str(v).lower() for v in _strings(table, n, file)} <= _ZEROS | _ONES]
-    return binary if len(binary) > 1 else []
-
-
-def _of_indicators(table: pa.Table, names: Sequence[str], paths: Sequence[str | None], file: Path) -> list[str | None]:
-    """Return the class of each row of one-hot labels: the column that contains 1.
-
-    Raises:
-        DataError: If a row has several ones, or none.
-    """
-    columns = [[str(v).lower() in _ONES for v in _strings(table, n, file)] for n in names]
-    ones = [[name for name, one in zip(names, row, strict=True) if one] for row in zip(*columns, strict=True)]
-    several, none = sum(len(row) > 1 for row in ones), sum(not row for row in ones)
-    if several or none:
-        first = next(i for i, row in enumerate(ones) if len(row) != 1)
-        shown = " and ".join(ones[first][:4]) or "none"
-        counted = [
-            f"{n:,} {'row has' if n == 1 else 'rows have'} {what}"
-            for n, what in ((several, "several ones"), (none, "no 1"))
-            if n
-        ]
-        raise DataError(
-            f"{file} has a column of 0 and 1 for each class, and {' and '.join(counted)}, the first {paths[first]} ({shown}): "
-            "Sightline supports one class per image",
-            f"train one class against the rest with --label-column {names[0]!r} (classes 0 and 1), or write one class per "
-            "image in a column 'label'",
-        )
-    return [row[0] for row in ones]
+    shown = ", ".join(map(repr, joined[:5]))
+    return [f"{file.name}: labels that differ only by spaces at their ends or Unicode form are read as one class: {shown}"]
 
 
 def _escaped(file: Path) -> bool:
@@ -318,21 +308,20 @@ def _splits(table: pa.Table, file: Path) -> tuple[list[str | None], list[str]]:
     return [split_name(v) for v in values], notes
 
 
-def _keys(table: Path, paths: Sequence[str | None]) -> tuple[Path, list[str | None], list[str]]:
+def _keys(table: Path, paths: Sequence[str | None], places: ImagePlaces) -> tuple[Path, list[str | None], list[str]]:
     """Return the root, every path relative to it, and notes. The root is the table's folder, or contains all images."""
-    folder, existing = table.absolute().parent, Files()
+    folder = table.absolute().parent
     files: list[str | None] = []
     completed, several = [], []
+    inner, notes = places.subfolder(paths)
     for path in paths:
         if path is None:
             files.append(None)
             continue
-        file = os.path.normpath(os.path.join(folder, path))
-        if "\\" in path and os.sep != "\\" and not os.path.exists(file):
-            file = os.path.normpath(os.path.join(folder, path.replace("\\", "/")))
-        match = existing.same_path_in_any_unicode_form(file)
+        file = places.absolute(path, inner)
+        match = places.files.same_path_in_any_unicode_form(file)
         if match is None:
-            images = existing.images_named(file)
+            images = places.files.images_named(file)
             if len(images) == 1:
                 match = images[0]
                 completed.append((path, images))
@@ -349,6 +338,7 @@ def _keys(table: Path, paths: Sequence[str | None]) -> tuple[Path, list[str | No
         root,
         keys,
         [
+            *notes,
             *_extension_notes(table, completed, "used the only image of that name"),
             *_extension_notes(table, several, "several images have that name: add the extension"),
         ],
@@ -461,6 +451,25 @@ def _cell(value: Any) -> str:
     return '"' + text.replace('"', '""') + '"' if _QUOTED.search(text) else text
 
 
+def is_catalog(file: Path) -> bool:
+    """Return whether a path is that of a table written by `save`, by its columns.
+
+    Raises:
+        DataError: If it is no Parquet file, in spite of its name.
+    """
+    if file.suffix.lower() not in SUFFIXES or file.is_dir() or containers.holds_images(file):
+        return False
+    if not os.path.lexists(file) and containers.is_file(file):
+        return False  # in an archive
+    if not is_file(file):
+        return False
+    if file.suffix.lower() in (".parquet", ".pq"):
+        return {"path", "content", "label"} <= set(read_table(file)[0].column_names)
+    with open_regular(file) as stream:
+        first = (stream.read(_FIRST_BYTES) or b"").splitlines()[:1]
+    return bool(first) and {b"path", b"content", b"label"} <= set(first[0].removeprefix(b"\xef\xbb\xbf").split(b","))
+
+
 def load(file: Path, root: Path | None = None) -> Catalog:
     """Read a catalog written by `save`, without opening the images.
 
@@ -498,7 +507,7 @@ def load(file: Path, root: Path | None = None) -> Catalog:
         columns |= {csv_unescape(n): pa.array(_strings(table, n, file, keep_spaces=True), pa.string()) for n in extras}
     else:
         columns |= {n: table.column(n) for n in extras}
-    ordered = pa.table(columns).take(pa.array(sorted(range(len(files)), key=lambda i: columns["path"][i].as_py())))
+    ordered = pa.table(columns).take(pa.array(sorted(range(len(files)), key=lambda i: order_of(columns["path"][i].as_py()))))
     return Catalog(ordered, base)
 
 

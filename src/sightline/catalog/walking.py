@@ -8,10 +8,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sightline.containers import has_archive_name, is_array_file
 from sightline.errors import RequestError
 from sightline.files import is_file, kind_of_file
 from sightline.records import Progress, silent
-from sightline.store import OUTPUT_MARK, log
+from sightline.store import OUTPUT_MARK
 
 # Extensions of files that are ignored. Every other file is opened and becomes a row, with a problem if it is not an image.
 _OTHER_SUFFIXES = frozenset(
@@ -24,20 +25,21 @@ _OTHER_SUFFIXES = frozenset(
     )
 )
 _SYSTEM_FILES = frozenset(("thumbs.db", "desktop.ini", "icon\r"))
-# Folders created by systems, network storage and programming tools, in lower case; hidden folders are ignored anyway.
+# Folders created by systems, network storage and programming tools, in lower case. Hidden folders are such folders, too.
 _TOOL_FOLDERS = frozenset(
     (
         *("__macosx", "temporary items", "network trash folder"),  # macOS and its network shares
         *("$recycle.bin", "recycler", "recycled", "system volume information", "$extend", "found.000"),  # Windows
-        *("@eadir", "#recycle", "#snapshot", "@tmp"),  # Synology
+        *("@eadir", "#recycle", "#snapshot", "@tmp", "@sharebin", "@synologydrive"),  # Synology
         *("@recycle", "@recently-snapshot", "@__thumb", "@transcode"),  # QNAP
-        *("lost+found", "~snapshot", "_gsdata_"),  # Linux, NetApp, GoodSync
+        *("lost+found", "lost.dir", "~snapshot", "_gsdata_", "trash-1000"),  # Linux, Android, NetApp, GoodSync
         *("__pycache__", "node_modules", "site-packages", "lightning_logs", "mlruns", "wandb"),  # programming
     )
 )
 _VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
 _RUN_FILES = frozenset(("run.json", "recipe.toml"))  # a folder with one of these and catalog.csv is a run folder
 _TELL_EVERY = 2000
+PHOTOS_HINT = "name a folder of photographs, a table (.csv, .parquet), an archive (.zip, .tar.gz), or arrays (.npz, .h5)"
 _MOST_NAMED = 5
 
 
@@ -48,16 +50,24 @@ class Walk:
     Args:
         rows: (path relative to the root with forward slashes, problem or None) of everything that becomes a row.
         folders: Relative path of every folder that was opened, "" for the root.
-        passed: Ignored files and hidden folders: kind → number.
-        tools: Ignored folders of systems and tools: name → number.
+        passed: Ignored files: kind → number.
+        tools: Ignored folders of systems and tools, hidden ones included: name → number.
+        tool_files: Number of files in those folders.
         runs: Relative paths of ignored folders that were written by Sightline.
+        arrays: Relative paths of ignored files of arrays.
+        archives: Relative paths of ignored archives.
+        linked: Number of links that were followed.
     """
 
     rows: list[tuple[str, str | None]] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     passed: Counter[str] = field(default_factory=Counter)
     tools: Counter[str] = field(default_factory=Counter)
+    tool_files: int = 0
     runs: list[str] = field(default_factory=list)
+    arrays: list[str] = field(default_factory=list)
+    archives: list[str] = field(default_factory=list)
+    linked: int = 0
 
     def notes(self) -> list[str]:
         """Return notes on ignored files and folders."""
@@ -67,9 +77,12 @@ class Walk:
             notes.append(f"ignored: {kinds}")
         if self.tools:
             names = [f"{name} ({n:,})" if n > 1 else name for name, n in sorted(self.tools.items())]
-            notes.append(f"ignored: {_named(names, self.tools.total())}, created by the system or a tool")
+            inside = f", with {self.tool_files:,} file{'s' if self.tool_files != 1 else ''} inside" if self.tool_files else ""
+            notes.append(f"ignored: {_named(names, self.tools.total())}, created by the system or a tool{inside}")
         if self.runs:
             notes.append(f"ignored: {_named(sorted(self.runs), len(self.runs))}, written by Sightline")
+        if self.linked:
+            notes.append(f"{self.linked:,} link{'s were' if self.linked > 1 else ' was'} followed")
         return notes
 
 
@@ -79,8 +92,8 @@ def _named(names: list[str], total: int) -> str:
     return ("" if total == 1 else f"{total:,} folders: ") + ", ".join(names[:_MOST_NAMED]) + more
 
 
-def walk(root: Path, progress: Progress = silent) -> Walk:
-    """List the files below a folder without opening them or following links to folders.
+def walk(root: Path, progress: Progress = silent, *, follow_links: bool = False) -> Walk:
+    """List the files below a folder without opening them.
 
     Links to files inside the root are followed. Other links, special files (pipes, devices), unreadable folders and
     names that are not UTF-8 become rows with a problem.
@@ -88,15 +101,16 @@ def walk(root: Path, progress: Progress = silent) -> Walk:
     Args:
         root: The folder.
         progress: Progress callback, called every 2,000 files.
+        follow_links: Whether to follow links to files outside the root and to folders, too. Each folder is read once.
 
     Raises:
         RequestError: If the folder does not exist or cannot be opened.
     """
     if not root.is_dir():
         what = "is a file, not a folder" if is_file(root) else "does not exist"
-        raise RequestError(f"{root} {what}", "name a folder of photographs, or a .csv or .parquet table")
+        raise RequestError(f"{root} {what}", PHOTOS_HINT)
     seen = Walk()
-    real = os.path.realpath(root)
+    real = None if follow_links else os.path.realpath(root)
     todo, visited = [""], set[tuple[int, int]]()
     while todo:
         folder = todo.pop()
@@ -115,7 +129,7 @@ def walk(root: Path, progress: Progress = silent) -> Walk:
             continue
         seen.folders.append(writable(folder)[0])
         for entry in inside:
-            _meet(entry, f"{folder}/{entry.name}" if folder else entry.name, real, seen, todo)
+            _add(entry, f"{folder}/{entry.name}" if folder else entry.name, real, seen, todo)
             if len(seen.rows) % _TELL_EVERY == 0 and seen.rows:
                 progress("listing files", len(seen.rows), 0)
     seen.rows.sort()
@@ -136,35 +150,47 @@ def _listing(root: Path, folder: str, seen: Walk) -> list[os.DirEntry[str]]:
         seen.runs.append(writable(folder)[0] or ".")
         return []
     if folder and _VIRTUAL_ENVIRONMENT in names:
-        seen.tools[writable(folder)[0].rpartition("/")[2]] += 1
+        _add_tool(_join(root, folder), writable(folder)[0].rpartition("/")[2], seen)
         return []
     return inside
 
 
-def _meet(entry: os.DirEntry[str], path: str, real_root: str, seen: Walk, todo: list[str]) -> None:
-    """Add one entry of a folder to the result: as a row, as ignored, or as a folder to open."""
+def _add_tool(place: str | os.DirEntry[str], name: str, seen: Walk) -> None:
+    """Count a folder of a system or a tool, and the files in it."""
+    seen.tools[writable(name)[0]] += 1
+    seen.tool_files += sum(len(files) for _, _, files in os.walk(place))
+
+
+def _add(entry: os.DirEntry[str], path: str, real_root: str | None, seen: Walk, todo: list[str]) -> None:
+    """Add one entry of a folder to the result: as a row, as ignored, or as a folder to open. Follow links without a root."""
     kind = passed_over(entry.name)
+    follow = real_root is None
     try:
-        if entry.is_symlink():
-            if kind is None:
-                seen.rows.append(_row(path, _link_problem(entry, real_root)))
-            else:
-                seen.passed[kind] += 1
-        elif entry.is_dir(follow_symlinks=False):
-            if entry.name.startswith("."):
-                seen.passed["hidden folder"] += 1
-            elif entry.name.lower() in _TOOL_FOLDERS:
-                seen.tools[entry.name] += 1
+        if entry.is_dir(follow_symlinks=follow):
+            seen.linked += entry.is_symlink()
+            if entry.name.startswith(".") or entry.name.lower() in _TOOL_FOLDERS:
+                _add_tool(entry, entry.name, seen)
+            elif entry.is_symlink():
+                todo.insert(0, path)  # last, so that a folder is read under its own name
             else:
                 todo.append(path)
         elif kind is not None:
             seen.passed[kind] += 1
+            if is_array_file(entry.name):
+                seen.arrays.append(writable(path)[0])
+            elif has_archive_name(entry.name):
+                seen.archives.append(writable(path)[0])
+        elif entry.is_symlink():
+            problem = _link_problem(entry, real_root)
+            seen.linked += follow and problem is None
+            seen.rows.append(_row(path, problem))
         elif entry.is_file(follow_symlinks=False):
             seen.rows.append(_row(path, None))
         else:
             seen.rows.append(_row(path, _special(entry)))
     except OSError as error:
-        seen.rows.append(_row(path, f"unreadable: {error.strerror}"))
+        circular = _link_problem(entry, real_root) if entry.is_symlink() else None
+        seen.rows.append(_row(path, circular or f"unreadable: {error.strerror}"))
 
 
 def passed_over(name: str) -> str | None:
@@ -180,15 +206,15 @@ def passed_over(name: str) -> str | None:
     return f"{suffix} file" if suffix in _OTHER_SUFFIXES else None
 
 
-def _link_problem(entry: os.DirEntry[str], real_root: str) -> str | None:
-    """Return the problem of a symbolic link, None if its target is a file inside the root."""
+def _link_problem(entry: os.DirEntry[str], real_root: str | None) -> str | None:
+    """Return the problem of a symbolic link, None if its target is a file inside the root, or anywhere without a root."""
     try:
         status = os.stat(entry.path)
     except OSError:
         return "link: its target does not exist, or the link is circular"
     if stat.S_ISDIR(status.st_mode):
         return "link: links to folders are not followed"
-    if not os.path.realpath(entry.path).startswith(os.path.join(real_root, "")):
+    if real_root is not None and not os.path.realpath(entry.path).startswith(os.path.join(real_root, "")):
         return "link: its target is outside the folder"
     return None if stat.S_ISREG(status.st_mode) else "not a file: it links to a pipe, a device or a socket"
 
@@ -227,18 +253,3 @@ def _row(path: str, problem: str | None) -> tuple[str, str | None]:
     """Return (path, problem) of a row; a name that is not UTF-8 is a problem, since it cannot be a key."""
     shown, unwritable = writable(path)
     return shown, problem or unwritable
-
-
-def image_files(folder: Path) -> tuple[list[Path], dict[str, str]]:
-    """Return the sorted files below a folder that may be images, and file → problem for unusable ones, as in `scan`.
-
-    Files that are ignored because of their names are counted in a warning.
-
-    Raises:
-        RequestError: If the folder does not exist or cannot be opened.
-    """
-    seen = walk(folder)
-    for note in seen.notes():
-        log.warning("%s: %s", folder, note)
-    listed = [(folder.joinpath(*path.split("/")), problem) for path, problem in seen.rows]
-    return [f for f, problem in listed if problem is None], {str(f): problem for f, problem in listed if problem is not None}

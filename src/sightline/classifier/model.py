@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sightline import catalog, engine, features, heads, networks, pixels
-from sightline.errors import ModelFileError, RequestError
+from sightline import catalog, containers, engine, features, heads, networks, pixels
+from sightline.errors import ModelFileError, RequestError, SightlineError
 from sightline.evaluation import conformal, out_of_distribution
 from sightline.records import Backbone, Card, Catalog, Head, Predictions, Preprocess, Progress, silent
-from sightline.store import Cache, atomic_file, bytes_digest, canonical_json, file_digest
+from sightline.store import Cache, atomic_file, bytes_digest, canonical_json
 
 BLANK_DIGEST = "0" * 64
 """Placeholder for a file's digest while it is computed."""
@@ -471,7 +471,7 @@ def content_keys(contents: Sequence[str]) -> np.ndarray:
 
 
 def find_images(paths: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]]:
-    """Return image files: given files as they are, folders searched (without hidden files and other formats).
+    """Return image files: given files as they are; folders, archives and files of arrays searched.
 
     Returns:
         The files, and by path the reasons why others in a folder cannot be opened, such as a link that leads out of it.
@@ -482,14 +482,14 @@ def find_images(paths: Sequence[str | Path]) -> tuple[list[Path], dict[str, str]
     images: list[Path] = []
     problems: dict[str, str] = {}
     for path in map(Path, paths):
-        if path.is_dir():
+        if path.is_dir() or containers.holds_images(path):
             files, unread = catalog.image_files(path)
             images.extend(files)
             problems |= unread
-        elif path.exists():
+        elif path.exists() or containers.is_file(path):
             images.append(path)
         else:
-            raise RequestError(f"{path} does not exist", "pass image files or folders")
+            raise RequestError(f"{path} does not exist", "pass image files, folders, archives, or files of arrays")
     return images, problems
 
 
@@ -519,6 +519,6 @@ def backbone_tensors(backbone: Backbone, cache: Cache) -> dict[str, np.ndarray]:
 def _digest_or_none(file: Path) -> str:
     """Return the hash of a file's bytes, or "" if it cannot be read (decoding then reports why)."""
     try:
-        return file_digest(file)
-    except OSError:
+        return containers.digest(file)
+    except (OSError, SightlineError):
         return ""

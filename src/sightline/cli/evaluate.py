@@ -44,7 +44,9 @@ def evaluate(
     ] = None,
     split: options.Split = None,
     label_from: options.LabelFrom = None,
+    label_level: options.LabelLevel = None,
     label_column: options.LabelColumn = None,
+    follow_links: options.FollowLinks = False,
     positive: options.Positive = None,
     crops: options.Crops = None,
     heatmaps: options.Heatmaps = "all",
@@ -72,6 +74,7 @@ def evaluate(
     shown_heatmaps = options.choice("--heatmaps", heatmaps, options.HEATMAPS)
     recipe, subject, catalog = in_order(subject, catalog)
     how: dict[str, Any] = {"split": split, "label_from": label_from, "label_column": label_column, "positive": positive}
+    how |= {"label_level": label_level, "follow_links": follow_links or None}
     of_recipe = {"folds": folds, "repeats": repeats if repeats != 1 else None, "seed": seed, "goal": goal}
     if recipe is not None:
         other = {**how, "crops": crops, "code": code, "heatmaps": heatmaps if heatmaps != "all" else None}

@@ -26,7 +26,9 @@ def mistakes(
     ] = "confidence",
     split: options.Split = None,
     label_from: options.LabelFrom = None,
+    label_level: options.LabelLevel = None,
     label_column: options.LabelColumn = None,
+    follow_links: options.FollowLinks = False,
     crops: options.Crops = None,
     code: options.Code = None,
     device: options.Device = "auto",
@@ -48,6 +50,7 @@ def mistakes(
     from sightline.commands import mistakes as command
 
     how: dict[str, Any] = {"split": split, "label_from": label_from, "label_column": label_column, "crops": crops, "code": code}
+    how |= {"label_level": label_level, "follow_links": follow_links or None}
     names = [f"--{name.replace('_', '-')}" for name, value in how.items() if value is not None]
     if catalog is None and names:
         raise RequestError(f"{names[0]} needs a CATALOG", f"sightline mistakes {subject} CATALOG {names[0]} ...")

@@ -24,11 +24,13 @@ Photos = Annotated[
     str,
     typer.Argument(
         metavar="PHOTOS",
-        help="Folder with one subfolder per class, train/val/test folders of those, a flat folder, or a CSV or Parquet table.",
+        help="Folder with one subfolder per class, train/val/test folders of those, a flat folder, an archive of any of these "
+        "(.zip, .tar.gz), a CSV or Parquet table, or arrays with labels (.npz, .h5).",
     ),
 ]
 CatalogFile = Annotated[
-    str, typer.Argument(metavar="CATALOG", help="Table written by scan or split, or a folder of photographs.")
+    str,
+    typer.Argument(metavar="CATALOG", help="Table written by scan or split, or PHOTOS as for scan (folder, archive, arrays)."),
 ]
 ClassifierFile = Annotated[str, typer.Argument(metavar="RUN|MODEL", help="Run folder, or classifier file (.safetensors).")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result to standard output as one JSON value.")]
@@ -45,8 +47,17 @@ LabelFrom = Annotated[
     str | None,
     typer.Option(metavar="REGEX", help="Regex that extracts the class from the file name (first group, or whole match)."),
 ]
-PathColumn = Annotated[str | None, typer.Option(help="Table column with the image file.")]
-LabelColumn = Annotated[str | None, typer.Option(help="Table column with the class.")]
+LabelLevel = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Folder level that is the class: 1 is the top folder (inside train/val/test), -1 the lowest folder."
+    ),
+]
+FollowLinks = Annotated[
+    bool, typer.Option("--follow-links", help="Follow symbolic links to files outside the folder, and to folders.")
+]
+PathColumn = Annotated[str | None, typer.Option(help="Table column with the image file, or array with the images.")]
+LabelColumn = Annotated[str | None, typer.Option(help="Table column, or array, with the class.")]
 Split = Annotated[
     str | None,
     typer.Option(

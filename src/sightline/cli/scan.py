@@ -17,8 +17,10 @@ def scan(
         str, typer.Option("-o", "--out", metavar="FILE", help="Catalog to write: .csv or .parquet.")
     ] = "catalog.csv",
     label_from: options.LabelFrom = None,
+    label_level: options.LabelLevel = None,
     path_column: options.PathColumn = None,
     label_column: options.LabelColumn = None,
+    follow_links: options.FollowLinks = False,
     classes: options.Classes = None,
     limit: options.Limit = None,
     as_json: options.Json = False,
@@ -44,8 +46,10 @@ def scan(
             classes=options.classes(classes),
             limit=limit,
             label_from=label_from,
+            label_level=label_level,
             path_column=path_column,
             label_column=label_column,
+            follow_links=follow_links,
             progress=shown,
         )
         catalog = catalogs.with_duplicates(catalog, catalogs.find_duplicates(catalog, store.Cache(), shown))

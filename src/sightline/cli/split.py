@@ -38,14 +38,17 @@ def split(
     from sightline.runs import executor
 
     source = options.path(catalog)
-    target = options.path(out) if out is not None else source
+    from_catalog = catalogs.is_catalog(source)
+    target = options.path(out) if out is not None else source if from_catalog else source.parent / "catalog.csv"
+    if out is None and not target.parent.is_dir():  # the source is inside an archive
+        target = options.path("catalog.csv")
     if target.is_dir():
-        target = target.parent / "catalog.csv" if out is None else target / "catalog.csv"
+        target = target / "catalog.csv"
     catalogs.check_name(target)
     overwritten = target.is_file()
     val_size, test_size = options.share("--val", val), options.share("--test", test)
     with progress() as shown:
-        before = executor.current().scan(source, progress=shown) if source.is_dir() else catalogs.load(source)
+        before = catalogs.load(source) if from_catalog else executor.current().scan(source, progress=shown)
         earlier = None if previous is None else catalogs.load(options.path(previous))
         duplicates = catalogs.find_duplicates(before, store.Cache(), shown)
         table = catalogs.split(

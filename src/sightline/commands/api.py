@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sightline import catalog as catalogs
-from sightline import classifier, evaluation, pixels, report
+from sightline import classifier, containers, evaluation, pixels, report
 from sightline.classifier import Classifier
 from sightline.commands import compare as compare_command
 from sightline.commands import evaluate as evaluate_command
@@ -46,7 +46,7 @@ _MODEL_HINT = "give what `load` or `fit` gave, a run, a path, or the name of a n
 
 
 def run(
-    photos: str | Path,
+    photos: Any,
     *,
     out: str | Path = "runs",
     recipe: Recipe | str | Path | None = None,
@@ -60,8 +60,10 @@ def run(
     test: float | int = 0.2,
     group_by: str | None = None,
     label_from: str | None = None,
+    label_level: int | None = None,
     path_column: str | None = None,
     label_column: str | None = None,
+    follow_links: bool = False,
     classes: Mapping[str, str] | None = None,
     limit: int | None = None,
     positive: str | None = None,
@@ -80,7 +82,8 @@ def run(
     """Train, select and test a classifier, and write a report, as `sightline run` does.
 
     Args:
-        photos: Folder of photographs, or a CSV or Parquet table.
+        photos: Folder of photographs, archive, CSV or Parquet table, or file of arrays (.npz, HDF5), by its path; or a data set
+            of Hugging Face or torchvision, whose images are stored in the cache.
         out: Folder in which the run gets a folder of its own.
         recipe: Recipe, or the path of a TOML file, whose method is trained with these settings.
         backbones: Names of networks; a short list is compared if empty.
@@ -92,7 +95,9 @@ def run(
         val, test: Fraction of the images as a float, or number of images as an int.
         group_by: Table column, or regex on the path; images of the same group stay in one split.
         label_from: Regex that extracts the class from the file name.
-        path_column, label_column: Columns of a table.
+        label_level: Folder level that is the class: 1 is the top folder, -1 the lowest.
+        path_column, label_column: Columns of a table, or arrays of a file.
+        follow_links: Whether to follow links to files outside the folder, and to folders.
         classes: New name → old name of the classes to use.
         limit: Maximum number of images per class.
         positive: Two classes: the positive class. Default: the less frequent one.
@@ -116,6 +121,8 @@ def run(
         DataError: If the photographs cannot be used.
         WeightsError: If the weights of a named network are not available.
     """
+    if catalogs.is_dataset(photos):
+        photos = catalogs.store_dataset(photos, progress)
     _expect(photos, (str, Path), "photos", "a folder or a table, given by its path")
     request = Request(
         photos=str(photos),
@@ -131,8 +138,10 @@ def run(
         test=test,
         group_by=group_by,
         label_from=label_from,
+        label_level=label_level,
         path_column=path_column,
         label_column=label_column,
+        follow_links=follow_links,
         classes=classes,
         limit=limit,
         positive=positive,
@@ -186,7 +195,7 @@ def split(
 
 
 def fit(
-    catalog: Catalog | str | Path | None = None,
+    catalog: Any = None,
     recipe: Recipe | str | Path | None = None,
     *,
     out: str | Path | None = None,
@@ -199,8 +208,8 @@ def fit(
     """Train the classifier of a recipe, as `sightline train` does.
 
     Args:
-        catalog: Catalog, or the path of one, or a folder of photographs. Without splits, 15 % of the images become val and
-            20 % test. May be left out with `continue_from`, whose catalog is then used.
+        catalog: Catalog, or the path of one, or anything that `sightline.scan` takes. Without splits, 15 % of the images
+            become val and 20 % test. May be left out with `continue_from`, whose catalog is then used.
         recipe: Recipe, or the path of a TOML file. Default: that of `continue_from`, else `Recipe()`.
         out: Run folder; one below `runs`, named after photographs, recipe and data, if None. A finished run of the same
             recipe and images is returned as it is.
@@ -244,7 +253,8 @@ def predict(
 
     Args:
         model: Classifier, run, or the path of either.
-        images: Image file, folder, or several of either; a catalog; or arrays (h, w[, c]), uint8, or float in 0 to 1.
+        images: Image file, folder, archive or file of arrays, or several of these; a catalog; a data set of Hugging Face or
+            torchvision; or arrays (h, w[, c]), uint8, or float in 0 to 1.
         crops: Crops per image, 1, 5 or 10. Default: as trained.
         code: `file.py:function` that builds a user-defined network.
         device: `auto`, `cpu`, `cuda` or `mps`.
@@ -257,6 +267,8 @@ def predict(
     Raises:
         RequestError: If the classifier or the images do not exist or have the wrong type.
     """
+    if catalogs.is_dataset(images):
+        images = catalogs.dataset_files(images, progress)
     _expect(images, (str, Path, Catalog, np.ndarray, Sequence), "images", _IMAGE_HINT)
     chosen = _classifier(model, code)
     predictions = executor.current().predict(chosen, images, crops=crops, cache=cache, device=device, progress=progress)
@@ -553,7 +565,7 @@ def hide(
         raise RequestError(f"the image cannot be of type {type(image).__name__}", _IMAGE_HINT)
     if isinstance(image, np.ndarray):
         _check_array(image, "the array")
-    elif not Path(image).is_file():
+    elif not containers.is_file(image):
         raise RequestError(
             f"{image} is not a file" if Path(image).exists() else f"{image} does not exist", "name one image file"
         )
@@ -633,6 +645,8 @@ def _path_or_classifier(subject: object) -> str | Classifier:
 
 def _labelled(catalog: object) -> Catalog | str:
     """Return a catalog in memory, or the path of labelled images."""
+    if catalogs.is_dataset(catalog):
+        return open_catalog(catalog)
     _expect(catalog, (Catalog, str, Path), "a catalog", "what `sightline.scan` returns, or the path of a catalog or a folder")
     return catalog if isinstance(catalog, Catalog) else str(catalog)
 
@@ -651,7 +665,7 @@ def _subject(model: object, cache: Cache, code: str | None) -> ExplainedModel:
 
 
 def _sources(images: object) -> tuple[list[Path] | list[np.ndarray], list[str]]:
-    """Return files or arrays, and their names.
+    """Return files or arrays, and their names. Images of a data set are written to the cache.
 
     Raises:
         RequestError: If they are of another type, or there are none.
@@ -661,6 +675,8 @@ def _sources(images: object) -> tuple[list[Path] | list[np.ndarray], list[str]]:
         if not files:
             raise RequestError("the catalog contains no image", "pass one with images")
         return files, names
+    if catalogs.is_dataset(images):
+        images = catalogs.dataset_files(images)
     if isinstance(images, str | Path):
         images = [images]
     if isinstance(images, np.ndarray) and images.dtype.kind in "UO":

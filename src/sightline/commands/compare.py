@@ -15,13 +15,13 @@ import numpy as np
 from sightline import __version__, pixels, report
 from sightline import catalog as catalogs
 from sightline.classifier import Classifier
-from sightline.commands.evaluate import Answered, answers_of, in_training, match, open_labelled
+from sightline.commands.evaluate import Answered, answers_of, in_training, match
 from sightline.errors import DataError, ImageError, RequestError, unknown
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, ComparisonRecord, Predictions, Progress, Run, silent
 from sightline.records.comparison import Disagreement
+from sightline.runs import executor, test_set_log
 from sightline.runs import folder as folders
-from sightline.runs import test_set_log
 from sightline.schema import to_json
 from sightline.store import Cache, plain, slug, write_bytes, write_json, write_text
 from sightline.studies import model_comparison as comparison
@@ -106,7 +106,7 @@ def compare(
     _check(subjects, split, catalog)
     cache, names = Cache() if cache is None else cache, comparison.unique_names(subjects)
     if catalog is not None:
-        labelled = catalog if isinstance(catalog, Catalog) else open_labelled(str(catalog), progress)
+        labelled = catalog if isinstance(catalog, Catalog) else executor.current().scan(str(catalog), progress=progress)
         title = str(labelled.root if isinstance(catalog, Catalog) else catalog)
         own: dict[str, Any] = {"code": code, "device": device, "progress": progress, "cache": cache}
         found = [answers_of(s, labelled, split=split, called=title, **_for(s, own)) for s in subjects]

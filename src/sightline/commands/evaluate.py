@@ -69,7 +69,9 @@ def answers_of(
     *,
     split: str | None = None,
     label_from: str | None = None,
+    label_level: int | None = None,
     label_column: str | None = None,
+    follow_links: bool | None = None,
     crops: int | None = None,
     code: str | None = None,
     device: str = "auto",
@@ -84,7 +86,7 @@ def answers_of(
             classifier (an evaluation or a cross-validation) stands for the table of its predictions.
         catalog: Catalog, table, or folder of photographs.
         split: `train`, `val`, `test` or `all`. Default: the test split if there is one, else all.
-        label_from, label_column: Source of the classes, as in `catalog.scan`.
+        label_from, label_level, label_column, follow_links: As in `catalog.scan`.
         crops: Crops per image, as in `Classifier.predict`.
         code: `file.py:function` that builds a user-defined network.
         device, progress, cache: As in `evaluate`.
@@ -104,7 +106,8 @@ def answers_of(
     if isinstance(catalog, Catalog):
         labelled = catalog
     else:
-        labelled = open_labelled(str(catalog), progress, label_from=label_from, label_column=label_column)
+        how: dict[str, Any] = {"label_from": label_from, "label_level": label_level, "label_column": label_column}
+        labelled = executor.current().scan(str(catalog), **how, follow_links=bool(follow_links), progress=progress)
     name = called or str(labelled.root if isinstance(catalog, Catalog) else catalog)
     scored = split or ("test" if any(s == "test" for s in labelled.column("split")) else "all")
     labelled = labelled if table is None else _labels_alone(labelled, scored)
@@ -189,7 +192,9 @@ def evaluate(
     out: str | Path | None = None,
     split: str | None = None,
     label_from: str | None = None,
+    label_level: int | None = None,
     label_column: str | None = None,
+    follow_links: bool | None = None,
     positive: str | None = None,
     crops: int | None = None,
     heatmaps: gallery.Heatmaps = "all",
@@ -205,7 +210,7 @@ def evaluate(
         catalog: Catalog, table, or folder of photographs.
         out: Folder to write; one below `runs` if None.
         split: `train`, `val`, `test` or `all`. Default: the test split if there is one, else all.
-        label_from, label_column: Source of the classes, as in `catalog.scan`.
+        label_from, label_level, label_column, follow_links: As in `catalog.scan`.
         positive: Two classes: the class whose curves are drawn.
         crops: Crops per image, as in `Classifier.predict`.
         heatmaps: `none`, `few` or `all`, as in `gallery.write_explanations`.
@@ -231,6 +236,7 @@ def evaluate(
     folders.lock(folder)
     _check_folder(folder)
     which = {"split": split, "label_from": label_from, "label_column": label_column, "crops": crops, "code": code}
+    which |= {"label_level": label_level, "follow_links": follow_links}
     found = answers_of(subject, catalog, **which, device=device, progress=progress, cache=cache)  # type: ignore[arg-type]
     answers, rows, model = found.predictions, found.rows, found.model
     if positive is not None and positive not in answers.classes:
@@ -302,13 +308,6 @@ def _with_model(folder: Path, record: RunRecord, model: Classifier, answers: Pre
 def _look(found: Answered, subject: str, seen: np.ndarray, crops: int | None) -> test_set_log.Opening | None:
     """Record the evaluation of images not used for training in the test-set log; None if all were used for training."""
     return test_set_log.look(found.predictions, found.contents, ~seen, found.model, verb="evaluate", by=subject, crops=crops)
-
-
-def open_labelled(
-    catalog: str, progress: Progress = silent, *, label_from: str | None = None, label_column: str | None = None
-) -> Catalog:
-    """Return labelled images as a catalog, from a table or a scanned folder."""
-    return executor.current().scan(catalog, label_from=label_from, label_column=label_column, progress=progress)
 
 
 def _labels_alone(labelled: Catalog, scored: str) -> Catalog:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from sightline import catalog as catalogs
-from sightline import classifier
-from sightline.catalog.tables import SUFFIXES, read_table
+from sightline import classifier, containers
+from sightline.catalog.tables import SUFFIXES
 from sightline.classifier import Classifier
-from sightline.errors import RequestError
+from sightline.errors import DataError, RequestError
 from sightline.explanation import cover_region
 from sightline.explanation.checks import verdict
 from sightline.explanation.checks.evidence import Evidence, gather, of_run, sample_size, spread, with_pictures
@@ -31,7 +31,7 @@ from sightline.explanation.subject import ExplainedModel, aims, catalog_of, find
 from sightline.records import Catalog, Explanation, Predictions, Progress, silent
 from sightline.runs import executor, test_set_log
 from sightline.runs import folder as folders
-from sightline.store import Cache, atomic_file, file_digest, log, slug
+from sightline.store import Cache, atomic_file, log, slug
 
 MOST_OF_A_RUN = 200
 """Maximum number of images that are explained where a run is named without images."""
@@ -125,7 +125,7 @@ def explain(
     cache = Cache() if cache is None else cache
     regions = [cover_region.parse_region(text) for text in hide]
     choice = None if channels is None else channel_sheets.parse_channels(channels)
-    classifier.find_images([name for name in images if not _is_table(name)])
+    classifier.find_images([name for name in images if Path(name).suffix.lower() not in SUFFIXES])
     explained = find_subject(subject, cache, code)
     if choice is not None:
         channel_sheets.check(explained.model)
@@ -192,8 +192,8 @@ def _named_images(subject: ExplainedModel, images: Sequence[str], catalog: Catal
     places: dict[str, Place] = {}
     known = {} if catalog is None else dict(zip(map(_real, catalog.files()), catalog.column("label"), strict=True))
     for image in images:
-        if _is_table(image):
-            rows = _from_table(image, progress)
+        rows = _labelled_rows(image, progress)
+        if rows is not None:
             label_of |= dict(zip(rows.files(), rows.column("label"), strict=True))
             splits |= dict(zip(rows.files(), rows.column("split"), strict=True))
             places |= _places(rows)
@@ -212,15 +212,18 @@ def _named_images(subject: ExplainedModel, images: Sequence[str], catalog: Catal
     )
 
 
-def _is_table(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES
-
-
-def _from_table(name: str, progress: Progress) -> Catalog:
-    """Return the usable images of a catalog, or of any other table that `scan` accepts."""
+def _labelled_rows(name: str, progress: Progress) -> Catalog | None:
+    """Return the usable images of a table, an archive or a file of arrays; None for other paths, or without classes."""
     file = Path(name)
-    is_catalog = "content" in read_table(file)[0].column_names
-    return (catalogs.load(file) if is_catalog else executor.current().scan(file, progress=progress)).usable()
+    scan = executor.current().scan
+    if file.suffix.lower() in SUFFIXES and not file.is_dir():
+        return (catalogs.load(file) if catalogs.is_catalog(file) else scan(file, progress=progress)).usable()
+    if file.is_dir() or not containers.holds_images(file):
+        return None
+    try:
+        return scan(file, progress=progress).usable()
+    except DataError:  # without classes, or refused: then the images alone are refused, too
+        return None
 
 
 def _places(rows: Catalog) -> dict[str, Place]:
@@ -254,7 +257,7 @@ def _readable(subject: ExplainedModel, requested: _Images, answers: Predictions)
     rows = {str(f): i for i, f in enumerate(requested.files)}
     index = [rows[p] for p in answers.paths]
     files = [requested.files[i] for i in index]
-    contents = [file_digest(file) for file in files]
+    contents = [containers.digest(file) for file in files]
     catalog = None if subject.run is None else catalog_of(subject.run)
     known = {} if catalog is None else dict(zip(catalog.column("content"), catalog.column("split"), strict=True))
     splits = [known.get(content) or requested.splits[i] for content, i in zip(contents, index, strict=True)]
@@ -356,7 +359,8 @@ class _Job:
 
     def stem(self, number: int, path: str) -> str:
         """Return the beginning of the names of an image's files."""
-        return f"{number:03d}-{slug(Path(path).stem)}"
+        file, _, item = Path(path).name.partition("#")
+        return f"{number:03d}-{slug(Path(file).stem + (f'-{item}' if item.isdigit() else ''))}"
 
     def write(self, number: int, item: Explanation) -> dict[str, Any]:
         """Draw one image, write its heatmap, and return its entry for JSON."""

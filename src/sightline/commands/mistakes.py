@@ -34,7 +34,9 @@ def mistakes(
     by: str = "confidence",
     split: str | None = None,
     label_from: str | None = None,
+    label_level: int | None = None,
     label_column: str | None = None,
+    follow_links: bool | None = None,
     crops: int | None = None,
     code: str | None = None,
     device: str = "auto",
@@ -48,7 +50,7 @@ def mistakes(
         catalog: Labelled images; None uses the images scored by the run, or the labels in the table.
         by: `confidence`: every mistake, most confident first. `pair`: counts of label and prediction. `slice`: every slice of
             every column, worst first. A column name: the slices of that column.
-        split, label_from, label_column, crops, code, device, progress, cache: As in `evaluate`.
+        split, label_from, label_level, label_column, follow_links, crops, code, device, progress, cache: As in `evaluate`.
 
     Returns:
         As `evaluation.mistakes` (those of a run with `nearest`), {"label", "predicted", "n", "share", "paths"} for each pair,
@@ -60,6 +62,7 @@ def mistakes(
     cache = Cache() if cache is None else cache
     if catalog is not None:
         which = {"split": split, "label_from": label_from, "label_column": label_column, "crops": crops, "code": code}
+        which |= {"label_level": label_level, "follow_links": follow_links}
         found = answers_of(subject, catalog, **which, device=device, progress=progress, cache=cache)  # type: ignore[arg-type]
         if found.scored not in ("train", "val"):
             _count(found, subject_name(subject), crops)

@@ -14,8 +14,8 @@ import numpy as np
 
 from sightline import pixels
 from sightline.classifier import Classifier
+from sightline.containers import read_bytes
 from sightline.errors import ImageError, RequestError
-from sightline.files import read_bytes
 from sightline.records import Preprocess
 from sightline.store import Cache
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from sightline import explanation, features, pixels
 from sightline.classifier import Classifier
+from sightline.containers import read_bytes
 from sightline.errors import RequestError
 from sightline.explanation.checks.randomised_weights import RANDOMISED
 from sightline.explanation.options import ExplainOptions
-from sightline.files import read_bytes
 from sightline.records import Explanation, Preprocess, Progress, silent
 
 

@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 
 from sightline import pixels
+from sightline.containers import read_bytes
 from sightline.errors import DataError, SightlineError
 from sightline.explanation.checks import measures, verdict
 from sightline.explanation.checks.verdict import Finding
-from sightline.files import read_bytes
 from sightline.records import Catalog, Explanation
 
 Column = Literal["box", "mask"]

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, JpegImagePlugin
 
-from sightline.errors import ImageError
-from sightline.files import NotReadableError, read_bytes
+from sightline.containers import read_bytes
+from sightline.errors import ImageError, SightlineError
+from sightline.files import NotReadableError
 from sightline.pixels import isolation, modes, opening
 from sightline.pixels.geometry import Box, draft_scale, plan, stored_box
 from sightline.pixels.header import Header, read_header
@@ -55,6 +56,8 @@ def read(source: Source, name: str = "the image") -> tuple[bytes, str]:
     except OSError as error:
         what = error.what if isinstance(error, NotReadableError) else f"cannot be read ({error.strerror or error})"
         raise ImageError("unreadable", f"{path} {what}") from error
+    except SightlineError as error:
+        raise ImageError("unreadable", f"{path} cannot be read ({error.message})", error.hint) from error
     except MemoryError as error:
         raise ImageError("memory", f"{path} needs more memory than is available") from error
 
@@ -204,6 +207,9 @@ def _resized(
     tell_quality: Callable[[float], None] | None = None,
 ) -> np.ndarray:
     """Return a box of the upright image, resized, as upright RGB uint8 (height, width, 3). Errors lack the file's name."""
+    if header.format == "ARRAY":
+        image8 = modes.array_image(modes.stored_array(data), preprocess.value_range)
+        return modes.flat(_resize(image8, box, size, preprocess.interpolation), preprocess.background)
     turn = header.orientation
     where = stored_box(box, header.width, header.height, turn)
     target = size[::-1] if turn >= 5 else size

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sightline.errors import ImageError
-from sightline.pixels import isolation, opening
+from sightline.pixels import isolation, modes, opening
 from sightline.pixels.sniff import misnamed, sniff
 from sightline.records import Preprocess
 
-PASSING_PROBLEMS = frozenset(("missing", "unreadable", "changed", "memory"))
+PASSING_PROBLEMS = frozenset(("missing", "unreadable", "changed", "memory", "decoder missing"))
 """Kinds of `ImageError` that do not depend on the file's bytes, so a retry may succeed."""
 
 MAX_PIXELS = Preprocess().max_pixels
@@ -317,4 +317,13 @@ def _by_pillow(data: bytes, form: str) -> _StoredHeader:
         return _StoredHeader(width, height, opening.stored_mode(image), orientation, notes)
 
 
-_READERS: dict[str, Callable[[bytes, str], _StoredHeader]] = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp}
+def _array(data: bytes, form: str) -> _StoredHeader:
+    """Read the header of an array in numpy's format."""
+    shape, dtype = modes.array_header(data)
+    channels = shape[2] if len(shape) == 3 else 1
+    deep = {"u1": "", "b1": "", "u2": "I;16", "f4": "F"}.get(dtype.str[1:], "I")
+    mode = {1: deep or "L", 3: "RGB;16" if deep else "RGB", 4: "RGBA;16" if deep else "RGBA"}[channels]
+    return _StoredHeader(shape[1], shape[0], mode)
+
+
+_READERS: dict[str, Callable[[bytes, str], _StoredHeader]] = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp, "ARRAY": _array}

@@ -58,13 +58,13 @@ def call(function: Callable[..., T], data: bytes, name: str, *args: Any) -> T:
 
 
 def is_plain(data: bytes) -> bool:
-    """Return whether the bytes are a PNG, or a baseline, extended sequential or progressive JPEG with Huffman coding.
+    """Return whether the bytes are a PNG, a NumPy array, or a baseline, extended or progressive JPEG with Huffman coding.
 
     Example:
         >>> is_plain(b"GIF89a")
         False
     """
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+    if data.startswith((b"\x89PNG\r\n\x1a\n", b"\x93NUMPY")):
         return True
     if not data.startswith(b"\xff\xd8\xff"):
         return False

@@ -6,6 +6,8 @@ so predictions do not depend on a colour management engine.
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -225,9 +227,50 @@ def array_fault(array: np.ndarray) -> str | None:
         >>> array_fault(np.zeros((3, 5, 5))), array_fault(np.zeros((5, 5, 3), dtype=bool))
         ('has the shape (3, 5, 5)', None)
     """
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in CHANNELS) or 0 in array.shape:
-        return f"has the shape {array.shape}"
-    return None if array.dtype.kind in "buif" else f"holds {array.dtype}"
+    return _fault(array.shape, array.dtype)
+
+
+def _fault(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str | None:
+    """Return `array_fault` of an array of this shape and dtype."""
+    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in CHANNELS) or 0 in shape:
+        return f"has the shape {shape}"
+    return None if dtype.kind in "buif" else f"holds {dtype}"
+
+
+def array_header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return the shape and dtype of an image in numpy's file format.
+
+    Raises:
+        ImageError: If the header is damaged, or it is not one image; the message lacks the file's name.
+    """
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise ImageError("damaged", f"is a NumPy file with a damaged header ({str(error)[:80]})") from error
+    fault = _fault(shape, dtype)
+    if fault is not None:
+        hint = "an array of one image has the shape (height, width) or (height, width, 1, 3 or 4)"
+        raise ImageError("not an image", f"is an array that {fault}", hint)
+    return shape, dtype
+
+
+def stored_array(data: bytes) -> np.ndarray:
+    """Return the values of an image in numpy's file format.
+
+    Raises:
+        ImageError: If it is damaged or not one image; the message lacks the file's name.
+    """
+    shape, dtype = array_header(data)
+    if len(data) < dtype.itemsize * math.prod(shape):  # before memory is allocated for them
+        raise ImageError("truncated", f"cannot be decoded (truncated at {len(data):,} bytes)", "get the file again")
+    try:
+        values: np.ndarray = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ImageError("truncated", f"cannot be decoded ({str(error)[:80]})") from error
+    return values
 
 
 def image_range(data: bytes, form: str) -> tuple[float, float]:
@@ -236,8 +279,11 @@ def image_range(data: bytes, form: str) -> tuple[float, float]:
     Raises:
         ImageError: If the image cannot be decoded, or has no finite value; the message lacks the file's name.
     """
-    with opening.quiet():
-        values = deep_array(opening.open_image(data, form), data, form)
+    if form == "ARRAY":
+        values = stored_array(data)
+    else:
+        with opening.quiet():
+            values = deep_array(opening.open_image(data, form), data, form)
     if values.ndim == 3 and values.shape[2] in (2, 4):
         values = values[..., :-1]
     step = max(1, int((values.size / 1e6) ** 0.5))  # about a million values suffice

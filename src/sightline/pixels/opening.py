@@ -144,6 +144,12 @@ def _reader(form: str) -> type[ImageFile.ImageFile]:
         from PIL.WebPImagePlugin import WebPImageFile as Reader  # type: ignore[assignment]
     elif form == "PPM":
         from PIL.PpmImagePlugin import PpmImageFile as Reader  # type: ignore[assignment]
+    elif form == "HEIF":
+        try:
+            from pi_heif.as_plugin import HeifImageFile as Reader  # type: ignore[no-redef]
+        except ImportError as error:
+            hint = 'pip install "sightline[heic]"'
+            raise ImageError("decoder missing", f"is a HEIC image, which needs pi-heif: {hint}", hint) from error
     else:
         from PIL import features
 

@@ -16,13 +16,13 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "WEBP": (".webp",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
     "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif", ".hif"),
+    "ARRAY": (),
 }
-"""Supported formats and their usual extensions."""
+"""Supported formats and their usual extensions. ARRAY is numpy's format, in which images of files of arrays are read."""
 
 KNOWN_SUFFIXES = frozenset(s for group in SUFFIXES.values() for s in group)
 """Extensions of supported image formats, in lower case."""
-
-_CONVERT = "convert it to JPEG, for example with `magick IN.heic OUT.jpg`"
 
 # Known formats that are not decoded, as (offset, signature, description). No external program is started for them.
 _REFUSED: tuple[tuple[int, bytes, str], ...] = (
@@ -30,10 +30,6 @@ _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (0, b"%!PS", "a PostScript document (EPS)"),
     (0, b"\xc5\xd0\xd3\xc6", "a PostScript document (EPS)"),
     (0, b"SIMPLE  =", "a FITS file"),
-    (4, b"ftyphei", f"a HEIC image; {_CONVERT}"),
-    (4, b"ftyphev", f"a HEIC image; {_CONVERT}"),
-    (4, b"ftypmif1", f"a HEIF image; {_CONVERT}"),
-    (4, b"ftypmsf1", f"a HEIF image; {_CONVERT}"),
     (4, b"ftypcrx", "a raw camera file"),
     (4, b"ftyp", "a video or another ISO media file"),
     (0, b"\x00\x00\x00\x0cJXL ", "a JPEG XL image"),
@@ -46,7 +42,6 @@ _REFUSED: tuple[tuple[int, bytes, str], ...] = (
     (0, b"#?RADIANCE", "a Radiance image"),
     (0, b"qoif", "a QOI image"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
-    (0, b"\x93NUMPY", "a NumPy file"),
     (0, b"PK\x03\x04", "a ZIP archive"),
     (0, b"\x1f\x8b", "a gzip file"),
     (257, b"ustar", "a tar archive"),
@@ -55,7 +50,8 @@ _REFUSED: tuple[tuple[int, bytes, str], ...] = (
 
 _BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))
 _TIFF_STARTS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-_HINT = f"Sightline reads {', '.join(SUFFIXES)}; convert the file, or leave it out"
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1", b"mif2")
+_HINT = f"Sightline reads {', '.join(form for form in SUFFIXES if form != 'ARRAY')}; convert the file, or leave it out"
 
 
 def sniff(data: bytes, name: str) -> str:
@@ -100,7 +96,9 @@ def _supported_format(data: bytes) -> str | None:
         return "PPM"
     if data[4:8] == b"ftyp" and re.search(rb"avi[fs]", data[8 : min(64, int.from_bytes(data[:4], "big"))]):
         return "AVIF"
-    return None
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
+        return "HEIF"
+    return "ARRAY" if data.startswith(b"\x93NUMPY") else None
 
 
 def misnamed(form: str, name: str) -> str | None:

@@ -55,8 +55,10 @@ def load_dataset(request: Request, cache: Cache, progress: Progress) -> Dataset:
         classes=request.classes,
         limit=request.limit,
         label_from=request.label_from,
+        label_level=request.label_level,
         path_column=request.path_column,
         label_column=request.label_column,
+        follow_links=request.follow_links,
         allow_truncated=request.allow_truncated,
         seed=request.seed,
         progress=progress,
@@ -79,19 +81,24 @@ def load_dataset(request: Request, cache: Cache, progress: Progress) -> Dataset:
     return Dataset(divided, twins, any(before), moves, leaks, catalogs.together(divided, twins))
 
 
-def open_catalog(source: Catalog | str | Path, progress: Progress = silent) -> Catalog:
-    """Return a catalog as it is, load one from a table, or scan a folder. Its notes are logged as warnings when it is opened.
+def open_catalog(source: Any, progress: Progress = silent) -> Catalog:
+    """Return a catalog as it is, load one that `scan` wrote, or scan any other source. Notes are logged as warnings.
+
+    Args:
+        source: Catalog, the path of one, anything else that `scan` takes as a path, or a data set.
+        progress: Progress callback.
 
     Raises:
         RequestError: If `source` does not exist, or is of another type.
+        DataError: As in `catalog.scan`.
     """
     if isinstance(source, Catalog):
         return source
-    if not isinstance(source, str | Path):
+    if not isinstance(source, str | Path) and not catalogs.is_dataset(source):
         hint = "pass what `sightline.scan` returns, the path of a catalog, or a folder of photographs"
         raise RequestError(f"a catalog cannot be of type {type(source).__name__}", hint)
-    path = Path(source)
-    catalog = executor.current().scan(path, progress=progress) if path.is_dir() else catalogs.load(path)
+    is_catalog = isinstance(source, str | Path) and catalogs.is_catalog(Path(source))
+    catalog = catalogs.load(Path(source)) if is_catalog else executor.current().scan(source, progress=progress)
     catalogs.warn(catalog.notes)
     return catalog
 
@@ -157,6 +164,8 @@ def _mend(wrong: list[tuple[str, str]], root: Path) -> str:
     kind = Counter(problem.partition(":")[0].strip() for _, problem in wrong).most_common(1)[0][0]
     if kind == "link":
         return catalogs.LINK_HINT
+    if kind == "decoder missing":
+        return 'pip install "sightline[heic]"'
     if kind != "missing":
         return "`sightline scan` lists the problem of each image"
     bare = not any(Path(path).suffix for path, problem in wrong if problem.startswith("missing"))

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from sightline import engine, evaluation, heads, networks
+from sightline.containers import has_archive_name, is_array_file
 from sightline.errors import RequestError, WeightsError, unknown
 from sightline.records import Backbone, Catalog, Recipe
 from sightline.records.recipe import MOST_IMAGE_PX
@@ -59,6 +60,8 @@ class Request:
     test: float | int = 0.2
     group_by: str | None = None
     label_from: str | None = None
+    label_level: int | None = None
+    follow_links: bool = False
     path_column: str | None = None
     label_column: str | None = None
     classes: Mapping[str, str] | None = None
@@ -143,6 +146,8 @@ class Plan:
                 "test": request.test,
                 "group_by": request.group_by,
                 "label_from": request.label_from,
+                **({} if request.label_level is None else {"label_level": request.label_level}),
+                **({"follow_links": True} if request.follow_links else {}),
                 "path_column": request.path_column,
                 "label_column": request.label_column,
                 "classes": request.classes,
@@ -475,4 +480,7 @@ def device_of(request: Request) -> str:
 def photos_name(photos: str) -> str:
     """Return the name of a run of these photographs."""
     path = Path(photos)
-    return slug(path.stem if path.suffix.lower() in (".csv", ".parquet") else (path.name or path.resolve().name))
+    name = path.name or path.resolve().name
+    if path.suffix.lower() in (".csv", ".parquet") or is_array_file(path) or has_archive_name(path):
+        name = path.stem.removesuffix(".tar")
+    return slug(name)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from sightline import pixels
+from sightline.containers import is_file
 from sightline.errors import RequestError
 from sightline.explanation import class_maps, similar_images
 from sightline.explanation.draw import overlay as draw
@@ -377,7 +378,7 @@ def _picture(
 
     preprocess = subject.model.card.backbone.preprocess
     overlay = draw.overlay_file(file, preprocess, item, caption, vmax=scale, side_px=SIDE_PX)
-    similar = [(other, name) for other, name in similar if other.is_file()]
+    similar = [(other, name) for other, name in similar if is_file(other)]
     if not similar:
         return overlay
     room = (_THUMBNAIL_PX, _THUMBNAIL_PX)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightline import pixels
+from sightline.containers import read_bytes
 from sightline.explanation.cover_region import Hidden
 from sightline.explanation.draw.caption import MEANING_LINES, Caption, answer, judgement, meaning, smoothed, two_sided, unit_of
 from sightline.explanation.draw.colours import colours_of
@@ -27,7 +28,6 @@ from sightline.explanation.draw.lettering import (
     width,
     wrap,
 )
-from sightline.files import read_bytes
 from sightline.records import Explanation, Preprocess
 from sightline.store import write_bytes
 
