@@ -10,7 +10,7 @@ import numpy as np
 
 from sightline import store
 from sightline.catalog.layout import matched, pattern
-from sightline.catalog.near_duplicates import Duplicates
+from sightline.catalog.near_duplicates import Duplicates, components
 from sightline.catalog.notes import with_duplicates
 from sightline.errors import RequestError, closest
 from sightline.records import SPLITS, Catalog, Progress, silent
@@ -137,31 +137,18 @@ def together(catalog: Catalog, clusters: Duplicates, *, groups: bool = True) -> 
     Returns:
         int64 (n,), equal for rows that belong together.
     """
-    parent = list(range(len(catalog)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    def join(i: int, j: int) -> None:
-        a, b = root(i), root(j)
-        parent[max(a, b)] = min(a, b)
-
     first: dict[int, int] = {}
-    for row, cluster in enumerate(clusters.cluster.tolist()):
-        join(row, first.setdefault(cluster, row))
+    pairs = [(first.setdefault(cluster, row), row) for row, cluster in enumerate(clusters.cluster.tolist())]
     problems = catalog.column("problem")
-    for a, b in clusters.links.tolist():
+    for a, b in (*clusters.links.tolist(), *clusters.scene_links.tolist()):
         if problems[a] is None and problems[b] is None:  # an image that is left out links no others
-            join(a, b)
+            pairs.append((a, b))
     if groups:
         named: dict[str, int] = {}
         for row, group in enumerate(catalog.column("group")):
             if group is not None:
-                join(row, named.setdefault(group, row))
-    return np.array([root(i) for i in range(len(catalog))], dtype=np.int64)
+                pairs.append((named.setdefault(group, row), row))
+    return np.array(components(len(catalog), pairs), dtype=np.int64)
 
 
 def _units(
