@@ -54,7 +54,9 @@ def scale(factor: float) -> Edit:
     """Resize both sides by a factor."""
 
     def edit(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        return image.resize((max(8, round(image.width * factor)), max(8, round(image.height * factor))), Image.Resampling.LANCZOS)
+        return image.resize(
+            (max(8, round(image.width * factor)), max(8, round(image.height * factor))), Image.Resampling.LANCZOS
+        )
 
     return edit
 

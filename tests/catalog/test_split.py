@@ -173,7 +173,7 @@ def test_nothing_is_torn_apart_and_every_class_is_in_train(
     assert all(s in ("train", "val", "test") for s in splits)
     for number in np.unique(catalog.together(done, twins)):
         assert len({splits[i] for i in np.flatnonzero(catalog.together(done, twins) == number)}) == 1
-    assert catalog.straddling(done, twins) == 0
+    assert catalog.split_proof(done, twins).straddling == 0
     assert catalog.leaks(done, twins) == []
     assert all(c["train"] > 0 for c in counts(done).values())
     for name, share in (("val", val), ("test", test)):
@@ -212,7 +212,7 @@ def test_what_was_assigned_stays(images: tuple[Catalog, Duplicates], more: list[
     if {"val", "test"} <= set(where(after).values()):  # a split that is missing is taken from train, as for users' folders
         again = catalog.split(after, clusters=joined)  # also when the table itself is split once more
         assert {p: s for p, s in where(again).items() if where(after)[p]} == {p: s for p, s in where(after).items() if s}
-    assert catalog.straddling(after, joined) == 0
+    assert catalog.split_proof(after, joined).straddling == 0
     linked = defaultdict(set)
     for a, b in links:
         linked[b].add(where(before)[found.paths[a]])
@@ -284,7 +284,7 @@ def test_a_given_split_is_kept_whole_and_its_leaks_are_told() -> None:
     assert done.column("split") == given
     paths = found.paths
     assert catalog.leaks(done, twins) == [(paths[45], paths[0]), (paths[46], paths[44])]
-    assert catalog.straddling(done, twins) == 2
+    assert catalog.split_proof(done, twins).straddling == 2
 
 
 def test_no_val_is_carved_where_none_is_wanted() -> None:

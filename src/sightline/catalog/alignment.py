@@ -139,9 +139,7 @@ def warp(images: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return upper + dy * (lower - upper), inside.astype(np.float32)
 
 
-def compare(
-    luma: tuple[np.ndarray, np.ndarray], colour: tuple[np.ndarray, np.ndarray], place: np.ndarray
-) -> Likeness:
+def compare(luma: tuple[np.ndarray, np.ndarray], colour: tuple[np.ndarray, np.ndarray], place: np.ndarray) -> Likeness:
     """Compare aligned images cell by cell.
 
     Args:
@@ -271,7 +269,9 @@ def _correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> np.
     weight = mask / np.maximum(mask.sum(axis=(1, 2), keepdims=True), 1)
     a, b = (x - (x * weight).sum(axis=(1, 2), keepdims=True) for x in (first, second))
     product = (a * b * weight).sum(axis=(1, 2))
-    return np.asarray(product / np.maximum(np.sqrt((a * a * weight).sum(axis=(1, 2)) * (b * b * weight).sum(axis=(1, 2))), 1e-3))
+    return np.asarray(
+        product / np.maximum(np.sqrt((a * a * weight).sum(axis=(1, 2)) * (b * b * weight).sum(axis=(1, 2))), 1e-3)
+    )
 
 
 def _masked_sd(images: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -96,7 +96,9 @@ def relabel(catalog: Catalog, file: Path) -> tuple[Catalog, list[Change]]:
     for path, label, why in zip(table.column("path").to_pylist(), table.column("label").to_pylist(), reasons, strict=True):
         name = "" if label is None else str(label).strip()
         if not path or not name:
-            raise RequestError(f"{file} has a row without a path or a label ({path!r}, {label!r})", "complete or remove the row")
+            raise RequestError(
+                f"{file} has a row without a path or a label ({path!r}, {label!r})", "complete or remove the row"
+            )
         if new.get(path, (name, ""))[0] != name:
             raise RequestError(f"{file} gives {path} two labels, {new[path][0]!r} and {name!r}", "keep one of the rows")
         new[path] = (name, str(why) if why else f"relabelled by {file.name}")

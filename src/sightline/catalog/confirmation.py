@@ -18,7 +18,10 @@ from sightline.records import Progress, silent
 DIFFERENT, SAME_IMAGE, SAME_SCENE, OVERLAY = 0, 1, 2, 3
 
 _AT_ONCE = 32  # pairs whose thumbnails fit in a core's cache
-_MIN_COARSE, _MIN_COARSE_SMALL = 0.45, 0.85  # share of matching cells at 32 px; copies measured 0.6 and more, other photographs 0.3 and less
+_MIN_COARSE, _MIN_COARSE_SMALL = (
+    0.45,
+    0.85,
+)  # share of matching cells at 32 px; copies measured 0.6 and more, other photographs 0.3 and less
 _SMALL_PX = 100  # shorter side in pixels below which fewer details exist, so that a confirmation needs closer agreement
 _LEAST_REST = 10  # cells with detail outside the differing region
 _STILL = 0.04  # change of place in units of half the image, up to which a camera counts as fixed
@@ -54,6 +57,7 @@ def confirm(looks: Looks, side: np.ndarray, found: Candidates, progress: Progres
         found: Candidates from `windows`.
         progress: Progress callback.
     """
+
     def some(start: int) -> Confirmed:
         block = Candidates(*(getattr(found, n)[start : start + _AT_ONCE] for n in ("pairs", "similarity", "turn", "place")))
         likely, place = _coarse(looks, block, side)
@@ -171,7 +175,12 @@ def _partly(like: Likeness, i: int, *, still: bool) -> int:
     block = like.difference.shape[1] // 8
     rms = np.sqrt((like.difference[i] ** 2).reshape(8, block, 8, block).mean(axis=(1, 3)))
     residual = float(np.quantile(rms[rest], 0.9) / like.contrast[i])
-    if detail > 0.975 and agreement > 0.95 and residual < 0.22 and (not differs.any() or _is_overlay(differs, like.difference[i], still)):
+    if (
+        detail > 0.975
+        and agreement > 0.95
+        and residual < 0.22
+        and (not differs.any() or _is_overlay(differs, like.difference[i], still))
+    ):
         return OVERLAY if still else SAME_IMAGE
     compact = differs.any() and differs.sum() <= _LARGEST_CHANGE * inside.sum() and _regions(differs) <= 2
     return SAME_SCENE if still and compact and detail > 0.85 and agreement > 0.85 else DIFFERENT

@@ -82,4 +82,6 @@ def set_lines(sets: Sequence[DuplicateSet], most: int) -> list[str]:
         marks = [*(["different labels"] if s.conflict else []), *(["in more than one split"] if s.leak else [])]
         lines.append(f"{names[s.kind]}: {shown}" + (f" ({', '.join(marks)})" if marks else ""))
     more = len(order) - most
-    return lines + ([f"{more:,} more sets; --json lists all of them" if more > 1 else "1 more set; --json lists it"] if more > 0 else [])
+    return lines + (
+        [f"{more:,} more sets; --json lists all of them" if more > 1 else "1 more set; --json lists it"] if more > 0 else []
+    )

@@ -44,7 +44,10 @@ _PER_ENTRY = 20_000
 _CHUNK = 16
 _IN_MEMORY = 50_000  # images; thumbnails of more are kept in a temporary file, which the system pages in as needed
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
-_BORDER_LEVELS, _BORDER_SHARE = 10.0, 0.97  # most grey levels that a border differs by, JPEG noise included, and of how many pixels
+_BORDER_LEVELS, _BORDER_SHARE = (
+    10.0,
+    0.97,
+)  # most grey levels that a border differs by, JPEG noise included, and of how many pixels
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,7 +277,9 @@ def _closed(look: Looks, side: np.ndarray, confirmed: Confirmed, tested: Candida
     return confirmation.joined([confirmed, more])
 
 
-def _settled(n: int, pairs: Sequence[tuple[int, int, float, int]]) -> tuple[list[tuple[int, int, float]], list[tuple[int, int]]]:
+def _settled(
+    n: int, pairs: Sequence[tuple[int, int, float, int]]
+) -> tuple[list[tuple[int, int, float]], list[tuple[int, int]]]:
     """Return the pairs that show the same picture, (index, index, strength), and those that show the same scene.
 
     Text over a picture and a thin object in a scene look alike. Images that are linked to others of a scene are of that scene.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline.catalog.near_duplicates import Duplicates
+from sightline.catalog.near_duplicates import NOT_LOOKED_FOR, Duplicates
 from sightline.records import SPLITS, Catalog
 
 _MOST_LISTED = 200
@@ -69,13 +69,21 @@ def _counted(values: list[str | None], rows: list[int]) -> dict[str, int]:
 
 
 def _duplicates(duplicates: Duplicates | None) -> dict[str, Any] | None:
-    """Return the numbers of duplicate sets, the largest set, and the sets with different labels."""
+    """Return all duplicate sets, their numbers, the largest set, and the sets with different labels."""
     if duplicates is None:
         return None
     largest = max([*duplicates.exact, *duplicates.near], key=len, default=[])
+    kinds = (
+        ("exact", duplicates.exact),
+        ("near", duplicates.near),
+        ("same_scene", [*duplicates.same_scene, *duplicates.crowded_scenes]),
+    )
     return {
         "exact": len(duplicates.exact),
         "near": len(duplicates.near),
+        "same_scene": len(duplicates.same_scene),
+        "sets": [{"kind": kind, "paths": paths} for kind, sets in kinds for paths in sets],
+        "not_looked_for": NOT_LOOKED_FOR,
         "largest": largest[:_MOST_LISTED],
         "conflicts": [paths[:_MOST_LISTED] for paths in duplicates.conflicts[:_MOST_LISTED]],
     }

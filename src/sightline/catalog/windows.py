@@ -14,7 +14,9 @@ _WHOLE = (0.0, 0.0, 1.0, 1.0)
 _CENTRED = tuple((0.0, 0.0, s, s) for s in (0.93, 0.86, 0.78, 0.68, 0.6))
 _CORNERS = tuple((x, y, s, s) for s in (0.92, 0.85) for x in (s - 1, 1 - s) for y in (s - 1, 1 - s))
 _SIDES = tuple(
-    box for s in (0.92, 0.85) for box in ((0.0, s - 1, 1.0, s), (0.0, 1 - s, 1.0, s), (s - 1, 0.0, s, 1.0), (1 - s, 0.0, s, 1.0))
+    box
+    for s in (0.92, 0.85)
+    for box in ((0.0, s - 1, 1.0, s), (0.0, 1 - s, 1.0, s), (s - 1, 0.0, s, 1.0), (1 - s, 0.0, s, 1.0))
 )
 WINDOWS = (_WHOLE, *_CENTRED, *_CORNERS, *_SIDES)
 """Windows (centre x, centre y, half width, half height) of an image, -1 to 1, that are compared with other whole images."""
