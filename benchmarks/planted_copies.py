@@ -166,7 +166,7 @@ def text_over(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     draw = ImageDraw.Draw(out)
     text = str(rng.choice(["WHEN YOU SEE IT", "ME ON MONDAY", "NOT TODAY"]))
     font = _font(max(10, round(w * 0.8 / len(text) * 1.5)))
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+    left, _, right, bottom = draw.textbbox((0, 0), text, font=font)
     at = ((w - right + left) / 2, h * 0.04 if rng.random() < 0.5 else h * 0.96 - bottom)
     draw.text(at, text, fill=(255, 255, 255), font=font, stroke_width=max(1, w // 150), stroke_fill=(0, 0, 0))
     return out
@@ -245,7 +245,7 @@ def save(image: Image.Image, kind: Kind, name: str, file: Path) -> None:
 
 
 def plant(photographs: list[Path], folder: Path, *, per_kind: int, seed: int = 0, kinds: tuple[str, ...] = ()) -> list[Planted]:
-    """Write altered copies of photographs drawn at random, `per_kind` of each kind, each of another photograph if there are enough.
+    """Write altered copies of photographs drawn at random, each of another photograph if there are enough.
 
     Args:
         photographs: Files to copy.

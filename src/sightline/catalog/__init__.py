@@ -4,8 +4,13 @@ from sightline.catalog.changes import dedupe, diff, quarantine, relabel, write_c
 from sightline.catalog.duplicate_sets import duplicate_sets, leak_sets, set_lines, split_proof
 from sightline.catalog.layout import LINK_HINT
 from sightline.catalog.near_duplicates import NOT_LOOKED_FOR, Duplicates, find_duplicates
-from sightline.catalog.notes import CAUTION, left_out, line_of, of_crop, warn, with_duplicates
+from sightline.catalog.notes import CAUTION, MOST_NAMED, left_out, line_of, of_crop, warn, with_duplicates
+from sightline.catalog.overview import Overview, overview, work_sizes
+from sightline.catalog.overview import lines as overview_lines
+from sightline.catalog.quality import quality_findings
 from sightline.catalog.scanning import scan
+from sightline.catalog.series import suggest_groups
+from sightline.catalog.sheet import check_sheet, write_sheet
 from sightline.catalog.splitting import leaks, split, together
 from sightline.catalog.statistics import measure
 from sightline.catalog.summary import summarise
@@ -15,9 +20,12 @@ from sightline.catalog.walking import image_files
 __all__ = [
     "CAUTION",
     "LINK_HINT",
+    "MOST_NAMED",
     "NOT_LOOKED_FOR",
     "Duplicates",
+    "Overview",
     "check_name",
+    "check_sheet",
     "dedupe",
     "diff",
     "duplicate_sets",
@@ -31,6 +39,9 @@ __all__ = [
     "load_beside",
     "measure",
     "of_crop",
+    "overview",
+    "overview_lines",
+    "quality_findings",
     "quarantine",
     "relabel",
     "save",
@@ -38,9 +49,12 @@ __all__ = [
     "set_lines",
     "split",
     "split_proof",
+    "suggest_groups",
     "summarise",
     "together",
     "warn",
     "with_duplicates",
+    "work_sizes",
     "write_changes",
+    "write_sheet",
 ]

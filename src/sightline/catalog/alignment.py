@@ -32,7 +32,7 @@ class Likeness:
         difference: float32 (m, s, s), difference in grey levels after the tone curve; 0 outside the overlap.
         gain: float32 (m, 2), slope of the tone curve in the darker and the brighter half.
         contrast: float32 (m,), standard deviation of the first image in the overlap, in grey levels.
-        residual: float32 (m,), 90th percentile of the cells' root mean square difference divided by the standard deviation of the first image.
+        residual: float32 (m,), 90th percentile of the cells' root mean square difference divided by `contrast`.
         colour: float32 (m,), median difference of the chroma among the cells, in grey levels; 0 if one image is grey.
     """
 
@@ -102,7 +102,7 @@ def align(first: np.ndarray, second: np.ndarray, place: np.ndarray, steps: int) 
 
 
 def _first_weight(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return small weights for pixels whose grey levels, relative to the image's median and spread, differ much, (m, 1, s·s)."""
+    """Return small weights for pixels whose standardised grey levels differ much, (m, 1, s·s)."""
     scaled = []
     for values in (first, second):
         centre = np.median(values, axis=2, keepdims=True)
@@ -148,7 +148,6 @@ def compare(luma: tuple[np.ndarray, np.ndarray], colour: tuple[np.ndarray, np.nd
         place: float32 (m, 2, 3), transforms from `align`.
     """
     first, second = luma
-    m, s, _ = first.shape
     moved, mask = warp(second, place)
     curve, tone = _tone_curve(first, moved, mask)
     toned = tone(moved)
@@ -205,7 +204,7 @@ def _tone_curve(
     """Fit grey levels of the first image as a quadratic function of those of the second, robustly.
 
     Returns:
-        Coefficients, float32 (m, 3), of v = level / 128 - 1, v² and 1 in units of 64 levels; and the function that applies them.
+        Coefficients, float32 (m, 3), of v = level / 128 - 1, v² and 1 in units of 64 levels; and the function with them.
     """
     m = len(first)
     flat, weight = first.reshape(m, -1, 1), mask.reshape(m, 1, -1)
@@ -232,9 +231,9 @@ def _tone_curve(
 
 
 def _clipped(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the pixels, bool (m, s, s), that are white or black in one image and bright or dark in the other: detail lost by an editor."""
+    """Return the pixels whose detail an editor may have clipped: white or black in one image, bright or dark in the other."""
     pairs = ((first, second), (second, first))
-    return np.any([((a >= 250) & (b >= 190)) | ((a <= 5) & (b <= 60)) for a, b in pairs], axis=0)
+    return np.asarray(np.any([((a >= 250) & (b >= 190)) | ((a <= 5) & (b <= 60)) for a, b in pairs], axis=0))
 
 
 def _colour_difference(colour: tuple[np.ndarray, np.ndarray], place: np.ndarray, curve: np.ndarray) -> np.ndarray:

@@ -145,7 +145,7 @@ def diff(before: Catalog, after: Catalog) -> CatalogDiff:
     """Compare two catalogs.
 
     Args:
-        before, after: Catalogs; a path that is in one of them alone counts as moved if the other has a new path with its content.
+        before, after: Catalogs; a path that is only in the first counts as moved if the second has a new path with its content.
     """
     rows_before, rows_after = ({p: i for i, p in enumerate(c.paths)} for c in (before, after))
     removed = [p for p in rows_before if p not in rows_after]

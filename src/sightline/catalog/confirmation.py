@@ -201,7 +201,7 @@ def _is_overlay(differs: np.ndarray, difference: np.ndarray, still: bool) -> boo
         corners = set(zip(rows.tolist(), columns.tolist(), strict=True)) <= {(0, 0), (0, 7), (7, 0), (7, 7)}
         if not still or corners or differs.sum() >= 16 or (len(np.unique(rows)) == 1 and len(rows) >= 2):
             return True
-    edge = rows.max() <= 2 and rows.min() == 0 or rows.min() >= 5 and rows.max() == 7
+    edge = (rows.max() <= 2 and rows.min() == 0) or (rows.min() >= 5 and rows.max() == 7)
     if edge and len(np.unique(columns)) >= 5:  # a strip with text at the upper or lower edge
         return True
     block = difference.shape[0] // 8
@@ -220,7 +220,7 @@ def _is_overlay(differs: np.ndarray, difference: np.ndarray, still: bool) -> boo
 def _dilated(cells: np.ndarray) -> np.ndarray:
     """Return cells and their neighbours, bool (8, 8)."""
     padded = np.pad(cells, 1)
-    return np.any([padded[1 + y : 9 + y, 1 + x : 9 + x] for y in (-1, 0, 1) for x in (-1, 0, 1)], axis=0)
+    return np.asarray(np.any([padded[1 + y : 9 + y, 1 + x : 9 + x] for y in (-1, 0, 1) for x in (-1, 0, 1)], axis=0))
 
 
 def _regions(cells: np.ndarray) -> int:

@@ -12,7 +12,7 @@ from sightline.records.catalog_audit import DuplicateSet, SetKind, SplitProof
 
 
 def duplicate_sets(catalog: Catalog, duplicates: Duplicates) -> list[DuplicateSet]:
-    """Return every set of images that belong together: identical files, same picture, same scene; the largest first of each kind.
+    """Return every set of images that belong together, by kind, the largest first.
 
     Args:
         catalog: n rows.
@@ -38,8 +38,7 @@ def duplicate_sets(catalog: Catalog, duplicates: Duplicates) -> list[DuplicateSe
 def leak_sets(catalog: Catalog, duplicates: Duplicates) -> list[list[str]]:
     """Return the sets of one picture or one scene with usable images in more than one split.
 
-    A set of identical files that is part of a set of one picture is not repeated, and scenes that a split does not keep together
-    are left out.
+    A set of identical files within a set of one picture is not repeated. Scenes that a split does not bind are left out.
     """
     usable = catalog.rows(p is None for p in catalog.column("problem"))
     splits = dict(zip(usable.paths, usable.column("split"), strict=True))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import tempfile
@@ -112,10 +111,10 @@ def of_image(image: np.ndarray, jpeg_quality: float = np.nan) -> np.ndarray:
     """Return the `STATISTICS` of an image, float32 (s,).
 
     `brightness` is the mean grey level and `contrast` its standard deviation; `highlights` and `shadows` are its 99th and 5th
-    percentile; `red`, `green` and `blue` the mean levels (all 0 to 1). `sharpness` is the variance of the Laplacian divided by the
-    variance of the grey level, so that it does not depend on brightness and contrast. `entropy` is that of the grey levels, 0 to
-    8 bits. `saturation` is the 99th percentile of the difference between the largest and smallest channel, 0 to 1. `border_*`
-    are the shares of height and width of a margin of one colour.
+    percentile; `red`, `green` and `blue` the mean levels (all 0 to 1). `sharpness` is the variance of the Laplacian divided by
+    the variance of the grey level, so that it does not depend on brightness and contrast. `entropy` is that of the grey levels,
+    0 to 8 bits. `saturation` is the 99th percentile of the difference between the largest and smallest channel, 0 to 1.
+    `border_*` are the shares of height and width of a margin of one colour.
 
     Args:
         image: uint8 (h, w, 3).

@@ -19,8 +19,8 @@ from sightline.records import Catalog, Progress, silent
 from sightline.store import Cache, log
 
 NOT_LOOKED_FOR = (
-    "Not looked for: copies that are turned by other angles than a few degrees or a multiple of 90°, cropped to less than about half, "
-    "collages, drawings of a photograph, and two photographs of one subject."
+    "Not looked for: copies that are turned by other angles than a few degrees or a multiple of 90°, cropped to less than "
+    "about half, collages, drawings of a photograph, and two photographs of one subject."
 )
 _VERSION = 2
 _BLANK_SD = 2.0  # grey levels; images with a lower standard deviation are blank and never compared
@@ -64,8 +64,9 @@ def find_duplicates(
 ) -> Duplicates:
     """Find exact and near duplicates, and images of one scene.
 
-    Exact duplicates have equal SHA-256 hashes. Candidates for near duplicates are pairs in which one whole image, also mirrored or
-    turned, resembles a window of the other; each pair is aligned by an affine transform and a tone curve, and compared cell by cell.
+    Exact duplicates have equal SHA-256 hashes. Candidates for near duplicates are pairs in which one whole image, also mirrored
+    or turned, resembles a window of the other. Each pair is aligned by an affine transform and a tone curve, and compared by
+    cells.
 
     Args:
         catalog: Catalog of n rows from `scan`.
@@ -180,7 +181,7 @@ def _verdicts(
     features: np.ndarray | None,
     progress: Progress,
 ) -> list[tuple[int, int, float, int]]:
-    """Return confirmed pairs (index, index, strength, verdict) of images with different content, from the cache if available."""
+    """Return confirmed pairs (index, index, strength, verdict) of different content, from the cache if available."""
     neighbours = None if features is None else store.bytes_digest(np.ascontiguousarray(features[list(rows)]).tobytes())
     key = f"duplicates/{store.digest([_VERSION, looks.VERSION, list(unique), neighbours])}"
     known = cache.read_json(key)
@@ -221,7 +222,7 @@ def _candidates(luma: np.ndarray, features: np.ndarray | None, progress: Progres
 
 
 def _hash_pairs(luma: np.ndarray, progress: Progress) -> np.ndarray:
-    """Return pairs, int64 (m, 2), in which the hash of a whole image, mirrored or turned, is near that of a window of another."""
+    """Return pairs, int64 (m, 2), in which the hash of a whole image, in any turn, is near that of a window of another."""
     whole = windows.resampled(luma, windows.WINDOWS[0], 32)
     most = max(100_000, _PAIRS_PER_IMAGE * len(luma))
     threads = min(4, os.cpu_count() or 1)

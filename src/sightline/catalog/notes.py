@@ -112,11 +112,11 @@ def with_duplicates(catalog: Catalog, duplicates: Duplicates) -> Catalog:
     if any(n for n, _ in sets):
         counted = _listed([f"{n:,} set{'s' if n > 1 else ''} of {what}" for n, what in sets if n])
         notes.append(f"duplicates: {counted}; a split keeps each set together")
-    for paths in duplicates.crowded_scenes:
-        notes.append(
-            f"{len(paths):,} images, such as {paths[0]} and {paths[1]}, show one scene with different objects; they are too many to "
-            "keep in one split: if your classifier must work in other scenes, name the scenes with --group-by"
-        )
+    notes += [
+        f"{len(paths):,} images, such as {paths[0]} and {paths[1]}, show one scene with different objects; they are too "
+        "many to keep in one split: if your classifier must work in other scenes, name the scenes with --group-by"
+        for paths in duplicates.crowded_scenes
+    ]
     remarks: dict[str, str] = {}
     for number, paths in enumerate(duplicates.conflicts):
         first = {labels[p]: p for p in reversed(paths) if labels[p] is not None}  # the first image of each label

@@ -17,7 +17,6 @@ from sightline.catalog.notes import with_duplicates
 from sightline.errors import RequestError, closest
 from sightline.records import SPLITS, Catalog, Progress, silent
 
-
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
@@ -73,8 +72,8 @@ def split(
         progress: Progress callback.
 
     Raises:
-        RequestError: If no training images would be left, `group_by` is not a column and matches no file name, `order_by` is not a
-            column of dates or numbers or the images have splits already, or `folds` is below 2.
+        RequestError: If no training images would be left, `group_by` is not a column and matches no file name, `order_by` is
+            not a column of dates or numbers or the images have splits already, or `folds` is below 2.
     """
     catalog = _grouped(catalog, group_by)
     if folds is not None and folds < 2:
@@ -116,8 +115,8 @@ def split(
     if carve:
         taken = " and ".join(f"{sum(splits.get(i) == name for i in rows):,} {name} images" for name in carve)
         notes.append(
-            f"no {' and '.join(carve)} split found: {taken} were taken from train (seed {seed}); a classifier that was trained on "
-            "the earlier train split has seen them, so train it again before you evaluate it"
+            f"no {' and '.join(carve)} split found: {taken} were taken from train (seed {seed}); a classifier that was trained "
+            "on the earlier train split has seen them, so train it again before you evaluate it"
         )
     notes += _class_notes(labels, splits, rows, shares)
     if order_by is None:
@@ -332,7 +331,7 @@ def _moment(text: str) -> float:
 
 
 def _folds(units: Sequence[Unit], splits: Mapping[int, str | None], n: int, folds: int) -> list[int | None]:
-    """Return the fold of each row outside test, 1 to `folds`: the largest units first, each to the fold that has least of its labels."""
+    """Return the fold of each row outside test, 1 to `folds`; units join, the largest first, where their labels are rarest."""
     counts: list[Counter[str]] = [Counter() for _ in range(folds)]
     out: list[int | None] = [None] * n
     for unit in sorted(units, key=lambda u: -len(u.rows)):
@@ -362,8 +361,8 @@ def _imbalance_notes(
         images = Counter(labels[r] for r in rows if splits.get(r) == name)
         if wanted and abs(images.total() - wanted) > max(3, 0.1 * wanted) and largest > max(3, 0.1 * wanted):
             notes.append(
-                f"{name} has {images.total():,} images instead of {wanted:,}, because images that belong together stay together "
-                f"(the largest set has {largest:,})"
+                f"{name} has {images.total():,} images instead of {wanted:,}, because images that belong together stay "
+                f"together (the largest set has {largest:,})"
             )
     return notes
 

@@ -27,7 +27,7 @@ def statistics(
         progress: Progress callback.
 
     Returns:
-        Name → float64 (n,), for each of `looks.STATISTICS`, as defined in `looks.of_image`; NaN for images that cannot be decoded.
+        Name → float64 (n,), for each of `looks.STATISTICS`, defined in `looks.of_image`; NaN for images that cannot be decoded.
     """
     keys = [content or f"{looks.UNKNOWN}{i}" for i, content in enumerate(contents)]
     first: dict[str, int] = {}

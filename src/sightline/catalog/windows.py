@@ -92,7 +92,7 @@ def _weights(centre: float, half: float, s: int, cells: int) -> np.ndarray:
 NEAREST, MOST = 3, 12
 """Candidates per image above `LOWEST`, and above `SURE`."""
 LOWEST, SURE = 0.65, 0.85
-"""Similarities; of 1,260 altered copies, 36 of each of 35 kinds, the least similar had 0.67, and all were among the nearest 3."""
+"""Similarities. Of 1,260 altered copies of 35 kinds, the least similar had 0.67, and all were among the nearest 3."""
 
 
 def candidates(luma: np.ndarray, progress: Progress = silent) -> Candidates:
@@ -179,8 +179,8 @@ def locate(luma: np.ndarray, pairs: np.ndarray) -> Candidates:
                 best[better], code[better] = value[better], ((swap * TURNS + turn) * len(WINDOWS) + top)[better]
         swapped = code >= TURNS * len(WINDOWS)
         ordered = np.where(swapped[:, None], block[:, ::-1], block)
-        turn, window = np.divmod(code % (TURNS * len(WINDOWS)), len(WINDOWS))
-        found.append(Candidates(ordered, best, turn, _places(window)))
+        turns, window = np.divmod(code % (TURNS * len(WINDOWS)), len(WINDOWS))
+        found.append(Candidates(ordered, best, turns, _places(window)))
     return joined(found)
 
 

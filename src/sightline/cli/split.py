@@ -34,8 +34,8 @@ def split(
 ) -> None:
     """Assign each image to train, val or test.
 
-    Duplicates, images of one scene, and images of the same group stay together. Images that already have a split keep it; if val or
-    test is missing among them, it is taken from train.
+    Duplicates, images of one scene, and images of the same group stay together. Images that already have a split keep it; if
+    val or test is missing among them, it is taken from train.
 
     \b
     Examples:
