@@ -1,8 +1,8 @@
 """Compare the search for duplicates of Sightline with cleanvision, imagededup and fastdup on altered copies of photographs.
 
 Copies of the kinds in `planted_copies.KINDS` are written beside the photographs. For each tool: recall by kind, pairs that are
-no copies, seconds and peak memory. A peer is called by the Python given for it, in a process of its own. `--hashes` measures how
-the search for similar hashes grows, on random hashes with planted neighbours.
+no copies, seconds and peak memory. A peer is called by the Python given for it, in a process of its own. `--hashes` measures
+how the search for similar hashes grows, on random hashes with planted neighbours.
 
     python benchmarks/audit.py PHOTOS --photographs 1664 --per-kind 36
     python benchmarks/audit.py PHOTOS --cleanvision-python venv/bin/python --imagededup-python venv/bin/python
@@ -49,7 +49,7 @@ def main() -> None:
             compare(options, Path(folder))
 
 
-# ---------------------------------------------------------------------------------------------------------------- planted copies
+# --------------------------------------------------------------------------------------------------------------- planted copies
 
 
 def compare(options: argparse.Namespace, folder: Path) -> None:

@@ -47,8 +47,8 @@ def pairs(
 ) -> tuple[np.ndarray, int]:
     """Return all pairs of rows whose hashes differ in at most `radius` bits.
 
-    All pairs of up to 30,000 hashes are compared. Of more, those that differ in at most 2 bits of one third of the bits are: all
-    pairs with up to 8 differing bits and most with up to 12, in time that grows almost linearly.
+    All pairs of up to 30,000 hashes are compared. Of more, those that differ in at most 2 bits of one third of the bits are
+    compared: all pairs with up to 8 differing bits and most with up to 12, in time that grows almost linearly.
 
     If there are more than `most` pairs, as among 100,000 similar images, the radius is lowered until there are not. Rows with
     equal hashes are each paired only with the first 16 of them.
@@ -140,7 +140,7 @@ def _close(
 def _close_banded(
     left: np.ndarray, right: np.ndarray, radius: int, most: int, threads: int, progress: Progress
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Return (i, j, distance, radius) of pairs of distinct hashes that are close in one band of bits; i < j if both are the same.
+    """Return (i, j, distance, radius) of pairs of hashes that are close in one band; i < j if both arrays are the same.
 
     Source: Norouzi, Punjani and Fleet 2012, "Fast search in Hamming space with multi-index hashing".
     """

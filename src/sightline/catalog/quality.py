@@ -13,7 +13,7 @@ from sightline.records.catalog_audit import Finding
 
 _LEAST_IMAGES = 10  # a set of fewer images has no usual values
 _DEVIATIONS = 4.5  # robust standard deviations from the median that make a value unusual
-_MANY = 0.02  # a property that more than this share of the images has is usual in the set
+_FEW, _MANY = 3, 0.02  # images and share of the images; a property that more have is usual in the set
 _BORDER = 0.02  # share of a side
 
 
@@ -37,7 +37,7 @@ def quality_findings(catalog: Catalog, statistics: Mapping[str, np.ndarray]) -> 
     for rule in _RULES:
         value = rule.value(values)
         rows = np.flatnonzero(usable & np.isfinite(value) & rule.unusual(values, value, usable))
-        if len(rows) > max(1, _MANY * usable.sum()):
+        if len(rows) > max(_FEW, _MANY * usable.sum()):
             continue
         order = rows[np.argsort(value[rows] * (1 if rule.low else -1), kind="stable")]
         found += [
