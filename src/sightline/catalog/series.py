@@ -120,7 +120,7 @@ def _by_time(catalog: Catalog, paths: Sequence[str]) -> GroupSuggestion | None:
     timed = sorted(
         (moment[0], moment[1], p)
         for p in paths[:_MOST_READ]
-        if formats[p] in ("JPEG", "TIFF", "WEBP") and (moment := exif_time(catalog.file(p))) is not None
+        if formats[p] == "JPEG" and (moment := exif_time(catalog.file(p))) is not None
     )
     bursts: list[list[str]] = []
     for (camera, before, one), (other, after, two) in itertools.pairwise(timed):
@@ -142,7 +142,7 @@ def _by_time(catalog: Catalog, paths: Sequence[str]) -> GroupSuggestion | None:
 
 
 def exif_time(file: Path) -> tuple[str, float] | None:
-    """Return the camera and the time of an image in seconds from its EXIF data; None if there is none or it cannot be read."""
+    """Return the camera and the time of a JPEG in seconds from its EXIF data; None if there is none or it cannot be read."""
     from datetime import UTC, datetime
 
     from PIL import Image

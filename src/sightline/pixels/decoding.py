@@ -178,18 +178,19 @@ def preview(source: Source, max_side: int, name: str = "the image") -> tuple[np.
     Raises:
         ImageError: If the image cannot be read or decoded.
     """
-    data, name = read(source, name)
+    return isolation.call(_preview, *read(source, name), max_side)
+
+
+def _preview(data: bytes, name: str, max_side: int) -> tuple[np.ndarray, float]:
+    """Return the whole upright image at a reduced size, and its JPEG quality; see `preview`."""
     quality: list[float] = []
-
-    def work() -> np.ndarray:
-        header = read_header(data, name)
-        with _named(name):
-            scale = min(1.0, max_side / max(header.width, header.height))
-            size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
-            box = (0.0, 0.0, float(header.height), float(header.width))
-            return _resized(data, header, box, size, _own_range(data, header, _PREVIEW), quality.append)
-
-    return activity.decode(name, work), quality[0] if quality else math.nan
+    header = read_header(data, name)
+    with _named(name):
+        scale = min(1.0, max_side / max(header.width, header.height))
+        size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
+        box = (0.0, 0.0, float(header.height), float(header.width))
+        image = _resized(data, header, box, size, _own_range(data, header, _PREVIEW), quality.append)
+    return image, quality[0] if quality else math.nan
 
 
 _LOOK = Preprocess(size=(32, 32), fit="squash", interpolation="bilinear", allow_truncated=True)
