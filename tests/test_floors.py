@@ -57,6 +57,8 @@ OPENERS = frozenset(
 )
 """Names of functions that open a file by its name."""
 OTHERS = {
+    "catalog/looks.py": {"memmap"},  # a temporary file
+    "catalog/series.py": {"open"},  # bytes in memory
     "catalog/tables.py": {"read_table", "read_csv"},  # pyarrow, given an opened file or bytes
     "classifier/environment.py": {"open"},  # /proc/cpuinfo
     "classifier/files.py": {"load_file"},  # safetensors maps a file that was opened before

@@ -173,7 +173,7 @@ def test_nothing_is_torn_apart_and_every_class_is_in_train(
     assert all(s in ("train", "val", "test") for s in splits)
     for number in np.unique(catalog.together(done, twins)):
         assert len({splits[i] for i in np.flatnonzero(catalog.together(done, twins) == number)}) == 1
-    assert catalog.straddling(done, twins) == 0
+    assert catalog.split_proof(done, twins).straddling == 0
     assert catalog.leaks(done, twins) == []
     assert all(c["train"] > 0 for c in counts(done).values())
     for name, share in (("val", val), ("test", test)):
@@ -212,7 +212,7 @@ def test_what_was_assigned_stays(images: tuple[Catalog, Duplicates], more: list[
     if {"val", "test"} <= set(where(after).values()):  # a split that is missing is taken from train, as for users' folders
         again = catalog.split(after, clusters=joined)  # also when the table itself is split once more
         assert {p: s for p, s in where(again).items() if where(after)[p]} == {p: s for p, s in where(after).items() if s}
-    assert catalog.straddling(after, joined) == 0
+    assert catalog.split_proof(after, joined).straddling == 0
     linked = defaultdict(set)
     for a, b in links:
         linked[b].add(where(before)[found.paths[a]])
@@ -284,7 +284,7 @@ def test_a_given_split_is_kept_whole_and_its_leaks_are_told() -> None:
     assert done.column("split") == given
     paths = found.paths
     assert catalog.leaks(done, twins) == [(paths[45], paths[0]), (paths[46], paths[44])]
-    assert catalog.straddling(done, twins) == 2
+    assert catalog.split_proof(done, twins).straddling == 2
 
 
 def test_no_val_is_carved_where_none_is_wanted() -> None:
@@ -324,3 +324,48 @@ def test_a_group_that_is_nothing() -> None:
     assert caught.value.hint == "did you mean the column 'person'?"
     with pytest.raises(RequestError, match="not a regular expression"):
         catalog.split(found, group_by="(", clusters=alone(found))
+
+
+def test_split_by_date_trains_on_the_past() -> None:
+    dates = [f"2024-01-{d:02d}" for d in range(1, 21)]
+    found = make(["a", "b"] * 10, taken=dates)
+    done = catalog.split(found, val=0.2, test=0.2, order_by="taken", clusters=alone(found, (3, 18)))
+    splits = done.column("split")
+    assert splits[:3] == ["train"] * 3 and splits[3] == splits[18] == "test", "a set of duplicates has its latest date"
+    rest = [s for i, s in enumerate(splits) if i != 3]
+    order = ["train", "val", "test"]
+    assert [order.index(s) for s in rest] == sorted(order.index(s) for s in rest)
+    assert Counter(splits) == {"train": 12, "val": 4, "test": 4}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"), [(["spring", "1"], "'spring' is neither a date nor a number"), ([None, None], "the column is empty")]
+)
+def test_order_by_names_what_is_no_date(values: list[str | None], message: str) -> None:
+    found = make(["a", "b"], taken=values)
+    with pytest.raises(RequestError, match=message):
+        catalog.split(found, order_by="taken", clusters=alone(found))
+
+
+def test_folds_keep_units_together_and_are_balanced() -> None:
+    found = make(["a"] * 30 + ["b"] * 30)
+    done = catalog.split(found, folds=5, clusters=alone(found, (0, 1, 2), (31, 45)))
+    folds, splits = done.column("fold"), done.column("split")
+    assert all((f is None) == (s == "test") for f, s in zip(folds, splits, strict=True))
+    assert len({folds[i] for i in (0, 1, 2)}) == len({folds[i] for i in (31, 45)}) == 1
+    sizes = Counter(f for f in folds if f is not None)
+    assert set(sizes) == {1, 2, 3, 4, 5} and max(sizes.values()) - min(sizes.values()) <= 3
+
+
+def test_large_groups_are_reported_as_imbalance() -> None:
+    found = make(["a", "b"] * 20, groups=["one"] * 24 + ["two"] * 16)
+    done = catalog.split(found, val=0, test=0.2, clusters=alone(found))
+    assert any(note.startswith("test has") and "instead of 8" in note for note in done.notes)
+
+
+def test_leak_sets_name_the_paths_in_two_splits() -> None:
+    found = make(["a"] * 4, splits=["train", "test", "train", "train"])
+    duplicates = alone(found, (0, 1), (2, 3))
+    assert catalog.leak_sets(found, duplicates) == [["a/0000.jpg", "a/0001.jpg"]]
+    proof = catalog.split_proof(found, duplicates)
+    assert (proof.sentence, proof.examples) == ("1 of 2 clusters straddles", ("a/0000.jpg", "a/0001.jpg"))

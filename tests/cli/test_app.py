@@ -14,7 +14,7 @@ from sightline import store
 from sightline.cli.app import COMMANDS, app
 
 CACHE_COMMANDS = ("show", "verify", "clear")
-EVERY = [*([name] for name in COMMANDS), *(["cache", name] for name in CACHE_COMMANDS)]
+EVERY = [*([name] for name in COMMANDS), *(["cache", name] for name in CACHE_COMMANDS), ["catalog", "diff"]]
 
 
 def invoke(*arguments: str) -> Any:
@@ -43,7 +43,7 @@ def test_every_option_is_explained_and_json_is_offered(command: list[str]) -> No
 
 def test_the_top_lists_every_command_with_a_whole_sentence() -> None:
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output
-    for name in [*COMMANDS, "cache"]:
+    for name in [*COMMANDS, "cache", "catalog"]:
         assert re.search(rf"^  {name} +[A-Z].*\.$", shown, flags=re.MULTILINE), name
     assert "..." not in shown.partition("Commands:")[2]
 

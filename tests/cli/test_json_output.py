@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from sightline.catalog import overview
 from sightline.cli import json_output
 from sightline.commands import prediction_rows
 from sightline.records import Catalog, Predictions, Run
+from sightline.records.catalog_audit import DuplicateSet
 
 SCORES = {
     "n": 40,
@@ -66,13 +68,21 @@ def test_a_scan_counts_usable_images_by_class_and_problems_by_kind() -> None:
             "path": ["a", "b", "c", "d"],
             "label": ["cat", "dog", "cat", None],
             "problem": [None, None, "truncated: at 4 kB", "empty"],
+            "width": [40, 30, None, None],
+            "height": [30, 40, None, None],
+            "format": ["PNG", "PNG", None, None],
+            "mode": ["RGB", "L", None, None],
         }
     )
-    value = json_output.of_scan(Catalog(table, Path("/photos")), "catalog.csv")
+    found = Catalog(table, Path("/photos"))
+    sets = [DuplicateSet("near", ("a", "b"), ("cat", "dog"), (None, None), conflict=True)]
+    value = json_output.of_scan(found, "catalog.csv", overview(found), sets, [])
     assert value["images"] == 4
     assert value["classes"] == {"cat": 1, "dog": 1}
     assert value["problems"] == {"empty": 1, "truncated": 1}
     assert value["catalog"] == "catalog.csv"
+    assert (value["formats"], value["shapes"]) == ({"PNG": 2}, {"wide": 1, "tall": 1, "square": 0})
+    assert value["duplicates"][0]["paths"] == ("a", "b") and value["duplicates"][0]["conflict"]
 
 
 def test_predictions_answer_every_file() -> None:

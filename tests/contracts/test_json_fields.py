@@ -25,6 +25,8 @@ VARYING = frozenset(
         "classes",
         "columns",
         "problems",
+        "formats",
+        "modes",
         "probabilities",
         "per_class",
         "params",
@@ -81,6 +83,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     yield "mistakes --by slice", ["mistakes", "trained", "--by", "slice"]
     yield "explain", ["explain", "trained", "digits/7/seven.png", "-o", "explained"]
     yield "report", ["report", "trained", "scratch", "-o", "both.html"]
+    yield "catalog diff", ["catalog", "diff", "catalog.csv", "catalog.csv"]
     yield "cache show", ["cache", "show"]
     yield "cache verify", ["cache", "verify"]
 

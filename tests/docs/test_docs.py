@@ -57,7 +57,7 @@ def test_the_readme_s_python_runs(python: Callable[..., Any], shared: Path, tmp_
 
 
 def test_every_command_is_documented() -> None:
-    for name in [*COMMANDS, "cache show", "cache verify", "cache clear"]:
+    for name in [*COMMANDS, "cache show", "cache verify", "cache clear", "catalog diff"]:
         assert re.search(rf"sightline {name}(?![\w-])", README + JOURNEY), name
 
 
@@ -72,7 +72,7 @@ def test_every_command_in_the_documents_exists_and_has_its_options() -> None:
         for name, rest in re.findall(
             r"(?:^|`)sightline ([a-z]+)\b([^`\n]*)", page.read_text(encoding="utf-8"), flags=re.MULTILINE
         ):
-            assert name in {*COMMANDS, "cache"}, f"{page.name}: sightline {name}"
+            assert name in {*COMMANDS, "cache", "catalog"}, f"{page.name}: sightline {name}"
             if name not in help_of:
                 help_of[name] = help_text(name)
             for option in re.findall(r"(?<=\s)--?[a-z][a-z-]*", rest.partition("#")[0]):

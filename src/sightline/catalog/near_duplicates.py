@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from sightline import activity, pixels, store
-from sightline.catalog import alignment, phash, thumbnails
-from sightline.errors import ImageError
+from sightline import store
+from sightline.catalog import confirmation, looks, phash, windows
+from sightline.catalog.confirmation import Confirmed
+from sightline.catalog.looks import Looks
+from sightline.catalog.windows import Candidates
 from sightline.records import Catalog, Progress, silent
 from sightline.store import Cache, log
 
-_VERSION = 1
-_SIDE_PX = 64
+NOT_LOOKED_FOR = (
+    "Not looked for: copies that are turned by other angles than a few degrees or a multiple of 90°, cropped to less than "
+    "about half, collages, drawings of a photograph, and two photographs of one subject."
+)
+_VERSION = 2
 _BLANK_SD = 2.0  # grey levels; images with a lower standard deviation are blank and never compared
-_PROBE_MARGIN = 0.05  # a hash of the inner 90 % finds copies that were cropped on each side
-_PAIRS_PER_IMAGE, _ALIGNED_PER_IMAGE = 20, 5  # bound the time for sets of very similar images, such as video frames
-_COARSE_AT_ONCE, _FINE_AT_ONCE = 64, 16  # blocks that fit in a core's cache
-_PAIRS_AT_ONCE = 4096  # pairs whose thumbnails (12 kB each) are in memory at once
-_MIN_ROUGH, _MIN_COARSE, _MIN_FINE = 0.8, 0.95, 0.97
-_GAIN, _OFFSET, _COLOUR = 1.35, 30.0, 14.0
-
-# (minimum shorter side in pixels of the smaller image, maximum number of differing hash bits, maximum residual). Copies of
-# photographs measured a residual up to 0.12 (JPEG quality 30, half size, 10 % cropped); the most similar different images 0.16
-# (8 px digits), 0.20 (signs, another photograph of the same hand) and 0.26 (manipulated faces).
-_LIMITS = ((0, 6, 0.05), (24, 12, 0.10), (48, 14, 0.15))
+_ALL_WINDOWS = 20_000  # images; of more, pairs are found by hashes, whose time grows almost linearly
+_PAIRS_PER_IMAGE = 20  # bounds the time for sets of very similar images, such as video frames
+_RADIUS, _HASHED_WINDOWS = 12, 4
+_MIN_SIMILARITY, _MIN_COSINE = 0.5, 0.8
+_LARGEST_CLOSED = 64  # images of a chain in which all pairs are compared
+_LARGEST_SCENE = 0.1  # share of the images
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,10 @@ class Duplicates:
         conflicts: Sets of either kind whose images have different labels.
         cluster: int64 (n,), cluster number per row; rows with the same number are duplicates according to these sets.
         links: int64 (m, 2), pairs of rows that are confirmed near duplicates but belong to different sets.
+        same_scene: Sets of paths from a fixed camera: the same picture but for one compact region. A split keeps them together;
+            they are neither duplicates nor conflicts.
+        crowded_scenes: Such sets with more than 10 % of the images, which a split does not keep together.
+        scene_links: int64 (k, 2), pairs of rows that link the images of each set of `same_scene`.
     """
 
     exact: list[list[str]]
@@ -51,18 +54,25 @@ class Duplicates:
     conflicts: list[list[str]]
     cluster: np.ndarray
     links: np.ndarray
+    same_scene: list[list[str]] = field(default_factory=list)
+    crowded_scenes: list[list[str]] = field(default_factory=list)
+    scene_links: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
 
-def find_duplicates(catalog: Catalog, cache: Cache, progress: Progress = silent) -> Duplicates:
-    """Find exact and near duplicates.
+def find_duplicates(
+    catalog: Catalog, cache: Cache, progress: Progress = silent, *, features: np.ndarray | None = None
+) -> Duplicates:
+    """Find exact and near duplicates, and images of one scene.
 
-    Exact duplicates have equal SHA-256 hashes. Candidates for near duplicates are pairs with similar perceptual hashes, of the
-    whole image or of its inner part; each pair is aligned and compared in grey and colour.
+    Exact duplicates have equal SHA-256 hashes. Candidates for near duplicates are pairs in which one whole image, also mirrored
+    or turned, resembles a window of the other. Each pair is aligned by an affine transform and a tone curve, and compared by
+    cells.
 
     Args:
-        catalog: Catalog from `scan`.
+        catalog: Catalog of n rows from `scan`.
         cache: Cache for thumbnails and results, by content.
         progress: Progress callback.
+        features: float32 (n, d), features of a network, whose nearest neighbours are candidates too; NaN in rows without any.
     """
     problems, contents, labels, paths = (catalog.column(c) for c in ("problem", "content", "label", "path"))
     members: dict[str, list[int]] = defaultdict(list)
@@ -70,13 +80,13 @@ def find_duplicates(catalog: Catalog, cache: Cache, progress: Progress = silent)
         if problem is None and content:
             members[content].append(row)
     unique = sorted(members)
-    alike = _near_contents(catalog, unique, [members[c][0] for c in unique], cache, progress)
-    groups = cliques(len(unique), alike)
+    pairs = _verdicts(catalog, unique, [members[c][0] for c in unique], cache, features, progress)
+    alike, scene = _settled(len(unique), pairs)
     cluster = np.arange(len(catalog), dtype=np.int64)
     exact = [rows for rows in members.values() if len(rows) > 1]
     near: list[list[int]] = []
     of = np.arange(len(unique))
-    for group in groups:
+    for group in cliques(len(unique), alike):
         of[group] = group[0]
         near.append(sorted(row for g in group for row in members[unique[g]]))
     for rows in [*exact, *near]:
@@ -86,11 +96,54 @@ def find_duplicates(catalog: Catalog, cache: Cache, progress: Progress = silent)
     near_rows = {row for rows in near for row in rows}
     sets = [*near, *(rows for rows in exact if rows[0] not in near_rows)]
     conflicts = [rows for rows in sets if len({labels[r] for r in rows if labels[r] is not None}) > 1]
+    scenes = _scenes(len(unique), scene, [members[c] for c in unique])
+    most = max(2, int(_LARGEST_SCENE * sum(len(rows) for rows in members.values())))
+    bound = [rows for rows in scenes if len(rows) <= most]
 
     def named(lists: Sequence[list[int]]) -> list[list[str]]:
         return sorted(([paths[r] for r in rows] for rows in lists), key=lambda names: (-len(names), names))
 
-    return Duplicates(named(exact), named(near), named(conflicts), cluster, np.array(links, np.int64).reshape(-1, 2))
+    return Duplicates(
+        exact=named(exact),
+        near=named(near),
+        conflicts=named(conflicts),
+        cluster=cluster,
+        links=np.array(links, np.int64).reshape(-1, 2),
+        same_scene=named(bound),
+        crowded_scenes=named([rows for rows in scenes if len(rows) > most]),
+        scene_links=np.array([(rows[0], row) for rows in bound for row in rows[1:]], np.int64).reshape(-1, 2),
+    )
+
+
+def _scenes(n: int, pairs: Sequence[tuple[int, int]], members: Sequence[list[int]]) -> list[list[int]]:
+    """Return the rows of each chain of images that show one scene, with all copies of these images."""
+    linked = {item for pair in pairs for item in pair}
+    found: dict[int, list[int]] = defaultdict(list)
+    for item, number in enumerate(components(n, pairs)):
+        if item in linked:
+            found[number] += members[item]
+    return [sorted(rows) for rows in found.values()]
+
+
+def components(n: int, pairs: Iterable[Sequence[int]]) -> list[int]:
+    """Number the connected components of n items by their smallest item.
+
+    Example:
+        >>> components(4, [(1, 3)])
+        [0, 1, 2, 1]
+    """
+    parent = list(range(n))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for pair in pairs:
+        a, b = root(pair[0]), root(pair[1])
+        parent[max(a, b)] = min(a, b)
+    return [root(i) for i in range(n)]
 
 
 def cliques(n: int, alike: Sequence[tuple[int, int, float]]) -> list[list[int]]:
@@ -120,149 +173,125 @@ def cliques(n: int, alike: Sequence[tuple[int, int, float]]) -> list[list[int]]:
 # ------------------------------------------------------------------------------------------------------- near duplicates
 
 
-def _near_contents(
-    catalog: Catalog, unique: Sequence[str], rows: Sequence[int], cache: Cache, progress: Progress
-) -> list[tuple[int, int, float]]:
-    """Return confirmed pairs (index, index, correlation) of images with different content, from the cache if available."""
-    key = f"duplicates/{store.digest([_VERSION, thumbnails.VERSION, list(unique)])}"
+def _verdicts(
+    catalog: Catalog,
+    unique: Sequence[str],
+    rows: Sequence[int],
+    cache: Cache,
+    features: np.ndarray | None,
+    progress: Progress,
+) -> list[tuple[int, int, float, int]]:
+    """Return confirmed pairs (index, index, strength, verdict) of different content, from the cache if available."""
+    neighbours = None if features is None else store.bytes_digest(np.ascontiguousarray(features[list(rows)]).tobytes())
+    key = f"duplicates/{store.digest([_VERSION, looks.VERSION, list(unique), neighbours])}"
     known = cache.read_json(key)
     if known is not None:
-        return [(int(a), int(b), float(c)) for a, b, c in known]
-    files = [catalog.file(catalog_path) for catalog_path in _take(catalog.paths, rows)]
-    gray = thumbnails.grays(files, unique, cache, progress)
+        return [(int(a), int(b), float(c), int(v)) for a, b, c, v in known]
+    paths = catalog.paths
+    look = looks.looks([catalog.file(paths[r]) for r in rows], unique, cache, progress)
     sides = [min(w or 0, h or 0) for w, h in zip(catalog.column("width"), catalog.column("height"), strict=True)]
-    side = np.array(_take(sides, rows), dtype=np.int64)
-    candidates, places = _candidates(gray, side, progress)
-    confirmed, failed = _confirm(files, side, candidates, places, progress)
-    if not failed:
-        cache.write_json(key, confirmed)
-    return confirmed
-
-
-def _take(values: Sequence[Any], rows: Sequence[int]) -> list[Any]:
-    return [values[r] for r in rows]
-
-
-def _limit(side: np.ndarray, which: int) -> np.ndarray:
-    """Return a column of `_LIMITS` for each shorter side in pixels."""
-    row = np.searchsorted([limit[0] for limit in _LIMITS], side, side="right") - 1
-    return np.array([limit[which] for limit in _LIMITS])[np.maximum(row, 0)]
-
-
-def _candidates(gray: np.ndarray, side: np.ndarray, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs with similar hashes whose aligned thumbnails correlate, int64 (m, 2), and alignments, float32 (m, 4)."""
-    good = np.flatnonzero(gray.std(axis=(1, 2)) > _BLANK_SD)
-    if len(good) < 2:
-        return np.zeros((0, 2), np.int64), np.zeros((0, 4), np.float32)
-    gray, side = gray[good], side[good]
-    inner = _inner(gray)
-    whole_hash, inner_hash = phash.phash(gray), phash.phash(inner)
-    most = max(100_000, _PAIRS_PER_IMAGE * len(gray))
-    largest = int(_limit(side, 1).max())
-    threads = min(4, os.cpu_count() or 1)
-    parts = []
-    for right in (whole_hash, inner_hash):
-        pairs, radius = phash.pairs(whole_hash, right, largest, most, threads=threads, progress=progress)
-        if radius < largest:
-            log.info("many images are similar: compared only pairs with at most %d differing bits, not %d", radius, largest)
-        distance = np.minimum(
-            np.bitwise_count(whole_hash[pairs[:, 0]] ^ right[pairs[:, 1]]),
-            np.bitwise_count(whole_hash[pairs[:, 1]] ^ right[pairs[:, 0]]),
+    side = np.array([sides[r] for r in rows], dtype=np.int64)
+    found = _candidates(look.luma, None if features is None else features[list(rows)], progress)
+    confirmed = _closed(look, side, confirmation.confirm(look, side, found, progress), found, progress)
+    pairs = [
+        (a, b, round(strength, 6), verdict)
+        for (a, b), strength, verdict in zip(
+            np.sort(confirmed.pairs, axis=1).tolist(), confirmed.strength.tolist(), confirmed.verdict.tolist(), strict=True
         )
-        parts.append(pairs[distance <= _limit(side[pairs].min(axis=1), 1)])
-    pairs = np.unique(np.concatenate(parts), axis=0)
-    rough = _rough(gray, inner, pairs)
-    likeliest = np.argsort(-rough, kind="stable")[: max(100_000, _ALIGNED_PER_IMAGE * len(gray))]
-    pairs = pairs[np.sort(likeliest[rough[likeliest] > _MIN_ROUGH])]
-    similar, places = [pairs[:0]], [np.zeros((0, 4), np.float32)]
-    for start in range(0, len(pairs), _COARSE_AT_ONCE):
-        block = pairs[start : start + _COARSE_AT_ONCE]
-        correlation, place = alignment.coarse(gray[block[:, 0]], gray[block[:, 1]])
-        similar.append(block[correlation > _MIN_COARSE])
-        places.append(place[correlation > _MIN_COARSE])
-        progress("comparing similar images", min(start + _COARSE_AT_ONCE, len(pairs)), len(pairs))
-    return np.asarray(good[np.concatenate(similar)], dtype=np.int64), np.concatenate(places)
+    ]
+    if look.complete:
+        cache.write_json(key, pairs)
+    return pairs
 
 
-def _inner(gray: np.ndarray) -> np.ndarray:
-    """Crop 32×32 thumbnails to their inner part, and resize it to 32×32."""
-    at = ((np.arange(32) + 0.5) / 32 * (1 - 2 * _PROBE_MARGIN) + _PROBE_MARGIN) * 32 - 0.5
-    base = np.minimum(at.astype(int), 30)
-    weights = np.zeros((32, 32), np.float32)
-    weights[np.arange(32), base] = 1 - (at - base)
-    weights[np.arange(32), base + 1] = at - base
-    return np.concatenate(
-        [
-            np.rint(weights @ gray[s : s + 4096].astype(np.float32) @ weights.T).astype(np.uint8)
-            for s in range(0, len(gray), 4096)
-        ]
-    )
+def _candidates(luma: np.ndarray, features: np.ndarray | None, progress: Progress) -> Candidates:
+    """Return pairs that may show the same picture: by all windows, of many images by hashes, and by neighbours in features."""
+    spread = np.concatenate([luma[s : s + 4096].std(axis=(1, 2)) for s in range(0, len(luma), 4096)] or [np.zeros(0)])
+    good = np.flatnonzero(spread > _BLANK_SD)
+    parts = []
+    if len(good) <= _ALL_WINDOWS:
+        parts.append(windows.candidates(luma[good], progress))
+    else:
+        parts.append(windows.locate(luma[good], _hash_pairs(luma[good], progress)))
+    if features is not None:
+        parts.append(windows.locate(luma[good], _neighbours(features[good])))
+    both = windows.joined(parts)
+    _, first = np.unique(np.sort(both.pairs, axis=1), axis=0, return_index=True)
+    first = first[both.similarity[first] > _MIN_SIMILARITY]
+    return Candidates(good[both.pairs[first]], both.similarity[first], both.turn[first], both.place[first])
 
 
-def _rough(gray: np.ndarray, inner: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Return each pair's best correlation of whole with whole or whole with inner thumbnail, float32 (m,)."""
-
-    def unit(images: np.ndarray) -> np.ndarray:
-        flat = images.reshape(len(images), -1).astype(np.float32)
-        flat -= flat.mean(axis=1, keepdims=True)
-        return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6))
-
-    best = np.full(len(pairs), -1.0, np.float32)
-    for start in range(0, len(pairs), _COARSE_AT_ONCE):
-        part = slice(start, start + _COARSE_AT_ONCE)
-        one, other = pairs[part].T
-        a, b, a_in, b_in = unit(gray[one]), unit(gray[other]), unit(inner[one]), unit(inner[other])
-        for x, y in ((a, b), (a, b_in), (a_in, b)):
-            best[part] = np.maximum(best[part], np.einsum("ij,ij->i", x, y))
-    return best
-
-
-def _confirm(
-    files: Sequence[Path], side: np.ndarray, pairs: np.ndarray, places: np.ndarray, progress: Progress
-) -> tuple[list[tuple[int, int, float]], bool]:
-    """Return pairs confirmed in pixels with their correlation, and whether a file could not be read for a temporary reason."""
-    confirmed: list[tuple[int, int, float]] = []
-    failed = False
-    with activity.workers(min(16, os.cpu_count() or 1), "sightline-look") as pool:
-        for start in range(0, len(pairs), _PAIRS_AT_ONCE):
-            some, at = (x[start : start + _PAIRS_AT_ONCE] for x in (pairs, places))
-            wanted = np.unique(some)
-            results = dict(zip(wanted.tolist(), pool.map(lambda i: _thumb(files[i]), wanted.tolist()), strict=True))
-            failed |= any(isinstance(r, str) and r in pixels.PASSING_PROBLEMS for r in results.values())
-            thumbs = {i: r for i, r in results.items() if isinstance(r, np.ndarray)}
-            good = [a in thumbs and b in thumbs for a, b in some.tolist()]
-            some, at = some[good], at[good]
-            for begin in range(0, len(some), _FINE_AT_ONCE):
-                part = slice(begin, begin + _FINE_AT_ONCE)
-                confirmed += _confirmed(thumbs, side, some[part], at[part])
-            progress("confirming duplicates", min(start + _PAIRS_AT_ONCE, len(pairs)), len(pairs))
-    return confirmed, failed
+def _hash_pairs(luma: np.ndarray, progress: Progress) -> np.ndarray:
+    """Return pairs, int64 (m, 2), in which the hash of a whole image, in any turn, is near that of a window of another."""
+    whole = windows.resampled(luma, windows.WINDOWS[0], 32)
+    most = max(100_000, _PAIRS_PER_IMAGE * len(luma))
+    threads = min(4, os.cpu_count() or 1)
+    parts = [np.zeros((0, 2), np.int64)]
+    inner = [phash.phash(windows.resampled(luma, w, 32)) for w in windows.WINDOWS[:_HASHED_WINDOWS]]
+    for turn in range(windows.TURNS):
+        left = phash.phash(windows.turned(whole, turn))
+        for right in inner if turn == 0 else inner[:1]:
+            right = left if turn == 0 and right is inner[0] else right
+            pairs, radius = phash.pairs(left, right, _RADIUS, most, threads=threads, progress=progress)
+            if radius < _RADIUS:
+                log.info("many images are similar: compared only pairs with at most %d differing bits, not %d", radius, _RADIUS)
+            parts.append(pairs)
+    return np.unique(np.concatenate(parts), axis=0)
 
 
-def _confirmed(
-    thumbs: Mapping[int, np.ndarray], side: np.ndarray, block: np.ndarray, place: np.ndarray
-) -> list[tuple[int, int, float]]:
-    """Return the pairs of a block that show the same pixels, with their correlation."""
-    first, second = (np.stack([thumbs[i] for i in column]) for column in block.T.tolist())
-    like = alignment.fine(first, second, place)
-    good = (
-        (like.correlation > _MIN_FINE)
-        & (like.residual < _limit(side[block].min(axis=1), 2))
-        & (like.colour < _COLOUR)
-        & (np.abs(like.offset) < _OFFSET)
-        & (like.gain < _GAIN)
-        & (like.gain > 1 / _GAIN)
-    )
-    pairs = zip(block[good].tolist(), like.correlation[good].tolist(), strict=True)
-    return [(a, b, round(correlation, 6)) for (a, b), correlation in pairs]
+def _neighbours(features: np.ndarray) -> np.ndarray:
+    """Return each image's nearest neighbours by the cosine of features, int64 (m, 2); rows with NaN have none.
+
+    Args:
+        features: float32 (n, d).
+    """
+    valid = np.flatnonzero(np.isfinite(features).all(axis=1))
+    if len(valid) < 2:
+        return np.zeros((0, 2), np.int64)
+    unit = features[valid] / np.maximum(np.linalg.norm(features[valid], axis=1, keepdims=True), 1e-6)
+    count = min(windows.NEAREST, len(valid) - 1)
+    pairs = []
+    for start in range(0, len(valid), 512):
+        cosine = unit[start : start + 512] @ unit.T
+        cosine[np.arange(len(cosine)), np.arange(start, start + len(cosine))] = -1
+        nearest = np.argpartition(-cosine, count - 1, axis=1)[:, :count]
+        row = np.repeat(np.arange(start, start + len(cosine)), count)
+        close = np.take_along_axis(cosine, nearest, 1).ravel() > _MIN_COSINE
+        pairs.append(np.stack([row[close], nearest.ravel()[close]], axis=1))
+    return np.asarray(valid[np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)])
 
 
-def _thumb(file: Path) -> np.ndarray | str:
-    """Return the whole image as uint8 (64, 64, 3), or the kind of its problem."""
-    from PIL import Image
+def _closed(look: Looks, side: np.ndarray, confirmed: Confirmed, tested: Candidates, progress: Progress) -> Confirmed:
+    """Also compare the pairs within chains of confirmed pairs that have not been compared yet, up to a limit."""
+    members: dict[int, list[int]] = defaultdict(list)
+    for item, number in enumerate(components(len(look.luma), confirmed.pairs.tolist())):
+        members[number].append(item)
+    known = {(min(a, b), max(a, b)) for a, b in tested.pairs.tolist()}
+    missing: list[tuple[int, int]] = []
+    for items in sorted((m for m in members.values() if 2 < len(m) <= _LARGEST_CLOSED), key=len):
+        missing += [pair for pair in itertools.combinations(items, 2) if pair not in known]
+        if len(missing) > max(2000, 2 * len(look.luma)):
+            break
+    if not missing:
+        return confirmed
+    more = confirmation.confirm(look, side, windows.locate(look.luma, np.array(missing, np.int64)), progress)
+    return confirmation.joined([confirmed, more])
 
-    try:
-        image = Image.fromarray(pixels.upright(file, 2 * _SIDE_PX))
-        return np.asarray(image.resize((_SIDE_PX, _SIDE_PX), Image.Resampling.BILINEAR))
-    except ImageError as error:
-        return error.kind
+
+def _settled(
+    n: int, pairs: Sequence[tuple[int, int, float, int]]
+) -> tuple[list[tuple[int, int, float]], list[tuple[int, int]]]:
+    """Return the pairs that show the same picture, (index, index, strength), and those that show the same scene.
+
+    Text over a picture and a thin object in a scene look alike. Images that are linked to others of a scene are of that scene.
+    """
+    scene = [(a, b) for a, b, _, verdict in pairs if verdict == confirmation.SAME_SCENE]
+    number = components(n, scene)
+    size = Counter(number)
+    same: list[tuple[int, int, float]] = []
+    for a, b, strength, verdict in pairs:
+        if verdict == confirmation.OVERLAY and (number[a] == number[b] or max(size[number[a]], size[number[b]]) > 2):
+            scene.append((a, b))
+        elif verdict != confirmation.SAME_SCENE:
+            same.append((a, b, strength))
+    return same, scene

@@ -115,10 +115,19 @@ def with_duplicates(catalog: Catalog, duplicates: Duplicates) -> Catalog:
     """
     labels = dict(zip(catalog.paths, catalog.column("label"), strict=True))
     notes = []
-    sets = [(len(duplicates.exact), "identical files"), (len(duplicates.near), "nearly identical images")]
+    sets = [
+        (len(duplicates.exact), "identical files"),
+        (len(duplicates.near), "nearly identical images"),
+        (len(duplicates.same_scene), "images of one scene"),
+    ]
     if any(n for n, _ in sets):
-        counted = " and ".join(f"{n:,} set{'s' if n > 1 else ''} of {what}" for n, what in sets if n)
+        counted = _listed([f"{n:,} set{'s' if n > 1 else ''} of {what}" for n, what in sets if n])
         notes.append(f"duplicates: {counted}; a split keeps each set together")
+    notes += [
+        f"{len(paths):,} images, such as {paths[0]} and {paths[1]}, show one scene with different objects; they are too "
+        "many to keep in one split: if your classifier must work in other scenes, name the scenes with --group-by"
+        for paths in duplicates.crowded_scenes
+    ]
     remarks: dict[str, str] = {}
     for number, paths in enumerate(duplicates.conflicts):
         first = {labels[p]: p for p in reversed(paths) if labels[p] is not None}  # the first image of each label
@@ -135,6 +144,17 @@ def with_duplicates(catalog: Catalog, duplicates: Duplicates) -> Catalog:
         notes.append(f"{CAUTION}: {many} copies with different labels; the catalog's column note lists all of them")
     if remarks:
         notes.append("copies of one image must have the same label: correct the wrong labels, or remove those copies")
+    kinds = (
+        (duplicates.exact, "the same file as"),
+        (duplicates.near, "the same image as"),
+        (duplicates.same_scene, "the same scene as"),
+        (duplicates.crowded_scenes, "the same scene as"),
+    )
+    for sets_of_kind, words in kinds:
+        for paths in sets_of_kind:
+            for path in paths[1:]:
+                remarks.setdefault(path, f"{words} {paths[0]}")
+    if remarks:
         before = catalog.column("note")
         added = [_joined(note, remarks.get(path)) for note, path in zip(before, catalog.paths, strict=True)]
         catalog = catalog.with_column("note", added)

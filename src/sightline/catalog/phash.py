@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -12,6 +14,11 @@ from sightline import activity
 from sightline.records import Progress, silent
 
 _ROWS, _COLUMNS = 64, 4096  # block of 2 MB of XORs that fits in a core's cache
+_ALL_PAIRS = 30_000**2
+_BANDS = ((0, 21), (21, 21), (42, 22))  # first bit and number of bits
+_BAND_RADIUS = 2
+_PROBED_AT_ONCE = 1 << 17  # hashes
+_BUCKET = 256  # hashes with equal bits in a band that are compared; more occur in sets of very similar images only
 _OF_EQUAL = 16  # rows with equal hashes that each row is paired with
 
 
@@ -40,6 +47,9 @@ def pairs(
 ) -> tuple[np.ndarray, int]:
     """Return all pairs of rows whose hashes differ in at most `radius` bits.
 
+    All pairs of up to 30,000 hashes are compared. Of more, those that differ in at most 2 bits of one third of the bits are
+    compared: all pairs with up to 8 differing bits and most with up to 12, in time that grows almost linearly.
+
     If there are more than `most` pairs, as among 100,000 similar images, the radius is lowered until there are not. Rows with
     equal hashes are each paired only with the first 16 of them.
 
@@ -55,7 +65,8 @@ def pairs(
     """
     lefts, left_of = np.unique(left, return_inverse=True)
     rights, right_of = (lefts, left_of) if left is right else np.unique(right, return_inverse=True)
-    i, j, distance, radius = _close(lefts, rights, radius, most, threads, progress)
+    search = _close if len(lefts) * len(rights) <= _ALL_PAIRS else _close_banded
+    i, j, distance, radius = search(lefts, rights, radius, most, threads, progress)
     left_rows, right_rows = _members(left_of, len(lefts)), _members(right_of, len(rights))
     weight = np.minimum(left_rows.count[i], _OF_EQUAL) * right_rows.count[j]
     reach = np.bincount(distance, weight, minlength=65).cumsum()
@@ -124,6 +135,86 @@ def _close(
     i, j, distance = (np.concatenate(part) for part in zip(*blocks, strict=True))
     keep = distance <= radius  # some blocks started before the radius was lowered
     return i[keep], j[keep], distance[keep], radius
+
+
+def _close_banded(
+    left: np.ndarray, right: np.ndarray, radius: int, most: int, threads: int, progress: Progress
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Return (i, j, distance, radius) of pairs of hashes that are close in one band; i < j if both arrays are the same.
+
+    Source: Norouzi, Punjani and Fleet 2012, "Fast search in Hamming space with multi-index hashing".
+    """
+    blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [
+        (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8))
+    ]
+    total = done = 0
+    with activity.workers(threads, "sightline-compare") as pool:
+        for first, width in _BANDS:
+            masks = [sum(1 << b for b in bits) for n in range(_BAND_RADIUS + 1) for bits in combinations(range(width), n)]
+            keys, index = _band(left, first, width), _Buckets.of(_band(right, first, width), width)
+            for start in range(0, len(masks), 4 * threads):
+                some = masks[start : start + 4 * threads]
+                blocks += pool.map(lambda mask: _probe(left, right, keys, index, mask, radius), some)  # noqa: B023 - awaited here
+                total = sum(len(d) for _, _, d in blocks)
+                if total > 4 * most:
+                    blocks, radius = _lower([_distinct(blocks)], most, radius)
+                done += len(some)
+                progress("comparing images", min(done, 3 * len(masks)), 3 * len(masks))
+    blocks, radius = _lower([_distinct(blocks)], most, radius)
+    i, j, distance = blocks[0]
+    return i, j, distance, radius
+
+
+@dataclass(frozen=True, slots=True)
+class _Buckets:
+    """Hashes sorted by a band of their bits: those with key k are `order[start[k] : start[k + 1]]`."""
+
+    order: np.ndarray
+    start: np.ndarray
+
+    @classmethod
+    def of(cls, keys: np.ndarray, width: int) -> _Buckets:
+        """Sort keys, int64 (n,), of `width` bits."""
+        order = np.argsort(keys, kind="stable").astype(np.int32)
+        start = np.zeros((1 << width) + 1, np.int32)
+        np.cumsum(np.bincount(keys, minlength=1 << width), out=start[1:])
+        return cls(order, start)
+
+
+def _band(hashes: np.ndarray, first: int, width: int) -> np.ndarray:
+    """Return some bits of each hash, int64 (n,)."""
+    return np.asarray((hashes >> np.uint64(first)) & np.uint64((1 << width) - 1)).astype(np.int64)
+
+
+def _probe(
+    left: np.ndarray, right: np.ndarray, keys: np.ndarray, index: _Buckets, mask: int, radius: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (i, j, distance) of close pairs whose bits in a band differ exactly by `mask`."""
+    wanted = keys ^ mask
+    start = index.start[wanted]
+    count = np.minimum(index.start[wanted + 1] - start, _BUCKET)
+    hit = np.flatnonzero(count)
+    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8))]
+    for begin in range(0, len(hit), _PROBED_AT_ONCE):
+        rows = hit[begin : begin + _PROBED_AT_ONCE]
+        many = count[rows]
+        i = np.repeat(rows, many)
+        within = np.arange(len(i)) - np.repeat(np.cumsum(many) - many, many)
+        j = index.order[np.repeat(start[rows], many) + within].astype(np.int64)
+        if left is right:
+            i, j = i[i < j], j[i < j]
+        distance = np.bitwise_count(left[i] ^ right[j])
+        good = distance <= radius
+        found.append((i[good], j[good], distance[good]))
+    i, j, distance = (np.concatenate(part) for part in zip(*found, strict=True))
+    return i, j, distance
+
+
+def _distinct(blocks: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the pairs of several blocks, each once."""
+    i, j, distance = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    _, first = np.unique(i << 32 | j, return_index=True)
+    return i[first], j[first], distance[first]
 
 
 def _block(

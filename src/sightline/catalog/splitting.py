@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import numpy as np
 
 from sightline import store
 from sightline.catalog.layout import matched, pattern
-from sightline.catalog.near_duplicates import Duplicates
+from sightline.catalog.near_duplicates import Duplicates, components
 from sightline.catalog.notes import with_duplicates
 from sightline.errors import RequestError, closest
 from sightline.records import SPLITS, Catalog, Progress, silent
+
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 @dataclass(slots=True)
@@ -40,6 +44,8 @@ def split(
     test: float | int = 0.2,
     seed: int = 0,
     group_by: str | None = None,
+    order_by: str | None = None,
+    folds: int | None = None,
     previous: Catalog | None = None,
     clusters: Duplicates,
     progress: Progress = silent,
@@ -59,14 +65,19 @@ def split(
         seed: Random seed.
         group_by: Column of the catalog, or a regular expression for file names (for paths if it has a slash) whose first
             group is the group's name.
+        order_by: Column of dates or numbers: the earliest images become train, the next val, the latest test. Not stratified.
+        folds: Number of folds, 2 or more: the images outside test are numbered 1 to `folds` in the column `fold`, stratified.
         previous: Earlier catalog whose assignments are kept; images are matched by content, else by path.
         clusters: Result of `find_duplicates` for this catalog.
         progress: Progress callback.
 
     Raises:
-        RequestError: If no training images would be left, or `group_by` is not a column and matches no file name.
+        RequestError: If no training images would be left, `group_by` is not a column and matches no file name, `order_by` is
+            not a column of dates or numbers or the images have splits already, or `folds` is below 2.
     """
     catalog = _grouped(catalog, group_by)
+    if folds is not None and folds < 2:
+        raise RequestError(f"folds={folds} is too small", "set it to 2 or more")
     problems, labels, contents = (catalog.column(n) for n in ("problem", "label", "content"))
     rows = [i for i in range(len(catalog)) if problems[i] is None and labels[i] is not None]
     splits, given = _existing(catalog, previous, rows)
@@ -88,7 +99,14 @@ def split(
             (name,) = unit.given
             splits.update((row, name) for row in unit.rows)
     free = [u for u in units if not u.given]
-    splits.update(_deal(free, [u for u in units if u.given], splits, labels, shares, rows))
+    if order_by is not None:
+        if len(free) < len(units):
+            raise RequestError("--order-by needs images without splits", "remove the column split, or omit --order-by")
+        dealt, date_notes = _by_date(free, catalog, order_by, shares, rows)
+        splits.update(dealt)
+        notes += date_notes
+    else:
+        splits.update(_deal(free, [u for u in units if u.given], splits, labels, shares, rows))
     if new_problems:
         notes.append(
             f"{len(new_problems)} new images are left out because they belong together with images of two splits, "
@@ -96,11 +114,18 @@ def split(
         )
     if carve:
         taken = " and ".join(f"{sum(splits.get(i) == name for i in rows):,} {name} images" for name in carve)
-        notes.append(f"no {' and '.join(carve)} split found: {taken} were taken from train (seed {seed})")
+        notes.append(
+            f"no {' and '.join(carve)} split found: {taken} were taken from train (seed {seed}); a classifier that was trained "
+            "on the earlier train split has seen them, so train it again before you evaluate it"
+        )
     notes += _class_notes(labels, splits, rows, shares)
+    if order_by is None:
+        notes += _imbalance_notes(units, splits, labels, shares, rows)
     progress("splitting", len(rows), len(rows))
     final = [new_problems.get(i, p) for i, p in enumerate(problems)]
     out = catalog.with_column("split", [splits.get(i) for i in range(len(catalog))]).with_column("problem", final)
+    if folds is not None:
+        out = out.with_column("fold", _folds(units, splits, len(catalog), folds))
     return with_duplicates(out.with_notes(*notes), clusters)
 
 
@@ -137,31 +162,18 @@ def together(catalog: Catalog, clusters: Duplicates, *, groups: bool = True) -> 
     Returns:
         int64 (n,), equal for rows that belong together.
     """
-    parent = list(range(len(catalog)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    def join(i: int, j: int) -> None:
-        a, b = root(i), root(j)
-        parent[max(a, b)] = min(a, b)
-
     first: dict[int, int] = {}
-    for row, cluster in enumerate(clusters.cluster.tolist()):
-        join(row, first.setdefault(cluster, row))
+    pairs = [(first.setdefault(cluster, row), row) for row, cluster in enumerate(clusters.cluster.tolist())]
     problems = catalog.column("problem")
-    for a, b in clusters.links.tolist():
+    for a, b in (*clusters.links.tolist(), *clusters.scene_links.tolist()):
         if problems[a] is None and problems[b] is None:  # an image that is left out links no others
-            join(a, b)
+            pairs.append((a, b))
     if groups:
         named: dict[str, int] = {}
         for row, group in enumerate(catalog.column("group")):
             if group is not None:
-                join(row, named.setdefault(group, row))
-    return np.array([root(i) for i in range(len(catalog))], dtype=np.int64)
+                pairs.append((named.setdefault(group, row), row))
+    return np.array(components(len(catalog), pairs), dtype=np.int64)
 
 
 def _units(
@@ -261,6 +273,98 @@ def _deal(
                     need[name].subtract(free[i].labels)
     _fill_gaps(free, open_units, assigned, need, have)
     return {row: assigned.get(i, "train") for i, unit in enumerate(free) for row in unit.rows}
+
+
+def _by_date(
+    units: Sequence[Unit], catalog: Catalog, order_by: str, shares: Mapping[str, float | int], rows: Sequence[int]
+) -> tuple[dict[int, str], list[str]]:
+    """Return row → split in the order of a column, each unit at its latest date, and notes.
+
+    Raises:
+        RequestError: If a value is neither a date nor a number, or no training images would be left.
+    """
+    values = _dates(catalog.column(order_by), order_by)
+    dated = [u for u in units if any(values[r] is not None for r in u.rows)]
+    undated = [r for u in units if all(values[r] is None for r in u.rows) for r in u.rows]
+    latest = [max(v for r in u.rows if (v := values[r]) is not None) for u in dated]
+    total = len(rows)
+    left = {name: _count(shares[name], total, name) for name in ("test", "val")}
+    if sum(left.values()) >= total:
+        raise RequestError(f"val and test of {sum(left.values()):,} images leave no training images", "make them smaller")
+    out: dict[int, str] = dict.fromkeys(undated, "train")
+    for i in sorted(range(len(dated)), key=lambda i: (latest[i], dated[i].draw), reverse=True):
+        name = next((n for n in ("test", "val") if left[n] > 0), "train")
+        if name != "train":
+            left[name] -= len(dated[i].rows)
+        out.update((r, name) for r in dated[i].rows)
+    notes = [f"{len(undated):,} images have no {order_by}; they are in train"] if undated else []
+    return out, [*notes, f"split in the order of {order_by}: train on the past, test on the latest images"]
+
+
+def _dates(values: Sequence[object], name: str) -> list[float | None]:
+    """Convert numbers and ISO or EXIF dates to numbers that sort like them; empty cells to None.
+
+    Raises:
+        RequestError: If a value is neither, or the column is empty.
+    """
+    out: list[float | None] = []
+    for value in values:
+        text = "" if value is None else str(value).strip()
+        if not text:
+            out.append(None)
+            continue
+        try:
+            out.append(float(text) if _NUMBER.fullmatch(text) else _moment(text))
+        except ValueError as error:
+            hint = "dates such as 2024-05-31, 2024-05-31T12:00 or 2024:05:31 12:00:00, or numbers"
+            raise RequestError(f"--order-by {name}: {text!r} is neither a date nor a number", hint) from error
+    if all(v is None for v in out):
+        raise RequestError(f"--order-by {name}: the column is empty", "name a column of dates or numbers")
+    return out
+
+
+def _moment(text: str) -> float:
+    """Convert an ISO date, or a date of EXIF with colons, to seconds; a date without a zone counts as UTC."""
+    exif = re.fullmatch(r"(\d{4}):(\d\d):(\d\d)(.*)", text)
+    moment = datetime.fromisoformat("-".join(exif.group(1, 2, 3)) + exif[4] if exif else text)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _folds(units: Sequence[Unit], splits: Mapping[int, str | None], n: int, folds: int) -> list[int | None]:
+    """Return the fold of each row outside test, 1 to `folds`; units join, the largest first, where their labels are rarest."""
+    counts: list[Counter[str]] = [Counter() for _ in range(folds)]
+    out: list[int | None] = [None] * n
+    for unit in sorted(units, key=lambda u: -len(u.rows)):
+        rows = [r for r in unit.rows if splits.get(r) in ("train", "val")]
+        if not rows:
+            continue
+        fold = min(range(folds), key=lambda f: (sum(counts[f][c] * k for c, k in unit.labels.items()), counts[f].total(), f))
+        counts[fold].update(unit.labels)
+        for row in rows:
+            out[row] = fold + 1
+    return out
+
+
+def _imbalance_notes(
+    units: Sequence[Unit],
+    splits: Mapping[int, str | None],
+    labels: Sequence[str],
+    shares: Mapping[str, float | int],
+    rows: Sequence[int],
+) -> list[str]:
+    """Return a note if large groups keep the splits from having the requested sizes, or a class from its share."""
+    notes = []
+    total = len(rows)
+    largest = max((len(u.rows) for u in units), default=0)
+    for name, share in shares.items():
+        wanted = _count(share, total, name)
+        images = Counter(labels[r] for r in rows if splits.get(r) == name)
+        if wanted and abs(images.total() - wanted) > max(3, 0.1 * wanted) and largest > max(3, 0.1 * wanted):
+            notes.append(
+                f"{name} has {images.total():,} images instead of {wanted:,}, because images that belong together stay "
+                f"together (the largest set has {largest:,})"
+            )
+    return notes
 
 
 def _needs(
@@ -397,13 +501,3 @@ def leaks(catalog: Catalog, duplicates: Duplicates) -> list[tuple[str, str]]:
             if first is not None:
                 pairs.append((paths[row], paths[first]))
     return pairs
-
-
-def straddling(catalog: Catalog, duplicates: Duplicates) -> int:
-    """Return the number of duplicate sets with images in more than one split."""
-    number = together(catalog, duplicates, groups=False)
-    splits: dict[int, set[str]] = defaultdict(set)
-    for cluster, name, problem in zip(number.tolist(), catalog.column("split"), catalog.column("problem"), strict=True):
-        if name is not None and problem is None:
-            splits[cluster].add(name)
-    return sum(len(s) > 1 for s in splits.values())

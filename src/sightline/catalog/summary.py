@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from sightline.catalog.near_duplicates import Duplicates
+from sightline.catalog.near_duplicates import NOT_LOOKED_FOR, Duplicates
 from sightline.records import SPLITS, Catalog
 
 _MOST_LISTED = 200
-_SIDES_PX = (32, 64, 96, 128, 160, 224, 299)
+SIDES_PX = (32, 64, 96, 128, 160, 224, 299)
 _EDGES_PX = (1, 16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 65536)
 
 
@@ -44,11 +44,19 @@ def summarise(catalog: Catalog, duplicates: Duplicates | None = None) -> dict[st
         "width": _range(width),
         "height": _range(height),
         "size_histogram": {"edges_px": list(_EDGES_PX), "counts": _merged(counts_px)},
-        "enlarged": {str(side): float((short < side).mean()) if len(short) else 0.0 for side in _SIDES_PX},
+        "enlarged": {str(side): float((short < side).mean()) if len(short) else 0.0 for side in SIDES_PX},
         "formats": _counted(columns["format"], good),
         "modes": _counted(columns["mode"], good),
         "duplicates": _duplicates(duplicates),
     }
+
+
+def sides(catalog: Catalog) -> tuple[np.ndarray, np.ndarray]:
+    """Return the shorter and the longer side of the usable images whose size is known, int64 (n,) in pixels."""
+    usable = catalog.usable()
+    width, height = (np.array([v or 0 for v in usable.column(n)], np.int64) for n in ("width", "height"))
+    known = (width > 0) & (height > 0)
+    return np.minimum(width, height)[known], np.maximum(width, height)[known]
 
 
 def _range(values: np.ndarray) -> dict[str, float] | None:
@@ -69,13 +77,21 @@ def _counted(values: list[str | None], rows: list[int]) -> dict[str, int]:
 
 
 def _duplicates(duplicates: Duplicates | None) -> dict[str, Any] | None:
-    """Return the numbers of duplicate sets, the largest set, and the sets with different labels."""
+    """Return all duplicate sets, their numbers, the largest set, and the sets with different labels."""
     if duplicates is None:
         return None
     largest = max([*duplicates.exact, *duplicates.near], key=len, default=[])
+    kinds = (
+        ("exact", duplicates.exact),
+        ("near", duplicates.near),
+        ("same_scene", [*duplicates.same_scene, *duplicates.crowded_scenes]),
+    )
     return {
         "exact": len(duplicates.exact),
         "near": len(duplicates.near),
+        "same_scene": len(duplicates.same_scene),
+        "sets": [{"kind": kind, "paths": paths} for kind, sets in kinds for paths in sets],
+        "not_looked_for": NOT_LOOKED_FOR,
         "largest": largest[:_MOST_LISTED],
         "conflicts": [paths[:_MOST_LISTED] for paths in duplicates.conflicts[:_MOST_LISTED]],
     }

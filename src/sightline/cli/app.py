@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sightline import __version__
-from sightline.cli import cache
+from sightline.cli import cache, catalog
 
 app = typer.Typer(
     add_completion=False,
@@ -48,3 +48,4 @@ COMMANDS: dict[str, Callable[..., None]] = {
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
 app.add_typer(cache.cache, name="cache")
+app.add_typer(catalog.catalog, name="catalog")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sightline.catalog import Overview
     from sightline.commands.compare import Comparison
     from sightline.commands.study import Study
     from sightline.records import Catalog, Run
+    from sightline.records.catalog_audit import DuplicateSet, Finding
 
 _ACCURACY = ("n", "accuracy", "accuracy_low", "accuracy_high")
 MOST_FILES = 200
@@ -117,19 +120,24 @@ def _of_study(study: Study, accuracy: float) -> dict[str, Any]:
     }
 
 
-def of_scan(catalog: Catalog, file: str) -> dict[str, Any]:
-    """Return the value of `scan`: usable images per class, problems per kind."""
+def of_scan(
+    catalog: Catalog, file: str, found: Overview, sets: Sequence[DuplicateSet], unusual: Sequence[Finding]
+) -> dict[str, Any]:
+    """Return the value of `scan`: usable images per class, problems per kind, sizes, duplicate sets and unusual images."""
+    from sightline.catalog import NOT_LOOKED_FOR
+
     problems = catalog.column("problem")
     kinds = Counter(problem.partition(":")[0].strip() for problem in problems if problem is not None)
-    pairs = zip(catalog.column("label"), problems, strict=True)
-    labels = Counter(label for label, problem in pairs if problem is None and label is not None)
     unusable = [(path, problem) for path, problem in zip(catalog.paths, problems, strict=True) if problem is not None]
     return {
         "catalog": file,
         "images": len(catalog),
-        "classes": dict(sorted(labels.items())),
+        **dataclasses.asdict(found),
         "problems": dict(sorted(kinds.items())),
         "problem_files": [{"path": path, "problem": problem} for path, problem in unusable[:MOST_FILES]],
+        "duplicates": [dataclasses.asdict(s) for s in sets],
+        "not_looked_for": NOT_LOOKED_FOR,
+        "unusual": [dataclasses.asdict(f) for f in unusual],
         "notes": list(catalog.notes),
     }
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sightline.cli import console, json_output, options, tables_output
 from sightline.cli.progress import progress
+
+if TYPE_CHECKING:
+    from sightline.records.catalog_audit import DuplicateSet, Finding
 
 
 @console.guarded
@@ -23,15 +28,20 @@ def scan(
     follow_links: options.FollowLinks = False,
     classes: options.Classes = None,
     limit: options.Limit = None,
+    sheet: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write a picture with samples of each class (.png or .jpg).")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """List all images with class, size and problems in a table.
 
-    Also reports duplicate images and images with two labels. An existing table of that name is overwritten.
+    Also reports sizes and shapes, duplicate images, images with two labels, and blurred, dark or otherwise unusual images. An
+    existing table of that name is overwritten.
 
     \b
-    Example:
+    Examples:
       sightline scan "my photos" -o catalog.csv
+      sightline scan "my photos" --sheet samples.png
     """
     from sightline import catalog as catalogs
     from sightline import store
@@ -39,6 +49,9 @@ def scan(
 
     target = options.path(out)
     catalogs.check_name(target)
+    picture = None if sheet is None else options.path(sheet)
+    if picture is not None:
+        catalogs.check_sheet(picture)
     overwritten = target.is_file()
     with progress() as shown:
         catalog = executor.current().scan(
@@ -52,15 +65,41 @@ def scan(
             follow_links=follow_links,
             progress=shown,
         )
-        catalog = catalogs.with_duplicates(catalog, catalogs.find_duplicates(catalog, store.Cache(), shown))
+        cache = store.Cache()
+        duplicates = catalogs.find_duplicates(catalog, cache, shown)
+        catalog = catalogs.with_duplicates(catalog, duplicates)
+        unusual = catalogs.quality_findings(catalog, catalogs.measure(catalog, cache, shown))
         catalogs.save(catalog, target)
-    value = {**json_output.of_scan(catalog, out), "overwritten": overwritten}
+        if picture is not None:
+            catalogs.write_sheet(catalog, picture, progress=shown)
+    found, sets = catalogs.overview(catalog), catalogs.duplicate_sets(catalog, duplicates)
+    value = {**json_output.of_scan(catalog, out, found, sets, unusual), "sheet": sheet, "overwritten": overwritten}
     if as_json:
         return console.print_json(value)
     tables_output.print_table(("class", "images"), list(value["classes"].items()))
+    for line in catalogs.overview_lines(found):
+        console.print_line(line)
     for kind, count in value["problems"].items():
         console.print_line(f"left out: {count:,} ({kind})")
     for line in catalogs.left_out(catalog):
         console.print_line(f"  {line}")
+    _print_findings(sets, unusual)
     console.print_notes(catalog.notes)
+    if sheet is not None:
+        console.print_line(f"samples: {sheet}")
     console.print_line(f"{value['images']:,} files in {out}{' (overwritten)' if overwritten else ''}")
+
+
+def _print_findings(sets: Sequence[DuplicateSet], unusual: Sequence[Finding]) -> None:
+    """Print duplicate sets and unusual images, the first of each."""
+    from sightline import catalog as catalogs
+
+    for line in catalogs.set_lines(sets, catalogs.MOST_NAMED):
+        console.print_line(line)
+    if sets:
+        console.print_line(catalogs.NOT_LOOKED_FOR)
+    kinds = Counter(finding.kind for finding in unusual)
+    for kind, count in kinds.items():
+        first = [f"{f.path} ({f.detail})" for f in unusual if f.kind == kind][:3]
+        more = f" and {count - len(first):,} more" if count > len(first) else ""
+        console.print_line(f"{kind.replace('_', ' ')}: {', '.join(first)}{more}")

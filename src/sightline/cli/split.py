@@ -20,6 +20,13 @@ def split(
     test: options.Test = "0.2",
     seed: options.Seed = 0,
     group_by: options.GroupBy = None,
+    order_by: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Column of dates or numbers: train on the earliest images, test on the latest."),
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(min=2, metavar="K", help="Also number K folds of the images outside test, in the column fold.")
+    ] = None,
     previous: Annotated[
         str | None, typer.Option(metavar="CATALOG", help="Earlier catalog; its images keep their splits.")
     ] = None,
@@ -27,11 +34,14 @@ def split(
 ) -> None:
     """Assign each image to train, val or test.
 
-    Duplicates and images of the same group stay together. Images that already have a split keep it.
+    Duplicates, images of one scene, and images of the same group stay together. Images that already have a split keep it; if
+    val or test is missing among them, it is taken from train.
 
     \b
-    Example:
+    Examples:
       sightline split catalog.csv --val 0.15 --test 0.2 --seed 0
+      sightline split catalog.csv --group-by patient
+      sightline split catalog.csv --order-by date --folds 5
     """
     from sightline import catalog as catalogs
     from sightline import store
@@ -57,17 +67,22 @@ def split(
             test=test_size,
             seed=seed,
             group_by=group_by,
+            order_by=order_by,
+            folds=folds,
             previous=earlier,
             clusters=duplicates,
             progress=shown,
         )
         catalogs.save(table, target)
     counts = {name: len(table.usable().where(split=name)) for name in ("train", "val", "test")}
-    clusters, straddling = len(duplicates.exact) + len(duplicates.near), catalogs.straddling(table, duplicates)
+    proof = catalogs.split_proof(table, duplicates)
     if as_json:
-        value = {"catalog": str(target), **counts, "clusters": clusters, "straddling": straddling}
+        value = {"catalog": str(target), **counts, "clusters": proof.clusters, "straddling": proof.straddling}
+        value["proof"] = proof.sentence
         return console.print_json({**value, "notes": list(table.notes), "overwritten": overwritten})
     console.print_notes(table.notes)
     console.print_line(", ".join(f"{name} {count:,}" for name, count in counts.items()))
-    console.print_line(f"{clusters:,} clusters of duplicates, {straddling:,} of them in more than one split")
+    console.print_line(f"{proof.sentence} (duplicates, scenes and groups in more than one split)")
+    if proof.examples:
+        console.print_line(f"  such as {', '.join(proof.examples[:4])}")
     console.print_line(f"catalog: {target}{' (overwritten)' if overwritten else ''}")

@@ -164,6 +164,8 @@ def split(
     test: float | int = 0.2,
     seed: int = 0,
     group_by: str | None = None,
+    order_by: str | None = None,
+    folds: int | None = None,
     previous: Catalog | None = None,
     cache: Cache | None = None,
     progress: Progress = silent,
@@ -175,6 +177,8 @@ def split(
         val, test: Fraction of the images as a float, or number of images as an int.
         seed: Random seed.
         group_by: Table column, or regex on the path; images of the same group stay in one split.
+        order_by: Column of dates or numbers; the earliest images become train, the latest test.
+        folds: Number of folds of the images outside test, numbered in the column `fold`.
         previous: Earlier catalog; its images keep their splits.
         cache: Cache. Default: the user's cache.
         progress: Progress callback.
@@ -188,7 +192,16 @@ def split(
     _expect(catalog, (Catalog,), "catalog", "what `sightline.scan` or `sightline.load_catalog` returns")
     duplicates = catalogs.find_duplicates(catalog, Cache() if cache is None else cache, progress)
     result = catalogs.split(
-        catalog, val=val, test=test, seed=seed, group_by=group_by, previous=previous, clusters=duplicates, progress=progress
+        catalog,
+        val=val,
+        test=test,
+        seed=seed,
+        group_by=group_by,
+        order_by=order_by,
+        folds=folds,
+        previous=previous,
+        clusters=duplicates,
+        progress=progress,
     )
     catalogs.warn(result.notes)
     return result

@@ -562,6 +562,7 @@ def _split_summary(request: Request, found: Dataset) -> SplitSummary:
     """Return how the images were divided."""
     usable = found.catalog.usable()
     train, val, test = (len(usable.where(split=s)) for s in SPLITS)
+    proof = catalogs.split_proof(found.catalog, found.twins)
     return SplitSummary(
         given=found.given,
         moves=found.moves,
@@ -572,8 +573,9 @@ def _split_summary(request: Request, found: Dataset) -> SplitSummary:
         train=train,
         val=val,
         test=test,
-        clusters=len(found.twins.exact) + len(found.twins.near),
-        straddling=catalogs.straddling(found.catalog, found.twins),
+        clusters=proof.clusters,
+        straddling=proof.straddling,
+        proof=proof.sentence,
         leaks=found.leaks[: folders.MOST_LISTED],
         leaked=len({t for t, _ in found.leaks}),
     )

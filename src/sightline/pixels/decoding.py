@@ -164,6 +164,38 @@ class Look:
     jpeg_quality: float
 
 
+_PREVIEW = Preprocess(interpolation="bicubic", allow_truncated=True)
+
+
+def preview(source: Source, max_side: int, name: str = "the image") -> tuple[np.ndarray, float]:
+    """Return the whole upright image at a reduced size, and its JPEG quality. A truncated JPEG is decoded as far as it goes.
+
+    Args:
+        source: A file, or its bytes.
+        max_side: Maximum length of the longer side in pixels; images are never enlarged.
+        name: Name for messages if `source` is bytes.
+
+    Returns:
+        uint8 (h, w, 3); and the JPEG quality, 1 to 100, NaN if the file is not a JPEG.
+
+    Raises:
+        ImageError: If the image cannot be read or decoded.
+    """
+    return isolation.call(_preview, *read(source, name), max_side)
+
+
+def _preview(data: bytes, name: str, max_side: int) -> tuple[np.ndarray, float]:
+    """Return the whole upright image at a reduced size, and its JPEG quality; see `preview`."""
+    quality: list[float] = []
+    header = read_header(data, name)
+    with _named(name):
+        scale = min(1.0, max_side / max(header.width, header.height))
+        size = (max(1, round(header.height * scale)), max(1, round(header.width * scale)))
+        box = (0.0, 0.0, float(header.height), float(header.width))
+        image = _resized(data, header, box, size, _own_range(data, header, _PREVIEW), quality.append)
+    return image, quality[0] if quality else math.nan
+
+
 _LOOK = Preprocess(size=(32, 32), fit="squash", interpolation="bilinear", allow_truncated=True)
 
 

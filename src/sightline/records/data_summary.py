@@ -39,18 +39,37 @@ class SizeHistogram:
 
 
 @dataclass(frozen=True, slots=True)
+class DuplicatePaths:
+    """Images that belong together.
+
+    Args:
+        kind: `exact` for identical files, `near` for one picture in several versions, `same_scene` for a fixed camera.
+        paths: Paths of the images.
+    """
+
+    kind: str
+    paths: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class DuplicateSummary:
     """Duplicates and near-duplicates in a dataset.
 
     Args:
         exact: Sets of identical files.
         near: Sets of nearly identical images.
+        same_scene: Sets of images of one scene that differ in one place.
+        sets: All of these sets.
+        not_looked_for: Kinds of copies that the search does not find, in words.
         largest: Paths of the largest set.
         conflicts: Sets whose images stand under more than one label.
     """
 
     exact: int = 0
     near: int = 0
+    same_scene: int = 0
+    sets: Sequence[DuplicatePaths] = ()
+    not_looked_for: str = ""
     largest: Sequence[str] = ()
     conflicts: Sequence[Sequence[str]] = ()
 
@@ -112,6 +131,7 @@ class SplitSummary:
         train, val, test: Images of each split.
         clusters: Sets of duplicates.
         straddling: Sets of duplicates on more than one side.
+        proof: Result of checking all duplicates, scenes and groups against the split, such as "0 of 1,200 clusters straddle".
         leaks: Pairs of paths: a test image and its duplicate in train; the first of them.
         leaked: Test images with a duplicate in train.
     """
@@ -127,5 +147,6 @@ class SplitSummary:
     test: int | None = field(default=None, metadata=json_key("test_n"))
     clusters: int = 0
     straddling: int = 0
+    proof: str = ""
     leaks: Sequence[Sequence[str]] = ()
     leaked: int | None = None

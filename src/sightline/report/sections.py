@@ -8,6 +8,7 @@ from typing import Any
 from sightline import evaluation
 from sightline.records import Run, RunRecord, Scores
 from sightline.records.candidates import ThresholdScore
+from sightline.records.catalog_audit import SET_TITLES
 from sightline.records.data_summary import DatasetSummary, DuplicateSummary, SampleImage, SideLengths, SplitSummary
 from sightline.records.error_analysis import Mistake
 from sightline.records.heatmaps import ExplainedImage, HeatmapProgress
@@ -216,16 +217,20 @@ def splitting(data: RunRecord) -> dict[str, Any] | None:
     if exact or near:
         parts_found = [_sets(exact, "identical files")] if exact else []
         parts_found += [_sets(near, "near-duplicate images")] if near else []
-        lines.append(f"Duplicates: {' and '.join(parts_found)}.")
+        lines.append(f"Duplicates: {' and '.join(parts_found)}. {found.not_looked_for}".rstrip())
     elif twins:
-        lines.append("No duplicates were found.")
+        lines.append(f"No duplicates were found. {found.not_looked_for}".rstrip())
+    if found.same_scene:
+        lines.append(f"One scene with different objects: {_sets(found.same_scene, 'images')}, each in one split.")
+    if split.proof:
+        lines.append(f"Check of the split: {split.proof}.")
     if split.straddling:
         lines.append(f"In more than one split: {_sets(split.straddling, 'duplicates')}.")
     return {
         "lines": lines,
         "leaks": split.leaks[:MOST_LISTED],
         "leaked": split.leaked or 0,
-        "largest": found.largest[:20],
+        "sets": [(SET_TITLES[s.kind], s.paths) for s in found.sets if len(s.paths) > 1],
         "conflicts": found.conflicts[:MOST_LISTED],
     }
 
