@@ -2,6 +2,8 @@
 
 from sightline.catalog.changes import dedupe, diff, quarantine, relabel, write_changes
 from sightline.catalog.duplicate_sets import duplicate_sets, leak_sets, set_lines, split_proof
+from sightline.catalog.edges import edges_of
+from sightline.catalog.file_properties import file_properties
 from sightline.catalog.layout import LINK_HINT
 from sightline.catalog.near_duplicates import NOT_LOOKED_FOR, Duplicates, find_duplicates
 from sightline.catalog.notes import CAUTION, MOST_NAMED, left_out, line_of, of_crop, warn, with_duplicates
@@ -29,6 +31,8 @@ __all__ = [
     "dedupe",
     "diff",
     "duplicate_sets",
+    "edges_of",
+    "file_properties",
     "find_duplicates",
     "image_files",
     "leak_sets",
