@@ -18,7 +18,9 @@ from sightline.catalog import Duplicates
 from sightline.errors import DataError, RequestError, WeightsError
 from sightline.networks.pretrained_classifier import own_classifier
 from sightline.records import Backbone, Catalog
-from sightline.records.audit import AuditRecord, FileProblem, LabelSuspect, Outlier, PretrainingOverlap, ShortcutCheck
+from sightline.records.audit import AuditRecord, LabelSuspect, Outlier, PretrainingOverlap, Suggestion
+from sightline.records.candidates import ShortcutCheck
+from sightline.records.data_summary import FileProblem
 from sightline.schema import from_json
 from sightline.store import log, stream
 from sightline.training.context import Context

@@ -116,8 +116,9 @@ def run(
         laps.laps |= scored.laps
     record = dataclasses.replace(_with_test_use(scored, usable, folder, say), id=identity)
     record = records.with_environment(record, environment(device))
-    rest: dict[str, Any] = {"scored": scored, "record": record, "ends": ends, "laps": laps, "say": say}
-    return _fill(folder, request, context, dataset=found, plan=plan, **rest)
+    return _fill(
+        folder, request, context, dataset=found, plan=plan, scored=scored, record=record, ends=ends, laps=laps, say=say
+    )
 
 
 def _score(
