@@ -23,7 +23,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for file in (folder / str(digit)).iterdir():
             file.unlink()
         (folder / str(digit)).rmdir()
-    first = sorted((folder / "0").iterdir())[0]
+    first = min((folder / "0").iterdir())
     first.rename(folder / "1" / "wrong.png")
     (folder / "0" / "broken.png").write_bytes(b"no image")
     return folder

@@ -28,7 +28,8 @@ THUMBNAIL_PX = 220
 def network_of(record: RunRecord, plan: Plan) -> Backbone | None:
     """Return the network of the most accurate candidate whose features the run has extracted; None if there is none."""
     fitted = sorted(record.candidates, key=lambda c: -(c.val.accuracy if c.val is not None else 0.0))
-    return next((plan.backbones[c.backbone] for c in fitted if c.backbone in plan.backbones), None)
+    found = (plan.backbones.get(c.backbone or "") for c in fitted)
+    return next((backbone for backbone in found if backbone is not None), None)
 
 
 def describe(
@@ -73,8 +74,9 @@ def with_pictures(folder: Path, catalog: Catalog, found: AuditRecord) -> AuditRe
         ("conflicting labels", found.conflicts),
         ("in more than one split", found.leaks),
         ("same picture", found.near_duplicates),
+        ("identical files", found.exact_duplicates),
+        ("same scene", found.same_scene),
     )
-    kinds = (*kinds, ("identical files", found.exact_duplicates), ("same scene", found.same_scene))
     sets = [
         DuplicatePicture(kind, list(paths), [thumbnail(folder, catalog, p) for p in paths[:_PICTURED_IN_SET]])
         for kind, each in kinds
