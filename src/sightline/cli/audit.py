@@ -38,9 +38,9 @@ def audit(
     device: options.Device = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """Find duplicates, likely label errors, outliers, shortcuts and what the pretraining already knows.
+    """Find duplicates, label errors, outliers and shortcuts.
 
-    Writes a page with the findings as pictures, audit.json, and label_suspects.csv, in which all images are ranked. The labels
+    Also tells which classes the pretraining already knows. Writes a page with the findings as pictures, audit.json, and label_suspects.csv, in which all images are ranked. The labels
     of test images are judged only with --include-test.
 
     \b

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def with_pictures(folder: Path, catalog: Catalog, found: AuditRecord) -> AuditRe
         dataclasses.replace(o, thumbnail=thumbnail(folder, catalog, o.path)) if i < MOST_PICTURES else o
         for i, o in enumerate(found.outliers)
     ]
-    kinds = (
+    kinds: tuple[tuple[str, Sequence[Sequence[str]]], ...] = (
         ("conflicting labels", found.conflicts),
         ("in more than one split", found.leaks),
         ("same picture", found.near_duplicates),
