@@ -40,8 +40,8 @@ def audit(
 ) -> None:
     """Find duplicates, label errors, outliers and shortcuts.
 
-    Also tells which classes the pretraining already knows. Writes a page with the findings as pictures, audit.json, and label_suspects.csv, in which all images are ranked. The labels
-    of test images are judged only with --include-test.
+    Also tells which classes the pretraining already knows. Writes a page with the findings as pictures, audit.json, and
+    label_suspects.csv, in which all images are ranked. Test labels are judged only with --include-test.
 
     \b
     Examples:
