@@ -92,7 +92,7 @@ def view(found: AuditRecord, folder: Path, album: Album) -> dict[str, Any]:
         ),
         "problems": found.problems[:MOST_LISTED],
         "problems_total": len(found.problems),
-        "shortcut": _shortcut(found.shortcut),
+        "shortcuts": _shortcut(found.shortcut),
         "pretraining": _known(found),
         "zero_training": percent(found.pretraining.zero_training_accuracy) if found.pretraining else None,
         "groups": [s.sentence for s in found.groups],
@@ -117,7 +117,7 @@ def of_run(found: AuditRecord | None, folder: Path, album: Album) -> dict[str, A
     """Return the findings that the run report shows; duplicates, problems and shortcuts have sections of their own there."""
     if found is None or found.network is None:
         return None
-    return {**view(found, folder, album), "sets": [], "problems": [], "shortcut": [], "notes": [], "in_run": True}
+    return {**view(found, folder, album), "sets": [], "problems": [], "shortcuts": [], "notes": [], "in_run": True}
 
 
 def _known(found: AuditRecord) -> list[dict[str, str]]:
