@@ -154,15 +154,15 @@ def fitted(cache: Cache, kind: str = "logistic", network: str = "pixels") -> Cla
         "right": np.ones(9, np.uint8),
         "bank": random.normal(size=(5, min(backbone.features, 1024))).astype(np.float16),
     }
-    facts = Uncertainty(9, "validation", unlike_bar=0.5, unlike_rate=0.05, unlike_images=9)
-    card = Card(CLASSES, backbone, kind, dict(head.settings), "features", Recipe(), temperature=1.3, limits=facts)
+    facts = Uncertainty(9, "validation", ood_threshold=0.5, ood_rate=0.05, ood_images=9)
+    card = Card(CLASSES, backbone, kind, dict(head.settings), "features", Recipe(), temperature=1.3, uncertainty=facts)
     return Classifier(card, head, tensors, seen=np.array([3, 5], dtype=np.uint64), limits=limits)
 
 
 def ensemble(cache: Cache) -> Classifier:
     """Return an ensemble of two classifiers."""
     members = tuple(dataclasses.replace(fitted(cache, kind), limits={}) for kind in ("logistic", "ridge"))
-    members = tuple(dataclasses.replace(m, card=dataclasses.replace(m.card, limits=Uncertainty())) for m in members)
+    members = tuple(dataclasses.replace(m, card=dataclasses.replace(m.card, uncertainty=Uncertainty())) for m in members)
     backbone = dataclasses.replace(members[0].card.backbone, name="ensemble", source="ensemble", features=0)
     cards = tuple(m.card for m in members)
     card = Card(CLASSES, backbone, "ensemble", {}, "ensemble", Recipe(), members=cards, weights=(0.5, 0.5))

@@ -74,6 +74,7 @@ OTHERS = {
     "report/page.py": {"read_text"},
     "report/images.py": {"open"},  # bytes in memory
     "report/study.py": {"read_text"},
+    "serve/app.py": {"read_bytes"},  # the page in the package
     "store.py": {"open", "read_text"},  # temporary files, locks and the cache
     "studies/tune.py": {"RDBStorage"},  # the study's own database
     "training/checkpoint.py": {"safe_open"},

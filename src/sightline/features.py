@@ -237,17 +237,21 @@ def compute_crops(
     for batch in pixels.batches(arrays, views.preprocess, batch_size=run.batch_size):
         errors.update(batch.errors)
         if len(batch.index):
-            nameless = [""] * len(batch.index)
-            made = [run.run(views.make(i, batch.images, nameless))[0] for i in range(len(views.names))]
             rows.append(batch.index)
-            values.append(np.stack(made, axis=1))
+            values.append(of_views(batch.images, views, run))
         progress("images", sum(map(len, rows)) + len(errors), len(arrays))
     return np.concatenate(rows), np.concatenate(values), errors
 
 
+def of_views(images: np.ndarray, views: CropFeatures, run: Session) -> np.ndarray:
+    """Return features float32 (n, views, d) of images uint8 (n, h, w, 3), decoded with the preprocessing of `views`."""
+    nameless = [""] * len(images)
+    return np.stack([run.run(views.make(i, images, nameless))[0] for i in range(len(views.names))], axis=1)
+
+
 # ------------------------------------------------------------------------------------------------------------- problems
 
-_NOT_FINITE = ("not finite", "gives features that are not finite numbers")
+NOT_FINITE = ("not finite", "gives features that are not finite numbers")
 
 
 def _reason(error: ImageError, file: Path) -> tuple[str, str]:
@@ -279,7 +283,7 @@ _Rows = Callable[[list[int], Callable[[int], None]], Iterator[tuple[int, _Result
 
 def _checked(row: np.ndarray, precision: Precision) -> _Result:
     """Return a result for one image's features; a problem if they are not finite."""
-    return _Result(row if np.isfinite(row).all() else _NOT_FINITE, precision)
+    return _Result(row if np.isfinite(row).all() else NOT_FINITE, precision)
 
 
 def _network_rows(
@@ -340,18 +344,25 @@ def _view_rows(
         progress("features", done, len(todo))
 
 
+def of_file_bytes(data: bytes, name: str) -> np.ndarray:
+    """Return FILE_FEATURES of a file's bytes, float32 (5,).
+
+    Raises:
+        ImageError: If it is not an image, or cannot be decoded.
+    """
+    header, look = pixels.safe_header(data, name), pixels.look(data, name)
+    quality = -1.0 if math.isnan(look.jpeg_quality) else look.jpeg_quality
+    return np.array((math.log(len(data)), header.width, header.height, look.brightness, quality), dtype=np.float32)
+
+
 def _file_rows(files: Sequence[Path], backbone: Backbone) -> _Rows:
     """Return a generator function of FILE_FEATURES."""
 
     def one(file: Path) -> np.ndarray | tuple[str, str]:
         try:
-            data, name = pixels.read(file)
-            header, look = pixels.safe_header(data, name), pixels.look(data, name)
+            return of_file_bytes(*pixels.read(file))
         except ImageError as error:
             return _reason(error, file)
-        quality = -1.0 if math.isnan(look.jpeg_quality) else look.jpeg_quality
-        values = (math.log(len(data)), header.width, header.height, look.brightness, quality)
-        return np.array(values, dtype=np.float32)
 
     def rows(todo: list[int], report: Callable[[int], None]) -> Iterator[tuple[int, _Result]]:
         with activity.workers(min(16, os.cpu_count() or 1), "sightline-decode") as pool:

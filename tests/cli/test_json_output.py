@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from sightline.catalog import overview
 from sightline.cli import json_output
+from sightline.commands import prediction_rows
 from sightline.records import Catalog, Predictions, Run
 from sightline.records.catalog_audit import DuplicateSet
 
@@ -87,7 +88,7 @@ def test_a_scan_counts_usable_images_by_class_and_problems_by_kind() -> None:
 def test_predictions_answer_every_file() -> None:
     probs = np.array([[0.25, 0.75], [0.5, 0.5]])
     found = Predictions(("b.jpg", "a.jpg"), ("cat", "dog"), np.array([-1, -1]), probs, {"c.jpg": "empty"})
-    assert json_output.of_predictions(found) == [
+    assert prediction_rows.of_predictions(found) == [
         {"path": "b.jpg", "label": "dog", "probability": 0.75, "probabilities": {"cat": 0.25, "dog": 0.75}},
         {"path": "a.jpg", "label": "cat", "probability": 0.5, "probabilities": {"cat": 0.5, "dog": 0.5}},
         {"path": "c.jpg", "error": "empty"},
@@ -97,6 +98,6 @@ def test_predictions_answer_every_file() -> None:
 def test_remarks_are_columns_where_they_are_known() -> None:
     told = [{"unsure": True, "set": ["cat", "dog"], "coverage": 0.9, "unlike": 0.25, "unlike_bar": None}]
     told.append({"unsure": False, "set": [], "coverage": 0.9, "unlike": 0.5, "unlike_bar": None})
-    columns = json_output.remark_columns(told)
+    columns = prediction_rows.remark_columns(told)
     assert columns == {"unsure": ["yes", "no"], "set": ["cat; dog", ""], "coverage": ["0.9", "0.9"], "unlike": ["0.25", "0.5"]}
-    assert json_output.remark_columns([{"path": "a", "label": "cat"}]) == json_output.remark_columns([]) == {}
+    assert prediction_rows.remark_columns([{"path": "a", "label": "cat"}]) == prediction_rows.remark_columns([]) == {}

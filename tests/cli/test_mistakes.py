@@ -67,7 +67,8 @@ def refused(*arguments: object) -> str:
 
 def test_predict_says_what_it_leaves_open(place: Path) -> None:
     plain = asked("predict", place / "run", place / "digits" / "3")
-    assert all({"path", "label", "probability", "probabilities", "unsure", "unlike", "unlike_bar"} == set(row) for row in plain)
+    keys = {"path", "label", "probability", "probabilities", "unsure", "unlike", "unlike_bar", "ood_score", "ood_threshold"}
+    assert all(set(row) == keys for row in plain)
     wide = asked("predict", place / "run", place / "digits" / "3", "--sets", 0.99)
     narrow = asked("predict", place / "run", place / "digits" / "3", "--sets", 0.5)
     assert all(set(n["set"]) <= set(w["set"]) for n, w in zip(narrow, wide, strict=True))  # type: ignore[call-overload]
@@ -125,7 +126,7 @@ def test_what_is_no_digit_is_marked(place: Path, tmp_path: Path) -> None:
 
 def test_a_promise_that_cannot_be_kept_is_refused(place: Path) -> None:
     some = place / "digits" / "3"
-    images = classifier.load(place / "run").card.limits.images
+    images = classifier.load(place / "run").card.uncertainty.images
     said = refused("predict", place / "run", some, "--sets", "0.9999")
     assert f"this classifier has {images}" in said and "--sets 0.99" in said
     assert "coverage of prediction sets cannot be 95" in refused("predict", place / "run", some, "--sets", "95")

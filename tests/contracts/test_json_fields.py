@@ -23,6 +23,7 @@ SCRATCH = 'method = "scratch"\nbackbone = "cnn(filters=[4])"\nimage_size = 8\nau
 VARYING = frozenset(
     {
         "classes",
+        "columns",
         "problems",
         "formats",
         "modes",
@@ -75,6 +76,8 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     yield "compare", ["compare", "trained", "scratch", "--catalog", "catalog.csv", "-o", "compared"]
     yield "predict", ["predict", "trained", "digits/7", "broken.jpg"]
     yield "predict --sets", ["predict", "trained", "digits/7", "--sets", "0.9"]
+    yield "predict --group-by", ["predict", "trained", "events.csv", "--group-by", "event", "--top", "2", "--copy-to", "sorted"]
+    yield "predict --summary", ["predict", "trained", "digits/7", "--summary", "--heatmaps", "maps"]
     yield "mistakes", ["mistakes", "trained"]
     yield "mistakes --by pair", ["mistakes", "trained", "--by", "pair"]
     yield "mistakes --by slice", ["mistakes", "trained", "--by", "slice"]
@@ -95,6 +98,7 @@ def observed(folder: Path) -> dict[str, dict[str, list[str]]]:
     (folder / "recipe.toml").write_text(RECIPE, encoding="utf-8")
     (folder / "scratch.toml").write_text(SCRATCH, encoding="utf-8")
     (folder / "broken.jpg").write_bytes(b"")
+    (folder / "events.csv").write_text("path,event,site\ndigits/7/seven.png,first,river\n", encoding="utf-8")
     os.chdir(folder)
     found: dict[str, dict[str, list[str]]] = {}
     for name, arguments in commands():

@@ -89,7 +89,9 @@ def check_calibration(recipe: Recipe, context: Context, candidates: list[Candida
         expected = best.val.probs[[wanted[p] for p in answers.paths]]
         np.testing.assert_allclose(answers.probs, expected, atol=1e-4)
     card = loaded.card
-    assert card.limits.images == len(best.val) == len(loaded.limits["scores"]) and card.limits.fitted_on == best.estimate
+    assert (
+        card.uncertainty.images == len(best.val) == len(loaded.limits["scores"]) and card.uncertainty.fitted_on == best.estimate
+    )
     np.testing.assert_allclose(loaded.limits["scores"], conformal.nonconformity(best.val.probs, best.val.y_true))
 
 

@@ -23,14 +23,12 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
         "classifier/checking.py": "ensemble: the source of a backbone",
         "cli/tables_output.py": "features: field of --json",
         "cli/summary.py": "features, frozen: fields of --json",
-        "commands/run.py": "shortcut: field of run.json",
         "commands/summary.py": "features, frozen: fields of --json",
         "heads/knn.py": "features: array of a fitted head",
         "networks/description.py": "ensemble: the source of a backbone",
         "networks/index.py": "features: field of --json",
         "report/cross_validation.py": "baseline, shortcut: methods in run.json, which the report reads without torch",
         "report/headline.py": "baseline: method in run.json, which the report reads without torch",
-        "runs/folder.py": "features: field of run.json",
     }
 }
 """Registry → files in which one of its keys means something else, with what it means there."""

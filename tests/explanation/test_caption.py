@@ -32,7 +32,7 @@ def test_long_names_in_an_answer_lose_their_middle() -> None:
     [
         ("gradcam", "", "evidence for cat · Grad-CAM"),
         ("gradcam", "dog", "evidence for cat, not dog (blue: for dog) · Grad-CAM"),
-        ("contribution", "", "evidence for cat (blue: against) · exact shares"),
+        ("contribution", "", "evidence for cat (blue: against) · exact contributions"),
         ("activation", "", "where the network responds (no class) · activation"),
         ("activation", "dog", "where the network responds (no class) · activation"),
         ("saliency", "", "where the score of cat is sensitive (no sign) · saliency"),

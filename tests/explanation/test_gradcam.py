@@ -1,4 +1,4 @@
-"""Grad-CAM and exact shares on numbers small enough to work out by hand."""
+"""Grad-CAM and exact contributions on numbers small enough to work out by hand."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def with_answers(candidate: Candidate, counts: list[int]) -> Candidate:
 def test_unlike_classes_get_a_promise_each_where_there_are_enough(context: Context, counts: list[int], by_class: bool) -> None:
     best = methods.fit(context, RECIPE)[0]
     made = with_uncertainty(context, with_answers(best, counts)).classifier
-    assert made.card.limits.by_class is by_class and made.card.limits.images == sum(counts)
+    assert made.card.uncertainty.by_class is by_class and made.card.uncertainty.images == sum(counts)
     bars = made.set_thresholds(0.9)
     assert bars is not None and (len(np.unique(bars)) > 1) is by_class
 
@@ -59,15 +59,15 @@ def test_few_answers_promise_nothing(context: Context) -> None:
 def test_many_answers_are_drawn_from(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conformal_fit, "MOST_ANSWERS", 100)
     made = with_uncertainty(context, methods.fit(context, RECIPE)[0]).classifier
-    assert made.card.limits.images == 100 == len(made.limits["scores"]) == len(made.limits["labels"])
+    assert made.card.uncertainty.images == 100 == len(made.limits["scores"]) == len(made.limits["labels"])
 
 
 def test_features_that_were_not_learnt_here_are_compared_across_clusters(context: Context) -> None:
     """As many bars as images: train and val, each without its own cluster."""
     made = with_uncertainty(context, methods.fit(context, RECIPE)[0]).classifier
     rows = context.split("train", "val")
-    assert made.card.limits.unlike_images == len(rows) and len(made.limits["bank"]) == len(rows)
-    assert made.card.limits.unlike_rate == out_of_distribution.RATE
+    assert made.card.uncertainty.ood_images == len(rows) and len(made.limits["bank"]) == len(rows)
+    assert made.card.uncertainty.ood_rate == out_of_distribution.RATE
     chosen = context.catalog.rows(np.isin(np.arange(len(context.catalog)), rows).tolist())
     answers = made.predict(chosen, cache=context.cache)
     assert answers.ood_score is not None and answers.ood_threshold is not None
@@ -79,7 +79,7 @@ def test_features_that_were_not_learnt_here_are_compared_across_clusters(context
 def test_a_network_that_learnt_here_is_judged_by_validation_images(context: Context) -> None:
     recipe = Recipe(method="scratch", backbone="cnn(filters=[4, 8])", settings={"epochs": 1})
     made = with_uncertainty(context, methods.fit(context, recipe)[0]).classifier
-    assert made.card.limits.unlike_images == len(context.split("val")) == made.card.limits.images
+    assert made.card.uncertainty.ood_images == len(context.split("val")) == made.card.uncertainty.images
     assert len(made.limits["bank"]) == len(context.split("train"))
 
 
@@ -90,7 +90,7 @@ def test_the_test_split_has_no_part_in_it(context: Context) -> None:
     one, two = (with_uncertainty(w, methods.fit(w, RECIPE)[0]).classifier for w in (context, other))
     for name in ("scores", "labels", "bank"):
         np.testing.assert_array_equal(one.limits[name], two.limits[name])
-    assert one.card.limits == two.card.limits
+    assert one.card.uncertainty == two.card.uncertainty
 
 
 def test_the_default_promise_needs_nineteen() -> None:

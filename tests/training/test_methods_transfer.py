@@ -371,8 +371,8 @@ def test_refit_trains_again_on_train_and_val(context: Context, method: str, chan
     assert again.classifier.card.temperature == plain.classifier.card.temperature
     answers = [c.classifier.predict(context.catalog.where(split="test"), cache=context.cache).probs for c in (plain, again)]
     assert not np.array_equal(*answers)
-    limits = with_uncertainty(context, again).classifier.card.limits
-    assert limits.images and (limits.unlike_bar is None) == (again.classifier.card.backbone.weights == "run")
+    limits = with_uncertainty(context, again).classifier.card.uncertainty
+    assert limits.images and (limits.ood_threshold is None) == (again.classifier.card.backbone.weights == "run")
 
 
 def stripes(folder: Path, low: int, high: int, images: int = 24) -> Context:

@@ -10,6 +10,7 @@ from sightline.catalog.notes import CAUTION, MOST_NAMED, left_out, line_of, of_c
 from sightline.catalog.overview import Overview, overview, work_sizes
 from sightline.catalog.overview import lines as overview_lines
 from sightline.catalog.quality import quality_findings
+from sightline.catalog.requested import RequestedImage, requested_images
 from sightline.catalog.scanning import scan
 from sightline.catalog.series import suggest_groups
 from sightline.catalog.sheet import check_sheet, write_sheet
@@ -26,6 +27,7 @@ __all__ = [
     "NOT_LOOKED_FOR",
     "Duplicates",
     "Overview",
+    "RequestedImage",
     "check_name",
     "check_sheet",
     "dedupe",
@@ -48,6 +50,7 @@ __all__ = [
     "quality_findings",
     "quarantine",
     "relabel",
+    "requested_images",
     "save",
     "scan",
     "set_lines",

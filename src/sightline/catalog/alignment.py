@@ -58,7 +58,7 @@ def identity(m: int) -> np.ndarray:
     return np.tile(np.eye(2, 3, dtype=np.float32), (m, 1, 1))
 
 
-def align(first: np.ndarray, second: np.ndarray, place: np.ndarray, steps: int) -> np.ndarray:
+def align(first: np.ndarray, second: np.ndarray, place: np.ndarray, steps: int, keep: np.ndarray | None = None) -> np.ndarray:
     """Estimate the affine transforms that align `second` with `first`, by robust Gauss–Newton steps with a free tone curve.
 
     Pixels that differ much, such as those of a caption, get a small weight.
@@ -67,6 +67,7 @@ def align(first: np.ndarray, second: np.ndarray, place: np.ndarray, steps: int) 
         first, second: float32 (m, s, s).
         place: float32 (m, 2, 3), initial transforms: coordinates (x, y, 1) of the first image, -1 to 1, to those of the second.
         steps: Number of Gauss–Newton steps.
+        keep: float32 (m, s, s), weights of the pixels, 0 for those to ignore; None for all 1.
 
     Returns:
         float32 (m, 2, 3), the refined transforms.
@@ -81,6 +82,8 @@ def align(first: np.ndarray, second: np.ndarray, place: np.ndarray, steps: int) 
     weight: np.ndarray | None = None
     for _ in range(steps):
         moved, mask = warp(second, place)
+        if keep is not None:
+            mask = mask * keep
         if weight is None:
             weight = _first_weight(flat, moved.reshape(m, 1, -1), mask.reshape(m, 1, -1))
         down, across = (d.reshape(m, 1, -1) * (s / 2) for d in np.gradient(moved, axis=(1, 2)))
@@ -163,7 +166,8 @@ def compare(luma: tuple[np.ndarray, np.ndarray], colour: tuple[np.ndarray, np.nd
     contrast = np.maximum(_masked_sd(first, mask), 1e-3)
     detail = np.array([np.median(n[d]) if d.any() else 0.0 for n, d in zip(ncc, detailed, strict=True)], np.float32)
     high = np.array([np.quantile(r[i], 0.9) if i.any() else 255.0 for r, i in zip(rms, inside, strict=True)], np.float32)
-    differs = inside & ~((ncc > 0.6) & (rms < 0.5 * contrast[:, None, None])) & (rms > 2 * _NOISE)
+    same = (ncc > 0.9) | ((ncc > 0.6) & (rms < 0.5 * contrast[:, None, None]))
+    differs = inside & ~same & (rms > 2 * _NOISE)
     area = np.abs(np.linalg.det(place[:, :, :2]))
     overlap = mask.mean(axis=(1, 2))
     return Likeness(

@@ -125,7 +125,20 @@ def _fine(looks: Looks, block: Candidates, rows: np.ndarray, place: np.ndarray) 
     """Refine the alignment of some pairs at 64 px, and compare them."""
     luma, colour = _images(looks.luma, block, rows), _images(looks.colour, block, rows)
     place = alignment.align(*luma, place, 3)
-    return alignment.compare(luma, colour, place), place
+    like = alignment.compare(luma, colour, place)
+    odd = np.flatnonzero(like.differs.any(axis=(1, 2)) & (like.matched > 0.4))
+    if not len(odd):
+        return like, place
+    block_px = luma[0].shape[1] // alignment.CELLS
+    keep = np.stack([np.kron(~_dilated(cells), np.ones((block_px, block_px), np.float32)) for cells in like.differs[odd]])
+    some = [tuple(x[odd] for x in pair) for pair in (luma, colour)]
+    again = alignment.align(some[0][0], some[0][1], place[odd], 4, keep)
+    other = alignment.compare((some[0][0], some[0][1]), (some[1][0], some[1][1]), again)
+    better = other.matched >= like.matched[odd]
+    for name in Likeness.__dataclass_fields__:
+        getattr(like, name)[odd[better]] = getattr(other, name)[better]
+    place[odd[better]] = again[better]
+    return like, place
 
 
 # --------------------------------------------------------------------------------------------------------------- verdicts
@@ -175,27 +188,24 @@ def _partly(like: Likeness, i: int, *, still: bool) -> int:
     block = like.difference.shape[1] // 8
     rms = np.sqrt((like.difference[i] ** 2).reshape(8, block, 8, block).mean(axis=(1, 3)))
     residual = float(np.quantile(rms[rest], 0.9) / like.contrast[i])
-    if (
-        detail > 0.975
-        and agreement > 0.95
-        and residual < 0.22
-        and (not differs.any() or _is_overlay(differs, like.difference[i], still))
-    ):
+    if detail > 0.975 and agreement > 0.95 and residual < 0.22 and (not differs.any() or _is_overlay(like, i, still)):
         return OVERLAY if still else SAME_IMAGE
     compact = differs.any() and differs.sum() <= _LARGEST_CHANGE * inside.sum() and _regions(differs) <= 2
     return SAME_SCENE if still and compact and detail > 0.85 and agreement > 0.85 else DIFFERENT
 
 
-def _is_overlay(differs: np.ndarray, difference: np.ndarray, still: bool) -> bool:
+def _is_overlay(like: Likeness, i: int, still: bool) -> bool:
     """Return whether the differing cells look like a frame, a strip of text or thin strokes rather than like an object.
 
     Args:
-        differs: bool (8, 8).
-        difference: float32 (s, s), in grey levels.
+        like: Comparison of m pairs.
+        i: Index of the pair.
         still: Whether the images lie upon each other without being moved.
     """
     from scipy.ndimage import distance_transform_edt
 
+    difference = like.difference[i]
+    differs = like.differs[i] | (_dilated(like.differs[i]) & like.detailed[i] & (like.ncc[i] < 0.8))
     rows, columns = np.nonzero(differs)
     if not (differs & ~_RING).any():
         corners = set(zip(rows.tolist(), columns.tolist(), strict=True)) <= {(0, 0), (0, 7), (7, 0), (7, 7)}

@@ -210,6 +210,35 @@ def _column(table: pa.Table, requested: str | None, usual: Sequence[str], what: 
     )
 
 
+def files_of(table: pa.Table, file: Path, path_column: str | None) -> tuple[str, list[str | None]]:
+    """Return the name of the column of paths, and the file of each row: absolute, or relative to the working folder as the
+    table is; None for an empty cell.
+
+    Raises:
+        RequestError: If the named column is missing.
+        DataError: If no column of paths is detected.
+    """
+    name = _column(table, path_column, _PATH_NAMES, "path", file)
+    cells = _strings(table, name, file)
+    root, keys, notes = _keys(file, cells)
+    for note in notes:
+        store.log.warning("%s", note)
+    folder, files = file.absolute().parent, list[str | None]()
+    for cell, key in zip(cells, keys, strict=True):
+        if cell is None or key is None:
+            files.append(None)
+        elif os.path.isabs(cell):
+            files.append(os.path.normpath(root / key))
+        else:
+            files.append(os.path.normpath(file.parent / relative_posix(root / key, folder)))
+    return name, files
+
+
+def cells_of(table: pa.Table, name: str, file: Path) -> list[str | None]:
+    """Return a column as text, None for empty cells."""
+    return _strings(table, name, file, keep_spaces=True)
+
+
 _ZEROS, _ONES = frozenset(("0", "0.0", "false")), frozenset(("1", "1.0", "true"))
 
 

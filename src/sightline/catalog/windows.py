@@ -20,6 +20,7 @@ _SIDES = tuple(
 )
 WINDOWS = (_WHOLE, *_CENTRED, *_CORNERS, *_SIDES)
 """Windows (centre x, centre y, half width, half height) of an image, -1 to 1, that are compared with other whole images."""
+_COVERED = tuple(i for i, (x, _, _, s) in enumerate(WINDOWS) if x == 0 and s == 0.85)  # a strip at an edge is covered
 _TURNED_WINDOWS = 4  # of WINDOWS; mirrored and turned images are compared with these alone
 TURNS = 8
 """Number of the ways to mirror and turn a square: bit 0 mirrors left–right, bit 1 top–bottom, bit 2 transposes first."""
@@ -119,6 +120,11 @@ def candidates(luma: np.ndarray, progress: Progress = silent) -> Candidates:
                 better = values > similarity
                 np.copyto(similarity, values, where=better)
                 np.copyto(code, np.uint8(turn * len(WINDOWS) + w), where=better)
+        for w in _COVERED:
+            values = index[w][rows] @ index[w].T
+            better = values > similarity
+            np.copyto(similarity, values, where=better)
+            np.copyto(code, np.uint8(0), where=better)  # neither image is moved
         similarity[np.arange(len(rows)), rows] = -1
         _collect(best, rows, similarity, code)
         progress("comparing images", int(rows[-1]) + 1, n)

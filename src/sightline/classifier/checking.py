@@ -10,6 +10,7 @@ import numpy as np
 from sightline import heads
 from sightline.errors import ModelFileError
 from sightline.evaluation import out_of_distribution
+from sightline.features import FILE_FEATURES
 from sightline.records import Backbone, Card, Head, Preprocess
 from sightline.records.classifier import Uncertainty
 
@@ -114,9 +115,10 @@ def check_limits(limits: Mapping[str, np.ndarray], facts: Uncertainty, classes: 
     Raises:
         ModelFileError: If a tensor is missing, has a wrong shape or holds an invalid value; the message names it.
     """
-    expected = {"scores": ("f", 0, np.inf), "labels": ("iu", 0, classes - 1), "answers": ("f", 0, 1), "right": ("iu", 0, 1)}
+    index = ("iu", 0, classes - 1)
+    expected = {"scores": ("f", 0, np.inf), "labels": index, "answers": ("f", 0, 1), "right": ("iu", 0, 1), "predicted": index}
     for name, (kinds, low, high) in expected.items():
-        if name not in limits and not facts.images:
+        if name not in limits and (not facts.images or name == "predicted"):  # older files lack it
             continue
         values = limits.get(name)
         if values is None or values.shape != (facts.images,) or values.dtype.kind not in kinds:
@@ -124,7 +126,10 @@ def check_limits(limits: Mapping[str, np.ndarray], facts: Uncertainty, classes: 
             raise ModelFileError(f"the tensor limits.{name} {state}, expected ({facts.images},)")
         if values.size and not (values.min() >= low and values.max() <= high + 1e-9):
             raise ModelFileError(f"the tensor limits.{name} holds values outside {low:g} to {high:g}")
-    bank, threshold = limits.get("bank"), facts.unlike_bar
+    statistics = limits.get("statistics", np.zeros((0, len(FILE_FEATURES)), np.float32))
+    if statistics.ndim != 2 or statistics.shape[1] != len(FILE_FEATURES) or statistics.dtype.kind != "f":
+        raise ModelFileError(f"the tensor limits.statistics has the shape {statistics.shape} of {statistics.dtype}")
+    bank, threshold = limits.get("bank"), facts.ood_threshold
     if (bank is None) != (threshold is None):
         raise ModelFileError(
             "the tensor limits.bank is missing" if bank is None else "the card lacks the threshold of limits.bank"

@@ -85,7 +85,7 @@ def _checked(card: Card, arrays: Mapping[str, np.ndarray], code: str | None) -> 
     if seen.ndim != 1 or seen.dtype != np.uint64:
         raise ModelFileError(f"the tensor data.seen has the shape {seen.shape} of {seen.dtype}, expected (any) of uint64")
     classifier = dataclasses.replace(whole, seen=seen, members=members, limits=limits)
-    checking.check_limits(limits, card.limits, len(card.classes), classifier.embedding_model.card.backbone)
+    checking.check_limits(limits, card.uncertainty, len(card.classes), classifier.embedding_model.card.backbone)
     return classifier
 
 

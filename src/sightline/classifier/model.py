@@ -15,10 +15,16 @@ from sightline import catalog, engine, features, heads, networks, pixels
 from sightline.errors import ModelFileError, RequestError
 from sightline.evaluation import conformal, out_of_distribution
 from sightline.records import Backbone, Card, Catalog, Head, Predictions, Progress, silent
-from sightline.store import Cache, atomic_file, bytes_digest, canonical_json, digest, file_digest, plain
+from sightline.store import Cache, atomic_file, bytes_digest, canonical_json, digest, file_digest
 
 BLANK_DIGEST = "0" * 64
 """Placeholder for a file's digest while it is computed."""
+
+
+Decoded = dict[str, np.ndarray]
+"""One image in memory as its networks expect it: id of the preprocessing → uint8 (h, w, 3), or "file" → file properties."""
+Sessions = dict[str, engine.Session]
+"""Open networks by a hash of backbone and precision, which batches share."""
 
 
 @dataclass(slots=True)
@@ -30,15 +36,19 @@ class _Batch:
         contents: SHA-256 of each file; None for arrays.
         cache, device, progress: As in `Classifier.predict`.
         crops: Number of crops per image; None for that of each classifier's card.
+        decoded: For images that are decoded already: each image's network inputs by preprocessing, see `decode`.
+        sessions: Open networks by backbone and precision, kept for the next batch.
         computed: Features by a hash of backbone, preprocessing, precision and crops.
     """
 
-    sources: Sequence[Path] | Sequence[np.ndarray]
+    sources: Sequence[Path] | Sequence[np.ndarray] | Sequence[str]
     contents: Sequence[str] | None
     cache: Cache
     device: str
     progress: Progress
     crops: int | None = None
+    decoded: Sequence[Decoded] | None = None
+    sessions: Sessions = field(default_factory=dict)
     computed: dict[str, features.Features] = field(default_factory=dict)
 
 
@@ -53,9 +63,10 @@ class Classifier:
         seen: uint64 (m,), sorted: first 64 bits of the hashes of the images that it was fitted on.
         code: For a user-defined network: `file.py:function`, passed when loading. Never read from a file.
         members: For an ensemble: the classifiers whose weighted mean it predicts.
-        limits: Arrays that `card.limits` describes: for m held-out images `scores` float64 (nonconformity), `labels` int32,
-            `answers` float64 (probability of the predicted class) and `right` uint8; `bank` float16 (b, w), unit feature
-            vectors of training images. Empty if there are none.
+        limits: Arrays that `card.uncertainty` describes: for m held-out images `scores` float64, `labels` int32,
+            `answers` float64 (probability of the predicted class), `right` uint8 and `predicted` int32; `bank` float16 (b, w),
+            unit feature vectors of training images; `statistics` float32 (s, 5), file features of a sample of the training
+            images. Empty if there are none.
     """
 
     card: Card
@@ -110,15 +121,15 @@ class Classifier:
         return dataclasses.replace(backbone, name=self.code)
 
     def probs(self, values: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities float64 (n, k) of features.
+        """Return calibrated probabilities float64 (n, k) of features; each row is the same alone and among others.
 
         Args:
             values: float32 (n, d); or (n, crops, d), where probabilities are averaged over crops before calibration.
         """
         if values.ndim == 2:
-            return heads.probs(self.head, values, self.card.temperature)
+            return heads.probs_of_each(self.head, values, self.card.temperature)
         n, crops, width = values.shape
-        each = heads.probs(self.head, values.reshape(n * crops, width)).reshape(n, crops, -1)
+        each = heads.probs_of_each(self.head, values.reshape(n * crops, width)).reshape(n, crops, -1)
         return heads.softmax(heads.log_probs(each.mean(axis=1)) / self.card.temperature)
 
     def predict(
@@ -129,8 +140,10 @@ class Classifier:
         cache: Cache | None = None,
         device: str = "auto",
         progress: Progress = silent,
+        contents: Sequence[str] | None = None,
+        sessions: Sessions | None = None,
     ) -> Predictions:
-        """Predict the classes of images.
+        """Predict the classes of images. The result for an image does not depend on the others.
 
         Args:
             sources: Catalog; files and folders (searched for images); or arrays, uint8 or float in 0–1, one of shape
@@ -140,6 +153,8 @@ class Classifier:
             cache: Cache of features; the user's cache if None.
             device: `auto`, `cpu`, `cuda`, or `mps`.
             progress: Progress callback.
+            contents: For a list of files: the SHA-256 of each, "" for files whose features are not cached; None computes it.
+            sessions: Networks opened by earlier calls; those opened by this call are added.
 
         Returns:
             Predictions in the order of the images; files that could not be read are in `errors`.
@@ -148,41 +163,62 @@ class Classifier:
             RequestError: If a path does not exist, or the number of crops is invalid.
         """
         cache = Cache() if cache is None else cache
-        unread: dict[str, str] = {}
-        contents: list[str] = []
-        counts = np.zeros(0, dtype=bool)
+        settings: dict[str, Any] = {"crops": crops, "sessions": {} if sessions is None else sessions}
         if isinstance(sources, str | Path):
             sources = [sources]
         if isinstance(sources, Catalog):
-            names, files = sources.paths, sources.files()
-            true, contents = sources.labels(self.classes), [c or "" for c in sources.column("content")]
-            splits = sources.column("split") if "split" in sources.table.column_names else [None] * len(names)
-            counts = (true >= 0) & self.counts_as_test(contents, splits)
-            batch = _Batch(files, sources.column("content"), cache, device, progress, crops)
-        elif len(sources) and isinstance(sources[0], np.ndarray):
-            names, true = [f"array {i}" for i in range(len(sources))], np.full(len(sources), -1, dtype=np.int64)
-            batch = _Batch(list(sources), None, cache, device, progress, crops)
-        else:
-            files, unread = find_images(sources)  # type: ignore[arg-type]
-            if not files and sources:
-                raise no_image(sources, unread)
-            names, true = [str(f) for f in files], np.full(len(files), -1, dtype=np.int64)
-            batch = _Batch(files, [_digest_or_none(f) for f in files], cache, device, progress, crops)
+            return self._predict_catalog(
+                sources, _Batch(sources.files(), sources.column("content"), cache, device, progress, **settings)
+            )
+        if len(sources) and isinstance(sources[0], np.ndarray):
+            names = [f"array {i}" for i in range(len(sources))]
+            return self._predictions(_Batch(list(sources), None, cache, device, progress, **settings), names)
+        if contents is not None:
+            files: list[Path] = list(sources)  # type: ignore[arg-type]
+            return self._predictions(_Batch(files, contents, cache, device, progress, **settings), list(map(str, files)))
+        files, unread = find_images(sources)  # type: ignore[arg-type]
+        if not files and sources:
+            raise no_image(sources, unread)
+        batch = _Batch(files, [_digest_or_none(f) for f in files], cache, device, progress, **settings)
+        predictions = self._predictions(batch, [str(f) for f in files])
+        return dataclasses.replace(predictions, errors={**predictions.errors, **unread})
+
+    def _predict_catalog(self, images: Catalog, batch: _Batch) -> Predictions:
+        """Return the predictions of a catalog's images, with their labels, and which of them are test images."""
+        true, contents = images.labels(self.classes), [c or "" for c in images.column("content")]
+        splits = images.column("split") if "split" in images.table.column_names else [None] * len(images)
+        counts = (true >= 0) & self.counts_as_test(contents, splits)
+        predictions = self._predictions(batch, images.paths, true)
+        rows = [i for i, path in enumerate(images.paths) if path not in predictions.errors]
+        tests = tuple(contents[i] if counts[i] else "" for i in rows) if counts.any() else ()
+        return dataclasses.replace(predictions, test_contents=tests)
+
+    def _predictions(self, batch: _Batch, names: Sequence[str], true: np.ndarray | None = None) -> Predictions:
+        """Return the predictions of a batch: the one function that every interface uses.
+
+        Args:
+            batch: n images.
+            names: Their names; names of unreadable images are keys of `errors`.
+            true: int64 (n,), their classes; None if unknown.
+        """
         probs, problems = self._predict(batch)
         rows = np.array([i for i in range(len(names)) if i not in problems], dtype=np.int64)
-        errors = {names[i]: why for i, why in sorted(problems.items())} | unread
-        paths = tuple(names[i] for i in rows)
-        tests = tuple(contents[i] if counts[i] else "" for i in rows) if counts.any() else ()
+        true = np.full(len(names), -1, dtype=np.int64) if true is None else true
         seen = None if batch.contents is None else self.was_trained_on([batch.contents[i] for i in rows])
-        details: dict[str, Any] = {"errors": errors, "threshold": self.card.decision}
-        details |= {"test_contents": tests, "in_training": seen}
-        if "bank" not in self.limits:
-            return Predictions(paths, self.classes, true[rows], probs[rows], **details)
-        distance = out_of_distribution.distances(
-            self.limits["bank"], out_of_distribution.directions(_first_crop(self.embedding_model._features(batch))[rows])
+        predictions = Predictions(
+            tuple(names[i] for i in rows),
+            self.classes,
+            true[rows],
+            probs[rows],
+            errors={names[i]: why for i, why in sorted(problems.items())},
+            threshold=self.card.decision,
+            in_training=seen,
         )
-        details |= {"ood_score": distance, "ood_threshold": self.card.limits.unlike_bar}
-        return Predictions(paths, self.classes, true[rows], probs[rows], **details)
+        if "bank" not in self.limits:
+            return predictions
+        embedded = out_of_distribution.directions(_first_crop(self.embedding_model._features(batch))[rows])
+        distance = out_of_distribution.distances(self.limits["bank"], embedded)
+        return dataclasses.replace(predictions, ood_score=distance, ood_threshold=self.card.uncertainty.ood_threshold)
 
     @property
     def embedding_model(self) -> Classifier:
@@ -221,10 +257,10 @@ class Classifier:
         Raises:
             RequestError: If the coverage is not between 0 and 1.
         """
-        if self.card.limits.images < conformal.needed(coverage):
+        if self.card.uncertainty.images < conformal.needed(coverage):
             return None
         scores, labels = self.limits["scores"], self.limits["labels"]
-        return conformal.quantiles(scores, labels, len(self.classes), coverage, by_class=self.card.limits.by_class)
+        return conformal.quantiles(scores, labels, len(self.classes), coverage, by_class=self.card.uncertainty.by_class)
 
     def uncertainty(self, predictions: Predictions, coverage: float | None = None) -> conformal.UncertaintyFit | None:
         """Return the prediction sets of predictions, and which predictions are unsure.
@@ -237,12 +273,21 @@ class Classifier:
         Raises:
             RequestError: If there are too few held-out images for `coverage`.
         """
+        limits = self.uncertainty_limits(coverage)
+        return None if limits is None else limits.of(predictions)
+
+    def uncertainty_limits(self, coverage: float | None = None) -> conformal.UncertaintyLimits | None:
+        """Return what prediction sets and unsure predictions of any images follow from; see `uncertainty`.
+
+        Raises:
+            RequestError: If there are too few held-out images for `coverage`.
+        """
         target = conformal.COVERAGE if coverage is None else coverage
         thresholds = self.set_thresholds(target)
         if thresholds is None:
             if coverage is None:
                 return None
-            n = self.card.limits.images
+            n = self.card.uncertainty.images
             message = f"a coverage of {target:g} needs {conformal.needed(target):,} held-out images; this classifier has {n:,}"
             hint = (
                 f"use at most --sets {math.floor(1000 * n / (n + 1)) / 1000:g}"
@@ -250,10 +295,8 @@ class Classifier:
                 else "train it again: files of older versions have none"
             )
             raise RequestError(message, hint)
-        members = conformal.sets(predictions.probs, thresholds)
         threshold = conformal.confidence_threshold(self.limits["answers"], self.limits["right"] > 0, target)
-        unsure = conformal.unsure(predictions.probs, predictions.y_pred, members, threshold, target)
-        return conformal.UncertaintyFit(target, members, unsure)
+        return conformal.UncertaintyLimits(target, thresholds, threshold)
 
     def _predict(self, batch: _Batch) -> tuple[np.ndarray, dict[int, str]]:
         """Return probabilities float64 (n, k), undefined in rows with a problem, and the problems by row."""
@@ -278,26 +321,34 @@ class Classifier:
         check_crops(crops, backbone)
         key = digest([backbone.id, backbone.preprocess.id, used, crops])
         if key not in batch.computed:
-
-            def session(count: int) -> engine.Session:
-                return self.session(batch.cache, device=batch.device, expected=count)
-
-            views = features.crop_views(backbone.preprocess, crops) if crops > 1 else None
-            if batch.contents is None:
-                batch.computed[key] = _of_arrays(batch, backbone, views, session)
-            else:
-                settings: dict[str, Any] = {
-                    "session": session,
-                    "precision": used,
-                    "cache": batch.cache,
-                    "progress": batch.progress,
-                }
-                files: Sequence[Path] = batch.sources  # type: ignore[assignment]
-                if views is None:
-                    batch.computed[key] = features.extract(files, batch.contents, backbone, **settings)
-                else:
-                    batch.computed[key] = features.extract_crops(files, batch.contents, backbone, views, **settings)
+            batch.computed[key] = self._compute(batch, crops)
         return batch.computed[key]
+
+    def _compute(self, batch: _Batch, crops: int) -> features.Features:
+        """Return the features of a batch: of decoded images, of arrays, or of files, from the cache if they are in it."""
+        backbone, used = self.card.backbone, self.precision
+
+        def session(count: int) -> engine.Session:
+            key = digest([backbone.id, used])
+            if key not in batch.sessions:
+                batch.sessions[key] = self.session(batch.cache, device=batch.device)
+            return batch.sessions[key]
+
+        views = features.crop_views(backbone.preprocess, crops) if crops > 1 else None
+        if batch.decoded is not None:
+            return _of_decoded(batch.decoded, backbone, views, session)
+        if batch.contents is None:
+            return _of_arrays(batch, backbone, views, session)
+        settings: dict[str, Any] = {
+            "session": session,
+            "precision": used,
+            "cache": batch.cache,
+            "progress": batch.progress,
+        }
+        files: Sequence[Path] = batch.sources  # type: ignore[assignment]
+        if views is None:
+            return features.extract(files, batch.contents, backbone, **settings)
+        return features.extract_crops(files, batch.contents, backbone, views, **settings)
 
     def was_trained_on(self, contents: Sequence[str]) -> np.ndarray:
         """Return which of these contents (SHA-256 of files) it was fitted on, bool (n,)."""
@@ -328,7 +379,7 @@ class Classifier:
             arrays |= {f"{head}{n}": np.ascontiguousarray(a) for n, a in sorted(part.head.arrays.items())}
         arrays |= {f"limits.{n}": np.ascontiguousarray(a) for n, a in sorted(self.limits.items())}
         arrays["data.seen"] = np.ascontiguousarray(self.seen)
-        card = canonical_json({**plain(self.card), "digest": BLANK_DIGEST}).decode("utf-8")
+        card = canonical_json({**self.card.to_json(), "digest": BLANK_DIGEST}).decode("utf-8")
         data = save(arrays, metadata={"sightline": card})
         start = data.index(digest_field(BLANK_DIGEST))
         field = digest_field(bytes_digest(data))
@@ -382,6 +433,25 @@ def _of_arrays(
     values = np.zeros((len(arrays), *computed.shape[1:]), dtype=np.float32)
     values[rows] = computed
     return features.Features(values, {i: (e.kind, e.message) for i, e in errors.items()})
+
+
+def _of_decoded(
+    images: Sequence[Decoded], backbone: Backbone, views: features.CropFeatures | None, session: Callable[[int], engine.Session]
+) -> features.Features:
+    """Return features of decoded images, in their order; of several views per image if `views` are given."""
+    if backbone.source == "none":
+        return features.Features(np.zeros((len(images), 0), np.float32))
+    if backbone.source == "file":
+        return features.Features(np.stack([image["file"] for image in images]))
+    preprocess = backbone.preprocess if views is None else views.preprocess
+    inputs, run = np.stack([image[preprocess.id] for image in images]), session(len(images))
+    parts = [inputs[i : i + run.batch_size] for i in range(0, len(inputs), run.batch_size)]
+    if views is None:
+        values = np.concatenate([run.run(part)[0] for part in parts])
+    else:
+        values = np.concatenate([features.of_views(part, views, run) for part in parts])
+    finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    return features.Features(values, {int(i): features.NOT_FINITE for i in np.flatnonzero(~finite)})
 
 
 def _first_crop(extracted: features.Features) -> np.ndarray:

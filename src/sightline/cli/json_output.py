@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from sightline.catalog import Overview
     from sightline.commands.compare import Comparison
     from sightline.commands.study import Study
-    from sightline.evaluation import conformal
-    from sightline.records import Catalog, Predictions, Run
+    from sightline.records import Catalog, Run
     from sightline.records.catalog_audit import DuplicateSet, Finding
 
 _ACCURACY = ("n", "accuracy", "accuracy_low", "accuracy_high")
@@ -63,7 +62,8 @@ def of_evaluation(run: Run) -> dict[str, Any]:
     data = run.data
     value = {"run": str(run.folder), "split": data.get("scored", "test"), **_pick(data.get("test") or {}, _score_fields())}
     value |= {key: data.get(key) for key in ("caution", "in_training", "not_among_classes", "table", "limits")}
-    value["looks"] = len(data.get("test_openings") or [])
+    value["uncertainty"] = value["limits"]
+    value["looks"] = value["test_set_accesses"] = len(data.get("test_openings") or [])
     value["test_without_leaks"] = _pick(data.get("test_without_leaks"), _ACCURACY)
     return value
 
@@ -140,52 +140,6 @@ def of_scan(
         "unusual": [dataclasses.asdict(f) for f in unusual],
         "notes": list(catalog.notes),
     }
-
-
-def of_predictions(
-    predictions: Predictions, uncertainty: conformal.UncertaintyFit | None = None, *, with_sets: bool = False
-) -> list[dict[str, Any]]:
-    """Return the value of `predict`: one entry per image in the order of `paths`, then the files without a prediction.
-
-    Args:
-        predictions: The predictions.
-        uncertainty: Their uncertainty, which adds `unsure`, and `set` and `coverage` if `with_sets`.
-        with_sets: Whether to include prediction sets.
-    """
-    names, rows = predictions.classes, []
-    for i, (path, label, index) in enumerate(zip(predictions.paths, predictions.labels, predictions.y_pred, strict=True)):
-        probs = predictions.probs[i]
-        row: dict[str, Any] = {"path": path, "label": label, "probability": float(probs[index])}
-        row["probabilities"] = {c: float(p) for c, p in zip(names, probs, strict=True)}
-        if uncertainty is not None:
-            row["unsure"] = bool(uncertainty.unsure[i])
-        if uncertainty is not None and with_sets:
-            order = sorted(range(len(names)), key=lambda k: -probs[k])
-            row |= {"set": [names[k] for k in order if uncertainty.sets[i, k]], "coverage": uncertainty.coverage}
-        if predictions.ood_score is not None:
-            row |= {"unlike": float(predictions.ood_score[i]), "unlike_bar": predictions.ood_threshold}
-        rows.append(row)
-    return rows + [{"path": path, "error": error} for path, error in predictions.errors.items()]
-
-
-def remark_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the fields of `of_predictions` beyond probabilities as columns for the CSV of `predict -o`.
-
-    Args:
-        rows: Entries of images with a prediction, all with the same fields.
-    """
-    columns: dict[str, list[str]] = {}
-    for name in ("unsure", "set", "coverage", "unlike", "unlike_bar"):
-        if rows and rows[0].get(name) is not None:
-            columns[name] = [_cell(row[name]) for row in rows]
-    return columns
-
-
-def _cell(value: object) -> str:
-    """Return a value as text: yes or no, class names separated by semicolons, or a number in full precision."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "; ".join(value) if isinstance(value, list) else repr(value)
 
 
 def _pick(values: Mapping[str, Any] | None, keys: tuple[str, ...]) -> Any:

@@ -119,12 +119,12 @@ def _remark(row: Mapping[str, Any]) -> str:
     """Return the remarks on a prediction: unsure, out-of-distribution."""
     remarks = ["unsure"] if row.get("unsure") else []
     if _is_ood(row):
-        remarks.append(f"unlike the training images ({row['unlike']:.2f}, threshold {row['unlike_bar']:.2f})")
+        remarks.append(f"unlike the training images ({row['ood_score']:.2f}, threshold {row['ood_threshold']:.2f})")
     return ", ".join(remarks)
 
 
 def _is_ood(row: Mapping[str, Any]) -> bool:
-    return row.get("unlike") is not None and row.get("unlike_bar") is not None and row["unlike"] > row["unlike_bar"]
+    return row.get("ood_threshold") is not None and row["ood_score"] > row["ood_threshold"]
 
 
 def predictions_legend(rows: Rows, uncertainty: Uncertainty) -> Iterator[str]:
@@ -135,7 +135,7 @@ def predictions_legend(rows: Rows, uncertainty: Uncertainty) -> Iterator[str]:
     if unsure:
         yield f"unsure ({unsure:,} of {len(rows):,}): the true class may be another one"
     if ood:
-        rate = uncertainty.unlike_rate
+        rate = uncertainty.ood_rate
         than = "" if rate is None else f", farther from them than {1 - rate:.0%} of held-out images"
         yield f"unlike the training images ({ood:,} of {len(rows):,}){than}: do not rely on these predictions"
 

@@ -57,6 +57,7 @@ class Session:
     _tail: Any = None
     _unchecked: bool = False
     _torch: Any = None
+    _one_by_one: bool | None = None
 
     @property
     def batch_size(self) -> int:
@@ -66,7 +67,7 @@ class Session:
         return 4 if self.backbone.parameters < 10_000_000 else 16
 
     def run(self, images: np.ndarray, maps: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
-        """Run one forward pass.
+        """Run one forward pass. On a CPU, the result for an image does not depend on the other images, to the last bit.
 
         Args:
             images: uint8 (n, height, width, 3), from `pixels.decode` with the backbone's preprocess.
@@ -80,12 +81,35 @@ class Session:
             return grid.reshape(len(images), -1), grid if maps else None
         if self._unchecked and len(images):
             self._check(images[:CHECKED_IMAGES])
+        if self._one_by_one is None and self.device == "cpu" and len(images) > 1:
+            return self._first_batch(images, maps)
+        if self._one_by_one and len(images) > 1:
+            return self._each(images, maps)
+        return self._forward(images, maps)
+
+    def _forward(self, images: np.ndarray, maps: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Run all images as one batch."""
         if self.runtime == "torch":
             last, features = self._run_torch(images, self.precision == "bf16")
         else:
             result = self._compiled(images)
             last, features = result[0], result[1]
         return np.array(features, dtype=np.float32), np.array(last, dtype=np.float32) if maps else None
+
+    def _each(self, images: np.ndarray, maps: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Run each image alone."""
+        parts = [self._forward(images[i : i + 1], maps) for i in range(len(images))]
+        grids = [grid for _, grid in parts if grid is not None]
+        return np.concatenate([features for features, _ in parts]), np.concatenate(grids) if grids else None
+
+    def _first_batch(self, images: np.ndarray, maps: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Run the first batch both together and image by image, to decide how the following ones run.
+
+        Matrix products may round differently for another number of rows: then the images of a batch run one by one.
+        """
+        together, alone = self._forward(images, maps), self._each(images, maps)
+        self._one_by_one = not np.array_equal(together[0], alone[0], equal_nan=True)
+        return alone if self._one_by_one else together
 
     def tail(self, maps: np.ndarray) -> np.ndarray:
         """Return features float32 (n, d) of last maps float32, computed by the network's tail."""

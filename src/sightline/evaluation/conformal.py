@@ -20,6 +20,7 @@ import numpy as np
 
 from sightline.errors import DataError, RequestError
 from sightline.evaluation.intervals import wilson
+from sightline.records import Predictions
 
 COVERAGE = 0.95
 """Default coverage of prediction sets."""
@@ -40,6 +41,27 @@ class UncertaintyFit:
     coverage: float
     sets: np.ndarray
     unsure: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class UncertaintyLimits:
+    """Thresholds from which prediction sets and unsure predictions follow.
+
+    Args:
+        coverage: Guaranteed frequency with which a set contains the true class, 0–1.
+        thresholds: Score threshold of every class, float64 (k,).
+        confidence: Confidence threshold, from `confidence_threshold`.
+    """
+
+    coverage: float
+    thresholds: np.ndarray
+    confidence: float
+
+    def of(self, predictions: Predictions) -> UncertaintyFit:
+        """Return the prediction sets of predictions, and which predictions are unsure."""
+        members = sets(predictions.probs, self.thresholds)
+        doubtful = unsure(predictions.probs, predictions.y_pred, members, self.confidence, self.coverage)
+        return UncertaintyFit(self.coverage, members, doubtful)
 
 
 def check_coverage(coverage: float) -> float:

@@ -23,6 +23,8 @@ WIDTH = 1_024
 RATE = 0.05
 """False alarm rate: share of in-distribution images beyond the threshold."""
 _BLOCK = 4_096
+_SPARE = 3
+"""Further neighbours whose distances are computed exactly, since rounding may change the order of nearly equal ones."""
 
 
 def directions(features: np.ndarray) -> np.ndarray:
@@ -68,14 +70,28 @@ def distances(bank: np.ndarray, rows: np.ndarray, together: np.ndarray | None = 
     out = np.empty(len(rows))
     for start in range(0, len(rows), _BLOCK):
         part = slice(start, start + _BLOCK)
-        away = np.maximum(1 - rows[part].astype(np.float32) @ training.T, 0).astype(np.float64)
+        queried = rows[part].astype(np.float32)
+        away = np.maximum(1 - queried @ training.T, 0).astype(np.float64)
         if together is not None:
             away[together[part]] = np.inf
-        near = np.partition(away, count - 1, axis=1)[:, :count]
+        near = _exact(training, queried, away, count)
         usable = np.isfinite(near)
         total = np.where(usable, near, 0).sum(axis=1)
         out[part] = np.where(usable.any(axis=1), total / np.maximum(usable.sum(axis=1), 1), np.inf)
     return out
+
+
+def _exact(training: np.ndarray, queried: np.ndarray, away: np.ndarray, count: int) -> np.ndarray:
+    """Return the `count` smallest distances of each row, float64 (n, count), computed again without a matrix product.
+
+    A matrix product rounds differently for another number of rows; here an image has the same distance alone and in a batch.
+    """
+    most = min(count + _SPARE, len(training))
+    order = np.argpartition(away, most - 1, axis=1)[:, :most]
+    products = np.stack([(training[order[:, j]] * queried).sum(axis=1) for j in range(most)], axis=1)
+    exact = np.maximum(1 - products.astype(np.float64), 0)
+    exact[np.isinf(np.take_along_axis(away, order, axis=1))] = np.inf
+    return np.asarray(np.sort(exact, axis=1)[:, :count])
 
 
 def ood_threshold(held_out: np.ndarray, rate: float = RATE) -> float | None:

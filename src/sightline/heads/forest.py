@@ -219,6 +219,7 @@ HEAD = HeadKind(
     check=check,
     width=lambda arrays: int(arrays["width"][0]),
     complexity=5,
+    by_row=False,
     infinite=("threshold",),
     auto_settings={"trees": 100},  # a third of the time of the default 300
     auto_order=5,

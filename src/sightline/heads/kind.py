@@ -36,6 +36,7 @@ class HeadKind:
             held-out accuracies are within one standard error, the one of the lowest rank is preferred.
         trained: Whether its layers count as trained parameters (class means do not).
         needs_features: Whether it needs at least one feature.
+        by_row: Whether the logits of an image may differ in their last bits with the number of rows, as matrix products do.
         infinite: Arrays that may hold infinity; all others must be finite.
         quick: Whether the 35 fits of a learning curve take seconds.
         auto_settings: Settings under which `head = "auto"` tries it; None if it does not.
@@ -56,6 +57,7 @@ class HeadKind:
     complexity: int = 0
     trained: bool = False
     needs_features: bool = True
+    by_row: bool = True
     infinite: tuple[str, ...] = ()
     quick: bool = False
     auto_settings: Mapping[str, Any] | None = None

@@ -200,6 +200,13 @@ def probs(head: Head, features: np.ndarray, temperature: float = 1.0) -> np.ndar
     return softmax(logits(head, features) / temperature)
 
 
+def probs_of_each(head: Head, features: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Return `probs` such that the result for an image does not depend on the other rows, to the last bit."""
+    if not HEADS[head.kind].by_row or len(features) < 2:
+        return probs(head, features, temperature)
+    return np.concatenate([probs(head, row[None], temperature) for row in features])
+
+
 def linear(head: Head) -> tuple[np.ndarray, np.ndarray] | None:
     """Return weights float32 (k, d) and bias (k,) of a linear head; None for any other head."""
     if head.kind not in HEADS or not HEADS[head.kind].linear:

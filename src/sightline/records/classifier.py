@@ -10,6 +10,7 @@ import numpy as np
 
 from sightline import store
 from sightline.records.recipe import Recipe
+from sightline.schema import fields_to_json, json_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +145,18 @@ class Uncertainty:
         images: Number of held-out images on which prediction sets are calibrated; 0 if there are none.
         fitted_on: Origin of their predictions, such as `val` or `CV (train+val, 5 folds)`.
         by_class: Whether the coverage of sets holds for each class separately.
-        unlike_bar: OOD threshold: distance from the training images beyond which an image is out of distribution; None if
+        ood_threshold: OOD threshold: distance from the training images beyond which an image is out of distribution; None if
             unknown.
-        unlike_rate: False alarm rate at this threshold, 0–1.
-        unlike_images: Number of held-out images on which it was chosen.
+        ood_rate: False alarm rate at this threshold, 0–1.
+        ood_images: Number of held-out images on which it was chosen.
     """
 
     images: int = 0
     fitted_on: str = ""
     by_class: bool = False
-    unlike_bar: float | None = None
-    unlike_rate: float | None = None
-    unlike_images: int = 0
+    ood_threshold: float | None = field(default=None, metadata=json_key("unlike_bar"))
+    ood_rate: float | None = field(default=None, metadata=json_key("unlike_rate"))
+    ood_images: int = field(default=0, metadata=json_key("unlike_images"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ class Card:
         crops: Number of crops over which predictions are averaged: 1, 5 or 10, see `sightline.pixels.crops`.
         members: For an ensemble: the cards of its members.
         weights: For an ensemble: the weight of each member; they sum to 1.
-        limits: Fit of prediction sets and OOD detection.
+        uncertainty: Fit of prediction sets and OOD detection.
         format: Version of the file format.
     """
 
@@ -203,8 +204,14 @@ class Card:
     crops: int = 1
     members: tuple[Card, ...] = ()
     weights: tuple[float, ...] = ()
-    limits: Uncertainty = field(default_factory=Uncertainty)
+    uncertainty: Uncertainty = field(default_factory=Uncertainty, metadata=json_key("limits"))
     format: int = 2
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the card in JSON types, as `schema.from_json` reads it."""
+        value: dict[str, Any] = store.plain(self)
+        del value["uncertainty"]
+        return {**value, "limits": fields_to_json(self.uncertainty), "members": [m.to_json() for m in self.members]}
 
     @property
     def decision(self) -> tuple[str, float] | None:

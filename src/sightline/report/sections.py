@@ -360,7 +360,7 @@ def _confusion_row(name: str, index: int, row: Sequence[int]) -> dict[str, Any]:
     return {"name": name, "cells": cells}
 
 
-_EXPLAINERS = {"gradcam": "Grad-CAM", "contribution": "exact contributions", "masks": "random cell masks"}
+_EXPLAINERS = {"gradcam": "Grad-CAM", "contribution": "exact contributions", "masks": "random masks"}
 
 
 def gallery(run: Run, record: RunRecord, album: Album) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def by_slice(
 
 def uncertainty(model: Classifier, answers: Predictions) -> UncertaintySummary:
     """Measure prediction sets, uncertain predictions and OOD scores on labelled images not used for calibration."""
-    card, fitted = model.card.limits, model.uncertainty(answers)
+    card, fitted = model.card.uncertainty, model.uncertainty(answers)
     sets, unsure, why = None, None, None
     if fitted is None:
         needed = conformal.needed(conformal.COVERAGE)
@@ -147,8 +147,8 @@ def _out_of_distribution(model: Classifier, answers: Predictions) -> OutOfDistri
         n=int(beyond.sum()),
         total=len(beyond),
         threshold=answers.ood_threshold,
-        held_out=model.card.limits.unlike_images,
-        rate=model.card.limits.unlike_rate,
+        held_out=model.card.uncertainty.ood_images,
+        rate=model.card.uncertainty.ood_rate,
         pretrained=_pretrained(model.embedding_model),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,7 +13,7 @@ from sightline.records import Catalog, Predictions, Progress, Recipe, silent
 if TYPE_CHECKING:  # imported by the methods that need them: `scan` and `predict` start without training
     import numpy as np
 
-    from sightline.classifier import Classifier
+    from sightline.classifier import Classifier, Sessions
     from sightline.engine import Precision
     from sightline.features import Features
     from sightline.records import Backbone
@@ -44,6 +44,8 @@ class Executor(Protocol):
         cache: Cache | None = None,
         device: str = "auto",
         progress: Progress = silent,
+        contents: Sequence[str] | None = None,
+        sessions: Sessions | None = None,
     ) -> Predictions:
         """Return the predictions of images; see `Classifier.predict`."""
 
@@ -90,9 +92,13 @@ class Local:
         cache: Cache | None = None,
         device: str = "auto",
         progress: Progress = silent,
+        contents: Sequence[str] | None = None,
+        sessions: Sessions | None = None,
     ) -> Predictions:
         """Return the predictions of images."""
-        return model.predict(images, crops=crops, cache=cache, device=device, progress=progress)
+        return model.predict(
+            images, crops=crops, cache=cache, device=device, progress=progress, contents=contents, sessions=sessions
+        )
 
     def fit(self, context: Context, recipe: Recipe) -> list[Candidate]:
         """Fit a recipe."""

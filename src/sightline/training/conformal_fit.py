@@ -6,14 +6,18 @@ import dataclasses
 
 import numpy as np
 
+from sightline import features
 from sightline.classifier import Classifier
+from sightline.engine import Session
 from sightline.evaluation import conformal, out_of_distribution
-from sightline.records import Uncertainty
+from sightline.records import Backbone, Preprocess, Uncertainty
 from sightline.store import stream
 from sightline.training.context import UNBALANCED, Candidate, Context
 
 MOST_ANSWERS = 20_000
 """Largest number of held-out predictions for calibrating prediction sets; of more, a random sample is used."""
+MOST_MEASURED = 500
+"""Number of images whose brightness, size and quality are kept, to notice drift later."""
 MOST_IMAGES = 4_000
 """Largest number of images for the out-of-distribution threshold; of more, a random sample is used."""
 
@@ -33,10 +37,26 @@ def with_uncertainty(context: Context, candidate: Candidate) -> Candidate:
     facts = Uncertainty(len(known), candidate.estimate, _by_class(labels, len(candidate.val.classes)))
     y_pred = candidate.val.y_pred[known]
     arrays = {"scores": scores, "labels": labels, "answers": probs[known, y_pred], "right": (y_pred == labels).astype(np.uint8)}
+    arrays |= {"predicted": y_pred.astype(np.int32), **_statistics(context)}
     made = dataclasses.replace(
-        candidate.classifier, card=dataclasses.replace(candidate.classifier.card, limits=facts), limits=arrays
+        candidate.classifier, card=dataclasses.replace(candidate.classifier.card, uncertainty=facts), limits=arrays
     )
     return dataclasses.replace(candidate, classifier=_with_distances(context, made))
+
+
+def _statistics(context: Context) -> dict[str, np.ndarray]:
+    """Return `statistics`, float32 (m, 5): `FILE_FEATURES` of a random sample of the images of train and val."""
+    rows = stream(0, "image statistics").permutation(context.split("train", "val"))[:MOST_MEASURED]
+    sample = context.catalog.rows(np.isin(np.arange(len(context.catalog)), rows).tolist())
+    backbone = Backbone("file", "file", Preprocess(), len(features.FILE_FEATURES))
+    measured = features.extract(
+        sample.files(), sample.column("content"), backbone, session=_no_network, precision="f32", cache=context.cache
+    )
+    return {"statistics": measured.values[measured.ok]}
+
+
+def _no_network(count: int) -> Session:
+    raise AssertionError("file features need no network")
 
 
 def _by_class(labels: np.ndarray, classes: int) -> bool:
@@ -77,10 +97,10 @@ def _with_distances(context: Context, made: Classifier) -> Classifier:
     if threshold is None:
         return made
     count = int(np.isfinite(away).sum())
-    limits = dataclasses.replace(
-        made.card.limits, unlike_bar=threshold, unlike_rate=out_of_distribution.RATE, unlike_images=count
+    facts = dataclasses.replace(
+        made.card.uncertainty, ood_threshold=threshold, ood_rate=out_of_distribution.RATE, ood_images=count
     )
-    card = dataclasses.replace(made.card, limits=limits)
+    card = dataclasses.replace(made.card, uncertainty=facts)
     return dataclasses.replace(made, card=card, limits={**made.limits, "bank": bank})
 
 

@@ -38,10 +38,12 @@ def _explain(score: Score, last: np.ndarray) -> Attribution:
     backbone = score.session.backbone
     if backbone.pool != "flatten" or score.session.tail(last).size != last.size:
         hint = 'use --method gradcam, or train with pool = "flatten"'
-        raise RequestError("exact shares are defined only where the features are the unpooled feature map", hint)
+        raise RequestError("exact contributions are defined only where the features are the unpooled feature map", hint)
     if heads.linear(score.head) is None:
         hint = "use --method masks, which explains any head"
-        raise RequestError(f"exact shares are defined for linear heads, not for a head of kind {score.head.kind!r}", hint)
+        raise RequestError(
+            f"exact contributions are defined for linear heads, not for a head of kind {score.head.kind!r}", hint
+        )
     weights = tangent_plane(score, last)[0].reshape(1, *last.shape[1:])
     mean = score.mean_features
     reference = np.zeros_like(last) if mean is None else np.asarray(mean, dtype=np.float32).reshape(last.shape)
@@ -49,4 +51,4 @@ def _explain(score: Score, last: np.ndarray) -> Attribution:
     return Attribution(sum_blocks(heatmap, IMAGE_SIDE) if backbone.source == "pixels" else heatmap)
 
 
-METHOD = Method(explain=_explain, title="exact shares", needs="map", heads="linear", unit="logit", shares=True)
+METHOD = Method(explain=_explain, title="exact contributions", needs="map", heads="linear", unit="logit", shares=True)
