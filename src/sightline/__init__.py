@@ -27,8 +27,10 @@ if TYPE_CHECKING:
         split,
         write_report,
     )
+    from sightline.commands.audit import audit
     from sightline.commands.augment import augment
     from sightline.commands.cross_validate import cross_validate
+    from sightline.commands.label_next import label_next
     from sightline.commands.learning_curve import learning_curve
     from sightline.commands.summary import summary
     from sightline.commands.sweep import sweep
@@ -44,6 +46,7 @@ _HOMES = {
     "Run": "records",
     "SightlineError": "errors",
     "TrainingImagesWarning": "errors",
+    "audit": "commands.audit",
     "augment": "commands.augment",
     "compare": "commands.api",
     "cross_validate": "commands.cross_validate",
@@ -51,6 +54,7 @@ _HOMES = {
     "explain": "commands.api",
     "fit": "commands.api",
     "hide": "commands.api",
+    "label_next": "commands.label_next",
     "learning_curve": "commands.learning_curve",
     "load": "classifier",
     "load_catalog": "catalog:load",
@@ -77,6 +81,7 @@ __all__ = [
     "SightlineError",
     "TrainingImagesWarning",
     "__version__",
+    "audit",
     "augment",
     "compare",
     "cross_validate",
@@ -84,6 +89,7 @@ __all__ = [
     "explain",
     "fit",
     "hide",
+    "label_next",
     "learning_curve",
     "load",
     "load_catalog",

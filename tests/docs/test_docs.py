@@ -70,7 +70,7 @@ def test_every_command_in_the_documents_exists_and_has_its_options() -> None:
     help_of: dict[str, str] = {}
     for page in PAGES:
         for name, rest in re.findall(
-            r"(?:^|`)sightline ([a-z]+)\b([^`\n]*)", page.read_text(encoding="utf-8"), flags=re.MULTILINE
+            r"(?:^|`)sightline ([a-z]+(?:-[a-z]+)*)([^`\n]*)", page.read_text(encoding="utf-8"), flags=re.MULTILINE
         ):
             assert name in {*COMMANDS, "cache", "catalog"}, f"{page.name}: sightline {name}"
             if name not in help_of:

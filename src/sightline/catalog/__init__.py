@@ -3,6 +3,8 @@
 from sightline.catalog.changes import dedupe, diff, quarantine, relabel, write_changes
 from sightline.catalog.datasets import dataset_files, is_dataset, store_dataset
 from sightline.catalog.duplicate_sets import duplicate_sets, leak_sets, set_lines, split_proof
+from sightline.catalog.edges import edges_of
+from sightline.catalog.file_properties import file_properties
 from sightline.catalog.layout import LINK_HINT
 from sightline.catalog.near_duplicates import NOT_LOOKED_FOR, Duplicates, find_duplicates
 from sightline.catalog.notes import CAUTION, MOST_NAMED, left_out, line_of, of_crop, warn, with_duplicates
@@ -33,6 +35,8 @@ __all__ = [
     "dedupe",
     "diff",
     "duplicate_sets",
+    "edges_of",
+    "file_properties",
     "find_duplicates",
     "image_files",
     "is_catalog",

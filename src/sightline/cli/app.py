@@ -38,10 +38,10 @@ def _top(
 
 _NAMES = (
     *("run", "demo", "scan", "split", "networks", "summary", "augment", "train", "tune", "evaluate", "compare", "predict"),
-    *("mistakes", "explain", "report", "serve"),
+    *("mistakes", "explain", "report", "serve", "audit", "label-next"),
 )
 COMMANDS: dict[str, Callable[..., None]] = {
-    name: getattr(importlib.import_module(f"sightline.cli.{name}"), name) for name in _NAMES
+    name: getattr(importlib.import_module(f"sightline.cli.{name.replace('-', '_')}"), name.replace("-", "_")) for name in _NAMES
 }
 """Command name → function of the same name in the module of the same name. Its docstring is the help text."""
 

@@ -21,6 +21,7 @@ from sightline.records import SPLITS, Catalog, Predictions, Preprocess, Progress
 from sightline.records.candidates import CandidateSummary, SharedScore, ShortcutCheck, SkippedCandidate
 from sightline.records.data_summary import SplitSummary
 from sightline.records.heatmaps import HeatmapProgress
+from sightline.runs import audit as run_audit
 from sightline.runs import error_analysis, executor, gallery, resume, scored_run, test_set_log
 from sightline.runs import folder as folders
 from sightline.runs import record as records
@@ -115,7 +116,9 @@ def run(
         laps.laps |= scored.laps
     record = dataclasses.replace(_with_test_use(scored, usable, folder, say), id=identity)
     record = records.with_environment(record, environment(device))
-    return _fill(folder, request, context, scored=scored, record=record, ends=ends, laps=laps, say=say)
+    return _fill(
+        folder, request, context, dataset=found, plan=plan, scored=scored, record=record, ends=ends, laps=laps, say=say
+    )
 
 
 def _score(
@@ -161,6 +164,8 @@ def _fill(
     folder: Path,
     request: Request,
     context: Context,
+    dataset: Dataset,
+    plan: Plan,
     scored: scored_run.Opened,
     record: RunRecord,
     ends: Deadline,
@@ -173,6 +178,8 @@ def _fill(
         folder: The run folder.
         request: The options of the run.
         context: Images, labels and compute settings.
+        dataset: The images and their duplicates.
+        plan: The plan, which holds the networks.
         scored: The classifier and its predictions.
         record: The content of `run.json` so far.
         ends: Deadline of the run.
@@ -211,6 +218,9 @@ def _fill(
     watched = StepClock(context.progress, ends.sooner(report_s), 0.0)
     record = _with_errors(folder, context, record, model=model, shown=shown, held_out=held_out, watched=watched)
     laps.lap("mistakes")
+    context = dataclasses.replace(context, progress=watched)
+    record = _with_audit(folder, dataset, context, plan, record, watched=watched, say=say)
+    laps.lap("audit")
     _write_report(record, laps, report_file)
     laps.lap("report, with pictures")
     done = folders.finish(folder, _timed(record, laps))
@@ -263,6 +273,23 @@ def _with_errors(
         left_out = "the nearest training images of mistakes, and the groups of images with more errors"
         return dataclasses.replace(record, left_out=[left_out])
     return records.with_errors(record, found)
+
+
+def _with_audit(
+    folder: Path, dataset: Dataset, context: Context, plan: Plan, record: RunRecord, *, watched: StepClock, say: Say
+) -> RunRecord:
+    """Return the record with the audit of train and val, or with a note if its deadline passes."""
+    try:
+        watched.deadline.check()
+        found = run_audit.describe(folder, dataset, context, run_audit.network_of(record, plan), record.shortcut)
+    except OutOfTimeError:
+        left_out = "likely label errors, outliers and the pretraining overlap"
+        return dataclasses.replace(record, left_out=[*record.left_out, left_out])
+    if found.likely:
+        first = found.likely[0]
+        named = f"{first.path}: {first.label}, similar images are {first.suggested}"
+        say(f"likely label errors in train and val: {len(found.likely):,}, such as {named}; see the report")
+    return dataclasses.replace(record, audit=found)
 
 
 def _say_heatmaps(heatmaps: HeatmapProgress, say: Say) -> None:

@@ -3,6 +3,7 @@
 from sightline.pixels.batching import Batch, batches, value_range
 from sightline.pixels.crops import CROPS, check_crops, cut, uncut
 from sightline.pixels.decoding import Look, decode, decode_array, look, preview, read, upright
+from sightline.pixels.file_properties import PROPERTIES, file_properties
 from sightline.pixels.geometry import seen_box
 from sightline.pixels.header import PASSING_PROBLEMS, Header, read_header, safe_header
 from sightline.pixels.modes import CHANNELS, array_fault
@@ -16,6 +17,7 @@ __all__ = [
     "DEEP_MODES",
     "KNOWN_SUFFIXES",
     "PASSING_PROBLEMS",
+    "PROPERTIES",
     "Batch",
     "Header",
     "Look",
@@ -26,6 +28,7 @@ __all__ = [
     "cut",
     "decode",
     "decode_array",
+    "file_properties",
     "look",
     "preview",
     "read",

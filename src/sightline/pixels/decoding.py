@@ -254,7 +254,7 @@ def _resized(
         image = opening.open_image(data, header.format, forgiving=preprocess.allow_truncated)
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             if tell_quality is not None:
-                tell_quality(_jpeg_quality(image))
+                tell_quality(jpeg_quality(image))
             if scale > 1:
                 wide, tall = header.stored_size
                 image.draft(None, (max(1, wide // scale), max(1, tall // scale)))
@@ -315,7 +315,7 @@ _STANDARD_TABLE = np.fromstring(
 )
 
 
-def _jpeg_quality(image: JpegImagePlugin.JpegImageFile) -> float:
+def jpeg_quality(image: JpegImagePlugin.JpegImageFile) -> float:
     """Estimate the libjpeg quality, 1 to 100, from the luminance quantisation table; NaN without a table."""
     table = image.quantization.get(0)
     if table is None:

@@ -94,6 +94,43 @@ class ClassArea:
 
 
 @dataclass(frozen=True, slots=True)
+class ShortcutRule:
+    """A file property that gives a class away: a value that nearly only this class has, or an edge statistic that differs.
+
+    Args:
+        feature: Name of the property.
+        class_name: The class.
+        value: The value, as text; None for an edge statistic.
+        images: Images with the value.
+        purity: Share of these that belong to the class.
+        coverage: Share of the class's images with the value.
+        p: p-value of the purity, corrected for the number of values tried.
+        auc: ROC AUC of an edge statistic.
+    """
+
+    feature: str
+    class_name: str = field(metadata=json_key("class"))
+    value: str | None = None
+    images: int | None = None
+    purity: float | None = None
+    coverage: float | None = None
+    p: float | None = None
+    auc: float | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Return what was found in one sentence, without the final full stop."""
+        if self.value is None:
+            area = f"{self.auc or 0.5:.2f}"
+            return f"{self.feature}: separates {self.class_name} with a ROC AUC of {area} (a caption, logo or border?)"
+        purity, coverage = f"{self.purity or 0:.0%}", f"{self.coverage or 0:.0%}"
+        return (
+            f"{self.feature} {self.value}: {purity} of the {self.images or 0:,} images with it are {self.class_name} "
+            f"({coverage} of that class)"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ShortcutCheck:
     """Result of a classifier that sees file properties only.
 
@@ -105,6 +142,7 @@ class ShortcutCheck:
         class_name: The class that is easiest to tell by file properties.
         auc, auc_low: Its ROC AUC and the lower end of the 95 % interval.
         feature, feature_auc: The most telling file property and its ROC AUC.
+        rules: File properties that give a part of a class away, the most telling first.
     """
 
     alarm: bool = False
@@ -117,6 +155,7 @@ class ShortcutCheck:
     feature: str | None = None
     feature_auc: float | None = None
     per_class: Mapping[str, ClassArea] = field(default_factory=dict)
+    rules: Sequence[ShortcutRule] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sightline.records.audit import AuditRecord
 from sightline.records.candidates import (
     Calibration,
     CandidateSummary,
@@ -63,6 +64,7 @@ class RunRecord:
         candidates: Fitted classifiers, the most accurate last.
         missing_weights: Networks whose weights were not available.
         pretrained_networks: Networks with pretrained weights that the plan compares.
+        audit: Findings of the audit on train and val.
         val_estimate: How held-out predictions were made, for people.
         undecodable: Files that could not be decoded, by split.
         predictions_in: Table of the held-out predictions: `val` or `cross_validated`.
@@ -100,6 +102,7 @@ class RunRecord:
     missing_weights: Sequence[str] = field(default=(), metadata=json_key("not_at_hand"))
     pretrained_networks: Sequence[str] = ()
     shortcut: ShortcutCheck | None = None
+    audit: AuditRecord | None = None
     val: Scores | None = None
     val_estimate: str | None = None
     test: Scores | None = None

@@ -254,6 +254,10 @@ def _shortcut(data: RunRecord) -> Alarm | None:
         return Alarm("note", title, text)
     if not found.alarm:
         return None
+    if found.rules:
+        listed = "; ".join(short(rule.sentence, 200) for rule in found.rules[:5])
+        text = f"{listed}. The score may come from how the files were made, not from what they show."
+        return Alarm("alarm", f"Shortcut: {short(found.feature, 40)} identifies “{short(found.class_name, 40)}”", text)
     feature, name = found.feature, short(found.class_name, 40)
     alone = f" Most informative property: {feature}" if feature else ""
     if alone and found.feature_auc is not None:

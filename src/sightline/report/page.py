@@ -15,6 +15,7 @@ from sightline import __version__
 from sightline.errors import RequestError
 from sightline.records import Run, Scores
 from sightline.report import (
+    audit,
     cross_validation,
     curves,
     format,
@@ -123,6 +124,7 @@ def view(run: Run, album: Album) -> dict[str, Any]:
         "more_figures": [*curves.folded(table, score or Scores(), data.threshold), *gradients.of_run(run.folder)],
         "confusion": sections.confusion(score, classes),
         "gallery": sections.gallery(run, data, album),
+        "audit": audit.of_run(data.audit, run.folder, album),
         "doubts": uncertainty.view(run, data, album),
         "heat": heatmaps.heat(data),
         "made": provenance.made(data),

@@ -19,19 +19,19 @@ def of_run(record: RunRecord) -> list[str]:
 
 
 def of_shortcut(check: ShortcutCheck | None) -> list[str]:
-    """Return warnings if file properties alone predict the class."""
-    notes = []
-    if check is not None and check.alarm and check.auc is not None:
-        notes.append(
-            f"ALARM: {check.feature} alone separates {check.class_name} from the other classes "
-            f"(AUC {check.auc:.2f}); the classifier may use it instead of the content of the photographs"
-        )
-    if check is not None and check.notable and check.score is not None and check.chance is not None:
-        notes.append(
-            f"file properties alone reach {check.score:.0%} accuracy (chance level {check.chance:.0%}), "
-            f"mostly through {check.feature}; part of the classifier's accuracy may come from them"
-        )
-    return notes
+    """Return warnings if file properties give a class, or a part of one, away."""
+    if check is None:
+        return []
+    danger = "the classifier may use it instead of the content of the photographs"
+    if check.rules:
+        return [f"ALARM: {rule.sentence}; {danger}" for rule in check.rules[:3]]
+    if check.alarm and check.auc is not None:
+        what = f"{check.feature} alone separates {check.class_name} from the other classes (AUC {check.auc:.2f})"
+        return [f"ALARM: {what}; {danger}"]
+    if check.notable and check.score is not None and check.chance is not None:
+        reach = f"file properties alone reach {check.score:.0%} accuracy (chance level {check.chance:.0%})"
+        return [f"{reach}, mostly through {check.feature}; part of the classifier's accuracy may come from them"]
+    return []
 
 
 def undecodable(record: RunRecord) -> str | None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sightline import evaluation, heads
-from sightline.features import FILE_FEATURES
+from sightline import catalog as catalogs
+from sightline import evaluation, heads, pixels
+from sightline.evaluation.shortcut_rules import PRESENT, edge_rules, shortcut_rules
+from sightline.features import FILE_FEATURES, Features
 from sightline.records import Backbone, Predictions, Preprocess, Recipe
-from sightline.schema import from_json
+from sightline.records.candidates import ShortcutRule
+from sightline.schema import fields_to_json, from_json
 from sightline.training.context import Candidate, Context, cv_estimate, extract, folds_for, make_classifier, undecodable
 from sightline.training.method import Method
 
@@ -20,6 +24,9 @@ ALARM_AUC = 0.85
 
 NOTABLE_GAIN = 0.05
 """Smallest gain over the most frequent class that is worth a note, if the 95 % interval of the accuracy lies above it too."""
+BORDER_SHARE = 0.01
+"""Share of the height or width from which a margin of one colour counts as a border."""
+SIDES = ("top", "bottom", "left", "right")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +40,58 @@ class ShortcutSettings:
     trees: int = 100
 
 
+@dataclass(frozen=True, slots=True)
+class _Fitted:
+    """A forest on file properties, with its out-of-fold logits float64 (m, k) of `rows`."""
+
+    head: heads.Fit
+    features: Features
+    rows: np.ndarray
+    logits: np.ndarray
+    y: np.ndarray
+    folds: int
+    detail: dict[str, Any]
+
+
 def fit(context: Context, recipe: Recipe) -> list[Candidate]:
     """Fit a forest on file size, width, height, brightness and JPEG quality, evaluated by 5-fold cross-validation.
 
-    The candidate's `detail` is the result of `alarm`, with the single feature that best separates the class.
+    The candidate's `detail` is the result of `alarm`, with the single feature that best separates the class, and the rules of
+    `find_rules`.
     """
     settings = from_json(ShortcutSettings, recipe.settings, "settings of shortcut")
-    backbone = Backbone("file", "file", Preprocess(), len(FILE_FEATURES))
-    features = extract(context, backbone, "f32")
+    found = _fitted(context, settings.trees, recipe.seed)
+    temperature = heads.temperature(found.logits, found.y)
+    exact = dataclasses.replace(recipe, backbone="file", head="forest")
+    paths = tuple(context.catalog.paths[i] for i in found.rows)
+    return [
+        Candidate(
+            classifier=make_classifier(context, exact, _backbone(), found.head.head, temperature=temperature),
+            label="file size, brightness, … only",
+            val=Predictions(paths, context.classes, found.y, heads.softmax(found.logits / temperature)),
+            estimate=cv_estimate(found.folds),
+            seconds=found.features.seconds + found.head.seconds,
+            undecodable=undecodable(context, found.features),
+            detail=found.detail,
+        )
+    ]
+
+
+def detail(context: Context, trees: int = 100, seed: int = 0) -> dict[str, Any]:
+    """Return the result of the shortcut check on train and val, as in run.json, without a classifier."""
+    return _fitted(context, trees, seed).detail
+
+
+def _backbone() -> Backbone:
+    return Backbone("file", "file", Preprocess(), len(FILE_FEATURES))
+
+
+def _fitted(context: Context, trees: int, seed: int) -> _Fitted:
+    """Fit the forest and find the rules."""
+    features = extract(context, _backbone(), "f32")
     rows = np.array([i for i in context.split("train", "val") if i not in features.problems], dtype=np.int64)
     labels, values = context.labels[rows], features.values[rows]
-    folds = folds_for(context, rows, 5, recipe.seed)
+    folds = folds_for(context, rows, 5, seed)
 
     def cross_validated(columns: np.ndarray, trees: int) -> heads.Fit:
         return heads.fit(
@@ -54,33 +102,59 @@ def fit(context: Context, recipe: Recipe) -> list[Candidate]:
             folds=folds,
             refit=True,
             settings={"trees": trees},
-            seed=recipe.seed,
+            seed=seed,
             class_weight="balanced",
         )
 
-    fitted = cross_validated(values, settings.trees)
+    fitted = cross_validated(values, trees)
     held = np.flatnonzero(np.isfinite(fitted.logits).all(axis=1))
     logits, y = fitted.logits[held], labels[held]
-    detail = alarm(heads.softmax(logits), y, context.classes)
-    temperature = heads.temperature(logits, y)
-    if detail["alarm"] or detail["notable"]:
-        target = y == context.classes.index(detail["class"])
+    result = alarm(heads.softmax(logits), y, context.classes)
+    if result["alarm"] or result["notable"]:
+        target = y == context.classes.index(result["class"])
         single = [heads.softmax(cross_validated(values[:, [j]], 30).logits[held]) for j in range(values.shape[1])]
-        aucs = [evaluation.auc(target, p[:, context.classes.index(detail["class"])]) or 0.5 for p in single]
-        detail |= {"feature": FILE_FEATURES[int(np.argmax(aucs))], "feature_auc": max(aucs)}
-    exact = dataclasses.replace(recipe, backbone="file", head="forest")
-    paths = tuple(context.catalog.paths[i] for i in rows[held])
-    return [
-        Candidate(
-            classifier=make_classifier(context, exact, backbone, fitted.head, temperature=temperature),
-            label="file size, brightness, … only",
-            val=Predictions(paths, context.classes, y, heads.softmax(logits / temperature)),
-            estimate=cv_estimate(len(folds)),
-            seconds=features.seconds + fitted.seconds,
-            undecodable=undecodable(context, features),
-            detail=detail,
-        )
-    ]
+        aucs = [evaluation.auc(target, p[:, context.classes.index(result["class"])]) or 0.5 for p in single]
+        result |= {"feature": FILE_FEATURES[int(np.argmax(aucs))], "feature_auc": max(aucs)}
+    result = with_rules(result, find_rules(context, rows))
+    return _Fitted(fitted, features, rows[held], logits, y, len(folds), result)
+
+
+def find_rules(context: Context, rows: np.ndarray) -> list[ShortcutRule]:
+    """Return the file properties, borders and edges that give a class, or a part of one, away.
+
+    Args:
+        context: Holds the catalog, labels and clusters.
+        rows: int64 (n,), rows of the catalog.
+    """
+    files, contents = context.catalog.files(), context.catalog.column("content")
+    some, keys = [files[i] for i in rows], [contents[i] or "" for i in rows]
+    properties = catalogs.file_properties(some, keys, context.cache, context.progress)
+    columns: dict[str, list[str | None]] = {
+        name: [each.get(key) for each in properties] for key, name in pixels.PROPERTIES.items()
+    }
+    statistics, edges = catalogs.edges_of(some, keys, context.cache, context.progress)
+    borders = {side: statistics[f"border_{side}"] > BORDER_SHARE for side in SIDES}
+    borders["every side"] = np.logical_and.reduce(list(borders.values()))
+    columns |= {f"border at {side}": [PRESENT if v else None for v in has.tolist()] for side, has in borders.items()}
+    labels = context.labels[rows]
+    rules = shortcut_rules(columns, labels, context.classes, context.cluster[rows])
+    return [*rules, *edge_rules(edges, labels, context.classes)]
+
+
+def with_rules(result: Mapping[str, Any], rules: Sequence[ShortcutRule]) -> dict[str, Any]:
+    """Return the result of `alarm` with rules, any of which raises the alarm."""
+    if not rules:
+        return {**result, "rules": []}
+    first = rules[0]
+    return {
+        **result,
+        "rules": [fields_to_json(rule) for rule in rules],
+        "alarm": True,
+        "notable": False,
+        "feature": first.feature,
+        "feature_auc": first.auc,
+        "class": first.class_name,
+    }
 
 
 def alarm(probs: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> dict[str, Any]:
