@@ -34,11 +34,14 @@ if TYPE_CHECKING:
     from sightline.commands.sweep import sweep
     from sightline.commands.tune import tune
     from sightline.errors import SightlineError, TrainingImagesWarning
+    from sightline.estimator import FeatureExtractor, ImageClassifier
     from sightline.records import Catalog, Predictions, Recipe, Run
 
 _HOMES = {
     "Catalog": "records",
     "Classifier": "classifier",
+    "FeatureExtractor": "estimator",
+    "ImageClassifier": "estimator",
     "Predictions": "records",
     "Recipe": "records",
     "Run": "records",
@@ -71,6 +74,8 @@ _HOMES = {
 __all__ = [
     "Catalog",
     "Classifier",
+    "FeatureExtractor",
+    "ImageClassifier",
     "Predictions",
     "Recipe",
     "Run",
