@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from sightline.commands.augment import augment
     from sightline.commands.cross_validate import cross_validate
+    from sightline.commands.export import export
     from sightline.commands.learning_curve import learning_curve
     from sightline.commands.summary import summary
     from sightline.commands.sweep import sweep
@@ -52,6 +53,7 @@ _HOMES = {
     "cross_validate": "commands.cross_validate",
     "evaluate": "commands.api",
     "explain": "commands.api",
+    "export": "commands.export",
     "fit": "commands.api",
     "hide": "commands.api",
     "learning_curve": "commands.learning_curve",
@@ -87,6 +89,7 @@ __all__ = [
     "cross_validate",
     "evaluate",
     "explain",
+    "export",
     "fit",
     "hide",
     "learning_curve",

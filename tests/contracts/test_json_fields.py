@@ -80,6 +80,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     yield "mistakes --by pair", ["mistakes", "trained", "--by", "pair"]
     yield "mistakes --by slice", ["mistakes", "trained", "--by", "slice"]
     yield "explain", ["explain", "trained", "digits/7/seven.png", "-o", "explained"]
+    yield "export", ["export", "trained", "--to", "onnx", "-o", "exported"]
     yield "report", ["report", "trained", "scratch", "-o", "both.html"]
     yield "cache show", ["cache", "show"]
     yield "cache verify", ["cache", "verify"]

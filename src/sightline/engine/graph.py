@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -119,11 +119,21 @@ class Graph:
         """
         from onnx import helper
 
-        graph = helper.make_graph(self.nodes, "sightline", list(inputs), list(outputs), self.constants)
+        used = set(_inputs_of(self.nodes))
+        constants = [tensor for tensor in self.constants if tensor.name in used]
+        graph = helper.make_graph(self.nodes, "sightline", list(inputs), list(outputs), constants)
         made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
         made.producer_name = "sightline"
         helper.set_model_props(made, metadata)
         return made
+
+
+def _inputs_of(nodes: Iterable[Any]) -> Iterator[str]:
+    """Yield the names of the inputs of nodes, including those inside branches."""
+    for node in nodes:
+        yield from node.input
+        for attribute in node.attribute:
+            yield from _inputs_of(attribute.g.node)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

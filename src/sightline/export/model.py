@@ -1,14 +1,15 @@
 """A classifier as one ONNX graph: image → probabilities, and the distance from the training images.
 
-Everything that `Classifier.predict` computes is in the graph: preprocessing, crops, networks, heads, calibration, the weights of
-an ensemble. Members that share a network share its nodes.
+Everything that `Classifier.predict` computes is in the graph: preprocessing, crops, networks, heads, calibration, the weights
+of an ensemble. Members that share a network share its nodes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +78,7 @@ class _Builder:
         key = digest([backbone.id, backbone.preprocess.id, crops])
         if key not in self.features:
             preprocess = backbone.preprocess
-            images = self.decoded(pixels.uncut(preprocess) if crops > 1 else preprocess)
+            images = self.decoded(_decoded_as(member))
             self.graph.prefix = "preprocess/"
             if crops > 1:
                 images = crop_views(images, preprocess, crops)
@@ -211,18 +212,22 @@ def networks_of(model: Classifier) -> dict[str, Classifier]:
 def metadata(model: Classifier) -> dict[str, str]:
     """Return what a user of the exported file needs to know, as JSON texts by name."""
     card = model.card
+    parts = model.members or (model,)
     facts: dict[str, Any] = {
         "classes": card.classes,
         "input": "uint8 (height, width, 3): RGB pixels of any size, upright. EXIF orientation and alpha are the caller's.",
         "temperature": card.temperature,
         "positive": card.positive,
+        "positive_index": None if card.decision is None else card.classes.index(card.decision[0]),
         "threshold": card.threshold,
+        "draft": _draft([_decoded_as(part) for part in parts]),
+        "value_range": model.embedding_model.card.backbone.preprocess.value_range,
         "background": model.embedding_model.card.backbone.preprocess.background,
         "ood_threshold": card.limits.unlike_bar,
         "prediction_set": None,
-        "crops": [part.card.crops for part in model.members or (model,)],
-        "licence": sorted({part.card.backbone.licence for part in model.members or (model,) if part.card.backbone.is_network}),
-        "preprocess": [dataclasses.asdict(part.card.backbone.preprocess) for part in model.members or (model,)],
+        "crops": [part.card.crops for part in parts],
+        "licence": sorted({part.card.backbone.licence for part in parts if part.card.backbone.is_network}),
+        "preprocess": [dataclasses.asdict(part.card.backbone.preprocess) for part in parts],
         "recipe": card.recipe.id,
         "software": card.software,
     }
@@ -236,6 +241,26 @@ def metadata(model: Classifier) -> dict[str, str]:
             "images": card.limits.images,
         }
     return {f"sightline.{name}": text(value) for name, value in facts.items()}
+
+
+def _decoded_as(member: Classifier) -> Preprocess:
+    """Return the preprocessing with which a member's images are decoded."""
+    preprocess = member.card.backbone.preprocess
+    return pixels.uncut(preprocess) if member.card.crops > 1 else preprocess
+
+
+def _draft(preprocesses: Sequence[Preprocess]) -> tuple[float, float, str]:
+    """Return (height, width, `min` or `max`): how many times a JPEG may be reduced is the ratio of its sides to these.
+
+    It is the rule of `pixels.geometry.draft_scale`; with several preprocessings the one that needs most pixels counts.
+    """
+    sizes = []
+    for p in preprocesses:
+        fraction = p.crop_fraction if p.fit == "crop" else 1.0
+        never = 1e9 if p.interpolation == "nearest" else 0.0
+        sizes.append([max(never, math.floor(side / fraction)) for side in p.size])
+    height, width = (float(max(sides)) for sides in zip(*sizes, strict=True))
+    return height, width, "max" if all(p.fit == "pad" for p in preprocesses) else "min"
 
 
 def text(value: Any) -> str:

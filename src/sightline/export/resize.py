@@ -1,8 +1,8 @@
 """Preprocessing as ONNX operators: an image of any size → the network's input, with the pixels of Pillow.
 
-Pillow resizes uint8 images with weights of 22 bits and rounds after each of two passes. All sums here are sums of integers below
-2²⁴, which float32 holds exactly, so the result does not depend on the runtime; only the weights depend on the type of geometry.
-With float64 they are Pillow's own; with float32 a few pixels in a hundred differ by one grey level.
+Pillow resizes uint8 images with weights of 22 bits and rounds after each of two passes. All sums here are sums of integers
+below 2²⁴, which float32 holds exactly, so the result does not depend on the runtime; only the weights depend on the type of
+geometry. With float64 they are Pillow's own; with float32 a few pixels in a hundred differ by one grey level.
 
 Source: Pillow, src/libImaging/Resample.c and Reduce.c; the geometry is that of `pixels.geometry.plan`.
 """
@@ -31,7 +31,7 @@ _SUPPORT = {"bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One side of a resize: `size` int64 (1,) source pixels, the box `low` to `high` in them, `out` int64 (1,) target pixels."""
+    """One side of a resize: `size` source pixels, the box `low` to `high` in them, `out` target pixels; each of shape (1,)."""
 
     size: Value
     low: Value
@@ -64,16 +64,18 @@ def preprocess_image(image: Value, preprocess: Preprocess) -> Value:
 
 
 def _plan(height: Value, width: Value, preprocess: Preprocess) -> tuple[_Side, _Side, tuple[Value, Value] | None]:
-    """Return both sides of the resize, and (top, left) of the padded image; None without padding. See `pixels.geometry.plan`."""
+    """Return both sides of the resize, and (top, left) of a padded image, else None; as `pixels.geometry.plan`."""
     graph = height.graph
     real, (rows, columns) = graph.real, preprocess.size
     tall, wide = height.cast(real), width.cast(real)
-    zero = graph.const([0.0], real)
+    zero = graph.const(np.zeros(1), real)
     if preprocess.fit == "squash":
         return _Side(height, zero, tall, graph.ints(rows)), _Side(width, zero, wide, graph.ints(columns)), None
     if preprocess.fit == "pad":
         scale = (rows / tall).op("Min", columns / wide)
-        inner = [(side * scale).op("Round").op("Max", 1.0).op("Min", float(most)) for side, most in ((tall, rows), (wide, columns))]
+        inner = [
+            (side * scale).op("Round").op("Max", 1.0).op("Min", float(most)) for side, most in ((tall, rows), (wide, columns))
+        ]
         out = [side.cast(np.int64) for side in inner]
         offset = ((rows - out[0]) / 2, (columns - out[1]) / 2)
         return _Side(height, zero, tall, out[0]), _Side(width, zero, wide, out[1]), offset
@@ -149,7 +151,7 @@ def _reduced(planes: Value, rows: _Side, columns: _Side, support: float) -> tupl
 def _block_means(planes: Value, factors: list[Value], blocks: list[Value], sizes: list[Value]) -> Value:
     """Return the means of blocks, rounded as Pillow rounds them; blocks at the far edges may be smaller.
 
-    Pillow multiplies with 2²⁴ / n rounded down instead of dividing by n, so a sum that n divides gives one less than the quotient.
+    Pillow multiplies with 2²⁴ / n rounded down instead of dividing by n, so that a sum which n divides gives one less.
     """
     graph = planes.graph
     missing = [block * factor - size for block, factor, size in zip(blocks, factors, sizes, strict=True)]
@@ -179,9 +181,7 @@ def _resampled(planes: Value, rows: _Side, columns: _Side, interpolation: str) -
         return vertical(horizontal(planes))
     shrinks, narrows = rows.size - rows.out, columns.size - columns.out
     first = (rows.out < rows.size) & (narrows * 2 < shrinks)
-    return planes.graph.choose(
-        first, lambda: horizontal(vertical(planes)), lambda: vertical(horizontal(planes))
-    )
+    return planes.graph.choose(first, lambda: horizontal(vertical(planes)), lambda: vertical(horizontal(planes)))
 
 
 @functools.cache
