@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
@@ -395,22 +395,10 @@ def _source(image: Any) -> Source:
     if isinstance(image, str | Path):
         return Path(image)
     if isinstance(image, Image.Image):
-        return _upright_array(image)
+        return pixels.image_array(image)
     if isinstance(image, np.ndarray):
         fault = pixels.array_fault(image)
         if fault is not None:
             raise RequestError(f"an array {fault}: it is not an image", _HINT)
         return image
     raise RequestError(f"an image cannot be of type {type(image).__name__}", _HINT)
-
-
-def _upright_array(image: Image.Image) -> np.ndarray:
-    """Return a Pillow image as an array, turned upright by its EXIF orientation, with alpha if it has any."""
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith(("I", "F")):
-        return np.asarray(upright)
-    if upright.mode in ("1", "L"):
-        grey = "transparency" not in upright.info
-        return np.asarray(upright.convert("L" if grey else "RGBA"))
-    alpha = upright.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in upright.info
-    return np.asarray(upright.convert("RGBA" if alpha else "RGB"))

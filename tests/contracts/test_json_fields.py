@@ -33,6 +33,10 @@ VARYING = frozenset(
         "timings",
         "reasons",
         "intervals",
+        "images",
+        "licences",
+        "pretrained_on",
+        "software",
     }
 )
 """Objects whose keys are class names, kinds of problems, metrics or settings, not fields."""
@@ -81,6 +85,8 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     yield "mistakes --by slice", ["mistakes", "trained", "--by", "slice"]
     yield "explain", ["explain", "trained", "digits/7/seven.png", "-o", "explained"]
     yield "export", ["export", "trained", "--to", "onnx", "-o", "exported"]
+    yield "card", ["card", "trained"]
+    yield "card of an export", ["card", "exported"]
     yield "report", ["report", "trained", "scratch", "-o", "both.html"]
     yield "cache show", ["cache", "show"]
     yield "cache verify", ["cache", "verify"]

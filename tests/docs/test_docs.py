@@ -56,6 +56,15 @@ def test_the_readme_s_python_runs(python: Callable[..., Any], shared: Path, tmp_
     assert (tmp_path / "report.html").is_file()
 
 
+def test_the_page_on_scikit_learn_runs(python: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
+    digits.rename(tmp_path / "photos")
+    page = (ROOT / "docs" / "scikit-learn.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"<!-- runs with photos -->\n```python\n(.*?)```", page, flags=re.DOTALL)
+    ended = python(block, cwd=tmp_path)
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "digits.safetensors").is_file()
+
+
 def test_every_command_is_documented() -> None:
     for name in [*COMMANDS, "cache show", "cache verify", "cache clear"]:
         assert re.search(rf"sightline {name}(?![\w-])", README + JOURNEY), name

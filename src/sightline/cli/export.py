@@ -13,7 +13,8 @@ from sightline.cli.progress import progress
 @console.guarded
 def export(
     model: options.ClassifierFile,
-    to: Annotated[str, typer.Option("--to", metavar="onnx|openvino|html|huggingface", help="Format to write.")],
+    folder: Annotated[str | None, typer.Argument(metavar="[FOLDER]", help="Folder for the files, as --out.")] = None,
+    to: Annotated[str, typer.Option("--to", metavar="onnx|openvino|html|huggingface", help="Format to write.")] = "onnx",
     out: Annotated[
         str, typer.Option("-o", "--out", metavar="FOLDER", help="Folder for the files, or a file name such as cats.onnx.")
     ] = "exported",
@@ -30,17 +31,18 @@ def export(
     code: options.Code = None,
     as_json: options.Json = False,
 ) -> None:
-    """Export a classifier to ONNX, to OpenVINO, or to one web page that works offline.
+    """Export a classifier to ONNX, OpenVINO, or one web page.
 
     The file takes an image of any size: preprocessing, calibration and class names are in it. It is compared with the
     classifier on up to 200 validation and training images (never test images, and no label is read), and kept only if they
-    agree. A short script beside it predicts with onnxruntime or OpenVINO alone.
+    agree. A short script beside it predicts with onnxruntime or OpenVINO alone. The web page works offline, on phones too.
 
     \b
     Examples:
       sightline export runs/pets --to onnx -o pets-onnx
       sightline export runs/pets --to openvino --precision int8 -o pets-int8
       sightline export runs/pets --to html -o pets.html
+      sightline export runs/pets --to huggingface pets-model
     """
     from sightline import store
     from sightline.commands import export as command
@@ -49,7 +51,7 @@ def export(
         done = command.export(
             options.path(model),
             to,
-            options.path(out),
+            options.path(out if folder is None else folder),
             precision=precision,
             images=[options.path(path) for path in images or ()],
             allow_difference=allow_difference,

@@ -9,6 +9,7 @@ from pathlib import Path
 from sightline import classifier
 from sightline.catalog import load as load_catalog
 from sightline.classifier import Classifier, find_images
+from sightline.commands.card import describe
 from sightline.errors import RequestError, SightlineError
 from sightline.explanation import similar_images
 from sightline.export import FORMATS, ExportRequest, check_format, export_classifier
@@ -54,7 +55,7 @@ def export(
 
     Args:
         model: Classifier, run, or the path of either.
-        to: `onnx`, `openvino` or `html`.
+        to: A name in `sightline.export.FORMATS`.
         out: Folder for the files, or a file name with the suffix of the format.
         precision: `f32` or `int8`; None for that of the format.
         images: Image files, or folders of them, to compare in place of those of the run; int8 is calibrated on them too.
@@ -92,10 +93,18 @@ def export(
         calibration=train[:CALIBRATION_IMAGES] or val[:CALIBRATION_IMAGES],
         cache=cache,
         progress=progress,
+        card=describe(loaded, _file(model)),
     )
     compared = list(dict.fromkeys([*val, *train]))
     record = export_classifier(request, kind, compared, allow_difference=allow_difference)
     return Exported(folder / record.file, record)
+
+
+def _file(model: Classifier | str | Path) -> Path | None:
+    """Return the file of a classifier; None for one in memory."""
+    if isinstance(model, Classifier):
+        return None
+    return Path(model) / "classifier.safetensors" if Path(model).is_dir() else Path(model)
 
 
 def _images_of_run(model: Path) -> tuple[list[Path], list[Path]]:

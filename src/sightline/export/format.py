@@ -9,6 +9,7 @@ from pathlib import Path
 from sightline.classifier import Classifier
 from sightline.export.agreement import FromFile, FromPixels
 from sightline.records import Preprocess, Progress
+from sightline.records.model_card import ModelCard
 from sightline.store import Cache
 
 
@@ -24,6 +25,7 @@ class ExportRequest:
         calibration: Training images, for int8.
         cache: Cache.
         progress: Progress callback.
+        card: Card of the classifier, for formats that describe it.
     """
 
     model: Classifier
@@ -33,6 +35,7 @@ class ExportRequest:
     calibration: Sequence[Path]
     cache: Cache
     progress: Progress
+    card: ModelCard | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,7 +177,7 @@ def _resampled(planes: Value, rows: _Side, columns: _Side, interpolation: str) -
     def vertical(values: Value) -> Value:
         return _pass(values, down, lambda v, w: w @ v)
 
-    if not _vertical_may_be_first():
+    if not vertical_may_be_first():
         return vertical(horizontal(planes))
     shrinks, narrows = rows.size - rows.out, columns.size - columns.out
     first = (rows.out < rows.size) & (narrows * 2 < shrinks)
@@ -185,7 +185,7 @@ def _resampled(planes: Value, rows: _Side, columns: _Side, interpolation: str) -
 
 
 @functools.cache
-def _vertical_may_be_first() -> bool:
+def vertical_may_be_first() -> bool:
     """Return whether the installed Pillow resizes a tall image vertically first, as it does since version 12."""
     pixels = np.random.default_rng(0).integers(0, 256, (90, 30, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)

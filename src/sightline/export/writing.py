@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sightline.classifier import versions
 from sightline.errors import RequestError, unknown
-from sightline.export import agreement, onnx_format, openvino_format
+from sightline.export import agreement, html_format, huggingface_format, onnx_format, openvino_format
 from sightline.export.format import ExportFormat, ExportRequest, Written
 from sightline.export.model import check_exportable, metadata
 from sightline.records.export import Agreement, ExportRecord
@@ -20,6 +20,8 @@ from sightline.store import file_digest, output_folder, plain, replace, write_js
 FORMATS: dict[str, ExportFormat] = {
     "onnx": onnx_format.FORMAT,
     "openvino": openvino_format.FORMAT,
+    "html": html_format.FORMAT,
+    "huggingface": huggingface_format.FORMAT,
 }
 
 

@@ -2,7 +2,7 @@
 
 from sightline.pixels.batching import Batch, batches, value_range
 from sightline.pixels.crops import CROPS, check_crops, cut, uncut
-from sightline.pixels.decoding import Look, decode, decode_array, look, read, upright
+from sightline.pixels.decoding import Look, decode, decode_array, image_array, look, read, upright
 from sightline.pixels.geometry import seen_box
 from sightline.pixels.header import PASSING_PROBLEMS, Header, read_header, safe_header
 from sightline.pixels.modes import CHANNELS, array_fault
@@ -26,6 +26,7 @@ __all__ = [
     "cut",
     "decode",
     "decode_array",
+    "image_array",
     "look",
     "read",
     "read_header",
