@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sightline.commands.cross_validate import cross_validate
     from sightline.commands.export import export
     from sightline.commands.learning_curve import learning_curve
+    from sightline.commands.progress_line import ProgressLine
     from sightline.commands.summary import summary
     from sightline.commands.sweep import sweep
     from sightline.commands.tune import tune
@@ -44,6 +45,7 @@ _HOMES = {
     "FeatureExtractor": "estimator",
     "ImageClassifier": "estimator",
     "Predictions": "records",
+    "ProgressLine": "commands.progress_line",
     "Recipe": "records",
     "Run": "records",
     "SightlineError": "errors",
@@ -79,6 +81,7 @@ __all__ = [
     "FeatureExtractor",
     "ImageClassifier",
     "Predictions",
+    "ProgressLine",
     "Recipe",
     "Run",
     "SightlineError",
