@@ -22,7 +22,7 @@ import numpy as np
 
 from sightline import activity, pixels
 from sightline.engine import Precision, Session
-from sightline.errors import ImageError, RequestError
+from sightline.errors import ImageError
 from sightline.records import Backbone, Preprocess, Progress, silent
 from sightline.store import Cache, bytes_digest, digest, file_digest
 
@@ -272,9 +272,7 @@ def _reason(error: ImageError, source: Path | np.ndarray) -> tuple[str, str]:
     return error.kind, error.message.removeprefix(f"{'the array' if isinstance(source, np.ndarray) else source} ")
 
 
-def _problem(
-    reason: tuple[str, str], files: Sequence[Path | np.ndarray], row: int, first: int | None
-) -> tuple[str, str]:
+def _problem(reason: tuple[str, str], files: Sequence[Path | np.ndarray], row: int, first: int | None) -> tuple[str, str]:
     """Return (kind, message) for the file of this row; `first` is the row of the same content whose file was opened, if any."""
     kind, why = reason
     opened = row if first is None or kind not in pixels.PASSING_PROBLEMS else first

@@ -90,7 +90,7 @@ def test_distance_from_the_training_images(side: int, cache: Cache) -> None:
     bank = out_of_distribution.directions(features).astype(np.float16)
     model = fitted(side=side)
     model = dataclasses.replace(
-        model, card=dataclasses.replace(model.card, limits=Uncertainty(unlike_bar=0.1)), limits={"bank": bank}
+        model, card=dataclasses.replace(model.card, uncertainty=Uncertainty(ood_threshold=0.1)), limits={"bank": bank}
     )
     expected = model.predict(x, cache=cache).ood_score
     assert expected is not None

@@ -67,8 +67,8 @@ def describe(model: Classifier, file: Path | None) -> ModelCard:
         positive=card.positive,
         threshold=card.threshold,
         crops=card.crops,
-        prediction_sets=card.limits.images,
-        ood_threshold=card.limits.unlike_bar,
+        prediction_sets=card.uncertainty.images,
+        ood_threshold=card.uncertainty.ood_threshold,
         scores=scores,
         cautions=tuple(_cautions(model, scores)),
         recipe=plain(card.recipe),
@@ -104,7 +104,7 @@ def _cautions(model: Classifier, scores: tuple[MeasuredAccuracy, ...]) -> list[s
     few = [name for name, count in counts.items() if count < _FEW_IMAGES]
     if few:
         cautions.append(f"fewer than {_FEW_IMAGES} images: {', '.join(few[:10])}{' …' if len(few) > 10 else ''}")
-    if not model.card.limits.images:
+    if not model.card.uncertainty.images:
         cautions.append("it holds no calibration of prediction sets")
     if not model.looks_at_images:
         cautions.append("it does not use pixels")

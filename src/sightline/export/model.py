@@ -223,7 +223,7 @@ def metadata(model: Classifier) -> dict[str, str]:
         "draft": _draft([_decoded_as(part) for part in parts]),
         "value_range": model.embedding_model.card.backbone.preprocess.value_range,
         "background": model.embedding_model.card.backbone.preprocess.background,
-        "ood_threshold": card.limits.unlike_bar,
+        "ood_threshold": card.uncertainty.ood_threshold,
         "prediction_set": None,
         "crops": [part.card.crops for part in parts],
         "licence": sorted({part.card.backbone.licence for part in parts if part.card.backbone.is_network}),
@@ -238,7 +238,7 @@ def metadata(model: Classifier) -> dict[str, str]:
             "coverage": conformal.COVERAGE,
             "thresholds": [min(float(t), 2.0) for t in thresholds],
             "confidence": min(unsure, 2.0),
-            "images": card.limits.images,
+            "images": card.uncertainty.images,
         }
     return {f"sightline.{name}": text(value) for name, value in facts.items()}
 
