@@ -55,9 +55,7 @@ def test_predicts_exactly_what_the_command_predicts(files: tuple[list[str], list
     paths, labels = files
     model = pixels_classifier().fit(paths, labels)
     saved = model.save(tmp_path / "digits.safetensors")
-    from sightline.commands.predict import predict
-
-    commanded = predict(saved, paths).predictions
+    commanded = sl.predict(saved, paths)
     assert np.array_equal(model.predict_proba(paths), commanded.probs)
     assert model.predict(paths).tolist() == [int(label) for label in commanded.labels]
     assert np.array_equal(sl.ImageClassifier.from_classifier(saved).predict_proba(paths), commanded.probs)
