@@ -29,7 +29,7 @@ def saved(tmp_path: Path) -> Path:
 def test_card_of_a_classifier(saved: Path) -> None:
     found = card(saved)
     assert isinstance(found, ModelCard)
-    assert found.classes == ("dark|<b>", "light") and found.images["light"] == {"train": 4}
+    assert found.classes == ("dark|<b>", "light") and found.images_per_class["light"] == {"train": 4}
     assert "there is no score on a test split" in found.cautions
     saved.write_bytes(saved.read_bytes()[:-1] + b"x")
     with pytest.raises(ModelFileError, match="damaged"):

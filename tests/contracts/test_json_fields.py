@@ -33,7 +33,7 @@ VARYING = frozenset(
         "timings",
         "reasons",
         "intervals",
-        "images",
+        "images_per_class",
         "licences",
         "pretrained_on",
         "software",

@@ -52,7 +52,9 @@ def _print_card(card: ModelCard) -> None:
     """Print the card of a classifier."""
     size = f"{card.input_px[0]}×{card.input_px[1]} px"
     classes = ", ".join(card.classes[:12]) + (f" and {len(card.classes) - 12:,} more" if len(card.classes) > 12 else "")
-    total = {split: sum(counts.get(split, 0) for counts in card.images.values()) for split in ("train", "val", "test")}
+    total = {
+        split: sum(counts.get(split, 0) for counts in card.images_per_class.values()) for split in ("train", "val", "test")
+    }
     rows = [
         ("file", f"{card.file} ({card.bytes / 1e6:,.1f} MB, valid)"),
         ("classes", f"{len(card.classes):,}: {classes}"),

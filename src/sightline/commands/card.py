@@ -55,7 +55,7 @@ def describe(model: Classifier, file: Path | None) -> ModelCard:
         bytes=0 if file is None else file.stat().st_size,
         sha256="" if file is None else file_digest(file),
         classes=card.classes,
-        images=plain(card.data.get("images", {})),
+        images_per_class=plain(card.data.get("images", {})),
         method=card.method,
         backbone=" + ".join(dict.fromkeys(backbone.name for backbone in parts)),
         head=" + ".join(dict.fromkeys(part.card.head for part in model.members or (model,))),

@@ -67,7 +67,7 @@ def _description(card: ModelCard) -> list[str]:
     lines += [f"- `{name}`: licence {text}; pretrained on {card.pretrained_on[name]}." for name, text in card.licences.items()]
     lines += ["", "## Training data", "", "| class | train | val | test |", "|---|---|---|---|"]
     for name in card.classes:
-        counts = card.images.get(name, {})
+        counts = card.images_per_class.get(name, {})
         cell = name.replace("|", "\\|").replace("<", "&lt;")
         lines.append(f"| {cell} | {' | '.join(f'{counts.get(split, 0):,}' for split in ('train', 'val', 'test'))} |")
     lines += ["", "## Evaluation", ""]

@@ -33,7 +33,7 @@ class ModelCard:
         bytes: Its size.
         sha256: SHA-256 of the file.
         classes: Class names in the order of the probabilities.
-        images: Number of images by class and split.
+        images_per_class: Number of images by class and split.
         method, backbone, head: Training method, network and head.
         parameters: Number of parameters of the networks.
         input_px: (height, width) of the network's input.
@@ -55,7 +55,7 @@ class ModelCard:
     bytes: int
     sha256: str
     classes: Sequence[str]
-    images: Mapping[str, Mapping[str, int]]
+    images_per_class: Mapping[str, Mapping[str, int]]
     method: str
     backbone: str
     head: str
