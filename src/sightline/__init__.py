@@ -30,18 +30,24 @@ if TYPE_CHECKING:
     from sightline.commands.audit import audit
     from sightline.commands.augment import augment
     from sightline.commands.cross_validate import cross_validate
+    from sightline.commands.export import export
     from sightline.commands.label_next import label_next
     from sightline.commands.learning_curve import learning_curve
+    from sightline.commands.progress_line import ProgressLine
     from sightline.commands.summary import summary
     from sightline.commands.sweep import sweep
     from sightline.commands.tune import tune
     from sightline.errors import SightlineError, TrainingImagesWarning
+    from sightline.estimator import FeatureExtractor, ImageClassifier
     from sightline.records import Catalog, Predictions, Recipe, Run
 
 _HOMES = {
     "Catalog": "records",
     "Classifier": "classifier",
+    "FeatureExtractor": "estimator",
+    "ImageClassifier": "estimator",
     "Predictions": "records",
+    "ProgressLine": "commands.progress_line",
     "Recipe": "records",
     "Run": "records",
     "SightlineError": "errors",
@@ -52,6 +58,7 @@ _HOMES = {
     "cross_validate": "commands.cross_validate",
     "evaluate": "commands.api",
     "explain": "commands.api",
+    "export": "commands.export",
     "fit": "commands.api",
     "hide": "commands.api",
     "label_next": "commands.label_next",
@@ -75,7 +82,10 @@ _HOMES = {
 __all__ = [
     "Catalog",
     "Classifier",
+    "FeatureExtractor",
+    "ImageClassifier",
     "Predictions",
+    "ProgressLine",
     "Recipe",
     "Run",
     "SightlineError",
@@ -87,6 +97,7 @@ __all__ = [
     "cross_validate",
     "evaluate",
     "explain",
+    "export",
     "fit",
     "hide",
     "label_next",

@@ -24,7 +24,7 @@ from sightline import activity, pixels
 from sightline.engine import Precision, Session
 from sightline.errors import ImageError
 from sightline.records import Backbone, Preprocess, Progress, silent
-from sightline.store import Cache, bytes_digest, digest
+from sightline.store import Cache, bytes_digest, digest, file_digest
 
 _VERSION = 2
 """Part of every key; raise it when decoding changes pixels."""
@@ -90,8 +90,21 @@ def crop_views(preprocess: Preprocess, crops: int) -> CropFeatures:
     return CropFeatures(pixels.uncut(preprocess), tuple(f"crop {i}" for i in range(crops)), make)
 
 
+def content(source: Path | np.ndarray) -> str:
+    """Return the identity of an image for the cache: the SHA-256 of a file's bytes, or of an array's values, shape and type.
+
+    It is "" for a file that cannot be read; decoding then reports why.
+    """
+    if isinstance(source, np.ndarray):
+        return digest([source.dtype.str, source.shape, bytes_digest(np.ascontiguousarray(source).tobytes())])
+    try:
+        return file_digest(source)
+    except OSError:
+        return ""
+
+
 def extract(
-    files: Sequence[Path],
+    files: Sequence[Path] | Sequence[np.ndarray] | Sequence[Path | np.ndarray],
     contents: Sequence[str],
     backbone: Backbone,
     *,
@@ -103,9 +116,9 @@ def extract(
     """Return the features of files: from the cache where present, the others by one forward pass each.
 
     Args:
-        files: n files.
-        contents: SHA-256 of each file from the catalog; a file whose bytes have changed is a problem; "" is neither checked nor
-            cached.
+        files: n files, or arrays as for `pixels.decode_array`.
+        contents: SHA-256 of each file from the catalog, or `content` of each array; a file whose bytes have changed is a
+            problem; "" is neither checked nor cached.
         backbone: Backbone of the features.
         session: Opens the network if needed; its argument is the number of images to run.
         precision: Requested precision of the session. For bf16, cached float32 features are used too.
@@ -254,17 +267,18 @@ def of_views(images: np.ndarray, views: CropFeatures, run: Session) -> np.ndarra
 NOT_FINITE = ("not finite", "gives features that are not finite numbers")
 
 
-def _reason(error: ImageError, file: Path) -> tuple[str, str]:
+def _reason(error: ImageError, source: Path | np.ndarray) -> tuple[str, str]:
     """Return (kind, message without the file name) of an error; files of the same content share the cached message."""
-    return error.kind, error.message.removeprefix(f"{file} ")
+    return error.kind, error.message.removeprefix(f"{'the array' if isinstance(source, np.ndarray) else source} ")
 
 
-def _problem(reason: tuple[str, str], files: Sequence[Path], row: int, first: int | None) -> tuple[str, str]:
+def _problem(reason: tuple[str, str], files: Sequence[Path | np.ndarray], row: int, first: int | None) -> tuple[str, str]:
     """Return (kind, message) for the file of this row; `first` is the row of the same content whose file was opened, if any."""
     kind, why = reason
     opened = row if first is None or kind not in pixels.PASSING_PROBLEMS else first
     copy = "" if opened == row else f"{files[row]} was not opened, as its copy "
-    return kind, f"{copy}{files[opened]} {why}"
+    name = f"array {opened}" if isinstance(files[opened], np.ndarray) else files[opened]
+    return kind, f"{copy}{name} {why}"
 
 
 # ------------------------------------------------------------------------------------------------------------ producers
@@ -287,7 +301,7 @@ def _checked(row: np.ndarray, precision: Precision) -> _Result:
 
 
 def _network_rows(
-    files: Sequence[Path], contents: Sequence[str], backbone: Backbone, session: Callable[[int], Session]
+    files: Sequence[Path | np.ndarray], contents: Sequence[str], backbone: Backbone, session: Callable[[int], Session]
 ) -> _Rows:
     """Return a generator function of features by forward passes."""
 
@@ -355,7 +369,7 @@ def of_file_bytes(data: bytes, name: str) -> np.ndarray:
     return np.array((math.log(len(data)), header.width, header.height, look.brightness, quality), dtype=np.float32)
 
 
-def _file_rows(files: Sequence[Path], backbone: Backbone) -> _Rows:
+def _file_rows(files: Sequence[Path | np.ndarray], backbone: Backbone) -> _Rows:
     """Return a generator function of FILE_FEATURES."""
 
     def one(file: Path) -> np.ndarray | tuple[str, str]:

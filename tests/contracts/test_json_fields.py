@@ -35,6 +35,10 @@ VARYING = frozenset(
         "timings",
         "reasons",
         "intervals",
+        "images_per_class",
+        "licences",
+        "pretrained_on",
+        "software",
     }
 )
 """Objects whose keys are class names, kinds of problems, metrics or settings, not fields."""
@@ -82,6 +86,9 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     yield "mistakes --by pair", ["mistakes", "trained", "--by", "pair"]
     yield "mistakes --by slice", ["mistakes", "trained", "--by", "slice"]
     yield "explain", ["explain", "trained", "digits/7/seven.png", "-o", "explained"]
+    yield "export", ["export", "trained", "--to", "onnx", "-o", "exported"]
+    yield "card", ["card", "trained"]
+    yield "card of an export", ["card", "exported"]
     yield "report", ["report", "trained", "scratch", "-o", "both.html"]
     yield "catalog diff", ["catalog", "diff", "catalog.csv", "catalog.csv"]
     yield "cache show", ["cache", "show"]

@@ -56,6 +56,20 @@ def test_the_readme_s_python_runs(python: Callable[..., Any], shared: Path, tmp_
     assert (tmp_path / "report.html").is_file()
 
 
+@pytest.mark.parametrize(
+    ("page", "written"),
+    [("scikit-learn", "digits.safetensors"), pytest.param("keras", "second/run.json", marks=pytest.mark.slow)],
+)
+def test_the_python_of_a_page_runs(page: str, written: str, python: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
+    shutil.copy(next(digits.rglob("*.png")), tmp_path / "my image.png")
+    digits.rename(tmp_path / "photos")
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"<!-- runs with photos -->\n```python\n(.*?)```", text, flags=re.DOTALL)
+    ended = python(block, cwd=tmp_path)
+    assert ended.code == 0, ended.err
+    assert (tmp_path / written).is_file()
+
+
 def test_every_command_is_documented() -> None:
     for name in [*COMMANDS, "cache show", "cache verify", "cache clear", "catalog diff"]:
         assert re.search(rf"sightline {name}(?![\w-])", README + JOURNEY), name

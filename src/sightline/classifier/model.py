@@ -338,7 +338,7 @@ class Classifier:
         if batch.decoded is not None:
             return _of_decoded(batch.decoded, backbone, views, session)
         if batch.contents is None:
-            return _of_arrays(batch, backbone, views, session)
+            return _of_arrays(batch, backbone, views, session, used)
         settings: dict[str, Any] = {
             "session": session,
             "precision": used,
@@ -417,19 +417,20 @@ def check_crops(crops: int, backbone: Backbone) -> None:
 
 
 def _of_arrays(
-    batch: _Batch, backbone: Backbone, views: features.CropFeatures | None, session: Callable[[int], engine.Session]
+    batch: _Batch,
+    backbone: Backbone,
+    views: features.CropFeatures | None,
+    session: Callable[[int], engine.Session],
+    precision: engine.Precision,
 ) -> features.Features:
     """Return features of arrays, in their order; of several views per image if `views` are given."""
     arrays: list[np.ndarray] = list(batch.sources)  # type: ignore[arg-type]
-    if backbone.source == "file":
-        raise RequestError("this classifier uses file properties, which arrays don't have", "pass image files")
-    if backbone.source == "none":
-        return features.Features(np.zeros((len(arrays), 0), np.float32))
-    run = session(len(arrays) * (1 if views is None else len(views.names)))
     if views is None:
-        rows, computed, _, errors = features.compute(arrays, backbone.preprocess, run, progress=batch.progress)
-    else:
-        rows, computed, errors = features.compute_crops(arrays, views, run, progress=batch.progress)
+        contents = [features.content(a) for a in arrays]
+        settings: dict[str, Any] = {"session": session, "precision": precision, "cache": batch.cache}
+        return features.extract(arrays, contents, backbone, progress=batch.progress, **settings)
+    run = session(len(arrays) * len(views.names))
+    rows, computed, errors = features.compute_crops(arrays, views, run, progress=batch.progress)
     values = np.zeros((len(arrays), *computed.shape[1:]), dtype=np.float32)
     values[rows] = computed
     return features.Features(values, {i: (e.kind, e.message) for i, e in errors.items()})

@@ -47,6 +47,15 @@ class Comparison:
     folder: Path
     data: Mapping[str, Any]
 
+    @property
+    def record(self) -> ComparisonRecord:
+        """Typed content of `comparison.json`."""
+        return ComparisonRecord.from_json(self.data)
+
+    def _repr_html_(self) -> str:
+        """Return a small table for notebooks."""
+        return self.record._repr_html_()
+
 
 @dataclass(frozen=True, slots=True)
 class _Side:

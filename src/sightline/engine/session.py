@@ -152,6 +152,10 @@ class Session:
         """Return the torch network, float32, in evaluation mode, for gradients and layers. Restore any change made to it."""
         return self._network()
 
+    def reference(self) -> nn.Module:
+        """Return the float32 torch module that defines the results: uint8 (n, h, w, 3) → (last map, features)."""
+        return _whole(self._network(), self.backbone)
+
     def _network(self) -> Any:
         if self._torch is None:
             self._torch = self._load().to(self.device).eval()

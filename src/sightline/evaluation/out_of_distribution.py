@@ -39,9 +39,9 @@ def directions(features: np.ndarray) -> np.ndarray:
     """
     values = np.asarray(features, dtype=np.float32)
     width = values.shape[1]
-    if width > WIDTH:
-        draw = stream(0, "folded features")
-        order, signs = draw.permutation(width), draw.choice(np.array([-1, 1], np.float32), width)
+    folding_of_width = folding(width)
+    if folding_of_width is not None:
+        order, signs = folding_of_width
         folded = np.zeros((len(values), WIDTH), np.float32)
         for start in range(0, width, WIDTH):
             columns = order[start : start + WIDTH]
@@ -49,6 +49,14 @@ def directions(features: np.ndarray) -> np.ndarray:
         values = folded
     length = np.linalg.norm(values, axis=1, keepdims=True)
     return np.asarray(values / np.maximum(length, 1e-12))
+
+
+def folding(width: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the order int64 (width,) in which features are folded and their signs float32; None if they are not folded."""
+    if width <= WIDTH:
+        return None
+    draw = stream(0, "folded features")
+    return draw.permutation(width), draw.choice(np.array([-1, 1], np.float32), width)
 
 
 def distances(bank: np.ndarray, rows: np.ndarray, together: np.ndarray | None = None) -> np.ndarray:

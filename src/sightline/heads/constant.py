@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sightline.heads.kind import HeadKind
 from sightline.heads.problem import Arrays, Outcome, Problem, Setting, expect
 from sightline.heads.selection import cross_validate
+
+if TYPE_CHECKING:
+    from sightline.engine.graph import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +49,18 @@ def logits(arrays: Arrays, features: np.ndarray) -> np.ndarray:
     return np.tile(arrays["bias"].astype(np.float64), (len(features), 1))
 
 
+def in_graph(arrays: Arrays, features: Value) -> Value:
+    """Append the same logits for each row of features."""
+    return features.sum(1, keep=True) * 0.0 + features.graph.const(arrays["bias"][None], np.float32)
+
+
 HEAD = HeadKind(
     name="constant",
     title="class frequencies",
     settings=ConstantSettings,
     fit=fit,
     logits=logits,
+    in_graph=in_graph,
     check=check,
     needs_features=False,
 )

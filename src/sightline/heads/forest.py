@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from sightline.heads.kind import HeadKind
 from sightline.heads.problem import Arrays, Outcome, Problem, Setting, check_settings, expect, expect_range
 from sightline.heads.selection import cross_validate
 from sightline.search_space import Choice, Range
+
+if TYPE_CHECKING:
+    from sightline.engine.graph import Value
 
 _CHUNK_PATHS = 60_000
 """Number of paths (rows × trees) evaluated at once, so that their arrays stay in the processor's cache."""
@@ -210,12 +213,43 @@ def logits(arrays: Arrays, features: np.ndarray) -> np.ndarray:
     return np.asarray(np.log(np.maximum(votes(arrays, features), min(0.5 / len(arrays["root"]), 0.1 / classes))))
 
 
+def in_graph(arrays: Arrays, features: Value) -> Value:
+    """Append the descent of all trees, one level at a time, and the mean of their leaves."""
+    graph, classes, trees = features.graph, int(arrays["classes"][0]), len(arrays["root"])
+    feature, left = (graph.const(arrays[name], np.int64) for name in ("feature", "left"))
+    threshold = graph.const(arrays["threshold"], np.float32)
+    node = (features.sum(1, keep=True) * 0.0).cast(np.int64) + graph.const(arrays["root"][None], np.int64)  # (n, trees)
+    for _ in range(_depth(arrays)):
+        value = features.op("GatherElements", feature.take(node), axis=1)
+        node = left.take(node) + (threshold.take(node) < value).cast(np.int64)
+    start, count = arrays["leaf_start"][:-1], np.diff(arrays["leaf_start"])
+    place = np.arange(int(count.max()))[None]  # (1, entries)
+    entry = np.minimum(start[:, None] + place, len(arrays["leaf_class"]) - 1)
+    label = graph.const(arrays["leaf_class"][entry], np.int64).take(node).reshape(0, -1)
+    share = np.where(place < count[:, None], arrays["leaf_value"][entry], 0)
+    chosen = graph.op("OneHot", label, graph.const(classes, np.int64), graph.const([0, 1], np.float32), dtype=np.float32)
+    votes = (graph.const(share, np.float32).take(node).reshape(0, 1, -1) @ chosen).sum(1) / float(trees)
+    return votes.op("Max", min(0.5 / trees, 0.1 / classes)).op("Log")
+
+
+def _depth(arrays: Arrays) -> int:
+    """Return the number of levels below the roots."""
+    node, levels = arrays["root"], 0
+    while True:
+        node = node[arrays["left"][node] != node]
+        if not len(node):
+            return levels
+        node = np.concatenate([arrays["left"][node], arrays["left"][node] + 1])
+        levels += 1
+
+
 HEAD = HeadKind(
     name="forest",
     title="random forest",
     settings=ForestSettings,
     fit=fit,
     logits=logits,
+    in_graph=in_graph,
     check=check,
     width=lambda arrays: int(arrays["width"][0]),
     complexity=5,

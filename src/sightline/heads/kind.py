@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sightline.heads.problem import Arrays, Outcome, Problem, expect
 from sightline.search_space import Space
+
+if TYPE_CHECKING:
+    from sightline.engine.graph import Value
 
 Layers = list[tuple[np.ndarray, np.ndarray]]
 """Weights float32 (out, in) and bias float32 (out,) of linear layers with a ReLU between any two."""
@@ -30,6 +33,7 @@ class HeadKind:
         logits: (arrays, features float32 (n, d)) → float64 (n, k); uses numpy alone.
         check: (arrays, k, d) → None; raises ModelFileError if the arrays cannot be used.
         layers: arrays → its linear layers; None for a head that has none.
+        in_graph: (arrays, features (n, d) in an ONNX graph) → logits (n, k) there; None for a head of linear layers.
         width: arrays → d, the number of features that the head takes; None if its layers tell, or if it takes any number.
         hidden: settings → its hidden layers; None for a head without linear layers.
         complexity: Rank by flexibility: one linear layer, then neighbours, then trees and hidden layers. Among heads whose
@@ -52,6 +56,7 @@ class HeadKind:
     logits: Callable[[Arrays, np.ndarray], np.ndarray]
     check: Callable[[Arrays, int, int], None]
     layers: Callable[[Arrays], Layers] | None = None
+    in_graph: Callable[[Arrays, Value], Value] | None = None
     width: Callable[[Arrays], int] | None = None
     hidden: Callable[[Any], Units] | None = None
     complexity: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from sightline.heads.kind import HeadKind
 from sightline.heads.problem import Arrays, Outcome, Problem, Setting, as_tuple, check_settings, expect, expect_range
 from sightline.heads.selection import cross_validate
 from sightline.search_space import Choice, Range
+
+if TYPE_CHECKING:
+    from sightline.engine.graph import Value
 
 _METRICS = ("cosine", "euclidean")
 _CHUNK_NUMBERS = 8_000_000
@@ -124,12 +127,36 @@ def _vote(arrays: Arrays, near: np.ndarray, distance: np.ndarray) -> np.ndarray:
     return np.asarray(np.log((total + 1 / classes) / (total.sum(axis=1, keepdims=True) + 1)))
 
 
+def in_graph(arrays: Arrays, features: Value) -> Value:
+    """Append the neighbour search and the vote of `logits`."""
+    graph, real = features.graph, features.graph.real
+    stored, weights = arrays["features"], arrays["class_weights"]
+    values = features.cast(real)
+    if _METRICS[int(arrays["metric"][0])] == "cosine":
+        values = values / (values * values).sum(1, keep=True).op("Sqrt").op("Max", 1e-30)
+    lengths = (stored.astype(np.float64) ** 2).sum(axis=1)
+    length = (values * values).sum(1, keep=True)
+    bank = graph.const(np.ascontiguousarray(stored.T), np.float32).cast(real)
+    squared = (values @ bank) * -2.0 + length + graph.const(lengths[None], real)
+    relative, least = (1e-10, 1e-300) if real == np.float64 else (1e-5, 1e-30)  # rounded as in `_logits`
+    unit = (length + float(lengths.max(initial=0))) * relative + least
+    squared = (squared / unit).op("Round") * unit
+    count = min(int(arrays["neighbours"][0]), len(stored))
+    distance, near = graph.smallest(squared.op("Max", 0.0), count)
+    furthest = distance.slice([count - 1], [count], [1])
+    votes = (distance * -1.0 / furthest.op("Max", 1e-30)).op("Exp")
+    table = np.eye(len(weights), dtype=np.float32)[arrays["labels"]] * weights
+    total = (graph.const(table, np.float32).take(near).cast(real) * votes.reshape(0, count, 1)).sum(1)  # (n, k)
+    return ((total + 1 / len(weights)) / (total.sum(1, keep=True) + 1.0)).op("Log")
+
+
 HEAD = HeadKind(
     name="knn",
     title="k-nearest neighbours",
     settings=KnnSettings,
     fit=fit,
     logits=logits,
+    in_graph=in_graph,
     check=check,
     width=lambda arrays: int(arrays["features"].shape[1]),
     complexity=4,

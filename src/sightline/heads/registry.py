@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from sightline.heads.problem import Watch, check_features, checked, expect, one_
 from sightline.heads.softmax import softmax
 from sightline.records import Head
 from sightline.schema import from_json
+
+if TYPE_CHECKING:
+    from sightline.engine.graph import Value
 
 AUTO = "auto"
 """Value of `head` in a recipe that compares several kinds of head."""
@@ -205,6 +208,26 @@ def probs_of_each(head: Head, features: np.ndarray, temperature: float = 1.0) ->
     if not HEADS[head.kind].by_row or len(features) < 2:
         return probs(head, features, temperature)
     return np.concatenate([probs(head, row[None], temperature) for row in features])
+
+
+def in_graph(head: Head, features: Value) -> Value:
+    """Append a head to an ONNX graph.
+
+    Args:
+        head: A fitted head.
+        features: float32 (n, d), in the graph.
+
+    Returns:
+        Logits (n, k), in the graph.
+    """
+    kind = HEADS[head.kind]
+    if kind.in_graph is not None:
+        return kind.in_graph(head.arrays, features)
+    values = features
+    for number, (weights, bias) in enumerate(layers(head) or ()):
+        values = values if number == 0 else values.op("Max", 0.0)
+        values = values @ values.graph.const(np.ascontiguousarray(weights.T), np.float32) + bias
+    return values
 
 
 def linear(head: Head) -> tuple[np.ndarray, np.ndarray] | None:

@@ -2,7 +2,7 @@
 
 from sightline.pixels.batching import Batch, batches, value_range
 from sightline.pixels.crops import CROPS, check_crops, cut, uncut
-from sightline.pixels.decoding import Look, decode, decode_array, look, preview, read, upright
+from sightline.pixels.decoding import Look, decode, decode_array, image_array, look, preview, read, upright
 from sightline.pixels.file_properties import PROPERTIES, file_properties
 from sightline.pixels.geometry import seen_box
 from sightline.pixels.header import PASSING_PROBLEMS, Header, read_header, safe_header
@@ -29,6 +29,7 @@ __all__ = [
     "decode",
     "decode_array",
     "file_properties",
+    "image_array",
     "look",
     "preview",
     "read",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, JpegImagePlugin
+from PIL import Image, ImageOps, JpegImagePlugin
 
 from sightline.containers import read_bytes
 from sightline.errors import ImageError, SightlineError
@@ -112,6 +112,20 @@ def decode_array(array: np.ndarray, preprocess: Preprocess) -> np.ndarray:
         resize = plan(image.width, image.height, preprocess)
         small = _resize(image, resize.box, resize.size, preprocess.interpolation)
         return _placed(modes.flat(small, preprocess.background), resize.offset, preprocess)
+
+
+def image_array(image: Image.Image) -> np.ndarray:
+    """Return a Pillow image as an array for `decode_array`: upright by its EXIF orientation, with alpha if it has any.
+
+    Returns:
+        (h, w) or (h, w, 3 | 4); uint8, or the stored type of grey images with more than 8 bits.
+    """
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith(("I", "F")):
+        return np.asarray(turned)
+    alpha = turned.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in turned.info
+    grey = turned.mode in ("1", "L") and not alpha
+    return np.asarray(turned.convert("L" if grey else "RGBA" if alpha else "RGB"))
 
 
 def upright(source: Source, max_side: int | None = None, preprocess: Preprocess | None = None) -> np.ndarray:

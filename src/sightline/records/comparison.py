@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sightline.records import display
 from sightline.records.test_set import TestSetAccess, TestSetLogEntry
 from sightline.records.versions import VERSION, check_version
 from sightline.schema import fields_to_json, from_json, json_key
@@ -117,6 +118,14 @@ class ComparisonRecord:
         """
         check_version(value, where)
         return from_json(cls, value, where, "key")
+
+    def _repr_html_(self) -> str:
+        """Return a small table for notebooks."""
+        facts = {
+            s.name: f"{s.accuracy:.3f} [{s.accuracy_low:.3f}, {s.accuracy_high:.3f}], {s.wrong:,} wrong" for s in self.scores
+        }
+        verdicts = {f"{pair.a} against {pair.b}": pair.verdict for pair in self.pairs}
+        return display.table(f"Comparison on {self.n:,} {self.images} images", {**facts, **verdicts})
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `comparison.json`."""

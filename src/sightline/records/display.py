@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def line(title: str, facts: Mapping[str, object]) -> str:
@@ -23,6 +29,19 @@ def table(title: str, facts: Mapping[str, object]) -> str:
         for key, text in _texts(facts).items()
     )
     return f"<table><caption>{html.escape(title)}</caption>{rows}</table>"
+
+
+def picture(values: np.ndarray, side_px: int = 160) -> str:
+    """Return an array (h, w) as an inline PNG in grey, from its lowest value in black to its highest in white."""
+    import numpy as np
+    from PIL import Image
+
+    low, high = float(values.min()), float(values.max())
+    grey = np.rint((values - low) * (255 / max(high - low, 1e-30))).astype(np.uint8)
+    scale = max(1, side_px // max(grey.shape))
+    data = io.BytesIO()
+    Image.fromarray(grey.repeat(scale, axis=0).repeat(scale, axis=1)).save(data, "PNG")
+    return f"<img alt='heatmap' src='data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}'>"
 
 
 def _texts(facts: Mapping[str, object]) -> dict[str, str]:

@@ -169,6 +169,11 @@ class Explanation:
     contrast: str = ""
     missed: float | None = None
 
+    def _repr_html_(self) -> str:
+        """Return a small table and the heatmap in grey for notebooks: white is the highest attribution."""
+        facts = {"image": self.path, "class": self.target, "against": self.contrast or None, "method": self.method}
+        return display.table("Explanation", {**facts, "layer": self.layer or None}) + display.picture(self.heat)
+
     @property
     def flat(self) -> bool:
         """Return whether the heatmap is constant, to the accuracy of float32, and so highlights no region."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sightline.records import display
 from sightline.records.audit import AuditRecord
 from sightline.records.candidates import (
     Calibration,
@@ -159,6 +160,17 @@ class RunRecord:
         """
         check_version(value, where)
         return from_json(cls, value, where, "key")
+
+    def _repr_html_(self) -> str:
+        """Return a small table for notebooks."""
+        facts: dict[str, object] = {
+            name: getattr(self, name) or None for name in ("kind", "name", "method", "backbone", "head")
+        }
+        for name, scores in (("validation accuracy", self.val), ("test accuracy", self.test)):
+            accuracy = None if scores is None else scores.metrics.get("accuracy")
+            if scores is not None and accuracy is not None and accuracy.value is not None:
+                facts[name] = f"{accuracy.value:.3f} on {scores.n:,} images"
+        return display.table("RunRecord", facts)
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `run.json`: the keys of its kind of run, and further blocks that are not empty."""

@@ -174,7 +174,21 @@ def folds_for(context: Context, rows: np.ndarray, count: int, seed: int) -> list
     Raises:
         DataError: If no class has two clusters, so that no image can be held out.
     """
-    labels, cluster = context.labels[rows], context.cluster[rows]
+    return folds_of(context.labels[rows], context.cluster[rows], count, seed)
+
+
+def folds_of(labels: np.ndarray, cluster: np.ndarray, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return stratified folds of labelled rows that keep every cluster together, as `folds_for` does.
+
+    Args:
+        labels: int64 (n,), class indices.
+        cluster: int64 (n,), cluster of each row.
+        count: Number of folds, at least 2; reduced if no class has that many clusters.
+        seed: Random seed.
+
+    Raises:
+        DataError: If no class has two clusters, so that no image can be held out.
+    """
     sizes = {int(k): len(np.unique(cluster[labels == k])) for k in np.unique(labels)}
     single = [k for k, size in sizes.items() if size == 1]
     # A cluster may hold images of several classes: all of them stay in training, so that it is kept together.
