@@ -91,6 +91,8 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     yield "card of an export", ["card", "exported"]
     yield "report", ["report", "trained", "scratch", "-o", "both.html"]
     yield "catalog diff", ["catalog", "diff", "catalog.csv", "catalog.csv"]
+    yield "audit", ["audit", "catalog.csv", "-o", "audited"]
+    yield "label-next", ["label-next", "digits", "-n", "3", "-o", "next"]
     yield "cache show", ["cache", "show"]
     yield "cache verify", ["cache", "verify"]
 
