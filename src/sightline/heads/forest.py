@@ -60,9 +60,11 @@ def fit(problem: Problem, settings: ForestSettings) -> Outcome:
         )
         values = np.asfortranarray(problem.features[rows])  # contiguous columns: 6 % faster
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "class_weight presets")  # the rows are the same at every call
             for trees in [*range(_TREES_AT_ONCE, settings.trees, _TREES_AT_ONCE), settings.trees]:
                 problem.deadline.check()
+                # The rows are the same at every call. Added at every call, because scikit-learn's threads reset all filters, and
+                # it warns about itself if there is none.
+                warnings.filterwarnings("ignore", "class_weight presets")
                 forest.set_params(n_estimators=trees).fit(values, problem.y[rows])
         arrays = as_arrays(forest, problem.classes)
         return [arrays], logits(arrays, problem.features[held])[None]
