@@ -54,7 +54,7 @@ def test_the_headline_is_the_test_score_with_its_interval() -> None:
 def test_without_a_test_the_cross_validated_score_is_given_and_named() -> None:
     found = answer({"val": GOOD, "test": None, "val_estimate": "CV (train+val, 5 folds)"})
     assert "held-out images" in found.headlines[0].of
-    assert any("did not use the test split" in line and "CV (train+val, 5 folds)" in line for line in found.lines)
+    assert any("did not use the test split" in line and "CV (train+val, 5 folds)" in line for line in found.details)
 
 
 def test_leaks_give_the_score_twice() -> None:
@@ -63,7 +63,7 @@ def test_leaks_give_the_score_twice() -> None:
     found = answer(data)
     assert [plain(h.value) for h in found.headlines] == ["95.0 %", "93.3 %"]
     assert [h.aside for h in found.headlines] == [True, False]
-    assert found.alarms[0].title == "2 test images are also in train" and found.alarms[0].level == "alarm"
+    assert alarms(data)[0].title == "2 test images are also in train" and alarms(data)[0].level == "alarm"
 
 
 def test_the_shortcut_alarm_names_the_feature() -> None:

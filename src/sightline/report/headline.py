@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from markupsafe import Markup
 
+from sightline import evaluation
 from sightline.records import ComparisonRecord, RunRecord, Scores
 from sightline.records.candidates import ShortcutCheck
 from sightline.records.error_analysis import TableMismatches
@@ -23,14 +24,19 @@ class Alarm:
     """Warning shown above the sections of the report.
 
     Args:
-        level: `alarm` if the score may be meaningless, `caution` if it is less reliable, `note` otherwise.
+        level: `alarm` if the score may be meaningless, `caution` if it is less reliable, `note` otherwise; `passed` and
+            `unchecked` for checks without a finding.
         title: The warning in a few words.
         text: Consequences and remedy.
+        section: Id of the section that tells more; "" if there is none.
+        topic: What was checked, so that the verdict box names each topic once.
     """
 
-    level: Literal["alarm", "caution", "note"]
+    level: Literal["alarm", "caution", "note", "passed", "unchecked"]
     title: str
     text: str
+    section: str = ""
+    topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +56,17 @@ class Answer:
 
     Args:
         headlines: One score, or two if test images were also in train.
-        lines: Sentences below the scores.
+        lines: The answer in at most two sentences.
+        details: Sentences on the classifier, and on how independent the score is of training and selection.
         scale: SVG axis with the score and its interval; None without a score.
         marks: Names of the reference values on the axis, in rising order.
-        alarms: Warnings, the most severe first.
     """
 
     headlines: list[Headline]
     lines: list[str]
+    details: list[str]
     scale: Markup | None
     marks: list[str]
-    alarms: list[Alarm]
 
 
 def scored(data: RunRecord) -> tuple[str, Scores | None]:
@@ -85,7 +91,7 @@ def answer(data: RunRecord) -> Answer:
     kind = kind_of(data)
     if not score or score.accuracy.value is None:
         text = "No score: no labelled image was scored."
-        return Answer([], [text, *_method_lines(data)], None, [], alarms(data))
+        return Answer([], [text], _method_lines(data), None, [])
     quoted, heads, marks = (
         score,
         [_headline(score, f"of {images(score.n, kind)} classified correctly")],
@@ -103,8 +109,30 @@ def answer(data: RunRecord) -> Answer:
     if value is not None and low is not None and high is not None:
         words = f"accuracy {percent(value)}, 95 % CI {percent_range(low, high)}"
         drawn = svg.scale(value, low, high, marks, words, svg.floor_of([low, *(v for v, _ in marks)]))
-    lines = [*_method_lines(data), *_trust_lines(data)]
-    return Answer(heads, lines, drawn, [name for _, name in sorted(marks)], alarms(data))
+    details = [*_method_lines(data), *_trust_lines(data)]
+    return Answer(heads, _answer_lines(data, quoted, kind), details, drawn, [name for _, name in sorted(marks)])
+
+
+def _answer_lines(data: RunRecord, score: Scores, kind: str) -> list[str]:
+    """Return the answer in at most two sentences: how often the classifier is wrong, and what it confuses."""
+    accuracy, n = score.accuracy.value, score.n
+    if accuracy is None or not n:
+        return []
+    name, share = _most_frequent(score)
+    against = f"; always predicting “{short(name, 40)}” would be correct for {percent(share, 0)}" if share is not None else ""
+    wrong = round(n * (1 - accuracy))
+    if not wrong:
+        return [f"The classifier predicted all {images(n, kind)} correctly{against}."]
+    often = f"about 1 in {round(1 / (1 - accuracy)):,}" if accuracy >= 0.5 else f"{percent(1 - accuracy, 0)} of the images"
+    lines = [f"The classifier is wrong for {often}: {count(wrong)} of {images(n, kind)}{against}."]
+    pairs = evaluation.confused_pairs(score.confusion, list(score.per_class), 1) if score.confusion else []
+    if pairs and wrong > 1:
+        pair = pairs[0]
+        lines.append(
+            f"Its most frequent error is “{short(pair['label'], 40)}” predicted as “{short(pair['predicted'], 40)}” "
+            f"({count(pair['n'])} of {count(wrong)} errors)."
+        )
+    return lines
 
 
 def _headline(score: Scores, of: str, label: str = "") -> Headline:
@@ -182,9 +210,13 @@ def _trust_lines(data: RunRecord) -> list[str]:
 
 def alarms(data: RunRecord) -> list[Alarm]:
     """Return all warnings about the run, the most severe first."""
-    found = [check(data) for check in _CHECKS]
+    found = []
+    for check, (section, topic) in _CHECKS.items():
+        alarm = check(data)
+        if alarm is not None:
+            found.append(dataclasses.replace(alarm, section=alarm.section or section, topic=alarm.topic or topic))
     order = {"alarm": 0, "caution": 1, "note": 2}
-    return sorted((a for a in found if a is not None), key=lambda a: order[a.level])
+    return sorted(found, key=lambda a: order[a.level])
 
 
 def _inverted(data: RunRecord) -> Alarm | None:
@@ -463,22 +495,23 @@ def _no_pretrained(data: RunRecord) -> Alarm | None:
     return Alarm("caution", "No pretrained weights", text)
 
 
-_CHECKS = (
-    _inverted,
-    _only_baseline,
-    _leaks,
-    _shortcut,
-    _no_better,
-    _classes,
-    _no_pretrained,
-    _undecodable,
-    _no_row,
-    openings,
-    _few,
-    _unfinished,
-    _conflicts,
-    _unknown_labels,
-    _not_in_catalog,
-    _other_label,
-    _problems,
-)
+_CHECKS: Mapping[Callable[[RunRecord], Alarm | None], tuple[str, str]] = {
+    _inverted: ("scores", ""),
+    _only_baseline: ("methods", ""),
+    _leaks: ("split", "leaks"),
+    _shortcut: ("methods", "shortcut"),
+    _no_better: ("scores", ""),
+    _classes: ("scores", ""),
+    _no_pretrained: ("reproduce", ""),
+    _undecodable: ("data", ""),
+    _no_row: ("data", ""),
+    openings: ("reproduce", "uses"),
+    _few: ("scores", "size"),
+    _unfinished: ("heatmaps", ""),
+    _conflicts: ("split", "conflicts"),
+    _unknown_labels: ("data", ""),
+    _not_in_catalog: ("data", ""),
+    _other_label: ("data", ""),
+    _problems: ("data", ""),
+}
+"""Check → id of the section that tells more, and the topic in the verdict box."""

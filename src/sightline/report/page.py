@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,10 @@ from sightline.report import (
     sections,
     svg,
     uncertainty,
+    verdict,
 )
 from sightline.report.images import Album
+from sightline.report.meanings import MEANINGS
 from sightline.store import write_text
 
 if TYPE_CHECKING:
@@ -93,6 +96,7 @@ def templates() -> Environment:
 
     loader = FileSystemLoader(TEMPLATES, encoding="utf-8")
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.globals["meanings"] = MEANINGS
     environment.filters.update(short=format.short, clean=format.clean, count=format.count, images=format.images)
     return environment
 
@@ -105,7 +109,7 @@ def view(run: Run, album: Album) -> dict[str, Any]:
     answers = where if where == "test" else data.predictions_in or where
     table = curves.read_answers(run.folder / "predictions" / f"{answers}.csv") if score else None
     epochs = curves.read_history(run.folder / "history.csv") if data.history else []
-    return {
+    shown = {
         "title": format.short(data.name or run.folder.name, 60),
         "date": format.date(data.created),
         "kind": headline.kind_of(data),
@@ -130,6 +134,31 @@ def view(run: Run, album: Album) -> dict[str, Any]:
         "made": provenance.made(data),
         "again": provenance.again(run, data),
     }
+    listed = contents(shown)
+    titles = dict(listed)
+    items = [dataclasses.replace(v, section=v.section if v.section in titles else "") for v in verdict.verdict(data)]
+    return {**shown, "contents": listed, "titles": titles, "verdict": items}
+
+
+def contents(shown: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return id and title of each section that the page of a run has, in order."""
+    gallery, doubts = shown["gallery"], shown["doubts"]
+    sections = (
+        ("data", "Dataset", shown["data"]),
+        ("split", "Split", shown["split"]),
+        ("methods", "Methods compared", shown["ladder"]),
+        ("folds", "Cross-validation folds", shown["folds"]),
+        ("learning", "Learning curve", shown["learning"]),
+        ("scores", "Scores", shown["scores"]),
+        ("mistakes", "Misclassified images", gallery["total"] or gallery["wrong"] or shown["confusion"]),
+        ("neighbours", "Nearest training images", doubts["likenesses"]),
+        ("slices", "Error rate by slice", doubts["slices"]),
+        ("heatmaps", "Heatmap checks", shown["heat"]),
+        ("correct", "Correct predictions", gallery["right"]),
+        ("uncertainty", "Uncertainty", doubts["limits"]),
+        ("reproduce", "Reproducibility", True),
+    )
+    return [(key, title) for key, title, there in sections if there]
 
 
 def comparison(runs: Sequence[Run]) -> dict[str, Any]:
