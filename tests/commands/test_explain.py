@@ -15,7 +15,6 @@ from sightline.errors import RequestError
 from sightline.explanation.checks import evidence, verdict
 from sightline.explanation.checks.evidence import Skill, gather, of_run, skill_of, with_pictures
 from sightline.explanation.cover_region import check_regions, hide, mask_of, parse_region
-from sightline.explanation.draw.caption import Caption
 from sightline.explanation.heatmaps import heatmaps_of
 from sightline.explanation.options import ExplainOptions
 from sightline.explanation.subject import ExplainedModel
@@ -90,7 +89,7 @@ def test_a_strip_s_overlay_is_drawn_from_its_own_pixels(tmp_path: Path) -> None:
     stripes[:, ::4] = stripes[:, 1::4] = 255
     Image.fromarray(stripes).save(tmp_path / "strip.png")
     item = Explanation("strip.png", "cat", "gradcam", "", np.zeros((2, 2), np.float32), (0.0, 1170.0, 60.0, 60.0))
-    write_overlay(tmp_path / "overlay.png", tmp_path / "strip.png", Preprocess(), item, Caption())
+    write_overlay(tmp_path / "overlay.png", tmp_path / "strip.png", Preprocess(), item)
     drawn = np.asarray(Image.open(tmp_path / "overlay.png").convert("L")).astype(int)
     bare = drawn[30:100, 120:220]  # of the part that was seen, beside the note that there is no evidence
     assert np.ptp(bare.mean(axis=0)) > 100, "light and dark stripes"

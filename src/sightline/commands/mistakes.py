@@ -86,7 +86,7 @@ def mistakes(
     if not found_slices:
         duplicates = catalogs.find_duplicates(rows, cache=cache, progress=progress)
         groups = folders.clusters_of(rows, catalogs.together(rows, duplicates), answers)
-        found_slices = [to_json(row) for row in by_slice(answers, usable, groups, cache, progress)]
+        found_slices = [to_json(row) for row in by_slice(answers, usable, groups, cache, progress)[0]]
     return [row for row in found_slices if by in ("slice", row["column"])]
 
 

@@ -26,6 +26,7 @@ class Mistake:
         probability: Of the predicted class.
         thumbnail: A small picture in the run's folder.
         nearest: The most similar training images.
+        slices: Indices of the slices of the record that the image is in.
     """
 
     path: str
@@ -34,6 +35,21 @@ class Mistake:
     probability: float | None = None
     thumbnail: str | None = None
     nearest: Sequence[SimilarImage] = ()
+    slices: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutImage:
+    """A held-out image with a thumbnail.
+
+    Args:
+        row: Of the table of held-out predictions, counted from 0.
+        thumbnail: A small picture in the run's folder.
+    """
+
+    path: str
+    row: int
+    thumbnail: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,12 @@ class ExplainedImage:
     """An image with a heatmap.
 
     Args:
-        overlay: File of the heatmap over the image, in the run's folder.
+        overlay: File of the heatmap over the image, in the run's folder; the strongest colour is the maximum of this heatmap.
+        photo, heat: Files of the photograph and of the heatmap alone, a transparent layer of the same size.
+        strength: Maximum of this heatmap as a share of the scale that all heatmaps of the run have in common.
         peak: (row, column) of the highest attribution, in pixels; None for a flat heatmap.
-        verdict: Verdict of the checks on this heatmap.
+        verdict, reason: Verdict of the checks on this heatmap, and why.
+        note: What is unusual about the drawing.
     """
 
     path: str
@@ -30,6 +33,11 @@ class ExplainedImage:
     overlay: str | None = None
     peak: Sequence[float] | None = None
     verdict: str | None = None
+    photo: str | None = None
+    heat: str | None = None
+    strength: float | None = None
+    reason: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from sightline.records.candidates import (
 )
 from sightline.records.cross_validation import CrossValidationSummary
 from sightline.records.data_summary import DatasetSummary, FileProblem, SplitSummary
-from sightline.records.error_analysis import Mistake, SliceScore, TableMismatches, UncertaintySummary
+from sightline.records.error_analysis import HeldOutImage, Mistake, SliceScore, TableMismatches, UncertaintySummary
 from sightline.records.heatmaps import ClassMaps, ExplainedImage, HeatmapChecks, HeatmapProgress
 from sightline.records.learning_curve import LearningCurveRecord
 from sightline.records.scores import Scores
@@ -70,6 +70,7 @@ class RunRecord:
         undecodable: Files that could not be decoded, by split.
         predictions_in: Table of the held-out predictions: `val` or `cross_validated`.
         mistakes_in: Predictions that mistakes are of.
+        held_out_images: Some images of the held-out predictions, at all degrees of confidence.
         rerun_commands: Commands that repeat the run.
         history: File of the training history.
         training_note: Which epoch's weights were kept, and why.
@@ -134,6 +135,7 @@ class RunRecord:
     test_set_log: TestSetLogEntry | None = field(default=None, metadata=json_key("ledger"))
     environment: Environment | None = None
     mistakes: Sequence[Mistake] = ()
+    held_out_images: Sequence[HeldOutImage] = ()
     slices: Sequence[SliceScore] = ()
     uncertainty: UncertaintySummary | None = field(default=None, metadata=json_key("limits"))
     explanations: Sequence[ExplainedImage] = ()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from sightline.report import svg
 from sightline.report.format import clean, count, date, percent, percent_range, short, sure
 from sightline.report.headline import openings
 from sightline.report.images import Album
-from sightline.report.page import TEMPLATES, templates
+from sightline.report.page import inlined, templates
 from sightline.store import write_text
 
 MOST_PAIRS = 200
@@ -38,7 +36,6 @@ def write_comparison(data: ComparisonRecord, out: Path) -> Path:
     Returns:
         `out`.
     """
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     album, names, labels = Album(), [short(n, 40) for n in data.names], _labels(data.names)
     start = svg.floor_of([s.accuracy_low for s in data.scores])
     rows = data.disagreements
@@ -48,8 +45,7 @@ def write_comparison(data: ComparisonRecord, out: Path) -> Path:
         templates()
         .get_template("compare.html.j2")
         .render(
-            style=Markup(style),
-            style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
+            **inlined(),
             version=__version__,
             title=" vs. ".join(names) if len(names) <= 3 else f"{len(names)} classifiers",
             date=date(data.created),

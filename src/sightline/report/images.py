@@ -42,10 +42,12 @@ class Album:
         self.left_bytes = limit_bytes
         self.left_out = 0
 
-    def read(self, folder: Path, names: Sequence[str | None], max_side_px: int) -> list[Picture | None]:
+    def read(
+        self, folder: Path, names: Sequence[str | None], max_side_px: int, *, transparent: bool = False
+    ) -> list[Picture | None]:
         """Read pictures in order; None for each that is absent, unreadable or over the limit."""
         with activity.workers(2, "sightline-report") as pool:
-            found = list(pool.map(lambda name: picture(folder, name, max_side_px), names))
+            found = list(pool.map(lambda name: picture(folder, name, max_side_px, transparent=transparent), names))
         pictures: list[Picture | None] = []
         for item in found:
             if item is not None and len(item.uri) > self.left_bytes:
@@ -56,15 +58,18 @@ class Album:
         return pictures
 
 
-def picture(folder: Path, name: str | None, max_side_px: int) -> Picture | None:
+def picture(folder: Path, name: str | None, max_side_px: int, *, transparent: bool = False) -> Picture | None:
     """Read a picture and re-encode its pixels, without position, comments or colour profile.
 
     Args:
         folder: The run folder; files outside it are not opened.
         name: Path relative to the folder.
         max_side_px: Longest side; larger pictures are reduced.
+        transparent: Whether to keep the opacity of the pixels.
     """
     from PIL import Image
+
+    mode = "RGBA" if transparent else "RGB"
 
     if not name:
         return None
@@ -77,18 +82,17 @@ def picture(folder: Path, name: str | None, max_side_px: int) -> Picture | None:
                 return None
             if image.format == "JPEG":
                 image.draft("RGB", (max_side_px, max_side_px))
-            pixels = image.convert("RGB")
+            pixels = image.convert(mode)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     if max(pixels.size) > max_side_px:
         pixels.thumbnail((max_side_px, max_side_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
     tiny = max(pixels.size) <= TINY_PX
-    bare = Image.frombytes("RGB", pixels.size, pixels.tobytes())
+    bare = Image.frombytes(mode, pixels.size, pixels.tobytes())
+    kind, options = ("png", {}) if tiny else ("jpeg", {"quality": 84, "subsampling": 0})
+    if transparent:
+        kind, options = "webp", {"quality": 75}
     data = io.BytesIO()
-    if tiny:
-        bare.save(data, "PNG")
-    else:
-        bare.save(data, "JPEG", quality=84, subsampling=0)
-    kind = "png" if tiny else "jpeg"
+    bare.save(data, kind.upper(), **options)
     uri = f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
     return Picture(uri, bare.width, bare.height, tiny)

@@ -20,6 +20,7 @@ from sightline.report import (
     cross_validation,
     curves,
     format,
+    gallery,
     gradients,
     headline,
     heatmaps,
@@ -27,6 +28,7 @@ from sightline.report import (
     provenance,
     sections,
     svg,
+    threshold_explorer,
     uncertainty,
     verdict,
 )
@@ -43,8 +45,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 def write_report(runs: Sequence[Run], out: Path) -> Path:
     """Write one self-contained HTML file about one or several finished runs.
 
-    The file contains its pictures, figures and style, loads nothing and runs no script. Names of files and classes are
-    escaped.
+    The file contains its pictures, figures, style and script, and loads nothing. Without JavaScript everything is visible too.
+    Names of files and classes are escaped.
 
     Args:
         runs: Finished runs, in the order of the report; a comparison is added if there are several.
@@ -68,7 +70,6 @@ def write_report(runs: Sequence[Run], out: Path) -> Path:
 def render(runs: Sequence[Run]) -> str:
     """Return the HTML text of the report."""
     album = Album()
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     views = [view(run, album) for run in runs]
     for i, shown in enumerate(views, 1):
         alone = len(runs) == 1
@@ -79,14 +80,24 @@ def render(runs: Sequence[Run]) -> str:
         .get_template("page.html.j2")
         .render(
             title=title,
-            style=Markup(style),
-            style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
+            **inlined(),
             runs=views,
             comparison=comparison(runs) if len(runs) > 1 else None,
             version=__version__,
             left_out=album.left_out,
         )
     )
+
+
+def inlined() -> dict[str, str]:
+    """Return style and script of a page, and their hashes for its content security policy."""
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "report.js"))
+    return {"style": Markup(style), "style_hash": _hash(style), "script": Markup(script), "script_hash": _hash(script)}
+
+
+def _hash(text: str) -> str:
+    """Return the SHA-256 of an inline style or script, as a content security policy names it."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode('utf-8')).digest()).decode('ascii')}"
 
 
 @functools.cache
@@ -108,6 +119,7 @@ def view(run: Run, album: Album) -> dict[str, Any]:
     classes = (score.classes if score else None) or data.classes
     answers = where if where == "test" else data.predictions_in or where
     table = curves.read_answers(run.folder / "predictions" / f"{answers}.csv") if score else None
+    held_out = curves.read_answers(run.folder / "predictions" / f"{data.predictions_in or 'val'}.csv") if data.val else None
     epochs = curves.read_history(run.folder / "history.csv") if data.history else []
     shown = {
         "title": format.short(data.name or run.folder.name, 60),
@@ -126,8 +138,9 @@ def view(run: Run, album: Album) -> dict[str, Any]:
             *curves.history(epochs, data.overfitting, data.best_epoch),
         ],
         "more_figures": [*curves.folded(table, score or Scores(), data.threshold), *gradients.of_run(run.folder)],
+        "threshold": threshold_explorer.explorer(run, data, held_out, album),
         "confusion": sections.confusion(score, classes),
-        "gallery": sections.gallery(run, data, album),
+        "gallery": gallery.gallery(run, data, album),
         "audit": audit.of_run(data.audit, run.folder, album),
         "doubts": uncertainty.view(run, data, album),
         "heat": heatmaps.heat(data),
@@ -142,7 +155,7 @@ def view(run: Run, album: Album) -> dict[str, Any]:
 
 def contents(shown: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return id and title of each section that the page of a run has, in order."""
-    gallery, doubts = shown["gallery"], shown["doubts"]
+    pictures, doubts = shown["gallery"], shown["doubts"]
     sections = (
         ("data", "Dataset", shown["data"]),
         ("split", "Split", shown["split"]),
@@ -150,11 +163,12 @@ def contents(shown: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("folds", "Cross-validation folds", shown["folds"]),
         ("learning", "Learning curve", shown["learning"]),
         ("scores", "Scores", shown["scores"]),
-        ("mistakes", "Misclassified images", gallery["total"] or gallery["wrong"] or shown["confusion"]),
+        ("threshold", "Decision threshold", shown["threshold"]),
+        ("mistakes", "Misclassified images", pictures["total"] or pictures["wrong"] or shown["confusion"]),
         ("neighbours", "Nearest training images", doubts["likenesses"]),
         ("slices", "Error rate by slice", doubts["slices"]),
         ("heatmaps", "Heatmap checks", shown["heat"]),
-        ("correct", "Correct predictions", gallery["right"]),
+        ("correct", "Correct predictions", pictures["right"]),
         ("uncertainty", "Uncertainty", doubts["limits"]),
         ("reproduce", "Reproducibility", True),
     )

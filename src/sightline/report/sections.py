@@ -10,22 +10,15 @@ from sightline.records import Run, RunRecord, Scores
 from sightline.records.candidates import ThresholdScore
 from sightline.records.catalog_audit import SET_TITLES
 from sightline.records.data_summary import DatasetSummary, DuplicateSummary, SampleImage, SideLengths, SplitSummary
-from sightline.records.error_analysis import Mistake
-from sightline.records.heatmaps import ExplainedImage, HeatmapProgress
 from sightline.report import cross_validation, svg
-from sightline.report.format import count, decimal, decimal_range, duration, images, percent, percent_range, short, sure
-from sightline.report.headline import scored
+from sightline.report.format import count, decimal, decimal_range, duration, images, percent, percent_range, short
 from sightline.report.images import Album
 
 MOST_RUNGS = 40
 MOST_CLASSES = 30
 MOST_LISTED = 200
-MOST_MISTAKES = 36
-MOST_CORRECT = 12
 TABLE_CLASSES = 14
 MATRIX_CLASSES = 120
-OVERLAY_PX = 500
-"""Longest side of an overlay; not reduced further, so that its caption stays readable."""
 
 
 def ladder(data: RunRecord) -> dict[str, Any] | None:
@@ -339,7 +332,11 @@ def confusion(score: Scores | None, classes: Sequence[str]) -> dict[str, Any] | 
     if not counts or len(counts) != len(classes) or len(classes) < 2:
         return None
     most = 20 if len(classes) > TABLE_CLASSES else 8
-    pairs = [{**p, "share": percent(p["share"])} for p in evaluation.confused_pairs(counts, classes, most)]
+    index = {name: i for i, name in enumerate(classes)}
+    pairs = [
+        {**p, "share": percent(p["share"]), "pair": f"{index[p['label']]}-{index[p['predicted']]}"}
+        for p in evaluation.confused_pairs(counts, classes, most)
+    ]
     found: dict[str, Any] = {"pairs": pairs, "table": None, "figure": None, "classes": classes}
     if len(classes) <= TABLE_CLASSES:
         found["table"] = [_confusion_row(name, i, row) for i, (name, row) in enumerate(zip(classes, counts, strict=True))]
@@ -354,55 +351,7 @@ def _confusion_row(name: str, index: int, row: Sequence[int]) -> dict[str, Any]:
     """Return a row of the confusion matrix with the colour level of each cell."""
     total = sum(row) or 1
     cells = [
-        {"n": count(n), "kind": f"{'hit' if c == index else 'miss'}{-(-10 * n // total)}" if n else "none"}
+        {"n": count(n), "column": c, "kind": f"{'hit' if c == index else 'miss'}{-(-10 * n // total)}" if n else "none"}
         for c, n in enumerate(row)
     ]
-    return {"name": name, "cells": cells}
-
-
-_EXPLAINERS = {"gradcam": "Grad-CAM", "contribution": "exact contributions", "masks": "random masks"}
-
-
-def gallery(run: Run, record: RunRecord, album: Album) -> dict[str, Any]:
-    """Return misclassified images and a sample of correct predictions with their heatmaps."""
-    explained = record.explanations
-    wrong = [e for e in explained if not e.correct][:MOST_MISTAKES]
-    right = [e for e in explained if e.correct][:MOST_CORRECT]
-    mistakes = record.mistakes
-    methods = sorted({f"{_EXPLAINERS.get(e.method, e.method)}, {e.layer}" for e in wrong + right if e.method})
-    _, score = scored(record)
-    shown = {e.path for e in wrong}
-    rest = [m for m in mistakes if m.path not in shown]
-    return {
-        "total": len(mistakes),
-        "n": score.n if score else None,
-        "wrong": _cards(run, wrong, album),
-        "right": _cards(run, right, album),
-        "rest": [_row(m) for m in rest[:MOST_LISTED]],
-        "left_out": max(0, len(rest) - MOST_LISTED),
-        "methods": "; ".join(methods),
-        "partial": _partial(record.heatmaps or HeatmapProgress()),
-    }
-
-
-def _partial(heatmaps: HeatmapProgress) -> str:
-    """Return why some heatmaps are missing, or an empty text."""
-    drawn, of = heatmaps.drawn, heatmaps.total
-    if not of or drawn is None:
-        return ""
-    if heatmaps.requested == "none":
-        return "Heatmaps were turned off (--heatmaps none)."
-    if drawn < of:
-        return f"{count(drawn)} of {count(of)} heatmaps were computed in the available time, the most important first."
-    return "Only a few heatmaps were requested (--heatmaps few)." if heatmaps.requested == "few" else ""
-
-
-def _row(m: Mistake | ExplainedImage) -> dict[str, Any]:
-    """Return the path, label, prediction and confidence of an image."""
-    return {"path": m.path, "label": m.label, "predicted": m.predicted, "sure": sure(m.probability)}
-
-
-def _cards(run: Run, items: Sequence[ExplainedImage], album: Album) -> list[dict[str, Any]]:
-    """Return heatmap overlays with their captions."""
-    pictures = album.read(run.folder, [e.overlay for e in items], OVERLAY_PX)
-    return [{**_row(e), "correct": e.correct, "picture": p} for e, p in zip(items, pictures, strict=True)]
+    return {"name": name, "index": index, "cells": cells}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from sightline.records import SearchRecord, StudyRecord, SweepRecord
 from sightline.records.study import SweepComparison, SweepSetting, Trial
 from sightline.report import svg
 from sightline.report.format import clean, count, date, decimal, duration, percent, percent_range, short
-from sightline.report.page import TEMPLATES, templates
+from sightline.report.page import inlined, templates
 from sightline.store import write_text
 
 MOST_BARS = 10
@@ -33,13 +31,11 @@ def write_study(data: StudyRecord, out: Path) -> Path:
     Returns:
         `out`.
     """
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     page = (
         templates()
         .get_template("study.html.j2")
         .render(
-            style=Markup(style),
-            style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
+            **inlined(),
             version=__version__,
             kind=data.kind,
             title=short(data.name, 60),

@@ -388,7 +388,8 @@ def matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str], title: st
                 kind = f"{'hit' if r == c else 'miss'}{level}"
                 rect = _rect(label + c * side, r * side, side - 0.5, side - 0.5, kind)
                 tooltip = f"true: {short(classes[r], 40)}, predicted: {short(classes[c], 40)}: {n:,} of {total:,}"
-                parts.append(Markup("<g>{}<title>{}</title></g>").format(rect, tooltip))
+                show = Markup(' data-show="{}-{}"').format(r, c) if r != c else ""
+                parts.append(Markup("<g{}>{}<title>{}</title></g>").format(show, rect, tooltip))
         if label:
             parts.append(_text(label - 6, r * side + side * 0.75, short(classes[r], 18), "tiny", "end"))
     return svg(label + side * k, side * k, Markup("").join(parts), title, "matrix")

@@ -38,14 +38,7 @@ def det(series: Sequence[Series], title: str, names: tuple[str, str], equal_erro
     """
     low, high = probit(RATES[0]), probit(RATES[-1])
     axes = Axes((low, high), (low, high), names, (True, True))
-    body = axes.frame([], [])
-    for rate in RATES:
-        at, name = probit(rate), f"{100 * rate:g}" + ("\u00a0%" if rate in (RATES[0], RATES[-1]) else "")
-        body += axes.rule(low, at, high, at, "grid") + axes.rule(at, low, at, high, "grid")
-        body += axes.text(low, at, name, (-7, 5), "end")
-        if rate not in _UNLABELLED:
-            body += axes.text(at, low, name, (0, 19))
-    body += axes.rule(low, low, high, low, "axis") + axes.rule(low, low, high, high, "chance")
+    body = probit_grid(axes)
     for s in series:
         body += axes.path([(probit(x), probit(y)) for x, y in s.points], f"line s{s.style}")
     if equal_error is not None:
@@ -53,6 +46,19 @@ def det(series: Sequence[Series], title: str, names: tuple[str, str], equal_erro
         body += axes.dot(at, at, 4.5, "ring")
         body += axes.text(at, at, f"EER {percent(equal_error)}", (10, -8), "start")
     return svg(WIDTH, HEIGHT, body, title)
+
+
+def probit_grid(axes: Axes) -> Markup:
+    """Draw grid, ticks, axis labels and diagonal of two probit axes."""
+    low, high = axes.x_range
+    body = axes.frame([], [])
+    for rate in RATES:
+        at, name = probit(rate), f"{100 * rate:g}" + ("\u00a0%" if rate in (RATES[0], RATES[-1]) else "")
+        body += axes.rule(low, at, high, at, "grid") + axes.rule(at, low, at, high, "grid")
+        body += axes.text(low, at, name, (-7, 5), "end")
+        if rate not in _UNLABELLED:
+            body += axes.text(at, low, name, (0, 19))
+    return body + axes.rule(low, low, high, low, "axis") + axes.rule(low, low, high, high, "chance")
 
 
 def precision_recall(series: Sequence[Series], title: str, prevalence: float | None = None) -> Markup:

@@ -21,9 +21,9 @@ _UNITS = {"size": ("shorter side", " px"), "aspect": ("aspect ratio (width / hei
 
 def likenesses(run: Run, record: RunRecord, album: Album) -> list[dict[str, Any]]:
     """Return the most confident errors, each with its nearest training images in feature space."""
-    mistakes = [m for m in record.mistakes if m.nearest and m.thumbnail][:MOST_LIKENESSES]
+    mistakes = [(i, m) for i, m in enumerate(record.mistakes) if m.nearest and m.thumbnail][:MOST_LIKENESSES]
     rows = []
-    for mistake in mistakes:
+    for number, mistake in mistakes:
         near = mistake.nearest
         picture, *others = album.read(run.folder, [mistake.thumbnail, *(n.thumbnail for n in near)], _SIDE_PX)
         if picture is None:
@@ -38,7 +38,7 @@ def likenesses(run: Run, record: RunRecord, album: Album) -> list[dict[str, Any]
             }
             for n, p in zip(near, others, strict=True)
         ]
-        row = {"path": mistake.path, "label": mistake.label, "predicted": mistake.predicted, "sure": sure(mistake.probability)}
+        row = {"number": number, "path": mistake.path, "label": mistake.label, "predicted": mistake.predicted, "sure": sure(mistake.probability)}
         rows.append({**row, "picture": picture, "nearest": shown})
     return rows
 

@@ -28,6 +28,8 @@ from sightline.runs.record import ErrorAnalysis
 from sightline.schema import from_json
 from sightline.store import Cache, plain
 
+MOST_MEMBERSHIPS = 20
+"""Slices, the worst first, whose misclassified images are recorded."""
 _OWN_COLUMNS = ("group", "format", "mode")
 
 
@@ -64,7 +66,9 @@ def describe(
         mistakes = similar_images.with_nearest(
             folder, model, mistakes, rows, training, cache=cache, device=device, progress=progress
         )
-    return dataclasses.replace(found, mistakes=mistakes, slices=by_slice(answers, rows, groups, cache, progress))
+    scores, members = by_slice(answers, rows, groups, cache, progress)
+    mistakes = [dataclasses.replace(m, slices=members.get(m.path, [])) for m in mistakes]
+    return dataclasses.replace(found, mistakes=mistakes, slices=scores)
 
 
 def without_images(model: Classifier | None, answers: Predictions, *, held_out: bool) -> ErrorAnalysis:
@@ -93,15 +97,36 @@ def columns_of(rows: Catalog, cache: Cache, progress: Progress = silent) -> dict
 
 def by_slice(
     answers: Predictions, rows: Catalog, groups: np.ndarray, cache: Cache, progress: Progress = silent
-) -> list[SliceScore]:
-    """Return `evaluation.slices` of labelled predictions; images of the same number in `groups` form a cluster."""
+) -> tuple[list[SliceScore], dict[str, list[int]]]:
+    """Return `evaluation.slices` of labelled predictions, and path → indices of the slices that a wrongly predicted image is in.
+
+    Images of the same number in `groups` form a cluster.
+    """
     labelled = answers.y_true >= 0
     answers, groups = answers.select(labelled), groups[labelled]
     place = {p: i for i, p in enumerate(rows.paths)}
     index = [place[p] for p in answers.paths]
     asked = dataclasses.replace(rows, table=rows.table.take(index))
-    scores = slices(answers.y_pred == answers.y_true, columns_of(asked, cache, progress), groups)
-    return [from_json(SliceScore, plain(row), "slices") for row in scores]
+    right, columns = answers.y_pred == answers.y_true, columns_of(asked, cache, progress)
+    scores = [from_json(SliceScore, plain(row), "slices") for row in slices(right, columns, groups)]
+    members = {
+        answers.paths[i]: [k for k, score in enumerate(scores[:MOST_MEMBERSHIPS]) if _contains(score, columns[score.column][i])]
+        for i in np.flatnonzero(~right)
+    }
+    return scores, members
+
+
+def _contains(score: SliceScore, value: Any) -> bool:
+    """Return whether an image with this value of the slice's column is in the slice."""
+    if value is None or value == "":
+        return False
+    if score.value is not None:
+        return str(value) == score.value
+    try:
+        number = float(value)
+    except (TypeError, ValueError):  # a word for a missing value in a column of numbers
+        return False
+    return score.low is not None and score.high is not None and score.low <= number <= score.high
 
 
 def uncertainty(model: Classifier, answers: Predictions) -> UncertaintySummary:

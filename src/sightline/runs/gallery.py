@@ -18,7 +18,6 @@ from sightline.errors import ImageError
 from sightline.explanation.checks.evidence import Evidence, answer_of, most_pictures, skill_of, spread, with_picture
 from sightline.explanation.checks.run_checks import MOST_VIEWED, PORTION, Judged, Timed, judge
 from sightline.explanation.draw import overlay as draw
-from sightline.explanation.draw.caption import Caption
 from sightline.explanation.options import ExplainOptions
 from sightline.explanation.subject import explainable
 from sightline.records import Catalog, Explanation, Predictions, Preprocess, Progress
@@ -200,7 +199,7 @@ class _Drawing:
                 if evidence is not None and item.path not in unchecked:
                     file = self.catalog.file(item.path)
                     evidence = with_picture(evidence, self.classifier, answer, item, file, self.options, deadline=deadline)
-                name = f"explanations/{len(entries) + 1:03d}.png"
+                name = f"explanations/{len(entries) + 1:03d}"
                 entries.append(self._write(name, item, row_of[item.path], evidence, scale))
                 heats[f"{len(entries):03d}"] = item.heat
                 picture_s += (deadline.clock() - begun - picture_s) / len(entries)
@@ -236,36 +235,46 @@ class _Drawing:
     def _write(self, name: str, item: Explanation, row: int, evidence: Evidence | None, scale: float) -> ExplainedImage:
         """Draw one overlay and return its entry."""
         predictions = self.predictions
-        label = predictions.classes[predictions.y_true[row]]
-        probability = float(predictions.probs[row, predictions.y_pred[row]])
         check = None if evidence is None else evidence.of(item)
-        verdict = None if check is None else (str(check["verdict"]), str(check["why"]))
-        caption = Caption(label, item.target, probability, verdict=verdict)
         preprocess = self.classifier.card.backbone.preprocess
-        write_overlay(self.folder / name, self.catalog.file(item.path), preprocess, item, caption, vmax=scale)
+        drawn = write_overlay(self.folder / f"{name}.png", self.catalog.file(item.path), preprocess, item)
+        strongest = float(np.abs(draw.evidence(item)).max())
         return ExplainedImage(
             path=item.path,
-            label=label,
+            label=predictions.classes[predictions.y_true[row]],
             predicted=item.target,
-            probability=probability,
+            probability=float(predictions.probs[row, predictions.y_pred[row]]),
             target=item.target,
             method=item.method,
             layer=item.layer,
             correct=bool(predictions.y_pred[row] == predictions.y_true[row]),
-            overlay=name,
+            overlay=f"{name}.png",
+            photo=f"{name}_photo.jpg",
+            heat=f"{name}_heat.webp",
+            strength=0.0 if item.flat or not scale else strongest / scale,
             peak=None if item.flat else item.peak(),
-            verdict=None if verdict is None else verdict[0],
+            verdict=None if check is None else str(check["verdict"]),
+            reason=None if check is None else str(check["why"]),
+            note=drawn.note or None,
         )
 
 
-def write_overlay(
-    target: Path,
-    source: Path,
-    preprocess: Preprocess,
-    item: Explanation,
-    caption: Caption,
-    *,
-    vmax: float | None = None,
-) -> None:
-    """Write a heatmap over its photograph as PNG; `vmax` as in `draw.overlay`."""
-    draw.save_png(draw.overlay_file(source, preprocess, item, caption, vmax=vmax), target)
+def write_overlay(target: Path, source: Path, preprocess: Preprocess, item: Explanation) -> draw.Layers:
+    """Write a heatmap over its photograph as PNG, and both alone: `NAME_photo.jpg` and the transparent `NAME_heat.webp`.
+
+    Returns:
+        The two layers.
+    """
+    from PIL import Image
+
+    found = draw.layers_file(source, preprocess, item)
+    draw.save_png(Image.fromarray(draw.flatten(found.photo, found.heat)), target)
+    stem = target.with_suffix("")
+    for array, suffix, kind, options in (
+        (found.photo, "_photo.jpg", "JPEG", {"quality": 88}),
+        (found.heat, "_heat.webp", "WEBP", {"quality": 80}),
+    ):
+        data = io.BytesIO()
+        Image.fromarray(array).save(data, kind, **options)
+        write_bytes(stem.with_name(f"{stem.name}{suffix}"), data.getvalue())
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,12 +96,53 @@ def edges(inside: np.ndarray) -> np.ndarray:
     return np.asarray(grown & ~inside)
 
 
-def blend(picture: np.ndarray, share: np.ndarray, *, contour: bool = True) -> np.ndarray:
-    """Draw a heatmap over an image.
+def tint(share: np.ndarray, *, contour: bool = True) -> np.ndarray:
+    """Return a heatmap as a transparent layer, to be drawn over a grey image of reduced contrast, see `flatten`.
+
+    A contour marks where evidence for the target reaches half of the scale. Pixels outside the network's input are dimmed.
+
+    Args:
+        share: float (h, w), the heatmap as a share of the scale, NaN outside the network's input.
+        contour: Whether to draw the contour.
+
+    Returns:
+        uint8 (h, w, 4), RGB and opacity.
+    """
+    unseen = np.isnan(share)
+    colours, opacity = colours_of(np.where(unseen, 0, share))
+    layer = np.concatenate([colours, opacity[..., None]], axis=-1)
+    layer[unseen] = (*[0.35 / 0.65] * 3, 0.65)
+    if contour:
+        inside = np.nan_to_num(share) >= CONTOUR_AT
+        line = edges(inside)
+        layer[edges(inside | line)] = (0.05, 0.05, 0.05, 1.0)
+        layer[line] = 1.0
+    layer[edges(unseen)] = 1.0
+    return np.asarray(np.rint(layer * 255), dtype=np.uint8)
+
+
+def flatten(picture: np.ndarray, layer: np.ndarray) -> np.ndarray:
+    """Draw a heatmap layer over an image.
 
     The photograph is drawn in grey, so that every colour belongs to the heatmap, and with less contrast, so that the heatmap is
-    visible on black fur too. A contour marks where evidence for the target reaches half of the scale. Pixels outside the
-    network's input are dimmed.
+    visible on black fur too.
+
+    Args:
+        picture: uint8 (h, w, 3).
+        layer: uint8 (h, w, 4), see `tint`.
+
+    Returns:
+        uint8 (h, w, 3).
+    """
+    grey = picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
+    base = np.float32(0.12) + np.float32(0.76) * grey[..., None]
+    opacity = layer[..., 3:].astype(np.float32) / 255
+    drawn = base * (1 - opacity) + layer[..., :3].astype(np.float32) / 255 * opacity
+    return np.asarray(np.rint(drawn * 255), dtype=np.uint8)
+
+
+def blend(picture: np.ndarray, share: np.ndarray, *, contour: bool = True) -> np.ndarray:
+    """Draw a heatmap over an image: `flatten` of its `tint`.
 
     Args:
         picture: uint8 (h, w, 3).
@@ -110,19 +152,7 @@ def blend(picture: np.ndarray, share: np.ndarray, *, contour: bool = True) -> np
     Returns:
         uint8 (h, w, 3).
     """
-    grey = picture.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32) / 255
-    base = np.float32(0.12) + np.float32(0.76) * grey[..., None]
-    unseen = np.isnan(share)
-    colours, opacity = colours_of(np.where(unseen, 0, share))
-    drawn = base * (1 - opacity[..., None]) + colours * opacity[..., None]
-    drawn[unseen] = np.float32(0.35) * base[unseen] + np.float32(0.35)
-    if contour:
-        inside = np.nan_to_num(share) >= CONTOUR_AT
-        line = edges(inside)
-        drawn[edges(inside | line)] = 0.05
-        drawn[line] = 1.0
-    drawn[edges(unseen)] = 1.0
-    return np.asarray(np.rint(drawn * 255), dtype=np.uint8)
+    return flatten(picture, tint(share, contour=contour))
 
 
 # ---------------------------------------------------------------------------------------------------------------- picture
@@ -217,26 +247,65 @@ def overlay(
 def _drawn(
     image: np.ndarray, share: np.ndarray, box: Box, original: tuple[int, int], room: tuple[int, int], *, contour: bool
 ) -> tuple[np.ndarray, str]:
-    """Draw a heatmap over its photograph in (width, height) pixels; return uint8 (h, w, 3) and a note for the caption.
+    """Draw a heatmap over its photograph in (width, height) pixels; return uint8 (h, w, 3) and a note for the caption."""
+    found = layers_of(image, share, box, original, (room[0], room[1]), contour=contour)
+    return flatten(found.photo, found.heat), found.note
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """A photograph and its heatmap as two layers of the same size.
+
+    Args:
+        photo: uint8 (h, w, 3).
+        heat: uint8 (h, w, 4), see `tint`.
+        note: What is unusual about the drawing, in words; "" for nothing.
+    """
+
+    photo: np.ndarray
+    heat: np.ndarray
+    note: str = ""
+
+
+def layers(
+    image: np.ndarray, explanation: Explanation, *, original: tuple[int, int] | None = None, side_px: int = SIDE_PX
+) -> Layers:
+    """Return a photograph and its heatmap as two layers; the strongest colour is the maximum of this heatmap.
+
+    Args:
+        image, explanation, original: As in `overlay`.
+        side_px: Maximum side of the layers.
+    """
+    heatmap = evidence(explanation)
+    scale = float(np.abs(heatmap).max())
+    shown = heatmap / scale if scale > 0 else heatmap * 0.0
+    size = original or image.shape[:2]
+    return layers_of(image, shown, explanation.box, size, (side_px, side_px), contour=scale > 0 and not smoothed(explanation))
+
+
+def layers_of(
+    image: np.ndarray, share: np.ndarray, box: Box, original: tuple[int, int], room: tuple[int, int], *, contour: bool
+) -> Layers:
+    """Return a photograph, fitted into (width, height) pixels, and its heatmap as two layers.
 
     Where the network's input would be too small, it is drawn enlarged beside the whole photograph with a frame around it.
     """
     if not too_small(box, original, room):
         picture = fit(image, room)
-        return blend(picture, place(share, box, original, picture.shape[:2]), contour=contour), ""
+        return Layers(picture, tint(place(share, box, original, picture.shape[:2]), contour=contour))
     across = image.shape[1] >= image.shape[0]
     wide, high = room[0], room[1] - _SMALL_LINE_PX  # the caption has one more line
     whole = fit(image, (wide, round(_WHOLE * high)) if across else (round(_WHOLE * wide), high))
     seen = place(np.zeros_like(share), box, original, whole.shape[:2])
-    whole = blend(whole, seen, contour=False)
-    whole[edges(edges(np.isnan(seen)))] = 0  # a frame that is visible on white too
+    frame = tint(seen, contour=False)
+    frame[edges(edges(np.isnan(seen)))] = (0, 0, 0, 255)  # a frame that is visible on white too
     part, inside, size = seen_part(image, box, original)
     left = (wide, high - whole.shape[0] - GAP_PX) if across else (wide - whole.shape[1] - GAP_PX, high)
     large = fit(part, left, least_px=round(_LEAST_SEEN * max(room)))
     stretched = abs(math.log(large.shape[0] * part.shape[1] / (large.shape[1] * part.shape[0]))) > 0.1
-    large = blend(large, place(share, inside, size, large.shape[:2]), contour=contour)
+    heat = tint(place(share, inside, size, large.shape[:2]), contour=contour)
     note = f"enlarged: the network's input{', stretched' if stretched else ''}"
-    return _beside(whole, large, across), note
+    return Layers(_beside(whole, large, across), _beside(frame, heat, across), note)
 
 
 def _beside(first: np.ndarray, second: np.ndarray, above: bool) -> np.ndarray:
@@ -249,7 +318,8 @@ def _beside(first: np.ndarray, second: np.ndarray, above: bool) -> np.ndarray:
         margin = [(0, 0), (0, 0), (0, 0)]
         margin[axis] = (spare // 2, spare - spare // 2)
         parts.append(np.pad(picture, margin, constant_values=255))
-    gap = np.full((GAP_PX, most, 3) if above else (most, GAP_PX, 3), 255, dtype=np.uint8)
+    channels = first.shape[2]
+    gap = np.full((GAP_PX, most, channels) if above else (most, GAP_PX, channels), 255, dtype=np.uint8)
     return np.concatenate([parts[0], gap, parts[1]], axis=1 - axis)
 
 
@@ -418,6 +488,12 @@ def overlay_file(
     """Draw a heatmap over the photograph in a file; `vmax` and `side_px` as in `overlay`."""
     image, size = read_photo(file, explanation.box, preprocess, side_px)
     return overlay(image, explanation, caption, vmax=vmax, original=size, side_px=side_px)
+
+
+def layers_file(file: Path, preprocess: Preprocess, explanation: Explanation) -> Layers:
+    """Return the photograph in a file and its heatmap as two layers."""
+    image, size = read_photo(file, explanation.box, preprocess)
+    return layers(image, explanation, original=size)
 
 
 def covered_region(hidden: Hidden, name: str, index: int) -> Image.Image:
