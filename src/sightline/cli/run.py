@@ -21,6 +21,10 @@ def run(
     out: Annotated[
         str, typer.Option("-o", "--out", metavar="FOLDER", help="Folder in which each run gets a folder of its own.")
     ] = "runs",
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the run, for its folder and its report. Default: that of the photographs."),
+    ] = None,
     backbone: options.Backbones = None,
     weights: options.Weights = "pretrained",
     methods: options.Methods = None,
@@ -69,6 +73,7 @@ def run(
     request = plan.Request(
         photos=photos,
         out=out,
+        name=name,
         recipe=None if recipe is None else inputs.read_recipe(options.path(recipe)),
         backbones=options.items(backbone),
         weights=weights,

@@ -72,6 +72,7 @@ def run(
     image_size: int | None = None,
     pool: Literal["avg", "flatten"] = "avg",
     heatmaps: Literal["none", "few", "all"] = "all",
+    name: str | None = None,
     device: str = "auto",
     allow_truncated: bool = False,
     resume: bool = False,
@@ -106,6 +107,7 @@ def run(
         image_size: Side of the square input image in pixels.
         pool: How to pool the last feature map.
         heatmaps: Heatmaps to draw and check.
+        name: Name of the run, for its folder and its report. Default: that of the photographs.
         device: `auto`, `cpu`, `cuda` or `mps`.
         allow_truncated: Whether to use the decodable part of truncated JPEG files.
         resume: Whether to resume an interrupted run with the same arguments.
@@ -150,6 +152,7 @@ def run(
         image_size=image_size,
         pool=pool,
         heatmaps=heatmaps,
+        name=name,
         device=device,
         allow_truncated=allow_truncated,
         resume=resume,

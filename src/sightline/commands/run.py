@@ -27,7 +27,17 @@ from sightline.runs import folder as folders
 from sightline.runs import record as records
 from sightline.runs.candidates import Candidates, StepClock, finalists, fit_candidates
 from sightline.runs.dataset import Dataset, load_dataset
-from sightline.runs.plan import CURVE_SHARE, HEATMAPS_SHARE, Plan, Request, check, device_of, make_plan, methods_s, photos_name
+from sightline.runs.plan import (
+    CURVE_SHARE,
+    HEATMAPS_SHARE,
+    HELD_OUT_SHARE,
+    Plan,
+    Request,
+    check,
+    device_of,
+    make_plan,
+    methods_s,
+)
 from sightline.schema import from_json
 from sightline.store import Cache, plain
 from sightline.training import process_group
@@ -84,7 +94,7 @@ def run(
     found = _with_crop_note(found, plan, say)
     laps.lap("looking for networks, plan")
     identity = plan.id(request, found.catalog)
-    folder = Path(request.out) / f"{photos_name(request.photos)}-{identity[:8]}"
+    folder = Path(request.out) / f"{request.title}-{identity[:8]}"
     if request.resume and not folder.is_dir():
         raise RequestError(f"{request.out} has no interrupted run with these arguments", "leave out --resume")
     folders.lock(folder)
@@ -191,8 +201,12 @@ def _fill(
     shown = scored.test if scored.test is not None and len(scored.test) else scored.val
     held_out = shown is scored.test
     samples = gallery.write_samples(folder, catalog, model.card.backbone.preprocess, seed)
+    soon = ends.within(HELD_OUT_SHARE * request.time_s)
+    thumbnails = gallery.write_held_out(folder, catalog, scored.val, model.card.backbone.preprocess, soon)
     assert record.dataset is not None
-    record = dataclasses.replace(record, dataset=dataclasses.replace(record.dataset, samples=samples))
+    record = dataclasses.replace(
+        record, dataset=dataclasses.replace(record.dataset, samples=samples), held_out_images=thumbnails
+    )
     record = records.with_errors(record, error_analysis.without_images(model, shown, held_out=held_out))
     none = request.heatmaps == "none"
     record = dataclasses.replace(record, heatmaps=HeatmapProgress(request.heatmaps, drawn=0, pending=not none))
@@ -532,7 +546,7 @@ def _describe(
         return records.scores(answers, positive, None if answers is None else _groups(found, answers))
 
     return dataclasses.replace(
-        records.begin("run", photos_name(request.photos)),
+        records.begin("run", request.name or request.title),
         command=request.command,
         photos=request.photos,
         root=found.catalog.root.as_posix(),

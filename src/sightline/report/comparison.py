@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from sightline import __version__
 from sightline.records import ComparisonRecord
 from sightline.records.comparison import ComparedPair, Disagreement

@@ -200,8 +200,13 @@ def history(rows: Sequence[Mapping[str, float]], overfitting: str | None, saved:
             continue
         ends = ", ".join(f"{s.name} {percent(s.points[-1][1]) if share else decimal(s.points[-1][1])}" for s in lines)
         text = f"After {count(trained)} epoch{'s' if trained > 1 else ''}: {ends}.{before}"
-        figure = svg.lines(lines, ("epoch", part), f"{part} by epoch. {text}", share=share)
-        found.append({"title": f"Training history: {part}", "figure": figure, "legend": svg.legend(lines), "text": text})
+        title = f"{part} by epoch. {text}"
+        figure = svg.lines(lines, ("epoch", part), title, share=share)
+        row = {"title": f"Training history: {part}", "figure": figure, "legend": svg.legend(lines), "text": text}
+        positive = [svg.Series(s.name, [(x, math.log10(y)) for x, y in s.points if y > 0], s.style) for s in lines]
+        if not share and all(s.points for s in positive):
+            row["log_figure"] = svg.lines(positive, ("epoch", f"{part} (log scale)"), title, log=True)
+        found.append(row)
     if found and saved and saved != trained:
         found[0]["text"] += f" The scores are those of epoch {saved}, whose weights were saved."
     if found and overfitting:

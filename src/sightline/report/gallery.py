@@ -1,4 +1,4 @@
-"""Galleries of the report: misclassified images and correct predictions, with their heatmaps and what they can be filtered by."""
+"""Galleries of the report: misclassified images and correct predictions, with their heatmaps."""
 
 from __future__ import annotations
 

@@ -238,7 +238,15 @@ class Axes:
         return Markup('<path d="M{}" class="{}"/>').format(at, kind) if points else Markup("")
 
 
-def lines(series: Sequence[Series], names: tuple[str, str], title: str, *, share: bool = False, whole: bool = True) -> Markup:
+def lines(
+    series: Sequence[Series],
+    names: tuple[str, str],
+    title: str,
+    *,
+    share: bool = False,
+    whole: bool = True,
+    log: bool = False,
+) -> Markup:
     """Draw lines over a common x axis, such as a training history.
 
     Args:
@@ -247,19 +255,37 @@ def lines(series: Sequence[Series], names: tuple[str, str], title: str, *, share
         title: Text alternative of the figure.
         share: Whether y is a fraction (0–1), printed in percent.
         whole: Whether x has whole numbers only.
+        log: Whether y is the decadic logarithm of the values that the axis names.
     """
     xs = [x for s in series for x, _ in s.points]
     ys = [y for s in series for _, y in s.points if math.isfinite(y)]
     low, high = (math.floor(min(ys) * 10) / 10, 1.0) if share else (min(0.0, *ys), max(ys) * 1.05 or 1.0)
+    if log:
+        low, high = min(ys) - 0.05, max(ys) + 0.05
     axes = Axes((min(xs), max(xs)), (low, high), names, (False, share))
     marks = sorted({round(t) for t in ticks(min(xs), max(xs), 6)}) if whole else None
-    body = axes.frame([float(m) for m in marks] if marks is not None else None)
+    body = axes.frame([float(m) for m in marks] if marks is not None else None, [] if log else None)
+    for value in _log_ticks(low, high) if log else ():
+        at = math.log10(value)
+        body += axes.rule(min(xs), at, max(xs), at, "grid") + axes.text(min(xs), at, f"{value:g}", (-7, 5), "end")
     for s in series:
         points = [(x, y) for x, y in s.points if math.isfinite(y)]
         body += axes.path(points, f"line s{s.style}")
         if len(points) == 1:
             body += _dot(axes.x(points[0][0]), axes.y(points[0][1]), 3.5, f"dot s{s.style}")
     return svg(WIDTH, HEIGHT, body, title)
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Return 1, 2 and 5 times powers of ten between 10**low and 10**high; only powers of ten if there are more than two.
+
+    Example:
+        >>> _log_ticks(-1.1, 0.2)
+        [0.1, 0.2, 0.5, 1.0]
+    """
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    steps = (1,) if high - low > 2 else (1, 2, 5)
+    return [round(m * 10.0**p, 12) for p in powers for m in steps if low <= math.log10(m) + p <= high]
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:

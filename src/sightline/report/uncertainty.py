@@ -38,7 +38,13 @@ def likenesses(run: Run, record: RunRecord, album: Album) -> list[dict[str, Any]
             }
             for n, p in zip(near, others, strict=True)
         ]
-        row = {"number": number, "path": mistake.path, "label": mistake.label, "predicted": mistake.predicted, "sure": sure(mistake.probability)}
+        row = {
+            "number": number,
+            "path": mistake.path,
+            "label": mistake.label,
+            "predicted": mistake.predicted,
+            "sure": sure(mistake.probability),
+        }
         rows.append({**row, "picture": picture, "nearest": shown})
     return rows
 
@@ -62,7 +68,13 @@ def slices(data: RunRecord) -> dict[str, Any] | None:
         }
         for row in shown
     ]
-    return {"rows": rows, "ruler": svg.ruler(start), "words": _slice_words(found), "left_out": len(found) - len(shown)}
+    return {
+        "rows": rows,
+        "worse": any(row.worse for row in found),
+        "ruler": svg.ruler(start),
+        "words": _slice_words(found),
+        "left_out": len(found) - len(shown),
+    }
 
 
 def name(row: SliceScore) -> str:

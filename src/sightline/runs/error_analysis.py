@@ -98,9 +98,9 @@ def columns_of(rows: Catalog, cache: Cache, progress: Progress = silent) -> dict
 def by_slice(
     answers: Predictions, rows: Catalog, groups: np.ndarray, cache: Cache, progress: Progress = silent
 ) -> tuple[list[SliceScore], dict[str, list[int]]]:
-    """Return `evaluation.slices` of labelled predictions, and path → indices of the slices that a wrongly predicted image is in.
+    """Return `evaluation.slices` of labelled predictions, and path → slices that a misclassified image is in.
 
-    Images of the same number in `groups` form a cluster.
+    Images of the same number in `groups` form a cluster. Slices are given by their indices, of the first `MOST_MEMBERSHIPS`.
     """
     labelled = answers.y_true >= 0
     answers, groups = answers.select(labelled), groups[labelled]

@@ -22,12 +22,16 @@ from sightline.explanation.options import ExplainOptions
 from sightline.explanation.subject import explainable
 from sightline.records import Catalog, Explanation, Predictions, Preprocess, Progress
 from sightline.records.data_summary import SampleImage
+from sightline.records.error_analysis import HeldOutImage
 from sightline.records.heatmaps import ExplainedImage, HeatmapProgress
 from sightline.runs.record import HeatmapBlocks
 from sightline.store import Cache, atomic_file, stream, write_bytes
 
 SAMPLES = 12
 SAMPLE_SIDE_PX = 320
+HELD_OUT, HELD_OUT_PX = 200, 120
+"""Maximum number of thumbnails of held-out images, and their longer side."""
+_PARTS = 20
 MOST_EXPLAINED = 400
 CORRECT_EXPLAINED = 12
 FEW_WRONG, FEW_RIGHT, FEW_VIEWED = 12, 4, 12
@@ -73,6 +77,53 @@ def write_samples(folder: Path, catalog: Catalog, preprocess: Preprocess, seed: 
             Image.fromarray(array).save(data, "JPEG", quality=88)
             write_bytes(folder / f"{name}{suffix}", data.getvalue())
         written.append(SampleImage(paths[i], label, "train", file=f"{name}.jpg", seen=f"{name}_seen.jpg"))
+    return written
+
+
+def choose_held_out(predictions: Predictions) -> np.ndarray:
+    """Return rows of labelled images at all degrees of confidence, int64, at most `HELD_OUT`, the least confident first.
+
+    The images are divided into intervals of equal width by the difference of the two highest probabilities; misclassified
+    images of each interval come before the others.
+    """
+    known = np.flatnonzero(predictions.y_true >= 0)
+    ordered = np.sort(predictions.probs[known], axis=1)
+    margin, wrong = ordered[:, -1] - ordered[:, -2], (predictions.y_pred != predictions.y_true)[known]
+    part = np.minimum((margin * _PARTS).astype(np.int64), _PARTS - 1)
+    chosen = [
+        known[inside[np.argsort(~wrong[inside], kind="stable")]][: HELD_OUT // _PARTS]
+        for inside in (np.flatnonzero(part == i) for i in range(_PARTS))
+    ]
+    return np.concatenate(chosen)
+
+
+def write_held_out(
+    folder: Path, catalog: Catalog, predictions: Predictions, preprocess: Preprocess, deadline: Deadline
+) -> list[HeldOutImage]:
+    """Write thumbnails of held-out images, for the images whose prediction changes with the threshold.
+
+    Args:
+        folder: The run's folder.
+        catalog: Holds the images of the predictions.
+        predictions: The held-out predictions, in the order of their table.
+        preprocess: The network's preprocessing.
+        deadline: Images after it are left out.
+    """
+    from PIL import Image
+
+    written: list[HeldOutImage] = []
+    for row in choose_held_out(predictions):
+        if deadline.passed:
+            break
+        path = predictions.paths[row]
+        try:
+            array = pixels.upright(catalog.file(path), HELD_OUT_PX, preprocess)
+        except (ImageError, OSError):
+            continue
+        data, name = io.BytesIO(), f"held_out/{len(written) + 1:03d}.jpg"
+        Image.fromarray(array).save(data, "JPEG", quality=82)
+        write_bytes(folder / name, data.getvalue())
+        written.append(HeldOutImage(path, int(row), name))
     return written
 
 

@@ -29,12 +29,16 @@ HEATMAPS_SHARE = 0.15
 """The share of the budget that heatmaps and pictures of mistakes may take."""
 BEHIND_SHARE = 0.1
 """The share of the budget that is kept for the test, the learning curve and the report."""
+HELD_OUT_SHARE = 0.02
+"""The share of the budget that thumbnails of held-out images may take."""
 CURVE_SHARE = 0.04
 """The share of the budget that the learning curve may take."""
 SMALL_IMAGE_PX = 64
 """Median image side in pixels below which the pixels themselves are also tried as features."""
 BEST = "the best network"
 """Stands in a recipe's backbone for the network whose features did best."""
+_VAGUE = frozenset({"dataset", "datasets", "data", "images", "imgs", "train", "training", "val", "test"})
+"""Folder names that say little about the photographs in them."""
 STARTUP_S = 8.0
 """Seconds that it takes to convert a network before it runs on the first image."""
 _GENERIC_NETWORK_SPEED = 2.5e9
@@ -77,6 +81,12 @@ class Request:
     resume: bool = False
     recipe: Recipe | None = None
     heatmaps: Literal["none", "few", "all"] = "all"
+    name: str | None = None
+
+    @property
+    def title(self) -> str:
+        """Return the name of the run: the given one, or that of the photographs."""
+        return photos_name(self.photos) if self.name is None else slug(self.name)
 
     @property
     def time_s(self) -> float:
@@ -478,9 +488,15 @@ def device_of(request: Request) -> str:
 
 
 def photos_name(photos: str) -> str:
-    """Return the name of a run of these photographs."""
+    """Return the name of a run of these photographs: that of the folder or table, or of its parent if it says little.
+
+    Example:
+        >>> photos_name("My pets/dataset/train"), photos_name("flowers.csv"), photos_name("photos")
+        ('my-pets', 'flowers', 'photos')
+    """
     path = Path(photos)
-    name = path.name or path.resolve().name
     if path.suffix.lower() in (".csv", ".parquet") or is_array_file(path) or has_archive_name(path):
-        name = path.stem.removesuffix(".tar")
-    return slug(name)
+        return slug(path.stem.removesuffix(".tar"))
+    parts = [part for part in path.resolve().parts if part != path.resolve().anchor]
+    telling = next((part for part in reversed(parts[-4:]) if part.lower() not in _VAGUE), None)
+    return slug(telling or path.resolve().name)

@@ -84,7 +84,7 @@
     const made = button("Copy as CSV");
     made.className = "copy";
     made.addEventListener("click", () => copy(csv(table), made));
-    (table.closest(".scroll") ?? table).after(made);
+    (table.closest(".scroll:not(.wide)") ?? table).after(made);
   }
   for (const scroll of all(".scroll")) scroll.tabIndex = 0;
   for (const pre of all(".commands pre")) {
@@ -155,7 +155,6 @@
     copied.removeAttribute("role");
     copied.removeAttribute("tabindex");
     copied.removeAttribute("aria-label");
-    all("img", copied).forEach((image) => { image.loading = "eager"; });
     const words = all(".verdict, .path", frame.parentElement).map((p) => p.cloneNode(true));
     one(".stage", viewer).replaceChildren(copied);
     one(".stage", viewer).className = `stage ${all("input[type=radio]:checked", frame.closest(".wide") ?? undefined)[0]?.value ?? ""}`;
@@ -271,7 +270,11 @@
       }
       move();
     };
-    slider.addEventListener("input", move);
+    slider.addEventListener("input", () => {
+      const folded = one(".flips", section);
+      if (folded) folded.open = true;
+      move();
+    });
     select?.addEventListener("change", draw);
     one("[data-saved]", section).addEventListener("click", () => { slider.value = data.saved; move(); });
     move();
