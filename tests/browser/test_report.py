@@ -126,7 +126,8 @@ def test_photo_heatmap_and_opacity_are_switched(chromium: Any) -> None:
     opacity = "getComputedStyle(document.querySelector('#mistakes .heat')).opacity"
     assert chromium.evaluate(opacity) == "1"
     chromium.evaluate(
-        "(s => { s.value = 30; s.dispatchEvent(new Event('input', {bubbles: true})); })(document.querySelector('[data-opacity]'))"
+        "(s => { s.value = 30; s.dispatchEvent(new Event('input', {bubbles: true})); })"
+        "(document.querySelector('[data-opacity]'))"
     )
     assert chromium.evaluate(opacity) == "0.3"
     chromium.evaluate("document.querySelector('#mistakes input[value=photo]').click()")

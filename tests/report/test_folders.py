@@ -27,7 +27,7 @@ def test_a_study_gets_its_page(tmp_path: Path) -> None:
     out = write_page([study(tmp_path / "tuned")], tmp_path / "page.html")
     page = out.read_text(encoding="utf-8")
     assert page == write_study(read_study(sweep()), tmp_path / "other.html").read_text(encoding="utf-8")
-    assert "&lt;script&gt;" in page and "<script" not in page
+    assert "&lt;script&gt;" in page and page.count("<script") == 1
 
 
 def test_a_study_beside_others_is_refused(tmp_path: Path) -> None:

@@ -84,10 +84,10 @@ def test_channels_are_grouped_by_presence_and_absence() -> None:
     channels = [{"channel": 10 + i, "share": 0.4 - i / 10, "by": way} for i, way in enumerate(ways)]
     views = [overall["classes"][0] | {"channels": channels}]
     page = " ".join(rendered(data(classes=["a", "b"], heat_global=overall | {"classes": views})).split())
-    text = r"top feature channels: presence of channels 10 \(40\s?%\), 12 \(20\s?%\); absence of channel 11 \(30\s?%\)<"
+    text = r"Feature channels</summary>presence of channels 10 \(40\s?%\), 12 \(20\s?%\); absence of channel 11 \(30\s?%\)<"
     assert re.search(text, page), page
     assert "above average on images of this class" in page and "present in one is absent in the other" in page
     three = rendered(data(classes=["a", "b", "c"], heat_global=overall | {"classes": views}))
     assert "below average" in three and "present in one" not in three and "below average" not in rendered(data())
     older = [{"channel": 3, "share": 0.5}]
-    assert "channels: channel 3" in rendered(data(heat_global=overall | {"classes": [views[0] | {"channels": older}]}))
+    assert "</summary>channel 3" in rendered(data(heat_global=overall | {"classes": [views[0] | {"channels": older}]}))

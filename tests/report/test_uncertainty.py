@@ -70,7 +70,7 @@ def mistake(label: str = "cat") -> dict[str, Any]:
 
 def test_misclassified_image_is_shown_with_its_nearest_training_images(tmp_path: Path) -> None:
     page = render([run_of(tmp_path, mistakes=[mistake(), {"path": "cat/8.jpg", "label": "cat", "predicted": "dog"}])])
-    assert page.count('<figure class="asked">') == 1
+    assert page.count('<figure class="asked zoom">') == 1
     assert "<b><bdi>dog</bdi></b> <span" in page and "0.12" in page and "no picture" in page
 
 

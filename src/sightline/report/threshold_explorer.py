@@ -41,14 +41,15 @@ def explorer(run: Run, record: RunRecord, answers: Predictions | None, album: Al
     shown = sorted(int(i) for i in order)
     tables = {i: _counts(answers_of, i, steps) for i in shown}
     positive, saved = _start(answers_of, record, tables)
-    data = {
+    totals = {i: [int((answers_of.y_true == i).sum()), int((answers_of.y_true != i).sum())] for i in shown}
+    data: dict[str, Any] = {
         "steps": steps,
         "saved": saved,
         "positive": positive,
         "two": k == 2,
         "classes": [short(c, 60) for c in answers_of.classes],
         "counts": {str(i): t for i, t in tables.items()},
-        "totals": {str(i): [int((answers_of.y_true == i).sum()), int((answers_of.y_true != i).sum())] for i in shown},
+        "totals": {str(i): n for i, n in totals.items()},
         "frame": {"left": svg.LEFT, "right": svg.WIDTH - svg.RIGHT, "top": svg.TOP, "bottom": svg.HEIGHT - svg.BOTTOM},
         "rates": [threshold_figures.RATES[0], threshold_figures.RATES[-1]],
     }
@@ -66,9 +67,9 @@ def explorer(run: Run, record: RunRecord, answers: Predictions | None, album: Al
         "step": 1 / steps,
         "n": count(len(answers_of)),
         "estimate": record.val_estimate or "validation",
-        "start": _row(saved, steps, tables[positive], data["totals"][str(positive)]),
-        "rows": [_row(t, steps, tables[positive], data["totals"][str(positive)]) for t in np.linspace(0.1, 0.9, 9)],
-        "figures": _figures(tables[positive], data["totals"][str(positive)], round(saved * steps)),
+        "start": _row(saved, steps, tables[positive], totals[positive]),
+        "rows": [_row(t, steps, tables[positive], totals[positive]) for t in np.linspace(0.1, 0.9, 9)],
+        "figures": _figures(tables[positive], totals[positive], round(saved * steps)),
         "images": images,
     }
 

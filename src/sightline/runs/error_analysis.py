@@ -111,7 +111,7 @@ def by_slice(
     scores = [from_json(SliceScore, plain(row), "slices") for row in slices(right, columns, groups)]
     members = {
         answers.paths[i]: [k for k, score in enumerate(scores[:MOST_MEMBERSHIPS]) if _contains(score, columns[score.column][i])]
-        for i in np.flatnonzero(~right)
+        for i in np.flatnonzero(~right).tolist()
     }
     return scores, members
 
