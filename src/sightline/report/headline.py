@@ -126,7 +126,7 @@ def _answer_lines(data: RunRecord, score: Scores, kind: str) -> list[str]:
     often = f"about 1 in {round(1 / (1 - accuracy)):,}" if accuracy >= 0.5 else f"{percent(1 - accuracy, 0)} of the images"
     lines = [f"The classifier is wrong for {often}: {count(wrong)} of {images(n, kind)}{against}."]
     pairs = evaluation.confused_pairs(score.confusion, list(score.per_class), 1) if score.confusion else []
-    if pairs and wrong > 1:
+    if pairs and pairs[0]["n"] > 1:
         pair = pairs[0]
         lines.append(
             f"Its most frequent error is “{short(pair['label'], 40)}” predicted as “{short(pair['predicted'], 40)}” "

@@ -99,7 +99,8 @@ def _heatmaps(data: RunRecord) -> Alarm | None:
         return Alarm("alarm", "The classifier looks at a border", text, "heatmaps", "heatmaps")
     if checks.verdict == "passes":
         return _passed("heatmaps", "Heatmap checks", f"passed on {images(checks.images)}", "heatmaps")
-    text = f"Verdict: {checks.verdict}. {(checks.why or '')[:200]}".strip()
+    why = short(checks.why, 200).rstrip(".")
+    text = f"Verdict: {checks.verdict}{f' ({why})' if why else ''}."
     return Alarm("note", "Heatmap checks", f"{text} The score is not affected.", "heatmaps", "heatmaps")
 
 

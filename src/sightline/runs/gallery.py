@@ -84,7 +84,7 @@ def choose_held_out(predictions: Predictions) -> np.ndarray:
     """Return rows of labelled images at all degrees of confidence, int64, at most `HELD_OUT`, the least confident first.
 
     The images are divided into intervals of equal width by the difference of the two highest probabilities; misclassified
-    images of each interval come before the others.
+    images of each interval come before the others. Where intervals hold few images, the least confident others fill up.
     """
     known = np.flatnonzero(predictions.y_true >= 0)
     ordered = np.sort(predictions.probs[known], axis=1)
@@ -94,7 +94,10 @@ def choose_held_out(predictions: Predictions) -> np.ndarray:
         known[inside[np.argsort(~wrong[inside], kind="stable")]][: HELD_OUT // _PARTS]
         for inside in (np.flatnonzero(part == i) for i in range(_PARTS))
     ]
-    return np.concatenate(chosen)
+    rows = np.concatenate(chosen)
+    others = np.setdiff1d(known[np.argsort(margin, kind="stable")], rows, assume_unique=True)[: HELD_OUT - len(rows)]
+    place = dict(zip(known.tolist(), margin.tolist(), strict=True))
+    return np.array(sorted([*rows.tolist(), *others.tolist()], key=lambda row: place[row]), dtype=np.int64)
 
 
 def write_held_out(
