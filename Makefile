@@ -9,7 +9,7 @@ PHOTOS ?= photos
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 READY := .venv/.ready
 
-.PHONY: setup demo run test lint check bench clean
+.PHONY: setup demo run test test-browser lint check bench clean
 
 setup: $(READY)
 
@@ -27,6 +27,12 @@ run: $(READY)
 
 test: $(READY)
 	$(PYTEST)
+
+# The pages in Chromium, with axe-core of npm for accessibility; without npm its checks are skipped.
+AXE := .venv/axe-core/package/axe.min.js
+test-browser: $(READY)
+	test -f $(AXE) || { mkdir -p .venv/axe-core && cd .venv/axe-core && npm pack --silent axe-core@4.10.2 && tar xzf axe-core-4.10.2.tgz; } || true
+	test ! -f $(AXE) || export SIGHTLINE_AXE="$(CURDIR)/$(AXE)"; $(BIN)/python -m pytest -m browser
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -326,3 +326,39 @@ def test_a_browser_applies_the_style_and_complains_of_nothing(run: Run, tmp_path
     with Image.open(shot) as image:
         corner = image.convert("RGB").getpixel((3, 300))
     assert corner in {(253, 252, 249), (20, 21, 23)}  # the paper's colour: the style was applied
+
+
+def test_tables_and_galleries_can_be_filtered_by_pair_slice_and_problem(drawn: ModuleType, tmp_path: Path) -> None:
+    made = drawn.make(tmp_path / "run", n=120, skill=2.0, most_pictures=4)
+    first = made.data["mistakes"][0]
+    first["slices"] = [0]
+    made.data["slices"] = [{"column": "brightness", "n": 30, "low": 0.1, "high": 0.2}]
+    made.data["split"]["leaks"] = [[first["path"], "train/x.jpg"]]
+    cards = [a for _, a in Elements(page.render([made])).found if "data-pair" in a]
+    classes = made.data["classes"]
+    pair = f"{classes.index(first['label'])}-{classes.index(first['predicted'])}"
+    own = next(a for a in cards if "also in train" in (a["data-groups"] or ""))
+    assert own["data-pair"] == pair and (own["data-groups"] or "").startswith("brightness 0.1 to 0.2\x1f")
+    assert float(own["data-confidence"] or 0) == pytest.approx(first["probability"], abs=1e-4)
+
+
+def test_layers_are_embedded_without_losing_their_transparency(run: Run) -> None:
+    text = page.render([run])
+    uri = re.findall(r'class="heat" src="data:image/webp;base64,([^"]+)"', text)[0]
+    with Image.open(io.BytesIO(base64.b64decode(uri))) as layer:
+        assert layer.mode == "RGBA" and layer.getchannel("A").getextrema()[0] < 10
+
+
+def test_the_threshold_section_counts_held_out_predictions_only(run: Run) -> None:
+    from sightline.inputs import read_predictions
+    from sightline.report import threshold_explorer
+
+    held_out = read_predictions(run.folder / "predictions" / "val.csv")
+    found = threshold_explorer.explorer(run, run.record, held_out, page.Album())
+    assert found is not None
+    for name, index in ((c, i) for i, c in found["classes"]):
+        p, y = held_out.probs[:, held_out.classes.index(name)], held_out.y_true == index
+        tp, fp = (counts[50] for counts in found["data"]["counts"][str(index)])
+        assert (tp, fp) == (int((p[y] >= 0.25).sum()), int((p[~y] >= 0.25).sum()))
+    assert "whoever chooses a threshold by the test score" in Elements(page.render([run])).text
+    assert threshold_explorer.explorer(run, dataclasses.replace(run.record, kind="evaluate"), held_out, page.Album()) is None

@@ -238,6 +238,7 @@ def _fill(
     _write_report(record, laps, report_file)
     laps.lap("report, with pictures")
     done = folders.finish(folder, _timed(record, laps))
+    report.write_card(done, folder)
     if context.checkpoint is not None:
         resume.finish_run(context.checkpoint)
     return done

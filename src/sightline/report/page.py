@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from sightline import __version__
 from sightline.errors import RequestError
-from sightline.records import Run, Scores
+from sightline.records import Run, RunRecord, Scores
 from sightline.report import (
     audit,
     cross_validation,
@@ -115,12 +115,11 @@ def templates() -> Environment:
 def view(run: Run, album: Album) -> dict[str, Any]:
     """Return the template variables of one run."""
     data = run.record
-    where, score = headline.scored(data)
+    _, score = headline.scored(data)
     classes = (score.classes if score else None) or data.classes
-    answers = where if where == "test" else data.predictions_in or where
-    table = curves.read_answers(run.folder / "predictions" / f"{answers}.csv") if score else None
-    held_out = curves.read_answers(run.folder / "predictions" / f"{data.predictions_in or 'val'}.csv") if data.val else None
-    epochs = curves.read_history(run.folder / "history.csv") if data.history else []
+    name = data.predictions_in or "val"
+    held_out = curves.read_answers(run.folder / "predictions" / f"{name}.csv") if data.val else None
+    first, more = figures_of(run, data)
     shown = {
         "title": format.short(data.name or run.folder.name, 60),
         "date": format.date(data.created),
@@ -133,11 +132,8 @@ def view(run: Run, album: Album) -> dict[str, Any]:
         "split": sections.splitting(data),
         "scores": sections.scores(data),
         "per_class": sections.per_class(score),
-        "figures": [
-            *curves.figures(table, score or Scores()),
-            *curves.history(epochs, data.overfitting, data.best_epoch),
-        ],
-        "more_figures": [*curves.folded(table, score or Scores(), data.threshold), *gradients.of_run(run.folder)],
+        "figures": first,
+        "more_figures": more,
         "threshold": threshold_explorer.explorer(run, data, held_out, album),
         "confusion": sections.confusion(score, classes),
         "gallery": gallery.gallery(run, data, album),
@@ -151,6 +147,16 @@ def view(run: Run, album: Album) -> dict[str, Any]:
     titles = dict(listed)
     items = [dataclasses.replace(v, section=v.section if v.section in titles else "") for v in verdict.verdict(data)]
     return {**shown, "contents": listed, "titles": titles, "verdict": items}
+
+
+def figures_of(run: Run, data: RunRecord) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the curves of the scored predictions and of the training: those shown at once, and those that are folded."""
+    where, score = headline.scored(data)
+    name = where if where == "test" else data.predictions_in or where
+    table = curves.read_answers(run.folder / "predictions" / f"{name}.csv") if score else None
+    epochs = curves.read_history(run.folder / "history.csv") if data.history else []
+    first = [*curves.figures(table, score or Scores()), *curves.history(epochs, data.overfitting, data.best_epoch)]
+    return first, [*curves.folded(table, score or Scores(), data.threshold), *gradients.of_run(run.folder)]
 
 
 def contents(shown: Mapping[str, Any]) -> list[tuple[str, str]]:

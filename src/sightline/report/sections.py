@@ -72,7 +72,7 @@ def dataset(run: Run, record: RunRecord, album: Album) -> dict[str, Any] | None:
         if share is not None
     ]
     return {
-        "text": _dataset_words(data),
+        "text": dataset_words(data),
         "classes": _class_rows(data.per_class),
         "histogram": _size_histogram(data),
         "enlarged": enlarged,
@@ -90,7 +90,7 @@ def dataset(run: Run, record: RunRecord, album: Album) -> dict[str, Any] | None:
     }
 
 
-def _dataset_words(data: DatasetSummary) -> list[str]:
+def dataset_words(data: DatasetSummary) -> list[str]:
     """Return sentences on the number, sizes, file formats and colour modes of the images."""
     n, usable = data.images, data.usable
     lines = []
