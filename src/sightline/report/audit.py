@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
 
 from sightline import __version__
 from sightline.records.audit import AuditRecord
@@ -23,16 +19,14 @@ _SIDE_PX = 220
 
 def write_audit(found: AuditRecord, folder: Path) -> Path:
     """Write `audit.html`, one self-contained file, into the folder of the audit, and return it."""
-    from sightline.report.page import TEMPLATES, templates  # the run report, which imports this module for its own section
+    from sightline.report.page import inlined, templates  # the run report, which imports this module for its own section
 
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     album = Album()
     page = (
         templates()
         .get_template("audit.html.j2")
         .render(
-            style=Markup(style),
-            style_hash=base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii"),
+            **inlined(),
             version=__version__,
             title=short(Path(found.photos or "images").name, 60),
             date=date(found.created),

@@ -54,6 +54,15 @@ MEANINGS: Mapping[str, str] = {
         "classes, a blurred or tiny object, or a kind of image that is rare in train. Wrong labels are the cheapest "
         "to repair."
     ),
+    "shortcuts": (
+        "If all dogs were photographed by one camera, the camera gives the class away, and a classifier may learn "
+        "the camera. Its score is then far too good for photographs from another source. Take new photographs, or "
+        "convert all files in the same way."
+    ),
+    "labels": (
+        "A few wrong labels are in almost every dataset. An image is suspect if similar images have another label. "
+        "Look at each: correct the label if it is wrong, and keep the image if it is only difficult."
+    ),
     "neighbours": (
         "The classifier turns each image into a list of numbers (features); images with similar numbers look alike to "
         "it. If an error has neighbours of the wrong class, the classifier considers it a typical image of that "

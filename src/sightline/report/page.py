@@ -171,6 +171,8 @@ def contents(shown: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("scores", "Scores", shown["scores"]),
         ("threshold", "Decision threshold", shown["threshold"]),
         ("mistakes", "Misclassified images", pictures["total"] or pictures["wrong"] or shown["confusion"]),
+        ("shortcuts", "Shortcuts", shown["audit"] and shown["audit"]["shortcuts"]),
+        ("labels", "Likely label errors", shown["audit"] and shown["audit"]["suspects"]),
         ("neighbours", "Nearest training images", doubts["likenesses"]),
         ("slices", "Error rate by slice", doubts["slices"]),
         ("heatmaps", "Heatmap checks", shown["heat"]),
