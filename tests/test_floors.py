@@ -72,11 +72,9 @@ OTHERS = {
     "networks/papers.py": {"read_text"},  # the table in the package
     "networks/weights.py": {"load_file"},  # safetensors maps a file that was checked before
     "pixels/worker.py": {"fdopen", "open"},  # the pipes to its parent, and the null device
-    "report/comparison.py": {"read_text"},  # the package's own style sheet
     "report/curves.py": {"read_csv"},  # pyarrow, of a table that was opened before
-    "report/page.py": {"read_text"},
+    "report/page.py": {"read_text"},  # style and script of the package
     "report/images.py": {"open"},  # bytes in memory
-    "report/study.py": {"read_text"},
     "serve/app.py": {"read_bytes"},  # the page in the package
     "store.py": {"open", "read_text"},  # temporary files, locks and the cache
     "studies/tune.py": {"RDBStorage"},  # the study's own database

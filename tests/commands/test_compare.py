@@ -128,7 +128,7 @@ def test_the_folder_holds_what_the_page_says(place: dict[str, Any], tmp_path: Pa
         assert row["right:one"] == str(int(row["predicted:one"] == row["label"]))
     assert (tmp_path / "a" / "thumbnails" / "001.jpg").is_file()
     page = (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
-    assert page.count("<img") == min(60, len(rows)) and "<script" not in page
+    assert page.count("<img") == min(60, len(rows)) and page.count("<script") == 1
     assert re.search(r"default-src 'none'; img-src data:; style-src 'sha256-[^']+'", page)
 
 
@@ -140,7 +140,7 @@ def test_names_are_text(place: dict[str, Any], tmp_path: Path) -> None:
     text = json.dumps(done.data).replace('"one"', json.dumps(HOSTILE)).replace("digit_", HOSTILE.replace('"', "'"))
     report.write_comparison(ComparisonRecord.from_json(json.loads(text)), tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<script" not in page and "&lt;script&gt;" in page
+    assert page.count("<script") == 1 and "&lt;script&gt;" in page
 
 
 @pytest.mark.parametrize(

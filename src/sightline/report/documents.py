@@ -184,7 +184,7 @@ def _write_figures(run: Run, folder: Path) -> list[tuple[str, str, Path]]:
 
 def standalone(drawing: str) -> str:
     """Return a figure of the report as an SVG file with its style, on white."""
-    style = (page.TEMPLATES / "style.css").read_text(encoding="utf-8")
+    style = str(page.inlined()["style"])
     colours = dict(re.findall(r"(--[\w-]+):\s*([^;]+);", style[: style.index("@media")]))
     rules = style[style.index("/* figures */") : style.index("@media screen and (max-width: 760px)")]
     rules = re.sub(r"var\((--[\w-]+)\)", lambda m: colours[m[1]], rules).replace('"', "'")
