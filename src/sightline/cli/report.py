@@ -32,7 +32,7 @@ def report(
     ] = "html",
     as_json: options.Json = False,
 ) -> None:
-    """Write one HTML page about runs, a sweep or a search, or a Markdown report of a run.
+    """Write one HTML page about runs, a sweep or a search.
 
     The page is a single file that opens offline in any browser. With --format md, report.md, its figures (SVG), model_card.md
     and scores.json are written to a folder.
