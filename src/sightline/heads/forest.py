@@ -62,7 +62,7 @@ def fit(problem: Problem, settings: ForestSettings) -> Outcome:
         with warnings.catch_warnings():
             for trees in [*range(_TREES_AT_ONCE, settings.trees, _TREES_AT_ONCE), settings.trees]:
                 problem.deadline.check()
-                # The rows are the same at every call. Added at every call, because scikit-learn's threads reset all filters, and
+                # The rows are the same at every call. Added each time, because scikit-learn's threads reset all filters, and
                 # it warns about itself if there is none.
                 warnings.filterwarnings("ignore", "class_weight presets")
                 forest.set_params(n_estimators=trees).fit(values, problem.y[rows])
