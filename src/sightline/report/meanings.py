@@ -63,6 +63,14 @@ MEANINGS: Mapping[str, str] = {
         "A few wrong labels are in almost every dataset. An image is suspect if similar images have another label. "
         "Look at each: correct the label if it is wrong, and keep the image if it is only difficult."
     ),
+    "outliers": (
+        "An image that resembles no other may be in the wrong folder, damaged, or a rare but correct example. "
+        "Remove what does not belong to the task, and collect more of what does."
+    ),
+    "pretraining": (
+        "A pretrained network has seen many everyday things. Classes that it already knows need few of your "
+        "photographs; for classes that it does not know, more photographs help."
+    ),
     "neighbours": (
         "The classifier turns each image into a list of numbers (features); images with similar numbers look alike to "
         "it. If an error has neighbours of the wrong class, the classifier considers it a typical image of that "

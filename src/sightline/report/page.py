@@ -145,7 +145,10 @@ def view(run: Run, album: Album) -> dict[str, Any]:
     }
     listed = contents(shown)
     titles = dict(listed)
-    items = [dataclasses.replace(v, section=v.section if v.section in titles else "") for v in verdict.verdict(data)]
+    preferred = {"shortcut": "shortcuts"}  # topic → section, where a page has it
+    sought = [(v, preferred.get(v.topic, v.section)) for v in verdict.verdict(data)]
+    sought = [(v, first if first in titles else v.section) for v, first in sought]
+    items = [dataclasses.replace(v, section=section if section in titles else "") for v, section in sought]
     return {**shown, "contents": listed, "titles": titles, "verdict": items}
 
 
@@ -161,7 +164,7 @@ def figures_of(run: Run, data: RunRecord) -> tuple[list[dict[str, Any]], list[di
 
 def contents(shown: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return id and title of each section that the page of a run has, in order."""
-    pictures, doubts = shown["gallery"], shown["doubts"]
+    pictures, doubts, audited = shown["gallery"], shown["doubts"], shown["audit"] or {}
     sections = (
         ("data", "Dataset", shown["data"]),
         ("split", "Split", shown["split"]),
@@ -171,8 +174,10 @@ def contents(shown: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("scores", "Scores", shown["scores"]),
         ("threshold", "Decision threshold", shown["threshold"]),
         ("mistakes", "Misclassified images", pictures["total"] or pictures["wrong"] or shown["confusion"]),
-        ("shortcuts", "Shortcuts", shown["audit"] and shown["audit"]["shortcuts"]),
-        ("labels", "Likely label errors", shown["audit"] and shown["audit"]["suspects"]),
+        ("shortcuts", "Shortcuts", audited.get("shortcuts")),
+        ("labels", "Likely label errors", audited.get("suspects")),
+        ("outliers", "Outliers", audited.get("outliers")),
+        ("pretraining", "Known from the pretraining", audited.get("pretraining")),
         ("neighbours", "Nearest training images", doubts["likenesses"]),
         ("slices", "Error rate by slice", doubts["slices"]),
         ("heatmaps", "Heatmap checks", shown["heat"]),

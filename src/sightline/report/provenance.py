@@ -153,6 +153,10 @@ def again(run: Run, data: RunRecord) -> list[tuple[str, str]]:
             ("Classify new images", f"{clean(command_line('sightline', 'predict', file))} NEW_PHOTOS"),
             ("Evaluate on another labelled dataset", f"{clean(command_line('sightline', 'evaluate', folder))} OTHER_PHOTOS"),
             ("Compute heatmaps of other images", f"{clean(command_line('sightline', 'explain', folder))} IMAGE.jpg"),
+            (
+                "List and draw the network's layers",
+                f"{clean(command_line('sightline', 'summary', folder))} --graph network.svg",
+            ),
         ]
     return commands
 
