@@ -19,7 +19,7 @@ from sightline.schema import csv_escape, csv_unescape, from_json
 def test_a_card_comes_back_from_json() -> None:
     backbone = Backbone("x", "timm", Preprocess(value_range=(0.0, 4095.0)), 5, map_shape=(5, 7, 7), arguments={"a": [1]})
     card = Card(("a", "b"), backbone, "logistic", {"C": 1.0}, "features", Recipe(seed=3), temperature=1.5)
-    assert from_json(Card, store.plain(card), "card") == card
+    assert from_json(Card, {k: v for k, v in card.to_json().items() if k != "members"}, "card") == card
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_an_image_whose_pixels_are_broken_is_counted_apart(changeable: Context) 
     divided = rescanned.with_column("split", changeable.catalog.column("split"))
     broken = dataclasses.replace(changeable, catalog=divided)
     best = methods.fit(broken, RECIPES["features"])[0]
-    assert [e["path"] for e in best.undecodable["test"]] == [paths[0]]
+    assert [e.path for e in best.undecodable["test"]] == [paths[0]]
     answers = best.classifier.predict(divided.where(split="test"), cache=changeable.cache)
     assert list(answers.errors) == [paths[0]] and len(answers) == len(paths) - 1
 
@@ -163,7 +163,7 @@ def test_a_file_that_changed_after_the_scan_is_not_trusted(changeable: Context) 
     other = next(p for p in changeable.catalog.paths if p.split("/")[0] != paths[0].split("/")[0])
     changeable.catalog.file(paths[0]).write_bytes(changeable.catalog.file(other).read_bytes())
     best = methods.fit(changeable, RECIPES["features"])[0]
-    assert [e["path"] for e in best.undecodable["train"]] == [paths[0]]
+    assert [e.path for e in best.undecodable["train"]] == [paths[0]]
 
 
 def test_what_cannot_be_learnt_from_is_said(context: Context) -> None:

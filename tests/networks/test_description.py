@@ -230,9 +230,9 @@ def test_table() -> None:
 def test_default_networks_have_weights_and_permissive_licences() -> None:
     """Every network of the short list exists, with a licence that lets people use what they make."""
     roles = [d.role for d in networks.DEFAULTS.values()]
-    assert sorted(roles) == ["foundation", "quick", "strong"]
+    assert sorted(roles) == ["foundation", "quick", "strong", "substitute"]
     for name, default in networks.DEFAULTS.items():
         entry = index.find(name, Cache())
         assert entry is not None and (entry.hub or entry.url)
         assert entry.licence == default.licence in ("apache-2.0", "mit", "bsd-3-clause")
-        assert entry.preprocess.size == (224, 224)
+        assert entry.preprocess.size in ((224, 224), (260, 260))

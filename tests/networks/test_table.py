@@ -201,7 +201,7 @@ def test_the_list_needs_no_torch_on_a_fresh_machine(python: Callable[..., Any], 
     assert not ended.modules & {"torch", "torchvision", "timm", "openvino", "numpy.testing", "sklearn"}
     rows = json.loads(ended.out)
     assert len(rows) > 1300
-    keys = ["network", "parameters", "macs", "image_size", "features", "weights", "pretrained_on", "licence"]
+    keys = ["network", "parameters", "macs", "image_size", "features", "weights", "weights_at", "pretrained_on", "licence"]
     keys += ["year", "paper", "smallest", "source"]
     assert all(list(row) == keys for row in rows)
     assert not (tmp_path / "fresh").exists()

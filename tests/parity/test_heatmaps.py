@@ -92,7 +92,7 @@ def ours(case: Case, method: str, head: Head | None = None) -> np.ndarray:
 
 
 def close(one: np.ndarray, other: np.ndarray) -> None:
-    np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(other).max())
+    np.testing.assert_allclose(one, other, atol=3e-4 * np.abs(other).max())
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ def test_commands_name_paths_as_they_were_given(tmp_path: Path, monkeypatch: pyt
     folder.mkdir(parents=True)
     (folder / "classifier.safetensors").write_bytes(b"")
     lines = [line for _, line in provenance.again(Run(folder, {}), record({}))]
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         named = shlex.split(line)[2]
         assert Path(named).exists(), line

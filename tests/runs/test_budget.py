@@ -13,9 +13,11 @@ import pytest
 from sightline.commands import run as main
 from sightline.commands import run as run_command
 from sightline.records import Recipe, Run
+from sightline.records.heatmaps import HeatmapProgress
 from sightline.runs import gallery, scored_run, test_set_log
 from sightline.runs import plan as request
 from sightline.runs import resume as resuming
+from sightline.runs.record import HeatmapBlocks
 from sightline.store import Cache
 from tests.conftest import write_few_digits
 
@@ -74,10 +76,12 @@ def test_a_run_keeps_its_budget_and_its_report_is_honest(report_s: float, photos
 def test_the_report_is_there_before_the_heatmaps(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def drawing(folder: Path, *_: object, **__: object) -> dict[str, object]:
+    def drawing(folder: Path, *_: object, **__: object) -> HeatmapBlocks:
         seen.append((folder / "report.html").read_text(encoding="utf-8"))
         assert not (folder / "run.json").exists(), "the run is not finished"
-        return {"explanations": [], "heatmaps": {"asked": "all", "drawn": 0, "of": 20, "budget_s": 9.0, "seconds": 9.0}}
+        return HeatmapBlocks(
+            explanations=[], progress=HeatmapProgress(requested="all", drawn=0, total=20, budget_s=9.0, seconds=9.0)
+        )
 
     monkeypatch.setattr(gallery, "write_explanations", drawing)
     said: list[str] = []

@@ -67,4 +67,4 @@ def test_a_choice_that_is_really_better_keeps_its_gain() -> None:
 def test_equals_are_decided_by_their_loss() -> None:
     right = np.ones((3, 20), dtype=bool)
     assert paired_tests.optimism(right, [3.0, 1.0, 2.0]).optimism == 0
-    assert paired_tests.optimism(right[:1], [1.0]) == paired_tests.Optimism(0.0, 0.0, 1, 20)
+    assert paired_tests.optimism(right[:1], [1.0]) == paired_tests.SelectionOptimism(0.0, 0.0, 1, 20)

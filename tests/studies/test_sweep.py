@@ -73,7 +73,7 @@ def test_the_table_and_the_words_by_hand() -> None:
     assert [(row.accuracy_low, row.accuracy_high) for row in found.settings] == [(11 / 12, 1), (1, 1), (0.5, 0.5)]
     assert [row.seconds for row in found.settings] == [2.5, 4.5, 6.5]
     assert (found.best, found.default, found.images, found.seeds) == (1, None, 12, [0, 1])
-    against = {found.settings[c.b]["label"]: c for c in found.comparisons}
+    against = {found.settings[c.b].label: c for c in found.comparisons}
     assert against["0"].p == 1.0 and not against["0"].significant
     assert against["90"].p == pytest.approx(2 / 64)  # six images that only 15 has, each counted once
     assert against["90"].p_corrected == pytest.approx(6 / 64)
@@ -114,7 +114,7 @@ def test_a_failed_fit_excludes_its_setting_and_is_reported() -> None:
     fine = Outcome(predictions(np.arange(20) > 3))
     found = studies.summarise(Recipe(), fits, [fine, Outcome(None, why="it diverged"), fine, fine])
     assert [row.failed for row in found.settings] == ["it diverged", None]
-    assert found.settings[found.best]["label"] == "ridge" and found.comparisons == []
+    assert found.settings[found.best].label == "ridge" and found.comparisons == []
     assert "knn failed: it diverged." in found.words
     with pytest.raises(DataError, match="every fit of the sweep failed: it diverged"):
         studies.summarise(Recipe(), fits, [Outcome(None, why="it diverged")] * 4)

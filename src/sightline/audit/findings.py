@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from sightline import __version__
+from sightline import __version__, networks
 from sightline import catalog as catalogs
 from sightline.audit.label_errors import label_suspects
 from sightline.audit.outliers import outlier_scores
 from sightline.audit.pretraining import pretraining_overlap
 from sightline.catalog import Duplicates
 from sightline.errors import DataError, RequestError, WeightsError
-from sightline.networks.pretrained_classifier import own_classifier
 from sightline.records import Backbone, Catalog
 from sightline.records.audit import AuditRecord, LabelSuspect, Outlier, PretrainingOverlap, Suggestion
 from sightline.records.candidates import ShortcutCheck
@@ -155,7 +154,7 @@ def _overlap(judged: Judged) -> PretrainingOverlap | None:
     if len(np.unique(judged.labels[rows])) < 2 or held.sum() < 2:
         return None
     try:
-        own = own_classifier(judged.backbone, judged.context.cache)
+        own = networks.own_classifier(judged.backbone, judged.context.cache)
     except (WeightsError, RequestError) as error:
         log.info("no pretraining overlap: %s", error)
         return None

@@ -14,6 +14,7 @@ from sightline.catalog.sources import image_files
 from sightline.catalog.walking import passed_over, writable
 from sightline.containers.array_sets import order_of
 from sightline.errors import RequestError
+from sightline.files import NotReadableError
 from sightline.store import log
 
 STANDARD_INPUT = "-"
@@ -55,7 +56,7 @@ def requested_images(
             for line in lines:
                 if line.strip("\r\n"):
                     yield from _of_line(line.strip("\r\n"))
-        elif os.path.isdir(path) or containers.holds_images(path):
+        elif os.path.isdir(path) or _holds_images(path):
             yield from _of_folder(path)
         elif _is_table(path):
             yield from _of_table(Path(path), path_column)
@@ -63,6 +64,14 @@ def requested_images(
             yield from _of_source(path)
         else:
             yield from _of_pattern(path)
+
+
+def _holds_images(path: str) -> bool:
+    """Return whether a path is an archive, a folder in one, or a file of arrays; a pipe or device is reported as an image."""
+    try:
+        return containers.holds_images(path)
+    except NotReadableError:
+        return False
 
 
 def _is_table(path: str) -> bool:
@@ -84,7 +93,7 @@ def _of_source(path: str) -> Iterator[RequestedImage]:
 def _of_line(path: str) -> Iterator[RequestedImage]:
     """Yield the images of one line of standard input; a missing file is a problem of that line alone."""
     shown, problem = writable(path)
-    if problem is None and (os.path.isdir(path) or containers.holds_images(path)):
+    if problem is None and (os.path.isdir(path) or _holds_images(path)):
         yield from _of_folder(path)
     elif problem is None and not os.path.lexists(path) and not containers.is_file(path):
         yield RequestedImage(Path(path), path, f"{path} does not exist")

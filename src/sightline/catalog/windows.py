@@ -60,7 +60,7 @@ def descriptors(luma: np.ndarray, window: tuple[float, float, float, float]) -> 
         luma: uint8 (n, s, s).
         window: One of `WINDOWS`.
     """
-    return standardised(resampled(luma, window, _CELLS).reshape(len(luma), -1))
+    return standardised(resampled(luma, window, _CELLS).reshape(len(luma), _CELLS**2))
 
 
 def resampled(luma: np.ndarray, window: tuple[float, float, float, float], cells: int) -> np.ndarray:
@@ -114,7 +114,7 @@ def candidates(luma: np.ndarray, progress: Progress = silent) -> Candidates:
         similarity = np.full((len(rows), n), -1.0, np.float32)
         code = np.zeros((len(rows), n), np.uint8)
         for turn in range(TURNS):
-            query = turned(whole[rows], turn).reshape(len(rows), -1)
+            query = turned(whole[rows], turn).reshape(len(rows), _CELLS**2)
             for w in range(len(WINDOWS) if turn == 0 else _TURNED_WINDOWS):
                 values = query @ index[w].T
                 better = values > similarity

@@ -16,8 +16,8 @@ from sightline.catalog import Duplicates
 from sightline.errors import RequestError, WeightsError
 from sightline.records import Backbone, Catalog, Progress, silent
 from sightline.records.audit import AuditRecord, SharedImage
+from sightline.runs import executor, test_set_log
 from sightline.runs import folder as folders
-from sightline.runs import test_set_log
 from sightline.runs.audit import with_pictures
 from sightline.runs.dataset import check_usable
 from sightline.store import Cache, digest, slug, write_bytes, write_json
@@ -176,7 +176,7 @@ def _opened(photos: str | Path | Catalog, progress: Progress, *, label_from: str
     """Return the catalog: as it is, read from a table, or by scanning a folder."""
     if isinstance(photos, Catalog):
         return photos
-    return catalogs.scan(photos, label_from=label_from, label_column=label_column, progress=progress)
+    return executor.current().scan(photos, label_from=label_from, label_column=label_column, progress=progress)
 
 
 def _usable_rows(catalog: Catalog) -> np.ndarray:
@@ -222,7 +222,9 @@ def shared_images(catalog: Catalog, against: str | Path, cache: Cache, progress:
         RequestError: If the other set does not exist.
     """
     other = (
-        catalogs.scan(against, label_from="(.)", progress=progress) if Path(against).is_dir() else catalogs.load(Path(against))
+        executor.current().scan(against, label_from="(.)", progress=progress)
+        if Path(against).is_dir()
+        else catalogs.load(Path(against))
     )
     both, names = _joined(catalog, other)
     duplicates = catalogs.find_duplicates(both, cache, progress)

@@ -19,6 +19,7 @@ from sightline.explanation import similar_images
 from sightline.explanation.draw.contact_sheets import contact_sheet
 from sightline.explanation.draw.lettering import INK, PAPER, SMALL_PX, font, shorten
 from sightline.records import Backbone, Catalog, Progress, silent
+from sightline.runs import executor
 from sightline.runs import folder as folders
 from sightline.store import Cache, atomic_file, slug, write_json, write_text
 
@@ -106,7 +107,8 @@ def _unlabelled(photos: str | Path | Catalog, model: Classifier | None, progress
         path = Path(photos)
         if not path.exists():
             raise RequestError(f"{photos} does not exist", "name a folder of photographs")
-        catalog = catalogs.scan(path, label_from="(.?)", progress=progress) if path.is_dir() else catalogs.load(path)
+        scan = executor.current().scan
+        catalog = scan(path, label_from="(.?)", progress=progress) if path.is_dir() else catalogs.load(path)
     usable = catalog.usable()
     if model is not None and model.seen is not None:
         keys = classifier.content_keys([content or "" for content in usable.column("content")])
