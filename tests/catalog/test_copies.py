@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,6 +66,25 @@ def test_every_kind_of_copy_is_found_and_no_other_pair(paint: Paint) -> None:
     assert len(pairs) == n
 
 
+def test_copies_of_tiny_images_are_found_and_digits_give_few_candidates(paint: Paint) -> None:
+    from sklearn.datasets import load_digits
+
+    from sightline import demo
+    from sightline.catalog import near_duplicates
+
+    tiny = [paint(60 + i, 300, 300).resize((32, 32), Image.Resampling.LANCZOS) for i in range(4)]
+    copies = [EDITS[name](image) for name, image in zip(("mirror", "90", "180"), tiny, strict=False)]
+    look = stacked(*tiny, *copies, tiny[3].crop((1, 1, 31, 32)))
+    side = np.full(8, 31)
+    found = near_duplicates._candidates(look.luma, side, None, lambda *_: None)
+    pairs = confirmation.confirm(look, side, found).pairs
+    assert sorted(map(tuple, np.sort(pairs, axis=1).tolist())) == [(0, 4), (1, 5), (2, 6), (3, 7)]
+
+    digits = [Image.open(io.BytesIO(demo.png(image))).convert("RGB") for image in load_digits().images[:600]]
+    found = near_duplicates._candidates(stacked(*digits).luma, np.full(600, 32), None, lambda *_: None)
+    assert len(found.pairs) < 600
+
+
 def test_hashes_find_mirrored_and_cropped_pairs_of_many_images(paint: Paint, monkeypatch: pytest.MonkeyPatch) -> None:
     """The search by hashes, for sets too large to compare all windows."""
     from sightline.catalog import near_duplicates
@@ -72,7 +92,7 @@ def test_hashes_find_mirrored_and_cropped_pairs_of_many_images(paint: Paint, mon
     monkeypatch.setattr(near_duplicates, "_ALL_WINDOWS", 2)
     images = [paint(40 + i, 200, 160) for i in range(4)]
     look = stacked(*images, EDITS["mirror"](images[0]), images[1].crop((12, 10, 190, 152)))
-    found = near_duplicates._candidates(look.luma, None, lambda *_: None)
+    found = near_duplicates._candidates(look.luma, np.full(6, 160), None, lambda *_: None)
     assert {(0, 4), (1, 5)} <= {(min(a, b), max(a, b)) for a, b in found.pairs.tolist()}
 
 
@@ -85,7 +105,7 @@ def test_neighbours_in_features_are_candidates(
     for name, image in (("a", paint(1)), ("b", EDITS["mirror"](paint(1))), ("z", paint(2))):
         image.save(tmp_path / "c" / f"{name}.png")
     found = catalog.scan(tmp_path)
-    monkeypatch.setattr(near_duplicates.windows, "candidates", lambda luma, _: near_duplicates.windows._empty())
+    monkeypatch.setattr(near_duplicates.windows, "candidates", lambda luma, *_: near_duplicates.windows._empty())
     assert catalog.find_duplicates(found, cache).near == []
     features = np.array([[1, 0.1], [1, 0], [np.nan, 0]], np.float32)
     assert catalog.find_duplicates(found, cache, features=features).near == [["c/a.png", "c/b.png"]]

@@ -64,7 +64,7 @@ def confirm(looks: Looks, side: np.ndarray, found: Candidates, progress: Progres
         rows = np.flatnonzero(likely)
         if not len(rows):
             return Confirmed(block.pairs[:0], np.zeros(0, np.int64), np.zeros(0, np.float32))
-        like, place = _fine(looks, block, rows, place[rows])
+        like, place = _fine(looks, block, rows, place[rows], side)
         verdict = judge(like, place, block.turn[rows], side[block.pairs[rows]].min(axis=1))
         good = verdict != DIFFERENT
         return Confirmed(block.pairs[rows][good], verdict[good], (like.matched + like.detail - like.residual)[good])
@@ -121,12 +121,18 @@ def _halved(images: np.ndarray) -> np.ndarray:
     return np.asarray(images.reshape(m, s // 2, 2, s // 2, 2).mean(axis=(2, 4)))
 
 
-def _fine(looks: Looks, block: Candidates, rows: np.ndarray, place: np.ndarray) -> tuple[Likeness, np.ndarray]:
-    """Refine the alignment of some pairs at 64 px, and compare them."""
+def _fine(
+    looks: Looks, block: Candidates, rows: np.ndarray, place: np.ndarray, side: np.ndarray
+) -> tuple[Likeness, np.ndarray]:
+    """Refine the alignment of some pairs at 64 px, and compare them.
+
+    Pairs that differ in some cells are aligned again without these, except tiny images, which must not differ in any cell.
+    """
     luma, colour = _images(looks.luma, block, rows), _images(looks.colour, block, rows)
     place = alignment.align(*luma, place, 3)
     like = alignment.compare(luma, colour, place)
-    odd = np.flatnonzero(like.differs.any(axis=(1, 2)) & (like.matched > 0.4))
+    tiny = side[block.pairs[rows]].min(axis=1) < windows.TINY_PX
+    odd = np.flatnonzero(like.differs.any(axis=(1, 2)) & (like.matched > 0.4) & ~tiny)
     if not len(odd):
         return like, place
     block_px = luma[0].shape[1] // alignment.CELLS

@@ -22,12 +22,13 @@ NOT_LOOKED_FOR = (
     "Not looked for: copies that are turned by other angles than a few degrees or a multiple of 90°, cropped to less than "
     "about half, collages, drawings of a photograph, and two photographs of one subject."
 )
-_VERSION = 2
+_VERSION = 3
 _BLANK_SD = 2.0  # grey levels; images with a lower standard deviation are blank and never compared
 _ALL_WINDOWS = 20_000  # images; of more, pairs are found by hashes, whose time grows almost linearly
 _PAIRS_PER_IMAGE = 20  # bounds the time for sets of very similar images, such as video frames
 _RADIUS, _HASHED_WINDOWS = 12, 4
 _MIN_SIMILARITY, _MIN_COSINE = 0.5, 0.8
+_MIN_SIMILARITY_TINY = 0.965  # of copies that are confirmed below `windows.TINY_PX`, the least similar had 0.967
 _LARGEST_CLOSED = 64  # images of a chain in which all pairs are compared
 _LARGEST_SCENE = 0.1  # share of the images
 
@@ -191,7 +192,7 @@ def _verdicts(
     look = looks.looks([catalog.file(paths[r]) for r in rows], unique, cache, progress)
     sides = [min(w or 0, h or 0) for w, h in zip(catalog.column("width"), catalog.column("height"), strict=True)]
     side = np.array([sides[r] for r in rows], dtype=np.int64)
-    found = _candidates(look.luma, None if features is None else features[list(rows)], progress)
+    found = _candidates(look.luma, side, None if features is None else features[list(rows)], progress)
     confirmed = _closed(look, side, confirmation.confirm(look, side, found, progress), found, progress)
     pairs = [
         (a, b, round(strength, 6), verdict)
@@ -204,20 +205,21 @@ def _verdicts(
     return pairs
 
 
-def _candidates(luma: np.ndarray, features: np.ndarray | None, progress: Progress) -> Candidates:
+def _candidates(luma: np.ndarray, side: np.ndarray, features: np.ndarray | None, progress: Progress) -> Candidates:
     """Return pairs that may show the same picture: by all windows, of many images by hashes, and by neighbours in features."""
     spread = np.concatenate([luma[s : s + 4096].std(axis=(1, 2)) for s in range(0, len(luma), 4096)] or [np.zeros(0)])
     good = np.flatnonzero(spread > _BLANK_SD)
     parts = []
     if len(good) <= _ALL_WINDOWS:
-        parts.append(windows.candidates(luma[good], progress))
+        parts.append(windows.candidates(luma[good], side[good] < windows.TINY_PX, progress))
     else:
         parts.append(windows.locate(luma[good], _hash_pairs(luma[good], progress)))
     if features is not None:
         parts.append(windows.locate(luma[good], _neighbours(features[good])))
     both = windows.joined(parts)
     _, first = np.unique(np.sort(both.pairs, axis=1), axis=0, return_index=True)
-    first = first[both.similarity[first] > _MIN_SIMILARITY]
+    tiny = (side[good] < windows.TINY_PX)[both.pairs[first]].any(axis=1)
+    first = first[both.similarity[first] > np.where(tiny, _MIN_SIMILARITY_TINY, _MIN_SIMILARITY)]
     return Candidates(good[both.pairs[first]], both.similarity[first], both.turn[first], both.place[first])
 
 

@@ -25,6 +25,8 @@ _TURNED_WINDOWS = 4  # of WINDOWS; mirrored and turned images are compared with 
 TURNS = 8
 """Number of the ways to mirror and turn a square: bit 0 mirrors left–right, bit 1 top–bottom, bit 2 transposes first."""
 _QUERIES_AT_ONCE = 512
+TINY_PX = 48
+"""Shorter side in pixels below which an image is compared whole or slightly cropped: smaller windows show a few pixels only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,39 +98,67 @@ LOWEST, SURE = 0.65, 0.85
 """Similarities. Of 1,260 altered copies of 35 kinds, the least similar had 0.67, and all were among the nearest 3."""
 
 
-def candidates(luma: np.ndarray, progress: Progress = silent) -> Candidates:
+def candidates(luma: np.ndarray, tiny: np.ndarray | None = None, progress: Progress = silent) -> Candidates:
     """Return pairs in which one whole image, in any of the `TURNS`, resembles a window of the other.
 
     Time and memory grow with n²; of more images, pass pairs that another search has found to `locate`.
 
     Args:
         luma: uint8 (n, s, s).
+        tiny: bool (n,), images whose shorter side is below `TINY_PX`, for which fewer windows are searched; None for none.
         progress: Progress callback.
     """
     n = len(luma)
+    tiny = np.zeros(n, bool) if tiny is None else tiny
     index = np.stack([descriptors(luma, w) for w in WINDOWS])  # (w, n, d)
     best: dict[tuple[int, int], tuple[float, int, int]] = {}
     whole = index[0].reshape(n, _CELLS, _CELLS)
-    for start in range(0, n, _QUERIES_AT_ONCE):
-        rows = np.arange(start, min(start + _QUERIES_AT_ONCE, n))
-        similarity = np.full((len(rows), n), -1.0, np.float32)
-        code = np.zeros((len(rows), n), np.uint8)
-        for turn in range(TURNS):
-            query = turned(whole[rows], turn).reshape(len(rows), _CELLS**2)
-            for w in range(len(WINDOWS) if turn == 0 else _TURNED_WINDOWS):
-                values = query @ index[w].T
-                better = values > similarity
-                np.copyto(similarity, values, where=better)
-                np.copyto(code, np.uint8(turn * len(WINDOWS) + w), where=better)
-        for w in _COVERED:
-            values = index[w][rows] @ index[w].T
-            better = values > similarity
-            np.copyto(similarity, values, where=better)
-            np.copyto(code, np.uint8(0), where=better)  # neither image is moved
-        similarity[np.arange(len(rows)), rows] = -1
-        _collect(best, rows, similarity, code)
-        progress("comparing images", int(rows[-1]) + 1, n)
+    done = 0
+    for few, members in ((False, np.flatnonzero(~tiny)), (True, np.flatnonzero(tiny))):
+        for start in range(0, len(members), _QUERIES_AT_ONCE):
+            rows = members[start : start + _QUERIES_AT_ONCE]
+            similarity, code = _best_windows(index, whole, rows, few)
+            _collect(best, rows, similarity, code)
+            done += len(rows)
+            progress("comparing images", done, n)
     return _placed(best)
+
+
+def _best_windows(index: np.ndarray, whole: np.ndarray, rows: np.ndarray, few: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best similarity of some whole images to any window of each image, and the code of its turn and window.
+
+    Args:
+        index: float32 (w, n, d), descriptors of all windows.
+        whole: float32 (n, 12, 12), descriptors of the whole images.
+        rows: int64 (m,), images to compare with all others.
+        few: Whether to leave out most windows, since the images are tiny.
+
+    Returns:
+        float32 (m, n), -1 for an image with itself; uint8 (m, n).
+    """
+    similarity = np.full((len(rows), index.shape[1]), -1.0, np.float32)
+    code = np.zeros(similarity.shape, np.uint8)
+    values = np.empty_like(similarity)
+    better = np.empty(similarity.shape, bool)
+
+    def offer(query: np.ndarray, window: int, number: int) -> None:
+        np.matmul(query, index[window].T, out=values)
+        np.greater(values, similarity, out=better)
+        np.maximum(values, similarity, out=similarity)
+        np.copyto(code, np.uint8(number), where=better)
+
+    for turn in range(TURNS):
+        query = turned(whole[rows], turn).reshape(len(rows), _CELLS**2)
+        count = len(WINDOWS) if turn == 0 else _TURNED_WINDOWS
+        if few:
+            count = _TURNED_WINDOWS if turn == 0 else 1
+        for w in range(count):
+            offer(query, w, turn * len(WINDOWS) + w)
+    if not few:
+        for w in _COVERED:
+            offer(index[w][rows], w, 0)  # neither image is moved
+    similarity[np.arange(len(rows)), rows] = -1
+    return similarity, code
 
 
 def _collect(

@@ -26,6 +26,8 @@ NOTABLE_GAIN = 0.05
 """Smallest gain over the most frequent class that is worth a note, if the 95 % interval of the accuracy lies above it too."""
 BORDER_SHARE = 0.01
 """Share of the height or width from which a margin of one colour counts as a border."""
+EDGE_PX = 64
+"""Median shorter side in pixels from which borders and edges are examined: in smaller images, the object reaches the edges."""
 SIDES = ("top", "bottom", "left", "right")
 
 
@@ -122,6 +124,8 @@ def _fitted(context: Context, trees: int, seed: int) -> _Fitted:
 def find_rules(context: Context, rows: np.ndarray) -> list[ShortcutRule]:
     """Return the file properties, borders and edges that give a class, or a part of one, away.
 
+    Borders and edges of images smaller than `EDGE_PX` are not examined.
+
     Args:
         context: Holds the catalog, labels and clusters.
         rows: int64 (n,), rows of the catalog.
@@ -132,13 +136,22 @@ def find_rules(context: Context, rows: np.ndarray) -> list[ShortcutRule]:
     columns: dict[str, list[str | None]] = {
         name: [each.get(key) for each in properties] for key, name in pixels.PROPERTIES.items()
     }
-    statistics, edges = catalogs.edges_of(some, keys, context.cache, context.progress)
-    borders = {side: statistics[f"border_{side}"] > BORDER_SHARE for side in SIDES}
-    borders["every side"] = np.logical_and.reduce(list(borders.values()))
-    columns |= {f"border at {side}": [PRESENT if v else None for v in has.tolist()] for side, has in borders.items()}
     labels = context.labels[rows]
+    edges: dict[str, np.ndarray] = {}
+    middle: dict[str, np.ndarray] = {}
+    if _shorter_side(context, rows) >= EDGE_PX:
+        statistics, edges, middle = catalogs.edges_of(some, keys, context.cache, context.progress)
+        borders = {side: statistics[f"border_{side}"] > BORDER_SHARE for side in SIDES}
+        borders["every side"] = np.logical_and.reduce(list(borders.values()))
+        columns |= {f"border at {side}": [PRESENT if v else None for v in has.tolist()] for side, has in borders.items()}
     rules = shortcut_rules(columns, labels, context.classes, context.cluster[rows])
-    return [*rules, *edge_rules(edges, labels, context.classes)]
+    return [*rules, *edge_rules(edges, labels, context.classes, middle=middle)]
+
+
+def _shorter_side(context: Context, rows: np.ndarray) -> float:
+    """Return the median shorter side in pixels of some images, 0 for none."""
+    sides = [context.catalog.column(name) for name in ("width", "height")]
+    return float(np.median([min(side[i] or 0 for side in sides) for i in rows])) if len(rows) else 0.0
 
 
 def with_rules(result: Mapping[str, Any], rules: Sequence[ShortcutRule]) -> dict[str, Any]:
