@@ -224,7 +224,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(f"all images have the label {self.classes_[0]!r}", "pass images of at least 2 classes")
         backbone = _backbone(recipe, sources, cache)
         values, contents = _features(sources, backbone, cache, self.device)
-        self.classifier_ = self._fitted(recipe, backbone, kinds, values, target, contents, cache)
+        self.classifier_ = self._fitted(recipe, backbone, kinds, values=values, target=target, contents=contents, cache=cache)
         return self
 
     def _fitted(

@@ -19,7 +19,7 @@ _MANY_CUT = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What one wants to know first about a set of images.
+    """Overview of a set of images: formats, sizes and shapes.
 
     Args:
         classes: Usable images by class.

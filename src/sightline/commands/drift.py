@@ -109,7 +109,7 @@ class Drift:
 
 @dataclass(slots=True)
 class _Now:
-    """What is known of the new images.
+    """Counts and statistics of the new images.
 
     Args:
         counts: int64 (k,), predictions per class.
@@ -208,7 +208,7 @@ def _proportions(name: str, x0: int, n0: int, x1: int, n1: int) -> Comparison:
     low = p1 - p0 - math.hypot(p1 - l1, u0 - p0)
     high = p1 - p0 + math.hypot(u1 - p1, p0 - l0)
     p = float(fisher_exact([[x0, n0 - x0], [x1, n1 - x1]]).pvalue)
-    return Comparison(name, p0, p1, low, high, p, abs(p1 - p0) >= _LEAST_SHARE)
+    return Comparison(name, p0, p1, low=low, high=high, p=p, drift=abs(p1 - p0) >= _LEAST_SHARE)
 
 
 def _rate(name: str, rate: float, held_out: int, count: int, n: int) -> Comparison:
@@ -224,7 +224,8 @@ def _means(name: str, before: np.ndarray, now: np.ndarray, least: float) -> Comp
     difference = present - training
     half = 1.96 * math.sqrt(float(now.var()) / len(now) + float(before.var()) / len(before))
     p = float(ks_2samp(before, now).pvalue)
-    return Comparison(name, training, present, difference - half, difference + half, p, abs(difference) >= least)
+    low, high = difference - half, difference + half
+    return Comparison(name, training, present, low=low, high=high, p=p, drift=abs(difference) >= least)
 
 
 def _statistics(before: np.ndarray, paths: list[str]) -> list[Comparison]:
@@ -253,10 +254,10 @@ def _statistics(before: np.ndarray, paths: list[str]) -> list[Comparison]:
                 f"median {title}",
                 float(np.median(a)),
                 float(np.median(b)),
-                float(low),
-                float(high),
-                float(test.pvalue),
-                float(test.statistic) >= _LEAST_DISTANCE,
+                low=float(low),
+                high=float(high),
+                p=float(test.pvalue),
+                drift=float(test.statistic) >= _LEAST_DISTANCE,
             )
         )
     return comparisons

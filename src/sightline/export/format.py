@@ -15,7 +15,7 @@ from sightline.store import Cache
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """What to export, and where.
+    """Options of an export, and its target.
 
     Args:
         model: Classifier.

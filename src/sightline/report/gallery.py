@@ -53,7 +53,7 @@ def gallery(run: Run, record: RunRecord, album: Album) -> dict[str, Any]:
 
 
 class _Facts:
-    """What is known of each image of a run: class indices, position among the mistakes, slices and problems."""
+    """Details of each image of a run: class indices, position among the mistakes, slices and problems."""
 
     def __init__(self, record: RunRecord, classes: Sequence[str]) -> None:
         self.index = {name: i for i, name in enumerate(classes)}

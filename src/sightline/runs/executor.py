@@ -1,4 +1,4 @@
-"""Where the work of a command runs: the operations that commands need, and their implementation on this machine."""
+"""Executors run the work of a command: the operations that commands need, and their implementation on this machine."""
 
 from __future__ import annotations
 
