@@ -93,7 +93,8 @@ def _rule(
     if n < FEWEST or purity < PURITY or coverage < COVERAGE or wilson(inside, n)[0] < PURITY - 0.15:
         return None
     p = float(stats.hypergeom.sf(inside - 1, int(sizes.sum()), int(sizes[k]), n)) * tried
-    return ShortcutRule(name, classes[k], value, n, purity, coverage, p) if p < SIGNIFICANCE else None
+    rule = ShortcutRule(name, classes[k], value, images=n, purity=purity, coverage=coverage, p=p)
+    return rule if p < SIGNIFICANCE else None
 
 
 def _is_label(counts: Mapping[str, np.ndarray], classes: Sequence[str]) -> bool:

@@ -118,7 +118,7 @@ def _fitted(context: Context, trees: int, seed: int) -> _Fitted:
         aucs = [evaluation.auc(target, p[:, context.classes.index(result["class"])]) or 0.5 for p in single]
         result |= {"feature": FILE_FEATURES[int(np.argmax(aucs))], "feature_auc": max(aucs)}
     result = with_rules(result, find_rules(context, rows))
-    return _Fitted(fitted, features, rows[held], logits, y, len(folds), result)
+    return _Fitted(fitted, features, rows=rows[held], logits=logits, y=y, folds=len(folds), detail=result)
 
 
 def find_rules(context: Context, rows: np.ndarray) -> list[ShortcutRule]:
