@@ -29,6 +29,7 @@ ALLOWED: Mapping[str, Mapping[str, str]] = {
         "networks/index.py": "features: field of --json",
         "report/cross_validation.py": "baseline, shortcut: methods in run.json, which the report reads without torch",
         "report/headline.py": "baseline: method in run.json, which the report reads without torch",
+        "report/page.py": "shortcut: topic of an alarm, not the method",
     }
 }
 """Registry → files in which one of its keys means something else, with what it means there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -110,35 +111,50 @@ def _row(threshold: float, steps: int, table: Sequence[Sequence[int]], totals: S
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class _Curve:
+    """One curve over the grid of thresholds: points of x and y, and the limits of both axes."""
+
+    key: str
+    title: str
+    x: str
+    y: str
+    points: list[tuple[float, float]]
+    limits: tuple[float, float] = (0.0, 1.0)
+
+
 def _figures(table: Sequence[Sequence[int]], totals: Sequence[int], at: int) -> list[dict[str, Any]]:
     """Return ROC, precision–recall and DET curves over the grid of thresholds, each with a dot at one threshold."""
     tpr = [n / max(totals[0], 1) for n in table[0]]
     fpr = [n / max(totals[1], 1) for n in table[1]]
     precision = [tp / (tp + fp) if tp + fp else math.nan for tp, fp in zip(*table, strict=True)]
     probit = threshold_figures.probit
-    low, high = probit(threshold_figures.RATES[0]), probit(threshold_figures.RATES[-1])
-    share = ((0.0, 1.0), (0.0, 1.0))
     kinds = (
-        ("roc", "ROC curve", ("false positive rate", "true positive rate (recall)"), share, list(zip(fpr, tpr, strict=True))),
-        ("pr", "Precision–recall curve", ("recall", "precision"), share, list(zip(tpr, precision, strict=True))),
-        (
+        _Curve(
+            "roc", "ROC curve", "false positive rate", "true positive rate (recall)", points=list(zip(fpr, tpr, strict=True))
+        ),
+        _Curve("pr", "Precision–recall curve", "recall", "precision", points=list(zip(tpr, precision, strict=True))),
+        _Curve(
             "det",
             "DET curve",
-            ("false positive rate", "false negative rate (misses)"),
-            ((low, high), (low, high)),
-            [(probit(x), probit(1 - y)) for x, y in zip(fpr, tpr, strict=True)],
+            "false positive rate",
+            "false negative rate (misses)",
+            points=[(probit(x), probit(1 - y)) for x, y in zip(fpr, tpr, strict=True)],
+            limits=(probit(threshold_figures.RATES[0]), probit(threshold_figures.RATES[-1])),
         ),
     )
     found = []
-    for key, title, names, (x_range, y_range), points in kinds:
-        axes = svg.Axes(x_range, y_range, names, (True, True))
-        body = threshold_figures.probit_grid(axes) if key == "det" else axes.frame()
-        if key == "roc":
+    for curve in kinds:
+        axes = svg.Axes(curve.limits, curve.limits, (curve.x, curve.y), (True, True))
+        body = threshold_figures.probit_grid(axes) if curve.key == "det" else axes.frame()
+        if curve.key == "roc":
             body += axes.path([(0, 0), (1, 1)], "chance")
-        body += axes.path([p for p in points if math.isfinite(p[1])], f"line s0 moving-{key}")
-        x, y = points[at]
-        body += axes.dot(x, y if math.isfinite(y) else 1.0, 6, f"ring dot-{key}")
-        found.append({"title": title, "figure": svg.svg(svg.WIDTH, svg.HEIGHT, body, f"{title} of held-out predictions")})
+        body += axes.path([p for p in curve.points if math.isfinite(p[1])], f"line s0 moving-{curve.key}")
+        x, y = curve.points[at]
+        body += axes.dot(x, y if math.isfinite(y) else 1.0, 6, f"ring dot-{curve.key}")
+        found.append(
+            {"title": curve.title, "figure": svg.svg(svg.WIDTH, svg.HEIGHT, body, f"{curve.title} of held-out predictions")}
+        )
     return found
 
 
