@@ -61,14 +61,14 @@ def test_no_code_outside_the_registry_tests_for_the_name_of_a_metric() -> None:
 
 
 def documented(page: str, metric: Metric) -> bool:
-    """Return whether a table of docs/numbers.md has the metric's row as its record gives it."""
+    """Return whether a table of docs/guide/metrics.md has the metric's row as its record gives it."""
     interval = {"wilson": "Wilson", "delong": "DeLong", "bootstrap": "bootstrap"}[metric.interval]
     direction = "higher" if metric.higher_is_better else "lower"
     return f"| `{metric.name}` | {metric.title} | {metric.description} | {direction} | {interval} |\n" in page
 
 
 def test_the_docs_have_the_row_of_every_record() -> None:
-    page = (ROOT / "docs" / "numbers.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "guide" / "metrics.md").read_text(encoding="utf-8")
     missing = [m.name for m in (*METRICS.values(), *CLASS_METRICS.values()) if not documented(page, m)]
     assert not missing
 
@@ -92,7 +92,7 @@ def test_a_new_record_appears_in_json_on_the_console_in_the_report_and_in_the_ch
     assert any(line.startswith("error_rate ") for line in tables_output.metric_lines(scores))
     table = sections.scores(RunRecord.from_json({"test": scores}))
     assert table is not None and new.title in [row["name"] for row in (*table["rows"], *table["more"])]
-    assert not documented((ROOT / "docs" / "numbers.md").read_text(encoding="utf-8"), new)
+    assert not documented((ROOT / "docs" / "guide" / "metrics.md").read_text(encoding="utf-8"), new)
 
 
 def test_the_report_has_a_row_for_every_metric_that_is_defined() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import re
 import shlex
 import shutil
@@ -17,8 +19,14 @@ from sightline.cli.app import COMMANDS, app
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-JOURNEY = (ROOT / "docs" / "journey.md").read_text(encoding="utf-8")
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+GUIDE = {file.stem: file.read_text(encoding="utf-8") for file in sorted((ROOT / "docs" / "guide").glob("*.md"))}
+PAGES = [
+    *ROOT.glob("*.md"),
+    *(ROOT / "docs").rglob("*.md"),
+    *(ROOT / "recipes").rglob("*.md"),
+    *(ROOT / "benchmarks").rglob("*.md"),
+]
+LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^()\s]+)\)")
 
 
 def blocks(mark: str) -> list[str]:
@@ -56,23 +64,10 @@ def test_the_readme_s_python_runs(python: Callable[..., Any], shared: Path, tmp_
     assert (tmp_path / "report.html").is_file()
 
 
-@pytest.mark.parametrize(
-    ("page", "written"),
-    [("scikit-learn", "digits.safetensors"), pytest.param("keras", "second/run.json", marks=pytest.mark.slow)],
-)
-def test_the_python_of_a_page_runs(page: str, written: str, python: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
-    shutil.copy(next(digits.rglob("*.png")), tmp_path / "my image.png")
-    digits.rename(tmp_path / "photos")
-    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"<!-- runs with photos -->\n```python\n(.*?)```", text, flags=re.DOTALL)
-    ended = python(block, cwd=tmp_path)
-    assert ended.code == 0, ended.err
-    assert (tmp_path / written).is_file()
-
-
 def test_every_command_is_documented() -> None:
+    text = "\n".join([README, *GUIDE.values()])
     for name in [*COMMANDS, "cache show", "cache verify", "cache clear", "catalog diff"]:
-        assert re.search(rf"sightline {name}(?![\w-])", README + JOURNEY), name
+        assert re.search(rf"sightline {name}(?![\w-])", text), name
 
 
 def help_text(name: str) -> str:
@@ -95,7 +90,7 @@ def test_every_command_in_the_documents_exists_and_has_its_options() -> None:
 
 def test_every_documented_option_exists() -> None:
     shown = {option for name in COMMANDS for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", help_text(name))}
-    documented = set(re.findall(r"`(--[a-z-]+)", JOURNEY))
+    documented = set(re.findall(r"`(--[a-z-]+)", "\n".join(GUIDE.values())))
     assert documented and documented <= shown, f"no command has {sorted(documented - shown)}"
 
 
@@ -110,12 +105,13 @@ def test_every_entry_of_a_registry_is_documented() -> None:
 
     registries = [METHODS, heads.HEADS, explanation.METHODS, evaluation.CRITERIA, augment.POLICIES, augment.SETTINGS]
     registries += [OPTIMIZERS, SCHEDULES, {f.name: f for f in dataclasses.fields(Plan)}]
-    rows = set(re.findall(r"^\| `([a-z0-9_][a-z0-9_+-]*)(?:=[^`]*)?` \|", JOURNEY, flags=re.MULTILINE))
+    text = "\n".join(page for name, page in GUIDE.items() if name not in ("metrics", "export"))
+    rows = set(re.findall(r"^\| `([a-z0-9_][a-z0-9_+-]*)(?:=[^`]*)?` \|", text, flags=re.MULTILINE))
     known = {name for registry in registries for name in registry}
     assert known <= rows, f"not documented: {known - rows}"
     assert rows <= {*known, *networks.DEFAULTS, *CLASSICS, "auto"}, f"the page names what is not there: {rows - known}"
     for name in [*networks.DEFAULTS, *CLASSICS]:
-        assert f"`{name}`" in JOURNEY, name
+        assert f"`{name}`" in text, name
 
 
 def check_recipe(file: Path) -> None:
@@ -126,8 +122,8 @@ def check_recipe(file: Path) -> None:
     recipe_edit.build(read_recipe(file))
 
 
-def test_the_journey_s_recipe_is_one(tmp_path: Path) -> None:
-    texts = re.findall(r"```toml\n(.*?)```", JOURNEY, flags=re.DOTALL)
+def test_the_recipes_of_the_guide_can_be_read(tmp_path: Path) -> None:
+    texts = re.findall(r"```toml\n(.*?)```", "\n".join(GUIDE.values()), flags=re.DOTALL)
     assert texts
     for text in texts:
         (tmp_path / "recipe.toml").write_text(text, encoding="utf-8")
@@ -141,11 +137,47 @@ def test_every_recipe_that_is_shipped_can_be_read() -> None:
         check_recipe(file)
 
 
-def test_relative_links_exist() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            if not target.startswith("http"):
-                assert (page.parent / target).exists(), f"{page.name}: {target}"
+def without_code(text: str) -> str:
+    """Return Markdown without code blocks and code spans, whose brackets are not links."""
+    return re.sub(r"`[^`\n]+`", "", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE))
+
+
+@functools.cache
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors of the headings of a Markdown page, as GitHub and MyST make them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    found: set[str] = set()
+    for heading in re.findall(r"^#{1,6} (.+)$", text, flags=re.MULTILINE):
+        slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        repeats = (f"{slug}-{number}" for number in itertools.count(1))
+        found.add(slug if slug not in found else next(name for name in repeats if name not in found))
+    return found
+
+
+def broken_links(page: Path) -> list[str]:
+    """Return the links of a Markdown page whose file or anchor does not exist."""
+    broken = []
+    for target in LINK.findall(without_code(page.read_text(encoding="utf-8"))):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        if not file.exists() or (anchor and anchor not in anchors_of(file)):
+            broken.append(target)
+    return broken
+
+
+def test_links_to_files_and_anchors_exist() -> None:
+    broken = {str(page.relative_to(ROOT)): links for page in [*PAGES, ROOT / "llms.txt"] if (links := broken_links(page))}
+    assert not broken
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# A title, with `code`\n[a](#a-title-with-code) [b](#no) [c](no.md) `[d](no)` [e](http://x.y)\n", encoding="utf-8"
+    )
+    assert broken_links(page) == ["#no", "no.md"]
 
 
 def test_decisions_are_numbered_and_listed() -> None:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [
     DOCS / "tutorial.md",
-    DOCS / "journey.md",
+    *sorted((DOCS / "guide").glob("*.md")),
     *sorted((DOCS / "how-to").glob("*.md")),
     *sorted((DOCS / "concepts").glob("*.md")),
 ]
@@ -29,8 +29,9 @@ WITH_BLOCKS = [page for page in PAGES if BLOCK.search(page.read_text(encoding="u
 
 
 def prepare(folder: Path) -> None:
-    """Write the inputs of the pages: folders `photos`, `two`, `few` and `deep` (16 bits), and the table `labels.csv`."""
+    """Write the inputs: folders `photos`, `two`, `few` and `deep` (16 bits), `my image.png`, and the table `labels.csv`."""
     write_few_digits(folder / "photos", 14)
+    shutil.copy(next((folder / "photos").rglob("*.png")), folder / "my image.png")
     for name in ("two", "few"):
         for digit in ("3", "8"):
             shutil.copytree(folder / "photos" / digit, folder / name / digit)
@@ -73,12 +74,12 @@ def test_every_block_of_commands_or_python_runs_or_says_why_not() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for mark, kind in re.findall(r"(?:(<!-- [^\n]*-->)\n)?^```(\w+)$", text, flags=re.MULTILINE):
-            if kind in ("console", "python", "bash") and page.name != "journey.md":
+            if kind in ("console", "python", "bash") and page.parent.name != "guide":
                 assert mark == "<!-- runs -->" or mark.startswith("<!-- does not run: "), f"{page.name}: {mark}"
 
 
 def test_the_index_names_every_page() -> None:
-    for folder in ("how-to", "concepts"):
+    for folder in ("how-to", "concepts", "guide"):
         index = (DOCS / folder / "README.md").read_text(encoding="utf-8")
         for page in (DOCS / folder).glob("*.md"):
             assert page.name == "README.md" or f"({page.name})" in index, page

@@ -27,7 +27,7 @@ def explain(
         str, typer.Option("-o", "--out", metavar="FOLDER", help="Folder for overlays (.png) and raw heatmaps (.npz).")
     ] = "explanations",
     target: Annotated[str | None, typer.Option(metavar="CLASS", help="Class to explain. Default: the predicted class.")] = None,
-    method: Annotated[str, typer.Option(metavar=_METAVAR, help="Heatmap method; docs/heatmaps.md lists all.")] = "auto",
+    method: Annotated[str, typer.Option(metavar=_METAVAR, help="Heatmap method; docs/guide/explain.md lists all.")] = "auto",
     layer: Annotated[
         str | None, typer.Option(metavar="MODULE", help="Module whose feature map is used. Default: the last one.")
     ] = None,

@@ -24,7 +24,7 @@ class Metric:
     Args:
         name: Key in `--json` and in the registry.
         title: Name in the report, such as "Macro F1".
-        description: Definition in a few words; stands beside the title in the report and in docs/numbers.md.
+        description: Definition in a few words; stands beside the title in the report and in docs/guide/metrics.md.
         higher_is_better: False for losses and error rates.
         interval: Method of the 95 % interval: `wilson` for a proportion of images, `delong` for an area under a ROC curve,
             else `bootstrap`.
