@@ -9,7 +9,7 @@ PHOTOS ?= photos
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 READY := .venv/.ready
 
-.PHONY: setup demo run test test-browser lint check bench clean
+.PHONY: setup demo run test test-browser lint check bench docs screenshots sbom package clean
 
 setup: $(READY)
 
@@ -43,6 +43,24 @@ lint: $(READY)
 # All tests, the slow ones too.
 check: lint
 	$(PYTEST) -m ""
+
+# The site: build/site/index.html. A broken link is an error.
+docs: $(READY)
+	$(BIN)/python docs/make_gallery.py
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/site
+
+# The pictures of README and docs, of the gallery's reports in Chromium.
+screenshots: $(READY)
+	$(BIN)/python docs/make_gallery.py
+	$(BIN)/python docs/make_screenshots.py
+
+# A wheel and an sdist in dist/, each installed in a new environment that runs the demo.
+package: $(READY)
+	$(BIN)/python scripts/check_package.py
+
+# The software bill of materials of this environment without its development tools: dist/sbom.json (CycloneDX).
+sbom: $(READY)
+	$(BIN)/python scripts/make_sbom.py dist/sbom.json
 
 bench: $(READY)
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -56,3 +57,9 @@ def test_every_name_in_the_shop_window_is_there() -> None:
     with pytest.raises(AttributeError, match="no attribute 'scann'"):
         _ = shop.scann  # type: ignore[attr-defined]
     assert importlib.import_module("sightline.catalog") is not None
+
+
+@pytest.mark.parametrize("name", [name for name in shop._HOMES if importlib.util.find_spec(f"sightline.{name}")])
+def test_a_public_function_is_not_replaced_by_a_subpackage_of_its_name(name: str) -> None:
+    module = importlib.import_module(f"sightline.{name}")
+    assert callable(getattr(shop, name)) and getattr(shop, name) is not module

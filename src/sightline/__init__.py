@@ -5,6 +5,8 @@ Public names are imported when they are first used, so that `import sightline` i
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -136,3 +138,14 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """Return all names, including those not imported yet."""
     return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """This module: `sl.audit` stays the function when the subpackage `sightline.audit` is imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
