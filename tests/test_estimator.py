@@ -125,6 +125,7 @@ def test_refuses_what_holds_no_images(files: tuple[list[str], list[int]], tmp_pa
         sl.FeatureExtractor("pixels", image_size=8).fit_transform([np.zeros((4, 4)), np.full((4, 4), np.nan)])
 
 
+@pytest.mark.slow
 def test_one_image_per_class_and_several_heads_can_be_fitted(files: tuple[list[str], list[int]]) -> None:
     paths, labels = files
     assert pixels_classifier().fit(paths[::20], labels[::20]).predict(paths[::20]).tolist() == [0, 1, 7]

@@ -31,6 +31,7 @@ def never(count: int) -> engine.Session:
     raise AssertionError("the network was opened for features that are cached")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reason", "expected", "crops"),
     [

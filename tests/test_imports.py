@@ -30,6 +30,7 @@ def test_what_starts_no_work_imports_nothing_slow(sightline: Callable[..., Any],
     assert not ended.modules & SLOW
 
 
+@pytest.mark.slow
 def test_scan_and_split_do_not_import_torch(sightline: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
     ended = sightline("scan", "digits", "-o", "catalog.csv")
     assert ended.code == 0, ended.err

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
@@ -38,12 +39,14 @@ def rules(folder: Path, cache: Cache, border: int | None = None) -> list[Shortcu
     return edge_rules(edges, labels, classes, middle=middle)
 
 
+@pytest.mark.slow
 def test_the_digits_of_the_demo_raise_no_alarm(tmp_path: Path, cache: Cache) -> None:
     found = catalog.scan(demo.write_digits(tmp_path / "digits"))
     context = Context(found, np.arange(len(found)), found.classes, cache)
     assert shortcut.find_rules(context, np.arange(len(found))) == []
 
 
+@pytest.mark.slow
 def test_strokes_of_large_digits_that_reach_the_edge_are_no_shortcut(tmp_path: Path, cache: Cache) -> None:
     assert rules(tmp_path, cache) == []
 

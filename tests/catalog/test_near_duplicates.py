@@ -213,6 +213,7 @@ def test_a_slow_drift_is_not_chained(tmp_path: Path, paint: Paint, cache: Cache)
     assert len(np.unique(number)) == 1
 
 
+@pytest.mark.slow
 def test_unlike_digits_are_never_joined(tmp_path: Path, cache: Cache) -> None:
     from sklearn.datasets import load_digits
 

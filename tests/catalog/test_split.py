@@ -160,6 +160,7 @@ def shuffled(found: Catalog, twins: Duplicates, order: np.ndarray) -> tuple[Cata
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     images=sets_of_images(), val=st.sampled_from([0, 0.15, 0.3]), test=st.sampled_from([0, 0.2, 0.4]), seed=st.integers(0, 9)

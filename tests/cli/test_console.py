@@ -100,6 +100,7 @@ def test_warnings_become_notes_once() -> None:
     assert not [h for h in logging.getLogger("sightline").handlers if type(h).__name__ == "_Notes"]
 
 
+@pytest.mark.slow
 def test_json_carries_any_file_name(sightline: Callable[..., Any], tmp_path: Path) -> None:
     names = ["猫 🐈.jpg", "a\nb.jpg", "-rf.jpg", "bytes\udcff.jpg", "\x1b[31m.jpg", "<script>.jpg"]
     rows = [{"path": n, "label": "cat", "predicted": "dog", "probability": 0.75} for n in names]
@@ -114,6 +115,7 @@ def test_json_carries_any_file_name(sightline: Callable[..., Any], tmp_path: Pat
     assert "\x1b" not in ended.out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise on Windows")
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_a_command_in_order(tmp_path: Path, sent: signal.Signals, code: int) -> None:

@@ -44,6 +44,7 @@ def test_crops_are_obeyed(digits: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "scored" / "run.json").read_text(encoding="utf-8"))["crops"] == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("crops", "message"), [("3", "crops cannot be 3"), ("5", "5 crops are not possible for a classifier")])
 def test_crops_that_cannot_be(digits: Path, tmp_path: Path, crops: str, message: str) -> None:
     run = trained(digits, tmp_path, backbone="pixels", head="centroid")

@@ -108,6 +108,7 @@ def test_what_gives_no_answer_at_all_is_exit_code_1(place: Path, tmp_path: Path)
     assert "there is no image in" in refused("predict", place / "run", tmp_path / "bare")
 
 
+@pytest.mark.slow
 def test_evaluate_says_which_images_it_asks_about(place: Path, tmp_path: Path) -> None:
     shown = CliRunner().invoke(
         app, ["evaluate", str(place / "run"), str(place / "run" / "catalog.csv"), "-o", str(tmp_path / "e")]
@@ -189,6 +190,7 @@ def test_slices_count_groups_and_not_their_images(place: Path, tmp_path: Path) -
     assert [row for row in Run.load(folder).data["slices"] if row["column"] == "camera"] == of_camera
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaked", [True, False])
 def test_evaluate_measures_the_promise_where_it_can(place: Path, tmp_path: Path, leaked: bool) -> None:
     found = catalogs.scan(place / "more")

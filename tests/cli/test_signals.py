@@ -31,6 +31,7 @@ hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
 """
 
 
+@pytest.mark.slow
 @posix
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"])
 def test_a_signal_ends_a_process_that_is_stuck_outside_python(number: int, code: int) -> None:

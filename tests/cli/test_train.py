@@ -26,6 +26,7 @@ def recipe(tmp_path: Path) -> str:
     return str(tmp_path / "recipe.toml")
 
 
+@pytest.mark.slow
 def test_a_sweep_from_the_command_line(digits: Path, recipe: str, tmp_path: Path) -> None:
     arguments = ["train", str(digits), recipe, "--sweep", "head.C=0.001,1", "--seeds", "2", "-o", str(tmp_path / "s")]
     ended = invoke(*arguments)

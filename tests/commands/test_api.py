@@ -125,6 +125,7 @@ def test_what_never_looks_is_refused(model: Classifier, images: np.ndarray, cach
         sl.hide(blind, images[0], (0, 0, 1, 1), cache=cache)
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_a_published_network_is_explained_by_its_name(shared: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_WEIGHTS", str(shared / "weights"))
@@ -268,6 +269,7 @@ def test_what_cannot_be_hidden_is_refused(model: Classifier, images: np.ndarray,
         sl.hide(model, images[0], np.eye(32, dtype=bool), mask=np.eye(32, dtype=bool), cache=cache)
 
 
+@pytest.mark.slow
 def test_scores_of_images_of_the_training_are_warned_of_and_out_of_fold_answers_are_there(tmp_path: Path, cache: Cache) -> None:
     digits = write_few_digits(tmp_path / "digits", 12)
     catalog = sl.split(sl.scan(str(digits)), seed=0, cache=cache)

@@ -41,6 +41,7 @@ def sightline(*arguments: str | Path) -> str:
     return ended.stdout
 
 
+@pytest.mark.slow
 def test_audit_finds_a_wrong_label_and_fixes_it_in_a_new_catalog(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "audit"
     value = json.loads(sightline("audit", photos, "-o", out, "--backbone", "pixels", "--fix", "quarantine"))
@@ -55,6 +56,7 @@ def test_audit_finds_a_wrong_label_and_fixes_it_in_a_new_catalog(photos: Path, t
     assert record.likely[0].thumbnail is not None and "1/wrong.png" in (out / "audit.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_test_labels_are_judged_only_on_request_which_is_logged(photos: Path, tmp_path: Path) -> None:
     catalog = catalogs.scan(photos)
     splits = ["test" if i % 2 else "train" for i in range(len(catalog))]
@@ -68,6 +70,7 @@ def test_test_labels_are_judged_only_on_request_which_is_logged(photos: Path, tm
     assert '"verb":"audit"' in (test_set_log.root() / "openings.jsonl").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_images_that_another_set_shares_are_listed(photos: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()

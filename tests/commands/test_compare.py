@@ -55,6 +55,7 @@ def test_cross_validated_images_are_the_default_until_all_have_opened_the_test(p
     assert first["accuracy"] == pytest.approx(Run.load(place["folder"] / "one").data["val"]["accuracy"])
 
 
+@pytest.mark.slow
 def test_a_comparison_on_the_test_split_is_one_look(place: dict[str, Any], tmp_path: Path) -> None:
     done = compare(place, "one", "two", out=tmp_path / "a", split="test")
     assert done.data["n"] == 60 and len(done.data["test_openings"]) == 1

@@ -70,6 +70,7 @@ def test_folds_divide_everything_and_tear_nothing_apart(place: dict[str, Any]) -
     assert np.sort(again.held).tolist() == one
 
 
+@pytest.mark.slow
 def test_labels_of_held_out_images_have_no_part_in_their_answers(place: dict[str, Any]) -> None:
     """Nested: with the labels of one fold turned round, its own answers stay bitwise what they were."""
     catalog = place["found"].rows(p[0] in "03" for p in place["found"].paths)
@@ -87,6 +88,7 @@ def test_labels_of_held_out_images_have_no_part_in_their_answers(place: dict[str
     assert before.answers.threshold == after.answers.threshold and before.answers.threshold is not None
 
 
+@pytest.mark.slow
 def test_a_bar_turns_the_answers_and_leaves_the_probabilities(place: dict[str, Any], tmp_path: Path) -> None:
     """With another criterion only what depends on the answers changes; the page says whose bars they are."""
     catalog = place["found"].rows(p[0] in "03" for p in place["found"].paths)
@@ -125,6 +127,7 @@ def test_the_folds_bars_are_about_one_class(place: dict[str, Any], tmp_path: Pat
     assert answers.threshold is not None and answers.threshold[0] == done.data["positive"] == done.data["threshold"]["positive"]
 
 
+@pytest.mark.slow
 def test_a_run_of_out_of_fold_answers(place: dict[str, Any], tmp_path: Path) -> None:
     done = cross_validate.cross_validate(place["divided"], RECIPE, tmp_path / "cv", folds=3, repeats=2, cache=place["cache"])
     told = done.data["crossvalidation"]
@@ -152,6 +155,7 @@ def test_a_run_of_out_of_fold_answers(place: dict[str, Any], tmp_path: Path) -> 
         cross_validate.cross_validate(place["divided"], RECIPE, tmp_path / "cv", folds=2, cache=place["cache"])
 
 
+@pytest.mark.slow
 def test_an_interrupted_one_goes_on_with_the_folds_that_are_missing(
     place: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +185,7 @@ def test_an_interrupted_one_goes_on_with_the_folds_that_are_missing(
     assert texts[0] == texts[1]
 
 
+@pytest.mark.slow
 def test_what_learns_by_epochs_is_cross_validated_too(place: dict[str, Any], tmp_path: Path) -> None:
     catalog = place["found"].rows(p[0] in "03" for p in place["found"].paths)
     recipe = Recipe(
@@ -234,7 +239,7 @@ def test_the_positive_class_is_checked_before_any_image_is_looked_at(
     monkeypatch.setattr(methods, "fit", never)
     recipe = dataclasses.replace(RECIPE, positive="nine")
     own: dict[str, Any] = {"cache": place["cache"]}
-    request = Request(photos=str(place["photos"]), out=str(tmp_path), recipe=recipe)
+    request = Request(photos=str(place["photos"]), out=str(tmp_path), recipe=recipe, heatmaps="none")
     calls: list[Callable[[], Any]] = [
         lambda: cross_validate.cross_validate(place["divided"], recipe, tmp_path / "a", **own),
         lambda: train_command.train(place["divided"], recipe, tmp_path / "b", **own),
@@ -248,6 +253,7 @@ def test_the_positive_class_is_checked_before_any_image_is_looked_at(
         train_command.train(place["divided"], four, tmp_path / "c", **own)
 
 
+@pytest.mark.slow
 def test_the_arguments_come_in_either_order(place: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('backbone = "pixels"\nhead = "centroid"\n', encoding="utf-8")
     table, recipe = str(place["folder"] / "digits.csv"), str(tmp_path / "r.toml")

@@ -68,6 +68,7 @@ def evaluate(table: Path, photos: Path, out: Path) -> tuple[dict[str, Any], str,
     return json.loads(ended.stdout), " ".join(ended.stderr.split()), Run.load(out), words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("separator", "encoding"), [(";", "utf-8"), ("\t", "utf-16"), (",", "cp1252")])
 def test_every_command_takes_a_spreadsheet_s_table(photos: Path, tmp_path: Path, separator: str, encoding: str) -> None:
     rows = rows_of(photos, "0", "1", "2")
@@ -117,6 +118,7 @@ def recurring(tmp_path: Path) -> Path:
     return tmp_path / "pets.csv"
 
 
+@pytest.mark.slow
 def test_a_row_is_the_image_of_its_whole_path_whichever_split_is_scored(recurring: Path, tmp_path: Path) -> None:
     whole = catalogs.load(recurring)
     perfect = [[path, "", *(("1", "0") if "/0/" in path else ("0", "1"))] for path in whole.paths]
@@ -228,6 +230,7 @@ def test_labels_do_where_the_pictures_are_not_here(photos: Path, tmp_path: Path)
     assert listed.exit_code == 0 and len(json.loads(listed.stdout)) == len(run.data["mistakes"])
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_all_files_is_said(photos: Path, tmp_path: Path) -> None:
     """A classifier has to see them, and so has a run."""
     lost = "path,label,split\ngone/1.png,0,test\ngone/2.png,1,test\n"
@@ -248,6 +251,7 @@ def test_what_is_wrong_with_all_files_is_said(photos: Path, tmp_path: Path) -> N
         assert ended.exit_code == 2 and "none of the 2 labelled test images of" in words and "2 missing" in words, words
 
 
+@pytest.mark.slow
 def test_another_split_is_scored_where_it_is_named(photos: Path, tmp_path: Path) -> None:
     found = catalogs.scan(photos)
     split = ["test" if i % 3 else "val" for i in range(len(found))]
@@ -270,6 +274,7 @@ def test_another_split_is_scored_where_it_is_named(photos: Path, tmp_path: Path)
     assert ended.exit_code == 2 and "--split needs a CATALOG" in " ".join(ended.output.split())
 
 
+@pytest.mark.slow
 def test_classes_may_stand_in_names_or_in_another_column(photos: Path, tmp_path: Path) -> None:
     flat = tmp_path / "flat"
     flat.mkdir()

@@ -108,6 +108,7 @@ def test_compares_validation_images_first_and_never_test_images(
     assert splits == ["val"] * val + ["train"] * (200 - val)
 
 
+@pytest.mark.slow
 def test_a_file_that_disagrees_is_refused_and_nothing_is_left(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from sightline.runs.plan import Request
 from sightline.store import Cache
 
 
+@pytest.mark.slow
 def test_a_recipe_s_curve(digits: Path, tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('backbone = "pixels"\nhead = "ridge"\n', encoding="utf-8")
     own = ["evaluate", str(digits), str(tmp_path / "r.toml"), "--learning-curve", "--goal", "0.99", "-o", str(tmp_path / "lc")]
@@ -50,12 +51,18 @@ def test_what_has_no_curve_is_refused(recipe: str, options: list[str], said: str
     assert ended.exit_code == 2 and said in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_run_has_its_curve_and_suggests_a_cross_validation(
     digits: Path, tmp_path: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(learning_curve, "FASTEST_S", 1e9)  # so short a run would do without
     request = Request(
-        photos=str(digits), out=str(tmp_path / "runs"), backbones=("pixels",), methods=("features",), head="centroid"
+        photos=str(digits),
+        out=str(tmp_path / "runs"),
+        backbones=("pixels",),
+        methods=("features",),
+        head="centroid",
+        heatmaps="none",
     )
     done = run_command.run(request, cache=cache)
     told = done.data["learning"]

@@ -241,6 +241,7 @@ def test_heatmaps_are_written_for_each_image(run: Path, photos: Path, cache: Cac
     assert [Image.open(entry["heatmap"]).size[0] > 50 for entry in entries] == [True, True]
 
 
+@pytest.mark.slow
 def test_drift_is_reported_where_there_is_some_and_only_there(tmp_path: Path, cache: Cache) -> None:
     digits = write_few_digits(tmp_path / "new", 60)
     for file in sorted(digits.rglob("*.png"))[::3]:

@@ -41,6 +41,7 @@ def fitted(place: Path, catalog: Catalog, cache: Cache) -> Run:
     return sl.fit(catalog, RECIPE, out=place / "fitted", cache=cache)
 
 
+@pytest.mark.slow
 def test_run_returns_a_run_with_its_classifier(place: Path, cache: Cache) -> None:
     lines: list[str] = []
     run = sl.run(

@@ -104,13 +104,14 @@ def test_an_unchanged_run_is_given_back_without_torch(workplace: dict[str, Any])
     assert (Path(workplace["value"]["run"]) / "run.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_more_photographs_leave_earlier_ones_where_they_were(workplace: dict[str, Any], tmp_path: Path) -> None:
     photos, runs = tmp_path / "digits", tmp_path / "runs"
     shutil.copytree(workplace["photos"], photos)
     options = ["-o", str(runs), "--methods", "baseline", "--json"]
-    first = sightline("run", str(photos), *options, cache=tmp_path / "cache")
+    first = sightline("run", str(photos), *options, "--heatmaps", "none", cache=tmp_path / "cache")
     write_few_digits(photos, 34)
-    second = sightline("run", str(photos), *options, cache=tmp_path / "cache")
+    second = sightline("run", str(photos), *options, "--heatmaps", "none", cache=tmp_path / "cache")
     assert first["run"] != second["run"]
     tables = [catalog.load(Path(v["run"]) / "catalog.csv") for v in (first, second)]
     before, after = (dict(zip(t.column("content"), t.column("split"), strict=True)) for t in tables)
@@ -137,6 +138,7 @@ def test_the_classifier_answers_files_folders_and_arrays(workplace: dict[str, An
     np.testing.assert_allclose(from_array, from_file, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_evaluate_says_which_images_were_in_training(workplace: dict[str, Any]) -> None:
     folder, value = workplace["folder"], workplace["value"]
     arguments = ["evaluate", value["run"], str(workplace["photos"]), "-o", str(folder / "scored"), "--json"]

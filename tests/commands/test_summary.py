@@ -104,6 +104,7 @@ def test_a_network_of_the_user_s_own(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- heads
 
 
+@pytest.mark.slow
 def test_the_head_of_the_face_forensics_work_on_xception() -> None:
     value = sl.summary("xception", head="1000,256,64", classes=2)
     assert value["parameters"] == 23_128_786
@@ -129,6 +130,7 @@ def test_a_head_on_the_flattened_map() -> None:
     assert value["layers"][-6]["output"][1:] == [3, 3]
 
 
+@pytest.mark.slow
 def test_layers_behind_a_flattened_map_are_not_counted() -> None:
     """The last convolution of MobileNetV3, 288 → 1,024 with a bias, does not run under a head on the map before it."""
     on_map = sl.summary("mobilenetv3_small_050", pool="flatten", head=[(256, 0.5)], classes=2)
@@ -252,6 +254,7 @@ def test_a_recipe_s_mlp_head_counts_its_layers(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------- runs and classifiers
 
 
+@pytest.mark.slow
 def test_a_run_and_its_file_show_the_frozen_base(digits: Path, tmp_path: Path, cache: Cache) -> None:
     chosen = sl.Recipe(backbone="cnn(filters=[8, 16])", weights="random", head="logistic", image_size=32)
     folder = fitted(digits, tmp_path / "run", chosen, cache)
@@ -262,6 +265,7 @@ def test_a_run_and_its_file_show_the_frozen_base(digits: Path, tmp_path: Path, c
     assert sl.summary(folder / "classifier.safetensors", cache=cache) == value
 
 
+@pytest.mark.slow
 def test_a_run_from_scratch_learns_all(digits: Path, tmp_path: Path, cache: Cache) -> None:
     chosen = sl.Recipe(method="scratch", backbone="cnn(filters=[8, 16])", image_size=32, settings={"epochs": 1})
     value = sl.summary(fitted(digits, tmp_path / "run", chosen, cache), cache=cache)
@@ -277,6 +281,7 @@ def test_one_sigmoid_unit_counts_as_one(digits: Path, tmp_path: Path, cache: Cac
     assert value["parameters"] == 4736 + 64 + 32 * 8 * 8 + 1
 
 
+@pytest.mark.slow
 def test_a_classifier_on_the_user_s_own_network_needs_its_code(digits: Path, tmp_path: Path, cache: Cache) -> None:
     (tmp_path / "net.py").write_text(OWN, encoding="utf-8")
     code = f"{tmp_path / 'net.py'}:build"
@@ -404,6 +409,7 @@ def test_the_dense_head_of_the_face_forensics_work_is_fine_tuned_whole(tmp_path:
     assert (value["parameters"], value["trainable"], value["frozen"]) == (23_128_786, 23_128_786, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "trainable", "head"),
     [

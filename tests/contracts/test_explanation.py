@@ -116,6 +116,7 @@ PAIRS = [*((kind, "mean tail") for kind in KINDS), *(("logistic", which) for whi
 """Every head on one map, and one head on every map: a head is known by its formula alone, whatever it stands on."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "which"), PAIRS)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_on_every_head_and_map(method: str, kind: str, which: str, cache: Cache, few: None) -> None:
@@ -253,6 +254,7 @@ def test_a_borrowed_network_gets_its_mode_and_gradients_back() -> None:
     assert same(before, state(net))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["mean tail", "tokens"])
 def test_the_network_is_left_as_it_was_also_after_an_error(which: str, cache: Cache, few: None) -> None:
     case, head = made(which, cache), fitted("logistic", which, cache)

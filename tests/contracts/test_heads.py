@@ -237,6 +237,7 @@ def test_held_out_labels_do_not_change_held_out_logits(kind: str) -> None:
     assert not np.allclose(first, second)
 
 
+@pytest.mark.slow
 @each
 def test_degenerate_data_gives_finite_results(kind: str) -> None:
     rng = np.random.default_rng(0)
@@ -287,6 +288,7 @@ def test_wrong_input_raises_errors(kind: str, fitted: dict[str, heads.Fit]) -> N
             heads.fit(kind, x[:, :0], y, CLASSES, folds=folds(y))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [name for name, record in heads.HEADS.items() if record.needs_features])
 def test_balanced_weights_help_the_rare_class(kind: str) -> None:
     rng = np.random.default_rng(1)

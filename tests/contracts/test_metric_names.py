@@ -48,6 +48,7 @@ def named_metrics(root: ast.AST) -> Iterator[tuple[int, str]]:
         yield from ((node.lineno, n) for n in names if n in NAMES)
 
 
+@pytest.mark.slow
 def test_no_code_outside_the_registry_tests_for_the_name_of_a_metric() -> None:
     package = ROOT / "src" / "sightline"
     found = [

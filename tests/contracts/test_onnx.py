@@ -32,6 +32,7 @@ NETWORKS = [
 """One of each kind of block: deeper networks repeat them."""
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_same_logits_from_onnx(name: str, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def by_parts(fit: ScratchFit, images: np.ndarray) -> np.ndarray:
     return heads.logits(fit.head, features)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "side", "classes", "pool"), NETWORKS)
 def test_body_and_head_are_the_network_and_are_kept_in_a_file(name: str, side: int, classes: int, pool: str) -> None:
     """The record and the tensors build the same body again, without the auxiliary heads."""

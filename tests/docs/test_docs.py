@@ -78,6 +78,7 @@ def help_text(name: str) -> str:
     return CliRunner().invoke(app, [name, "--help"]).output
 
 
+@pytest.mark.slow
 def test_every_command_in_the_documents_exists_and_has_its_options() -> None:
     help_of: dict[str, str] = {}
     for page in PAGES:

@@ -33,6 +33,7 @@ def images(backbone: Backbone, n: int) -> np.ndarray:
     return np.kron(coarse, np.ones((1, -(-h // 8), -(-w // 8), 1))).astype(np.uint8)[:, :h, :w]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_openvino_gives_torchs_features_and_maps(name: str, backbones: dict[str, Backbone], cache: Cache) -> None:
     backbone = backbones[name]
@@ -52,6 +53,7 @@ def test_openvino_gives_torchs_features_and_maps(name: str, backbones: dict[str,
     np.testing.assert_allclose(alone, features[:3], atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 @pytest.mark.precision
 def test_the_fastest_precision_gives_nearly_torchs_features(backbones: dict[str, Backbone], cache: Cache) -> None:
     backbone = backbones["mobilenetv3_small_050"]
@@ -117,6 +119,7 @@ def test_a_network_is_converted_after_many_calls_and_not_for_few_images(backbone
     assert runtimes == ["torch", "torch", "openvino"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_the_tails_gradient_is_its_derivative(name: str, backbones: dict[str, Backbone], cache: Cache) -> None:
     session = engine.open_session(backbones[name], cache=cache)
@@ -170,6 +173,7 @@ def test_an_absent_device_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine.choose_device("cpu") == "cpu"
 
 
+@pytest.mark.slow
 def test_images_run_one_by_one_where_a_batch_would_change_their_features(
     backbones: dict[str, Backbone], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

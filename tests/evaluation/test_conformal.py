@@ -19,6 +19,7 @@ def answers(n: int, seed: int, classes: int = 5, sharp: float = 1.5) -> tuple[np
     return wrong / wrong.sum(axis=1, keepdims=True), y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
 @pytest.mark.parametrize("n", [100, 400])
 def test_mean_coverage_is_within_one_percent_of_the_target(coverage: float, n: int) -> None:

@@ -110,6 +110,7 @@ def test_accuracy_interval_equals_that_of_score(each: int, share: float) -> None
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sizes", "share"), [((200, 10), 0.9), ((60, 60, 60, 60, 2), 0.8), ((100, 100, 5), 0.9)])
 def test_a_small_class_makes_the_mean_over_classes_uncertain(sizes: tuple[int, ...], share: float) -> None:
     """Bootstrap samples of five correct predictions show no variance, which must not make the interval narrow."""

@@ -42,6 +42,7 @@ def test_a_bad_camera_is_found_by_its_name() -> None:
     assert [row["value"] for row in slices(right, made) if row["worse"]] == ["phone"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accuracy", [0.6, 0.9])
 def test_under_no_difference_a_false_alarm_is_rare(accuracy: float) -> None:
     random = np.random.default_rng(5)

@@ -53,6 +53,7 @@ def test_which_channels_are_meant() -> None:
             channels.parse_channels(text)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_sheet_and_the_raw_maps_of_each_image(
     model: Classifier, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def near(found: Explanation, place: np.ndarray, margin: int) -> bool:
     return bool((place - margin <= (row, column)).all() and ((row, column) < place + SQUARE + margin).all())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, method, margin", [("logistic", "gradcam", CELL), ("forest", "masks", CELL)])
 def test_the_peak_lies_on_a_planted_square(
     kind: str,
@@ -143,6 +144,7 @@ def test_from_python_a_layer_and_a_contrast_can_be_named(linear: Classifier, own
         sightline.explain(linear, tmp_path / "a.png", contrast="squar", cache=own_cache)
 
 
+@pytest.mark.slow
 def test_images_get_their_classes_from_folders_and_catalogs(
     linear: Classifier, own_cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

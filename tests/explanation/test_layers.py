@@ -110,6 +110,7 @@ def normalised(case: Case) -> torch.Tensor:
     return torch.from_numpy(values.astype(np.float32).transpose(0, 3, 1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size", "closed", "grid"), FAMILIES)
 def test_each_family_s_layer_is_found_and_its_closed_form_measured(
     name: str, size: int, closed: bool, grid: tuple[int, int], tmp_path: Path
@@ -172,6 +173,7 @@ def test_an_unknown_layer_says_where_they_are_listed(tmp_path: Path) -> None:
         assert hint.endswith(" `sightline summary resnet10t` lists its layers") and (layer == "nope" or "did you mean" in hint)
 
 
+@pytest.mark.slow
 def test_what_goes_around_a_layer_stays(tmp_path: Path) -> None:
     """Putting a layer's own output back changes nothing, though a skip connection goes around it."""
     case = awake(opened("resnet10t", 64, tmp_path))

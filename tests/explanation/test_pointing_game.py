@@ -146,7 +146,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
             out = csv.writer(file)
             out.writerow(["path", "label", column])
             out.writerows((f.relative_to(folder).as_posix(), f.parent.name, cell(i)) for i, f in enumerate(files))
-        asked = Request(str(table), out=str(folder / name), backbones=("pixels",), methods=("features",), head="logistic")
+        asked = Request(
+            str(table), out=str(folder / name), backbones=("pixels",), methods=("features",), head="logistic", heatmaps="none"
+        )
         return main.run(asked, say=said.append, cache=cache), said
 
     return run
@@ -157,6 +159,7 @@ def told_of(checks: dict[str, Any]) -> list[dict[str, Any]]:
     return [f for f in checks["findings"] if f["check"] == "pointing"]
 
 
+@pytest.mark.slow
 def test_no_cell_of_a_table_costs_a_run_and_explain_plays_by_its_rule(ran: Ran, tmp_path: Path, cache: Cache) -> None:
     done, said = ran("boxes", "box", lambda i: "oops" if i % 3 == 1 else "[2.5, 2, 20, 24.5]")
     (finding,) = told_of(done.data["heat_checks"])

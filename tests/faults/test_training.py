@@ -336,6 +336,7 @@ def check_killed(processes: ForkServerContext, whole: tuple[bytes, str], place: 
         assert finished(processes, folder, place / f"{number}-out") == whole, f"killed {delay_s} s after step {step}"
 
 
+@pytest.mark.slow
 def test_killed_at_one_point(processes: ForkServerContext, whole: tuple[bytes, str], tmp_path: Path) -> None:
     check_killed(processes, whole, tmp_path, 1, seed=1)
 

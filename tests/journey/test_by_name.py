@@ -15,6 +15,7 @@ from sightline.explanation.subject import find_subject
 from sightline.store import Cache
 
 
+@pytest.mark.slow
 @pytest.mark.realdata
 def test_a_classifier_of_places_answers_and_is_explained(shared: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     """SqueezeNet's answers are those of torchvision's network, and its heat is its own scores at each place."""

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 HEAVY = {"torch", "torchvision", "timm"}
 
 
+@pytest.mark.slow
 def test_train_as_a_recipe_says(cli: Callable[..., Any], sightline: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
     recipe = 'method = "features"\nbackbone = "pixels"\nhead = "ridge"\n[settings]\nfolds = 3\n'
     (tmp_path / "recipe.toml").write_text(recipe, encoding="utf-8")
@@ -71,12 +74,13 @@ def test_what_is_wrong_with_a_request_is_said(cli: Callable[..., Any], digits: P
         assert "Traceback" not in ended.err
 
 
+@pytest.mark.slow
 def test_a_threshold_is_kept_and_obeyed(cli: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
     """Chosen on held-out images, kept in the classifier, obeyed by predict, evaluate, and a table of predictions."""
     from sightline import classifier
 
     common = ("--classes", "3,8", "--backbone", "pixels", "--methods", "features", "--head", "centroid", "--positive", "3")
-    ended = cli("run", "digits", *common, "--threshold", "fpr=0", "-o", "runs", "--json")
+    ended = cli("run", "digits", *common, "--threshold", "fpr=0", "-o", "runs", "--json", "--heatmaps", "none")
     assert ended.code == 0, ended.err
     run = tmp_path / json.loads(ended.out)["run"]
     data = json.loads((run / "run.json").read_text(encoding="utf-8"))
@@ -89,7 +93,7 @@ def test_a_threshold_is_kept_and_obeyed(cli: Callable[..., Any], digits: Path, t
     rows = json.loads(cli("predict", str(run), "digits/3", "digits/8", "--json").out)
     assert all((row["label"] == "3") == (row["probabilities"]["3"] >= value) for row in rows)
     assert all(row["probability"] == row["probabilities"][row["label"]] for row in rows)
-    scored = cli("evaluate", str(run), str(run / "catalog.csv"), "-o", "again", "--json")
+    scored = cli("evaluate", str(run), str(run / "catalog.csv"), "-o", "again", "--json", "--heatmaps", "none")
     table = cli("evaluate", str(run / "predictions" / "test.csv"), str(run / "catalog.csv"), "-o", "table", "--json")
     accuracies = [json.loads(e.out)["accuracy"] for e in (scored, table)]
     assert accuracies == [data["test"]["accuracy"]] * 2

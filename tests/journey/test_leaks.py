@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from sightline.commands import run as run_command
 from sightline.runs import plan
 from sightline.store import Cache
 from tests.conftest import write_few_digits
 
 
+@pytest.mark.slow
 def test_the_score_is_given_twice(tmp_path: Path, cache: Cache) -> None:
     every = write_few_digits(tmp_path / "all", 20)
     for folder in sorted(every.iterdir()):
@@ -23,7 +26,12 @@ def test_the_score_is_given_twice(tmp_path: Path, cache: Cache) -> None:
         shutil.copyfile(file, tmp_path / "photos" / "test" / str(digit) / f"copy_{file.name}")
     said: list[str] = []
     request = plan.Request(
-        photos=str(tmp_path / "photos"), out=str(tmp_path / "runs"), backbones=("pixels",), methods=("features",), head="knn"
+        photos=str(tmp_path / "photos"),
+        out=str(tmp_path / "runs"),
+        backbones=("pixels",),
+        methods=("features",),
+        head="knn",
+        heatmaps="none",
     )
     run = run_command.run(request, say=said.append, cache=cache)
     split = run.data["split"]

@@ -79,10 +79,13 @@ def test_one_class_alone_is_refused_once_with_the_files_that_are_left_out(digits
     (digits / "0" / "empty.png").write_bytes(b"")
     said: list[str] = []
     with pytest.raises(DataError, match=r"belong to one class.*0/empty\.png is empty"):
-        run_command.run(plan.Request(photos=str(digits), out=str(digits.parent / "runs")), say=said.append, cache=cache)
+        run_command.run(
+            plan.Request(photos=str(digits), out=str(digits.parent / "runs"), heatmaps="none"), say=said.append, cache=cache
+        )
     assert not any("one class" in line for line in said)
 
 
+@pytest.mark.slow
 def test_a_run_says_what_the_crop_cuts_off_and_its_report_too(tmp_path: Path, cache: Cache) -> None:
     random = np.random.default_rng(0)
     for label in ("left", "right"):
@@ -91,7 +94,12 @@ def test_a_run_says_what_the_crop_cuts_off_and_its_report_too(tmp_path: Path, ca
             noise = random.integers(0, 255, (10, 60, 3), dtype=np.uint8)
             Image.fromarray(noise).resize((120, 20)).save(tmp_path / "wide" / label / f"{i}.png")
     request = plan.Request(
-        photos=str(tmp_path / "wide"), out=str(tmp_path / "runs"), backbones=("pixels",), methods=("features",), head="knn"
+        photos=str(tmp_path / "wide"),
+        out=str(tmp_path / "runs"),
+        backbones=("pixels",),
+        methods=("features",),
+        head="knn",
+        heatmaps="none",
     )
     said: list[str] = []
     run = run_command.run(request, say=said.append, cache=cache)

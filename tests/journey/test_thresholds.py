@@ -29,7 +29,12 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
         file.rename(photos / "8" / file.name)
     chosen = {"photos": str(photos), "out": str(folder / "runs"), "classes": {"eight": "8", "one": "1"}}
     request = Request(
-        **chosen, backbones=("pixels",), methods=("baseline", "features"), positive="eight", threshold="cost=1000:1"
+        **chosen,
+        backbones=("pixels",),
+        methods=("baseline", "features"),
+        positive="eight",
+        threshold="cost=1000:1",
+        heatmaps="none",
     )
     return run_command.run(request, cache=Cache(folder / "cache"))
 
@@ -40,6 +45,7 @@ def test_the_recipe_carries_the_threshold_and_its_class(done: Run) -> None:
     assert classifier.load(done.folder).card.recipe == written
 
 
+@pytest.mark.slow
 def test_what_is_suggested_leaves_the_choice_of_the_head_to_the_folds(done: Run) -> None:
     catalog, recipe = (Path(part) for part in shlex.split(done.data["crossvalidate"])[2:4])
     assert read_recipe(done.folder / "recipe.toml").head != "auto"
@@ -72,8 +78,11 @@ def test_the_ladder_has_one_bar_and_tells_the_chosen_one_apart(done: Run, capsys
     assert "at its threshold" in printed and "criterion cost=1000:1" in printed
 
 
+@pytest.mark.slow
 def test_without_a_threshold_nothing_is_said_of_a_bar(digits: Path, tmp_path: Path, cache: Cache) -> None:
-    request = Request(photos=str(digits), out=str(tmp_path), backbones=("pixels",), methods=("features",), head="centroid")
+    request = Request(
+        photos=str(digits), out=str(tmp_path), backbones=("pixels",), methods=("features",), head="centroid", heatmaps="none"
+    )
     plain = run_command.run(request, cache=cache)
     assert [r["at_bar"] for r in plain.data["ladder"]] == [None]
     assert read_recipe(plain.folder / "recipe.toml") == Recipe(backbone="pixels", head="centroid")

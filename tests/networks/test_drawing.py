@@ -135,6 +135,7 @@ def test_a_transformer_is_one_block_times_twelve() -> None:
     assert titles(attention.branches[0]) == ["self-attention, 6 heads"] and titles(mlp.branches[0])[0] == "linear, 1536"
 
 
+@pytest.mark.slow
 def test_inverted_residuals_and_gates() -> None:
     plain = parts_of("mobilenetv2_100")
     assert [p.times for p in panels(plain) if p.title == "InvertedResidual"] == [1, 1, 1, 2, 1, 3, 1, 2, 1, 2, 1]

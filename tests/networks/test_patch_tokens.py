@@ -49,6 +49,7 @@ def test_without_single_determining_module_there_is_no_map(cache: Cache) -> None
     assert backbone.map_shape is None and backbone.features == 384  # two branches of patches up to the end
 
 
+@pytest.mark.slow
 def test_the_class_token_s_last_block_is_told_from_one_that_is_read(cache: Cache) -> None:
     network, x = made("vit_tiny_patch16_224", cache)
     assert not patches_are_read(network.net, x, Headed(), 1) and patches_are_read(network.net, x, network.cut, 1)

@@ -31,12 +31,14 @@ def drawn(name: str, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> Backbone:
     return dataclasses.replace(backbone, weights="published")
 
 
+@pytest.mark.slow
 def test_the_last_layer_of_a_linear_classifier_is_taken(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     found = pretrained_classifier.own_classifier(drawn("resnet10t", cache, monkeypatch), cache)
     assert found.weights.shape == (1000, 512) and len(found.classes) == 1000 and found.classes[386] == "African elephant"
     assert found.backbone.pool == "avg" and found.backbone.features == 512
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "channels", "layout"),
     [("squeezenet1_1", 1000, "nchw"), ("resnetv2_18", 512, "nchw"), ("deit_tiny_distilled_patch16_224", 192, "tokens")],

@@ -13,6 +13,7 @@ from sightline.errors import RequestError
 from sightline.networks import names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*networks.DEFAULTS, "vit_b_32", "swin_tiny_patch4_window7_224", "xception", "lenet5"])
 def test_at_its_own_size_on_meta(name: str) -> None:
     made = networks.random_network(name, meta=True)
@@ -21,6 +22,7 @@ def test_at_its_own_size_on_meta(name: str) -> None:
     assert tuple(logits.shape) == (2, made.classes) or made.classes == 0
 
 
+@pytest.mark.slow
 def test_another_size_and_number_of_classes() -> None:
     for name in ("vit_tiny_patch16_224", "resnet10t", "squeezenet1_1", "cnn(filters=[4, 8])", "lenet5"):
         made = networks.random_network(name, image_size=64, classes=5, channels=3)

@@ -44,6 +44,7 @@ class Nested(nn.Module):
         return self.out(x.mean(dim=(2, 3)))  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size", "cells"), KNOWN)
 def test_stages_by_resolution(name: str, size: int, cells: list[int]) -> None:
     network = make(name, size)

@@ -104,6 +104,7 @@ def installed() -> dict[str, list[dict[str, Any]]]:
     return backbones.survey()
 
 
+@pytest.mark.slow
 def test_the_script_measures_what_the_file_says(installed: dict[str, list[dict[str, Any]]]) -> None:
     for name in FEW:
         facts = plain(survey.measure(from_json(NetworkEntry, installed[name][0], "survey")))
@@ -191,6 +192,7 @@ def test_xception_is_found_by_the_name_of_its_paper() -> None:
     assert row["parameters"] == 22_855_952 and row["year"] == 2016 and entry.tag in row["weights"]
 
 
+@pytest.mark.slow
 def test_the_list_needs_no_torch_on_a_fresh_machine(python: Callable[..., Any], tmp_path: Path) -> None:
     """With the versions that the table was made from."""
     fresh = {"SIGHTLINE_CACHE": str(tmp_path / "fresh")}

@@ -129,6 +129,7 @@ def test_saliency_is_the_gradient_s_size(case: Case) -> None:
     close(ours(case, "gradient-input"), (gradient * case.values).sum(dim=1).numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
 def test_integrated_gradients_are_complete(case: Case, kind: str) -> None:
     if case.session.backbone.name in WILD:

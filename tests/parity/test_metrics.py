@@ -40,6 +40,7 @@ def same(ours: float | None, theirs: float) -> bool:
     return ours is not None and math.isclose(ours, theirs, rel_tol=1e-12, abs_tol=1e-12)
 
 
+@pytest.mark.slow
 @given(predicted())
 @settings(max_examples=150, deadline=None)
 def test_scores_are_scikit_learns(p: Predictions) -> None:

@@ -72,6 +72,7 @@ def test_what_chance_allows_is_no_verdict(n: int, claimed: float, wrong: int, ve
     assert f": {verdict}. " in text
 
 
+@pytest.mark.slow
 def test_a_calibrated_classifier_is_seldom_blamed_also_on_images_that_belong_together() -> None:
     random, groups, alone, told = np.random.default_rng(1), np.repeat(np.arange(40), 6), 0, 0
     for _ in range(100):

@@ -117,6 +117,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text(drawn: ModuleType, tmp_path: Path) -> None:
     changes = {
         "name": HOSTILE[0],
@@ -151,6 +152,7 @@ def test_hostile_names_are_text(drawn: ModuleType, tmp_path: Path) -> None:
     assert "very long " * 50 not in text
 
 
+@pytest.mark.slow
 def test_whatever_is_missing_is_left_out(run: Run, tmp_path: Path) -> None:
     for key in sorted(run.data):
         Elements(page.render([Run(tmp_path, {k: v for k, v in run.data.items() if k != key})]))
@@ -307,6 +309,7 @@ def test_it_needs_no_heavy_package(run: Run, tmp_path: Path) -> None:
     assert out.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_browser_applies_the_style_and_complains_of_nothing(run: Run, tmp_path: Path) -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -73,6 +73,7 @@ def test_a_run_keeps_its_budget_and_its_report_is_honest(report_s: float, photos
         assert "No method that uses the photographs finished" in page
 
 
+@pytest.mark.slow
 def test_the_report_is_there_before_the_heatmaps(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
@@ -92,6 +93,7 @@ def test_the_report_is_there_before_the_heatmaps(photos: Path, tmp_path: Path, m
     assert "heatmaps: 0 of 20 drawn within their share of the time budget (9 s)" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "resume"), [("looks", False), ("drawing", True), ("last", False)])
 def test_a_run_killed_behind_the_test_opens_it_no_second_time(
     place: str, resume: bool, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -133,6 +135,7 @@ def test_a_run_killed_behind_the_test_opens_it_no_second_time(
         assert (done.folder / file).read_bytes() == (whole.folder / file).read_bytes(), file
 
 
+@pytest.mark.slow
 def test_what_was_kept_is_not_trusted_where_the_classifier_is_another(photos: Path, tmp_path: Path) -> None:
     done = run_command.run(asked(photos, tmp_path / "a", heatmaps="none"), cache=Cache(tmp_path / "cache"))
     kept = tmp_path / "kept"

@@ -40,7 +40,9 @@ def interrupt_at(step: int, told: list[int]) -> object:
 def test_a_long_rung_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     photos, cache = write_few_digits(tmp_path / "digits", 10), Cache(tmp_path / "cache")
-    asked = plan.Request(photos=str(photos), out=str(tmp_path / "a"), recipe=SCRATCH, methods=("baseline", "scratch"))
+    asked = plan.Request(
+        photos=str(photos), out=str(tmp_path / "a"), recipe=SCRATCH, methods=("baseline", "scratch"), heatmaps="none"
+    )
     told: list[int] = []
     with pytest.raises(KeyboardInterrupt):
         run_command.run(asked, cache=cache, progress=interrupt_at(6, told))  # type: ignore[arg-type]
@@ -79,6 +81,7 @@ def test_every_step_has_a_place_of_its_own(tmp_path: Path) -> None:
     assert given(dataclasses.replace(context, checkpoint=None), SCRATCH).checkpoint is None
 
 
+@pytest.mark.slow
 def test_a_fine_tuning_keeps_the_epochs_that_it_was_laid_out_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """How many fit into the time is measured once: what an interrupted one was laid out for, a resumed one does."""
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)

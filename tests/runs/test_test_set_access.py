@@ -51,6 +51,7 @@ def explained(run: Run, tmp_path: Path, cache: Cache, *images: str, **more: Any)
     return explain.explain(str(run.folder), images, out=str(tmp_path / "out"), checks=False, cache=cache, **more)
 
 
+@pytest.mark.slow
 def test_explain_of_a_run_that_was_not_tested_shows_validation_images(
     trained: tuple[Run, Catalog, Cache], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -68,6 +69,7 @@ def test_explain_of_a_run_that_was_not_tested_shows_validation_images(
         explained(run, tmp_path, cache, split="tset")
 
 
+@pytest.mark.slow
 def test_named_test_images_count_whatever_names_them(trained: tuple[Run, Catalog, Cache], tmp_path: Path) -> None:
     run, catalog, cache = trained
     tests = catalog.where(split="test")
@@ -171,6 +173,7 @@ class SlowMachine:
         return self.now
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("speed", [(0.5, 0.01, 0.2), (0.1, 0.001, 2.0), (2.0, 0.02, 0.1)])
 def test_heatmaps_end_within_their_time_the_most_important_first(
     speed: tuple[float, float, float], trained: tuple[Run, Catalog, Cache], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

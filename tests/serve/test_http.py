@@ -172,6 +172,7 @@ def test_thousands_of_parts_and_a_bad_boundary_are_refused(service: Service) -> 
         assert 400 <= status < 500 and value["error"], kind
 
 
+@pytest.mark.slow
 def test_a_slow_client_is_disconnected(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "SILENCE_S", 0.3)
     monkeypatch.setattr(server, "HEADERS_S", 0.3)

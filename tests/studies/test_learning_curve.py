@@ -62,6 +62,7 @@ def test_an_exact_power_law_is_recovered() -> None:
     assert curve.reach(0.95)[0] == pytest.approx((B / (A - 0.95)) ** (1 / C), rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_band_has_its_nominal_coverage() -> None:
     """Extrapolated to 2 and 10 times the images, over 60 draws, the 95 % band contains the true accuracy in about 95 %."""
     held = np.zeros(2)

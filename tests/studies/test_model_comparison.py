@@ -121,6 +121,7 @@ def test_images_of_a_cluster_are_not_independent() -> None:
     assert alone == model_comparison.compared_pairs(aligned)[0]
 
 
+@pytest.mark.slow
 def test_false_positives_stay_rare_with_clusters() -> None:
     """Without a true difference, clusters of five images: tests by image often give p < 0.05, tests by cluster rarely."""
     generator, alarms = np.random.default_rng(0), np.zeros(2)

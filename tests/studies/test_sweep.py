@@ -120,6 +120,7 @@ def test_a_failed_fit_excludes_its_setting_and_is_reported() -> None:
         studies.summarise(Recipe(), fits, [Outcome(None, why="it diverged")] * 4)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_runs_of_one_split(divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path) -> None:
     said: list[str] = []
     sweeps = {"augment.rotation": [0, 90]}
@@ -145,6 +146,7 @@ def test_a_sweep_is_runs_of_one_split(divided: Catalog, tiny: Recipe, cache: Cac
     assert without_times(again.data) == without_times(data)
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_resumes(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +178,7 @@ def test_a_killed_sweep_resumes(
     assert len(more.data["settings"]) == 4
 
 
+@pytest.mark.slow
 def test_a_killed_fit_resumes_from_its_checkpoint(divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path) -> None:
     recipe = dataclasses.replace(tiny, settings={**tiny.settings, "epochs": 4})
     whole = sweep.sweep(divided, recipe, {}, tmp_path / "whole", cache=cache)

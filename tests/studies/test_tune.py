@@ -85,6 +85,7 @@ def test_whatever_is_proposed_can_be_carried_out(method: str, seed: int, cache: 
     assert method == "features" or proposed.settings["epochs"] == 3  # what is not searched stays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["features", "frozen", "finetune"])
 def test_networks_that_cannot_see_the_recipe_s_size_are_not_tried(
     method: str, cache: Cache, monkeypatch: pytest.MonkeyPatch
@@ -118,6 +119,7 @@ def test_a_policy_has_a_strength(policy: str) -> None:
     assert strong.flip == plain.flip
 
 
+@pytest.mark.slow
 def test_parameters_are_counted_as_they_are(divided: Catalog, cache: Cache, tmp_path: Path) -> None:
     for recipe in (
         Recipe(method="scratch", backbone="cnn(filters=[4, 8])", image_size=16, settings={"epochs": 1}),
@@ -137,6 +139,7 @@ def test_parameters_are_counted_as_they_are(divided: Catalog, cache: Cache, tmp_
             assert methods.count_parameters(recipe, 10, 64, cache) == said - width
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_no_test_label_is_ever_read(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
     labels, splits = divided.column("label"), divided.column("split")
@@ -181,6 +184,7 @@ def test_an_interrupted_search_ends_as_one_that_was_not(
     assert without_times(again.data) == without_times(whole.data)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_the_recipe_is_the_first_trial_and_the_best_one_runs(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path
@@ -203,6 +207,7 @@ def test_the_recipe_is_the_first_trial_and_the_best_one_runs(
     assert all(line.replace("'", "&#39;") in page for line in data["words"])
 
 
+@pytest.mark.slow
 def test_a_training_is_searched_too_and_large_networks_are_not_fitted(
     divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path
 ) -> None:
@@ -216,6 +221,7 @@ def test_a_training_is_searched_too_and_large_networks_are_not_fitted(
     assert (recipe.method, recipe.settings["epochs"]) == ("scratch", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_recipe_above_the_limit_is_fitted_but_cannot_win(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path
@@ -227,6 +233,7 @@ def test_a_recipe_above_the_limit_is_fitted_but_cannot_win(
     assert "The starting recipe has 1,930 parameters, more than 500." in done.data["words"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_time_ends_a_search_and_more_time_continues_it(divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path) -> None:
     done = tune_command.tune(divided, pixels, tmp_path / "s", trials=5, budget_s=1e-3, cache=cache)
@@ -259,6 +266,7 @@ def test_a_trial_that_runs_out_of_time_is_no_trial(
     assert without_times(after.data) == without_times(whole.data)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_stored_trial_that_was_not_closed_is_closed(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -279,6 +287,7 @@ def test_a_stored_trial_that_was_not_closed_is_closed(
     assert without_times(done.data) == without_times(once.data)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_trial_that_fails_is_one_of_the_results(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

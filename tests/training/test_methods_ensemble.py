@@ -190,6 +190,7 @@ def test_seeds_of_one_recipe_are_members(context: Context) -> None:
     assert best.note is not None and "accuracy of its members alone on the same images: " in best.note
 
 
+@pytest.mark.slow
 def test_seeds_tell_what_their_trainings_said(context: Context, tmp_path: Path) -> None:
     """The first one's epochs, all steps, and every note; what goes on from there appends to them."""
     inner = {"method": "scratch", "backbone": "cnn(filters=[4])", "settings": {"epochs": 2}}

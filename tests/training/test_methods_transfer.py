@@ -42,6 +42,7 @@ def fitted(context: Context, method: str, **settings: object) -> methods.Candida
     return methods.fit(context, dataclasses.replace(SMALL, method=method, settings=settings))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", [[], [[24, 0.2]]])
 def test_a_frozen_network_is_the_very_same(context: Context, head: list[list[float]], tmp_path: Path) -> None:
     before = pretrained.named(context, SMALL)
@@ -104,6 +105,7 @@ def test_fine_tuning_begins_where_the_head_alone_ends(context: Context) -> None:
     np.testing.assert_allclose(heads.logits(again, found.val_features), heads.logits(alone.head, found.val_features), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_rate_of_nothing_changes_nothing(context: Context) -> None:
     """The second phase begins with the fitted head: as long as nothing moves, its scores are those of the first."""
     best = fitted(context, "finetune", epochs=1, learning_rate=1e-9, augment="none")
@@ -153,6 +155,7 @@ def test_stages_learn_at_lower_rates_the_nearer_they_are_to_the_image(context: C
     assert all(p.requires_grad for s in whole.base.stages for n, p in whole.base.net.named_parameters() if n in s.parameters)
 
 
+@pytest.mark.slow
 @pytest.mark.precision
 def test_what_does_not_help_is_not_kept(context: Context) -> None:
     """A rate that ruins the network: the head alone is given back, and that is said."""
@@ -164,6 +167,7 @@ def test_what_does_not_help_is_not_kept(context: Context) -> None:
     assert "did not help" in best.label
 
 
+@pytest.mark.slow
 def test_too_little_time_is_said_and_little_time_shortens(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backbone_head, "cost", lambda *_: backbone_head.Cost(100.0, 10.0))
     with pytest.raises(SightlineError, match="not enough time to fine-tune resnet10t: one epoch takes about 115 s"):
@@ -186,6 +190,7 @@ def test_an_epoch_is_measured_without_learning(context: Context) -> None:
     assert all(p.grad is None for p in whole.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.precision
 def test_the_same_seed_gives_the_same_bits(context: Context) -> None:
     a, b = (fitted(context, "frozen", epochs=1) for _ in range(2))
@@ -390,6 +395,7 @@ def stripes(folder: Path, low: int, high: int, images: int = 24) -> Context:
     return Context(divided, np.arange(len(divided)), divided.classes, cache)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "frozen"), [((0, 255), True), ((0, 1000), False)])
 def test_a_warm_start_scales_deep_images_by_their_own_range(before: tuple[int, int], frozen: bool, tmp_path: Path) -> None:
     """Learnt on 8 bits or on 12, gone on with on 16: by the earlier range all would be white, or nearly black."""

@@ -63,6 +63,7 @@ def test_a_view_is_what_augmentation_makes_of_the_image() -> None:
     np.testing.assert_array_equal(augmented_views.warped(images, mirrored, "reflection"), images[:, :, ::-1])
 
 
+@pytest.mark.slow
 def test_more_views_cost_only_the_new_ones(gathered: Context) -> None:
     own = dataclasses.replace(gathered, cache=Cache(gathered.cache.root.parent / "counted"))
     backbone = pretrained.resolve(own, SMALL)
@@ -77,6 +78,7 @@ def test_more_views_cost_only_the_new_ones(gathered: Context) -> None:
     assert counts == [2 * distinct, 0, distinct]
 
 
+@pytest.mark.slow
 def test_views_stay_with_their_image_and_are_never_judged(gathered: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """Folds hold out plain images; an image's views are learnt from where, and only where, the image is."""
     seen: dict[str, object] = {}

@@ -28,6 +28,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Context:
     return Context(divided, np.arange(len(divided)), divided.classes, Cache(folder / "cache"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trusted", [True, False])
 def test_bf16_is_judged_by_float32_on_the_images(
     trusted: bool, digits: Context, cache: Cache, emulated_bf16: None, monkeypatch: pytest.MonkeyPatch
@@ -44,6 +45,7 @@ def test_bf16_is_judged_by_float32_on_the_images(
     assert len(made.predict(context.catalog.where(split="val"), cache=cache)) == len(context.split("val")) and not opened
 
 
+@pytest.mark.slow
 def test_what_was_computed_in_float32_is_not_called_bf16(
     digits: Context, cache: Cache, emulated_bf16: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +55,7 @@ def test_what_was_computed_in_float32_is_not_called_bf16(
     assert made.card.precision == {"used": "f32", "why": "all features were computed in float32"}
 
 
+@pytest.mark.slow
 def test_a_setting_of_float32_holds_for_a_classifier_that_may_use_bf16(
     digits: Context, cache: Cache, emulated_bf16: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,5 +185,5 @@ def test_what_cannot_be_shared_out_is_refused_once(cli: Callable[..., Any], tmp_
     assert ended.code == 2 and "features does not train by epochs, so 2 processes would repeat the same work" in ended.err
     ended = cli(*command, env=TWO)  # the other one leaves in silence
     assert ended.code == 2 and ended.err == "" and ended.out == ""
-    ended = cli("run", str(photos), env={**TWO, "RANK": "0"})
+    ended = cli("run", str(photos), "--heatmaps", "none", env={**TWO, "RANK": "0"})
     assert ended.code == 2 and "a run cannot be shared out among 2 processes" in ended.err

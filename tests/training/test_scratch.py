@@ -44,6 +44,7 @@ def answers(made: ScratchFit, images: np.ndarray) -> np.ndarray:
     return np.asarray(features @ made.head.arrays["weights"].T + made.head.arrays["bias"])
 
 
+@pytest.mark.slow
 def test_body_and_head_are_what_was_trained() -> None:
     made, images, y = fitted()
     kept, logits = made.history[made.best_epoch - 1], answers(made, images)
@@ -57,6 +58,7 @@ def test_body_and_head_are_what_was_trained() -> None:
     assert "augmentation: light" in made.notes
 
 
+@pytest.mark.slow
 def test_arguments_build_the_body_again() -> None:
     made, images, _ = fitted()
     again = networks.random_network(made.made.name, image_size=16, classes=3)
