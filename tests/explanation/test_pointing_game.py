@@ -146,9 +146,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
             out = csv.writer(file)
             out.writerow(["path", "label", column])
             out.writerows((f.relative_to(folder).as_posix(), f.parent.name, cell(i)) for i, f in enumerate(files))
-        asked = Request(
-            str(table), out=str(folder / name), backbones=("pixels",), methods=("features",), head="logistic", heatmaps="none"
-        )
+        asked = Request(str(table), out=str(folder / name), backbones=("pixels",), methods=("features",), head="logistic")
         return main.run(asked, say=said.append, cache=cache), said
 
     return run
