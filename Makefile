@@ -28,11 +28,13 @@ run: $(READY)
 test: $(READY)
 	$(PYTEST)
 
-# The pages in Chromium, with axe-core of npm for accessibility; without npm its checks are skipped.
-AXE := .venv/axe-core/package/axe.min.js
+# The pages in Chromium and Firefox, with axe-core for accessibility. What is missing is installed, or its tests are skipped.
+AXE := .venv/axe-core
 test-browser: $(READY)
-	test -f $(AXE) || { mkdir -p .venv/axe-core && cd .venv/axe-core && npm pack --silent axe-core@4.10.2 && tar xzf axe-core-4.10.2.tgz; } || true
-	test ! -f $(AXE) || export SIGHTLINE_AXE="$(CURDIR)/$(AXE)"; $(BIN)/python -m pytest -m browser
+	sh scripts/install_browsers.sh
+	$(BIN)/python scripts/npm_package.py axe $(AXE) || echo "no axe-core: the accessibility tests are skipped"
+	axe="$$(ls $(CURDIR)/$(AXE)/axe-*.min.js 2>/dev/null | tail -n 1)"; test -z "$$axe" || export SIGHTLINE_AXE="$$axe"; \
+	  $(BIN)/python -m pytest -n 2 --dist loadfile -m browser tests/browser
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -40,9 +42,10 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# All tests, the slow ones too.
+# All tests, the slow ones too; those in browsers last, two at a time.
 check: lint
-	$(PYTEST) -m ""
+	$(PYTEST) -m "not browser"
+	$(MAKE) test-browser
 
 # The site: build/site/index.html. A broken link is an error.
 docs: $(READY)

@@ -74,21 +74,25 @@ def check_content(out: Path) -> Path:
     return wheel
 
 
-def check_demo(wheel: Path, folder: Path) -> None:
-    """Install a wheel into a new environment, and run the demo there without a hub.
+def install(wheel: Path, folder: Path) -> Path:
+    """Install a wheel with all dependencies into a new virtual environment and return its interpreter."""
+    venv.create(folder / "venv", with_pip=True)
+    python = folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    subprocess.run([str(python), "-m", "pip", "install", "-q", str(wheel)], check=True)
+    return python
+
+
+def check_demo(python: Path, folder: Path) -> None:
+    """Run the demo of an installed Sightline without a hub, with a home folder of its own.
 
     Raises:
         SystemExit: If the demo fails or writes no report.
     """
-    venv.create(folder / "venv", with_pip=True)
-    python = folder / "venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    subprocess.run([str(python), "-m", "pip", "install", "-q", str(wheel)], check=True)
     own = {"HOME": str(folder), "SIGHTLINE_CACHE": str(folder / "cache"), "SIGHTLINE_LEDGER": str(folder / "ledger")}
-    keep = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "SIGHTLINE"))}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "SIGHTLINE"))}
+    environment |= {**own, "HF_HUB_OFFLINE": "1"}
     command = [str(python), "-m", "sightline", "demo", "-o", "demo", "--json"]
-    ended = subprocess.run(
-        command, cwd=folder, env={**keep, **own, "HF_HUB_OFFLINE": "1"}, check=False, capture_output=True, text=True
-    )
+    ended = subprocess.run(command, cwd=folder, env=environment, check=False, capture_output=True, text=True, encoding="utf-8")
     if ended.returncode:
         raise SystemExit(f"the demo ended with {ended.returncode}: {ended.stderr[-2000:]}")
     value = json.loads(ended.stdout)
@@ -107,7 +111,7 @@ def main() -> None:
     wheel = check_content(options.out)
     if not options.no_install:
         with tempfile.TemporaryDirectory() as folder:
-            check_demo(wheel, Path(folder))
+            check_demo(install(wheel, Path(folder)), Path(folder))
 
 
 if __name__ == "__main__":

@@ -6,33 +6,21 @@ JavaScript, and the licences, which are in the Python wheel of the same project.
 
 from __future__ import annotations
 
-import base64
 import gzip
 import hashlib
 import importlib.metadata
 import io
 import json
-import subprocess
 import tarfile
-import tempfile
 from pathlib import Path
+
+import npm_package
 
 VERSION = "1.30.0"
 INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 """SHA-512 of the package in base64, as `npm view onnxruntime-web dist.integrity` prints it."""
 WEB = Path(__file__).resolve().parents[1] / "src" / "sightline" / "export" / "web"
 SCRIPT, RUNTIME = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
-
-
-def package() -> bytes:
-    """Return the npm package, after its digest was checked."""
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["npm", "pack", "--silent", f"onnxruntime-web@{VERSION}"], cwd=folder, check=True)
-        data = next(Path(folder).glob("*.tgz")).read_bytes()
-    digest = base64.b64encode(hashlib.sha512(data).digest()).decode()
-    if digest != INTEGRITY:
-        raise SystemExit(f"onnxruntime-web {VERSION} has the SHA-512 {digest}, not {INTEGRITY}")
-    return data
 
 
 def notices() -> str:
@@ -44,7 +32,7 @@ def notices() -> str:
 
 def main() -> None:
     """Write the files."""
-    with tarfile.open(fileobj=io.BytesIO(package())) as archive:
+    with tarfile.open(fileobj=io.BytesIO(npm_package.package("onnxruntime-web", VERSION, INTEGRITY))) as archive:
         parts = {name: archive.extractfile(f"package/dist/{name}").read() for name in (SCRIPT, RUNTIME)}
     WEB.mkdir(exist_ok=True)
     (WEB / SCRIPT).write_bytes(parts[SCRIPT])

@@ -73,6 +73,12 @@ def test_every_command_is_documented() -> None:
         assert re.search(rf"sightline {name}(?![\w-])", text), name
 
 
+def test_llms_txt_lists_every_command() -> None:
+    text = (ROOT / "llms.txt").read_text(encoding="utf-8")
+    (listed,) = re.findall(r"^Commands: (.*?)\.$", text, flags=re.MULTILINE | re.DOTALL)
+    assert set(re.split(r",\s+", listed)) == {*COMMANDS, "cache", "catalog"}
+
+
 def help_text(name: str) -> str:
     """Return what `sightline NAME --help` prints."""
     return CliRunner().invoke(app, [name, "--help"]).output
