@@ -183,6 +183,44 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(plain(value), indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def append_line(file: Path, line: bytes) -> None:
+    """Append a line to a file of lines and wait until it is on the disk; a line that was interrupted is completed first.
+
+    Args:
+        file: The file; it is created, readable by its owner only, if it does not exist.
+        line: The line without its end.
+    """
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
+    with open(descriptor, "r+b", buffering=0) as stream:
+        end = stream.seek(0, os.SEEK_END)
+        whole = True
+        if end:
+            stream.seek(end - 1)
+            whole = stream.read(1) == b"\n"
+        stream.write(b"".join((b"" if whole else b"\n", line, b"\n")))
+        os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def locked_file(file: Path, timeout_s: float) -> Iterator[None]:
+    """Hold a lock file for the block.
+
+    Raises:
+        TimeoutError: If another process holds it for more than `timeout_s` seconds.
+    """
+    import filelock
+
+    lock = filelock.FileLock(file)
+    try:
+        lock.acquire(timeout=timeout_s)
+    except filelock.Timeout as error:
+        raise TimeoutError(f"another process has locked it for {timeout_s:g} s") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 # ---------------------------------------------------------------------------------------------------------- output folders
 
 LOCK = ".sightline.lock"

@@ -72,7 +72,7 @@ class Service:
 
 def started(folder: Path, settings: Settings) -> tuple[Service, threading.Thread, Any]:
     """Start a server in a thread, with the run in `folder`."""
-    listening, metrics = server._listen(settings), Metrics()
+    listening, metrics = server.listen(settings), Metrics()
     served = ServedModel("digits", folder, code=None, device="cpu", metrics=metrics)
     app = guard.Guard(
         application.create_app([served], metrics), metrics=metrics, token=settings.token, hosts=server.hosts_of(settings)

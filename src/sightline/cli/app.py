@@ -38,7 +38,7 @@ def _top(
 
 _NAMES = (
     *("run", "demo", "scan", "split", "networks", "summary", "augment", "train", "tune", "evaluate", "compare", "predict"),
-    *("mistakes", "explain", "report", "serve", "export", "card", "audit", "label-next"),
+    *("mistakes", "explain", "report", "open", "serve", "export", "card", "audit", "label-next"),
 )
 COMMANDS: dict[str, Callable[..., None]] = {
     name: getattr(importlib.import_module(f"sightline.cli.{name.replace('-', '_')}"), name.replace("-", "_")) for name in _NAMES

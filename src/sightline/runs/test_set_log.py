@@ -24,7 +24,7 @@ from sightline.classifier import Classifier, content_keys
 from sightline.records import Predictions
 from sightline.records.test_set import TestSetAccess, TestSetLogEntry
 from sightline.runs.folder import now
-from sightline.store import canonical_json, digest, log, plain, write_bytes
+from sightline.store import append_line, canonical_json, digest, locked_file, log, plain, write_bytes
 
 LOCK_S = 20.0
 _FILE = "openings.jsonl"
@@ -130,7 +130,7 @@ def opened(contents: Sequence[str], subjects: Sequence[LoggedClassifier], *, ver
         return Opening((here,), len(subjects), True, False, "the bytes of the images are unknown")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with locked_file(folder / ".lock", LOCK_S):
             earlier = list(_overlapping(folder, keys))
             if not _nothing_new(earlier, subjects, len(keys)):
                 _append(folder, keys, here, subjects)
@@ -230,26 +230,6 @@ def _nothing_new(earlier: Sequence[_Entry], subjects: Sequence[LoggedClassifier]
     return all(known.intersection(s.ids) for s in subjects)
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of the log.
-
-    Raises:
-        OSError: If another process holds it for more than `LOCK_S`.
-    """
-    import filelock
-
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=LOCK_S)
-    except filelock.Timeout as error:
-        raise TimeoutError(f"another process has locked it for {LOCK_S:g} s") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _append(folder: Path, keys: np.ndarray, look: TestSetAccess, subjects: Sequence[LoggedClassifier]) -> None:
     """Write the images, then the line that refers to them, so that an interruption leaves no line without images."""
     data = keys.astype("<u8").tobytes()
@@ -258,15 +238,8 @@ def _append(folder: Path, keys: np.ndarray, look: TestSetAccess, subjects: Seque
     if not file.is_file():
         write_bytes(file, data)
     value = {"version": 1, "images": name, "n": len(keys), "when": look.when, "verb": look.verb, "by": look.by}
-    line = canonical_json({**value, "subjects": [plain(s) for s in subjects]}) + b"\n"
-    descriptor = os.open(folder / _FILE, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o600)
-    with open(descriptor, "r+b", buffering=0) as stream:
-        end = stream.seek(0, os.SEEK_END)
-        if end:
-            stream.seek(end - 1)
-            line = line if stream.read(1) == b"\n" else b"\n" + line  # complete an interrupted line
-        stream.write(line)
-        os.fsync(descriptor)
+    line = canonical_json({**value, "subjects": [plain(s) for s in subjects]})
+    append_line(folder / _FILE, line)
 
 
 def _overlapping(folder: Path, keys: np.ndarray) -> Iterator[_Entry]:

@@ -34,12 +34,12 @@ _DRAIN_BYTES = 4 * MOST_BODY_BYTES
 _DRAIN_S = 5.0
 OPEN_PATHS = frozenset(("/", "/app.js", "/style.css", "/healthz"))
 """Paths that need no token: they contain nothing about the classifiers."""
+POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Content security policy of responses that do not set one themselves."""
 _HEADERS = (
-    (
-        b"content-security-policy",
-        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-        b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -64,10 +64,12 @@ class Guard:
         metrics: Counts requests.
         token: Token that requests must carry, or None.
         hosts: Names in lower case by which this server may be addressed, besides addresses.
+        policy: Content security policy of responses that do not set one themselves.
     """
 
-    def __init__(self, app: App, *, metrics: Metrics, token: str | None, hosts: frozenset[str]) -> None:
+    def __init__(self, app: App, *, metrics: Metrics, token: str | None, hosts: frozenset[str], policy: bytes = POLICY) -> None:
         self._app, self._metrics, self._token, self._hosts = app, metrics, token, hosts
+        self._headers = ((b"content-security-policy", policy), *_HEADERS)
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,7 +82,9 @@ class Guard:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 state["status"] = message["status"]
-                message["headers"] = [*message.get("headers", []), *_HEADERS]
+                own = list(message.get("headers", []))
+                names = {name.lower() for name, _ in own}
+                message["headers"] = own + [header for header in self._headers if header[0] not in names]
             await send(message)
 
         headers = {name.lower(): value for name, value in scope["headers"]}

@@ -60,7 +60,7 @@ def serve(models: Sequence[Path], settings: Settings, ready: Callable[[str, Sequ
         RequestError: If a classifier does not exist, the port is in use, or a token is missing.
     """
     check(settings)
-    listening = _listen(settings)
+    listening = listen(settings)
     metrics = Metrics()
     with contextlib.closing(listening), _loaded(models, settings, metrics) as served:
         address = settings.host if ":" not in settings.host else f"[{settings.host}]"
@@ -160,7 +160,7 @@ def hosts_of(settings: Settings) -> frozenset[str]:
     return frozenset(names)
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
     """Return a socket that listens.
 
     Raises:

@@ -1,0 +1,11 @@
+"""Pages of the app: one record per page, in the order of the navigation."""
+
+from __future__ import annotations
+
+from sightline.serve.local_app import pictures, runs_page
+from sightline.serve.local_app.page import Page
+
+PAGES: tuple[Page, ...] = (
+    runs_page.PAGE,
+    pictures.PAGE,
+)
