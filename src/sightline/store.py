@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import errno
 import hashlib
 import json
@@ -92,6 +93,11 @@ def file_digest(path: Path) -> str:
     for data in chunks(path):
         sha256.update(data)
     return sha256.hexdigest()
+
+
+def now() -> str:
+    """Return the local time in ISO 8601 with its UTC offset, in seconds."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 # ---------------------------------------------------------------------------------------------------------- atomic writes

@@ -82,7 +82,10 @@ def print_json(value: Any) -> None:
 def line_printer(as_json: bool) -> Callable[[str], None]:
     """Return a function that prints a line of the plan: on standard output, or on standard error with `--json`."""
 
+    from sightline.runs import progress_file
+
     def say(line: str) -> None:
+        progress_file.note(line)
         print(visible(line), file=sys.stderr if as_json else sys.stdout, flush=True)
 
     return say

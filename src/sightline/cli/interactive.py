@@ -27,7 +27,7 @@ def with_defaults(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args, **kwargs)
         from sightline.cli.progress import progress
 
-        with progress() as shown:
+        with progress(command=()) as shown:
             return function(*args, progress=shown, **kwargs)
 
     return call

@@ -7,7 +7,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +30,37 @@ _OTHER_LINES = 6
 
 
 @contextlib.contextmanager
-def progress(shown: bool = True) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a `records.Progress` callback that shows progress on standard error, or a silent one if not `shown`."""
+def progress(shown: bool = True, command: Sequence[str] | None = None) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a `records.Progress` callback that shows progress on standard error, or does not if not `shown`.
+
+    The folders that the command writes get a progress file; see `runs.progress_file`.
+
+    Args:
+        shown: Whether to show it.
+        command: Arguments after `sightline`, from which it can be started again; None for those of this process.
+    """
+    from sightline.records import silent
+
+    if console.follows():
+        yield silent
+        return
+    from sightline.runs.progress_file import reporting
+
+    with reporting(sys.argv[1:] if command is None else command) as reporter, _display(shown) as display:
+
+        def report(stage: str, done: int, total: int) -> None:
+            display(stage, done, total)
+            reporter.report(stage, done, total)
+
+        yield report
+
+
+@contextlib.contextmanager
+def _display(shown: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a callback that shows progress on standard error, or a silent one if not `shown`."""
     from sightline.records import silent
 
     stderr = console.stderr()
-    shown = shown and not console.follows()
     if not shown or not stderr.is_terminal:
         yield Bars(None) if shown else silent
         return

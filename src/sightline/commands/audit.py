@@ -20,7 +20,7 @@ from sightline.runs import executor, test_set_log
 from sightline.runs import folder as folders
 from sightline.runs.audit import with_pictures
 from sightline.runs.dataset import check_usable
-from sightline.store import Cache, digest, slug, write_bytes, write_json
+from sightline.store import Cache, digest, now, slug, write_bytes, write_json
 from sightline.training.context import Context, extract
 
 FIXES = ("quarantine", "dedupe", "relabel=FILE")
@@ -103,7 +103,7 @@ def audit(
         found = dataclasses.replace(found, notes=[*found.notes, note])
     found = dataclasses.replace(
         found,
-        created=folders.now(),
+        created=now(),
         photos=name,
         test_included=bool(tests and include_test),
         shared=[] if against is None else shared_images(catalog, against, cache, progress),
@@ -206,7 +206,7 @@ def _log_test(usable: Catalog, found: AuditRecord, name: str) -> None:
     suspects = [s.path for s in found.likely if s.split == "test"]
     subject = test_set_log.LoggedClassifier("label audit", (f"audit:{digest([found.network, suspects])}",))
     contents = [content or "" for content in tests.column("content")]
-    test_set_log.opened(contents, [subject], verb="audit", by=f"label audit of {name}", when=folders.now())
+    test_set_log.opened(contents, [subject], verb="audit", by=f"label audit of {name}", when=now())
 
 
 def shared_images(catalog: Catalog, against: str | Path, cache: Cache, progress: Progress = silent) -> list[SharedImage]:

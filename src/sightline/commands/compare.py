@@ -23,7 +23,7 @@ from sightline.records.comparison import Disagreement
 from sightline.runs import executor, test_set_log
 from sightline.runs import folder as folders
 from sightline.schema import to_json
-from sightline.store import Cache, plain, slug, write_bytes, write_json, write_text
+from sightline.store import Cache, now, plain, slug, write_bytes, write_json, write_text
 from sightline.studies import model_comparison as comparison
 from sightline.studies.model_comparison import Aligned, NamedPredictions
 
@@ -338,7 +338,7 @@ def _look(sides: Sequence[_Side], aligned: Aligned) -> test_set_log.Opening | No
         plain_one = test_set_log.subject(side.name, answers, contents, None, None)
         subjects.append(test_set_log.LoggedClassifier(side.name, (*plain_one.ids, *side.ids)))
     by = f"a comparison of {', '.join(s.name for s in sides)}"
-    return test_set_log.opened(contents, subjects, verb="compare", by=by, when=folders.now())
+    return test_set_log.opened(contents, subjects, verb="compare", by=by, when=now())
 
 
 def _clusters(sides: Sequence[_Side], aligned: Aligned, cache: Cache, progress: Progress) -> np.ndarray | None:
@@ -374,7 +374,7 @@ def _describe(
     best = max(s.accuracy for s in scores)
     return ComparisonRecord(
         sightline=__version__,
-        created=folders.now(),
+        created=now(),
         runs=[s.given for s in sides],
         names=[s.name for s in sides],
         split=where,

@@ -22,7 +22,7 @@ from sightline.runs import executor
 from sightline.runs import folder as folders
 from sightline.runs.dataset import as_recipe, open_catalog, taking_part
 from sightline.runs.plan import photos_name
-from sightline.store import Cache, digest, plain, stream, write_json, write_text
+from sightline.store import Cache, digest, now, plain, stream, write_json, write_text
 from sightline.studies import learning_curve as learning
 from sightline.training import methods
 from sightline.training.context import Candidate, Context, folds_for
@@ -106,7 +106,7 @@ def learning_curve(
         curve,
         sightline=__version__,
         kind="learning curve",
-        created=folders.now(),
+        created=now(),
         photos=str(kept.root),
         test_images=closed,
     )

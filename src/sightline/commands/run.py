@@ -39,7 +39,7 @@ from sightline.runs.plan import (
     methods_s,
 )
 from sightline.schema import from_json
-from sightline.store import Cache, plain
+from sightline.store import Cache, now, plain
 from sightline.training import process_group
 from sightline.training.conformal_fit import with_uncertainty
 from sightline.training.context import Candidate, Context, decided, never_held_out, with_card
@@ -513,7 +513,7 @@ def _with_test_use(scored: scored_run.Opened, usable: Catalog, folder: Path, say
     contents = [content[p] for p in test.paths]
     subject = test_set_log.subject(folder.name, test, contents, scored.classifier, None)
     by = f"{card.method} on {card.backbone.name} ({folder.name})"
-    opening = test_set_log.opened(contents, [subject], verb="run", by=by, when=folders.now())
+    opening = test_set_log.opened(contents, [subject], verb="run", by=by, when=now())
     if len(opening.looks) > 1:
         say(f"Caution: some of these test images have been used in {len(opening.looks)} evaluations; see the report")
     return records.with_test_use(scored.record, opening, test)

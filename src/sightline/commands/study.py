@@ -19,7 +19,7 @@ from sightline.records import Catalog, Progress, SearchRecord, SweepRecord, read
 from sightline.runs import folder as folders
 from sightline.runs import resume
 from sightline.runs.plan import photos_name
-from sightline.store import Cache, digest, plain, write_json
+from sightline.store import Cache, digest, now, plain, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def finish(folder: Path, results: SweepRecord | SearchRecord, identity: str, *, 
         results,
         sightline=__version__,
         name=folder.name,
-        created=folders.now(),
+        created=now(),
         id=identity,
         photos=str(catalog.root),
         seconds=time.perf_counter() - started,

@@ -15,9 +15,8 @@ from sightline.errors import RequestError, SightlineError
 from sightline.files import read_text
 from sightline.records.decisions import Decision, DecisionsHeader
 from sightline.records.versions import check_version
-from sightline.runs.folder import now
 from sightline.schema import from_json
-from sightline.store import append_line, canonical_json, locked_file, log, output_folder
+from sightline.store import append_line, canonical_json, locked_file, log, now, output_folder
 
 LOCK_S = 10.0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import datetime
 import functools
 import io
 import json
@@ -23,6 +22,7 @@ from sightline.files import read_text
 from sightline.records import Catalog, Predictions, Recipe, Run, RunRecord, Scores
 from sightline.records.error_analysis import Mistake
 from sightline.records.heatmaps import ExplainedImage
+from sightline.runs import progress_file
 from sightline.schema import command_line, csv_escape
 from sightline.store import digest, lock_folder, plain, write_bytes, write_json, write_text
 from sightline.training import events
@@ -62,6 +62,7 @@ def lock(folder: Path, *, depth: int = 3) -> None:
         RequestError: If another process writes into it.
     """
     _locks.get().enter_context(lock_folder(folder, depth=depth))
+    progress_file.attach(folder)
 
 
 def default(name: str, record: str, asked: Mapping[str, Any]) -> Path:
@@ -81,11 +82,6 @@ def default(name: str, record: str, asked: Mapping[str, Any]) -> Path:
     except (OSError, ValueError, AttributeError):
         same = False
     return folder if same else Path("runs") / f"{name}-{digest(asked)[:6]}"
-
-
-def now() -> str:
-    """Return the local time in ISO 8601 with its UTC offset, in seconds."""
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def toml(recipe: Recipe) -> str:

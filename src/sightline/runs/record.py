@@ -26,10 +26,9 @@ from sightline.records.candidates import (
 from sightline.records.data_summary import DatasetSummary, FileProblem
 from sightline.records.error_analysis import Mistake, SliceScore, UncertaintySummary
 from sightline.records.heatmaps import ClassMaps, ExplainedImage, HeatmapChecks, HeatmapProgress
-from sightline.runs.folder import now
 from sightline.runs.test_set_log import Opening
 from sightline.schema import from_json
-from sightline.store import plain
+from sightline.store import now, plain
 from sightline.training.context import Candidate
 
 

@@ -23,8 +23,7 @@ import numpy as np
 from sightline.classifier import Classifier, content_keys
 from sightline.records import Predictions
 from sightline.records.test_set import TestSetAccess, TestSetLogEntry
-from sightline.runs.folder import now
-from sightline.store import append_line, canonical_json, digest, locked_file, log, plain, write_bytes
+from sightline.store import append_line, canonical_json, digest, locked_file, log, now, plain, write_bytes
 
 LOCK_S = 20.0
 _FILE = "openings.jsonl"

@@ -30,7 +30,7 @@
 
   // ------------------------------------------------------------------------------------------------- tables
   const value = (cell) => {
-    const text = (cell?.textContent ?? "").trim();
+    const text = (cell?.dataset.value ?? cell?.textContent ?? "").trim();
     const found = text.replace(/,(?=\d{3})/g, "").match(/^[<>≥≤]?\s*(-?\d+(\.\d+)?)/);
     return found ? parseFloat(found[1]) : text.toLowerCase();
   };

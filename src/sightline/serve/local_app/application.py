@@ -38,8 +38,8 @@ def create_app(workspace: Workspace, access: Access) -> Guard:
 
     @app.get("/")
     def first() -> Response:
-        """Open the first page."""
-        return go(PAGES[0].path)
+        """Open the list of runs, or the first page if there is none."""
+        return go("/runs" if workspace.run_folders() or workspace.started_folders() else "/start")
 
     style = files["style.css"][0].decode("utf-8")
     return Guard(

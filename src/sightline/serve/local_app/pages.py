@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sightline.serve.local_app import pictures, runs_page
+from sightline.serve.local_app import pictures, runs_page, start_page
 from sightline.serve.local_app.page import Page
 
 PAGES: tuple[Page, ...] = (
+    start_page.PAGE,
     runs_page.PAGE,
     pictures.PAGE,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,21 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from sightline import catalog as catalogs
+from sightline import containers
 from sightline.errors import SightlineError
-from sightline.records import Catalog
+from sightline.records import Catalog, RunRecord
+from sightline.records.scanned_photos import ScannedPhotos
+from sightline.records.versions import check_version, read_record
+from sightline.schema import from_json
 from sightline.serve.local_app.errors import NotFoundError
 from sightline.store import Cache
 
 CATALOGS = "catalogs"
 """Subfolder of the catalogs that the app makes."""
 DECISIONS = "decisions"
+PHOTOS = "photos.json"
+STARTED = ".started"
+"""Subfolder of the commands that the app has started, until the folder of their result is known."""
 MOST_OPEN = 4
 """Catalogs that are kept in memory."""
 
@@ -72,9 +80,38 @@ class Workspace:
             raise NotFoundError(f"there is no run {name[:100]!r} in {self.folder}", "it may have been deleted or renamed")
         return found
 
+    def started_folders(self) -> list[Path]:
+        """Return the folders of started commands whose result has no folder yet."""
+        return _folders(self.folder / STARTED)
+
+    def started_folder(self, name: str) -> Path:
+        """Return the folder of a started command.
+
+        Raises:
+            NotFoundError: If the name is not that of a folder.
+        """
+        if not re.fullmatch(r"[a-z0-9-]{1,80}", name):
+            raise NotFoundError(f"there is no command {name[:100]!r}", "it may have finished")
+        return self.folder / STARTED / name
+
+    def catalog_folders(self) -> list[Path]:
+        """Return the folders of the catalogs that the app makes, also of those whose scan has not finished."""
+        return _folders(self.folder / CATALOGS)
+
+    def catalog_folder(self, name: str) -> Path:
+        """Return the folder of a catalog that the app makes.
+
+        Raises:
+            NotFoundError: If there is none.
+        """
+        found = next((f for f in self.catalog_folders() if f.name == name), None)
+        if found is None:
+            raise NotFoundError(f"there are no photographs {name[:100]!r} in {self.folder}", "choose their folder again")
+        return found
+
     def catalogs(self) -> dict[str, Path]:
         """Return the catalogs of the app and of all runs: id → file, those of the app first."""
-        made = [f / "catalog.csv" for f in _folders(self.folder / CATALOGS)]
+        made = [f / "catalog.csv" for f in self.catalog_folders()]
         of_runs = [f / "catalog.csv" for f in self.run_folders()]
         return {self.id_of(file): file for file in [*made, *of_runs] if file.is_file()}
 
@@ -101,7 +138,7 @@ class Workspace:
         with self._lock:
             found = self._open.get(id)
             if found is None or found.stamp != stamp:
-                catalog = catalogs.load(file)
+                catalog = _load(file)
                 rows = {image_id(path): row for row, path in enumerate(catalog.paths)}
                 self._open.pop(id, None)
                 self._open[id] = found = OpenCatalog(id, file, catalog, rows, stamp)
@@ -112,6 +149,32 @@ class Workspace:
     def decisions_file(self, id: str) -> Path:
         """Return the decisions file of a catalog; see `runs.decisions`."""
         return self.folder / DECISIONS / f"{id}.jsonl"
+
+
+def _load(file: Path) -> Catalog:
+    """Return a catalog with paths relative to the folder of its photographs, if its neighbours say where that is."""
+    root = photos_of(file.parent)
+    if root is not None and (root.is_dir() or containers.is_archive(root)):
+        catalog = catalogs.load(file, root)
+        if not any(path.startswith("../") for path in catalog.paths[:100]):
+            return catalog
+    return catalogs.load(file)
+
+
+def photos_of(folder: Path) -> Path | None:
+    """Return the photographs of the catalog in a folder as its scan or its run named them, None if that is not known.
+
+    Raises:
+        RequestError: If the record is of another version, or has other keys.
+    """
+    if (folder / PHOTOS).is_file():
+        value = read_record(folder / PHOTOS)
+        check_version(value, f"file {folder / PHOTOS}")
+        return Path(from_json(ScannedPhotos, value, "record of scanned photographs", "key").photos)
+    if (folder / "run.json").is_file():
+        root = RunRecord.from_json(read_record(folder / "run.json")).root
+        return None if root is None else Path(root)
+    return None
 
 
 def image_id(path: str) -> str:
