@@ -40,6 +40,7 @@ def test_a_running_command_says_how_far_it_is_and_a_finished_one_leaves_nothing(
 
 
 def test_a_failure_is_kept_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
     with pytest.raises(DataError), progress_file.reporting(["train", "x"]) as reporter:
         work(tmp_path, reporter)
         raise DataError("only one class", "add another")
@@ -52,6 +53,7 @@ def test_a_failure_is_kept_with_its_reason(tmp_path: Path) -> None:
 
 
 def test_a_file_named_stop_acts_like_ctrl_c(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
     with pytest.raises(KeyboardInterrupt), progress_file.reporting(["run", "photos"]) as reporter:
         work(tmp_path, reporter)
         progress_file.ask_to_stop(tmp_path)

@@ -61,8 +61,10 @@ def lock(folder: Path, *, depth: int = 3) -> None:
     Raises:
         RequestError: If another process writes into it.
     """
-    _locks.get().enter_context(lock_folder(folder, depth=depth))
+    stack = _locks.get()
+    stack.enter_context(lock_folder(folder, depth=depth))
     progress_file.attach(folder)
+    stack.callback(progress_file.leave, folder)
 
 
 def default(name: str, record: str, asked: Mapping[str, Any]) -> Path:

@@ -24,7 +24,7 @@ from sightline.records.progress import CommandProgress, EpochProgress, State, Tr
 from sightline.records.recipe import Learning
 from sightline.records.versions import check_version, read_record
 from sightline.schema import from_json
-from sightline.store import LOCK, atomic_file, canonical_json, now, output_folder
+from sightline.store import LOCK, OUTPUT_MARK, atomic_file, canonical_json, now, output_folder
 
 NAME = "progress.json"
 STOP = "stop"
@@ -53,13 +53,13 @@ class Reporter:
         self._stage, self._stage_began = "", time.monotonic()
         self._changed, self._written_at = True, 0.0
         self._lock, self._ended = threading.Lock(), threading.Event()
-        self._folders: list[Path] = []
+        self.folders: list[Path] = []
         self._thread: threading.Thread | None = None
 
     def attach(self, folder: Path) -> None:
         """Write the progress into a folder from now on; an earlier folder is told where it went."""
         with self._lock:
-            self._folders.append(folder)
+            self.folders.append(folder)
             self._changed = True
             with contextlib.suppress(OSError):
                 (folder / STOP).unlink(missing_ok=True)
@@ -67,6 +67,13 @@ class Reporter:
         if self._thread is None:
             self._thread = threading.Thread(target=self._keep, name="sightline-progress", daemon=True)
             self._thread.start()
+
+    def leave(self, folder: Path) -> None:
+        """Remove the progress from a folder in which the command has written nothing else."""
+        with self._lock, contextlib.suppress(OSError):
+            if {name for name in os.listdir(folder) if not name.startswith(OUTPUT_MARK)} <= {NAME, STOP}:
+                self.folders.remove(folder)
+                self._remove_files(folder)
 
     def report(self, stage: str, done: int, total: int) -> None:
         """Take a report of progress, from any thread; as a `records.Progress` callback."""
@@ -96,16 +103,20 @@ class Reporter:
         self._ended.set()
         if self._thread is not None:
             self._thread.join(timeout=BEAT_S)
-        if not self._folders:
+        if not self.folders:
             return
         if state is not None:
             self._progress = dataclasses.replace(self._progress, state=state, error=error, hint=hint)
             self._write()
             return
-        for folder in self._folders:
-            for name in (NAME, STOP):
-                with contextlib.suppress(OSError):
-                    (folder / name).unlink(missing_ok=True)
+        for folder in self.folders:
+            self._remove_files(folder)
+
+    def _remove_files(self, folder: Path) -> None:
+        """Remove the progress file and a request to stop."""
+        for name in (NAME, STOP):
+            with contextlib.suppress(OSError):
+                (folder / name).unlink(missing_ok=True)
 
     def _training(self, learning: Learning) -> TrainingProgress:
         """Return the state of a training, with the history of its epochs; an earlier epoch begins a new history."""
@@ -122,7 +133,7 @@ class Reporter:
         while not self._ended.wait(EVERY_S):
             if self._changed or time.monotonic() - self._written_at > BEAT_S:
                 self._write()
-            for folder in self._folders:
+            for folder in list(self.folders):
                 if (folder / STOP).exists():
                     with contextlib.suppress(OSError):
                         (folder / STOP).unlink()
@@ -133,11 +144,10 @@ class Reporter:
         with self._lock:
             self._changed, self._written_at = False, time.monotonic()
             progress = dataclasses.replace(self._progress, updated=time.time(), lines=tuple(self._lines))
-            folders = list(self._folders)
-        for folder in folders:
-            elsewhere = "" if folder == folders[-1] else str(folders[-1].absolute())
-            with contextlib.suppress(OSError), atomic_file(folder / NAME, sync=False) as file:
-                file.write(canonical_json(dataclasses.replace(progress, folder=elsewhere)))
+            for folder in self.folders:
+                elsewhere = "" if folder == self.folders[-1] else str(self.folders[-1].absolute())
+                with contextlib.suppress(OSError), atomic_file(folder / NAME, sync=False) as file:
+                    file.write(canonical_json(dataclasses.replace(progress, folder=elsewhere)))
 
 
 def _interrupt() -> None:
@@ -183,6 +193,13 @@ def attach(folder: Path) -> None:
     reporter = _current.get()
     if reporter is not None:
         reporter.attach(folder)
+
+
+def leave(folder: Path) -> None:
+    """Remove the progress of the current command from a folder in which it has written nothing else."""
+    reporter = _current.get()
+    if reporter is not None and folder in reporter.folders:
+        reporter.leave(folder)
 
 
 def note(line: str) -> None:

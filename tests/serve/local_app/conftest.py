@@ -73,6 +73,21 @@ def runs_folder(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two finished runs with a report, and a damaged one."""
+    from sightline import report
+    from tests.report import drawn
+
+    folder = tmp_path_factory.mktemp("finished")
+    for name in ("shapes-1", "shapes-2"):
+        run = drawn.make(folder / name, ("disc", "<b>ring</b>"), n=40, most_pictures=2, changes={"kind": "run"})
+        report.write_report([run], run.folder / "report.html")
+    output_folder(folder / "broken")
+    (folder / "broken" / "run.json").write_text('{"version": 1, "surprise": 2}', encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
 def app_client(runs_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppClient]:
     """A client with an open session."""
     yield connect(runs_folder, Cache(tmp_path_factory.mktemp("cache")))
