@@ -27,6 +27,8 @@ FILES = {
     "catalog.csv": ("catalog", ("Catalog",)),
     "recipe.toml": ("recipe", ("Recipe",)),
     "run.json": ("run", ("RunRecord",)),
+    "progress.json": ("progress", ("CommandProgress", "TrainingProgress", "EpochProgress")),
+    "decisions.jsonl": ("decisions", ("DecisionsHeader", "Decision")),
     "scores.json": ("score_file", ("ScoreFile",)),
     "study.json": ("study", ("SweepRecord", "SearchRecord")),
     "comparison.json": ("comparison", ("ComparisonRecord",)),

@@ -14,7 +14,10 @@ def main() -> None:
 
     signals.watch()
     try:
-        from sightline.cli import console
+        from sightline.cli import console, welcome
+
+        if welcome.is_wanted():
+            welcome.welcome()
         from sightline.cli.app import app
 
         with console.plain_usage_errors():
