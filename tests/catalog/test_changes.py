@@ -10,6 +10,7 @@ import pytest
 
 from sightline import catalog
 from sightline.errors import RequestError
+from sightline.records.decisions import Decision
 from sightline.store import Cache
 from tests.catalog.test_split import make
 
@@ -91,3 +92,38 @@ def test_diff_lists_what_changed() -> None:
         {"cat/0000.jpg": ("train", "test")},
     )
     assert not found.same and catalog.diff(before, before).same
+
+
+def test_decisions_of_a_person_correct_a_catalog() -> None:
+    found = make(["cat", "cat", "cat", "dog", "dog", "dog"], problems=[None, None, None, None, None, "empty"])
+    a, b, c, d, e, f = found.paths
+    decisions = [
+        Decision("keep", a),
+        Decision("label", b, label=" dog ", reason="suspicious label"),
+        Decision("duplicate", c, copy_of=a),
+        Decision("no class", d),
+        Decision("label", e, label="dog"),
+        Decision("exclude", f),
+    ]
+    after, changes = catalog.apply_decisions(found, {each.path: each for each in decisions})
+    assert after.column("label") == ["cat", "dog", "cat", "dog", "dog", "dog"]
+    assert after.column("problem") == [None, None, f"duplicate of {a}", "quarantined: not in any class", None, "empty"]
+    assert [(x.path, x.action, x.before, x.after, x.reason) for x in changes] == [
+        (b, "relabel", "cat", "dog", "labelled by a person (suspicious label)"),
+        (c, "dedupe", None, f"duplicate of {a}", f"duplicate of {a}, decided by a person"),
+        (d, "quarantine", None, "quarantined: not in any class", "not in any class, decided by a person"),
+    ]
+    listed = catalog.diff(found, after)
+    assert set(listed.label or {}) == {b} and set(listed.problem or {}) == {c, d}
+
+
+@pytest.mark.parametrize(
+    ("decision", "message"),
+    [
+        (Decision("exclude", "cat/1.jpg"), "not an image of the catalog"),
+        (Decision("label", "cat/0000.jpg", label=" "), "names no label"),
+    ],
+)
+def test_a_decision_that_cannot_be_applied_is_named(decision: Decision, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        catalog.apply_decisions(make(["cat", "dog"]), {decision.path: decision})

@@ -1,6 +1,6 @@
 """Image catalogs: scan folders and tables, find duplicates, assign splits. No other package lists folders of images."""
 
-from sightline.catalog.changes import dedupe, diff, quarantine, relabel, write_changes
+from sightline.catalog.changes import apply_decisions, dedupe, diff, quarantine, relabel, write_changes
 from sightline.catalog.datasets import dataset_files, is_dataset, store_dataset
 from sightline.catalog.duplicate_sets import duplicate_sets, leak_sets, set_lines, split_proof
 from sightline.catalog.edges import edges_of
@@ -29,6 +29,7 @@ __all__ = [
     "Duplicates",
     "Overview",
     "RequestedImage",
+    "apply_decisions",
     "check_name",
     "check_sheet",
     "dataset_files",

@@ -1,4 +1,4 @@
-"""Corrections: quarantine, deduplicate and relabel rows of a catalog, never touching a photograph; compare two catalogs."""
+"""Corrections of a catalog, by findings, a table or decisions, never touching a photograph; compare catalogs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sightline.catalog.tables import read_table
 from sightline.errors import RequestError, closest
 from sightline.records import Catalog
 from sightline.records.catalog_audit import CatalogDiff, Change
+from sightline.records.decisions import Decision
 from sightline.schema import csv_escape
 
 _COMPARED = ("label", "split", "group", "problem")
@@ -102,6 +103,52 @@ def relabel(catalog: Catalog, file: Path) -> tuple[Catalog, list[Change]]:
         if new.get(path, (name, ""))[0] != name:
             raise RequestError(f"{file} gives {path} two labels, {new[path][0]!r} and {name!r}", "keep one of the rows")
         new[path] = (name, str(why) if why else f"relabelled by {file.name}")
+    return _relabelled(catalog, new)
+
+
+def apply_decisions(catalog: Catalog, decisions: Mapping[str, Decision]) -> tuple[Catalog, list[Change]]:
+    """Correct a catalog by what a person decided while looking at its images.
+
+    `duplicate`, `exclude` and `no class` leave an image out: its row stays and gets a problem. `label` replaces its label.
+    `keep` and `skip` change nothing.
+
+    Args:
+        catalog: n rows.
+        decisions: Path → the decision in force.
+
+    Raises:
+        RequestError: If a path is not in the catalog, or a label is missing.
+    """
+    _check_paths(catalog, decisions)
+    left_out: dict[str, tuple[str, str, str]] = {}
+    labels: dict[str, tuple[str, str]] = {}
+    for path, decision in decisions.items():
+        by = f" ({decision.reason})" if decision.reason else ""
+        if decision.action == "duplicate":
+            why = f"duplicate of {decision.copy_of}" if decision.copy_of else "duplicate"
+            left_out[path] = ("dedupe", why, f"{why}, decided by a person{by}")
+        elif decision.action in ("exclude", "no class"):
+            why = "excluded" if decision.action == "exclude" else "not in any class"
+            left_out[path] = ("quarantine", f"quarantined: {why}", f"{why}, decided by a person{by}")
+        elif decision.action == "label":
+            if not (decision.label or "").strip():
+                raise RequestError(f"the decision about {path} names no label", "name the class that the image shows")
+            labels[path] = (str(decision.label).strip(), f"labelled by a person{by}")
+    corrected, changes = _relabelled(catalog, labels)
+    corrected, more = _left_out(corrected, left_out)
+    return corrected, [*changes, *more]
+
+
+def _relabelled(catalog: Catalog, new: Mapping[str, tuple[str, str]]) -> tuple[Catalog, list[Change]]:
+    """Return the catalog with labels replaced, and the changes.
+
+    Args:
+        catalog: n rows.
+        new: Path → (label, reason).
+
+    Raises:
+        RequestError: If a path is not in the catalog.
+    """
     _check_paths(catalog, new)
     labels, changes = catalog.column("label"), []
     for row, path in enumerate(catalog.paths):

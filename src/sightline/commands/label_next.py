@@ -95,21 +95,31 @@ def label_next(
     return Proposals(rows, folder)
 
 
+def open_photographs(photos: str | Path | Catalog, progress: Progress) -> Catalog:
+    """Return the catalog of photographs that need no labels, unusable ones included.
+
+    Args:
+        photos: Folder, table or catalog.
+        progress: Progress callback.
+
+    Raises:
+        RequestError: If the path does not exist.
+    """
+    if isinstance(photos, Catalog):
+        return photos
+    path = Path(photos)
+    if not path.exists():
+        raise RequestError(f"{photos} does not exist", "name a folder of photographs")
+    return executor.current().scan(path, label_from="(.?)", progress=progress) if path.is_dir() else catalogs.load(path)
+
+
 def _unlabelled(photos: str | Path | Catalog, model: Classifier | None, progress: Progress) -> Catalog:
     """Return the usable images that the classifier was not trained on.
 
     Raises:
         DataError: If there are none.
     """
-    if isinstance(photos, Catalog):
-        catalog = photos
-    else:
-        path = Path(photos)
-        if not path.exists():
-            raise RequestError(f"{photos} does not exist", "name a folder of photographs")
-        scan = executor.current().scan
-        catalog = scan(path, label_from="(.?)", progress=progress) if path.is_dir() else catalogs.load(path)
-    usable = catalog.usable()
+    usable = open_photographs(photos, progress).usable()
     if model is not None and model.seen is not None:
         keys = classifier.content_keys([content or "" for content in usable.column("content")])
         usable = usable.rows(~np.isin(keys, model.seen))
