@@ -52,32 +52,39 @@ def test_the_gain_of_the_last_doubling_is_paired(right_before: int, n: int, verd
     assert labelling.gain([head(15, before), head(20, after)], ["cat"] * n) is None
 
 
-def simulated(seed: int) -> tuple[float, float, float]:
-    """Return the errors of three estimates of the accuracy in one simulated session: random sample, chosen ones, rest."""
-    rng = np.random.default_rng(seed)
-    y = rng.integers(0, 2, 300)
-    values = rng.normal((2 * y[:, None] - 1) * [1.0] + [0.0] * 8, 1.0, (300, 8)).astype(np.float32)
-    values[:, 1:] *= 0.5
-    cluster, sample = np.arange(300), labelling.random_sample(np.arange(300), np.ones(300, bool), seed)
-    free = ~np.isin(np.arange(300), sample)
-    rows, asked = rng.permutation(np.flatnonzero(free))[:12].tolist(), list[tuple[int, bool]]()
-    for _ in range(12):
-        fitted = heads.fit("logistic", values[rows], y[rows], 2, folds=[(np.arange(len(rows)), np.zeros(0, int))], settings={"C": 1.0})
-        pool = np.flatnonzero(free & ~np.isin(cluster, rows))
-        probs = heads.probs(fitted.head, values[pool])
-        chosen = [int(pool[p.row]) for p in label_next(values[pool], 4, labelled=values[rows], probs=probs, seed=seed)]
-        asked += [(row, bool(heads.probs(fitted.head, values[[row]]).argmax() == y[row])) for row in chosen]
-        rows += chosen
-    right = heads.probs(fitted.head, values).argmax(axis=1) == y
-    untouched = np.ones(300, bool)
-    untouched[rows] = untouched[sample] = False
-    truth = right[~np.isin(cluster, rows)].mean() * 0 + _truth(fitted.head, rng)
-    return right[sample].mean() - truth, np.mean([ok for _, ok in asked]) - truth, right[untouched].mean() - truth
+def draw(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw features of two overlapping classes."""
+    y, values = rng.integers(0, 2, n), rng.normal(0, 0.5, (n, 6))
+    values[:, 0] = 2 * y - 1 + rng.normal(0, 1, n)
+    return values.astype(np.float32), y
 
 
-def _truth(head: object, rng: np.random.Generator) -> float:
-    """Return the accuracy of a head on many new photographs of the same kind."""
-    y = rng.integers(0, 2, 20_000)
-    values = rng.normal((2 * y[:, None] - 1) * [1.0] + [0.0] * 8, 1.0, (20_000, 8)).astype(np.float32)
-    values[:, 1:] *= 0.5
-    return float((heads.probs(head, values).argmax(axis=1) == y).mean())  # type: ignore[arg-type]
+def errors_of_estimates(seed: int) -> tuple[float, float]:
+    """Return the errors of two estimates of the accuracy in a session: by the random sample, and by the chosen photographs."""
+    rng, none, everything = np.random.default_rng(seed), np.zeros(0, np.int64), np.arange(200)
+    values, y = draw(rng, 200)
+    sample = labelling.random_sample(everything, np.ones(200, bool), seed)
+    free = np.setdiff1d(everything, sample)
+    rows, right = free[:12].tolist(), list[bool]()
+    kind, _ = heads.with_units([])
+    for _ in range(4):
+        folds = [(np.arange(len(rows)), none)]
+        fitted = heads.fit(kind, values[rows], y[rows], 2, folds=folds, settings={"C": 1.0}).head
+        pool = np.setdiff1d(free, rows)
+        proposed = label_next(values[pool], 8, labelled=values[rows], probs=heads.probs(fitted, values[pool]), seed=seed)
+        chosen = pool[[each.row for each in proposed]]
+        right += (heads.probs(fitted, values[chosen]).argmax(axis=1) == y[chosen]).tolist()
+        rows += chosen.tolist()
+    new, labels = draw(rng, 5_000)
+    truth = float((heads.probs(fitted, new).argmax(axis=1) == labels).mean())
+    predicted = heads.probs(fitted, values[sample]).argmax(axis=1)
+    names = ("a", "b")
+    (point,) = labelling.curve([FittedHead(len(rows), 0, names, predicted.tolist())], [names[i] for i in y[sample]])
+    return point.accuracy - truth, float(np.mean(right)) - truth
+
+
+def test_the_estimate_by_the_random_sample_is_unbiased_and_that_by_chosen_photographs_is_not() -> None:
+    errors = np.array([errors_of_estimates(seed) for seed in range(24)])
+    mean, deviation = errors.mean(axis=0), errors.std(axis=0, ddof=1) / len(errors) ** 0.5
+    assert abs(mean[0]) < 2 * deviation[0] < 0.05, (mean, deviation)
+    assert mean[1] < -0.1 and abs(mean[1]) > 5 * deviation[1], "chosen photographs are harder than the others"

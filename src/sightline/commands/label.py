@@ -1,8 +1,8 @@
 """Label an unlabelled folder: which photograph comes next, the answers, the head that learns from them, and its accuracy.
 
 The folder of a session holds `label.json` (the request), `catalog.csv` (the photographs), `decisions.jsonl` (the answers) and
-`heads.jsonl` (predictions of every fitted head on the random sample); the last two are only ever appended to. Everything else is
-a function of them, so that a restart loses nothing. `save` writes `labelled.csv`.
+`heads.jsonl` (predictions of every fitted head on the random sample); the last two are only ever appended to. Everything else
+is a function of them, so that a restart loses nothing. `save` writes `labelled.csv`.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def start(
         device, progress, cache: As in `label_next`.
 
     Raises:
-        RequestError: If there are fewer than two classes, a name is empty or given twice, `photos` does not exist, or the folder
-            holds a session of other photographs.
+        RequestError: If there are fewer than two classes, a name is empty or given twice, `photos` does not exist, or the
+            folder holds a session of other photographs.
         DataError: If no photograph can be decoded.
     """
     cache = Cache() if cache is None else cache
@@ -166,9 +166,7 @@ class LabellingSession:
         device, progress, cache: As in `start`.
     """
 
-    def __init__(
-        self, folder: Path, *, device: str = "auto", progress: Progress = silent, cache: Cache | None = None
-    ) -> None:
+    def __init__(self, folder: Path, *, device: str = "auto", progress: Progress = silent, cache: Cache | None = None) -> None:
         self.folder, self.request = folder, read_request(folder)
         self._material = _load(self.request, folder, Cache() if cache is None else cache, device, progress)
         self._row = {path: row for row, path in enumerate(self._material.catalog.paths)}
@@ -353,7 +351,9 @@ def _load(request: LabellingRequest, folder: Path, cache: Cache, device: str, pr
     values = np.full((len(catalog), found.shape[1]), np.nan, np.float32)
     values[usable] = found
     if not np.isfinite(values).all(axis=1).any():
-        raise DataError(f"{request.photos} has no image that can be decoded", "`sightline scan` lists the problem of each image")
+        raise DataError(
+            f"{request.photos} has no image that can be decoded", "`sightline scan` lists the problem of each image"
+        )
     cluster = catalogs.together(catalog, catalogs.find_duplicates(catalog, cache, progress, features=values))
     material = _Material(catalog, values, cluster, np.zeros(0, np.int64))
     return dataclasses.replace(material, sample=labelling.random_sample(cluster, material.usable, request.seed))
@@ -376,7 +376,7 @@ def _read_heads(file: Path, sampled: int) -> Iterator[FittedHead]:
 
 
 def _fit(material: _Material, rows: np.ndarray, y: np.ndarray, classes: int, seed: int) -> Head | None:
-    """Return the head of labelled rows, with the strength of the penalty chosen by cross-validation; None with one class only."""
+    """Return the head of labelled rows, its penalty chosen by cross-validation; None with one class only."""
     if len(np.unique(y)) < 2:
         return None
     kind, settings = heads.with_units([])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import UploadFile
@@ -18,7 +18,8 @@ from starlette.exceptions import HTTPException
 from sightline import __version__
 from sightline.classifier import Decoded
 from sightline.commands.prediction_rows import of_predictions
-from sightline.errors import ImageError, RequestError, closest
+from sightline.errors import ImageError, RequestError, closest, unknown
+from sightline.explanation.cover_region import parse_region
 from sightline.records import Predictions
 from sightline.serve import schemas
 from sightline.serve.batching import QueueFullError
@@ -30,7 +31,12 @@ MOST_IMAGES = 64
 """Maximum number of images in one request."""
 _FAILURES = {"too large": 413, "not an image": 415, "unsupported": 415, "empty": 415}
 """Status of a request whose images all fail, by the kind of the first error; 422 for any other."""
-_PAGE = {"/": ("index.html", "text/html"), "/app.js": ("app.js", "text/javascript"), "/style.css": ("style.css", "text/css")}
+_PAGE = {
+    "/": ("index.html", "text/html"),
+    "/app.js": ("app.js", "text/javascript"),
+    "/style.css": ("style.css", "text/css"),
+    "/try.css": ("try.css", "text/css"),
+}
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Error, "description": description}
     for status, description in (
@@ -71,14 +77,43 @@ _ModelName = Annotated[str | None, Query(description="Name of the model; the fir
 
 
 @dataclass(frozen=True, slots=True)
-class _Options:
-    """Query parameters of `/predict`."""
+class Options:
+    """Query parameters of `/predict`.
 
-    crops: int | None
-    sets: float | None
-    top: int | None
-    heatmap: bool
-    similar: bool
+    Args:
+        crops: Crops per image; None as trained.
+        sets: Coverage of prediction sets; None for none.
+        top: Number of classes that are listed; None for all probabilities.
+        heatmap: Whether to draw heatmaps.
+        similar: Whether to find similar training images.
+        method, target: Explanation method, and the class that is explained; None for the predicted one.
+        cover: Region to cover, as text for `parse_region`; None for none.
+    """
+
+    crops: int | None = None
+    sets: float | None = None
+    top: int | None = None
+    heatmap: bool = False
+    similar: bool = False
+    method: str = "auto"
+    target: str | None = None
+    cover: str | None = None
+
+
+def query_options(
+    sets: Annotated[float | None, Query(gt=0, lt=1, description="Coverage of prediction sets, such as 0.9.")] = None,
+    crops: Annotated[int | None, Query(description="Crops per image: 1, 5 or 10; as trained by default.")] = None,
+    top: Annotated[int | None, Query(ge=1, le=10_000, description="List the most probable classes.")] = None,
+    heatmap: Annotated[bool, Query(description="Whether to draw a heatmap, for at most 4 images.")] = False,
+    similar: Annotated[bool, Query(description="Whether to find similar training images, where they are at hand.")] = False,
+    method: Annotated[str, Query(description="Method of the heatmap.", max_length=40)] = "auto",
+    target: Annotated[str | None, Query(description="Class of the heatmap; the predicted one by default.")] = None,
+    cover: Annotated[
+        str | None, Query(description="Cover the region x,y,width,height in pixels and predict again, for at most 4 images.")
+    ] = None,
+) -> Options:
+    """Return the query parameters of `/predict`."""
+    return Options(crops, sets, top, heatmap, similar, method=method, target=target, cover=cover)
 
 
 def create_app(models: Sequence[ServedModel], metrics: Metrics) -> FastAPI:
@@ -103,26 +138,53 @@ def create_app(models: Sequence[ServedModel], metrics: Metrics) -> FastAPI:
 
     @app.post("/predict", response_model=schemas.Predictions, responses=_ERRORS, openapi_extra=_BODY)
     async def predict(
-        request: Request,
-        model: _ModelName = None,
-        sets: Annotated[float | None, Query(gt=0, lt=1, description="Coverage of prediction sets, such as 0.9.")] = None,
-        crops: Annotated[int | None, Query(description="Crops per image: 1, 5 or 10; as trained by default.")] = None,
-        top: Annotated[int | None, Query(ge=1, le=10_000, description="List the most probable classes.")] = None,
-        heatmap: Annotated[bool, Query(description="Whether to draw a heatmap, for at most 4 images.")] = False,
-        similar: Annotated[bool, Query(description="Whether to find similar training images, where they are at hand.")] = False,
+        request: Request, options: Annotated[Options, Depends(query_options)], model: _ModelName = None
     ) -> Response:
         """Predict one image or several."""
         served = _model(by_name, model)
-        options = _Options(crops, sets, top, heatmap, similar)
-        _check(served, options)
-        async with request.form(max_files=MOST_IMAGES, max_fields=16) as form:
-            uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
-            rows = await _predict(served, uploads, options)
+        rows = await predict_form(request, served, options)
         for row in rows:
             metrics.images(row.get("kind") or "predicted")
-        return JSONResponse({"model": served.name, "predictions": rows}, _status(rows))
+        return predictions_response(served, rows)
 
     return app
+
+
+async def predict_form(request: Request, served: ServedModel, options: Options) -> list[dict[str, Any]]:
+    """Return an entry for each image that a form uploads, in order.
+
+    Raises:
+        RequestError: If a parameter is not possible for this classifier.
+        HTTPException: If there is no image, or too many wait.
+    """
+    _check(served, options)
+    async with request.form(max_files=MOST_IMAGES, max_fields=16) as form:
+        uploads = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        return await _predict(served, uploads, options)
+
+
+def predictions_response(served: ServedModel, rows: Sequence[dict[str, Any]]) -> Response:
+    """Return the answer to a request for predictions."""
+    return JSONResponse({"model": served.name, "predictions": list(rows)}, _status(rows))
+
+
+def describe(served: ServedModel, names: Sequence[str]) -> dict[str, Any]:
+    """Return the description of a classifier for the page: its card, its classes, and the methods of heatmaps.
+
+    Args:
+        served: The classifier.
+        names: Names of all classifiers.
+    """
+    card = plain(served.model.card)
+    fields = {"model": served.name, "models": list(names), "classes": list(served.model.classes), "card": card}
+    return {**fields, "methods": explanation_methods()}
+
+
+def explanation_methods() -> dict[str, str]:
+    """Return the explanation methods, name → title, the automatic choice first."""
+    from sightline.explanation.methods import METHODS
+
+    return {"auto": "automatic", **{name: method.title for name, method in METHODS.items()}}
 
 
 def _model(by_name: Mapping[str, ServedModel], name: str | None) -> ServedModel:
@@ -135,7 +197,7 @@ def _model(by_name: Mapping[str, ServedModel], name: str | None) -> ServedModel:
     return by_name[name]
 
 
-def _check(served: ServedModel, options: _Options) -> None:
+def _check(served: ServedModel, options: Options) -> None:
     """Check the parameters that depend on the model.
 
     Raises:
@@ -145,14 +207,20 @@ def _check(served: ServedModel, options: _Options) -> None:
         served.resident.check_crops(options.crops)
     if options.sets is not None:
         served.resident.check_coverage(options.sets)
+    if options.method not in (methods := explanation_methods()):
+        raise unknown("method", options.method[:40], methods)
+    if options.target is not None and options.target not in served.model.classes:
+        raise unknown("class", options.target[:200], served.model.classes)
+    if options.cover is not None:
+        parse_region(options.cover)
 
 
-async def _predict(served: ServedModel, uploads: Sequence[UploadFile], options: _Options) -> list[dict[str, Any]]:
+async def _predict(served: ServedModel, uploads: Sequence[UploadFile], options: Options) -> list[dict[str, Any]]:
     """Return an entry for each upload, in order."""
     if not uploads:
         raise HTTPException(415, "the request contains no image: send multipart/form-data with the image files in `images`")
-    if options.heatmap and len(uploads) > 4:
-        raise HTTPException(400, "heatmaps are drawn for at most 4 images of one request")
+    if (options.heatmap or options.cover) and len(uploads) > 4:
+        raise HTTPException(400, "heatmaps are drawn, and regions covered, for at most 4 images of one request")
     try:
         served.batcher.reserve(len(uploads))
     except QueueFullError as error:
@@ -181,7 +249,7 @@ async def _predict(served: ServedModel, uploads: Sequence[UploadFile], options: 
     return rows
 
 
-def _rows(served: ServedModel, predictions: Predictions, options: _Options, count: int) -> list[dict[str, Any]]:
+def _rows(served: ServedModel, predictions: Predictions, options: Options, count: int) -> list[dict[str, Any]]:
     """Return the entries of predictions named "0" to "count - 1", in this order."""
     uncertainty = served.resident.uncertainty(predictions, options.sets)
     entries = of_predictions(predictions, uncertainty, with_sets=options.sets is not None, top=options.top)
@@ -194,7 +262,7 @@ async def _extras(
     uploads: Sequence[UploadFile],
     decoded: Sequence[Decoded | ImageError],
     rows: Sequence[dict[str, Any]],
-    options: _Options,
+    options: Options,
 ) -> None:
     """Add heatmaps and similar training images to entries, in place; one at a time, since they take longer."""
     loop = asyncio.get_running_loop()
@@ -203,8 +271,13 @@ async def _extras(
         if isinstance(image, ImageError) or "error" in row:
             continue
         if options.heatmap:
-            draw = functools.partial(served.heatmap, upload.file, row["path"], classes[row["label"]], row["probability"])
-            row["heatmap"] = await loop.run_in_executor(served.extras, draw)
+            target = classes[options.target or row["label"]]
+            probability = row["probability"] if options.target is None else row["probabilities"][options.target]
+            draw = functools.partial(served.heatmap, upload.file, row["path"], target, probability, method=options.method)
+            row["heatmap"], row["heatmap_error"] = await loop.run_in_executor(served.extras, draw)
+        if options.cover is not None:
+            hide = functools.partial(served.cover, upload.file, row["path"], classes[row["label"]], options.cover)
+            row["covered"] = await loop.run_in_executor(served.extras, hide)
         if options.similar:
             row["similar"] = await loop.run_in_executor(served.extras, served.similar, image, options.crops)
 
@@ -223,10 +296,7 @@ def _add_information(app: FastAPI, by_name: Mapping[str, ServedModel], metrics: 
     @app.get("/model", response_model=schemas.ModelCard, responses=few)
     async def model(model: _ModelName = None) -> Response:
         """Return the card of a classifier."""
-        served = _model(by_name, model)
-        card = plain(served.model.card)
-        value = {"model": served.name, "models": list(by_name), "classes": list(served.model.classes), "card": card}
-        return JSONResponse(value)
+        return JSONResponse(describe(_model(by_name, model), list(by_name)))
 
     @app.get("/healthz", response_model=schemas.Health)
     async def healthz() -> Response:

@@ -32,7 +32,7 @@ LEAST_BYTES_PER_S = 4_000
 GRACE_S = 30.0
 _DRAIN_BYTES = 4 * MOST_BODY_BYTES
 _DRAIN_S = 5.0
-OPEN_PATHS = frozenset(("/", "/app.js", "/style.css", "/healthz"))
+OPEN_PATHS = frozenset(("/", "/app.js", "/style.css", "/try.css", "/healthz"))
 """Paths that need no token: they contain nothing about the classifiers."""
 POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "

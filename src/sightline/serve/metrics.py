@@ -6,7 +6,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-KNOWN_PATHS = frozenset(("/", "/predict", "/model", "/healthz", "/metrics", "/openapi.json", "/app.js", "/style.css"))
+KNOWN_PATHS = frozenset(
+    ("/", "/predict", "/model", "/healthz", "/metrics", "/openapi.json", "/app.js", "/style.css", "/try.css")
+)
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64)
 

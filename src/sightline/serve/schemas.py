@@ -38,6 +38,8 @@ class Prediction(BaseModel):
     ood_score: float | None = Field(None, description="Cosine distance from the nearest training images, 0 to 2.")
     ood_threshold: float | None = Field(None, description="An image with a larger score is out-of-distribution.")
     heatmap: str | None = Field(None, description="A data: URL of a PNG image; null if this classifier has no heatmaps.")
+    heatmap_error: str | None = Field(None, description="Why there is no heatmap.")
+    covered: dict[str, Any] | None = Field(None, description="Prediction with the region covered, as in `explain --json`.")
     similar: list[SimilarImage] | None = None
     error: str | None = None
     kind: str | None = Field(None, description="Kind of the error, such as `not an image`, `too large` or `truncated`.")
@@ -70,4 +72,5 @@ class ModelCard(BaseModel):
     model: str
     models: list[str] = Field(description="Names of all served classifiers.")
     classes: list[str]
+    methods: dict[str, str] = Field(description="Methods of heatmaps: name and title.")
     card: dict[str, Any] = Field(description="Card of the classifier, as stored in its file.")

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import tempfile
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from sightline import classifier, pixels
 from sightline.classifier import Classifier, Decoded, Resident
 from sightline.errors import ImageError, SightlineError
 from sightline.evaluation import out_of_distribution
+from sightline.explanation import cover_region
 from sightline.pixels.batching import cores
 from sightline.records import Catalog, silent
 from sightline.serve.batching import Batcher
@@ -27,6 +31,7 @@ MOST_PIXELS = 100_000_000
 """Maximum number of pixels of an uploaded image."""
 NEAREST = 4
 THUMBNAIL_PX = 160
+COVERED_PX = 640
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,29 +88,55 @@ class ServedModel:
         except ImageError as error:
             return error
 
-    def heatmap(self, stream: BinaryIO, name: str, target: int, probability: float) -> str | None:
-        """Return the heatmap of a class over an upload as a `data:` URL; None if the classifier has none."""
+    def heatmap(
+        self, stream: BinaryIO, name: str, target: int, probability: float, *, method: str = "auto"
+    ) -> tuple[str | None, str | None]:
+        """Return the heatmap of a class over an upload as a `data:` URL, or the reason why there is none.
+
+        Args:
+            stream: The upload.
+            name: Its name.
+            target: Class index.
+            probability: Predicted probability of the class.
+            method: Explanation method, or `auto`.
+        """
         from sightline.explanation.draw import overlay
         from sightline.explanation.draw.caption import Caption
         from sightline.explanation.heatmaps import heatmaps_of
         from sightline.explanation.options import ExplainOptions
 
-        stream.seek(0)
-        with tempfile.TemporaryDirectory(prefix="sightline-serve-") as folder:
-            file = Path(folder, "image")
-            file.write_bytes(stream.read())
+        with _as_file(stream) as file:
             try:
-                options = ExplainOptions(cache=self.cache, device=self.device)
-                explanations, _ = heatmaps_of(self.model, [file], [name], [target], options)
+                options = ExplainOptions(method=method, cache=self.cache, device=self.device)
+                explanations, errors = heatmaps_of(self.model, [file], [name], [target], options)
             except SightlineError as error:
                 log.warning("no heatmap of %s: %s", name, error.message)
-                return None
+                return None, error.message
             if not explanations:
-                return None
+                return None, errors.get(name)
             preprocess = self.model.embedding_model.card.backbone.preprocess
             caption = Caption(predicted=self.model.classes[target], probability=probability)
             picture = overlay.overlay_file(file, preprocess, explanations[0], caption)
-        return _data_url(picture, "PNG")
+        return _data_url(picture, "PNG"), None
+
+    def cover(self, stream: BinaryIO, name: str, target: int, region: str) -> dict[str, Any]:
+        """Return the prediction of an upload with a region covered, as in `explain --json`, with the covered image.
+
+        Args:
+            stream: The upload.
+            name: Its name.
+            target: Index of the class that is predicted without the cover.
+            region: Text for `parse_region`.
+        """
+        regions = [cover_region.parse_region(region)]
+        with _as_file(stream) as file:
+            try:
+                hidden = cover_region.hide(self.model, file, regions, cache=self.cache, device=self.device)
+            except SightlineError as error:
+                return {"error": error.message.replace(str(file), name)}
+        picture = Image.fromarray(hidden.image)
+        picture.thumbnail((COVERED_PX, COVERED_PX))
+        return {**hidden.as_data(self.model.classes, target, regions), "image": _data_url(picture, "JPEG")}
 
     def similar(self, decoded: Decoded, crops: int | None) -> list[dict[str, Any]]:
         """Return the most similar training images with thumbnails; none where the run's photographs are not at hand."""
@@ -147,10 +178,18 @@ class ServedModel:
         return _Bank(images, rows, out_of_distribution.directions(embedded.values[rows])) if len(rows) else None
 
 
+@contextlib.contextmanager
+def _as_file(stream: BinaryIO) -> Iterator[Path]:
+    """Write an upload into a temporary file for the block."""
+    stream.seek(0)
+    with tempfile.TemporaryDirectory(prefix="sightline-serve-") as folder:
+        file = Path(folder, "image")
+        file.write_bytes(stream.read())
+        yield file
+
+
 def _picture_url(array: np.ndarray) -> str:
     """Return an image uint8 (h, w, 3) as a `data:` URL."""
-    from PIL import Image
-
     return _data_url(Image.fromarray(array), "JPEG")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from importlib import resources
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import Response
@@ -69,7 +70,12 @@ def static_files() -> dict[str, tuple[bytes, str]]:
     }
     style = inlined()["style"].encode("utf-8") + b"\n" + found.pop("app.css")[0]
     script = inlined()["script"].encode("utf-8")
-    return {**found, "style.css": (style, "text/css"), "report.js": (script, "text/javascript")}
+    page = resources.files("sightline.serve") / "page"
+    shared = {
+        "try.js": ((page / "app.js").read_bytes(), "text/javascript"),
+        "try.css": ((page / "try.css").read_bytes(), "text/css"),
+    }
+    return {**found, **shared, "style.css": (style, "text/css"), "report.js": (script, "text/javascript")}
 
 
 def _add_static(app: FastAPI, files: dict[str, tuple[bytes, str]]) -> None:
