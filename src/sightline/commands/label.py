@@ -344,7 +344,8 @@ def _load(request: LabellingRequest, folder: Path, cache: Cache, device: str, pr
     Raises:
         DataError: If no photograph can be decoded.
     """
-    catalog = catalogs.load(folder / CATALOG)
+    root = Path(request.photos)
+    catalog = catalogs.load(folder / CATALOG, root if root.is_dir() else None)
     usable = np.array([problem is None for problem in catalog.column("problem")], dtype=bool)
     network = default_network(request.network, cache)
     found = features_of(catalog.usable(), network, cache, engine.choose_device(device), progress)

@@ -84,7 +84,7 @@ def test_pages_are_protected_by_a_strict_policy_and_have_nothing_inline(app_clie
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; script-src 'self'; ") and "unsafe" not in policy and "http:" not in policy
     assert "frame-ancestors 'none'" in policy and "form-action 'self'" in policy
-    assert answer.headers["referrer-policy"] == "no-referrer" and answer.headers["cache-control"] == "no-store"
+    assert answer.headers["referrer-policy"] == "same-origin" and answer.headers["cache-control"] == "no-store"
     assert "<style" not in answer.text and "<script>" not in answer.text and " onclick" not in answer.text
     style, script = (app_client.get(f"/static/{name}").text for name in ("style.css", "app.js"))
     assert "https://" not in style + script and "http://" not in style + script and ".bar" in style and ".ladder" in style

@@ -112,8 +112,8 @@ def test_wrong_decisions_are_refused(client: AppClient) -> None:
     assert send(client, "undo", seen=0) == 422
 
 
-def test_a_folder_is_scanned_into_a_catalog(client: AppClient, photos: Path) -> None:
-    status, place = client.submit("/data", photos=str(photos))
-    assert status == 303 and len(paths(client.page(place))) == 9
-    status, text = client.submit("/data", photos="/no/such/folder")
-    assert status == 422 and "does not exist" in text
+def test_the_list_leads_to_every_catalog(client: AppClient) -> None:
+    assert f'href="/data/{id_of(client)}"' in client.page("/data")
+    answer = client.get("/data", params={"catalog": id_of(client)}, follow_redirects=False)
+    assert answer.headers["location"] == f"/data/{id_of(client)}"
+    assert client.get("/data?catalog=0").status_code == 404

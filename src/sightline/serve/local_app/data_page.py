@@ -14,9 +14,10 @@ from fastapi.responses import JSONResponse, Response
 
 from sightline import catalog as catalogs
 from sightline.commands.audit import audit
-from sightline.errors import RequestError
+from sightline.errors import RequestError, SightlineError
 from sightline.records.decisions import Decision
-from sightline.runs import decisions, executor, test_set_log
+from sightline.records.scanned_photos import ScannedPhotos
+from sightline.runs import decisions, test_set_log
 from sightline.runs.folder import now
 from sightline.schema import command_line
 from sightline.serve.local_app import data_view
@@ -24,8 +25,8 @@ from sightline.serve.local_app.data_view import Filter
 from sightline.serve.local_app.errors import NotFoundError
 from sightline.serve.local_app.page import Page
 from sightline.serve.local_app.rendering import go, render
-from sightline.serve.local_app.workspace import CATALOGS, CurrentWorkspace, OpenCatalog, Workspace
-from sightline.store import digest, output_folder, slug
+from sightline.serve.local_app.workspace import CORRECTED, PHOTOS, CurrentWorkspace, OpenCatalog, Workspace, photos_of
+from sightline.store import digest, output_folder, write_json
 
 router = APIRouter()
 _WORK = ThreadPoolExecutor(1, thread_name_prefix="sightline-audit")
@@ -37,25 +38,20 @@ _TEST_SHOWN: set[tuple[Path, str]] = set()
 
 
 @router.get("/data")
-def catalogs_page(request: Request, workspace: CurrentWorkspace) -> Response:
-    """Return the list of catalogs, and a form that adds one."""
-    listed = [(id, workspace.name_of(file.parent)) for id, file in workspace.catalogs().items()]
+def catalogs_page(request: Request, workspace: CurrentWorkspace, catalog: str | None = None) -> Response:
+    """Return the list of catalogs, or open one."""
+    if catalog is not None:
+        return go(f"/data/{workspace.catalog(catalog).id}")
+    listed = [(id, workspace.name_of(file.parent), _photos(file.parent)) for id, file in workspace.catalogs().items()]
     return render(request, "data_list.html.j2", title="Data", catalogs=listed)
 
 
-@router.post("/data")
-def add(workspace: CurrentWorkspace, photos: Annotated[str, Form()]) -> Response:
-    """Scan a folder or table into a catalog of the app and open it."""
-    source = Path(photos.strip()).expanduser()
-    if not photos.strip() or not source.exists():
-        raise RequestError(f"{photos.strip()[:300]!r} does not exist", "name a folder of photographs or a table")
-    catalog = executor.current().scan(source.absolute())
-    place = output_folder(workspace.folder / CATALOGS / slug(source.stem))
-    file = place / "catalog.csv"
-    if file.is_file() and catalogs.load(file).root != catalog.root:
-        file = output_folder(place.with_name(f"{place.name}-{digest(str(source.absolute()))[:6]}")) / "catalog.csv"
-    catalogs.save(catalog, file)
-    return go(f"/data/{workspace.id_of(file)}")
+def _photos(folder: Path) -> str:
+    """Return the photographs of a catalog as its scan or run named them; "" if that is not known."""
+    try:
+        return str(photos_of(folder) or "")
+    except (SightlineError, OSError):
+        return ""
 
 
 @router.get("/data/{id}")
@@ -220,7 +216,10 @@ def save(workspace: CurrentWorkspace, id: str) -> Response:
     decided = decisions.read(workspace.decisions_file(id)).in_force()
     known = set(opened.catalog.paths)
     corrected, changes = catalogs.apply_decisions(opened.catalog, {p: d for p, d in decided.items() if p in known})
-    folder = output_folder(workspace.folder / CATALOGS / f"{opened.file.parent.name}-corrected-{id[:6]}")
+    folder = output_folder(workspace.folder / CORRECTED / f"{opened.file.parent.name}-{id[:6]}")
+    photos = photos_of(opened.file.parent)
+    if photos is not None:
+        write_json(folder / PHOTOS, ScannedPhotos(str(photos)))
     catalogs.save(corrected, folder / "catalog.csv")
     catalogs.write_changes(changes, folder / "changes.csv")
     command = command_line("sightline", "run", str(folder / "catalog.csv"))

@@ -15,7 +15,7 @@ from sightline.records import Catalog
 from sightline.records.audit import AuditRecord
 from sightline.records.decisions import Decision
 from sightline.serve.local_app import pictures
-from sightline.serve.local_app.workspace import CATALOGS, OpenCatalog, Workspace, image_id
+from sightline.serve.local_app.workspace import AUDITS, OpenCatalog, Workspace, image_id
 from sightline.store import log
 
 PAGE_IMAGES = 48
@@ -121,7 +121,7 @@ class Shown:
 
 def audit_folder(workspace: Workspace, id: str) -> Path:
     """Return the folder of the audit of a catalog."""
-    return workspace.folder / CATALOGS / f"audit-{id}"
+    return workspace.folder / AUDITS / id
 
 
 def audit_of(workspace: Workspace, opened: OpenCatalog) -> AuditRecord | None:

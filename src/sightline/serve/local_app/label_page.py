@@ -18,7 +18,7 @@ from sightline.schema import command_line
 from sightline.serve.local_app import labelling_sessions, pictures
 from sightline.serve.local_app.page import Page
 from sightline.serve.local_app.rendering import go, render
-from sightline.serve.local_app.workspace import CATALOGS, CurrentWorkspace, Workspace
+from sightline.serve.local_app.workspace import LABELS, CurrentWorkspace, Workspace, photos_of
 from sightline.store import plain
 
 KEYS = "1234567890" + "qwertyiopadfghjklzxc"
@@ -28,10 +28,12 @@ assert len(KEYS) == MOST_CLASSES and not set(KEYS) & set("usnb")
 
 
 @router.get("/label")
-def sessions(request: Request, workspace: CurrentWorkspace) -> Response:
-    """Return the sessions, and a form that starts one."""
-    found = labelling_sessions.sessions(workspace)
-    return render(request, "label_start.html.j2", title="Label", sessions=found, most=MOST_CLASSES)
+def sessions(request: Request, workspace: CurrentWorkspace, catalog: str | None = None) -> Response:
+    """Return the sessions, and a form that starts one, by default of the photographs of a catalog."""
+    found, photos = labelling_sessions.sessions(workspace), ""
+    if catalog is not None:
+        photos = str(photos_of(workspace.catalog(catalog).file.parent) or "")
+    return render(request, "label_start.html.j2", title="Label", sessions=found, most=MOST_CLASSES, photos=photos)
 
 
 @router.post("/label")
@@ -117,7 +119,7 @@ def _session(workspace: Workspace, name: str) -> LabellingSession:
 def _state(workspace: Workspace, name: str, session: LabellingSession) -> Response:
     """Return the state of a session for the page, with the address of the photograph and the curve as a drawing."""
     found = session.state()
-    catalog = workspace.id_of(workspace.folder / CATALOGS / name / CATALOG)
+    catalog = workspace.id_of(workspace.folder / LABELS / name / CATALOG)
     value: dict[str, Any] = plain(found)
     if found.question is not None:
         value["question"]["picture"] = pictures.url(catalog, found.question.path, 1280)

@@ -11,9 +11,10 @@ from pathlib import Path
 from sightline.commands.label import REQUEST, LabellingSession, checked_classes, read_request, start
 from sightline.errors import RequestError
 from sightline.records.labelling import LabellingRequest
+from sightline.records.scanned_photos import ScannedPhotos
 from sightline.serve.local_app.errors import NotFoundError
-from sightline.serve.local_app.workspace import CATALOGS, Workspace
-from sightline.store import log, slug
+from sightline.serve.local_app.workspace import LABELS, PHOTOS, Workspace
+from sightline.store import log, output_folder, slug, write_json
 
 _LOCK = threading.Lock()
 _WORK = ThreadPoolExecutor(1, thread_name_prefix="sightline-label")  # one folder, or one fit, at a time
@@ -43,7 +44,7 @@ _OPENINGS: dict[Path, Opening] = {}
 
 def sessions(workspace: Workspace) -> dict[str, LabellingRequest]:
     """Return the sessions of a workspace: name → request, sorted by name."""
-    files = sorted((workspace.folder / CATALOGS).glob(f"*/{REQUEST}"))
+    files = sorted((workspace.folder / LABELS).glob(f"*/{REQUEST}"))
     found: dict[str, LabellingRequest] = {}
     for file in files:
         try:
@@ -64,13 +65,16 @@ def begin(workspace: Workspace, photos: Path, classes: list[str], *, network: st
         photos = Path.cwd() / photos
     if not photos.exists():
         raise RequestError(f"{photos} does not exist", "name a folder of photographs")
-    name = f"{slug(photos.name)}-labels"
-    folder = workspace.folder / CATALOGS / name
+    name = slug(photos.name)
+    folder = workspace.folder / LABELS / name
     if (folder / REQUEST).is_file():
         held = read_request(folder)
         if held.photos != str(photos):
             hint = "rename one of the two folders"
             raise RequestError(f"the labels {name!r} belong to another folder, {held.photos}", hint)
+
+    if photos.is_dir():
+        write_json(output_folder(folder) / PHOTOS, ScannedPhotos(str(photos)))
 
     def work(opening: Opening) -> LabellingSession:
         return start(photos, names, folder, backbone=network, progress=opening.progress, cache=workspace.cache)
@@ -85,7 +89,7 @@ def opened(workspace: Workspace, name: str) -> Opening:
     Raises:
         NotFoundError: If there is none of this name.
     """
-    folder = workspace.folder / CATALOGS / name
+    folder = workspace.folder / LABELS / name
     with _LOCK:
         found = _OPENINGS.get(folder)
     if found is not None and not (found.future.done() and found.future.exception() is not None and name in sessions(workspace)):

@@ -24,6 +24,8 @@ from sightline.store import Cache
 
 CATALOGS = "catalogs"
 """Subfolder of the catalogs that the app makes."""
+LABELS, CORRECTED, AUDITS = "labels", "corrected", "audits"
+"""Subfolders of labelling sessions, of corrected catalogs, and of audits of catalogs."""
 DECISIONS = "decisions"
 PHOTOS = "photos.json"
 STARTED = ".started"
@@ -67,7 +69,8 @@ class Workspace:
 
     def run_folders(self) -> list[Path]:
         """Return the output folders of the workspace, sorted by name: runs and studies, finished or not."""
-        return [f for f in _folders(self.folder) if f.name not in (CATALOGS, DECISIONS) and _is_output(f)]
+        own = (CATALOGS, LABELS, CORRECTED, AUDITS, DECISIONS)
+        return [f for f in _folders(self.folder) if f.name not in own and _is_output(f)]
 
     def run_folder(self, name: str) -> Path:
         """Return the run folder of a name.
@@ -111,7 +114,7 @@ class Workspace:
 
     def catalogs(self) -> dict[str, Path]:
         """Return the catalogs of the app and of all runs: id → file, those of the app first."""
-        made = [f / "catalog.csv" for f in self.catalog_folders()]
+        made = [f / "catalog.csv" for part in (CATALOGS, CORRECTED, LABELS) for f in _folders(self.folder / part)]
         of_runs = [f / "catalog.csv" for f in self.run_folders()]
         return {self.id_of(file): file for file in [*made, *of_runs] if file.is_file()}
 
