@@ -96,7 +96,7 @@ def chromium(app: App) -> Iterator[Any]:
     with browser("chromium", "about:blank") as page:
         page._call("Page.addScriptToEvaluateOnNewDocument", source=ERRORS)
         page.open(f"{app.url}/enter?token={app.access.new_link()}")
-        wait_for(page, "location.pathname === '/runs' && document.readyState === 'complete'")
+        wait_for(page, "['/runs', '/start'].includes(location.pathname) && document.readyState === 'complete'")
         yield page
 
 

@@ -33,7 +33,7 @@ from sightline.records.versions import check_version
 from sightline.runs import decisions, test_set_log
 from sightline.runs import folder as folders
 from sightline.schema import from_json
-from sightline.store import Cache, append_line, canonical_json, digest, log, plain, write_json
+from sightline.store import Cache, append_line, canonical_json, digest, log, now, plain, write_json
 from sightline.training.context import folds_of
 
 REQUEST, CATALOG, DECISIONS, HEADS = "label.json", "catalog.csv", "decisions.jsonl", "heads.jsonl"
@@ -125,7 +125,7 @@ def start(
     if not len(found.usable()):
         raise DataError(f"{name} has no usable photograph", "`sightline scan` lists the problem of each image")
     catalogs.save(found, folder / CATALOG)
-    request = LabellingRequest(name, names, default_network(backbone, cache).name, seed, folders.now())
+    request = LabellingRequest(name, names, default_network(backbone, cache).name, seed, now())
     write_json(folder / REQUEST, plain(request))
     return LabellingSession(folder, device=device, progress=progress, cache=cache)
 
@@ -334,7 +334,7 @@ class LabellingSession:
             session = digest([self.request.photos, self.request.created])
             subject = test_set_log.LoggedClassifier("labelling", (f"labelling:{session}",))
             by = f"accuracy while labelling {self.request.photos}"
-            test_set_log.opened(tests, [subject], verb="label", by=by, when=folders.now())
+            test_set_log.opened(tests, [subject], verb="label", by=by, when=now())
         return self.folder / LABELLED
 
 

@@ -18,7 +18,6 @@ from sightline.errors import RequestError, SightlineError
 from sightline.records.decisions import Decision
 from sightline.records.scanned_photos import ScannedPhotos
 from sightline.runs import decisions, test_set_log
-from sightline.runs.folder import now
 from sightline.schema import command_line
 from sightline.serve.local_app import data_view
 from sightline.serve.local_app.data_view import Filter
@@ -26,7 +25,7 @@ from sightline.serve.local_app.errors import NotFoundError
 from sightline.serve.local_app.page import Page
 from sightline.serve.local_app.rendering import go, render
 from sightline.serve.local_app.workspace import CORRECTED, PHOTOS, CurrentWorkspace, OpenCatalog, Workspace, photos_of
-from sightline.store import digest, output_folder, write_json
+from sightline.store import digest, now, output_folder, write_json
 
 router = APIRouter()
 _WORK = ThreadPoolExecutor(1, thread_name_prefix="sightline-audit")
