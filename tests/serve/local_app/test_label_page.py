@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from sightline import catalog as catalogs
-from sightline.serve.local_app import labelling_sessions
+from sightline.records.labelling import CurvePoint
+from sightline.serve.local_app import label_page, labelling_sessions
 from sightline.store import Cache
 from tests.serve.local_app.conftest import AppClient, connect
 
@@ -71,10 +72,13 @@ def test_after_five_answers_a_head_is_fitted_and_the_curve_is_drawn(client: AppC
         label = "red" if int(found["question"]["path"][:2]) % 2 else "blue"
         assert send(client, "answer", path=found["question"]["path"], action="label", label=label, seen=found["version"])
     end = time.monotonic() + 30
-    while not (found := state(client))["curve"] or found["fitting"]:
+    while not (found := state(client))["estimate"] or found["fitting"]:
         assert time.monotonic() < end
         time.sleep(0.05)
-    assert "<svg" in found["curve"] and found["estimate"]["images"] == found["sampled"] == 2
+    assert found["estimate"]["images"] == found["sampled"] == 2
+    points = [CurvePoint(labels, 1, 2, 0.5, 0.1, 0.9) for labels in range(4, 404, 4)]
+    drawn = label_page._curve(points)
+    assert drawn.startswith("<svg") and drawn.count("<circle") <= 51 and "400 labels" in drawn
     saved = send(client, "save")
     catalog = catalogs.load(Path(saved["file"]))
     assert sum(label is not None for label in catalog.column("label")) == 10 and "sightline run" in saved["command"]

@@ -123,7 +123,7 @@ def _state(workspace: Workspace, name: str, session: LabellingSession) -> Respon
     value: dict[str, Any] = plain(found)
     if found.question is not None:
         value["question"]["picture"] = pictures.url(catalog, found.question.path, 1280)
-    value["curve"] = str(_curve(found.curve)) if found.curve and found.curve[-1].images else ""
+    value["curve"] = _curve(found.curve) if len(found.curve) > 1 and found.curve[-1].images else ""
     value["estimate"] = plain(found.curve[-1]) if found.curve else None
     value["words"] = "" if found.gain is None else words(found.gain)
     return JSONResponse(value)
