@@ -78,6 +78,7 @@ OTHERS = {
     "report/images.py": {"open"},  # bytes in memory
     "serve/app.py": {"read_bytes"},  # the page in the package
     "serve/local_app/application.py": {"read_bytes"},  # the pages in the package
+    "serve/local_app/try_page.py": {"read_text"},  # the page of the service, in the package
     "serve/local_app/processes.py": {"open"},  # what a started command prints
     "store.py": {"open", "read_text"},  # temporary files, locks and the cache
     "studies/tune.py": {"RDBStorage"},  # the study's own database
