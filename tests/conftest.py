@@ -9,6 +9,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores; be
 
 import dataclasses
 import functools
+import importlib
 import json
 import secrets
 import subprocess
@@ -169,6 +170,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("_precision", _precisions(), indirect=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests marked `gpu` where torch finds no CUDA device."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked:
+        import torch
+
+        for item in marked if not torch.cuda.is_available() else ():
+            item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
+
+
 @functools.cache
 def _precisions() -> list[str]:
     from sightline import engine
@@ -186,6 +197,17 @@ def _precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
+def emulated_vnni(_precision: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor with VNNI, on which int8 is tried; it computes slowly where there is none."""
+    from sightline.engine import instructions
+
+    monkeypatch.setenv("SIGHTLINE_PRECISION", "auto")
+    actual = instructions.instruction_class()
+    for module in (instructions, *map(importlib.import_module, ("sightline.engine", "sightline.engine.runtime"))):
+        monkeypatch.setattr(module, "instruction_class", lambda: f"{actual} avx_vnni")
+
+
+@pytest.fixture
 def emulated_bf16(_precision: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor with bf16, whatever this one has: torch trains in it, if slowly, and OpenVINO's outputs are rounded to it."""
     import torch
@@ -196,9 +218,9 @@ def emulated_bf16(_precision: None, monkeypatch: pytest.MonkeyPatch) -> None:
         return [torch.from_numpy(np.array(value)).to(torch.bfloat16).float().numpy() for value in outputs.values()]
 
     def compiled(payload: bytes, precision: str) -> runtime.Compiled:
+        if precision != "bf16":
+            return runtime.compile_packed(payload, precision)  # type: ignore[arg-type]
         made = runtime.compile_packed(payload, "f32")
-        if precision == "f32":
-            return made
         return dataclasses.replace(made, run=lambda values, **_: rounded(made.run(values)), precision="bf16")
 
     monkeypatch.setenv("SIGHTLINE_PRECISION", "auto")

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from sightline import catalog as catalogs
-from sightline import engine, features, networks
+from sightline import engine, features, networks, pixels
+from sightline.catalog import looks
 from sightline.engine import session as sessions
-from sightline.records import Backbone, Catalog
+from sightline.records import Backbone, Catalog, Preprocess
 from sightline.store import Cache
 from tests.conftest import write_few_digits
 
@@ -121,3 +122,15 @@ def test_an_unreadable_file_is_a_problem_in_every_precision(
     for session, computed in ((opens, 1), (never, 0)):
         found = features.extract([file], [content], backbone, session=session, precision="bf16", cache=cache)
         assert list(found.problems) == [0] and found.computed == computed and found.precision == "f32"
+
+
+def test_file_properties_need_no_second_decode(images: Catalog, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search for duplicates has decoded each file; a file in memory gives the same numbers, to the last bit."""
+    files, contents = images.files(), images.column("content")
+    looks.looks(files, contents, cache)
+    backbone = Backbone("file", "file", Preprocess(), len(features.FILE_FEATURES))
+    expected = np.stack([features.of_file_bytes(file.read_bytes(), str(file)) for file in files])
+    monkeypatch.setattr(pixels, "preview", lambda *_: 1 / 0)
+    found = features.extract(files, contents, backbone, session=never, precision="f32", cache=cache)
+    np.testing.assert_array_equal(found.values, expected)
+    assert found.ok.all() and len(np.unique(found.values[:, 3])) > 1

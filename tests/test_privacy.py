@@ -34,6 +34,37 @@ def test_openvino_is_used_without_its_telemetry(python: Callable[..., Any], tmp_
     assert not list(home.iterdir())  # the telemetry keeps its identifier there
 
 
+QUANTISE = """
+import sys, tempfile
+from pathlib import Path
+import torch
+print("BEGIN", file=sys.stderr, flush=True)
+from sightline import engine, networks
+from sightline.engine import quantising
+from sightline.store import Cache
+quantising.CALIBRATION_IMAGES = 4
+cache = Cache(Path("cache"))
+backbone = networks.describe("resnet10t", weights="random", image_size=32, cache=cache)
+assert engine.quantised(backbone, cache)
+assert "nncf" in sys.modules and sys.modules["nncf.telemetry.wrapper"].telemetry.__class__.__name__ == "NNCFTelemetryStub"
+"""
+
+
+@pytest.mark.slow
+def test_quantising_sends_nothing(python: Callable[..., Any], tmp_path: Path) -> None:
+    """NNCF is silent where pytest is imported, so this runs in a process without it."""
+    if importlib.util.find_spec("nncf") is None:
+        pytest.skip("NNCF is not installed")
+    home = tmp_path / "home"
+    home.mkdir()
+    ended = python(WATCHED + QUANTISE, env={"HOME": str(home), "USERPROFILE": str(home)})
+    assert ended.code == 0, ended.err
+    assert "nncf" in ended.modules and "pytest" not in ended.modules
+    assert not [name for name in ended.modules if name.startswith("openvino_telemetry")]
+    assert "LEAVES socket" not in ended.err.partition("BEGIN")[2]
+    assert not list(home.rglob("*telemetry*")) and not list(home.rglob("*stats*"))
+
+
 STEPS = """
 from pathlib import Path
 from typer.testing import CliRunner

@@ -356,12 +356,12 @@ def _features(sources: list[Source], backbone: Backbone, cache: Cache, device: s
     Raises:
         ImageError: If an image cannot be decoded.
     """
-    contents = [features.content(source) for source in sources]
+    contents, device = [features.content(source) for source in sources], engine.choose_device(device)
 
     def session(count: int) -> engine.Session:
-        return engine.open_session(backbone, cache=cache, device=engine.choose_device(device), expected=count)
+        return engine.open_session(backbone, cache=cache, device=device, expected=count)
 
-    extracted = features.extract(sources, contents, backbone, session=session, precision="f32", cache=cache)
+    extracted = features.extract(sources, contents, backbone, session=session, precision="f32", cache=cache, device=device)
     for row in sorted(extracted.problems):
         kind, message = extracted.problems[row]
         raise ImageError(kind, message, "leave it out")

@@ -1,9 +1,8 @@
 """Feature extraction with a cache: each image passes through a network once.
 
-The key of the cache is content × preprocess × network × precision.
-
-The precision in the key is the one that the session used. If bf16 is requested, float32 features from the cache are used too,
-since bf16 approximates them.
+The key of the cache is content × preprocess × network × what the session ran: runtime and its version, precision, ranges of
+int8 and instruction class of the processor. If bf16 is requested, float32 features from the cache are used too, since bf16
+approximates them; int8 features are never mixed with others.
 """
 
 from __future__ import annotations
@@ -21,12 +20,13 @@ from typing import Any
 import numpy as np
 
 from sightline import activity, pixels
-from sightline.engine import Precision, Session
+from sightline.catalog import looks
+from sightline.engine import Precision, Session, identities
 from sightline.errors import ImageError
 from sightline.records import Backbone, Preprocess, Progress, silent
 from sightline.store import Cache, bytes_digest, digest, file_digest
 
-_VERSION = 2
+_VERSION = 3
 """Part of every key; raise it when decoding changes pixels."""
 SHARD_BYTES = 64 << 20
 """Size at which a shard is written, so that an interrupted run loses little."""
@@ -43,7 +43,8 @@ class Features:
         problems: Row → (kind, message) for unreadable files; the message begins with the row's path.
         computed: Number of forward passes; the other features came from the cache.
         seconds: Duration in seconds.
-        fast: bool (n,), which rows were computed in bf16; None if none was.
+        fast: bool (n,), which rows were computed in a precision below float32; None if none was.
+        fast_precision: That precision.
     """
 
     values: np.ndarray
@@ -51,6 +52,7 @@ class Features:
     computed: int = 0
     seconds: float = 0.0
     fast: np.ndarray | None = None
+    fast_precision: Precision = "bf16"
 
     @property
     def ok(self) -> np.ndarray:
@@ -61,8 +63,8 @@ class Features:
 
     @property
     def precision(self) -> Precision:
-        """Return `bf16` if any row was computed in it, else `f32`."""
-        return "f32" if self.fast is None or not self.fast.any() else "bf16"
+        """Return `fast_precision` if any row was computed in it, else `f32`."""
+        return "f32" if self.fast is None or not self.fast.any() else self.fast_precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ def extract(
     session: Callable[[int], Session],
     precision: Precision,
     cache: Cache,
+    device: str = "cpu",
+    ranges: str = "",
     progress: Progress = silent,
 ) -> Features:
     """Return the features of files: from the cache where present, the others by one forward pass each.
@@ -122,7 +126,9 @@ def extract(
         backbone: Backbone of the features.
         session: Opens the network if needed; its argument is the number of images to run.
         precision: Requested precision of the session. For bf16, cached float32 features are used too.
-        cache: Feature cache, by the precision that the session used.
+        cache: Feature cache, by what the session ran.
+        device: Device of the session: `cpu`, `cuda` or `mps`.
+        ranges: Identity of the quantised network, for int8.
         progress: Progress callback, called after each batch.
 
     Returns:
@@ -131,14 +137,16 @@ def extract(
     started = time.perf_counter()
     if backbone.source == "none":
         return Features(np.zeros((len(files), 0), dtype=np.float32))
-    store = _FeatureStore(cache, (backbone.id, backbone.preprocess.id), precision, contents)
+    served = identities(backbone.is_network, precision, device, ranges)
+    store = _FeatureStore(cache, (backbone.id, backbone.preprocess.id), served, contents)
     order: dict[str, int] = {}
     for row, content in enumerate(contents):
         if not content or content not in store:
             order.setdefault(content or f"?{row}", row)
     todo = list(order.values())
     fresh: dict[int, _Result] = {}
-    source = _file_rows(files, backbone) if backbone.source == "file" else _network_rows(files, contents, backbone, session)
+    of_files = backbone.source == "file"
+    source = _file_rows(files, contents, cache) if of_files else _network_rows(files, contents, backbone, session)
     try:
         for row, result in source(todo, lambda done: progress("features", done, len(todo))):
             fresh[row] = result
@@ -155,8 +163,8 @@ def extract(
         if isinstance(saved.value, tuple):
             problems[row] = _problem(saved.value, files, row, first)
         else:
-            values[row], fast[row] = saved.value, saved.precision == "bf16"
-    return Features(values, problems, len(todo), time.perf_counter() - started, fast)
+            values[row], fast[row] = saved.value, saved.precision != "f32"
+    return Features(values, problems, len(todo), time.perf_counter() - started, fast, precision)
 
 
 def extract_crops(
@@ -168,6 +176,8 @@ def extract_crops(
     session: Callable[[int], Session],
     precision: Precision,
     cache: Cache,
+    device: str = "cpu",
+    ranges: str = "",
     progress: Progress = silent,
 ) -> Features:
     """Return the features of several views of each file; an image is decoded once for all views that are not in the cache.
@@ -176,7 +186,8 @@ def extract_crops(
         As for `extract`, but `values` are float32 (n, views, d), and `computed` counts forward passes.
     """
     started = time.perf_counter()
-    stores = [_FeatureStore(cache, (backbone.id, views.preprocess.id), precision, contents, name) for name in views.names]
+    served = identities(backbone.is_network, precision, device, ranges)
+    stores = [_FeatureStore(cache, (backbone.id, views.preprocess.id), served, contents, name) for name in views.names]
     order: dict[str, int] = {}
     for row, content in enumerate(contents):
         if not content or not all(content in store for store in stores):
@@ -204,9 +215,9 @@ def extract_crops(
                 problems[row] = _problem(saved.value, files, row, first)
             else:
                 values[row, number] = saved.value
-                fast[row] |= saved.precision == "bf16"
+                fast[row] |= saved.precision != "f32"
     values[list(problems)] = 0
-    return Features(values, problems, computed, time.perf_counter() - started, fast)
+    return Features(values, problems, computed, time.perf_counter() - started, fast, precision)
 
 
 def compute(
@@ -286,18 +297,20 @@ def _problem(reason: tuple[str, str], files: Sequence[Path | np.ndarray], row: i
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """Features float32 (d,) of one image, or (kind, reason) if there are none, with their precision."""
+    """Features float32 (d,) of one image, or (kind, reason) if there are none, with their precision and `Session.identity`."""
 
     value: np.ndarray | tuple[str, str]
     precision: Precision = "f32"
+    identity: str = "numpy"
 
 
 _Rows = Callable[[list[int], Callable[[int], None]], Iterator[tuple[int, _Result]]]
 
 
-def _checked(row: np.ndarray, precision: Precision) -> _Result:
-    """Return a result for one image's features; a problem if they are not finite."""
-    return _Result(row if np.isfinite(row).all() else NOT_FINITE, precision)
+def _result(value: np.ndarray | tuple[str, str], run: Session) -> _Result:
+    """Return a result of a session; a problem if the features are not finite."""
+    finite = isinstance(value, tuple) or np.isfinite(value).all()
+    return _Result(value if finite else NOT_FINITE, run.precision, run.identity)
 
 
 def _network_rows(
@@ -314,11 +327,11 @@ def _network_rows(
         batches = pixels.batches([files[i] for i in todo], backbone.preprocess, batch_size=run.batch_size, contents=expected)
         for batch in batches:
             for index, error in batch.errors.items():
-                yield todo[index], _Result(_reason(error, files[todo[index]]), run.precision)
+                yield todo[index], _result(_reason(error, files[todo[index]]), run)
             if len(batch.index):
                 features, _ = run.run(batch.images)
                 for index, row in zip(batch.index, features, strict=True):
-                    yield todo[int(index)], _checked(row, run.precision)
+                    yield todo[int(index)], _result(row, run)
             done += len(batch.index) + len(batch.errors)
             report(done)
 
@@ -348,12 +361,12 @@ def _view_rows(
         for number, items in missing.items():
             for i, error in batch.errors.items():
                 if expected[i] not in stores[number]:
-                    yield number, todo[i], _Result(_reason(error, files[todo[i]]), run.precision)
+                    yield number, todo[i], _result(_reason(error, files[todo[i]]), run)
             if items:
                 images = batch.images[[place[int(i)] for i in items]]
                 features, _ = run.run(views.make(number, images, [expected[i] for i in items]))
                 for i, row in zip(items, features, strict=True):
-                    yield number, todo[int(i)], _checked(row, run.precision)
+                    yield number, todo[int(i)], _result(row, run)
         done += len(batch.index) + len(batch.errors)
         progress("features", done, len(todo))
 
@@ -364,23 +377,36 @@ def of_file_bytes(data: bytes, name: str) -> np.ndarray:
     Raises:
         ImageError: If it is not an image, or cannot be decoded.
     """
-    header, look = pixels.safe_header(data, name), pixels.look(data, name)
-    quality = -1.0 if math.isnan(look.jpeg_quality) else look.jpeg_quality
-    return np.array((math.log(len(data)), header.width, header.height, look.brightness, quality), dtype=np.float32)
+    header = pixels.safe_header(data, name)
+    image, quality = pixels.preview(data, looks.PREVIEW_PX, name)
+    return _file_features(len(data), header, looks.of_image(image, quality))
 
 
-def _file_rows(files: Sequence[Path | np.ndarray], backbone: Backbone) -> _Rows:
-    """Return a generator function of FILE_FEATURES."""
+def _file_features(size_bytes: int, header: pixels.Header, statistics: np.ndarray) -> np.ndarray:
+    """Return FILE_FEATURES, float32 (5,), from the `STATISTICS` of an image."""
+    brightness, quality = (float(statistics[looks.STATISTICS.index(name)]) for name in ("brightness", "jpeg_quality"))
+    quality = -1.0 if math.isnan(quality) else quality
+    return np.array((math.log(size_bytes), header.width, header.height, brightness, quality), dtype=np.float32)
 
-    def one(file: Path) -> np.ndarray | tuple[str, str]:
+
+def _file_rows(files: Sequence[Path | np.ndarray], contents: Sequence[str], cache: Cache) -> _Rows:
+    """Return a generator function of FILE_FEATURES, from the statistics that the search for duplicates computed."""
+
+    def one(file: Path, statistics: np.ndarray) -> np.ndarray | tuple[str, str]:
         try:
-            return of_file_bytes(*pixels.read(file))
+            data, name = pixels.read(file)
+            if np.isnan(statistics[0]):  # it could not be decoded: the error says why
+                return of_file_bytes(data, name)
+            return _file_features(len(data), pixels.safe_header(data, name), statistics)
         except ImageError as error:
             return _reason(error, file)
 
     def rows(todo: list[int], report: Callable[[int], None]) -> Iterator[tuple[int, _Result]]:
+        keys = [contents[i] or f"{looks.UNKNOWN}{i}" for i in todo]
+        chosen: list[Path] = [files[i] for i in todo]  # type: ignore[misc]
+        statistics = looks.looks(chosen, keys, cache).statistics
         with activity.workers(min(16, os.cpu_count() or 1), "sightline-decode") as pool:
-            for done, (row, result) in enumerate(zip(todo, pool.map(one, [files[i] for i in todo]), strict=True), 1):
+            for done, (row, result) in enumerate(zip(todo, pool.map(one, chosen, statistics), strict=True), 1):
                 yield row, _Result(result)
                 if done % 64 == 0:
                     report(done)
@@ -429,48 +455,47 @@ class _CachedRows:
 
 
 class _FeatureStore:
-    """Cached features of one view of each image: read in the requested precision, else in float32.
+    """Cached features of one view of each image: read under any identity that serves the request, written under that used.
 
     Args:
         cache: Feature cache.
-        identity: Ids of network and preprocessing.
-        precision: Requested precision.
+        network: Ids of network and preprocessing.
+        served: Identity → precision of features that serve the request, the preferred first.
         contents: Content hashes of the images.
         name: Identity of the view; none for the plain image.
     """
 
     def __init__(
-        self, cache: Cache, identity: tuple[str, ...], precision: Precision, contents: Sequence[str], *name: Any
+        self, cache: Cache, network: tuple[str, ...], served: Mapping[str, Precision], contents: Sequence[str], *name: Any
     ) -> None:
-        self._cache, self._identity, self._name = cache, identity, name
-        self._writers: dict[Precision, _Writer] = {}
-        self._rows: dict[Precision, _CachedRows] = {}
+        self._cache, self._network, self._name, self._served = cache, network, name, served
+        self._writers: dict[str, _Writer] = {}
+        self._rows: dict[str, _CachedRows] = {}
         wanted = set(contents) - {""}
-        usable: tuple[Precision, ...] = (precision,) if precision == "f32" else (precision, "f32")
-        for one in usable:
+        for identity in served:
             if wanted:
-                self._rows[one] = _CachedRows.load(cache, self._folder(one), wanted)
-                wanted = {content for content in wanted if content not in self._rows[one]}
+                self._rows[identity] = _CachedRows.load(cache, self._folder(identity), wanted)
+                wanted = {content for content in wanted if content not in self._rows[identity]}
 
-    def _folder(self, precision: Precision) -> str:
-        return f"features/{digest([_VERSION, *self._identity, precision, *self._name])}"
+    def _folder(self, identity: str) -> str:
+        return f"features/{digest([_VERSION, *self._network, identity, *self._name])}"
 
     def __contains__(self, content: str) -> bool:
         return any(content in rows for rows in self._rows.values())
 
     def get(self, content: str) -> _Result | None:
-        for precision, rows in self._rows.items():
+        for identity, rows in self._rows.items():
             value = rows.get(content)
             if value is not None:
-                return _Result(value, precision)
+                return _Result(value, self._served[identity], identity)
         return None
 
     def add(self, content: str, result: _Result) -> None:
-        """Save a result, in the precision that was used."""
+        """Save a result under what was used."""
         # Passing problems (a locked file, or one being written) are not saved: only what follows from a file's bytes.
         if content and not (isinstance(result.value, tuple) and result.value[0] in pixels.PASSING_PROBLEMS):
-            folder = self._folder(result.precision)
-            self._writers.setdefault(result.precision, _Writer(self._cache, folder)).add(content, result.value)
+            writer = self._writers.setdefault(result.identity, _Writer(self._cache, self._folder(result.identity)))
+            writer.add(content, result.value)
 
     def flush(self) -> None:
         for writer in self._writers.values():

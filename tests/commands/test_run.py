@@ -8,16 +8,20 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+import sightline as sl
 from sightline import catalog, classifier, report
 from sightline.cli.app import app
 from sightline.inputs import read_predictions
+from sightline.pixels import decoding
 from sightline.records import Run
+from sightline.store import Cache
 from tests.conftest import write_few_digits
 
 METHODS = "baseline,shortcut,features"
@@ -216,3 +220,23 @@ def test_a_report_is_written_from_the_run_alone(workplace: dict[str, Any], tmp_p
     shutil.copytree(workplace["value"]["run"], moved)
     page = report.write_report([Run.load(moved)], tmp_path / "r.html").read_text(encoding="utf-8")
     assert "pixels" in page
+
+
+def test_a_run_decodes_each_photograph_once_for_statistics_and_once_for_its_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Further decodes are those of the pictures in the run folder."""
+    counts: Counter[bytes] = Counter()
+    resized = decoding._resized
+
+    def counted(data: bytes, *arguments: Any) -> Any:
+        counts[data] += 1
+        return resized(data, *arguments)
+
+    monkeypatch.setattr(decoding, "_resized", counted)
+    photos = write_few_digits(tmp_path / "digits", 12)
+    own = {"backbones": ("pixels",), "methods": tuple(METHODS.split(",")), "head": "ridge", "heatmaps": "none"}
+    run = sl.run(str(photos), out=str(tmp_path / "runs"), cache=Cache(tmp_path / "cache"), **own)  # type: ignore[arg-type]
+    pictures = [file for file in run.folder.rglob("*") if file.suffix in (".png", ".jpg", ".jpeg")]
+    assert len(counts) == 120 and min(counts.values()) == 2
+    assert counts.total() <= 2 * 120 + len(pictures), (counts.total(), len(pictures))

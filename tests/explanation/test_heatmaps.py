@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import sightline
-from sightline import catalog, classifier, networks
+from sightline import catalog, classifier, engine, networks
 from sightline.classifier import Classifier
 from sightline.commands import explain
 from sightline.errors import RequestError
@@ -105,6 +105,18 @@ def test_the_peak_lies_on_a_planted_square(
     assert np.mean(hits) >= 0.95, np.mean(hits)
     elsewhere = [near(item, place, margin) for item, place in zip(found, np.roll(places, 1, axis=0), strict=True)]
     assert np.mean(elsewhere) < 0.8  # a map that always points at the middle would do as well there
+
+
+def test_heatmaps_and_checks_share_one_network(linear: Classifier, own_cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    original = engine.open_session
+    monkeypatch.setattr(engine, "open_session", lambda *a, **own: (opened.append(own["expected"]), original(*a, **own))[1])
+    images, options = list(scenes(2, 3)), ExplainOptions(cache=own_cache, method="gradcam")
+    linear.predict(images, cache=own_cache, sessions=options.sessions)
+    for _ in range(3):
+        heatmaps_of(linear, images, ["a", "b"], [1, 1], options, cropped=True)
+        evidence.probs_of(linear, options)(np.stack(images))
+    assert len(opened) == 1
 
 
 def test_crops_are_explained_as_they_are_asked_each_where_it_was(linear: Classifier, own_cache: Cache, tmp_path: Path) -> None:

@@ -258,3 +258,12 @@ def test_smallest_ignores_sizes_that_work_by_coincidence() -> None:
     assert survey.smallest(lambda side: side % 4 == 0, 224, 4) == 8
     assert survey.smallest(lambda side: side == 240, 240) == 240
     assert survey.smallest(lambda side: False, 224) is None
+
+
+def test_macs_follow_the_area_of_the_input() -> None:
+    lite, large = networks.macs_of("tf_efficientnet_lite0", (224, 224)), networks.macs_of("resnet50", (224, 224))
+    assert lite == pytest.approx(0.39e9, rel=0.05) and large == pytest.approx(4.1e9, rel=0.05)
+    assert networks.macs_of("tf_efficientnet_lite0.in1k", (112, 224)) == pytest.approx(lite / 2)
+    inception = networks.macs_of("inception_v3", (299, 299))
+    assert inception == pytest.approx(5.7e9, rel=0.05)
+    assert networks.macs_of("my_net.py:build", (64, 64)) is None

@@ -547,7 +547,7 @@ def test_padding_is_what_lies_beyond_the_edge() -> None:
     assert rows == {"zeros": [0, 0, 0, 100], "border": [100, 100, 100, 100], "reflection": [0, 200, 100, 100]}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no accelerator here")
+@pytest.mark.gpu
 def test_an_accelerator_gives_the_same_pixels() -> None:
     images = noise(9, 32, 32)
     drawn, axes = augment.draw(FULL, 9, seed=0, epoch=0), augment.principal_colours(images)

@@ -19,6 +19,7 @@ from sightline.errors import ForeignFileError, ModelFileError, RequestError
 from sightline.files import is_file, open_regular
 from sightline.records import Card, Head
 from sightline.schema import from_json
+from sightline.store import bytes_digest
 
 _MOST_HEADER_BYTES = 100 << 20
 _MOST_DEPTH = 64
@@ -102,7 +103,11 @@ def _part(card: Card, arrays: Mapping[str, np.ndarray], number: int | None, code
             checking.check_part(card, fitted, tensors)
         except ModelFileError as error:
             raise ModelFileError(f"{'' if number is None else f'member {number}: '}{error.message}", error.hint) from error
-    return Classifier(card, fitted, tensors, code=code if card.backbone.source == "user" or number is None else None)
+    quantised = arrays.get(f"int8.{weights}", np.zeros(0, dtype=np.uint8)).tobytes()
+    if card.precision.get("used") == "int8" and card.precision.get("ranges") != bytes_digest(quantised)[:32]:
+        raise ModelFileError("its network in int8 does not match the hash in its card")
+    named = code if card.backbone.source == "user" or number is None else None
+    return Classifier(card, fitted, tensors, code=named, quantised=quantised)
 
 
 def _read_card(path: Path) -> tuple[Card, str, int]:

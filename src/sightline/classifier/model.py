@@ -67,6 +67,7 @@ class Classifier:
             `answers` float64 (probability of the predicted class), `right` uint8 and `predicted` int32; `bank` float16 (b, w),
             unit feature vectors of training images; `statistics` float32 (s, 5), file features of a sample of the training
             images. Empty if there are none.
+        quantised: Its network in int8, as `engine.quantised` returns it, if its features were computed in int8; else empty.
     """
 
     card: Card
@@ -76,6 +77,7 @@ class Classifier:
     code: str | None = None
     members: tuple[Classifier, ...] = ()
     limits: Mapping[str, np.ndarray] = field(default_factory=dict)
+    quantised: bytes = b""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -89,25 +91,54 @@ class Classifier:
 
     @property
     def precision(self) -> engine.Precision:
-        """Return the precision of its features: as validated in training, or float32 if `SIGHTLINE_PRECISION` demands it."""
-        return engine.allowed_precision(self.card.precision.get("used", "f32"))
+        """Return the precision of its features on this machine: as validated in training, or float32.
 
-    def session(self, cache: Cache, *, device: str = "auto", expected: int = 1_000_000) -> engine.Session:
+        It is float32 if `SIGHTLINE_PRECISION` demands it, and instead of int8 on a processor without VNNI, unless its
+        instructions are those of the machine of the training.
+        """
+        used = engine.allowed_precision(self.card.precision.get("used", "f32"))
+        here = engine.has_vnni() or self.card.precision.get("instructions") == engine.instruction_class()
+        return "f32" if used == "int8" and not (self.quantised and here) else used
+
+    def session(
+        self,
+        cache: Cache,
+        *,
+        device: str = "auto",
+        expected: int = 1_000_000,
+        maps: bool = False,
+        opened: Sessions | None = None,
+    ) -> engine.Session:
         """Return its network, ready to run, in the precision validated in training.
+
+        Args:
+            cache: Cache of converted networks.
+            device: `auto`, `cpu`, `cuda` or `mps`.
+            expected: Approximate number of images to run.
+            maps: Whether heatmaps are drawn from its last map: they use float32 if int8 maps did not agree with float32's.
+            opened: Open networks, from which it is taken and to which it is added.
 
         Raises:
             RequestError: If it is an ensemble, whose members have a network each.
         """
         if self.members:
             raise RequestError("an ensemble has no single network", "open the session of one of its members")
-        return engine.open_session(
-            self._backbone(),
-            cache=cache,
-            tensors=self.tensors or None,
-            precision=self.precision,
-            device=engine.choose_device(device),
-            expected=expected,
-        )
+        used, facts = self.precision, self.card.precision
+        if maps and used == "int8" and not facts.get("int8_maps"):
+            used = "f32"
+        key = (*_network_key(self.card.backbone), used, facts.get("ranges"))
+        held = {} if opened is None else opened
+        if key not in held or (held[key].provisional and expected > engine.PATIENCE_IMAGES):
+            held[key] = engine.open_session(
+                self._backbone(),
+                cache=cache,
+                tensors=self.tensors or None,
+                precision=used,
+                quantised=self.quantised,
+                device=engine.choose_device(device),
+                expected=expected,
+            )
+        return held[key]
 
     def _backbone(self) -> Backbone:
         backbone = self.card.backbone
@@ -319,7 +350,7 @@ class Classifier:
         backbone, used = self.card.backbone, self.precision
         crops = self.card.crops if batch.crops is None else batch.crops
         check_crops(crops, backbone)
-        key = (*_network_key(backbone), used, crops)
+        key = (*_network_key(backbone), used, self.card.precision.get("ranges"), crops)
         if key not in batch.computed:
             batch.computed[key] = self._compute(batch, crops)
         return batch.computed[key]
@@ -329,22 +360,21 @@ class Classifier:
         backbone, used = self.card.backbone, self.precision
 
         def session(count: int) -> engine.Session:
-            key = (*_network_key(backbone), used)
-            if key not in batch.sessions:
-                batch.sessions[key] = self.session(batch.cache, device=batch.device)
-            return batch.sessions[key]
+            return self.session(batch.cache, device=batch.device, opened=batch.sessions)
 
-        views = features.crop_views(backbone.preprocess, crops) if crops > 1 else None
-        if batch.decoded is not None:
-            return _of_decoded(batch.decoded, backbone, views, session)
-        if batch.contents is None:
-            return _of_arrays(batch, backbone, views, session, used)
         settings: dict[str, Any] = {
             "session": session,
             "precision": used,
             "cache": batch.cache,
+            "device": engine.choose_device(batch.device),
+            "ranges": self.card.precision.get("ranges", ""),
             "progress": batch.progress,
         }
+        views = features.crop_views(backbone.preprocess, crops) if crops > 1 else None
+        if batch.decoded is not None:
+            return _of_decoded(batch.decoded, backbone, views, session)
+        if batch.contents is None:
+            return _of_arrays(batch, backbone, views, settings)
         files: Sequence[Path] = batch.sources  # type: ignore[assignment]
         if views is None:
             return features.extract(files, batch.contents, backbone, **settings)
@@ -377,6 +407,8 @@ class Classifier:
             weights, head = prefixes(part.card, number if self.members else None)
             arrays |= {f"{weights}{n}": np.ascontiguousarray(a) for n, a in sorted(part.tensors.items())}
             arrays |= {f"{head}{n}": np.ascontiguousarray(a) for n, a in sorted(part.head.arrays.items())}
+            if part.quantised:
+                arrays[f"int8.{weights}"] = np.frombuffer(part.quantised, dtype=np.uint8)
         arrays |= {f"limits.{n}": np.ascontiguousarray(a) for n, a in sorted(self.limits.items())}
         arrays["data.seen"] = np.ascontiguousarray(self.seen)
         card = canonical_json({**self.card.to_json(), "digest": BLANK_DIGEST}).decode("utf-8")
@@ -420,16 +452,14 @@ def _of_arrays(
     batch: _Batch,
     backbone: Backbone,
     views: features.CropFeatures | None,
-    session: Callable[[int], engine.Session],
-    precision: engine.Precision,
+    settings: Mapping[str, Any],
 ) -> features.Features:
     """Return features of arrays, in their order; of several views per image if `views` are given."""
     arrays: list[np.ndarray] = list(batch.sources)  # type: ignore[arg-type]
     if views is None:
         contents = [features.content(a) for a in arrays]
-        settings: dict[str, Any] = {"session": session, "precision": precision, "cache": batch.cache}
-        return features.extract(arrays, contents, backbone, progress=batch.progress, **settings)
-    run = session(len(arrays) * len(views.names))
+        return features.extract(arrays, contents, backbone, **settings)
+    run = settings["session"](len(arrays) * len(views.names))
     rows, computed, errors = features.compute_crops(arrays, views, run, progress=batch.progress)
     values = np.zeros((len(arrays), *computed.shape[1:]), dtype=np.float32)
     values[rows] = computed

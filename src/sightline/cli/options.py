@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FITS = ("crop", "pad", "squash")
 POOLS = ("avg", "flatten")
 HEATMAPS = ("none", "few", "all")
+PRECISIONS = ("auto", "f32", "bf16", "int8")
 _UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 Photos = Annotated[
@@ -102,6 +103,13 @@ Pool = Annotated[
     str, typer.Option(metavar="|".join(POOLS), help="How to pool the last feature map: average, or flatten all of it.")
 ]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Device for computing with networks.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(PRECISIONS),
+        help="Precision of frozen networks. auto: the fastest whose features classify these images as float32 features do.",
+    ),
+]
 Code = Annotated[
     str | None,
     typer.Option(

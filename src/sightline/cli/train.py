@@ -43,6 +43,7 @@ def train(
     ] = None,
     seeds: Annotated[int, typer.Option(help="Number of random seeds per setting, counted up from that of the recipe.")] = 1,
     device: options.Device = "auto",
+    precision: options.Precision = "auto",
     resume: options.Resume = False,
     continued: Annotated[
         str | None,
@@ -74,6 +75,9 @@ def train(
 
     many = bool(sweeps) or seeds != 1
     _check_exclusive(find_rate, many, continued)
+    wanted = options.choice("--precision", precision, options.PRECISIONS)
+    if wanted != "auto" and (many or find_rate):
+        raise RequestError("--precision is for one training", "leave it out, or leave out --sweep, --seeds and --find-rate")
     base = None if continued is None else records.Run.load(options.path(continued))
     if base is not None:
         catalog = str(base.folder / "catalog.csv") if catalog is None else catalog
@@ -96,7 +100,15 @@ def train(
     before = _finished_at(target)
     with progress(not as_json) as shown:
         run = command.train(
-            source, chosen, target, resume=resume, continued=base, device=device, progress=shown, cache=store.Cache()
+            source,
+            chosen,
+            target,
+            resume=resume,
+            continued=base,
+            device=device,
+            precision=wanted,
+            progress=shown,
+            cache=store.Cache(),
         )
     reused = before is not None and _finished_at(run.folder) == before
     if as_json:

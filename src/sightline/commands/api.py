@@ -74,6 +74,7 @@ def run(
     heatmaps: Literal["none", "few", "all"] = "all",
     name: str | None = None,
     device: str = "auto",
+    precision: Literal["auto", "f32", "bf16", "int8"] = "auto",
     allow_truncated: bool = False,
     resume: bool = False,
     progress: Progress = silent,
@@ -109,6 +110,7 @@ def run(
         heatmaps: Heatmaps to draw and check.
         name: Name of the run, for its folder and its report. Default: that of the photographs.
         device: `auto`, `cpu`, `cuda` or `mps`.
+        precision: Precision of frozen networks; `auto` takes the fastest that agrees with float32 on these images.
         allow_truncated: Whether to use the decodable part of truncated JPEG files.
         resume: Whether to resume an interrupted run with the same arguments.
         progress: Progress callback.
@@ -154,6 +156,7 @@ def run(
         heatmaps=heatmaps,
         name=name,
         device=device,
+        precision=precision,
         allow_truncated=allow_truncated,
         resume=resume,
     )
@@ -218,6 +221,7 @@ def fit(
     resume: bool = False,
     continue_from: Run | str | Path | None = None,
     device: str = "auto",
+    precision: Literal["auto", "f32", "bf16", "int8"] = "auto",
     cache: Cache | None = None,
     progress: Progress = silent,
 ) -> Run:
@@ -232,6 +236,7 @@ def fit(
         resume: Whether to resume an interrupted training in `out`, with bit-identical results.
         continue_from: Finished run whose weights and optimizer state are the starting point.
         device: `auto`, `cpu`, `cuda` or `mps`.
+        precision: Precision of frozen networks; `auto` takes the fastest that agrees with float32 on these images.
         cache: Cache. Default: the user's cache.
         progress: Progress callback.
 
@@ -250,8 +255,10 @@ def fit(
     recipe, opened = as_recipe(recipe), open_catalog(catalog, progress)
     if out is None:
         identity = [recipe.id, opened.fingerprint(), RESULTS_VERSION, *([] if base is None else [base.data.get("id")])]
+        identity += [] if precision == "auto" else [precision]
         out = Path("runs") / f"{photos_name(str(opened.root))}-{digest(identity)[:8]}"
-    run = train(opened, recipe, out, resume=resume, continued=base, device=device, progress=progress, cache=cache)
+    where: dict[str, Any] = {"device": device, "precision": precision, "progress": progress, "cache": cache}
+    run = train(opened, recipe, out, resume=resume, continued=base, **where)
     return _with_notes(_loaded(run))
 
 

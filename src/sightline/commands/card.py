@@ -98,6 +98,12 @@ def _cautions(model: Classifier, scores: tuple[MeasuredAccuracy, ...]) -> list[s
         backbone = part.card.backbone
         if backbone.is_network and backbone.licence == "unknown" and not backbone.weights.startswith(("random", "run")):
             cautions.append(f"the licence of the weights of {backbone.name} is not known")
+        facts = part.card.precision
+        if facts.get("used") == "int8":
+            compared = f"{facts['answers_changed']} of {facts['judged_on']} out-of-fold predictions"
+            cautions.append(
+                f"{backbone.name} runs in int8 on processors with VNNI, and in float32 elsewhere; {compared} differed"
+            )
     if not any(score.split == "test" for score in scores):
         cautions.append("there is no score on a test split")
     counts = {name: sum(splits.values()) for name, splits in model.card.data.get("images", {}).items()}

@@ -140,7 +140,8 @@ def explain(
     model = explained.model
     for file in requested.files if regions else ():
         cover_region.check_regions(regions, file)
-    answers = executor.current().predict(model, list(requested.files), cache=cache, device=device, progress=progress)
+    shared: dict[str, Any] = {"cache": cache, "device": device, "sessions": options.sessions}
+    answers = executor.current().predict(model, list(requested.files), progress=progress, **shared)
     readable = _readable(explained, requested, answers)
     _record_access(model, readable, answers, subject)
     _warn_of_earlier(Path(out))

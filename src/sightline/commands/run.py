@@ -116,6 +116,7 @@ def run(
         progress=progress,
         allow_truncated=request.allow_truncated,
         checkpoint=kept,
+        precision=request.precision,
     )
     scored = scored_run.load(folder, kept)
     if scored is None:

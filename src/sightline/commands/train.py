@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
+from typing import Any, Literal
 
 from sightline import catalog as catalogs
 from sightline import engine, report, studies
@@ -36,6 +37,7 @@ def train(
     resume: bool = False,
     continued: Run | None = None,
     device: str = "auto",
+    precision: Literal["auto", "f32", "bf16", "int8"] = "auto",
     progress: Progress = silent,
     cache: Cache | None = None,
 ) -> Run:
@@ -54,6 +56,7 @@ def train(
         continued: Finished run whose weights and optimizer state are the starting point; the recipe sets the number of
             further epochs, and the history is appended.
         device: `auto`, `cpu`, `cuda` or `mps`.
+        precision: Precision of frozen networks; `auto` takes the fastest that agrees with float32 on these images.
         progress: Progress callback.
         cache: Cache. Default: the user's cache.
 
@@ -74,6 +77,7 @@ def train(
     divided, duplicates = with_splits(catalog, recipe.seed, cache, progress)
     catalogs.warn(n for n in divided.notes if n.startswith(catalogs.CAUTION) or n not in catalog.notes)
     before = [] if continued is None else [continued.data.get("id")]
+    before += [] if precision == "auto" else [precision]
     identity = digest([recipe.id, divided.fingerprint(), RESULTS_VERSION, *methods.source_hashes(recipe), *before])
     if earlier is not None and earlier.data.get("id") == identity:
         return earlier
@@ -85,7 +89,8 @@ def train(
     usable = divided.usable()
     clusters = catalogs.together(divided, duplicates)[[p is None for p in divided.column("problem")]]
     checkpoint = resuming.begin(folder, recipe, usable, resume=resume, continued=continued)
-    context = Context(usable, clusters, usable.classes, cache, device, progress=progress, checkpoint=checkpoint)
+    where: dict[str, Any] = {"checkpoint": checkpoint, "precision": precision}
+    context = Context(usable, clusters, usable.classes, cache, device, progress=progress, **where)
     fitted = executor.current().fit(context, recipe)[0]
     if not process_group.here().first:
         return Run(folder, {})

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import struct
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sightline.engine.instructions import has_vnni, instruction_class
 from sightline.errors import RequestError, unknown
 from sightline.store import log
 
@@ -22,7 +27,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-Precision = Literal["f32", "bf16"]
+Precision = Literal["f32", "bf16", "int8"]
+PRECISIONS: tuple[Precision, ...] = ("f32", "bf16", "int8")
 
 
 @functools.cache
@@ -34,18 +40,40 @@ def openvino() -> Any | None:
     """
     if importlib.util.find_spec("openvino") is None:
         return None
-    hidden = "openvino_telemetry" not in sys.modules
-    if hidden:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     try:
-        import openvino
+        with _without_telemetry():
+            return importlib.import_module("openvino")
     except ImportError as error:
         log.warning("OpenVINO cannot be imported (%s); networks run in torch", error)
         return None
+
+
+@contextlib.contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Hide the module through which OpenVINO and NNCF report their use, for the block in which they are imported."""
+    name = "openvino_telemetry"
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
     finally:
-        if hidden:
-            sys.modules.pop("openvino_telemetry", None)
-    return openvino
+        sys.modules.pop(name)
+        if before is not None:
+            sys.modules[name] = before
+
+
+@functools.cache
+def nncf() -> Any:
+    """Return the `nncf` module, imported without its telemetry; its log messages below errors are silenced.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    openvino()  # imported first: NNCF imports it
+    with _without_telemetry():
+        module = importlib.import_module("nncf")
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    return module
 
 
 DEVICES = ("cpu", "cuda", "mps")
@@ -90,6 +118,52 @@ def fast_precision(device: str = "cpu", *, training: bool = False) -> Precision:
     if allowed_precision("bf16") == "f32":
         return "f32"
     return "bf16" if _has_bf16(device, training) else "f32"
+
+
+def precisions(device: str = "cpu") -> tuple[Precision, ...]:
+    """Return the precisions in which a frozen network is tried on this machine, the fastest first; the last is float32.
+
+    The order depends on the instruction class alone and is not timed, so that one command gives one classifier on machines of
+    one kind: int8, bf16, float32 with VNNI, else bf16, float32; without those that the machine does not support.
+    """
+    if allowed_precision("int8") == "f32":
+        return ("f32",)
+    int8: tuple[Precision, ...] = ("int8",) if device == "cpu" and has_vnni() and openvino() is not None else ()
+    bf16: tuple[Precision, ...] = ("bf16",) if _has_bf16(device, False) else ()
+    return (*int8, *bf16, "f32")
+
+
+def identity(runtime: str, precision: Precision, device: str, ranges: str = "") -> str:
+    """Return what features depend on beside image, preprocessing and weights; part of their key in the cache.
+
+    Args:
+        runtime: `openvino`, `torch` or `numpy`.
+        precision: Precision in use.
+        device: `cpu`, `cuda` or `mps`.
+        ranges: Identity of the quantised network, for int8.
+    """
+    if runtime == "numpy":
+        return "numpy"
+    if device == "cuda":
+        import torch
+
+        device = torch.cuda.get_device_name()
+    machine = instruction_class() if device == "cpu" else device
+    return " ".join(filter(None, [runtime, package_version(runtime), precision, ranges, machine]))
+
+
+def identities(is_network: bool, precision: Precision, device: str, ranges: str = "") -> dict[str, Precision]:
+    """Return `identity` → precision of the cached features that serve a request, the preferred first.
+
+    Features in bf16 and float32 serve a request for bf16, since bf16 approximates float32; int8 is never mixed with another.
+    """
+    if not is_network:
+        return {"numpy": "f32"}
+    if precision == "int8":
+        return {identity("openvino", precision, device, ranges): precision}
+    kinds: tuple[Precision, ...] = (precision, "f32")
+    runtimes = ("openvino", "torch") if device == "cpu" else ("torch",)
+    return {identity(runtime, kind, device): kind for kind in kinds for runtime in runtimes}
 
 
 def _has_bf16(device: str, training: bool) -> bool:
@@ -177,36 +251,52 @@ def pack(model: Any) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Compiled model with the memory of its constants, which OpenVINO reads but does not own.
+    """Compiled model.
 
     Attributes:
         precision: Precision in use: float32 if the processor doesn't support the requested one.
+        model: The model that was compiled, with the memory of its constants.
     """
 
     run: Any
     precision: Precision
-    held: tuple[Any, ...]
+    model: Unpacked
 
     def __call__(self, values: np.ndarray) -> Any:
         """Return the outputs for one batch; they are valid until the next call, since OpenVINO reuses their memory."""
         return self.run(values, share_outputs=True)
 
 
-def compile_packed(payload: bytes, precision: Precision) -> Compiled:
-    """Compile the bytes of `pack`."""
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """OpenVINO model, and the memory of its constants, which OpenVINO reads but does not own."""
+
+    graph: Any
+    held: tuple[Any, ...]
+
+
+def unpack(payload: bytes) -> Unpacked:
+    """Return the model in the bytes of `pack`."""
     (length,) = struct.unpack_from("<Q", payload)
     numbers = np.array(np.frombuffer(payload, np.uint8, offset=8 + length))  # an aligned copy that we own
     weights = openvino().Tensor(numbers, shared_memory=True)  # type: ignore[union-attr]
-    model = core().read_model(model=payload[8 : 8 + length], weights=weights)
-    hints = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    compiled = core().compile_model(model, "CPU", hints)
-    used: Precision = "bf16" if compiled.get_property("INFERENCE_PRECISION_HINT") == openvino().Type.bf16 else "f32"  # type: ignore[union-attr]
-    return Compiled(compiled, used, (numbers, weights, model))
+    return Unpacked(core().read_model(model=payload[8 : 8 + length], weights=weights), (numbers, weights))
 
 
-def version() -> str:
-    """Return the version of OpenVINO, or `none` if it is not installed."""
+def compile_packed(payload: bytes, precision: Precision) -> Compiled:
+    """Compile the bytes of `pack`. What a quantised network does not compute in int8, it computes in float32."""
+    model = unpack(payload)
+    hints = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32", "PERFORMANCE_HINT": "LATENCY"}
+    compiled = core().compile_model(model.graph, "CPU", hints)
+    is_bf16 = compiled.get_property("INFERENCE_PRECISION_HINT") == openvino().Type.bf16  # type: ignore[union-attr]
+    used: Precision = "int8" if precision == "int8" else "bf16" if is_bf16 else "f32"
+    return Compiled(compiled, used, model)
+
+
+@functools.cache
+def package_version(name: str = "openvino") -> str:
+    """Return the version of an installed package, or `none`."""
     try:
-        return importlib.metadata.version("openvino")
+        return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "none"

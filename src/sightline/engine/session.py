@@ -10,9 +10,18 @@ import numpy as np
 
 from sightline import networks
 from sightline.engine.measures import cosines, is_mean
-from sightline.engine.runtime import Precision, compile_packed, convert, fast_precision, openvino, version
+from sightline.engine.runtime import (
+    Precision,
+    compile_packed,
+    convert,
+    fast_precision,
+    identity,
+    openvino,
+    pack,
+    package_version,
+)
 from sightline.records import Backbone
-from sightline.store import Cache, digest, log
+from sightline.store import Cache, bytes_digest, digest, log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +46,8 @@ class Session:
         backbone: Backbone that it computes.
         precision: Precision in use, which may be float32 where bf16 was requested. It can change from bf16 to float32 at the
             first `run`, when the converted network is compared with torch, and is final from then on.
+        ranges: Identity of the quantised network, for int8; else "".
+        provisional: Whether it runs in torch only because few images were expected.
         runtime: `openvino`, `torch`, or `numpy` for the `pixels` backbone.
         device: `cpu`, `cuda` or `mps`.
         tail_is_mean: Whether the pooled features are the spatial mean of the last map, as measured on real images.
@@ -50,6 +61,8 @@ class Session:
     _cache: Cache
     _key: str
     _load: Callable[[], nn.Module]
+    ranges: str = ""
+    provisional: bool = False
     tail_is_mean: bool = False
     difference: float | None = None
     _payload: bytes = b""
@@ -58,6 +71,15 @@ class Session:
     _unchecked: bool = False
     _torch: Any = None
     _one_by_one: bool | None = None
+
+    @property
+    def identity(self) -> str:
+        """Return what its features depend on beside image, preprocessing and weights; final after the first `run`."""
+        return identity(self.runtime, self.precision, self.device, self.ranges)
+
+    def packed(self) -> bytes:
+        """Return the OpenVINO model that it runs, as `runtime.pack` does."""
+        return pack(self._compiled.model.graph)
 
     @property
     def batch_size(self) -> int:
@@ -243,6 +265,7 @@ def open_session(
     cache: Cache,
     tensors: Mapping[str, np.ndarray] | None = None,
     precision: Precision = "f32",
+    quantised: bytes | None = None,
     device: str = "cpu",
     expected: int = 1_000_000,
 ) -> Session:
@@ -254,19 +277,27 @@ def open_session(
         tensors: Weights by name; None loads them by the backbone's name and weights.
         precision: Requested precision. The session uses float32 instead if the processor doesn't support bf16, if OpenVINO
             cannot run the network, or while the network isn't converted yet.
+        quantised: The network in int8, as `quantised` returns it; needed for int8, else ignored.
         device: `cpu`, `cuda` or `mps`.
         expected: Approximate number of images to run. For a few dozen in all, converting takes longer than it saves.
 
     Raises:
         WeightsError: If the weights are missing or do not fit.
     """
-    key = digest([backbone.id, _FORMAT, version()])
+    key = network_key(backbone)
 
     def load() -> nn.Module:
         return networks.build(backbone, tensors=tensors)
 
     if backbone.source == "pixels":
         return Session(backbone, "f32", "numpy", "cpu", _cache=cache, _key=key, _load=load)
+    if precision == "int8":
+        session = None
+        if quantised and device == "cpu" and openvino() is not None:
+            session = _int8_session(backbone, quantised, cache, key, load)
+        if session is not None:
+            return session
+        precision = "f32"
     if precision == "bf16" and fast_precision(device) != "bf16":
         precision = "f32"
     if device != "cpu" or openvino() is None:
@@ -279,8 +310,36 @@ def open_session(
     done = int(cache.read_json(f"networks/{key}/waited") or 0)
     if done + expected <= PATIENCE_IMAGES:
         cache.write_json(f"networks/{key}/waited", done + expected)
-        return _torch_session(backbone, "f32", "cpu", cache, key, load)
+        session = _torch_session(backbone, "f32", "cpu", cache, key, load)
+        session.provisional = True
+        return session
     return _converted_session(backbone, precision, cache, key, load)
+
+
+def network_key(backbone: Backbone) -> str:
+    """Return the name of a network's folder in the cache."""
+    return digest([backbone.id, _FORMAT, package_version("openvino")])
+
+
+def _int8_session(
+    backbone: Backbone, quantised: bytes, cache: Cache, key: str, load: Callable[[], nn.Module]
+) -> Session | None:
+    """Return the session of a quantised network, which needs no torch; None if OpenVINO cannot run it."""
+    try:
+        compiled = compile_packed(quantised, "int8")
+    except Exception as error:  # OpenVINO raises many types of errors; the network then runs in float32
+        log.warning("OpenVINO cannot run %s in int8 (%s)", backbone.name, str(error).strip().split("\n")[0][:200])
+        return None
+    state: dict[str, Any] = {"_cache": cache, "_key": key, "_load": load, "_compiled": compiled}
+    session = Session(backbone, "int8", "openvino", "cpu", ranges=bytes_digest(quantised)[:32], **state)
+    last, features = session._forward(_noise(backbone), True)[::-1]
+    session.tail_is_mean = last is not None and is_mean(last, features, backbone)
+    return session
+
+
+def _noise(backbone: Backbone) -> np.ndarray:
+    """Return one image of noise, uint8 (1, height, width, 3)."""
+    return np.random.default_rng(0).integers(0, 256, (1, *backbone.preprocess.size, 3), dtype=np.uint8)
 
 
 def _converted_session(
@@ -308,7 +367,6 @@ def _torch_session(
 ) -> Session:
     """Return a session in torch; whether its tail is a mean is measured on one image of noise."""
     session = Session(backbone, precision, "torch", device, _cache=cache, _key=key, _load=load, difference=0.0)
-    noise = np.random.default_rng(0).integers(0, 256, (1, *backbone.preprocess.size, 3), dtype=np.uint8)
-    last, features = session._run_torch(noise, False)
+    last, features = session._run_torch(_noise(backbone), False)
     session.tail_is_mean = is_mean(last, features, backbone)
     return session

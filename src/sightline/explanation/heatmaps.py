@@ -52,7 +52,13 @@ def heatmaps_of(
     if classifier.members:
         return _of_members(classifier, sources, names, targets, options, cropped=cropped, progress=progress)
     randomised = classifier.card.backbone.weights == RANDOMISED  # used once: converting the network would take longer
-    session = classifier.session(options.cache, device=options.device, expected=0 if randomised else len(sources))
+    session = classifier.session(
+        options.cache,
+        device=options.device,
+        expected=0 if randomised else len(sources),
+        maps=True,
+        opened=None if randomised else options.sessions,
+    )
     preprocess = classifier.card.backbone.preprocess
     if classifier.card.crops > 1 and not cropped:
         return _of_crops(classifier, session, sources, names, targets, options=options, progress=progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sightline.classifier import Sessions
 from sightline.store import Cache
 
 
@@ -19,6 +20,7 @@ class ExplainOptions:
         coarse: Whether the heatmap only serves a comparison, so that a slow method may stop sooner.
         cache: Where converted networks and features are stored.
         device: `auto`, `cpu`, `cuda` or `mps`.
+        sessions: Open networks, which heatmaps and their checks share.
     """
 
     method: str = "auto"
@@ -28,3 +30,4 @@ class ExplainOptions:
     coarse: bool = False
     cache: Cache = field(default_factory=Cache)
     device: str = "auto"
+    sessions: Sessions = field(default_factory=dict, compare=False, repr=False)

@@ -5,8 +5,6 @@ Only the networks are quantised; preprocessing, heads and calibration stay in fl
 
 from __future__ import annotations
 
-import importlib
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 
 from sightline import pixels
 from sightline.classifier import Classifier
+from sightline.engine import runtime
 from sightline.errors import ImageError, RequestError, SightlineError
 from sightline.export.format import ExportRequest
 from sightline.export.model import IMAGE, NETWORK_PREFIX, networks_of
@@ -107,23 +106,16 @@ def quantised_openvino(request: ExportRequest, model: Any) -> Any:
 
 
 def _nncf() -> Any:
-    """Import NNCF. The module with which it would report its use is hidden during the import, and NNCF then reports nothing.
+    """Return NNCF.
 
     Raises:
-        SightlineError: If NNCF is not installed.
+        SightlineError: If it is not installed.
     """
-    name = "openvino_telemetry"
-    before = sys.modules.get(name)
-    sys.modules[name] = None  # type: ignore[assignment]
     try:
-        return importlib.import_module("nncf")
+        return runtime.nncf()
     except ImportError as error:
-        hint = 'pip install "sightline[int8]", or export --to onnx --precision int8'
+        hint = "pip install nncf, or export --to onnx --precision int8"
         raise SightlineError(f"8-bit OpenVINO models need NNCF, which cannot be imported ({error})", hint) from error
-    finally:
-        sys.modules.pop(name)
-        if before is not None:
-            sys.modules[name] = before
 
 
 def _check(parts: Mapping[str, Classifier], files: Sequence[Path]) -> None:

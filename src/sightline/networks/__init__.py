@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.networks.description import DEFAULTS, build, describe, describe_recipe
 from sightline.networks.downloads import download_bytes
-from sightline.networks.index import SPECIAL, table
+from sightline.networks.index import SPECIAL, macs_of, table
 from sightline.networks.names import check_name
 from sightline.networks.user import register
 from sightline.networks.weights import weights_hash
@@ -30,6 +30,7 @@ __all__ = [
     "describe",
     "describe_recipe",
     "download_bytes",
+    "macs_of",
     "own_classifier",
     "random_network",
     "register",

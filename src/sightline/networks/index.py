@@ -159,6 +159,19 @@ def table(pattern: str | None = None, *, cache: Cache | None = None) -> list[dic
     return sorted(rows, key=lambda r: str(r["network"]))
 
 
+def macs_of(name: str, size: tuple[int, int]) -> float | None:
+    """Return the multiply–accumulate operations of a network for one image, in proportion to the area; None if unknown.
+
+    Args:
+        name: Name of the network, with or without the tag of its weights.
+        size: (height, width) of the input in pixels.
+    """
+    row = _shipped()["networks"].get(ALIASES.get(name, name).partition(".")[0], {})
+    first = next(iter(row.get("weights") or [{}]))
+    side = row.get("image_size") or first.get("preprocess", {}).get("size", [Preprocess().size[0]])[0]
+    return None if row.get("macs") is None else row["macs"] * size[0] * size[1] / side**2
+
+
 def _matches(name: str, entries: list[dict[str, Any]], glob: str) -> bool:
     names = [name, *(f"{name}.{e['tag']}" for e in entries)]
     return any(fnmatch.fnmatchcase(n.lower(), glob) for n in names)

@@ -195,13 +195,20 @@ class PrecisionCheck:
     """Arithmetic that features were computed in, and how it was checked against float32.
 
     Args:
-        used: `f32`, `bf16`, `f16`, …
+        used: `f32`, `bf16` or `int8`.
         why: Reason for the choice.
         judged_on: Images of the check.
         predictions_changed: Predictions that differ from those in float32.
         limit: Differences that were accepted at most.
         mean_cosine, min_cosine: Cosine similarity of features with those in float32.
         torch_max_difference: Largest difference from torch.
+        accuracy_f32, accuracy_fast: Out-of-fold accuracy of a linear head on the images of the check, in float32 and in the
+            other precision.
+        p_value: McNemar's test of these accuracies.
+        ranges: Identity of the quantised network, for int8.
+        instructions: Instruction class of the processor on which int8 was checked.
+        map_correlation: Mean rank correlation of heatmaps from int8 maps with those from float32 maps.
+        int8_maps: Whether heatmaps are drawn from int8 maps.
     """
 
     used: str | None = None
@@ -213,6 +220,13 @@ class PrecisionCheck:
     mean_cosine: float | None = None
     min_cosine: float | None = None
     torch_max_difference: float | None = None
+    accuracy_f32: float | None = None
+    accuracy_fast: float | None = None
+    p_value: float | None = None
+    ranges: str | None = None
+    instructions: str | None = None
+    map_correlation: float | None = None
+    int8_maps: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,9 @@ def _precision(data: RunRecord) -> list[Fact]:
             f"compared with float32 on {count(p.judged_on)} images of this run:{mean} "
             f"lowest cosine similarity {decimal(p.min_cosine, 4)}, {changed}"
         )
+    if p.map_correlation is not None:
+        drawn = "int8" if p.int8_maps else "float32"
+        parts.append(f"heatmaps from {drawn} maps; rank correlation of int8 and float32 maps {decimal(p.map_correlation, 3)}")
     if p.torch_max_difference is not None:
         parts.append(f"largest difference from PyTorch {p.torch_max_difference:.2g}")
     return [("Numerical precision", "; ".join(parts))]

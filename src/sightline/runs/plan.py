@@ -41,8 +41,10 @@ _VAGUE = frozenset({"dataset", "datasets", "data", "images", "imgs", "train", "t
 """Folder names that say little about the photographs in them."""
 STARTUP_S = 8.0
 """Seconds that it takes to convert a network before it runs on the first image."""
-_GENERIC_NETWORK_SPEED = 2.5e9
-"""Images a second × parameters of a frozen network on two cores, roughly, until it was measured on this machine."""
+_MACS_PER_S = 4e10
+"""Multiply–accumulates per second of a frozen network on two cores, roughly, until it was measured on this machine."""
+_MACS_PER_PARAMETER = 100.0
+"""Multiply–accumulates per parameter at 224 px, roughly, of a network that is not in the table of networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Request:
     recipe: Recipe | None = None
     heatmaps: Literal["none", "few", "all"] = "all"
     name: str | None = None
+    precision: Literal["auto", "f32", "bf16", "int8"] = "auto"
 
     @property
     def title(self) -> str:
@@ -171,6 +174,7 @@ class Plan:
                 "allow_truncated": request.allow_truncated,
                 "recipe": None if request.recipe is None else request.recipe.id,
                 "heatmaps": request.heatmaps,
+                **({} if request.precision == "auto" else {"precision": request.precision}),
                 "networks": {n: [b.id, b.preprocess.id] for n, b in self.backbones.items()},
                 "recipes": [recipe.id for recipe in recipes],
                 "code": [source for recipe in recipes for source in source_hashes(recipe)],
@@ -397,8 +401,10 @@ def _features_seconds(backbone: Backbone, images: int, cache: Cache, device: str
     rate = cache.read_json(speed_name(backbone, device))
     measured = rate is not None
     if rate is None:
-        area = backbone.preprocess.size[0] * backbone.preprocess.size[1] / 224**2
-        rate = _GENERIC_NETWORK_SPEED / max(backbone.parameters, 1_000_000) / area * (20 if device == "cuda" else 1)
+        height, width = backbone.preprocess.size
+        guess = _MACS_PER_PARAMETER * max(backbone.parameters, 1_000_000) * height * width / 224**2
+        macs = networks.macs_of(backbone.name, (height, width)) or guess
+        rate = _MACS_PER_S / macs * (20 if device == "cuda" else 1)
     return STARTUP_S + images / min(float(rate), 1500.0), measured
 
 

@@ -13,7 +13,7 @@ from sightline.errors import RequestError
 from sightline.files import read_text
 from sightline.records import Catalog, Recipe, Run
 from sightline.store import log, plain, write_json
-from sightline.training import process_group
+from sightline.training import precision, process_group
 
 FOLDER = "checkpoint"
 """Subfolder with the checkpoints of a training; after its end, the state from which a later run can continue."""
@@ -89,7 +89,7 @@ def finish_run(kept: Path) -> None:
 
 def finish(kept: Path) -> None:
     """Delete all checkpoints of a finished training except the state from which a later run can continue."""
-    for file in [kept / _REQUEST, *kept.rglob("before.safetensors")]:
+    for file in [kept / _REQUEST, *kept.rglob("before.safetensors"), *kept.rglob(precision.FILE)]:
         file.unlink(missing_ok=True)
     for place in sorted((p for p in kept.rglob("*") if p.is_dir()), reverse=True):
         with contextlib.suppress(OSError):

@@ -26,6 +26,7 @@ from torch import Tensor
 from sightline.errors import FailedWorkError, RequestError
 from sightline.files import open_regular
 from sightline.store import atomic_file, log, plain, write_bytes
+from sightline.training import precision
 from sightline.training.hardware import machine
 from sightline.training.process_group import ALONE, ProcessGroup
 from sightline.training.state import State, packed, unpack
@@ -283,8 +284,8 @@ def _cores() -> int:
 
 
 def forget(folder: Path) -> None:
-    """Remove the checkpoints in a folder and its subfolders."""
-    for name in (FILE, BEFORE):
+    """Remove the checkpoints in a folder and its subfolders, and the precisions that were decided."""
+    for name in (FILE, BEFORE, precision.FILE):
         for file in folder.rglob(name):
             file.unlink()
 

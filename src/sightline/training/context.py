@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from sightline.errors import DataError, unknown
 from sightline.heads.problem import Watch
 from sightline.records import Backbone, Card, Catalog, Head, Predictions, Preprocess, Progress, Recipe, silent
 from sightline.records.data_summary import FileProblem
-from sightline.store import Cache
+from sightline.store import Cache, bytes_digest
 
 CROSS_VALIDATE_BELOW = 1000
 """With fewer validation images, heads are chosen by cross-validation on train and val together."""
@@ -45,6 +45,7 @@ class Context:
         allow_truncated: Use the readable part of truncated images.
         watch: Called with the score of a fit as it proceeds; it may raise to stop the fit.
         checkpoint: Folder for checkpoints of a training; a training whose checkpoint it holds is resumed.
+        precision: Precision of frozen networks: `auto` takes the fastest that passes `precision.choose`.
         fit_recipe: Carries out another recipe on the same images; `methods.fit` sets it, for methods that are made of others.
     """
 
@@ -58,6 +59,7 @@ class Context:
     allow_truncated: bool = False
     watch: Watch | None = None
     checkpoint: Path | None = None
+    precision: engine.Precision | Literal["auto"] = "auto"
     fit_recipe: Callable[[Context, Recipe], list[Candidate]] | None = None
 
     @property
@@ -246,7 +248,7 @@ def extract(
     Args:
         context: Holds the catalog.
         backbone: The network.
-        precision: Precision of the network.
+        precision: Precision of the network; for int8 it is quantised, or taken from the cache.
         rows: int64, rows of the catalog; None takes all.
         tensors: Weights of the network; None loads those that the record names.
         looks: Crops or views of each image; the features are then float32 (n, crops, d).
@@ -254,13 +256,21 @@ def extract(
     index = np.arange(len(context.catalog)) if rows is None else rows
     files, contents = context.catalog.files(), context.catalog.column("content")
 
+    quantised = engine.quantised(backbone, context.cache, tensors) if precision == "int8" else None
+
     def session(count: int) -> engine.Session:
-        return engine.open_session(
-            backbone, cache=context.cache, tensors=tensors, precision=precision, device=context.device, expected=count
-        )
+        where: dict[str, Any] = {"cache": context.cache, "device": context.device}
+        return engine.open_session(backbone, tensors=tensors, precision=precision, quantised=quantised, expected=count, **where)
 
     some, hashes = [files[i] for i in index], [contents[i] for i in index]
-    options: dict[str, Any] = {"session": session, "precision": precision, "cache": context.cache, "progress": context.progress}
+    options: dict[str, Any] = {
+        "session": session,
+        "precision": precision,
+        "cache": context.cache,
+        "device": context.device,
+        "ranges": bytes_digest(quantised)[:32] if quantised else "",
+        "progress": context.progress,
+    }
     if looks is not None:
         return features.extract_crops(some, hashes, backbone, looks, **options)
     return features.extract(some, hashes, backbone, **options)

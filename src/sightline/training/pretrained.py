@@ -105,7 +105,8 @@ def gather(context: Context, start: PretrainedStart) -> Material:
     """
     check_validation(context, "training on a network")
     lost: dict[str, list[FileProblem]] = {}
-    fast, used, parts = engine.fast_precision(context.device), set[engine.Precision](), []
+    fast = "f32" if context.precision == "f32" else engine.fast_precision(context.device)
+    used, parts = set[engine.Precision](), []
     for split in ("train", "val"):
         rows, images = decode(context, context.split(split), start.backbone.preprocess, lost)
         extracted = extract(context, start.backbone, fast, rows, start.tensors)
@@ -193,7 +194,10 @@ def made(context: Context, result: Result, material: Material) -> Classifier:
     classifier = make_classifier(context, result.recipe, result.start.backbone, result.head, tensors=result.start.tensors)
     if len(result.start.seen):
         classifier = dataclasses.replace(classifier, seen=np.union1d(classifier.seen, result.start.seen))
-    return precision.record(classifier, precision.judge(context, classifier, material.precision))
+    # a network that was trained in the run would be quantised anew in every run: only on demand
+    tried: tuple[engine.Precision, ...] = (material.precision, "f32")
+    choice = precision.choose(context, result.start.backbone, classifier.tensors or None, tried=tried)
+    return precision.record(classifier, choice)
 
 
 def everything(context: Context, material: Material) -> Material:

@@ -425,8 +425,9 @@ def answer_of(classifier: Classifier, options: ExplainOptions) -> measures.Answe
 def probs_of(classifier: Classifier, options: ExplainOptions) -> Callable[[np.ndarray], np.ndarray]:
     """Return a function from arrays to probabilities float64 (n, k)."""
     if classifier.members or classifier.card.crops > 1:
-        return lambda images: classifier.predict(list(images), cache=options.cache, device=options.device).probs
-    session = classifier.session(options.cache, device=options.device)
+        shared: dict[str, Any] = {"cache": options.cache, "device": options.device, "sessions": options.sessions}
+        return lambda images: classifier.predict(list(images), **shared).probs
+    session = classifier.session(options.cache, device=options.device, maps=True, opened=options.sessions)
 
     def predict(images: np.ndarray) -> np.ndarray:
         parts = [classifier.probs(session.run(images[i : i + _BATCH])[0]) for i in range(0, len(images), _BATCH)]

@@ -220,7 +220,8 @@ def _of_training(counts: Mapping[str, int], catalog: Catalog, timed: Timed, most
         paths = paths[: max(int(deadline.left() / (2 * timed.heat_s)), 0)]
     if not paths:
         return []
-    answers = timed.classifier.predict([rows.file(p) for p in paths], cache=options.cache, device=options.device)
+    shared: dict[str, Any] = {"cache": options.cache, "device": options.device, "sessions": options.sessions}
+    answers = timed.classifier.predict([rows.file(p) for p in paths], **shared)
     return timed.heats([Path(p) for p in answers.paths], list(answers.paths), [int(t) for t in answers.y_pred], deadline)
 
 
@@ -234,7 +235,7 @@ def _channels(
     if not len(images):
         return ()
     centre = pixels.cut(images, classifier.card.backbone.preprocess.size, 0) if classifier.card.crops > 1 else images
-    features = classifier.session(options.cache, device=options.device).run(centre)[0]
+    features = classifier.session(options.cache, device=options.device, opened=options.sessions).run(centre)[0]
     return class_maps.channels_of(classifier.head, classifier.classes.index(items[0].target), features)
 
 

@@ -83,7 +83,7 @@ def write(stem: Path, model: Classifier, file: Path, name: str, choice: Choice, 
         RequestError: If the network has no such layer, or no map.
     """
     preprocess = model.card.backbone.preprocess
-    session = model.session(options.cache, device=options.device, expected=1)
+    session = model.session(options.cache, device=options.device, expected=1, maps=True, opened=options.sessions)
     cropped = np.stack([pixels.decode(file, preprocess)])
     channels = channel_maps(session, cropped, layer=options.layer, channels=choice.count, which=choice.which)
     box = box_of(file, name, preprocess)

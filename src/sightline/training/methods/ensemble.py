@@ -218,7 +218,7 @@ def _one_precision(members: Sequence[Classifier]) -> list[Classifier]:
     exact = {network(m) for m in members if m.card.precision.get("used", "f32") == "f32"}
     verdict = {"used": "f32", "why": "another member of the ensemble needs float32 features of the same network"}
     return [
-        with_card(m, precision={**m.card.precision, **verdict})
+        dataclasses.replace(with_card(m, precision={**m.card.precision, **verdict}), quantised=b"")
         if network(m) in exact and m.card.precision.get("used", "f32") != "f32"
         else m
         for m in members

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sightline import engine, heads, networks
+from sightline import heads, networks
 from sightline.classifier import check_crops
 from sightline.deadline import OutOfTimeError
 from sightline.errors import RequestError
@@ -79,19 +79,15 @@ def fit(context: Context, recipe: Recipe) -> list[Candidate]:
 def fit_heads(
     context: Context, recipe: Recipe, backbone: Backbone, kinds: Mapping[str, Mapping[str, Any]], settings: FeaturesSettings
 ) -> list[Candidate]:
-    """Fit heads on the features of one backbone and check its fast precision with the best of them.
+    """Fit heads on the features of one backbone, in the fastest precision that agrees with float32 on these images.
 
     Returns:
         One candidate per head, in the order of `simplest_first`.
     """
-    extracted = extract(context, backbone, engine.fast_precision(context.device) if backbone.is_network else "f32")
+    choice = precision.choose(context, backbone)
+    extracted = extract(context, backbone, choice.precision)
     fitted = _fit_on(context, recipe, backbone, kinds, settings, extracted)
-    if not backbone.is_network:
-        return fitted
-    verdict = precision.judge(context, fitted[0].classifier, extracted.precision)
-    if verdict["used"] != extracted.precision:
-        fitted = _fit_on(context, recipe, backbone, kinds, settings, extract(context, backbone, "f32"))
-    return [dataclasses.replace(c, classifier=precision.record(c.classifier, verdict)) for c in fitted]
+    return [dataclasses.replace(c, classifier=precision.record(c.classifier, choice)) for c in fitted]
 
 
 @dataclass(frozen=True, slots=True)
