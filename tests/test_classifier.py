@@ -127,6 +127,10 @@ def test_folders_are_searched_and_missing_paths_named(tmp_path: Path, cache: Cac
     assert [Path(p).name for p in told.paths] == ["x.png"] and [Path(p).name for p in told.errors] == ["out.png"]
     with pytest.raises(RequestError, match="does not exist"):
         classifier.load(tmp_path / "bare")
+    (tmp_path / "bare" / "best.toml").touch()
+    with pytest.raises(RequestError, match="is a sweep or a search"):
+        classifier.load(tmp_path / "bare")
+    (tmp_path / "bare" / "best.toml").unlink()
     (tmp_path / "bare" / "run.json").write_text("{}", encoding="utf-8")
     with pytest.raises(RequestError, match="contains scores but no classifier"):
         classifier.load(tmp_path / "bare")

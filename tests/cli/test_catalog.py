@@ -38,6 +38,7 @@ def test_catalog_diff_prints_what_changed(digits: Path) -> None:
 def test_split_prints_the_proof(digits: Path) -> None:
     call("scan", "digits")
     assert "clusters straddle" in call("split", "catalog.csv")
+    assert "nothing was assigned: all images had a split" in call("split", "catalog.csv", "--val", "0")
     assert json.loads(call("split", "catalog.csv", "--json"))["proof"].startswith("0 of ")
 
 

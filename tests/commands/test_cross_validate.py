@@ -195,6 +195,24 @@ def test_what_learns_by_epochs_is_cross_validated_too(place: dict[str, Any], tmp
     assert done.data["crossvalidation"]["images"] == len(catalog) and done.data["crossvalidation"]["closed"] == 0
 
 
+def test_an_earlier_classifier_that_has_seen_an_image_is_refused(
+    place: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Earlier:
+        seen = 0
+
+        def was_trained_on(self, contents: list[str]) -> np.ndarray:
+            return np.arange(len(contents)) < self.seen
+
+    context, recipe = work_of(place["found"], place["cache"]), Recipe(method="warmstart", backbone="runs/earlier")
+    monkeypatch.setattr(folding.classifier, "load", lambda name: Earlier())
+    folding.check(recipe, 5, 1)
+    folding.check_unseen(context, recipe)
+    monkeypatch.setattr(Earlier, "seen", 2)
+    with pytest.raises(RequestError, match=f"runs/earlier was trained on 2 of the {len(context.catalog)} images"):
+        folding.check_unseen(context, recipe)
+
+
 def test_intervals_widen_with_clusters_and_not_with_repeats() -> None:
     rng = np.random.default_rng(0)
     right = (rng.random(200) < 0.8).astype(float)

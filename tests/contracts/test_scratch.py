@@ -29,7 +29,7 @@ NETWORKS = [
     ("googlenet", 64, 2, "avg"),
     ("squeezenet1_1", 32, 3, "scores"),
     ("resnet10t", 32, 2, "avg"),
-    pytest.param("nin", 67, 3, "avg", marks=pytest.mark.slow),
+    pytest.param("nin", 32, 3, "avg", marks=pytest.mark.slow),
     pytest.param("xception(width=0.25, middle_blocks=1)", 64, 2, "avg", marks=pytest.mark.slow),
     pytest.param("vit_tiny_patch16_224", 32, 2, "avg", marks=pytest.mark.slow),
 ]

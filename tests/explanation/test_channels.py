@@ -102,3 +102,21 @@ def test_what_has_no_channels_is_refused(model: Classifier, cache: Cache, tmp_pa
     channels.check(model)
     with pytest.raises(RequestError, match="layr3"):
         channels.write(tmp_path / "a", model, Path(name), name, Choice("first", 4), ExplainOptions(layer="layr3", cache=cache))
+
+
+def test_layers_are_drawn_side_by_side(
+    model: Classifier, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    model.save(tmp_path / "model.safetensors")
+    (name,) = photographs(tmp_path, 1)
+    arguments = ["explain", str(tmp_path / "model.safetensors"), name, "-o", str(tmp_path / "out"), "--no-checks", "--json"]
+    ended = CliRunner().invoke(app, [*arguments, "--layers", "layer2, layer3,layer4"])
+    assert ended.exit_code == 0, ended.output
+    (row,) = json.loads(ended.stdout)
+    assert row["layers"]["names"] == ["layer2", "layer3", "layer4"]
+    sheet = Image.open(row["layers"]["sheet"])
+    assert sheet.width > 3 * 240 and sheet.height < sheet.width
+    wrong = CliRunner().invoke(app, [*arguments, "--layers", "layer2,layer9"])
+    assert wrong.exit_code == 2 and "layer9" in wrong.output

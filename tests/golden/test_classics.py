@@ -136,6 +136,16 @@ def test_nin_by_hand() -> None:
     assert count(on_meta(CLASSICS["nin"].build)) == first + second + third + fourth == 7_595_176
 
 
+def test_nin_for_cifar_by_hand() -> None:
+    first = (25 * 3 * 192 + 192) + (192 * 160 + 160) + (160 * 96 + 96)
+    second = (25 * 96 * 192 + 192) + 2 * (192 * 192 + 192)
+    third = (9 * 192 * 192 + 192) + (192 * 192 + 192) + (192 * 10 + 10)
+    network = on_meta(lambda: CLASSICS["nin"].build(image_size=32, classes=10))
+    assert count(network) == first + second + third == 966_986
+    sides = [(96, 32), (96, 16), (192, 8), (10, 8)]
+    assert shapes(network, 32, *(f"blocks.{n}" for n in (0, 1, 4, 6))) == [(c, s, s) for c, s in sides]
+
+
 def test_resnet9_by_hand() -> None:
     def block(inputs: int, outputs: int) -> int:
         return 9 * inputs * outputs + 2 * outputs

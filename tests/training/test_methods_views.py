@@ -10,7 +10,7 @@ import pytest
 
 from sightline import catalog as catalogs
 from sightline import classifier, engine, features, heads, pixels
-from sightline.errors import RequestError
+from sightline.errors import DataError, RequestError
 from sightline.records import Recipe
 from sightline.store import Cache
 from sightline.training import augment, augmented_views, context, methods, pretrained
@@ -102,6 +102,28 @@ def test_views_stay_with_their_image_and_are_never_judged(gathered: Context, mon
         assert set(counts[counts > 0].tolist()) == {3}
     assert len(best.val) == n and best.label.endswith("logistic, 2 views")
     assert len(set(best.val.paths)) == n
+
+
+def test_a_head_that_is_trained_by_epochs_has_a_history(gathered: Context) -> None:
+    head = {"units": [[8, 0.0]], "epochs": 4}
+    (made,) = methods.fit(gathered, dataclasses.replace(SMALL, head="mlp", settings={"head": head}))
+    assert [row["epoch"] for row in made.history] == [1, 2, 3, 4]
+    assert set(made.history[0]) == {"epoch", "train_loss", "val_loss", "val_accuracy"}
+    best = made.detail["best_epoch"]
+    assert best == min(made.history, key=lambda row: row["val_loss"])["epoch"]
+    assert made.course is not None and made.course.startswith(f"Kept epoch {best} of 4")
+    (plain,) = methods.fit(gathered, SMALL)
+    assert plain.history == () and "best_epoch" not in plain.detail
+
+
+def test_one_fold_scores_heads_on_the_validation_images(gathered: Context) -> None:
+    (made,) = methods.fit(gathered, with_settings(folds=1))
+    assert made.estimate == context.VAL
+    assert set(made.val.paths) == set(gathered.catalog.where(split="val").paths)
+    outside = gathered.catalog.rows(split != "val" for split in gathered.catalog.column("split"))
+    alone = dataclasses.replace(gathered, catalog=outside, cluster=np.arange(len(outside)))
+    with pytest.raises(DataError, match="a head with folds = 1 needs validation images"):
+        methods.fit(alone, with_settings(folds=1))
 
 
 def test_settings_of_views_are_checked(gathered: Context) -> None:

@@ -48,6 +48,9 @@ def load(file: str | Path, *, code: str | None = None) -> Classifier:
     if not is_file(path) and path.with_name("run.json").is_file():
         hint = "pass the run that was evaluated, or train one with `sightline train CATALOG RECIPE`"
         raise RequestError(f"{path.parent} contains scores but no classifier", hint)
+    if not is_file(path) and path.with_name("best.toml").is_file():
+        hint = f"pass a run inside it, or train the best recipe: sightline train CATALOG {path.with_name('best.toml')}"
+        raise RequestError(f"{path.parent} is a sweep or a search, which has several classifiers", hint)
     if not is_file(path):
         raise RequestError(f"{path} does not exist", "pass a classifier.safetensors or a run folder")
     card, digest, header_bytes = _read_card(path)

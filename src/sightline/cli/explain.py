@@ -27,9 +27,13 @@ def explain(
         str, typer.Option("-o", "--out", metavar="FOLDER", help="Folder for overlays (.png) and raw heatmaps (.npz).")
     ] = "explanations",
     target: Annotated[str | None, typer.Option(metavar="CLASS", help="Class to explain. Default: the predicted class.")] = None,
-    method: Annotated[str, typer.Option(metavar=_METAVAR, help="Heatmap method; docs/guide/explain.md lists all.")] = "auto",
+    method: Annotated[str, typer.Option(metavar=_METAVAR, help="Heatmap method; docs/heatmaps.md lists all.")] = "auto",
     layer: Annotated[
         str | None, typer.Option(metavar="MODULE", help="Module whose feature map is used. Default: the last one.")
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE,...", help="Also draw the heatmaps of these modules side by side, one sheet per image."),
     ] = None,
     contrast: Annotated[
         str | None, typer.Option(metavar="CLASS", help="Explain the target against this class. Default: all others.")
@@ -78,6 +82,7 @@ def explain(
       sightline explain tf_efficientnet_lite2 elephant.jpg --target "African elephant"
       sightline explain runs/pets cat.jpg --hide 40,10,120,80
       sightline explain runs/pets cat.jpg --channels strongest:16
+      sightline explain resnet18 cat.jpg --layers layer2,layer3,layer4
       sightline explain classifier.safetensors photos/ -o explanations
       sightline explain runs/pets --split test --no-checks
     """
@@ -92,6 +97,7 @@ def explain(
             target=target,
             method=method,
             layer=layer,
+            layers=[name.strip() for name in layers.split(",") if name.strip()] if layers else [],
             contrast=contrast,
             hide=hide or [],
             channels=channels,
@@ -123,6 +129,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
             print(_hidden(row))
         if "channels" in row:
             print(f"{console.visible(row['path'])}: channels of {row['channels']['layer']} in {row['channels']['sheet']}")
+        if "layers" in row:
+            print(f"{console.visible(row['path'])}: layers side by side in {row['layers']['sheet']}")
     for line in _verdicts(drawn):
         print(console.visible(line))
     sheets = sorted({str(row["sheet"]) for row in drawn if row.get("sheet")})

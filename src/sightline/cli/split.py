@@ -82,6 +82,8 @@ def split(
         return console.print_json({**value, "notes": list(table.notes), "overwritten": overwritten})
     console.print_notes(table.notes)
     console.print_line(", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    if len(before) and table.column("split") == before.column("split"):
+        console.print_line("nothing was assigned: all images had a split (to divide them anew, remove the column split)")
     console.print_line(f"{proof.sentence} (duplicates, scenes and groups in more than one split)")
     if proof.examples:
         console.print_line(f"  such as {', '.join(proof.examples[:4])}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -45,6 +47,7 @@ def summary(
     ] = None,
     compare: Annotated[str | None, typer.Option(metavar="OTHER", help="Second network, shown side by side.")] = None,
     graph: Annotated[str | None, typer.Option(metavar="FILE", help="Draw the network graph to this .svg or .png file.")] = None,
+    short: Annotated[bool, typer.Option("--short", help="One row per block instead of one per layer.")] = False,
     code: options.Code = None,
     as_json: options.Json = False,
 ) -> None:
@@ -54,8 +57,9 @@ def summary(
     marked.
 
     \b
-    Example:
+    Examples:
       sightline summary resnet18 --head "512:0.3,128" --classes 3
+      sightline summary resnet50 --short
     """
     from sightline.commands import summary as command
 
@@ -73,7 +77,7 @@ def summary(
         return console.print_json(value)
     for note in value["notes"]:
         console.warn(note)
-    _print_layers(value)
+    _print_layers({**value, "layers": blocks_of(value["layers"])} if short else value)
     console.print_line()
     _print_sums(value)
     if value["head"] is not None:
@@ -83,6 +87,52 @@ def summary(
         _print_comparison(value)
     if value["graph"] is not None:
         console.print_line(f"drawing            {value['graph']}")
+
+
+def blocks_of(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row per block: consecutive layers with the same first part of the name, and the same number after it.
+
+    Args:
+        layers: Rows of `sl.summary`.
+
+    Returns:
+        Rows with the same keys; parameters and MACs are sums, the output is that of the last layer that has one.
+
+    Example:
+        >>> conv = {"output": (8, 4, 4), "parameters": 10, "macs": 100, "trainable": True}
+        >>> rows = [{"name": f"layer1.0.conv{i}", "type": "Conv2d", **conv} for i in (1, 2)]
+        >>> blocks_of(rows)[0]["name"], blocks_of(rows)[0]["type"], blocks_of(rows)[0]["parameters"]
+        ('layer1.0', '2 layers', 20)
+    """
+    blocks = []
+    for name, group in itertools.groupby(layers, key=lambda layer: _block_name(layer["name"])):
+        rows = list(group)
+        if len(rows) == 1:
+            blocks.append(dict(rows[0]))
+            continue
+        blocks.append(
+            {
+                "name": name,
+                "type": f"{len(rows)} layers",
+                "output": next((row["output"] for row in reversed(rows) if row["output"] is not None), None),
+                "parameters": sum(row["parameters"] for row in rows),
+                "macs": sum(row["macs"] for row in rows),
+                "trainable": any(row["trainable"] for row in rows),
+            }
+        )
+    return blocks
+
+
+def _block_name(layer: str) -> str:
+    """Return the first part of a layer's name, and the part after it if that is a number.
+
+    Example:
+        >>> _block_name("blocks.5.1.conv_pw"), _block_name("block11.rep.1"), _block_name("fc")
+        ('blocks.5', 'block11', 'fc')
+    """
+    first, _, rest = layer.partition(".")
+    second = rest.partition(".")[0]
+    return f"{first}.{second}" if second.isdigit() else first
 
 
 def _print_layers(value: dict[str, Any]) -> None:

@@ -205,15 +205,23 @@ def _print_sweep(study: Study) -> None:
     """Print a row per setting, then the conclusions."""
     data = study.data
     several = len(data["seeds"]) > 1
-    header = (", ".join(data["keys"]) or "recipe", "accuracy", *(("range",) if several else ()), "seconds", "parameters", "")
+    stored = any(row["feature_bytes"] for row in data["settings"])
+    header = (
+        *(", ".join(data["keys"]) or "recipe", "accuracy", *(("range",) if several else ()), "seconds", "parameters"),
+        *(("features", "memory") if stored else ()),
+        "",
+    )
     rows: list[tuple[Any, ...]] = []
     for row in data["settings"]:
         marks = ", ".join(mark for mark in (row["mark"], "the recipe" if row["default"] else "") if mark)
         if row["failed"]:
-            rows.append((row["label"], "–", *(("–",) if several else ()), "–", "–", f"failed: {row['failed']}"))
+            rows.append((row["label"], *["–"] * (len(header) - 2), f"failed: {row['failed']}"))
             continue
         span = (f"{100 * row['accuracy_low']:.1f}–{100 * row['accuracy_high']:.1f}",) if several else ()
-        cost = (f"{row['seconds']:.1f}", f"{row['parameters']:,}")
+        cost: tuple[str, ...] = (f"{row['seconds']:.1f}", f"{row['parameters']:,}")
+        if stored:
+            memory = row["feature_bytes"]
+            cost += ("–", "–") if memory is None else (f"{row['features']:,}", f"{memory / 1e6:.1f} MB")
         rows.append((row["label"], f"{100 * row['accuracy']:.1f}", *span, *cost, marks))
     tables_output.print_table(header, rows)
     tables_output.print_conclusions(study)

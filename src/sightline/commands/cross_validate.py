@@ -30,6 +30,7 @@ from sightline.runs.plan import photos_name
 from sightline.store import Cache, digest, write_json, write_text
 from sightline.studies import cross_validation as folding
 from sightline.studies.cross_validation import Fitted, Part
+from sightline.training import methods
 from sightline.training.context import Context
 
 KEPT = "folds"
@@ -87,8 +88,10 @@ def cross_validate(
     context = Context(kept, catalogs.together(kept, twins), kept.classes, cache, device, progress=progress)
     studies.check(recipe, len(kept.classes), cache)
     studies.check_threshold(recipe, kept.classes)
+    folding.check_unseen(context, recipe)
     asked = folding.parts(context, folds, repeats, seed)
-    identity = digest(["crossvalidate", recipe.id, kept.fingerprint(), folds, repeats, seed, RESULTS_VERSION])
+    request = ["crossvalidate", recipe.id, kept.fingerprint(), folds, repeats, seed, RESULTS_VERSION]
+    identity = digest([*request, *methods.source_hashes(recipe)])
     folder = Path(out) if out is not None else Path("runs") / f"{photos_name(str(catalog.root))}-folds-{identity[:8]}"
     earlier = _claim(folder, identity)
     if earlier is not None:

@@ -20,7 +20,7 @@ from sightline.explanation.checks import verdict
 from sightline.explanation.checks.evidence import Evidence, gather, of_run, sample_size, spread, with_pictures
 from sightline.explanation.checks.verdict import Finding
 from sightline.explanation.draw import channels as channel_sheets
-from sightline.explanation.draw import contact_sheets, overlay
+from sightline.explanation.draw import contact_sheets, layer_sheet, overlay
 from sightline.explanation.draw.caption import Caption
 from sightline.explanation.draw.contact_sheets import By
 from sightline.explanation.heatmaps import heatmaps_of
@@ -76,6 +76,7 @@ def explain(
     target: str | None = None,
     method: str = "auto",
     layer: str | None = None,
+    layers: Sequence[str] = (),
     contrast: str | None = None,
     hide: Sequence[str] = (),
     channels: str | None = None,
@@ -102,6 +103,7 @@ def explain(
         target: The class to explain; the predicted one if None.
         method: `auto` or a name in `sightline.explanation.METHODS`.
         layer: A module of the network; None for its last feature map.
+        layers: Modules whose heatmaps are also drawn side by side, one sheet per image, without checks.
         contrast: The class that the target is compared with; where it is the prediction itself, the second most probable class
             is explained.
         hide: Regions `x,y,width,height` of the upright original that are covered to measure the change of the prediction.
@@ -159,6 +161,8 @@ def explain(
             entry["channels"] = job.channels(number, entry["path"], choice)
     if any(label is not None for label in readable.labels):
         job.write_sheets(entries, target, average_by, progress)
+    if layers:
+        job.compare_layers(entries, layers, targets, progress)
     failed: Mapping[str, str] = {**requested.unread, **answers.errors, **errors}
     return entries + [{"path": name, "error": reason} for name, reason in failed.items()]
 
@@ -418,6 +422,23 @@ class _Job:
         """Draw channels of one image, and return their entry for JSON."""
         file, stem = self.images.files[self.answers.paths.index(path)], self.folder / self.stem(number, path)
         return channel_sheets.write(stem, self.subject.model, file, path, choice, self.options)
+
+    def compare_layers(
+        self, entries: Sequence[dict[str, Any]], layers: Sequence[str], targets: Sequence[int], progress: Progress
+    ) -> None:
+        """Write the heatmaps of each image at several layers side by side, and add them to the entries, in place."""
+        model, images = self.subject.model, self.images
+        of_image: dict[str, list[Explanation]] = {}
+        for layer in layers:
+            options = dataclasses.replace(self.options, layer=layer)
+            for item in heatmaps_of(model, images.files, images.names, targets, options, progress=progress)[0]:
+                of_image.setdefault(item.path, []).append(item)
+        for number, entry in enumerate(entries, 1):
+            items = of_image.get(entry["path"], [])
+            if items:
+                sheet = self.folder / f"{self.stem(number, entry['path'])}-layers.png"
+                layer_sheet.write(sheet, images.file_of()[entry["path"]], items, model.card.backbone.preprocess)
+                entry["layers"] = {"names": [item.layer for item in items], "sheet": str(sheet)}
 
     def write_sheets(self, entries: Sequence[dict[str, Any]], target: str | None, average_by: By, progress: Progress) -> None:
         """Write contact sheets by class and average heatmaps, and add them to the entries, in place."""

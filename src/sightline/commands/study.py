@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sightline import __version__, report, studies
 from sightline.commands.train import train
 from sightline.errors import ModelFileError, RequestError, SightlineError
@@ -20,6 +22,7 @@ from sightline.runs import folder as folders
 from sightline.runs import resume
 from sightline.runs.plan import photos_name
 from sightline.store import Cache, digest, now, plain, write_json
+from sightline.training.methods import METHODS
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +113,14 @@ def run_fit(fit: studies.Fit, catalog: Catalog, folder: Path, device: str, progr
     except SightlineError as error:
         return studies.Outcome(None, why=error.message)
     candidate = run.data["ladder"][0]
+    network = run.record.network
+    width = None if network is None else network.features
+    cached = METHODS[fit.recipe.method].fits_heads and width is not None
+    images = sum(split in ("train", "val") for split in catalog.usable().column("split"))
     return studies.Outcome(
         val=read_predictions(run.held_out_file),
+        features=width,
+        feature_bytes=images * width * np.dtype(np.float32).itemsize if cached and width is not None else None,
         seconds=float(candidate["seconds"]),
         parameters=int(candidate["parameters"]),
         estimate=str(run.data["val_estimate"]),

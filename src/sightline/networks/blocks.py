@@ -292,25 +292,33 @@ class XceptionBlock(nn.Module):
 class MlpConv(nn.Sequential):
     """Mlpconv layer: a convolution and two 1×1 convolutions with bias and ReLU, a perceptron applied at every position.
 
-    (n, i, h, w) → (n, o, h', w'). Parameters: k²·i·o + o + o² + o + o·last + last.
+    (n, i, h, w) → (n, q, h', w'). Parameters: k²·i·o + o + o·p + p + p·q + q.
 
     Args:
         inputs: Input channels.
-        outputs: Filters of each convolution.
+        outputs: Filters o, p, q of the three convolutions; one number for all.
         kernel: Filter size of the first convolution.
         stride: Stride of the first convolution.
         padding: Zeros on each side for the first convolution.
-        last: Filters of the last convolution if they are class scores, without ReLU; None for `outputs` filters with ReLU.
+        last: Filters q of the last convolution if they are class scores, without ReLU; None for `outputs` with ReLU.
 
     Source: Lin et al. 2013, "Network in network", section 3.1.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0, last: int | None = None
+        self,
+        inputs: int,
+        outputs: int | tuple[int, int, int],
+        kernel: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        last: int | None = None,
     ) -> None:
-        parts: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding), nn.ReLU()]
-        parts += [nn.Conv2d(outputs, outputs, 1), nn.ReLU()]
-        parts += [nn.Conv2d(outputs, outputs, 1), nn.ReLU()] if last is None else [nn.Conv2d(outputs, last, 1)]
+        first, second, third = (outputs,) * 3 if isinstance(outputs, int) else outputs
+        parts: list[nn.Module] = [nn.Conv2d(inputs, first, kernel, stride=stride, padding=padding), nn.ReLU()]
+        parts += [nn.Conv2d(first, second, 1), nn.ReLU()]
+        parts += [nn.Conv2d(second, third, 1), nn.ReLU()] if last is None else [nn.Conv2d(second, last, 1)]
         super().__init__(*parts)
 
 

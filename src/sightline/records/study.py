@@ -22,6 +22,8 @@ class SweepSetting:
         failed: Why a fit failed; None if none did.
         mark: Mark in the report; "" for none.
         best, default: Whether it is the most accurate one, and the recipe as it is.
+        features: Number of features that the head takes; None without a network.
+        feature_bytes: Size of the cached features of train and val in float32; None for a method that caches none.
     """
 
     label: str
@@ -38,6 +40,8 @@ class SweepSetting:
     parameters: int | None = None
     runs: Sequence[str] = ()
     mark: str | None = None
+    features: int | None = None
+    feature_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,7 @@ def _sweep(data: SweepRecord) -> dict[str, Any]:
             "log_loss": decimal(r.log_loss),
             "seconds": duration(r.seconds),
             "parameters": count(r.parameters),
+            "features": "" if r.feature_bytes is None else f"{count(r.features)} ({r.feature_bytes / 1e6:,.1f} MB)",
         }
         for r in rows
     ]
@@ -94,6 +95,7 @@ def _sweep(data: SweepRecord) -> dict[str, Any]:
         "keys": [clean(k) for k in data.keys],
         "seeds": data.seeds,
         "rows": shown,
+        "stored": any(r.feature_bytes for r in rows),
         "ruler": svg.ruler(start),
         "figure": _plot(data),
         "heat": _heat(data),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline import evaluation
+from sightline import classifier, evaluation
 from sightline.errors import RequestError
 from sightline.records import Catalog, Predictions, Recipe
 from sightline.records.cross_validation import CrossValidationSummary, FoldScore
@@ -61,17 +61,31 @@ def check(recipe: Recipe, folds: int, repeats: int) -> None:
     """Check that a recipe can be cross-validated.
 
     Raises:
-        RequestError: If a number is out of range, or the recipe starts from classifiers trained on images before.
+        RequestError: If a number is out of range, or the recipe combines finished classifiers.
     """
     if not 2 <= folds <= 100:
         raise RequestError(f"--folds cannot be {folds}", "give a number from 2 to 100; 5 is usual")
     if not 1 <= repeats <= 100:
         raise RequestError(f"--repeats cannot be {repeats}", "give a number from 1 to 100")
-    if not methods.method_of(recipe).cross_validates or methods.source_hashes(recipe):
+    if not methods.method_of(recipe).cross_validates:
         raise RequestError(
             f"{recipe.method} starts from classifiers that may have been trained on the held-out images",
             "cross-validate the recipes of those classifiers",
         )
+
+
+def check_unseen(context: Context, recipe: Recipe) -> None:
+    """Check that the classifiers that a recipe starts from were trained on none of the images.
+
+    Raises:
+        RequestError: If one was: it would know held-out images.
+    """
+    for name in methods.METHODS[recipe.method].source_files(recipe):
+        seen = int(classifier.load(name).was_trained_on(context.catalog.column("content")).sum())
+        if seen:
+            n = len(context.catalog)
+            message = f"{name} was trained on {seen:,} of the {n:,} images, so the score on held-out images would be too high"
+            raise RequestError(message, f"cross-validate the recipe of {name}, or leave these images out")
 
 
 def parts(context: Context, folds: int, repeats: int, seed: int) -> list[Part]:

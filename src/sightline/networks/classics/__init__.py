@@ -94,7 +94,7 @@ CLASSICS: dict[str, Classic] = {
     "vgg13": Classic(vgg13, "VGG-13", _SIMONYAN, 2014, 224, 32, wraps="torchvision.models.vgg13"),
     "vgg16": Classic(vgg16, "VGG-16", _SIMONYAN, 2014, 224, 32, wraps="torchvision.models.vgg16"),
     "vgg19": Classic(vgg19, "VGG-19", _SIMONYAN, 2014, 224, 32, wraps="torchvision.models.vgg19"),
-    "nin": Classic(nin, "Network in Network", _LIN, 2013, 224, 67),
+    "nin": Classic(nin, "Network in Network", _LIN, 2013, 224, 1),
     "googlenet": Classic(googlenet, "GoogLeNet", _SZEGEDY, 2014, 224, 15, wraps="torchvision.models.googlenet"),
     "resnet18": Classic(resnet18, "ResNet-18", _HE, 2015, 224, 1, wraps="torchvision.models.resnet18"),
     "resnet34": Classic(resnet34, "ResNet-34", _HE, 2015, 224, 1, wraps="torchvision.models.resnet34"),

@@ -27,6 +27,7 @@ from sightline.training.context import (
     VAL,
     Candidate,
     Context,
+    check_validation,
     cv_estimate,
     extract,
     folds_for,
@@ -43,7 +44,8 @@ class FeaturesSettings:
 
     Args:
         refit: Fit the chosen head once more on training and validation images together, after cross-validation.
-        folds: Folds of the cross-validation, 2 to 20; used with fewer than 1,000 validation images.
+        folds: Folds of the cross-validation, 2 to 20; used with fewer than 1,000 validation images. 1 scores heads on the
+            validation images alone, however few they are.
         class_weight: `balanced` gives each class the same weight; `auto` does so if one class has more than 3 times the images
             of another.
         head: Settings of the head, such as `{"C": [0.1, 1.0]}`.
@@ -62,7 +64,7 @@ class FeaturesSettings:
     crops: int = 1
 
     def __post_init__(self) -> None:
-        check_ranges(self, {"folds": (2, 20), "views": (0, 100)})
+        check_ranges(self, {"folds": (1, 20), "views": (0, 100)})
 
 
 def fit(context: Context, recipe: Recipe) -> list[Candidate]:
@@ -121,7 +123,9 @@ def _table(context: Context, recipe: Recipe, backbone: Backbone, settings: Featu
     """Return the training data and the folds of heads."""
     rows = np.array([i for i in context.split("train", "val") if i not in extracted.problems], dtype=np.int64)
     in_val = np.isin(rows, context.split("val"))
-    crossed = in_val.sum() < CROSS_VALIDATE_BELOW
+    crossed = settings.folds > 1 and in_val.sum() < CROSS_VALIDATE_BELOW
+    if settings.folds == 1:
+        check_validation(context, "a head with folds = 1")
     if crossed:
         folds = folds_for(context, rows, settings.folds, recipe.seed)
         estimate = cv_estimate(len(folds))
@@ -216,7 +220,7 @@ def _fit_on(
                 estimate=table.estimate,
                 seconds=table.seconds + time.perf_counter() - started,
                 undecodable=lost,
-                detail={"path": fitted.path, "computed": table.computed},
+                **_training(fitted.path, table.computed),
             )
         )
     if not candidates:
@@ -225,6 +229,22 @@ def _fit_on(
         note = f"heads left out by the time budget: {', '.join(left_out)}"
         candidates = [dataclasses.replace(c, note=note) for c in candidates]
     return simplest_first(sorted(candidates, key=lambda c: (-c.val_accuracy, c.val_log_loss)))
+
+
+def _training(path: Sequence[Mapping[str, Any]], computed: int) -> dict[str, Any]:
+    """Return the candidate's fields on the fit of its head: the settings tried, or the history of a head trained by epochs.
+
+    Args:
+        path: Rows of the outcome of the fit.
+        computed: Number of images whose features were computed.
+    """
+    detail: dict[str, Any] = {"path": path, "computed": computed}
+    rows = [row for row in path if "epoch" in row and row["accuracy"] is not None]
+    if not rows:
+        return {"detail": detail}
+    detail["best_epoch"] = next((row["epoch"] for row in rows if row["chosen"]), None)
+    names = {"epoch": "epoch", "train_loss": "train_loss", "log_loss": "val_loss", "accuracy": "val_accuracy"}
+    return {"detail": detail, "history": [{new: row[old] for old, new in names.items()} for row in rows]}
 
 
 def simplest_first(candidates: Sequence[Candidate]) -> list[Candidate]:
