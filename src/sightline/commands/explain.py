@@ -428,17 +428,17 @@ class _Job:
     ) -> None:
         """Write the heatmaps of each image at several layers side by side, and add them to the entries, in place."""
         model, images = self.subject.model, self.images
-        of_image: dict[str, list[Explanation]] = {}
+        of_image: dict[str, dict[str, Explanation]] = {}
         for layer in layers:
             options = dataclasses.replace(self.options, layer=layer)
             for item in heatmaps_of(model, images.files, images.names, targets, options, progress=progress)[0]:
-                of_image.setdefault(item.path, []).append(item)
+                of_image.setdefault(item.path, {})[layer] = item
         for number, entry in enumerate(entries, 1):
-            items = of_image.get(entry["path"], [])
+            items = of_image.get(entry["path"], {})
             if items:
                 sheet = self.folder / f"{self.stem(number, entry['path'])}-layers.png"
-                layer_sheet.write(sheet, images.file_of()[entry["path"]], items, model.card.backbone.preprocess)
-                entry["layers"] = {"names": [item.layer for item in items], "sheet": str(sheet)}
+                layer_sheet.write(sheet, images.file_of()[entry["path"]], list(items.values()), model.card.backbone.preprocess)
+                entry["layers"] = {"names": list(items), "sheet": str(sheet)}
 
     def write_sheets(self, entries: Sequence[dict[str, Any]], target: str | None, average_by: By, progress: Progress) -> None:
         """Write contact sheets by class and average heatmaps, and add them to the entries, in place."""

@@ -33,8 +33,7 @@ def write(sheet: Path, file: Path, items: Sequence[Explanation], preprocess: Pre
         height, width = picture.shape[:2]
         page = Image.new("RGB", (max(width, _SIDE_PX), height + _LABEL_PX), PAPER)
         page.paste(Image.fromarray(picture), (0, 0))
-        rows, columns = item.heat.shape
-        text = shorten(f"{item.layer}, {rows}×{columns}", page.width, TEXT_PX)
+        text = shorten(item.layer, page.width, TEXT_PX)
         ImageDraw.Draw(page).text((0, height + 3), text, fill=INK, font=font(TEXT_PX))
         pages.append(page)
     title = f"{items[0].method} for “{items[0].target}” by layer, each on its own scale, {file.name}"
