@@ -9,7 +9,7 @@ PHOTOS ?= photos
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 READY := .venv/.ready
 
-.PHONY: setup demo run test test-browser lint check bench docs screenshots sbom package clean
+.PHONY: setup demo run test test-browser lint check bench labs docs screenshots sbom package clean
 
 setup: $(READY)
 
@@ -64,6 +64,11 @@ package: $(READY)
 # The software bill of materials of this environment without its development tools: dist/sbom.json (CycloneDX).
 sbom: $(READY)
 	$(BIN)/python scripts/make_sbom.py dist/sbom.json
+
+# The labs of docs/labs on the photographs in DATA: `make labs LAB=flowers DATA=folder`. `make labs SHORT=1` takes a few images and one
+# epoch and records nothing; `make check` runs the same in tests/docs/test_labs.py.
+labs: $(READY)
+	$(BIN)/python scripts/labs.py $(LAB) $(if $(DATA),--data "$(DATA)") $(if $(SHORT),--short)
 
 bench: $(READY)
 	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
