@@ -153,7 +153,7 @@ def test_a_sweep_gives_the_number_of_features_and_their_memory(
     found = sweep.sweep(divided, ridge, {"image_size": [8, 16]}, tmp_path / "a", cache=cache)
     images = sum(split in ("train", "val") for split in divided.column("split"))
     widths = [8 * 8 * 3, 16 * 16 * 3]
-    assert [(s["features"], s["feature_bytes"]) for s in found.data["settings"]] == [(w, 4 * w * images) for w in widths]
+    assert [(s["feature_width"], s["feature_bytes"]) for s in found.data["settings"]] == [(w, 4 * w * images) for w in widths]
     assert "Features (memory)" in (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
     trained = sweep.sweep(divided, tiny, {"epochs": [1]}, tmp_path / "b", cache=cache)
     assert trained.data["settings"][0]["feature_bytes"] is None

@@ -221,7 +221,7 @@ def _print_sweep(study: Study) -> None:
         cost: tuple[str, ...] = (f"{row['seconds']:.1f}", f"{row['parameters']:,}")
         if stored:
             memory = row["feature_bytes"]
-            cost += ("–", "–") if memory is None else (f"{row['features']:,}", f"{memory / 1e6:.1f} MB")
+            cost += ("–", "–") if memory is None else (f"{row['feature_width']:,}", f"{memory / 1e6:.1f} MB")
         rows.append((row["label"], f"{100 * row['accuracy']:.1f}", *span, *cost, marks))
     tables_output.print_table(header, rows)
     tables_output.print_conclusions(study)

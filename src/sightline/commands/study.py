@@ -119,7 +119,7 @@ def run_fit(fit: studies.Fit, catalog: Catalog, folder: Path, device: str, progr
     images = sum(split in ("train", "val") for split in catalog.usable().column("split"))
     return studies.Outcome(
         val=read_predictions(run.held_out_file),
-        features=width,
+        feature_width=width,
         feature_bytes=images * width * np.dtype(np.float32).itemsize if cached and width is not None else None,
         seconds=float(candidate["seconds"]),
         parameters=int(candidate["parameters"]),

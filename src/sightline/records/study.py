@@ -22,7 +22,7 @@ class SweepSetting:
         failed: Why a fit failed; None if none did.
         mark: Mark in the report; "" for none.
         best, default: Whether it is the most accurate one, and the recipe as it is.
-        features: Number of features that the head takes; None without a network.
+        feature_width: Number of features that the head takes; None without a network.
         feature_bytes: Size of the cached features of train and val in float32; None for a method that caches none.
     """
 
@@ -40,7 +40,7 @@ class SweepSetting:
     parameters: int | None = None
     runs: Sequence[str] = ()
     mark: str | None = None
-    features: int | None = None
+    feature_width: int | None = None
     feature_bytes: int | None = None
 
 

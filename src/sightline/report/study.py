@@ -87,7 +87,7 @@ def _sweep(data: SweepRecord) -> dict[str, Any]:
             "log_loss": decimal(r.log_loss),
             "seconds": duration(r.seconds),
             "parameters": count(r.parameters),
-            "features": "" if r.feature_bytes is None else f"{count(r.features)} ({r.feature_bytes / 1e6:,.1f} MB)",
+            "memory": "" if r.feature_bytes is None else f"{count(r.feature_width)} ({r.feature_bytes / 1e6:,.1f} MB)",
         }
         for r in rows
     ]

@@ -49,7 +49,7 @@ class Outcome:
         seconds: Wall-clock time, in seconds.
         parameters: Number of parameters of network and head.
         estimate: How the held-out images were chosen, such as by cross-validation.
-        features: Number of features that the head takes; None without a network.
+        feature_width: Number of features that the head takes; None without a network.
         feature_bytes: Size of the cached features of train and val in float32; None for a method that caches none.
         why: Reason of a failure.
     """
@@ -58,7 +58,7 @@ class Outcome:
     seconds: float = 0.0
     parameters: int = 0
     estimate: str = VAL
-    features: int | None = None
+    feature_width: int | None = None
     feature_bytes: int | None = None
     why: str | None = None
 
@@ -181,7 +181,7 @@ def _row(fits: Sequence[Fit], outcomes: Sequence[Outcome], keys: Sequence[str], 
         "log_loss": float(np.mean([log_loss(o.val) for o in done if o.val is not None])) if failed is None else None,
         "seconds": float(np.mean([o.seconds for o in done])) if done else None,
         "parameters": max((o.parameters for o in done), default=None),
-        "features": max((o.features for o in done if o.features is not None), default=None),
+        "feature_width": max((o.feature_width for o in done if o.feature_width is not None), default=None),
         "feature_bytes": max((o.feature_bytes for o in done if o.feature_bytes is not None), default=None),
         "runs": [f.name for f in fits],
         "default": fits[0].recipe == replace(recipe, seed=fits[0].seed),
