@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,28 @@ def test_audit_finds_a_wrong_label_and_fixes_it_in_a_new_catalog(photos: Path, t
     assert record.likely[0].thumbnail is not None and "1/wrong.png" in (out / "audit.html").read_text(encoding="utf-8")
 
 
+def test_dedupe_and_relabel_write_a_new_catalog_and_the_list_of_changes(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    first = min(p for p in (folder / "0").iterdir() if p.name != "broken.png")
+    shutil.copyfile(first, folder / "0" / "zz_copy.png")
+    before = {p: p.read_bytes() for p in folder.rglob("*.png")}
+    (tmp_path / "labels.csv").write_text("path,label,reason\n1/wrong.png,0,it is a 0\n", encoding="utf-8")
+    fixes = ["--fix", "dedupe", "--fix", f"relabel={tmp_path / 'labels.csv'}"]
+    value = json.loads(sightline("audit", folder, "-o", tmp_path / "out", "--backbone", "pixels", *fixes))
+    fixed = catalogs.load(tmp_path / "out" / "catalog-fixed.csv", root=folder)
+    problems = dict(zip(fixed.paths, fixed.column("problem"), strict=True))
+    labels = dict(zip(fixed.paths, fixed.column("label"), strict=True))
+    assert labels["1/wrong.png"] == "0" and problems["1/wrong.png"] is None
+    copies = {path: problems[path] for path in (f"0/{first.name}", "0/zz_copy.png")}
+    assert sum(problem is None for problem in copies.values()) == 1, "one of the two files is kept"
+    rows = list(csv.DictReader((tmp_path / "out" / "changes.csv").open(encoding="utf-8", newline="")))
+    assert value["changes"] == len(rows) and {"dedupe", "relabel"} <= {row["action"] for row in rows}
+    relabelled = next(row for row in rows if row["path"] == "1/wrong.png")
+    assert (relabelled["before"], relabelled["after"], relabelled["reason"]) == ("1", "0", "it is a 0")
+    assert {p: p.read_bytes() for p in folder.rglob("*.png")} == before, "no photograph is changed"
+
+
 @pytest.mark.slow
 def test_test_labels_are_judged_only_on_request_which_is_logged(photos: Path, tmp_path: Path) -> None:
     catalog = catalogs.scan(photos)
@@ -89,6 +113,22 @@ def test_wrong_arguments_are_refused(photos: Path, tmp_path: Path) -> None:
     ):
         ended = CliRunner().invoke(app, [*map(str, arguments), "-o", str(tmp_path / "x")])
         assert ended.exit_code == 2 and word in ended.output and "Traceback" not in ended.output
+
+
+def test_label_next_takes_a_model_and_a_folder_in_either_order(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(
+        'method = "features"\nbackbone = "pixels"\nhead = "centroid"\n[settings]\nfolds = 2\n'
+    )
+    sightline("train", photos, tmp_path / "recipe.toml", "-o", tmp_path / "run")
+    others = write_few_digits(tmp_path / "others", 30)
+    command = ["label-next", others, tmp_path / "run", "-n", "5", "-o", tmp_path / "next"]
+    rows = json.loads(sightline(*command))
+    assert len(rows) == 5 and rows == json.loads(sightline("label-next", tmp_path / "run", others, *command[3:]))
+    assert all(row["predicted"] in ("0", "1") and row["reason"].startswith("uncertain") for row in rows)
+    known = {file.read_bytes() for file in photos.rglob("*.png")}
+    assert not any((others / row["path"]).read_bytes() in known for row in rows), "labelled images are left out"
+    too_many = CliRunner().invoke(app, ["label-next", "a", "b", "c"])
+    assert too_many.exit_code == 2 and "not 3 arguments" in too_many.output
 
 
 def test_label_next_proposes_by_coverage_without_any_label(photos: Path, tmp_path: Path) -> None:

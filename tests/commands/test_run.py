@@ -60,6 +60,9 @@ def test_the_run_is_whole_and_honest(workplace: dict[str, Any]) -> None:
     assert value["test"]["n"] == 60 and value["test"]["accuracy"] > 0.75
     assert value["test"]["accuracy_low"] < value["test"]["accuracy"] < value["test"]["accuracy_high"]
     run = Run.load(Path(value["run"]))
+    audit = run.record.audit  # suspects in test are listed too, since the test split was scored
+    assert audit is not None and audit.test_included and audit.judged == 300
+    assert {s.split for s in audit.label_suspects} == {"train", "val", "test"}
     answers = read_predictions(run.folder / "predictions" / "test.csv")
     assert (answers.y_pred == answers.y_true).mean() == pytest.approx(value["test"]["accuracy"], abs=1e-12)
     assert {s["method"] for s in run.data["ladder"]} == {"baseline", "shortcut", "features"}

@@ -7,9 +7,10 @@ import pytest
 from scipy import stats
 
 from sightline.errors import DataError
+from sightline.evaluation import alignment
+from sightline.evaluation.alignment import NamedPredictions
 from sightline.records import Predictions
 from sightline.studies import model_comparison, power
-from sightline.studies.model_comparison import NamedPredictions
 
 
 def sheet(name: str, right: str, keys: str = "", classes: tuple[str, ...] = ("x", "y"), label: str = "x") -> NamedPredictions:
@@ -21,7 +22,7 @@ def sheet(name: str, right: str, keys: str = "", classes: tuple[str, ...] = ("x"
 
 
 def test_answers_are_aligned_by_image_and_class_name() -> None:
-    aligned = model_comparison.align([sheet("a", "110", "pqr"), sheet("b", "011", "rqp", ("y", "x"))])
+    aligned = alignment.align([sheet("a", "110", "pqr"), sheet("b", "011", "rqp", ("y", "x"))])
     assert aligned.paths == ("p", "q", "r") and aligned.labels == ("x", "x", "x")
     np.testing.assert_array_equal(aligned.right, [[1, 1, 0], [1, 1, 0]])
 
@@ -40,21 +41,21 @@ def test_answers_are_aligned_by_image_and_class_name() -> None:
 )
 def test_other_images_or_labels_are_refused_with_what_differs(sheets: list[NamedPredictions], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        model_comparison.align(sheets)
+        alignment.align(sheets)
 
 
 def test_a_table_without_labels_takes_those_of_the_other() -> None:
     bare = sheet("b", "10")
     none = Predictions(bare.answers.paths, bare.answers.classes, np.full(2, -1), bare.answers.probs)
-    aligned = model_comparison.align([NamedPredictions("b", none, bare.keys), sheet("a", "11")])
+    aligned = alignment.align([NamedPredictions("b", none, bare.keys), sheet("a", "11")])
     np.testing.assert_array_equal(aligned.right, [[1, 0], [1, 1]])
     with pytest.raises(DataError, match="2 images have no label, or one that is not a class of any table, such as a"):
-        model_comparison.align([NamedPredictions("b", none, bare.keys), NamedPredictions("c", none, bare.keys)])
+        alignment.align([NamedPredictions("b", none, bare.keys), NamedPredictions("c", none, bare.keys)])
 
 
 def test_a_comparison_by_hand() -> None:
     a, b = "1" * 12, "0" * 9 + "111"
-    aligned = model_comparison.align([sheet("a", a), sheet("b", b)])
+    aligned = alignment.align([sheet("a", a), sheet("b", b)])
     (pair,) = model_comparison.compared_pairs(aligned)
     assert (pair.only_a, pair.only_b, pair.difference) == (9, 0, 0.75)
     assert pair.p == pytest.approx(2 / 2**9) and pair.p_corrected == pair.p
@@ -64,23 +65,23 @@ def test_a_comparison_by_hand() -> None:
 
 
 def test_the_verdict_names_the_better_one_first() -> None:
-    aligned = model_comparison.align([sheet("b", "0" * 9 + "111"), sheet("a", "1" * 12)])
+    aligned = alignment.align([sheet("b", "0" * 9 + "111"), sheet("a", "1" * 12)])
     (pair,) = model_comparison.compared_pairs(aligned)
     assert pair.difference == -0.75 and pair.verdict.startswith("a is better than b by 75.0 percentage points [41.7, ")
 
 
 def test_no_difference_gives_no_number_of_images() -> None:
-    (pair,) = model_comparison.compared_pairs(model_comparison.align([sheet("a", "110"), sheet("b", "011")]))
+    (pair,) = model_comparison.compared_pairs(alignment.align([sheet("a", "110"), sheet("b", "011")]))
     assert pair.images_needed is None and pair.verdict.endswith("both have equally many correct predictions")
     assert pair.verdict.startswith("the difference between a and b is not significant with 3 test images")
 
 
 def test_more_than_two_are_corrected_together() -> None:
     a, b = "1" * 12, "0" * 6 + "1" * 6
-    found = model_comparison.compared_pairs(model_comparison.align([sheet("a", a), sheet("b", b), sheet("c", a)]))
+    found = model_comparison.compared_pairs(alignment.align([sheet("a", a), sheet("b", b), sheet("c", a)]))
     p = {(x.a, x.b): (x.p, x.p_corrected, x.significant) for x in found}
     assert p["a", "b"] == pytest.approx((2 / 64, 6 / 64, False))
-    alone = model_comparison.compared_pairs(model_comparison.align([sheet("a", a), sheet("b", b)]))[0]
+    alone = model_comparison.compared_pairs(alignment.align([sheet("a", a), sheet("b", b)]))[0]
     assert alone.significant
     needed = next(x.images_needed for x in found if (x.a, x.b) == ("a", "b"))
     assert needed > power.images_needed(6, 0, 12, level=0.05)  # a stricter level needs more
@@ -106,14 +107,14 @@ def test_power_against_a_worked_example() -> None:
 
 
 def test_disagreements_put_the_most_confident_errors_first() -> None:
-    rows = model_comparison.disagreements(model_comparison.align([sheet("a", "1100"), sheet("b", "1010")]))
+    rows = alignment.disagreements(alignment.align([sheet("a", "1100"), sheet("b", "1010")]))
     assert [r.path for r in rows] == ["b", "c"]
     assert [a.right for a in rows[0].predictions] == [True, False]
 
 
 def test_images_of_a_cluster_are_not_independent() -> None:
     """Nine images of one cluster count as one observation."""
-    aligned = model_comparison.align([sheet("a", "1" * 12), sheet("b", "0" * 9 + "111")])
+    aligned = alignment.align([sheet("a", "1" * 12), sheet("b", "0" * 9 + "111")])
     (pair,) = model_comparison.compared_pairs(aligned, cluster=np.array([0] * 9 + [1, 2, 3]))
     assert pair.p == 1.0 and not pair.significant
     assert pair.low == 0.0 and pair.high > 0.75 and pair.images_needed > 20

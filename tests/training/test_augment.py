@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
@@ -71,7 +73,9 @@ FULL = Policy(
     pca=0.2,
     grey=0.3,
     blur=2,
+    resolution=0.3,
     noise=20,
+    jpeg=20,
     erase=0.5,
 )
 """Everything at once."""
@@ -244,7 +248,15 @@ def test_draws_fill_their_ranges(policy: Policy) -> None:
         assert low - 1e-6 <= values.min() and values.max() <= high + 1e-6, name
         assert values.min() <= low + 0.05 * (high - low) and values.max() >= high - 0.05 * (high - low), name
 
-    for name, field in {"rotation": "angle", "shear": "shear", "hue": "hue", "blur": "blur", "noise": "noise"}.items():
+    for name, field in {
+        "rotation": "angle",
+        "shear": "shear",
+        "hue": "hue",
+        "blur": "blur",
+        "noise": "noise",
+        "resolution": "resolution",
+        "jpeg": "jpeg",
+    }.items():
         fills(getattr(drawn, field), *policy.span(name), name)
     for name in ("zoom", "brightness", "contrast", "saturation"):
         low, high = policy.span(name)
@@ -525,6 +537,27 @@ def test_blur_spreads_a_point_and_keeps_what_is_even() -> None:
     torch.testing.assert_close(run(images, mixed)[0], planes(images)[0], rtol=0, atol=1e-4)  # none is none
 
 
+def test_reduced_resolution_keeps_means_and_removes_detail() -> None:
+    stripes = np.zeros((2, 32, 32, 3), dtype=np.uint8)
+    stripes[:, :, ::2] = 200
+    mixed = dataclasses.replace(augment.identity(2), resolution=np.array([1.0, 0.25]))
+    out = run(stripes, mixed)
+    torch.testing.assert_close(out[0], planes(stripes)[0], rtol=0, atol=1e-3)
+    torch.testing.assert_close(out[1, :, 4:-4, 4:-4], torch.full((3, 24, 24), 100.0), rtol=0, atol=1.0)
+
+
+def test_jpeg_compression_is_that_of_pillow() -> None:
+    images = noise(3, 24, 40)
+    out = run(images, dataclasses.replace(augment.identity(3), jpeg=np.array([100, 10, 60])))
+    torch.testing.assert_close(out[0], planes(images)[0], rtol=0, atol=1e-3)
+    for i, quality in ((1, 10), (2, 60)):
+        data = io.BytesIO()
+        Image.fromarray(images[i]).save(data, "JPEG", quality=quality)
+        torch.testing.assert_close(out[i], planes(np.array(Image.open(data))[None])[0], rtol=0, atol=1e-3)
+    assert augment.in_words(Policy(jpeg=20), "jpeg") == "quality 20 to 100"
+    assert augment.in_words(Policy(resolution=(0.25, 0.5)), "resolution") == "25% to 50% of each side"
+
+
 def test_erased_is_the_network_s_mean_colour_inside_the_rectangle_alone() -> None:
     images = noise(2, 40, 40)
     drawn = dataclasses.replace(augment.identity(2), erase=np.array([[0.25, 0.5, 0.5, 0.25], [0, 0, 0, 0]]))
@@ -550,7 +583,8 @@ def test_padding_is_what_lies_beyond_the_edge() -> None:
 @pytest.mark.gpu
 def test_an_accelerator_gives_the_same_pixels() -> None:
     images = noise(9, 32, 32)
-    drawn, axes = augment.draw(FULL, 9, seed=0, epoch=0), augment.principal_colours(images)
+    policy = dataclasses.replace(FULL, jpeg=100.0)  # it enlarges differences in the last bit
+    drawn, axes = augment.draw(policy, 9, seed=0, epoch=0), augment.principal_colours(images)
     changes = augment.prepare(drawn, (32, 32), images.mean(axis=(1, 2)), MEAN, STD, principal=axes)
     device = torch.device("cuda")
     there = augment.apply(torch.from_numpy(images).to(device), changes.to(device)).cpu()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,8 +61,6 @@ def record(catalog: Catalog, duplicates: Duplicates, judged: Judged, shortcuts: 
         shortcuts: The result of the shortcut check; None computes it.
     """
     context = judged.context
-    paths, splits = context.catalog.paths, context.catalog.column("split")
-    suspects, outliers = _features_findings(judged, paths, splits)
     overlap, notes = _overlap(judged), [catalogs.NOT_LOOKED_FOR]
     if judged.backbone is None:
         notes.append("Label errors, outliers and pretraining overlap need a network, and none was available or asked for.")
@@ -75,8 +72,8 @@ def record(catalog: Catalog, duplicates: Duplicates, judged: Judged, shortcuts: 
         same_scene=[*duplicates.same_scene, *duplicates.crowded_scenes],
         leaks=catalogs.leak_sets(catalog, duplicates),
         conflicts=duplicates.conflicts,
-        label_suspects=suspects,
-        outliers=outliers,
+        label_suspects=suspects(judged),
+        outliers=_outliers(judged),
         problems=_problems(catalog, context),
         shortcut=find_shortcuts(context, judged.rows) if shortcuts is None else shortcuts,
         pretraining=overlap,
@@ -115,16 +112,14 @@ def find_shortcuts(context: Context, rows: np.ndarray) -> ShortcutCheck | None:
     return from_json(ShortcutCheck, detail, "shortcut check", "key")
 
 
-def _features_findings(
-    judged: Judged, paths: Sequence[str], splits: Sequence[str | None]
-) -> tuple[list[LabelSuspect], list[Outlier]]:
-    """Return label suspects and outliers of the judged images."""
+def suspects(judged: Judged) -> list[LabelSuspect]:
+    """Return the judged images by how suspect their label is, the most suspect first; none without features."""
     if judged.features is None:
-        return [], []
+        return []
     context, rows, labels = judged.context, judged.rows, judged.labels
-    cluster = context.cluster[rows]
-    found = label_suspects(judged.features, labels, len(context.classes), cluster)
-    suspects = [
+    paths, splits = context.catalog.paths, context.catalog.column("split")
+    found = label_suspects(judged.features, labels, len(context.classes), context.cluster[rows])
+    return [
         LabelSuspect(
             path=paths[rows[i]],
             label=context.classes[labels[i]],
@@ -135,10 +130,17 @@ def _features_findings(
         )
         for i in found.order
     ]
-    score, far = outlier_scores(judged.features, cluster)
+
+
+def _outliers(judged: Judged) -> list[Outlier]:
+    """Return the images unlike all other judged images, the farthest first; none without features."""
+    if judged.features is None:
+        return []
+    context, rows, paths = judged.context, judged.rows, judged.context.catalog.paths
+    score, far = outlier_scores(judged.features, context.cluster[rows])
     order = [int(i) for i in np.argsort(-np.nan_to_num(score), kind="stable") if far[i]][:MOST_OUTLIERS]
-    named = [context.classes[label] if label >= 0 else None for label in labels]
-    return suspects, [Outlier(paths[rows[i]], round(float(score[i]), 4), named[i]) for i in order]
+    named = [context.classes[label] if label >= 0 else None for label in judged.labels]
+    return [Outlier(paths[rows[i]], round(float(score[i]), 4), named[i]) for i in order]
 
 
 def _overlap(judged: Judged) -> PretrainingOverlap | None:

@@ -50,6 +50,19 @@ def evaluate(
     positive: options.Positive = None,
     crops: options.Crops = None,
     heatmaps: options.Heatmaps = "all",
+    stress: Annotated[
+        bool,
+        typer.Option(
+            "--stress", help="Score blurred, dark, noisy, recompressed, turned and low-resolution versions of the images too."
+        ),
+    ] = False,
+    stress_bound: Annotated[
+        float | None,
+        typer.Option(
+            metavar="ACCURACY",
+            help="With --stress: accuracy below which an alteration is named. Default: 0.9 times that on the unaltered images.",
+        ),
+    ] = None,
     code: options.Code = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
@@ -65,6 +78,7 @@ def evaluate(
     \b
     Examples:
       sightline evaluate runs/pets/classifier.safetensors "new photos" -o runs/pets-new
+      sightline evaluate runs/pets "new photos" --stress --stress-bound 0.9
       sightline evaluate catalog.csv recipes/cats.toml --folds 5 --repeats 2
       sightline evaluate catalog.csv recipes/cats.toml --learning-curve --goal 0.95
     """
@@ -75,9 +89,11 @@ def evaluate(
     recipe, subject, catalog = in_order(subject, catalog)
     how: dict[str, Any] = {"split": split, "label_from": label_from, "label_column": label_column, "positive": positive}
     how |= {"label_level": label_level, "follow_links": follow_links or None}
+    stress = stress or stress_bound is not None
     of_recipe = {"folds": folds, "repeats": repeats if repeats != 1 else None, "seed": seed, "goal": goal}
     if recipe is not None:
         other = {**how, "crops": crops, "code": code, "heatmaps": heatmaps if heatmaps != "all" else None}
+        other |= {"stress": stress or None}
         _check_without_classifier(recipe, catalog, other)
         if learning_curve or goal is not None:
             _check_learning_curve(folds, repeats)
@@ -94,6 +110,8 @@ def evaluate(
             **how,
             crops=crops,
             heatmaps=shown_heatmaps,
+            stress=stress,
+            stress_bound=stress_bound,
             code=code,
             device=device,
             progress=shown,
@@ -115,11 +133,31 @@ def _print_evaluation(value: dict[str, Any], catalog: str, report: Path) -> None
         console.print_line(f"{'without these':<20}{clean}  (images that were not used to fit the classifier)")
     for line in tables_output.metric_lines(value):
         console.print_line(line)
+    if value["label_changes"]:
+        changes = value["label_changes"]
+        old, new = (f"{changes[k]:.3f} [{changes[f'{k}_low']:.3f}, {changes[f'{k}_high']:.3f}]" for k in ("old", "new"))
+        text = f"{changes['n']:,} of {changes['compared']:,} images; accuracy under the old labels {old}, under the new {new}"
+        console.print_line(f"{'changed labels':<20}{text}")
+    if value["stress"]:
+        _print_stress(value["stress"])
     if value["inverted"]:
         console.print_line(value["inverted"])
     if value["looks"] > 1:
         console.print_line(f"note: these test images have been used {value['looks']} times; the report lists when")
     console.print_line(f"{'report':<20}{report}")
+
+
+def _print_stress(found: dict[str, Any]) -> None:
+    """Print the accuracy on altered images: a row for each alteration, a column for each strength."""
+    from sightline.records.stress import STRENGTHS
+
+    rows: dict[str, list[str]] = {}
+    for score in found["scores"]:
+        mark = " (below)" if score["below"] else ""
+        interval = f"{score['accuracy']:.3f} [{score['accuracy_low']:.3f}, {score['accuracy_high']:.3f}]{mark}"
+        rows.setdefault(score["title"], []).append(interval)
+    tables_output.print_table(("altered images", *STRENGTHS), [(title, *cells) for title, cells in rows.items()])
+    console.print_line(f"{'stress test':<20}{found['sentence']}")
 
 
 # -------------------------------------------------------------------------------------------------------------- arguments
@@ -176,6 +214,7 @@ def _check_without_classifier(recipe: str, catalog: str, values: dict[str, Any])
         "code": f'write backbone = "{value}" in {recipe}',
         "positive": f'write positive = "{value}" in {recipe}',
         "heatmaps": "leave it out: no heatmaps are drawn for a recipe",
+        "stress": f"train it with sightline train {catalog} {recipe}, and pass the run to evaluate",
         "split": "leave it out: train and val are cross-validated, or all images if there are no splits; test is not used",
     }
     scan = f"run sightline scan {catalog} {_option(name)} ... -o catalog.csv, and use that table with the recipe"

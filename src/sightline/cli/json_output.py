@@ -65,6 +65,7 @@ def of_evaluation(run: Run) -> dict[str, Any]:
     value["uncertainty"] = value["limits"]
     value["looks"] = value["test_set_accesses"] = len(data.get("test_openings") or [])
     value["test_without_leaks"] = _pick(data.get("test_without_leaks"), _ACCURACY)
+    value["stress"], value["label_changes"] = data.get("stress"), data.get("label_changes")
     return value
 
 

@@ -8,14 +8,15 @@ import typer
 
 from sightline.cli import console, options, tables_output
 from sightline.cli.progress import progress
+from sightline.errors import RequestError
 
 
 @console.guarded
 def label_next(
-    model: Annotated[
-        str, typer.Argument(metavar="[RUN|MODEL] FOLDER", help="Run or classifier, and a folder of photographs to choose from.")
+    subjects: Annotated[
+        list[str],
+        typer.Argument(metavar="[RUN|MODEL] FOLDER", help="Run or classifier, and a folder of photographs to choose from."),
     ],
-    folder: Annotated[str | None, typer.Argument(metavar="", hidden=True)] = None,
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of photographs.")] = 50,
     out: Annotated[str | None, typer.Option("-o", "--out", metavar="FOLDER", help="Folder for the contact sheet.")] = None,
     backbone: Annotated[
@@ -37,8 +38,14 @@ def label_next(
     """
     from sightline import store
     from sightline.commands import label_next as command
+    from sightline.commands.evaluate import in_order
 
-    subject, photos = (None, model) if folder is None else (model, folder)
+    subject, photos = in_order(*subjects) if len(subjects) == 2 else (None, subjects[0])
+    if len(subjects) > 2:
+        raise RequestError(
+            f"label-next takes a run or classifier and one folder, not {len(subjects)} arguments ({', '.join(subjects)})",
+            'put a name with spaces in quotation marks: sightline label-next runs/pets "new photos"',
+        )
     with progress() as shown:
         found = command.label_next(
             subject if subject is None else options.path(subject),

@@ -348,6 +348,8 @@ def evaluate(
     positive: str | None = None,
     crops: int | None = None,
     heatmaps: Literal["none", "few", "all"] = "all",
+    stress: bool = False,
+    stress_bound: float | None = None,
     code: str | None = None,
     device: str = "auto",
     cache: Cache | None = None,
@@ -363,13 +365,15 @@ def evaluate(
         positive: Two classes: the class whose curves are drawn.
         crops: Crops per image, 1, 5 or 10. Default: as trained.
         heatmaps: Heatmaps to draw and check.
+        stress: Whether to score blurred, dark, noisy, recompressed, turned and low-resolution versions of the images too.
+        stress_bound: Accuracy below which an alteration is named; default: 0.9 times the accuracy on the unaltered images.
         code: `file.py:function` that builds a user-defined network.
         device: `auto`, `cpu`, `cuda` or `mps`.
         cache: Cache. Default: the user's cache.
         progress: Progress callback.
 
     Returns:
-        A run whose `data["test"]` holds the scores.
+        A run whose `data["test"]` holds the scores; `record.stress` those of altered images.
 
     Raises:
         RequestError: If an argument has the wrong type or does not exist, or the folder holds another kind of run.
@@ -383,6 +387,8 @@ def evaluate(
         positive=positive,
         crops=crops,
         heatmaps=heatmaps,
+        stress=stress,
+        stress_bound=stress_bound,
         code=code,
         device=device,
         progress=progress,

@@ -205,17 +205,10 @@ def _epochs(shown: _Shown, policy: Policy, seed: int, epochs: int, axes: np.ndar
 
 
 def _changed(image: np.ndarray, drawn: Draw, policy: Policy, axes: np.ndarray) -> np.ndarray:
-    """One image uint8 (s, s, 3), changed as drawn; an erased rectangle is mid-grey, as the network has its own mean there."""
-    import torch
-
+    """One image uint8 (s, s, 3), changed as drawn."""
     from sightline.training import augment as ways
-    from sightline.training.fit_network import MEAN, STD
 
-    means, size = image.mean(axis=(0, 1))[None], (image.shape[0], image.shape[1])
-    changes = ways.prepare(drawn, size, means, MEAN, STD, padding=policy.padding, principal=axes)
-    out = ways.apply(torch.from_numpy(image[None].copy()), changes)[0].permute(1, 2, 0).numpy()
-    seen = (out * np.array(STD, dtype=np.float32) + np.array(MEAN, dtype=np.float32)) * 255
-    return np.asarray(np.clip(np.rint(seen), 0, 255), dtype=np.uint8)
+    return np.asarray(ways.altered(image[None], drawn, padding=policy.padding, principal=axes)[0])
 
 
 def _sections(

@@ -17,6 +17,8 @@ from sightline import catalog as catalogs
 from sightline.classifier import Classifier
 from sightline.commands.evaluate import Answered, answers_of, in_training, match
 from sightline.errors import DataError, ImageError, RequestError, unknown
+from sightline.evaluation import alignment
+from sightline.evaluation.alignment import Aligned, NamedPredictions
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, ComparisonRecord, Predictions, Progress, Run, silent
 from sightline.records.comparison import Disagreement
@@ -25,7 +27,6 @@ from sightline.runs import folder as folders
 from sightline.schema import to_json
 from sightline.store import Cache, now, plain, slug, write_bytes, write_json, write_text
 from sightline.studies import model_comparison as comparison
-from sightline.studies.model_comparison import Aligned, NamedPredictions
 
 SPLITS = ("test", "val")
 CROSS_VALIDATED = "cross-validated"
@@ -129,7 +130,7 @@ def compare(
         ]
         sides = _with_catalog(sides, where)
     sides, notes = _without_training(sides)
-    aligned = comparison.align([NamedPredictions(s.name, s.answers, _keys(s, sides)) for s in sides])
+    aligned = alignment.align([NamedPredictions(s.name, s.answers, _keys(s, sides)) for s in sides])
     opening = None if where in ("val", "train", CROSS_VALIDATED) else _look(sides, aligned)
     kind = {"val": "validation", "train": "training", "all": "labelled", CROSS_VALIDATED: CROSS_VALIDATED}.get(where, "test")
     asked_for = {"runs": list(subjects)}
@@ -383,8 +384,8 @@ def _describe(
         clusters=clusters,
         scores=scores,
         pairs=[dataclasses.replace(p, a=given[p.a], b=given[p.b]) for p in pairs],
-        patterns=comparison.patterns(aligned),
-        disagreements=comparison.disagreements(aligned),
+        patterns=alignment.patterns(aligned),
+        disagreements=alignment.disagreements(aligned),
         notes=list(notes),
         test_set_accesses=() if opening is None else opening.looks,
         test_set_log=None if opening is None else opening.entry(best, n),

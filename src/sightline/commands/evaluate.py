@@ -15,6 +15,7 @@ import numpy as np
 
 from sightline import catalog as catalogs
 from sightline import classifier, engine, report
+from sightline.audit import stress as stress_tests
 from sightline.classifier import Classifier, environment
 from sightline.errors import DataError, RequestError, unknown
 from sightline.explanation import similar_images
@@ -22,10 +23,11 @@ from sightline.inputs import find_by_ending, is_predictions, read_labelled
 from sightline.records import SPLITS, Catalog, Predictions, Progress, Run, RunRecord, silent
 from sightline.records.candidates import ThresholdChoice
 from sightline.records.data_summary import DatasetSummary
-from sightline.records.error_analysis import LabelMismatch, MismatchExamples, TableMismatches
-from sightline.runs import error_analysis, executor, gallery, test_set_log
+from sightline.records.error_analysis import LabelChanges, LabelMismatch, MismatchExamples, TableMismatches
+from sightline.runs import error_analysis, executor, gallery, label_changes, test_set_log
 from sightline.runs import folder as folders
 from sightline.runs import record as records
+from sightline.runs import stress as stressing
 from sightline.runs.dataset import check_usable
 from sightline.store import Cache, digest, log, slug, write_text
 from sightline.training import methods
@@ -198,6 +200,8 @@ def evaluate(
     positive: str | None = None,
     crops: int | None = None,
     heatmaps: gallery.Heatmaps = "all",
+    stress: bool = False,
+    stress_bound: float | None = None,
     code: str | None = None,
     device: str = "auto",
     progress: Progress = silent,
@@ -214,6 +218,10 @@ def evaluate(
         positive: Two classes: the class whose curves are drawn.
         crops: Crops per image, as in `Classifier.predict`.
         heatmaps: `none`, `few` or `all`, as in `gallery.write_explanations`.
+        stress: Whether to score altered versions of the images too: blurred, dark, noisy, recompressed, turned, and of low
+            resolution. They count as one use of the test images together with the unaltered ones.
+        stress_bound: Accuracy below which an alteration is named, above 0 and at most 1; default: 0.9 times the accuracy on
+            the unaltered images.
         code: `file.py:function` that builds a user-defined network.
         device: `auto`, `cpu`, `cuda` or `mps`.
         progress: Progress callback.
@@ -237,8 +245,11 @@ def evaluate(
     _check_folder(folder)
     which = {"split": split, "label_from": label_from, "label_column": label_column, "crops": crops, "code": code}
     which |= {"label_level": label_level, "follow_links": follow_links}
+    stress_tests.check_bound(stress_bound)
     found = answers_of(subject, catalog, **which, device=device, progress=progress, cache=cache)  # type: ignore[arg-type]
     answers, rows, model = found.predictions, found.rows, found.model
+    if stress:
+        _check_stress(model)
     if positive is not None and positive not in answers.classes:
         raise unknown("class", positive, answers.classes)
     positive = positive or (model.card.positive if model is not None else answers.threshold and answers.threshold[0])
@@ -247,7 +258,7 @@ def evaluate(
     clean = answers.select(~seen) if seen.any() and not seen.all() else None
     twins = catalogs.find_duplicates(found.labelled, cache=cache, progress=progress)
     groups = folders.clusters_of(found.labelled, catalogs.together(found.labelled, twins), answers)
-    opening = None if found.scored in ("train", "val") else _look(found, title, seen, crops)
+    opening = None if found.scored in ("train", "val") else _look(found, title, seen, crops, stress=stress)
     identity = test_set_log.identity(subject) if isinstance(subject, Classifier) else str(subject)
     record = dataclasses.replace(
         records.begin("evaluate", name, digest([identity, rows.fingerprint(), *([crops] if crops is not None else [])])),
@@ -266,6 +277,7 @@ def evaluate(
         dataset=_dataset(found, twins),
         test=records.scores(answers, positive, groups),
         test_without_leaks=records.scores(clean, positive, groups[~seen]),
+        label_changes=_label_changes(subject, found, groups, positive),
         undecodable={"test": records.file_problems(answers.errors)},
         mistakes_in="test",
     )
@@ -279,6 +291,12 @@ def evaluate(
         if not (model.card.backbone.source == "user" and code is None):
             drawn = gallery.write_explanations(folder, model, rows, answers, seed=0, heatmaps=heatmaps, **own)
             record = records.with_heatmaps(record, drawn)
+    if model is not None and stress:
+        counted = ~seen if clean is not None else np.ones(len(answers), dtype=bool)
+        limits = {"bound": stress_bound, "positive": positive, "crops": crops}
+        quoted = answers.select(counted)
+        tested = stressing.describe(folder, model, rows, quoted, groups[counted], **limits, **own)
+        record = dataclasses.replace(record, stress=tested)
     write_text(folder / "predictions" / "test.csv", answers.to_csv())
     folders.write_curves(folder, "test", answers, record.test, by)
     catalogs.save(found.labelled, folder / "catalog.csv")
@@ -305,9 +323,34 @@ def _with_model(folder: Path, record: RunRecord, model: Classifier, answers: Pre
     )
 
 
-def _look(found: Answered, subject: str, seen: np.ndarray, crops: int | None) -> test_set_log.Opening | None:
+def _look(
+    found: Answered, subject: str, seen: np.ndarray, crops: int | None, *, stress: bool = False
+) -> test_set_log.Opening | None:
     """Record the evaluation of images not used for training in the test-set log; None if all were used for training."""
-    return test_set_log.look(found.predictions, found.contents, ~seen, found.model, verb="evaluate", by=subject, crops=crops)
+    return test_set_log.look(
+        found.predictions, found.contents, ~seen, found.model, verb="evaluate", by=subject, crops=crops, stress=stress
+    )
+
+
+def _label_changes(
+    subject: str | Path | Classifier, found: Answered, groups: np.ndarray, positive: str | None
+) -> LabelChanges | None:
+    """Return the score under the labels that the subject's run knew and under the present ones, if they differ."""
+    if isinstance(subject, Classifier):
+        return None
+    old = label_changes.known_labels(Path(subject))
+    return label_changes.label_changes(found.predictions, found.rows, old, groups, positive) if old else None
+
+
+def _check_stress(model: Classifier | None) -> None:
+    """Check that a stress test is possible.
+
+    Raises:
+        RequestError: If there is no classifier, or it does not use pixels.
+    """
+    if model is None:
+        raise RequestError("--stress needs a classifier, not a table of predictions", "leave out --stress")
+    stress_tests.check_model(model)
 
 
 def _labels_alone(labelled: Catalog, scored: str) -> Catalog:

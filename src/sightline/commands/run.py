@@ -297,14 +297,19 @@ def _with_audit(
     """Return the record with the audit of train and val, or with a note if its deadline passes."""
     try:
         watched.deadline.check()
-        found = run_audit.describe(folder, dataset, context, run_audit.network_of(record, plan), record.shortcut)
+        tested = record.test is not None
+        found = run_audit.describe(
+            folder, dataset, context, run_audit.network_of(record, plan), record.shortcut, test_scored=tested
+        )
     except OutOfTimeError:
         left_out = "likely label errors, outliers and the pretraining overlap"
         return dataclasses.replace(record, left_out=[*record.left_out, left_out])
     if found.likely:
         first = found.likely[0]
         named = f"{first.path}: {first.label}, similar images are {first.suggested}"
-        say(f"likely label errors in train and val: {len(found.likely):,}, such as {named}; see the report")
+        tests = sum(s.split == "test" for s in found.likely)
+        where = f"train and val: {len(found.likely) - tests:,}" + (f", in test: {tests:,}" if found.test_included else "")
+        say(f"likely label errors in {where}, such as {named}; see the report")
     return dataclasses.replace(record, audit=found)
 
 

@@ -165,6 +165,38 @@ class LabelMismatch:
 
 
 @dataclass(frozen=True, slots=True)
+class RelabelledImage:
+    """An image whose label was changed."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelChanges:
+    """Scored images whose labels differ from those that the classifier's run knew: the score under both.
+
+    Args:
+        n: Images with another label.
+        compared: Scored images that the run knew.
+        old, old_low, old_high: Accuracy on these images under the old labels, and its 95 % interval.
+        new, new_low, new_high: The same under the new labels.
+        images: The first changed ones.
+    """
+
+    n: int
+    compared: int
+    old: float
+    old_low: float
+    old_high: float
+    new: float
+    new_low: float
+    new_high: float
+    images: Sequence[RelabelledImage] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class MismatchExamples:
     """The first mismatches of each kind."""
 

@@ -21,10 +21,18 @@ from sightline.records.candidates import (
 )
 from sightline.records.cross_validation import CrossValidationSummary
 from sightline.records.data_summary import DatasetSummary, FileProblem, SplitSummary
-from sightline.records.error_analysis import HeldOutImage, Mistake, SliceScore, TableMismatches, UncertaintySummary
+from sightline.records.error_analysis import (
+    HeldOutImage,
+    LabelChanges,
+    Mistake,
+    SliceScore,
+    TableMismatches,
+    UncertaintySummary,
+)
 from sightline.records.heatmaps import ClassMaps, ExplainedImage, HeatmapChecks, HeatmapProgress
 from sightline.records.learning_curve import LearningCurveRecord
 from sightline.records.scores import Scores
+from sightline.records.stress import StressTest
 from sightline.records.test_set import TestSetAccess, TestSetLogEntry
 from sightline.records.versions import VERSION, check_version
 from sightline.schema import fields_to_json, from_json, json_key
@@ -81,6 +89,8 @@ class RunRecord:
         scored_split: The split that an evaluation scored.
         in_training: Scored images that the classifier was made from.
         unknown_labels: Images of classes that the classifier does not know.
+        label_changes: Scored images whose labels were changed since the classifier was made, with the score under both.
+        stress: Accuracy on altered versions of the scored images.
         table_mismatches: Of an evaluation of a table.
         crops: Crops per image.
     """
@@ -149,6 +159,8 @@ class RunRecord:
     in_training: int | None = None
     caution: str | None = None
     unknown_labels: int = field(default=0, metadata=json_key("not_among_classes"))
+    label_changes: LabelChanges | None = None
+    stress: StressTest | None = None
     table_mismatches: TableMismatches | None = field(default=None, metadata=json_key("table"))
     crops: int | None = None
     cross_validation: CrossValidationSummary | None = field(default=None, metadata=json_key("crossvalidation"))

@@ -73,12 +73,13 @@ def view(found: AuditRecord, folder: Path, album: Album) -> dict[str, Any]:
     ]
     return {
         "suspects": [
-            {"path": s.path, "label": s.label, "suggested": s.suggested, "score": decimal(s.score, 2), "picture": p}
-            for s, p in suspects
+            {**_row(s.path, s.label, s.score), "suggested": s.suggested, "picture": p, "split": s.split} for s, p in suspects
         ],
         "suspects_total": len(found.likely),
+        "suspects_in_test": sum(s.split == "test" for s in found.likely),
+        "test_included": found.test_included,
         "judged": found.judged,
-        "outliers": [{"path": o.path, "label": o.label, "score": decimal(o.score, 2), "picture": p} for o, p in unusual],
+        "outliers": [{**_row(o.path, o.label, o.score), "picture": p} for o, p in unusual],
         "outliers_total": len(found.outliers),
         "sets": sets,
         "sets_total": sum(
@@ -95,6 +96,11 @@ def view(found: AuditRecord, folder: Path, album: Album) -> dict[str, Any]:
         "notes": found.notes,
         "network": found.network,
     }
+
+
+def _row(path: str, label: str | None, score: float) -> dict[str, Any]:
+    """Return path, label and score of an image for its card."""
+    return {"path": path, "label": label, "score": decimal(score, 2)}
 
 
 def _shortcut(check: ShortcutCheck | None) -> list[str]:

@@ -9,17 +9,15 @@ from typing import Any
 
 from sightline import __version__
 from sightline.records import ComparisonRecord
-from sightline.records.comparison import ComparedPair, Disagreement
-from sightline.report import svg
-from sightline.report.format import clean, count, date, percent, percent_range, short, sure
+from sightline.records.comparison import ComparedPair
+from sightline.report import disagreements, svg
+from sightline.report.format import clean, count, date, percent, percent_range, short
 from sightline.report.headline import openings
 from sightline.report.images import Album
 from sightline.report.page import inlined, templates
 from sightline.store import write_text
 
 MOST_PAIRS = 200
-MOST_CARDS = 60
-MOST_LINES = 200
 LONGEST_LABEL = 18
 """Longest name, in characters, that is shown in full in tables."""
 
@@ -36,8 +34,8 @@ def write_comparison(data: ComparisonRecord, out: Path) -> Path:
     """
     album, names, labels = Album(), [short(n, 40) for n in data.names], _labels(data.names)
     start = svg.floor_of([s.accuracy_low for s in data.scores])
-    rows = data.disagreements
-    cards = _cards(Path(out).parent, rows, album, labels)
+    first = [r.file for r in data.disagreements[: disagreements.MOST_CARDS]]
+    pictures = album.read(Path(out).parent, first, disagreements.SIDE_PX)
     pairs = [_pair(p, data, labels) for p in data.pairs[:MOST_PAIRS]]
     page = (
         templates()
@@ -55,11 +53,8 @@ def write_comparison(data: ComparisonRecord, out: Path) -> Path:
             pairs=pairs,
             with_needed=any(p["needed"] for p in pairs),
             patterns=_patterns(data),
-            cards=cards,
-            lines=[_line(r, labels) for r in rows[len(cards) : MOST_CARDS + MOST_LINES]],
+            found=disagreements.view(data.disagreements, pictures, labels, "disagreements.csv"),
             names=names,
-            total=len(rows),
-            left_out=max(0, len(rows) - MOST_CARDS - MOST_LINES),
             images=f"{count(data.n)} {clean(data.images)}",
         )
     )
@@ -152,25 +147,3 @@ def _patterns(data: ComparisonRecord) -> list[tuple[str, str]]:
         facts.append(("Some correct", found.some))
     facts.append(("Both wrong" if two else "All wrong", found.none))
     return [(clean(k), f"{count(v)} ({percent(v / data.n)})") for k, v in facts]
-
-
-def _cards(folder: Path, rows: Sequence[Disagreement], album: Album, labels: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return disagreements with pictures and all predictions; none if no picture is available."""
-    shown = rows[:MOST_CARDS]
-    pictures = album.read(folder, [r.file for r in shown], 240)
-    if not any(pictures):
-        return []
-    return [{**_line(r, labels), "picture": p} for r, p in zip(shown, pictures, strict=True)]
-
-
-def _line(row: Disagreement, labels: Mapping[str, str]) -> dict[str, Any]:
-    answers = [
-        {
-            "run": short(labels[a.name], 24),
-            "predicted": short(a.predicted, 30),
-            "sure": sure(a.probability),
-            "right": a.right,
-        }
-        for a in row.predictions
-    ]
-    return {"path": short(row.path, 90), "label": short(row.label, 40), "answers": answers}

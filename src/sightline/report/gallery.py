@@ -6,12 +6,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sightline.records import Run, RunRecord
+import numpy as np
+
+from sightline.records import Predictions, Run, RunRecord
 from sightline.records.error_analysis import Mistake
 from sightline.records.heatmaps import ExplainedImage, HeatmapProgress
 from sightline.report import uncertainty
 from sightline.report.format import count, percent, short, sure
-from sightline.report.headline import scored
+from sightline.report.headline import kind_of, scored
 from sightline.report.images import Album
 
 MOST_MISTAKES = 36
@@ -25,8 +27,15 @@ _EXPLAINERS = {"gradcam": "Grad-CAM", "contribution": "exact contributions", "ma
 _SIGNS = {"passes": ("✓", "passes"), "weak": ("≈", "weak")}
 
 
-def gallery(run: Run, record: RunRecord, album: Album) -> dict[str, Any]:
-    """Return misclassified images and a sample of correct predictions with their heatmaps."""
+def gallery(run: Run, record: RunRecord, album: Album, held_out: Predictions | None = None) -> dict[str, Any]:
+    """Return misclassified images and a sample of correct predictions with their heatmaps.
+
+    Args:
+        run: The run.
+        record: Its record.
+        album: Reads the pictures.
+        held_out: Held-out predictions, whose errors are added in a fold if the gallery shows those of the test split.
+    """
     explained = record.explanations
     wrong = [e for e in explained if not e.correct][:MOST_MISTAKES]
     right = [e for e in explained if e.correct][:MOST_CORRECT]
@@ -37,6 +46,8 @@ def gallery(run: Run, record: RunRecord, album: Album) -> dict[str, Any]:
     shown = {e.path for e in wrong}
     rest = [m for m in record.mistakes if m.path not in shown]
     cards, rows = _cards(run, wrong, album, facts), [facts.row(m) for m in rest[:MOST_LISTED]]
+    others = _held_out(run, record, album, facts, held_out)
+    every = [*cards, *rows, *others["cards"], *others["rows"]]
     return {
         "total": len(record.mistakes),
         "n": score.n if score else None,
@@ -46,8 +57,10 @@ def gallery(run: Run, record: RunRecord, album: Album) -> dict[str, Any]:
         "left_out": max(0, len(rest) - MOST_LISTED),
         "methods": "; ".join(methods),
         "partial": _partial(record.heatmaps or HeatmapProgress()),
-        "pairs": _pairs([*cards, *rows]),
-        "groups": _groups([*cards, *rows]),
+        "held_out": others,
+        "splits": sorted({row["split"] for row in every}) if others["total"] else [],
+        "pairs": _pairs(every),
+        "groups": _groups(every),
         "faint": percent(FAINT, 0),
     }
 
@@ -57,6 +70,7 @@ class _Facts:
 
     def __init__(self, record: RunRecord, classes: Sequence[str]) -> None:
         self.index = {name: i for i, name in enumerate(classes)}
+        self.split = kind_of(record)
         self.mistakes = {m.path: (i, m) for i, m in enumerate(record.mistakes)}
         self.slices = [uncertainty.name(row) for row in record.slices]
         self.leaked = {pair[0] for pair in record.split.leaks} if record.split else set()
@@ -77,6 +91,7 @@ class _Facts:
             "number": number,
             "similar": bool(mistake and mistake.nearest and mistake.thumbnail),
             "groups": self._groups(item, mistake),
+            "split": self.split,
         }
 
     def _groups(self, item: Mistake | ExplainedImage, mistake: Mistake | None) -> list[str]:
@@ -89,6 +104,36 @@ class _Facts:
         if isinstance(item, ExplainedImage) and item.verdict and item.verdict != "passes":
             found.append(f"heatmap: {item.verdict}")
         return found
+
+
+def _held_out(run: Run, record: RunRecord, album: Album, facts: _Facts, predictions: Predictions | None) -> dict[str, Any]:
+    """Return the errors among held-out images outside the test split: cards of those with a thumbnail, rows of the others."""
+    found: list[dict[str, Any]] = []
+    if predictions is not None and record.test is not None and record.kind != "evaluate":
+        split = "validation" if record.predictions_in == "val" else "cross-validated"
+        probs = predictions.probs[np.arange(len(predictions)), predictions.y_pred]
+        wrong = np.flatnonzero((predictions.y_true >= 0) & (predictions.y_pred != predictions.y_true))
+        thumbnails = {image.row: image.thumbnail for image in record.held_out_images}
+        for i in wrong[np.argsort(-probs[wrong], kind="stable")].tolist():
+            item = Mistake(
+                predictions.paths[i], predictions.classes[predictions.y_true[i]], predictions.labels[i], float(probs[i])
+            )
+            found.append({**facts.row(item), "split": split, "number": None, "similar": False, "thumbnail": thumbnails.get(i)})
+    pictured = [row for row in found if row["thumbnail"] and row["path"]][:MOST_MISTAKES]
+    pictures = album.read(run.folder, [row["thumbnail"] for row in pictured], OVERLAY_PX)
+    cards = [
+        {**row, "correct": False, "picture": p, "heat": None, "remarks": []} for row, p in zip(pictured, pictures, strict=True)
+    ]
+    shown = {row["path"] for row in pictured}
+    rest = [row for row in found if row["path"] and row["path"] not in shown]
+    return {
+        "total": len(found),
+        "split": found[0]["split"] if found else "",
+        "table": f"predictions/{record.predictions_in}.csv",
+        "cards": cards,
+        "rows": rest[:MOST_LISTED],
+        "left_out": len(found) - len(cards) - len(rest[:MOST_LISTED]),
+    }
 
 
 def _pairs(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -460,6 +460,24 @@ def _conflicts(data: RunRecord) -> Alarm | None:
     )
 
 
+def _label_changes(data: RunRecord) -> Alarm | None:
+    """Say how the score depends on labels that were changed after the classifier was made."""
+    found = data.label_changes
+    if found is None:
+        return None
+    old = f"{percent(found.old)} (95 % CI {percent_range(found.old_low, found.old_high)})"
+    new = f"{percent(found.new)} (95 % CI {percent_range(found.new_low, found.new_high)})"
+    cases = [f"{short(i.path, 40)}: “{short(i.old, 24)}” → “{short(i.new, 24)}”" for i in found.images[:3]]
+    more = f"; and {count(found.n - len(cases))} more" if found.n > len(cases) else ""
+    text = (
+        f"Under the labels that the run of the classifier knew, the accuracy on the {images(found.compared)} in both is {old}; "
+        f"under the new labels {new}. If only the labels of errors were checked, the new score is too high. "
+        f"{'; '.join(cases)}{more}."
+    )
+    title = f"{count(found.n)} label{'s were' if found.n > 1 else ' was'} changed after the classifier was made"
+    return Alarm("caution", title, text)
+
+
 def _unknown_labels(data: RunRecord) -> Alarm | None:
     n = data.unknown_labels
     if not n:
@@ -509,6 +527,7 @@ _CHECKS: Mapping[Callable[[RunRecord], Alarm | None], tuple[str, str]] = {
     _few: ("scores", "size"),
     _unfinished: ("heatmaps", ""),
     _conflicts: ("split", "conflicts"),
+    _label_changes: ("scores", ""),
     _unknown_labels: ("data", ""),
     _not_in_catalog: ("data", ""),
     _other_label: ("data", ""),

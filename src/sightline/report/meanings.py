@@ -81,6 +81,11 @@ MEANINGS: Mapping[str, str] = {
         "Each row tests one group. With many tests some differences arise by chance, and the corrected p value takes "
         "this into account."
     ),
+    "robustness": (
+        "New photographs are rarely as good as those in a dataset: they are blurred, dark, noisy, small or turned. "
+        "Here the same images were altered in these ways and classified again. Where the accuracy falls, take better "
+        "photographs in use, collect such images, or train with the matching augmentation."
+    ),
     "heatmaps": (
         "A heatmap marks the parts of an image that raise the score of the predicted class. It can look plausible and "
         "still be wrong; these checks test whether it says something about this classifier. Trust the pictures only "

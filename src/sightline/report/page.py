@@ -19,6 +19,7 @@ from sightline.report import (
     audit,
     cross_validation,
     curves,
+    disagreements,
     format,
     gallery,
     gradients,
@@ -26,6 +27,7 @@ from sightline.report import (
     heatmaps,
     learning_curve,
     provenance,
+    robustness,
     sections,
     svg,
     threshold_explorer,
@@ -82,7 +84,7 @@ def render(runs: Sequence[Run]) -> str:
             title=title,
             **inlined(),
             runs=views,
-            comparison=comparison(runs) if len(runs) > 1 else None,
+            comparison=comparison(runs, album) if len(runs) > 1 else None,
             version=__version__,
             left_out=album.left_out,
         )
@@ -136,9 +138,10 @@ def view(run: Run, album: Album) -> dict[str, Any]:
         "more_figures": more,
         "threshold": threshold_explorer.explorer(run, data, held_out, album),
         "confusion": sections.confusion(score, classes),
-        "gallery": gallery.gallery(run, data, album),
+        "gallery": gallery.gallery(run, data, album, held_out),
         "audit": audit.of_run(data.audit, run.folder, album),
         "doubts": uncertainty.view(run, data, album),
+        "robustness": robustness.robustness(run, album),
         "heat": heatmaps.heat(data),
         "made": provenance.made(data),
         "again": provenance.again(run, data),
@@ -180,6 +183,7 @@ def contents(shown: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("pretraining", "Known from the pretraining", audited.get("pretraining")),
         ("neighbours", "Nearest training images", doubts["likenesses"]),
         ("slices", "Error rate by slice", doubts["slices"]),
+        ("robustness", "Robustness", shown["robustness"]),
         ("heatmaps", "Heatmap checks", shown["heat"]),
         ("correct", "Correct predictions", pictures["right"]),
         ("uncertainty", "Uncertainty", doubts["limits"]),
@@ -188,8 +192,8 @@ def contents(shown: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(key, title) for key, title, there in sections if there]
 
 
-def comparison(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return the table that compares several runs, and whether they were scored on the same images."""
+def comparison(runs: Sequence[Run], album: Album) -> dict[str, Any]:
+    """Return the table that compares several runs, whether they were scored on the same images, and their disagreements."""
     records = [run.record for run in runs]
     picked = [record.test_without_leaks or headline.scored(record)[1] or Scores() for record in records]
     start = svg.floor_of([s.accuracy.low for s in picked])
@@ -203,4 +207,6 @@ def comparison(runs: Sequence[Run]) -> dict[str, Any]:
     networks = [data.backbone or name for data, name in zip(records, names, strict=True)]
     labels = networks if len(set(networks)) == len(runs) else names
     figures = gradients.of_runs([(name, run.folder) for name, run in zip(labels, runs, strict=True)])
-    return {"rows": rows, "ruler": svg.ruler(start), "same": len(sets) == 1, "figures": figures}
+    numbered = labels if len(set(labels)) == len(runs) else [f"run {i}" for i in range(1, len(runs) + 1)]
+    found = disagreements.of_runs(runs, numbered, album)
+    return {"rows": rows, "ruler": svg.ruler(start), "same": len(sets) == 1, "figures": figures, "disagreements": found}

@@ -85,6 +85,15 @@ def _size(data: RunRecord) -> Alarm | None:
     return _passed("size", "Size of the test", text, "scores")
 
 
+def _robustness(data: RunRecord) -> Alarm | None:
+    found = data.stress
+    if found is None:
+        return None
+    if any(score.below for score in found.scores):
+        return Alarm("note", "Accuracy falls on altered images", found.sentence, "robustness", "robustness")
+    return _passed("robustness", "Altered images", found.sentence, "robustness")
+
+
 def _heatmaps(data: RunRecord) -> Alarm | None:
     checks, maps = data.heatmap_checks, data.class_maps
     if checks is None or not checks.verdict:
@@ -125,6 +134,7 @@ _CHECKS: tuple[Callable[[RunRecord], Alarm | None], ...] = (
     _shortcut,
     _out_of_distribution,
     _size,
+    _robustness,
     _heatmaps,
     _test_uses,
     _conflicts,

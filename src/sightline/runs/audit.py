@@ -34,9 +34,17 @@ def network_of(record: RunRecord, plan: Plan) -> Backbone | None:
 
 
 def describe(
-    folder: Path, found: Dataset, context: Context, backbone: Backbone | None, shortcut: ShortcutCheck | None
+    folder: Path,
+    found: Dataset,
+    context: Context,
+    backbone: Backbone | None,
+    shortcut: ShortcutCheck | None,
+    *,
+    test_scored: bool = False,
 ) -> AuditRecord:
     """Return the block `audit` of run.json on train and val, and write thumbnails.
+
+    Label suspects among test images are added only after the test split was scored; they do not affect those of train and val.
 
     Args:
         folder: The run folder.
@@ -44,19 +52,30 @@ def describe(
         context: Usable images.
         backbone: Network of the features; None judges no labels.
         shortcut: The shortcut check of the run; None if it was not carried out.
+        test_scored: Whether the test split was scored.
     """
-    rows, values = context.split("train", "val"), None
-    if backbone is not None and len(rows):
-        extracted = extract(context, backbone, "f32", rows)
-        values = extracted.values.copy()
-        values[~extracted.ok] = np.nan
-    judged = findings.Judged(context, rows, values, backbone)
+    judged = _judged(context, backbone, context.split("train", "val"))
     record = findings.record(found.catalog, found.twins, judged, shortcut)
+    if test_scored and judged.features is not None and len(context.split("test")):
+        every = findings.suspects(_judged(context, backbone, context.split("train", "val", "test")))
+        suspects = sorted([*record.label_suspects, *(s for s in every if s.split == "test")], key=lambda s: -s.score)
+        judged_n = record.judged + len(context.split("test"))
+        record = dataclasses.replace(record, label_suspects=suspects, test_included=True, judged=judged_n)
     short = [*record.likely, *(s for s in record.label_suspects if not s.likely)][:MOST_LISTED]
     record = dataclasses.replace(
         record, label_suspects=short, problems=record.problems[:MOST_LISTED], shortcut=None, created=None, sightline=None
     )
     return with_pictures(folder, found.catalog, record)
+
+
+def _judged(context: Context, backbone: Backbone | None, rows: np.ndarray) -> findings.Judged:
+    """Return images whose labels are judged, with their features if there is a network."""
+    if backbone is None or not len(rows):
+        return findings.Judged(context, rows, None, backbone)
+    extracted = extract(context, backbone, "f32", rows)
+    values = extracted.values.copy()
+    values[~extracted.ok] = np.nan
+    return findings.Judged(context, rows, values, backbone)
 
 
 def with_pictures(folder: Path, catalog: Catalog, found: AuditRecord) -> AuditRecord:

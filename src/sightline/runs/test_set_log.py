@@ -36,10 +36,12 @@ class LoggedClassifier:
     Args:
         name: Its name in reports.
         ids: Hashes of the classifier and of its predictions, by which it is recognised.
+        same_as: Ids of a classifier of which this entry is another use, such as a stress test: counted as one classifier.
     """
 
     name: str
     ids: tuple[str, ...]
+    same_as: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,9 @@ def opened(contents: Sequence[str], subjects: Sequence[LoggedClassifier], *, ver
         when: Time in ISO 8601.
     """
     keys = np.unique(content_keys([c for c in contents if c]))
-    here, folder = TestSetAccess(when, verb, by, len(keys), len(keys), len(subjects)), root()
+    here, folder = TestSetAccess(when, verb, by, len(keys), len(keys), _classifiers(subjects)), root()
     if not len(keys):
-        return Opening((here,), len(subjects), True, False, "the bytes of the images are unknown")
+        return Opening((here,), here.classifiers or 1, True, False, "the bytes of the images are unknown")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked_file(folder / ".lock", LOCK_S):
@@ -151,6 +153,7 @@ def look(
     verb: str,
     by: str,
     crops: int | None = None,
+    stress: bool = False,
 ) -> Opening | None:
     """Record that predictions of labelled test images are shown. Every command that shows some calls this function.
 
@@ -162,6 +165,7 @@ def look(
         verb: The command.
         by: Description of the classifier.
         crops: Crops per image, if other than those of the card.
+        stress: Whether predictions of altered versions of the images are shown too.
 
     Returns:
         The recorded use; None if no image counts.
@@ -170,7 +174,11 @@ def look(
     if not len(rows):
         return None
     known = [contents[i] for i in rows.tolist()]
-    return opened(known, [subject(by, answers.select(rows), known, model, crops)], verb=verb, by=by, when=now())
+    subjects = [subject(by, answers.select(rows), known, model, crops)]
+    if stress:
+        ids = subjects[0].ids
+        subjects.append(LoggedClassifier(f"{by}, stress test", (f"stress:{digest(ids)}",), same_as=ids))
+    return opened(known, subjects, verb=verb, by=by, when=now())
 
 
 def optimism(classifiers: int, accuracy: float, n: int) -> float:
@@ -215,12 +223,18 @@ def _opening(
     """Return the earlier uses with this one, if it is new, and the number of different classifiers."""
     known: list[set[str]] = []
     for each in [*(s for e in earlier for s in e.subjects), *subjects]:
-        same = [ids for ids in known if ids.intersection(each.ids)]
-        known = [ids for ids in known if ids not in same] + [set(each.ids).union(*same)]
+        own = {*each.ids, *each.same_as}
+        same = [ids for ids in known if ids.intersection(own)]
+        known = [ids for ids in known if ids not in same] + [own.union(*same)]
     looks, ids = tuple(e.look for e in earlier), tuple(i for s in subjects for i in s.ids)
     if _nothing_new(earlier, subjects, n):
         return Opening(looks, len(known), False, True, "the same predictions of the same images were scored before", ids)
     return Opening((*looks, here), len(known), True, not trouble, trouble, ids)
+
+
+def _classifiers(subjects: Sequence[LoggedClassifier]) -> int:
+    """Return the number of different classifiers of one use."""
+    return sum(not subject.same_as for subject in subjects)
 
 
 def _nothing_new(earlier: Sequence[_Entry], subjects: Sequence[LoggedClassifier], n: int) -> bool:
@@ -263,8 +277,13 @@ def _overlapping(folder: Path, keys: np.ndarray) -> Iterator[_Entry]:
 
 
 def _entry(value: Mapping[str, Any], shared: int) -> _Entry:
-    subjects = tuple(LoggedClassifier(str(s["name"]), tuple(map(str, s["ids"]))) for s in value["subjects"])
-    look = TestSetAccess(str(value["when"]), str(value["verb"]), str(value["by"]), int(value["n"]), shared, len(subjects))
+    subjects = tuple(
+        LoggedClassifier(str(s["name"]), tuple(map(str, s["ids"])), tuple(map(str, s.get("same_as", ()))))
+        for s in value["subjects"]
+    )
+    look = TestSetAccess(
+        str(value["when"]), str(value["verb"]), str(value["by"]), int(value["n"]), shared, _classifiers(subjects)
+    )
     return _Entry(look, subjects)
 
 

@@ -107,14 +107,13 @@
     for (const item of items) {
       const confidence = Number(item.dataset.confidence);
       const inside = confidence >= low && (confidence < high || high === 1);
-      const grouped = !chosen.group || item.dataset.groups.split("\u001f").includes(chosen.group);
+      const grouped = (!chosen.group || item.dataset.groups.split("\u001f").includes(chosen.group)) && (!chosen.split || chosen.split === item.dataset.split);
       item.hidden = !(inside && grouped && (!chosen.pair || chosen.pair === item.dataset.pair));
       shown += item.hidden ? 0 : 1;
     }
     const any = Object.values(chosen).some(Boolean);
     one("output", box).textContent = any ? `${number(shown)} of ${number(items.length)} ${box.dataset.noun} shown` : "";
-    const folded = one("details:has([data-pair])", box);
-    if (any && folded && all("tr[data-pair]:not([hidden])", folded).length) folded.open = true;
+    for (const folded of all("details:has([data-pair])", box)) if (any && one("[data-pair]:not([hidden])", folded)) folded.open = true;
   };
   for (const box of all(".filtered")) {
     for (const select of all("[data-filter]", box)) select.addEventListener("change", () => filter(box));

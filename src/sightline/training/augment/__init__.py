@@ -1,10 +1,10 @@
 """Augmentation: draw parameters per image, then apply them to a batch as one warp and one colour matrix.
 
 Whatever geometric and colour changes a policy has, a batch costs one `grid_sample` and one matrix product; blur, noise and
-erasing are extra.
+erasing are extra; resolution and JPEG compression are applied image by image.
 """
 
-from sightline.training.augment.applying import Changes, apply, prepare, unchanged
+from sightline.training.augment.applying import Changes, altered, apply, prepare, unchanged
 from sightline.training.augment.colour import GREY, colour_matrices, hue_matrices, principal_colours
 from sightline.training.augment.drawing import Draw, draw, identity
 from sightline.training.augment.extremes import EXTREMES, Extreme, extremes, in_words, operations
@@ -21,6 +21,7 @@ __all__ = [
     "Extreme",
     "Policy",
     "Setting",
+    "altered",
     "apply",
     "colour_matrices",
     "displacement",

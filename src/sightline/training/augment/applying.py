@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
@@ -23,6 +25,7 @@ _CPU_CHUNK_PX = 40_000
 """Pixels that a CPU processes at a time, so that grid and samples stay in its cache: 9 images of 64×64; at least two images."""
 _NEAR = 2.99  # just below 3: reached by one mirroring, with a margin for rounding
 _SHARP = 1e-3  # pixels; a smaller blur has no effect
+_ON_CPU = ("resolution", "noise_at", "jpeg")
 _REACH = 4.0  # standard deviations; the weights beyond sum to 1 / 15,000
 
 
@@ -36,8 +39,10 @@ class Changes:
         elastic: float32 (n, 2, c + 3, c + 3), as in `Draw`.
         blur: float32 (n,), standard deviation in pixels.
         reach: Radius of the widest blur, in pixels.
+        resolution: float32 (n,), as in `Draw`; always on the CPU.
         noise: float32 (n,), standard deviation in grey levels.
         noise_at: int64 (n,), index in the noise table at which each image's noise begins; always on the CPU.
+        jpeg: int64 (n,), as in `Draw`; always on the CPU.
         erase: float32 (n, 4), as in `Draw`.
         padding: Padding beyond the edge, as in `Policy`.
         near: Whether mirroring once at the edge brings every sampled position into the image.
@@ -48,8 +53,10 @@ class Changes:
     elastic: Tensor | None = None
     blur: Tensor | None = None
     reach: int = 0
+    resolution: Tensor | None = None
     noise: Tensor | None = None
     noise_at: Tensor | None = None
+    jpeg: Tensor | None = None
     erase: Tensor | None = None
     padding: str = "reflection"
     near: bool = False
@@ -70,7 +77,7 @@ class Changes:
 
     def to(self, device: torch.device) -> Changes:
         """Return the changes on another device."""
-        return self._each(lambda name, tensor: tensor if name == "noise_at" else tensor.to(device))
+        return self._each(lambda name, tensor: tensor if name in _ON_CPU else tensor.to(device))
 
     def _each(self, change: Callable[[str, Tensor], Tensor]) -> Changes:
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -109,8 +116,10 @@ def prepare(
         elastic=some(drawn.elastic),
         blur=some(drawn.blur, bool(drawn.blur.any())),
         reach=math.ceil(_REACH * float(drawn.blur.max(initial=0.0))),
+        resolution=some(drawn.resolution, bool((drawn.resolution < 1).any())),
         noise=some(drawn.noise, noisy),
         noise_at=torch.from_numpy(np.array(drawn.noise_at, dtype=np.int64)) if noisy else None,
+        jpeg=torch.from_numpy(np.array(drawn.jpeg, dtype=np.int64)) if (drawn.jpeg < 100).any() else None,
         erase=some(drawn.erase, bool(drawn.erase.any())),
         padding=padding,
         near=warp is not None and farthest(warp, drawn.elastic) <= _NEAR,
@@ -125,8 +134,8 @@ def unchanged(n: int, mean: Sequence[float], std: Sequence[float]) -> Changes:
 def apply(images: Tensor, changes: Changes) -> Tensor:
     """Augment and normalise a batch.
 
-    Pixels are warped, blurred and made noisy on the scale 0 to 255, then recoloured and normalised. An erased rectangle is set
-    to 0 after that, which is the mean colour of the normalisation.
+    Pixels are warped, blurred, reduced in resolution, made noisy and compressed as JPEG on the scale 0 to 255, then recoloured
+    and normalised. An erased rectangle is set to 0 after that, which is the mean colour of the normalisation.
 
     Args:
         images: uint8 (n, h, w, 3).
@@ -149,8 +158,12 @@ def apply(images: Tensor, changes: Changes) -> Tensor:
             pixels = _warped(pixels, part, use)
         if part.blur is not None:
             pixels = _blurred(pixels, part.blur, part.reach)
+        if part.resolution is not None:
+            pixels = _reduced(pixels, part.resolution)
         if part.noise is not None and part.noise_at is not None:
             pixels = _noisy(pixels, part.noise, part.noise_at)
+        if part.jpeg is not None:
+            pixels = _compressed(pixels, part.jpeg)
         # as (3, 3) times (3, h·w): nine times faster than (h·w, 3) times (3, 3)
         colour, planes = part.colour, pixels.reshape(-1, 3, height * width)
         normal = torch.baddbmm(colour[:, :, 3:], colour[:, :, :3], planes, out=use.normal)
@@ -158,6 +171,20 @@ def apply(images: Tensor, changes: Changes) -> Tensor:
         if part.erase is not None:
             out[rows].masked_fill_(_inside(part.erase, height, width), 0.0)
     return out
+
+
+def altered(images: np.ndarray, drawn: Draw, *, padding: str = "reflection", principal: np.ndarray | None = None) -> np.ndarray:
+    """Return augmented images as pictures, uint8 (n, h, w, 3); an erased rectangle is mid-grey.
+
+    Args:
+        images: uint8 (n, h, w, 3).
+        drawn: Draw for n images.
+        padding, principal: As in `prepare`.
+    """
+    means, size = images.mean(axis=(1, 2)), (images.shape[1], images.shape[2])
+    changes = prepare(drawn, size, means, (0.5,) * 3, (1.0,) * 3, padding=padding, principal=principal)
+    out = apply(torch.tensor(images), changes).permute(0, 2, 3, 1).numpy()
+    return np.asarray(np.clip(np.rint((out + np.float32(0.5)) * 255), 0, 255), dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +241,30 @@ def _blurred(pixels: Tensor, sigma: Tensor, reach: int) -> Tensor:
     planes = F.conv2d(planes, kernel[:, None, None, :], groups=n * channels)
     planes = F.conv2d(planes, kernel[:, None, :, None], groups=n * channels)
     return planes.view(n, channels, height, width)
+
+
+def _reduced(pixels: Tensor, factors: Tensor) -> Tensor:
+    """Return pixels scaled down by each image's factor, with antialiasing, and up again, both bilinearly."""
+    out, (height, width) = pixels.clone(), pixels.shape[2:]
+    for factor in {f for f in factors.tolist() if f < 1}:
+        rows = (factors == factor).nonzero()[:, 0].to(pixels.device)
+        small = (max(1, round(height * factor)), max(1, round(width * factor)))
+        reduced = F.interpolate(pixels[rows], small, mode="bilinear", antialias=True)
+        out[rows] = F.interpolate(reduced, (height, width), mode="bilinear")
+    return out
+
+
+def _compressed(pixels: Tensor, qualities: Tensor) -> Tensor:
+    """Return pixels after JPEG compression of each image, on the CPU."""
+    whole = (pixels + 0.501).floor()  # so that rounding errors do not decide ties such as 7.5, which are frequent
+    images = whole.clamp(0, 255).to(device="cpu", dtype=torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    out = pixels.clone()
+    for i, quality in enumerate(qualities.tolist()):
+        if quality < 100:
+            data = io.BytesIO()
+            Image.fromarray(images[i]).save(data, "JPEG", quality=quality)
+            out[i] = torch.from_numpy(np.array(Image.open(data))).permute(2, 0, 1).to(pixels.device)
+    return out
 
 
 def _noisy(pixels: Tensor, sigma: Tensor, places: Tensor) -> Tensor:

@@ -44,8 +44,10 @@ class Draw:
         pca: float64 (n, 3), shifts along the principal axes of colour, in standard deviations along them.
         grey: bool (n,).
         blur: float64 (n,), standard deviation in pixels.
+        resolution: float64 (n,), factor by which the sides are scaled down and up again; 1 leaves the image as it is.
         noise: float64 (n,), standard deviation in grey levels.
         noise_at: int64 (n,), index in the noise table at which the noise of the image begins.
+        jpeg: int64 (n,), JPEG quality; 100 leaves the image as it is.
         erase: float64 (n, 4): top, left, height and width of the erased rectangle, as fractions; height 0 if none is erased.
     """
 
@@ -68,8 +70,10 @@ class Draw:
     pca: np.ndarray
     grey: np.ndarray
     blur: np.ndarray
+    resolution: np.ndarray
     noise: np.ndarray
     noise_at: np.ndarray
+    jpeg: np.ndarray
     erase: np.ndarray
 
     def __len__(self) -> int:
@@ -108,8 +112,10 @@ def identity(n: int) -> Draw:
         pca=each([0.0] * 3),
         grey=no,
         blur=zero,
+        resolution=one,
         noise=zero,
         noise_at=each(0),
+        jpeg=each(100),
         erase=each([0.0] * 4),
     )
 
@@ -220,7 +226,9 @@ _LATER: dict[str, Callable[[Policy, int, np.random.Generator], dict[str, np.ndar
     "pca": lambda p, n, rng: {"pca": p.pca * rng.standard_normal((n, 3))},
     "grey": lambda p, n, rng: {"grey": rng.random(n) < p.grey},
     "blur": lambda p, n, rng: {"blur": between(p.span("blur"), rng.random(n))},
+    "resolution": lambda p, n, rng: {"resolution": between(p.span("resolution"), rng.random(n))},
     "noise": _noise,
+    "jpeg": lambda p, n, rng: {"jpeg": np.rint(between(p.span("jpeg"), rng.random(n))).astype(np.int64)},
     "erase": _erase,
 }
 """Operation → function that draws its parameters: (policy, number of images, random stream) → fields of `Draw`."""

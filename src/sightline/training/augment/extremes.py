@@ -68,6 +68,10 @@ def in_words(policy: Policy, name: str) -> str:
         ratio = policy.span("crop_ratio")
         more = "" if ratio == (1.0, 1.0) else f", ratio {_to(f'{ratio[0]:.3g}', f'{ratio[1]:.3g}')}"
         return f"{_share((low, high))} of the area{more}"
+    if name == "resolution":
+        return f"{_share((low, high))} {setting.unit}"
+    if name == "jpeg":
+        return f"quality {_to(f'{low:.0f}', f'{high:.0f}')}"
     if name == "crop_ratio":
         return f"ratio {_to(f'{low:.3g}', f'{high:.3g}')}"
     if name == "pca":
@@ -176,6 +180,11 @@ def _erase(policy: Policy) -> Ends:
     return [(f"{area:.0%} of the area", {"erase": box}) for area, box in zip(areas, boxes, strict=True)]
 
 
+def _below(name: str, policy: Policy, none: float) -> list[float]:
+    """Return the ends of a range whose upper limit, `none`, changes nothing; that end is left out."""
+    return [end for end in sorted(set(policy.span(name))) if end < none]
+
+
 EXTREMES: dict[str, Callable[[Policy], Ends]] = {
     "flip": lambda policy: [("mirrored", {"flip": True})],
     "vertical_flip": lambda policy: [("upside down", {"vertical_flip": True})],
@@ -197,7 +206,9 @@ EXTREMES: dict[str, Callable[[Policy], Ends]] = {
     "pca": _pca,
     "grey": lambda policy: [("grey", {"grey": True})],
     "blur": _both("blur", "blur", lambda x: f"{x:g} px"),
+    "resolution": lambda policy: [(_share((end, end)), {"resolution": end}) for end in _below("resolution", policy, 1.0)],
     "noise": _both("noise", "noise", lambda x: f"{x:g} grey levels"),
+    "jpeg": lambda policy: [(f"quality {end:.0f}", {"jpeg": round(end)}) for end in _below("jpeg", policy, 100.0)],
     "erase": _erase,
 }
 """Operation → function that returns its ends: (caption, fields of `Draw`). Settings that only shape another one have none."""

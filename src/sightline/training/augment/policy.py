@@ -24,14 +24,14 @@ class Setting:
     Args:
         kind: Meaning of a single number x. `chance`: a probability. `around`: short for [-x, x]. `upto`: for [0, x].
             `growth`: for [1/(1+x) - 1, x], the same factor smaller and larger. `ratio`: for [1/x, x]. `share`: for [x, 1].
-            `exact`: for [x, x]. `amount`: x itself; no pair. `count`: x itself, a whole number; no pair. `channels`: one
-            value for each of red, green and blue, see `Policy`.
+            `exact`: for [x, x]. `quality`: for [x, 100]. `amount`: x itself; no pair. `count`: x itself, a whole number; no
+            pair. `channels`: one value for each of red, green and blue, see `Policy`.
         low, high: Limits of both ends.
         unit: Unit, for display.
         what: Short description, for display.
     """
 
-    kind: Literal["chance", "around", "upto", "growth", "ratio", "share", "exact", "amount", "count", "channels"]
+    kind: Literal["chance", "around", "upto", "growth", "ratio", "share", "exact", "quality", "amount", "count", "channels"]
     low: float
     high: float
     unit: str
@@ -66,7 +66,9 @@ class Policy:
             deviation of the colours along them, 0 to 1; AlexNet uses 0.1.
         grey: Probability of a grey image, 0 to 1.
         blur: Standard deviation of a Gaussian blur, in pixels of the network's input, 0 to 10.
+        resolution: Reduced resolution: factor by which the sides are scaled down and up again, 0.05 to 1.
         noise: Standard deviation of Gaussian noise, in grey levels, 0 to 100.
+        jpeg: JPEG compression: quality, 1 to 100, where 100 leaves the image as it is.
         erase: Probability that a random rectangle is erased, 0 to 1.
         erase_area: Share of the area of the erased rectangle, 0.005 to 0.9.
         padding: Padding beyond the edge: the mirrored image (`reflection`), its edge pixels (`border`) or black (`zeros`).
@@ -96,7 +98,9 @@ class Policy:
     pca: float = 0.0
     grey: float = 0.0
     blur: float | Span = 0.0
+    resolution: float | Span = 1.0
     noise: float | Span = 0.0
+    jpeg: float | Span = 100.0
     erase: float = 0.0
     erase_area: float | Span = (0.02, 0.2)
     padding: Literal["reflection", "border", "zeros"] = "reflection"
@@ -195,9 +199,13 @@ def _span(name: str, value: Any) -> Span:
     if kind == "count" and x != int(x):
         raise _outside(name, value)
     # a negative value, or a ratio below 1, gives low > high, which the caller refuses
-    return {"upto": (0.0, x), "growth": (1 / (1 + abs(x)) - 1, x), "ratio": (1 / max(x, 1.0), x), "share": (x, 1.0)}.get(
-        kind, (x, x)
-    )
+    return {
+        "upto": (0.0, x),
+        "growth": (1 / (1 + abs(x)) - 1, x),
+        "ratio": (1 / max(x, 1.0), x),
+        "share": (x, 1.0),
+        "quality": (x, 100.0),
+    }.get(kind, (x, x))
 
 
 def _outside(name: str, value: Any) -> RequestError:
@@ -286,7 +294,9 @@ SETTINGS: dict[str, Setting] = {
     "pca": Setting("amount", 0, 1, "of the spread", "moved along the set's principal colours"),
     "grey": Setting("chance", 0, 1, "", "grey image"),
     "blur": Setting("upto", 0, 10, "px", "Gaussian blur"),
+    "resolution": Setting("share", 0.05, 1, "of each side", "scaled down and up again"),
     "noise": Setting("upto", 0, 100, "grey levels", "Gaussian noise"),
+    "jpeg": Setting("quality", 1, 100, "quality", "JPEG compression"),
     "erase": Setting("chance", 0, 1, "", "a random rectangle erased"),
     "erase_area": Setting("exact", 0.005, 0.9, "of the area", "size of the erased rectangle"),
 }
