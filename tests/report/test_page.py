@@ -21,6 +21,7 @@ from PIL import Image
 
 from sightline import evaluation, report
 from sightline.errors import RequestError
+from sightline.inputs import read_predictions
 from sightline.records import Predictions, Run, RunRecord
 from sightline.report import page, sections
 from sightline.store import write_text
@@ -296,6 +297,30 @@ def test_several_runs_begin_with_a_comparison(run: Run, drawn: ModuleType, tmp_p
     assert "were scored on the same images" in text
     elsewhere = dataclasses.replace(other, data={**other.data, "photos": "elsewhere"})
     assert "scored on different images" in Elements(page.render([run, elsewhere])).text
+
+
+def test_disagreements_of_several_runs_are_shown_with_their_pictures(drawn: ModuleType, tmp_path: Path) -> None:
+    good, poor = (drawn.make(tmp_path / name, n=60, skill=skill, most_pictures=4) for name, skill in (("a", 4.0), ("b", 1.0)))
+    tables = [read_predictions(run.folder / "predictions" / "test.csv") for run in (good, poor)]
+    assert tables[0].paths == tables[1].paths
+    differing = int((tables[0].y_pred != tables[1].y_pred).sum())
+    elements = Elements(page.render([good, poor]))
+    shared = "of the 60 images that all runs were scored on"
+    assert f"The classifiers predict different classes for {differing} images {shared}" in elements.text
+    same = Elements(page.render([good, Run(good.folder, {**good.data, "name": "again"})])).text
+    assert f"The classifiers predict the same class for every image {shared}" in same
+    elsewhere = dataclasses.replace(poor, data={**poor.data, "root": "/elsewhere"})
+    assert "The classifiers predict" not in Elements(page.render([good, elsewhere])).text
+
+
+def test_errors_of_held_out_images_are_filtered_by_split(drawn: ModuleType, tmp_path: Path) -> None:
+    made = drawn.make(tmp_path / "run", n=120, skill=2.0, most_pictures=4)
+    val = read_predictions(made.folder / "predictions" / "val.csv")
+    elements = Elements(page.render([made]))
+    splits = [a["data-split"] for _, a in elements.found if "data-pair" in a]
+    assert splits.count("validation") == int((val.y_pred != val.y_true).sum())
+    assert splits.count("test") == len(made.data["mistakes"])
+    assert any(a.get("data-filter") == "split" for _, a in elements.found)
 
 
 def test_it_needs_no_heavy_package(run: Run, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def _held_out(run: Run, record: RunRecord, album: Album, facts: _Facts, predicti
     """Return the errors among held-out images outside the test split: cards of those with a thumbnail, rows of the others."""
     found: list[dict[str, Any]] = []
     if predictions is not None and record.test is not None and record.kind != "evaluate":
-        split = "validation" if record.predictions_in == "val" else "cross-validated"
+        split = "cross-validated" if record.predictions_in == "cross_validated" else "validation"
         probs = predictions.probs[np.arange(len(predictions)), predictions.y_pred]
         wrong = np.flatnonzero((predictions.y_true >= 0) & (predictions.y_pred != predictions.y_true))
         thumbnails = {image.row: image.thumbnail for image in record.held_out_images}
@@ -129,7 +129,7 @@ def _held_out(run: Run, record: RunRecord, album: Album, facts: _Facts, predicti
     return {
         "total": len(found),
         "split": found[0]["split"] if found else "",
-        "table": f"predictions/{record.predictions_in}.csv",
+        "table": f"predictions/{record.predictions_in or 'val'}.csv",
         "cards": cards,
         "rows": rest[:MOST_LISTED],
         "left_out": len(found) - len(cards) - len(rest[:MOST_LISTED]),
