@@ -22,7 +22,7 @@ from sightline.records.candidates import CandidateSummary, SharedScore, Shortcut
 from sightline.records.data_summary import SplitSummary
 from sightline.records.heatmaps import HeatmapProgress
 from sightline.runs import audit as run_audit
-from sightline.runs import error_analysis, executor, gallery, resume, scored_run, test_set_log
+from sightline.runs import error_analysis, executor, gallery, network_layers, resume, scored_run, test_set_log
 from sightline.runs import folder as folders
 from sightline.runs import record as records
 from sightline.runs.candidates import Candidates, StepClock, finalists, fit_candidates
@@ -236,6 +236,9 @@ def _fill(
     context = dataclasses.replace(context, progress=watched)
     record = _with_audit(folder, dataset, context, plan, record, watched=watched, say=say)
     laps.lap("audit")
+    if not ends.sooner(report_s).passed:
+        record = dataclasses.replace(record, network_layers=network_layers.describe(folder, model, context.cache))
+        laps.lap("network drawing")
     _write_report(record, laps, report_file)
     laps.lap("report, with pictures")
     done = folders.finish(folder, _timed(record, laps))

@@ -31,6 +31,7 @@ from sightline.records.error_analysis import (
 )
 from sightline.records.heatmaps import ClassMaps, ExplainedImage, HeatmapChecks, HeatmapProgress
 from sightline.records.learning_curve import LearningCurveRecord
+from sightline.records.network_layers import NetworkLayers
 from sightline.records.scores import Scores
 from sightline.records.stress import StressTest
 from sightline.records.test_set import TestSetAccess, TestSetLogEntry
@@ -80,6 +81,7 @@ class RunRecord:
         mistakes_in: Predictions that mistakes are of.
         held_out_images: Some images of the held-out predictions, at all degrees of confidence.
         rerun_commands: Commands that repeat the run.
+        network_layers: Layers and drawing of the network.
         history: File of the training history.
         training_note: Which epoch's weights were kept, and why.
         crossvalidate_command: Command that says more than few test images do; None if there are enough.
@@ -129,6 +131,7 @@ class RunRecord:
     backbone: str | None = None
     head: str | None = None
     network: NetworkSummary | None = None
+    network_layers: NetworkLayers | None = None
     precision: PrecisionCheck | None = None
     calibration: Calibration | None = None
     threshold: ThresholdChoice | None = None

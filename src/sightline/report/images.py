@@ -13,6 +13,7 @@ from sightline.files import read_bytes
 
 MOST_PIXELS = 16_000_000
 TINY_PX = 96
+MOST_DRAWING_BYTES = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,3 +97,17 @@ def picture(folder: Path, name: str | None, max_side_px: int, *, transparent: bo
     bare.save(data, kind.upper(), **options)
     uri = f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
     return Picture(uri, bare.width, bare.height, tiny)
+
+
+def drawing(folder: Path, name: str | None) -> str | None:
+    """Return an SVG file of a run as a data URI, in which nothing is loaded or run; None if it is absent or too large.
+
+    Args:
+        folder: The run folder; files outside it are not opened.
+        name: Path relative to the folder.
+    """
+    file = (folder / name).resolve() if name else None
+    if file is None or not file.is_relative_to(folder.resolve()) or not file.is_file():
+        return None
+    data = read_bytes(file)
+    return f"data:image/svg+xml;base64,{base64.b64encode(data).decode('ascii')}" if len(data) <= MOST_DRAWING_BYTES else None

@@ -144,6 +144,7 @@ def view(run: Run, album: Album) -> dict[str, Any]:
         "robustness": robustness.robustness(run, album),
         "heat": heatmaps.heat(data),
         "made": provenance.made(data),
+        "network_layers": provenance.network_layers(run),
         "again": provenance.again(run, data),
     }
     listed = contents(shown)

@@ -8,9 +8,11 @@ from sightline.records import Run, RunRecord, Scores
 from sightline.records.candidates import Environment, ThresholdChoice
 from sightline.report.format import clean, count, date, decimal, duration, percent, short
 from sightline.report.headline import method_name
+from sightline.report.images import drawing
 from sightline.schema import command_line
 
 Fact = tuple[str, str]
+MOST_LAYERS = 1_000
 
 
 def made(data: RunRecord) -> dict[str, Any]:
@@ -29,6 +31,30 @@ def made(data: RunRecord) -> dict[str, Any]:
     versions = sorted(data.environment.versions.items()) if data.environment else []
     openings = [f"{date(o.when) or clean(o.when)}, by {clean(o.by)}" for o in data.test_set_accesses]
     return {"facts": facts, "timings": timings, "versions": versions, "openings": openings, "plan": data.plan}
+
+
+def network_layers(run: Run) -> dict[str, Any] | None:
+    """Return the layer table of the network, and its drawing as a data URI; None if the run has none."""
+    found = run.record.network_layers
+    if found is None:
+        return None
+    return {
+        "name": short(found.name, 80),
+        "size": "×".join(map(str, found.size)),
+        "parameters": count(found.parameters),
+        "macs": count(found.macs),
+        "drawing": drawing(run.folder, found.drawing),
+        "layers": [
+            {
+                "name": short(row.name, 60),
+                "type": short(row.type, 40),
+                "output": "×".join(map(str, row.output)) if row.output else "–",
+                "parameters": count(row.parameters),
+                "macs": count(row.macs),
+            }
+            for row in found.layers[:MOST_LAYERS]
+        ],
+    }
 
 
 def _method(data: RunRecord) -> list[Fact]:

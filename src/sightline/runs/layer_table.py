@@ -232,7 +232,7 @@ def _warmstart(recipe: Recipe, settings: Mapping[str, Any], wish: SummarySpec) -
     row = _layered_head(units or (), network.features, classes)
     row = dataclasses.replace(row, trainable=0) if settings.get("head_rate") == 0 else row
     learning = _learning_names(network, settings.get("unfreeze", NOTHING))
-    return _on_base(_spelled(loaded.card.backbone), loaded.card.backbone, _base_of(network), row, notes, learning)
+    return _on_base(spelled(loaded.card.backbone), loaded.card.backbone, _base_of(network), row, notes, learning)
 
 
 def _scratch(recipe: Recipe, wish: SummarySpec, classes: int) -> LayerTable:
@@ -314,7 +314,7 @@ def _loaded(path: Path, wish: SummarySpec) -> tuple[classifier.Classifier, Netwo
     return loaded, networks.build(named, tensors=loaded.tensors or None, cache=wish.cache)
 
 
-def _spelled(backbone: Backbone) -> str:
+def spelled(backbone: Backbone) -> str:
     """The name and arguments of a classifier's network."""
     arguments = {k: v for k, v in backbone.arguments.items() if k not in ("channels", "classes", "image_size")}
     return names.spell(backbone.name, arguments)
@@ -326,13 +326,13 @@ def _model(path: Path, wish: SummarySpec) -> LayerTable:
     card, backbone = loaded.card, loaded.card.backbone
     row = _fitted_head(loaded.head, sigmoid=backbone.arguments.get("classes") == 1)
     if network is None:
-        return _on_base(_spelled(backbone), backbone, None, row, (), None)
+        return _on_base(spelled(backbone), backbone, None, row, (), None)
     settings = studies.build(card.recipe)
     learning = settings.get("unfreeze", ALL if methods.METHODS[card.method].network == "random" else NOTHING)
     if backbone.weights != "run":  # fine-tuning did not help, so the network is the one that it began with
         learning = NOTHING
     row = dataclasses.replace(row, trainable=0) if settings.get("head_rate") == 0 else row
-    return _on_base(_spelled(backbone), backbone, _base_of(network), row, (), _learning_names(network, learning))
+    return _on_base(spelled(backbone), backbone, _base_of(network), row, (), _learning_names(network, learning))
 
 
 def _on_base(
