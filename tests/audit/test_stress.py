@@ -51,7 +51,7 @@ def test_a_fragile_classifier_is_named_and_the_test_images_are_used_once(fragile
     assert value["accuracy"] == 1.0 and value["bound"] == 0.9 and value["n"] == value["total"] == 24
     below = {(s["kind"], s["strength"]) for s in value["scores"] if s["below"]}
     assert {kind for kind, _ in below} == {"dark"} and ("dark", 3) in below
-    assert value["sentence"].startswith("Accuracy falls below 90.0% on dark images (brightness ×")
+    assert value["sentence"].startswith("Accuracy falls below 90.0 % on dark images (brightness ×")
     assert len(value["scores"]) == 3 * len(stress.STRESSES)
     for score in value["scores"]:
         assert score["accuracy_low"] <= score["accuracy"] <= score["accuracy_high"]

@@ -19,6 +19,14 @@ def levels(data: dict[str, Any]) -> dict[str, str]:
 
 
 SCORED = {"n": 400, "accuracy": 0.9, "accuracy_low": 0.87, "accuracy_high": 0.93}
+WEAK = {"kind": "blur", "title": "blurred", "strength": 1, "setting": "σ 1 px", "accuracy": 0.5, "accuracy_low": 0.4}
+STRESS = {"bound": 0.6, "bound_given": True, "n": 9, "total": 9, "accuracy": 0.7, "accuracy_low": 0.6, "accuracy_high": 0.8}
+
+
+def stressed(below: bool) -> dict[str, Any]:
+    return {"stress": {**STRESS, "scores": [{**WEAK, "accuracy_high": 0.6, "below": below}], "sentence": "It falls."}}
+
+
 ODD = {"n": 40, "of": 100, "bar": 0.3, "rate": 0.05, "images": 200}
 
 
@@ -30,6 +38,7 @@ ODD = {"n": 40, "of": 100, "bar": 0.3, "rate": 0.05, "images": 200}
         ("ood", {"limits": {"unlike": {**ODD, "n": 3}}}, {"limits": {"unlike": ODD}}, "caution"),
         ("size", {"test": SCORED}, {"test": {**SCORED, "accuracy_low": 0.7}}, "note"),
         ("heatmaps", {"heat_checks": {"verdict": "passes"}}, {"heat_checks": {"verdict": "don't rely on this"}}, "note"),
+        ("robustness", stressed(below=False), stressed(below=True), "note"),
         ("conflicts", {"data": {"duplicates": {}}}, {"data": {"duplicates": {"conflicts": [["a", "b"]]}}}, "caution"),
         ("uses", {"test": SCORED, "test_openings": [{"when": "a"}]}, {"test": SCORED, "test_openings": [{}] * 3}, "caution"),
     ],

@@ -193,9 +193,9 @@ def in_words(found: StressTest) -> str:
         if score.below:
             first.setdefault(score.kind, score)
     if not first:
-        return f"Accuracy stays at {found.bound:.1%} or above for all {len(found.scores)} alterations."
-    named = "; ".join(f"{s.title} images ({s.setting}: {s.accuracy:.1%})" for s in first.values())
-    return f"Accuracy falls below {found.bound:.1%} on {named}."
+        return f"Accuracy stays at {100 * found.bound:.1f} % or above for all {len(found.scores)} alterations."
+    named = "; ".join(f"{s.title} images ({s.setting}: {100 * s.accuracy:.1f} %)" for s in first.values())
+    return f"Accuracy falls below {100 * found.bound:.1f} % on {named}."
 
 
 def _accuracy(answers: Predictions, groups: np.ndarray, positive: str | None) -> tuple[float, float, float]:

@@ -28,17 +28,18 @@ def view(
 
     Args:
         rows: All of them, the most important first.
-        pictures: Pictures of the first ones, at most `MOST_CARDS`; without any, all are listed in the table.
+        pictures: Pictures of the first ones, at most `MOST_CARDS`; images without a picture are listed in the table.
         labels: Name of each classifier → label in the list.
         table: File that lists all disagreements; "" if there is none.
     """
-    lines = [_line(row, labels) for row in rows[: MOST_CARDS + MOST_LINES]]
-    cards = [{**line, "picture": p} for line, p in zip(lines, pictures, strict=False)] if any(pictures) else []
+    shown = [picture is not None for picture in pictures] + [False] * (len(rows) - len(pictures))
+    cards = [{**_line(row, labels), "picture": p} for row, p in zip(rows, pictures, strict=False) if p is not None]
+    others = [row for row, there in zip(rows, shown, strict=True) if not there]
     return {
         "total": len(rows),
         "cards": cards,
-        "lines": lines[len(cards) :],
-        "left_out": max(0, len(rows) - MOST_CARDS - MOST_LINES),
+        "lines": [_line(row, labels) for row in others[:MOST_LINES]],
+        "left_out": max(0, len(others) - MOST_LINES),
         "table": table,
     }
 
