@@ -178,10 +178,10 @@ def stress_test(
     limit = DEFAULT_BOUND * accuracy if bound is None else bound
     scores = []
     for (kind, strength), parts in probs.items():
-        value, *ends = _accuracy(dataclasses.replace(plain, probs=np.concatenate(parts)), groups, positive)
+        value, least, most = _accuracy(dataclasses.replace(plain, probs=np.concatenate(parts)), groups, positive)
         stress = STRESSES[kind]
         setting = stress.settings[strength - 1]
-        scores.append(StressScore(kind, stress.title, strength, setting, value, *ends, below=value < limit))
+        scores.append(StressScore(kind, stress.title, strength, setting, value, least, most, value < limit))
     found = StressTest(limit, bound is not None, len(kept), len(images.files), accuracy, low, high, scores)
     return dataclasses.replace(found, sentence=in_words(found), example=plain.paths[0]), examples
 
@@ -237,7 +237,7 @@ def _inputs(
             arrays[how], ok = batch.images, batch.index
     properties = []
     if any(part.card.backbone.source == "file" for part in parts):
-        properties = [features.of_file_bytes(*pixels.read(files[i])) for i in ok]
+        properties = [features.of_file_bytes(*pixels.read(files[i])) for i in ok.tolist()]
     return arrays, properties, ok
 
 

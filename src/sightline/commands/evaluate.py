@@ -293,9 +293,8 @@ def evaluate(
             record = records.with_heatmaps(record, drawn)
     if model is not None and stress:
         counted = ~seen if clean is not None else np.ones(len(answers), dtype=bool)
-        limits = {"bound": stress_bound, "positive": positive, "crops": crops}
-        quoted = answers.select(counted)
-        tested = stressing.describe(folder, model, rows, quoted, groups[counted], **limits, **own)
+        limits: dict[str, Any] = {"bound": stress_bound, "positive": positive, "crops": crops}
+        tested = stressing.describe(folder, model, rows, answers.select(counted), groups[counted], **limits, **own)
         record = dataclasses.replace(record, stress=tested)
     write_text(folder / "predictions" / "test.csv", answers.to_csv())
     folders.write_curves(folder, "test", answers, record.test, by)

@@ -38,26 +38,29 @@ def read_answers(file: Path) -> Predictions | None:
 
 
 def _read_large(file: Path) -> Predictions:
-    """Read labels, probabilities and threshold of a large table of predictions with pyarrow; paths are left empty."""
+    """Read paths, labels, probabilities and threshold of a large table of predictions with pyarrow."""
     import pyarrow as pa
     from pyarrow import csv as arrow
 
     with open_regular(file) as stream:
         names = next(csv.reader(io.TextIOWrapper(io.BufferedReader(stream), encoding="utf-8-sig", newline="")))
     columns, bars = [n for n in names if n.startswith("p:")], [n for n in names if n.startswith("bar:")][:1]
-    types = {"label": pa.string(), **dict.fromkeys([*columns, *bars], pa.float64())}
-    options = arrow.ConvertOptions(include_columns=["label", *columns, *bars], column_types=types, strings_can_be_null=False)
+    types = {"path": pa.string(), "label": pa.string(), **dict.fromkeys([*columns, *bars], pa.float64())}
+    options = arrow.ConvertOptions(
+        include_columns=["path", "label", *columns, *bars], column_types=types, strings_can_be_null=False
+    )
     table = arrow.read_csv(file, convert_options=options, parse_options=arrow.ParseOptions(newlines_in_values=True))
     index = {c.removeprefix("p:"): i for i, c in enumerate(columns)}
     probs = np.stack([table.column(c).to_numpy() for c in columns], axis=1)
     coded = table.column("label").combine_chunks().dictionary_encode()
     codes = np.array([index.get(csv_unescape(v), -1) for v in coded.dictionary.to_pylist()], dtype=np.int64)
     y_true = codes[coded.indices.to_numpy()]
+    paths = tuple(csv_unescape(path) for path in table.column("path").to_pylist())
     if not bars or not len(y_true):
-        return Predictions(("",) * len(y_true), tuple(index), y_true, probs)
+        return Predictions(paths, tuple(index), y_true, probs)
     each = table.column(bars[0]).to_numpy()
     bar = (bars[0].removeprefix("bar:"), float(each[0]) if (each == each[0]).all() else each)
-    return Predictions(("",) * len(y_true), tuple(index), y_true, probs, threshold=bar)
+    return Predictions(paths, tuple(index), y_true, probs, threshold=bar)
 
 
 def figures(answers: Predictions | None, score: Scores) -> list[dict[str, Any]]:

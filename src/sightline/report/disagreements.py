@@ -55,7 +55,7 @@ def of_runs(runs: Sequence[Run], names: Sequence[str], album: Album) -> dict[str
     if len({run.record.root for run in runs}) > 1:
         return None
     tables = [_scored(run) for run in runs]
-    shared = set.intersection(*({p for p in t.paths if p} if t is not None else set() for t in tables))
+    shared = set.intersection(*(set(t.paths) if t is not None else set() for t in tables))
     if not shared:
         return None
     kept = [t.select(np.array([p in shared for p in t.paths], dtype=bool)) for t in tables if t is not None]

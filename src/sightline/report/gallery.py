@@ -119,13 +119,13 @@ def _held_out(run: Run, record: RunRecord, album: Album, facts: _Facts, predicti
                 predictions.paths[i], predictions.classes[predictions.y_true[i]], predictions.labels[i], float(probs[i])
             )
             found.append({**facts.row(item), "split": split, "number": None, "similar": False, "thumbnail": thumbnails.get(i)})
-    pictured = [row for row in found if row["thumbnail"] and row["path"]][:MOST_MISTAKES]
+    pictured = [row for row in found if row["thumbnail"]][:MOST_MISTAKES]
     pictures = album.read(run.folder, [row["thumbnail"] for row in pictured], OVERLAY_PX)
     cards = [
         {**row, "correct": False, "picture": p, "heat": None, "remarks": []} for row, p in zip(pictured, pictures, strict=True)
     ]
     shown = {row["path"] for row in pictured}
-    rest = [row for row in found if row["path"] and row["path"] not in shown]
+    rest = [row for row in found if row["path"] not in shown]
     return {
         "total": len(found),
         "split": found[0]["split"] if found else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,8 +48,8 @@ def describe(
     from PIL import Image
 
     images = stressing.Stressed([catalog.file(path) for path in answers.paths], answers, groups)
-    settings = {"bound": bound, "positive": positive, "crops": crops}
-    found, examples = stressing.stress_test(model, images, **settings, cache=cache, device=device, progress=progress)  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"bound": bound, "positive": positive, "crops": crops}
+    found, examples = stressing.stress_test(model, images, **settings, cache=cache, device=device, progress=progress)
     scores = []
     for score in found.scores:
         data, name = io.BytesIO(), f"stress/{score.kind}-{score.strength}.jpg"
