@@ -83,6 +83,7 @@ OTHERS = {
     "serve/local_app/processes.py": {"open"},  # what a started command prints
     "store.py": {"open", "read_text"},  # temporary files, locks and the cache
     "studies/tune.py": {"RDBStorage"},  # the study's own database
+    "training/augment/applying.py": {"open"},  # compressed pixels in memory
     "training/checkpoint.py": {"safe_open"},
     "training/decoded_images.py": {"memmap"},  # a temporary file
     "training/loop.py": {"open"},  # of a checkpoint's keeper

@@ -8,6 +8,7 @@ from pathlib import Path
 from sightline import __version__
 from sightline.classifier import Classifier
 from sightline.errors import SightlineError
+from sightline.files import read_bytes
 from sightline.records.network_layers import LayerRow, NetworkLayers
 from sightline.runs.layer_table import SummarySpec, layer_table, spelled
 from sightline.schema import from_json
@@ -39,7 +40,7 @@ def describe(folder: Path, model: Classifier, cache: Cache) -> NetworkLayers | N
     except SightlineError as error:
         log.info("the layers of %s are not in the report: %s", name, error)
         return None
-    cache.write(entry, json.dumps(plain(found)).encode("utf-8") + b"\0" + (folder / DRAWING).read_bytes())
+    cache.write(entry, json.dumps(plain(found)).encode("utf-8") + b"\0" + read_bytes(folder / DRAWING))
     return found
 
 
