@@ -239,7 +239,8 @@ def started(request: Request, workspace: CurrentWorkspace, name: str) -> Respons
     if progress.folder:
         return go(f"/runs/{run_list.format_name(Path(progress.folder).name)}")
     row = run_list.RunRow(name, f"/started/{name}", progress.state, title=" ".join(progress.command[:2]), progress=progress)
-    values = {"row": row, "text": run_list.text_of(row), "folder": folder, "base": row.url, "has_report": False}
+    values: dict[str, Any] = {"row": row, "text": run_list.text_of(row), "folder": folder, "base": row.url}
+    values["has_report"] = False
     return render(request, "run_live.html.j2", title=row.title, **values, **live_values(progress))
 
 

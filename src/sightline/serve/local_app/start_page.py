@@ -131,7 +131,8 @@ def photos(request: Request, workspace: CurrentWorkspace, name: str) -> Response
     if progress is not None:
         title = format.short(Path(progress.command[1]).name if len(progress.command) > 1 else name)
         row = run_list.RunRow(name, base, progress.state, "scan", title, progress.started, progress=progress)
-        values = {"row": row, "text": run_list.text_of(row), "folder": folder, "base": base, "has_report": False}
+        values: dict[str, Any] = {"row": row, "text": run_list.text_of(row), "folder": folder, "base": base}
+        values["has_report"] = False
         return render(request, "run_live.html.j2", title=title, **values, **runs_page.live_values(progress))
     opened = workspace.catalog(workspace.id_of(folder / "catalog.csv"))
     return render(
