@@ -14,7 +14,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from make_gallery import shape
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageEnhance
 from scipy.signal import correlate2d
 from scipy.special import softmax
 from sklearn.datasets import load_digits
@@ -156,16 +156,16 @@ def leak(work: Path) -> None:
     (work / "copies").mkdir()
     for number, digit in enumerate(load_digits().images[:150]):
         label = ("a", "b")[rng.integers(2)]
-        base = np.kron(digit * 15, np.ones((8, 8)))
-        for copy in range(3):
-            pixels = np.clip(base + rng.normal(0, 3, base.shape) + 6 * copy, 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(work / "copies" / f"{number}-{copy}.png")
-            rows.append([f"copies/{number}-{copy}.png", label])
+        image = Image.fromarray(np.kron(digit * 15, np.ones((16, 16))).astype(np.uint8))
+        copies = (image, image.resize((96, 96)), ImageEnhance.Brightness(image).enhance(1.1))
+        for copy, picture in enumerate(copies):
+            picture.save(work / "copies" / f"{number}-{copy}.jpg", quality=(95, 70, 85)[copy])
+            rows.append([f"copies/{number}-{copy}.jpg", label])
     splits = rng.permutation(np.resize(["train", "train", "train", "val", "test"], len(rows)))
     naive = ["path,label,split", *(f"{path},{label},{split}" for (path, label), split in zip(rows, splits, strict=True))]
     (work / "naive.csv").write_text("\n".join(naive) + "\n", encoding="utf-8")
     (work / "own.csv").write_text("\n".join(["path,label", *map(",".join, rows)]) + "\n", encoding="utf-8")
-    recipe = sl.Recipe(backbone="pixels", head="knn", image_size=16)
+    recipe = sl.Recipe(backbone="pixels", head="knn", image_size=16, settings={"head": {"neighbours": 1}})
     scores = []
     for table in ("naive", "own"):
         catalog = sl.scan(work / f"{table}.csv")
