@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_the_record_describes_the_head(kind: str, fitted: dict[str, heads.Fit]) 
 @each
 def test_settings_drawn_from_the_search_space_are_valid(kind: str) -> None:
     record = heads.HEADS[kind]
-    assert bool(record.search_space) == record.needs_features  # the baseline alone has nothing to search
+    assert record.search_space or not dataclasses.fields(record.settings), "a head with settings has a search space"
     for end in (0, -1):
         drawn = {
             name: space.options[end]
@@ -304,7 +305,8 @@ def test_balanced_weights_help_the_rare_class(kind: str) -> None:
     for weight in (None, "balanced"):
         found = heads.fit(kind, x, y, 2, folds=parts, settings=settings, class_weight=weight)  # type: ignore[arg-type]
         recall[weight] = (found.logits[y == 1].argmax(axis=1) == 1).mean()
-    assert recall["balanced"] > max(recall[None], 0.6)
+    assert recall["balanced"] >= recall[None]  # equal for a head that gives all classes the same prior in either case
+    assert recall["balanced"] > 0.6
 
 
 def test_the_constant_head_needs_no_features() -> None:

@@ -98,14 +98,14 @@ def policies(draw: st.DrawFn) -> Policy:
     return Policy(**values, padding=draw(st.sampled_from(["reflection", "border", "zeros"])))
 
 
-def test_every_field_of_a_policy_is_a_setting_that_changes_nothing_by_default() -> None:
+def test_every_policy_field_is_a_setting_and_the_default_policy_is_the_identity() -> None:
     assert {field.name for field in dataclasses.fields(Policy)} == {*SETTINGS, "padding"}
     drawn = augment.draw(Policy(), 5, seed=0, epoch=0)
     for field in dataclasses.fields(Draw):
         np.testing.assert_array_equal(getattr(drawn, field.name), getattr(augment.identity(5), field.name), field.name)
 
 
-def test_one_number_stands_for_a_range() -> None:
+def test_a_single_number_is_expanded_to_a_symmetric_range() -> None:
     policy = Policy(rotation=15, zoom=0.25, crop=0.4, crop_ratio=4 / 3, blur=2, brightness=(-0.1, 0.6), erase_area=0.1)
     assert policy.span("rotation") == (-15, 15)
     assert policy.span("zoom") == pytest.approx((-0.2, 0.25))  # as much smaller as larger
@@ -117,7 +117,7 @@ def test_one_number_stands_for_a_range() -> None:
     assert Policy(rotation=[-10, 30]) == Policy(rotation=(-10, 30))  # type: ignore[arg-type]
 
 
-def test_rgb_shift_is_random_or_fixed() -> None:
+def test_rgb_shift_takes_ranges_or_signed_fixed_values() -> None:
     either = ((-10, 10), (-40, 40), (-10, 10))
     assert Policy(rgb_shift=[10, 40, 10]).rgb_spans() == either  # type: ignore[arg-type]
     assert Policy(rgb_shift="10,40,10").rgb_spans() == either
@@ -152,14 +152,14 @@ def test_rgb_shift_is_random_or_fixed() -> None:
         ({"padding": "reflect"}, "no padding 'reflect'", "did you mean 'reflection'?"),
     ],
 )
-def test_ranges_are_checked(wrong: dict[str, Any], text: str, hint: str) -> None:
+def test_settings_out_of_range_are_refused_with_a_hint(wrong: dict[str, Any], text: str, hint: str) -> None:
     with pytest.raises(RequestError) as error:
         Policy(**wrong)
     assert text in error.value.message
     assert hint in (error.value.hint or "")
 
 
-def test_policy_is_chosen_by_the_images() -> None:
+def test_the_auto_policy_is_light_for_grey_images_and_photo_for_colour() -> None:
     grey = np.repeat(noise()[..., :1], 3, axis=3)
     assert augment.policy_for("auto", grey)[0] == "light"
     assert augment.policy_for("auto", noise())[0] == "photo"
@@ -168,7 +168,7 @@ def test_policy_is_chosen_by_the_images() -> None:
         assert POLICIES[name].flip == POLICIES[name].vertical_flip == POLICIES[name].quarter_turn == 0
 
 
-def test_settings_change_a_policy() -> None:
+def test_settings_override_those_of_a_named_policy() -> None:
     name, policy = augment.policy_for({"policy": "photo", "rotation": 30, "blur": [0, 1]}, noise())
     assert name == "photo, blur [0, 1], rotation 30"
     assert policy == dataclasses.replace(POLICIES["photo"], rotation=30, blur=(0, 1))
@@ -178,7 +178,7 @@ def test_settings_change_a_policy() -> None:
     )
 
 
-def test_unknown_names_get_a_proposal() -> None:
+def test_unknown_policies_and_settings_suggest_the_closest_name() -> None:
     with pytest.raises(RequestError, match="no augmentation policy 'foto'") as error:
         augment.policy_for("foto", noise())
     assert error.value.hint == "did you mean 'photo'?"
@@ -187,7 +187,7 @@ def test_unknown_names_get_a_proposal() -> None:
     assert error.value.hint == "did you mean 'rotation'?"
 
 
-def test_a_recipe_may_change_any_setting() -> None:
+def test_a_recipe_can_override_any_augmentation_setting() -> None:
     given = {"policy": "handwriting", "shear": [-5, 20], "padding": "zeros", "rgb_shift": "+10,-40,-10"}
     chosen = from_json(ScratchSettings, {"augment": given}, "settings of scratch")
     _, policy = augment.policy_for(chosen.augment, noise())
@@ -223,14 +223,14 @@ def test_operations_draw_independently() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(policy=policies(), without=st.sampled_from(sorted(SETTINGS)))
-def test_no_operation_moves_another_s_draws(policy: Policy, without: str) -> None:
+def test_disabling_one_operation_leaves_the_draws_of_the_others_unchanged(policy: Policy, without: str) -> None:
     default = getattr(Policy(), without)
     whole, less = (augment.draw(p, 6, seed=1, epoch=1) for p in (policy, dataclasses.replace(policy, **{without: default})))
     differing = [name for name, value in fields_of(less).items() if not np.array_equal(value, getattr(whole, name))]
     assert len(differing) <= (2 if without == "noise" else 1)
 
 
-def test_the_first_operations_draw_what_they_always_drew() -> None:
+def test_draws_of_the_photo_policy_are_reproducible_from_the_random_stream() -> None:
     """Written out from the stream, so that what was trained with a seed can be trained again."""
     drawn = augment.draw(POLICIES["photo"], 3, seed=0, epoch=1)
     u = store.stream(0, "augment", 1).random((3, 8))
@@ -241,7 +241,7 @@ def test_the_first_operations_draw_what_they_always_drew() -> None:
 
 
 @pytest.mark.parametrize("policy", [*POLICIES.values(), FULL], ids=[*POLICIES, "full"])
-def test_draws_fill_their_ranges(policy: Policy) -> None:
+def test_draws_span_the_whole_range_of_each_setting(policy: Policy) -> None:
     drawn = augment.draw(policy, 4000, seed=0, epoch=0)
 
     def fills(values: np.ndarray, low: float, high: float, name: str) -> None:
@@ -279,7 +279,7 @@ def test_draws_fill_their_ranges(policy: Policy) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(area=st.floats(0.01, 1), ratio=st.floats(0.25, 4), down=st.floats(0, 1), right=st.floats(0, 1))
-def test_rectangles_lie_inside(area: float, ratio: float, down: float, right: float) -> None:
+def test_rectangles_lie_inside_the_image_and_keep_area_and_ratio(area: float, ratio: float, down: float, right: float) -> None:
     top, left, height, width = rectangles(np.array([area]), np.array([ratio]), np.array([[down, right]]))[0]
     assert min(top, left) >= 0 and max(top + height, left + width) <= 1 + 1e-12
     if max(height, width) < 1:
@@ -289,7 +289,7 @@ def test_rectangles_lie_inside(area: float, ratio: float, down: float, right: fl
 # ---------------------------------------------------------------------------------------------------------------- geometry
 
 
-def test_own_grid_equals_affine_grid() -> None:
+def test_the_sampling_grid_equals_that_of_torch_affine_grid() -> None:
     drawn = augment.draw(POLICIES["photo"], 9, seed=3, epoch=1)
     warp = torch.from_numpy(augment.warp_matrices(drawn, 17, 23))
     theirs = F.affine_grid(warp, [9, 3, 17, 23], align_corners=False)
@@ -298,7 +298,9 @@ def test_own_grid_equals_affine_grid() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(angle=st.floats(-180, 180), zoom=st.floats(0.5, 2), down=st.floats(-1, 1), right=st.floats(-1, 1), flip=st.booleans())
-def test_the_centre_goes_where_the_shift_says(angle: float, zoom: float, down: float, right: float, flip: bool) -> None:
+def test_the_warp_moves_the_centre_by_the_shift_and_scales_by_the_zoom(
+    angle: float, zoom: float, down: float, right: float, flip: bool
+) -> None:
     """Mirroring, turning and enlarging leave the centre alone; distances in pixels change by the zoom alone."""
     drawn = one(1, angle=angle, zoom=zoom, shift=np.array([down, right]), flip=flip)
     found = augment.warp_matrices(drawn, HEIGHT, WIDTH)
@@ -324,7 +326,7 @@ SINGLE: dict[str, dict[str, Any]] = {
 
 @settings(max_examples=40, deadline=None)
 @given(chosen=st.sets(st.sampled_from(list(SINGLE)), min_size=1))
-def test_steps_compose_in_their_order(chosen: set[str]) -> None:
+def test_the_warp_is_the_product_of_its_steps_in_order(chosen: set[str]) -> None:
     """The whole is the product of the single steps' matrices: the way back passes the first step last."""
 
     def square(drawn: Draw) -> np.ndarray:
@@ -340,7 +342,7 @@ def test_steps_compose_in_their_order(chosen: set[str]) -> None:
     np.testing.assert_allclose(whole, expected, atol=1e-5)
 
 
-def test_mirroring_by_hand_is_grid_sample_s_own() -> None:
+def test_reflection_padding_equals_that_of_grid_sample() -> None:
     """Every position within one image of the edge; and who is farther away is seen."""
     drawn = augment.draw(Policy(rotation=60, zoom=0.2, shift=0.2, elastic=0.05), 64, seed=0, epoch=0)
     images = noise(64, 24, 32)
@@ -358,7 +360,7 @@ def test_mirroring_by_hand_is_grid_sample_s_own() -> None:
     torch.testing.assert_close(augment.apply(torch.from_numpy(images), beyond) * 255, theirs, rtol=0, atol=0.05)
 
 
-def test_corners_go_where_they_are_drawn() -> None:
+def test_perspective_moves_the_corners_to_the_drawn_positions() -> None:
     corners = np.array([[0.3, 0.1], [0, 0.2], [0.5, 0.1], [0.2, 0.4]])
     matrix = augment.warp_matrices(one(1, corners=corners), HEIGHT, WIDTH)[0].astype(np.float64)
     for (y, x), (down, right) in zip([(-1, -1), (-1, 1), (1, 1), (1, -1)], corners, strict=True):
@@ -368,7 +370,7 @@ def test_corners_go_where_they_are_drawn() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), n=st.just(64))
-def test_the_strongest_perspective_never_folds(seed: int, n: int) -> None:
+def test_the_strongest_perspective_keeps_depth_positive_at_all_corners(seed: int, n: int) -> None:
     """Depth is positive, and beyond the clamp, at all four corners of what is shown."""
     drawn = augment.draw(Policy(perspective=0.6), n, seed=seed, epoch=0)
     matrices = augment.warp_matrices(drawn, 32, 32)
@@ -389,7 +391,7 @@ def test_elastic_displacement_is_smooth_and_bounded() -> None:
     torch.testing.assert_close(constant, torch.full_like(constant, 0.5))
 
 
-def test_elastic_comes_on_top_of_the_other_steps() -> None:
+def test_elastic_displacement_is_added_to_the_affine_warp() -> None:
     drawn = dataclasses.replace(one(1, angle=30.0), elastic=np.full((1, 2, 8, 8), 0.05, dtype=np.float32))
     moved = dataclasses.replace(one(1, angle=30.0), shift=np.full((1, 2), -0.05))
     images = noise(1)
@@ -434,7 +436,7 @@ def test_extremes_are_the_ends_of_the_range() -> None:
 # ----------------------------------------------------------------------------------------------------------------- colours
 
 
-def test_colours_compose_in_their_order() -> None:
+def test_the_colour_matrix_is_the_product_of_its_steps_in_order() -> None:
     """Brightness, contrast about the brightened image's own mean grey, saturation, hue, shifts, grey, written out."""
     images = noise()
     axes = augment.principal_colours(images)
@@ -451,7 +453,7 @@ def test_colours_compose_in_their_order() -> None:
     torch.testing.assert_close(run(images, one(**changes, grey=True), principal=axes), grey, rtol=0, atol=0.02)
 
 
-def test_principal_colours_are_the_set_s_own() -> None:
+def test_principal_colours_are_the_scaled_principal_components_of_the_pixels() -> None:
     rng = np.random.default_rng(0)
     along, across = np.array([2.0, 2, 1]) / 3, np.array([1.0, -1, 0]) / np.sqrt(2)
     pixels = 128 + rng.normal(0, 20, (40_000, 1)) * along + rng.normal(0, 5, (40_000, 1)) * across
@@ -466,7 +468,7 @@ def test_principal_colours_are_the_set_s_own() -> None:
 # ---------------------------------------------------------------------------------------------------- pixels: all together
 
 
-def test_what_is_not_changed_is_exact() -> None:
+def test_the_none_policy_is_exactly_the_normalisation() -> None:
     """`none` is the normalisation alone: bit for bit one multiplication and one addition."""
     images = noise()
     drawn = augment.draw(POLICIES["none"], 2, seed=0, epoch=1)
@@ -481,7 +483,7 @@ def test_what_is_not_changed_is_exact() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(policy=policies(), seed=st.integers(0, 100), side=st.sampled_from([(1, 1), (1, 7), (9, 4), (16, 16)]))
-def test_any_policy_gives_finite_numbers(policy: Policy, seed: int, side: tuple[int, int]) -> None:
+def test_any_policy_gives_finite_pixels(policy: Policy, seed: int, side: tuple[int, int]) -> None:
     images = noise(5, *side)
     drawn = augment.draw(policy, 5, seed=seed, epoch=0)
     changes = augment.prepare(
@@ -500,7 +502,7 @@ def test_any_policy_gives_finite_numbers(policy: Policy, seed: int, side: tuple[
 
 @settings(max_examples=25, deadline=None)
 @given(policy=policies() | st.just(FULL), n=st.integers(1, 9), chosen=st.randoms())
-def test_an_image_does_not_depend_on_its_batch(policy: Policy, n: int, chosen: Any) -> None:
+def test_augmentation_of_an_image_does_not_depend_on_its_batch(policy: Policy, n: int, chosen: Any) -> None:
     """Alone, in a batch, or in another order: the same pixels, but for the last bits of sums."""
     images = noise(9, 12, 16)
     drawn, means = augment.draw(policy, 9, seed=0, epoch=0), images.mean(axis=(1, 2))
@@ -512,7 +514,7 @@ def test_an_image_does_not_depend_on_its_batch(policy: Policy, n: int, chosen: A
     torch.testing.assert_close(some, whole[index], rtol=1e-5, atol=2e-4)
 
 
-def test_noise_has_its_size_and_is_each_image_s_own() -> None:
+def test_noise_has_the_set_standard_deviation_and_is_independent_per_image() -> None:
     images = np.full((4, 64, 64, 3), 100, dtype=np.uint8)
     out = run(images, augment.draw(Policy(noise=(10, 10)), 4, seed=0, epoch=0))
     np.testing.assert_allclose(out.std(dim=(1, 2, 3)), 10, atol=0.3)
@@ -523,7 +525,7 @@ def test_noise_has_its_size_and_is_each_image_s_own() -> None:
     assert torch.equal(out, again)
 
 
-def test_blur_spreads_a_point_and_keeps_what_is_even() -> None:
+def test_blur_spreads_a_point_and_keeps_a_uniform_image() -> None:
     even = np.full((2, 20, 20, 3), 77, dtype=np.uint8)
     torch.testing.assert_close(run(even, one(2, blur=np.array(3.0))), planes(even), rtol=0, atol=1e-3)
     point = np.zeros((1, 41, 41, 3), dtype=np.uint8)
@@ -569,7 +571,7 @@ def test_erased_is_the_network_s_mean_colour_inside_the_rectangle_alone() -> Non
     assert torch.equal(out, same)
 
 
-def test_padding_is_what_lies_beyond_the_edge() -> None:
+def test_each_padding_mode_fills_pixels_beyond_the_edge() -> None:
     images = np.zeros((1, 8, 8, 3), dtype=np.uint8)
     images[:, :, :2] = 200  # a bright left edge
     images[:, :, 0] = 100

@@ -39,7 +39,9 @@ def with_answers(candidate: Candidate, counts: list[int]) -> Candidate:
     ("counts", "by_class"),
     [([30] * 10, False), ([200] + [30] * 9, True), ([200] + [30] * 8 + [18], False), ([80] + [30] * 9, False)],
 )
-def test_unlike_classes_get_a_promise_each_where_there_are_enough(context: Context, counts: list[int], by_class: bool) -> None:
+def test_imbalanced_classes_get_a_threshold_each_if_each_has_enough_images(
+    context: Context, counts: list[int], by_class: bool
+) -> None:
     best = methods.fit(context, RECIPE)[0]
     made = with_uncertainty(context, with_answers(best, counts)).classifier
     assert made.card.uncertainty.by_class is by_class and made.card.uncertainty.images == sum(counts)
@@ -47,7 +49,7 @@ def test_unlike_classes_get_a_promise_each_where_there_are_enough(context: Conte
     assert bars is not None and (len(np.unique(bars)) > 1) is by_class
 
 
-def test_few_answers_promise_nothing(context: Context) -> None:
+def test_too_few_held_out_predictions_give_no_prediction_sets(context: Context) -> None:
     best = methods.fit(context, RECIPE)[0]
     made = with_uncertainty(context, with_answers(best, [1] * 10)).classifier
     answers = made.predict(context.catalog.where(split="test"), cache=context.cache)
@@ -56,13 +58,13 @@ def test_few_answers_promise_nothing(context: Context) -> None:
     assert doubts is not None and doubts.coverage == 0.8
 
 
-def test_many_answers_are_drawn_from(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_held_out_predictions_are_sampled(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conformal_fit, "MOST_ANSWERS", 100)
     made = with_uncertainty(context, methods.fit(context, RECIPE)[0]).classifier
     assert made.card.uncertainty.images == 100 == len(made.limits["scores"]) == len(made.limits["labels"])
 
 
-def test_features_that_were_not_learnt_here_are_compared_across_clusters(context: Context) -> None:
+def test_ood_scores_on_pretrained_features_leave_out_the_own_cluster(context: Context) -> None:
     """As many bars as images: train and val, each without its own cluster."""
     made = with_uncertainty(context, methods.fit(context, RECIPE)[0]).classifier
     rows = context.split("train", "val")
@@ -76,14 +78,14 @@ def test_features_that_were_not_learnt_here_are_compared_across_clusters(context
 
 
 @pytest.mark.slow
-def test_a_network_that_learnt_here_is_judged_by_validation_images(context: Context) -> None:
+def test_ood_scores_of_a_network_trained_from_scratch_use_validation_images(context: Context) -> None:
     recipe = Recipe(method="scratch", backbone="cnn(filters=[4, 8])", settings={"epochs": 1})
     made = with_uncertainty(context, methods.fit(context, recipe)[0]).classifier
     assert made.card.uncertainty.ood_images == len(context.split("val")) == made.card.uncertainty.images
     assert len(made.limits["bank"]) == len(context.split("train"))
 
 
-def test_the_test_split_has_no_part_in_it(context: Context) -> None:
+def test_uncertainty_does_not_depend_on_the_test_split(context: Context) -> None:
     tests = np.isin(np.arange(len(context.catalog)), context.split("test"))
     shuffled = [("0" if t else label) for t, label in zip(tests, context.catalog.column("label"), strict=True)]
     other = dataclasses.replace(context, catalog=context.catalog.with_column("label", shuffled))
@@ -93,5 +95,5 @@ def test_the_test_split_has_no_part_in_it(context: Context) -> None:
     assert one.card.uncertainty == two.card.uncertainty
 
 
-def test_the_default_promise_needs_nineteen() -> None:
+def test_the_default_coverage_needs_nineteen_images() -> None:
     assert conformal.needed(conformal.COVERAGE) == 19

@@ -40,7 +40,7 @@ def records(data: bytes) -> list[bytes]:
         (b"", 0),
     ],
 )
-def test_checksums_of_the_standard(data: bytes, expected: int) -> None:
+def test_crc32c_equals_the_test_vectors_of_the_standard(data: bytes, expected: int) -> None:
     assert events.crc32c(data) == expected
 
 
@@ -71,7 +71,7 @@ def event_type() -> Any:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("t.Event"))
 
 
-def test_a_reader_of_protocol_buffers_finds_every_scalar() -> None:
+def test_tensorboard_reads_every_scalar_of_the_event_file() -> None:
     history = [
         {"epoch": 1, "train_loss": 0.5, "val_loss": math.nan, "learning_rate": 0.1, "seconds": 2.0},
         {"epoch": 300, "train_loss": 0.25, "val_loss": 0.75, "learning_rate": 0.01, "seconds": 5.0},

@@ -41,7 +41,7 @@ def work_of(root: Path, cache: Path) -> Context:
 
 
 @pytest.mark.parametrize("duplicates", [False, True])
-def test_a_class_of_one_image_is_always_trained_on(tmp_path: Path, duplicates: bool) -> None:
+def test_a_class_with_one_image_is_in_every_training_part(tmp_path: Path, duplicates: bool) -> None:
     root = photos(tmp_path / "photos", {"one": 1, "two": 2, "many": 12, "more": 12})
     if duplicates:  # one group of duplicates is no more than one image
         (root / "one" / "again.png").write_bytes((root / "one" / "0.png").read_bytes())
@@ -58,7 +58,7 @@ def test_a_class_of_one_image_is_always_trained_on(tmp_path: Path, duplicates: b
         assert sorted([*train, *out]) == rows.tolist()
 
 
-def test_without_anything_to_hold_out_folds_are_refused(tmp_path: Path) -> None:
+def test_folds_are_refused_if_every_class_has_one_image(tmp_path: Path) -> None:
     context = work_of(photos(tmp_path / "photos", {"a": 1, "b": 1}), tmp_path / "cache")
     with pytest.raises(DataError, match="every class has only one image"):
         folds_for(context, np.arange(2), 5, seed=0)
@@ -81,7 +81,7 @@ SIZES = {"one": 1, "two": 2, "many": 20}
         ),
     ],
 )
-def test_every_method_of_folds_names_a_class_of_one_image(
+def test_methods_with_folds_name_a_class_with_one_image_in_a_note(
     tmp_path: Path, method: str, changes: dict[str, object], sizes: dict[str, int]
 ) -> None:
     context = work_of(photos(tmp_path / "photos", sizes), tmp_path / "cache")
@@ -92,7 +92,7 @@ def test_every_method_of_folds_names_a_class_of_one_image(
 
 
 @pytest.mark.slow
-def test_the_main_job_cross_validation_and_the_learning_curve_go_on(tmp_path: Path) -> None:
+def test_run_cross_validation_and_learning_curve_accept_a_class_with_one_image(tmp_path: Path) -> None:
     root = photos(tmp_path / "photos", {"one": 1, "many": 15, "more": 15})
     cache, lines = Cache(tmp_path / "cache"), list[str]()
     recipe = Recipe(backbone="pixels", head="centroid", image_size=8)

@@ -84,7 +84,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.precision
-def test_it_learns() -> None:
+def test_training_reaches_90_percent_validation_accuracy() -> None:
     network = small()
     trained = run(network, bars(128), bars(64, seed=1), epochs=16)
     assert trained.history[-1].val_accuracy > 0.9
@@ -105,7 +105,7 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     assert not same(weights(first), weights(other))
 
 
-def test_it_leaves_the_programs_threads_alone() -> None:
+def test_training_keeps_the_number_of_threads_of_the_caller() -> None:
     before = torch.get_num_threads()
     found: list[int] = []
     run(small(), bars(40), progress=lambda *_: found.append(torch.get_num_threads()))
@@ -114,7 +114,7 @@ def test_it_leaves_the_programs_threads_alone() -> None:
     assert set(found) == {before} and torch.get_num_threads() == before
 
 
-def test_it_leaves_the_programs_own_randomness_alone() -> None:
+def test_training_does_not_use_the_global_random_state() -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
@@ -123,7 +123,7 @@ def test_it_leaves_the_programs_own_randomness_alone() -> None:
 
 
 @pytest.mark.parametrize("keep", ["val_loss", "val_accuracy", "last"])
-def test_the_kept_weights_are_those_of_the_epoch_that_is_named(keep: str) -> None:
+def test_the_saved_weights_are_those_of_the_best_epoch(keep: str) -> None:
     network, val = small(), bars(60, seed=1)
     trained = run(network, bars(30), val, epochs=6, learning_rate=0.03, keep=keep)
     lines = trained.history
@@ -137,13 +137,13 @@ def test_the_kept_weights_are_those_of_the_epoch_that_is_named(keep: str) -> Non
     assert float((logits.argmax(dim=1).numpy() == val.y).mean()) == wanted.val_accuracy
 
 
-def test_without_validation_images_the_last_epoch_is_kept() -> None:
+def test_the_last_epoch_is_kept_without_validation_images() -> None:
     trained = run(small(), bars(20), epochs=2)
     assert trained.best_epoch == 2
     assert math.isnan(trained.history[0].val_loss) and math.isnan(trained.history[0].val_accuracy)
 
 
-def test_patience_stops_early_and_says_so() -> None:
+def test_early_stopping_ends_after_patience_epochs_with_a_note() -> None:
     random = np.random.default_rng(0)
     noise = Pixels(random.integers(0, 256, (40, 16, 16, 3), dtype=np.uint8), random.integers(0, 2, 40))
     wrong = Pixels(noise.images, 1 - noise.y)  # the better it learns, the worse it gets
@@ -168,7 +168,7 @@ class StepTime:
         self.now += self.step_s[min(self.steps, len(self.step_s)) - 1]
 
 
-def test_no_epoch_begins_that_the_measured_pace_does_not_fit() -> None:
+def test_no_epoch_starts_that_would_exceed_the_deadline() -> None:
     clock = StepTime(1.0)
     trained = run(small(), bars(160), epochs=50, deadline=Deadline(35.0, clock), progress=clock.progress)
     assert len(trained.history) == 3, "epochs of 10 s: a fourth would end at 40"
@@ -178,7 +178,7 @@ def test_no_epoch_begins_that_the_measured_pace_does_not_fit() -> None:
     assert done.stopped is None, "it came to its planned end"
 
 
-def test_a_machine_that_grows_slow_ends_training_at_the_last_complete_epoch() -> None:
+def test_training_on_a_slowing_machine_ends_at_the_last_complete_epoch() -> None:
     clock, whole = StepTime(*[1.0] * 25, 20.0), small()
     trained = run(whole, bars(160), epochs=50, deadline=Deadline(60.0, clock), progress=clock.progress)
     assert len(trained.history) == 2 and trained.steps == 20 and clock.now <= 60 * 1.2
@@ -189,14 +189,14 @@ def test_a_machine_that_grows_slow_ends_training_at_the_last_complete_epoch() ->
     assert same(weights(cut), weights(expected)), "nothing of the epoch at hand is kept"
 
 
-def test_a_training_of_which_no_epoch_fits_is_stopped_after_a_few_steps() -> None:
+def test_training_stops_after_a_few_steps_if_no_epoch_fits_the_deadline() -> None:
     clock = StepTime(1.0)
     with pytest.raises(OutOfTimeError, match="one epoch takes about 40 s here, 25 s are left"):
         run(small(), bars(640), epochs=5, deadline=Deadline(30.0, clock), progress=clock.progress)
     assert clock.steps == 5
 
 
-def test_time_left_is_one_number_and_never_negative() -> None:
+def test_the_estimated_time_left_is_never_negative() -> None:
     clock, told = StepTime(1.0), []
 
     def progress(stage: str, done: int, total: int) -> None:
@@ -210,7 +210,7 @@ def test_time_left_is_one_number_and_never_negative() -> None:
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(17, 16), (3, 2), (2, 16), (33, 16), (5, 2)])
-def test_no_batch_is_of_one_image(n: int, batch_size: int) -> None:
+def test_no_batch_has_a_single_image(n: int, batch_size: int) -> None:
     found = loop.batches(np.arange(n), batch_size)
     np.testing.assert_array_equal(np.concatenate(found), np.arange(n))
     assert min(map(len, found)) >= 2
@@ -218,7 +218,7 @@ def test_no_batch_is_of_one_image(n: int, batch_size: int) -> None:
     assert len(run(small(), bars(n), epochs=1, batch_size=batch_size).history) == 1
 
 
-def test_every_image_is_seen_once_an_epoch_in_another_order() -> None:
+def test_every_epoch_shuffles_and_uses_each_image_once() -> None:
     data = Pixels(np.zeros((10, 4, 4, 3), dtype=np.uint8), np.arange(10))
     feed = loop.DataLoader(data, augment.POLICIES["none"], (0, 0, 0), (1, 1, 1), torch.device("cpu"), 0)
     orders = [torch.cat([y for _, y in feed.epoch(epoch, 4)]).tolist() for epoch in (1, 2, 1)]
@@ -262,7 +262,7 @@ class Breaks(Small):
         return super().forward(x) * (math.nan if self.training and self.seen in self.passes else 1.0)
 
 
-def test_a_loss_that_is_no_number_is_gone_back_from_and_the_rate_halved() -> None:
+def test_a_nan_loss_restores_the_last_good_epoch_and_halves_the_learning_rate() -> None:
     whole, network = small(), Breaks([7])  # two steps an epoch: the fourth breaks
     undisturbed = run(whole, bars(32), epochs=6)
     trained = run(network, bars(32), epochs=6)
@@ -275,7 +275,7 @@ def test_a_loss_that_is_no_number_is_gone_back_from_and_the_rate_halved() -> Non
 
 
 @pytest.mark.precision
-def test_it_goes_on_from_exactly_where_the_good_epoch_ended() -> None:
+def test_training_after_a_nan_loss_continues_bit_identically_from_the_good_epoch() -> None:
     """With the rate halved by hand from epoch 4 on, the weights are those of the run that went back."""
     network = Breaks([7])
     run(network, bars(32), epochs=6)
@@ -300,7 +300,7 @@ def test_it_goes_on_from_exactly_where_the_good_epoch_ended() -> None:
     assert same(weights(whole), weights(network))
 
 
-def test_the_second_loss_that_is_no_number_ends_it_with_the_best_weights() -> None:
+def test_a_second_nan_loss_ends_training_with_the_best_weights() -> None:
     network, after_step = Breaks(range(7, 99)), {}
 
     def remember(stage: str, done: int, total: int) -> None:
@@ -313,19 +313,19 @@ def test_the_second_loss_that_is_no_number_ends_it_with_the_best_weights() -> No
     assert not same(weights(network), after_step[8])
 
 
-def test_no_number_from_the_first_epoch_on_is_an_error() -> None:
+def test_nan_losses_from_the_first_epoch_on_raise_an_error() -> None:
     with pytest.raises(SightlineError, match="first epoch") as error:
         run(Breaks(range(2, 99)), bars(32))
     assert error.value.hint is not None and "smaller learning rate" in error.value.hint
 
 
-def test_weights_that_are_far_worse_than_guessing_are_said_to_be() -> None:
+def test_a_diverged_training_adds_a_note() -> None:
     wild = run(small(), bars(32), bars(16, 1), epochs=2, optimizer="sgd", learning_rate=10.0, clip_norm=0.0, keep="last")
     assert "training diverged: the kept epoch, 2, has" in wild.notes[-1] and "such as 1" in wild.notes[-1]
     assert run(small(), bars(32), bars(16, 1), epochs=2, keep="last").notes == ()
 
 
-def test_one_image_is_too_few() -> None:
+def test_training_on_one_image_is_refused() -> None:
     with pytest.raises(DataError, match=r"1 image\(s\)"):
         run(small(), bars(1))
 
@@ -347,7 +347,7 @@ CASES: dict[str, tuple[list[tuple[float, float]], str | None]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_overfitting_in_words(name: str) -> None:
+def test_overfitting_is_described_in_a_sentence(name: str) -> None:
     pairs, expected = CASES[name]
     assert loop.overfitting(lines(pairs), 50) == expected
     assert loop.overfitting(lines(pairs), 2) is None, "two images tell nothing"
@@ -357,7 +357,9 @@ def test_overfitting_in_words(name: str) -> None:
     ("found", "expected"),
     [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_bf16": False, "avx2": True}, False), ({}, False)],
 )
-def test_half_precision_is_a_rule(found: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_precision_depends_on_processor_and_setting(
+    found: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     capabilities: Callable[[], dict[str, bool]] = lambda: found  # noqa: E731
     monkeypatch.setattr(torch.cpu, "get_capabilities", capabilities, raising=False)
     assert not loop.half_precision(torch.device("cpu"))  # tests run in float32
@@ -365,7 +367,7 @@ def test_half_precision_is_a_rule(found: dict[str, bool], expected: bool, monkey
     assert loop.half_precision(torch.device("cpu")) is (expected and torch.backends.mkldnn.is_available())
 
 
-def test_training_says_what_it_was_computed_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_result_names_the_precision_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set()
 
     class Looks(Small):
@@ -381,7 +383,7 @@ def test_training_says_what_it_was_computed_in(monkeypatch: pytest.MonkeyPatch) 
         assert seen == {dtype}
 
 
-def test_the_mode_is_left_as_it_was() -> None:
+def test_evaluation_restores_the_mode_of_the_network() -> None:
     for mode in (True, False):
         network = small().train(mode)
         loop.evaluate(network, bars(3), (0, 0, 0), (1, 1, 1), torch.device("cpu"))

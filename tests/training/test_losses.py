@@ -15,14 +15,14 @@ def batch(n: int = 12, k: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn((n, k), generator=generator), torch.randint(0, k, (n,), generator=generator)
 
 
-def test_one_sigmoid_unit_as_two_columns_is_binary_cross_entropy() -> None:
+def test_the_loss_of_logits_0_and_z_equals_binary_cross_entropy() -> None:
     z, y = torch.tensor([-2.0, 0.3, 5.0]), torch.tensor([0, 1, 1])
     columns = torch.stack([torch.zeros(3), z], dim=1)
     expected = F.binary_cross_entropy_with_logits(z, y.float())
     torch.testing.assert_close(Loss()(columns, Labels(y)), expected)
 
 
-def test_class_weights_by_hand() -> None:
+def test_the_weighted_loss_equals_the_formula() -> None:
     logits, y = batch()
     weight = torch.tensor([1.0, 2.0, 0.5, 3.0])
     each = -logits.log_softmax(dim=1)[torch.arange(len(y)), y]
@@ -43,20 +43,20 @@ def test_parts_of_a_batch_sum_to_its_mean(weighted: bool, mixing: bool) -> None:
     torch.testing.assert_close(total, loss((logits, logits), labels))
 
 
-def test_auxiliary_heads_count_less() -> None:
+def test_auxiliary_heads_are_weighted_less() -> None:
     logits, y = batch()
     alone = Loss()(logits, Labels(y))
     torch.testing.assert_close(Loss()((logits, logits, logits), Labels(y)), alone * (1 + 2 * AUXILIARY))
 
 
-def test_mixing_is_a_function_of_seed_and_step() -> None:
+def test_mixup_is_a_function_of_seed_and_step() -> None:
     x, y = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 3, 2, 2), torch.arange(8)
     again = [mixed(x, y, 0.4, seed, step) for seed, step in ((0, 3), (0, 3), (0, 4), (1, 3))]
     assert torch.equal(again[0][0], again[1][0])
     assert not torch.equal(again[0][0], again[2][0]) and not torch.equal(again[0][0], again[3][0])
 
 
-def test_mixed_images_and_labels_belong_together() -> None:
+def test_mixup_mixes_images_and_labels_in_the_same_proportion() -> None:
     x, y = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 3, 2, 2), torch.arange(8)
     found, labels = mixed(x, y, 0.4, 0, 0)
     assert labels.other is not None and 0.5 <= labels.share <= 1
@@ -67,11 +67,11 @@ def test_mixed_images_and_labels_belong_together() -> None:
     assert shares.mean() == pytest.approx(0.75, abs=0.02)  # the upper half of an even distribution
 
 
-def test_without_mixing_nothing_changes() -> None:
+def test_mixup_0_changes_nothing() -> None:
     x, y = torch.ones(2, 3, 2, 2), torch.tensor([0, 1])
     found, labels = mixed(x, y, 0.0, 0, 0)
     assert found is x and labels.other is None and labels.share == 1
 
 
-def test_class_weights_balance_the_classes() -> None:
+def test_balanced_class_weights_are_inverse_to_class_frequencies() -> None:
     np.testing.assert_allclose(balanced_weights(np.array([0, 0, 0, 1]), 3), [4 / 9, 4 / 3, 0], rtol=1e-6)

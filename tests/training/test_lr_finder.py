@@ -29,7 +29,7 @@ def found(network: nn.Module, train: Pixels, seed: int = 0, **plan: object) -> L
     )
 
 
-def test_the_network_is_left_as_it_was_and_the_answer_is_the_same_again() -> None:
+def test_the_range_test_is_deterministic_and_restores_the_network() -> None:
     network = small().eval()
     before, random = weights(network), torch.get_rng_state()
     a, b = found(network, bars(64)), found(network, bars(64))
@@ -39,7 +39,7 @@ def test_the_network_is_left_as_it_was_and_the_answer_is_the_same_again() -> Non
     assert a.suggestion == b.suggestion and np.array_equal(a.losses, b.losses)
 
 
-def test_the_suggested_rate_trains_better_than_far_ones() -> None:
+def test_the_suggested_learning_rate_trains_better_than_much_smaller_or_larger_ones() -> None:
     from sightline.training import loop
 
     network = small()
@@ -55,7 +55,7 @@ def test_the_suggested_rate_trains_better_than_far_ones() -> None:
     assert 1e-4 < rate < 0.3 and loss[1.0] < 0.7 * loss[0.01]
 
 
-def test_rates_grow_evenly_and_stop_where_it_diverges() -> None:
+def test_learning_rates_grow_exponentially_until_the_loss_diverges() -> None:
     class Steep(nn.Module):
         """A linear layer on three inputs that are far too large and say nothing of the labels: it diverges early."""
 
@@ -76,12 +76,12 @@ def test_rates_grow_evenly_and_stop_where_it_diverges() -> None:
     assert np.isfinite(rates.losses).all() and len(rates.losses) == len(rates.rates) == len(rates.smoothed)
 
 
-def test_smoothed_losses_by_hand() -> None:
+def test_smoothed_losses_equal_a_bias_corrected_moving_average() -> None:
     """After two values the weights are 0.09 and 0.1, of 0.19."""
     np.testing.assert_allclose(lr_finder.smooth(np.array([1.0, 3.0])), [1.0, (0.09 * 1 + 0.1 * 3) / 0.19])
 
 
-def test_a_network_that_cannot_learn_is_an_error() -> None:
+def test_a_network_whose_loss_never_decreases_raises_an_error() -> None:
     class Fixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -96,7 +96,7 @@ def test_a_network_that_cannot_learn_is_an_error() -> None:
         found(small(), bars(1))
 
 
-def test_a_network_that_has_learnt_gets_a_tenth_of_the_rate_at_which_the_loss_rises() -> None:
+def test_a_trained_network_gets_a_tenth_of_the_rate_at_which_the_loss_rises() -> None:
     """Nothing falls any more, and the lowest of a flat course is noise; worked by hand."""
     rates = np.array([1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0])
     guessing = float(np.log(2))

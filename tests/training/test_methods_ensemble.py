@@ -55,7 +55,7 @@ def fitted(context: Context, runs: list[str], **settings: object) -> methods.Can
     return methods.fit(context, Recipe(method="ensemble", settings={"members": runs, **settings}))[0]
 
 
-def test_the_answer_is_the_calibrated_mean_of_the_members(context: Context, runs: list[str]) -> None:
+def test_predictions_are_the_calibrated_weighted_mean_of_the_members(context: Context, runs: list[str]) -> None:
     made = fitted(context, runs, weights=[2.0, 1.0, 1.0]).classifier
     tests = context.catalog.where(split="test")
     each = [classifier.load(run).predict(tests, cache=context.cache).probs for run in runs]
@@ -65,7 +65,7 @@ def test_the_answer_is_the_calibrated_mean_of_the_members(context: Context, runs
     assert made.card.weights == (0.5, 0.25, 0.25)
 
 
-def test_held_out_answers_are_those_that_the_runs_wrote_down(context: Context, runs: list[str]) -> None:
+def test_held_out_predictions_are_read_from_the_member_runs(context: Context, runs: list[str]) -> None:
     """Heads were fitted once more on train and val: what they say of these now would flatter."""
     best = fitted(context, runs)
     from sightline.inputs import read_predictions
@@ -80,7 +80,7 @@ def test_held_out_answers_are_those_that_the_runs_wrote_down(context: Context, r
     assert heads.temperature(heads.log_probs(best.val.probs), best.val.y_true) == pytest.approx(1.0, abs=0.02)
 
 
-def test_it_is_one_file_in_which_a_shared_network_lies_once(context: Context, runs: list[str], tmp_path: Path) -> None:
+def test_an_ensemble_file_holds_a_shared_backbone_once(context: Context, runs: list[str], tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 
     best = fitted(context, runs)
@@ -99,7 +99,7 @@ def test_it_is_one_file_in_which_a_shared_network_lies_once(context: Context, ru
     assert not loaded.was_trained_on(tests.column("content")).any()
 
 
-def test_a_damaged_member_is_noticed(context: Context, runs: list[str], tmp_path: Path) -> None:
+def test_a_damaged_member_is_refused_on_load(context: Context, runs: list[str], tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
     file = fitted(context, runs).classifier.save(tmp_path / "e.safetensors")
@@ -130,7 +130,7 @@ def test_shared_features_are_computed_once(context: Context, runs: list[str], mo
     assert len(answers) == 2 and sorted(opened) == ["pixels", "resnet10t"]
 
 
-def test_heat_is_the_sum_of_the_members(context: Context, runs: list[str]) -> None:
+def test_the_heatmap_is_the_weighted_sum_of_the_members_heatmaps(context: Context, runs: list[str]) -> None:
     made = fitted(context, runs[:2]).classifier
     files, names = context.catalog.files()[:2], context.catalog.paths[:2]
     options = ExplainOptions(cache=context.cache, device="cpu")
@@ -146,7 +146,7 @@ def test_heat_is_the_sum_of_the_members(context: Context, runs: list[str]) -> No
 
 
 @pytest.mark.slow
-def test_an_ensemble_goes_through_the_whole_journey(context: Context, runs: list[str], tmp_path: Path) -> None:
+def test_an_ensemble_can_be_trained_evaluated_and_explained(context: Context, runs: list[str], tmp_path: Path) -> None:
     recipe = Recipe(method="ensemble", settings={"members": runs})
     run = train_command.train(context.catalog, recipe, tmp_path / "run", cache=context.cache)
     assert run.data["method"] == "ensemble" and run.data["backbone"] == "ensemble of 3"
@@ -160,7 +160,7 @@ def test_an_ensemble_goes_through_the_whole_journey(context: Context, runs: list
     assert Path(rows[0]["overlay"]).is_file() and rows[0]["layer"].startswith("sum over 3 members")
 
 
-def test_weights_are_chosen_on_held_out_images_and_judged_on_others(context: Context, runs: list[str]) -> None:
+def test_member_weights_are_fitted_and_evaluated_by_cross_validation(context: Context, runs: list[str]) -> None:
     baseline = context.cache.root.parent / "runs" / "baseline"
     train_command.train(context.catalog, Recipe(method="baseline"), baseline, cache=context.cache)
     best = fitted(context, [runs[2], str(baseline)], weights="validation")
@@ -168,7 +168,7 @@ def test_weights_are_chosen_on_held_out_images_and_judged_on_others(context: Con
     assert best.note is not None and "evaluated by cross-validation" in best.note
 
 
-def test_mixture_weights_are_the_best_of_a_grid() -> None:
+def test_mixture_weights_minimise_the_log_loss() -> None:
     random = np.random.default_rng(0)
     answers, y = random.dirichlet(np.ones(3), (2, 200)), random.integers(0, 3, 200)
     answers[0, np.arange(200), y] += 0.3
@@ -182,7 +182,7 @@ def test_mixture_weights_are_the_best_of_a_grid() -> None:
     assert loss(found[0]) <= min(loss(w) for w in np.linspace(0, 1, 501)) + 1e-5
 
 
-def test_seeds_of_one_recipe_are_members(context: Context) -> None:
+def test_several_seeds_of_one_recipe_become_members(context: Context) -> None:
     inner = {"method": "scratch", "backbone": "cnn(filters=[4])", "settings": {"epochs": 1}}
     best = methods.fit(context, Recipe(method="ensemble", seed=4, settings={"recipe": inner, "seeds": 2}))[0]
     assert [c.recipe.seed for c in best.classifier.card.members] == [4, 5]
@@ -209,7 +209,7 @@ def test_seeds_tell_what_their_trainings_said(context: Context, tmp_path: Path) 
     assert (more.data["epochs"], more.data["steps"]) == (4, 4 * alone.steps)
 
 
-def test_a_seed_that_diverges_says_so(context: Context) -> None:
+def test_the_note_of_an_ensemble_names_a_seed_that_diverged(context: Context) -> None:
     settings = {"epochs": 2, "optimizer": "sgd", "learning_rate": 10, "clip_norm": 0, "momentum": 0.99}
     inner = {"method": "scratch", "backbone": "cnn(filters=[4, 8])", "image_size": 32, "settings": settings}
     best = methods.fit(context, Recipe(method="ensemble", settings={"recipe": inner, "seeds": 2}))[0]
@@ -218,7 +218,7 @@ def test_a_seed_that_diverges_says_so(context: Context) -> None:
     assert all(f"seed {seed}: {note}" in best.note for seed, note in enumerate(alone))
 
 
-def test_runs_of_a_table_beside_the_photographs_are_members(context: Context, tmp_path: Path) -> None:
+def test_runs_on_a_table_outside_the_photo_folder_can_be_members(context: Context, tmp_path: Path) -> None:
     photos = write_few_digits(tmp_path / "digits", 10)
     found = catalogs.scan(photos)
     catalogs.save(catalogs.split(found, clusters=catalogs.find_duplicates(found, context.cache)), tmp_path / "table.csv")
@@ -233,7 +233,9 @@ def test_runs_of_a_table_beside_the_photographs_are_members(context: Context, tm
     assert best.estimate == "train+val, held out from every member" and len(best.val) == len(beside.split("train", "val"))
 
 
-def test_a_file_without_its_run_is_asked_and_that_is_said(context: Context, runs: list[str], tmp_path: Path) -> None:
+def test_a_member_file_without_its_run_is_evaluated_on_validation_images_with_a_note(
+    context: Context, runs: list[str], tmp_path: Path
+) -> None:
     alone = tmp_path / "moved.safetensors"
     alone.write_bytes((Path(runs[0]) / "classifier.safetensors").read_bytes())
     best = fitted(context, [str(alone), runs[2]])
@@ -255,12 +257,12 @@ def test_a_file_without_its_run_is_asked_and_that_is_said(context: Context, runs
         ({"recipe": {"method": "ensemble"}}, "cannot be a member of an ensemble"),
     ],
 )
-def test_wrong_settings_are_named(context: Context, settings: dict[str, object], message: str) -> None:
+def test_invalid_settings_are_refused_by_name(context: Context, settings: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         methods.fit(context, Recipe(method="ensemble", settings=settings))
 
 
-def test_members_have_the_same_classes_and_are_no_ensembles(context: Context, runs: list[str], tmp_path: Path) -> None:
+def test_members_with_other_classes_and_nested_ensembles_are_refused(context: Context, runs: list[str], tmp_path: Path) -> None:
     kept = np.isin(context.labels, range(5))
     few = dataclasses.replace(
         context, catalog=context.catalog.rows(kept.tolist()), cluster=context.cluster[kept], classes=context.classes[:5]
@@ -274,7 +276,7 @@ def test_members_have_the_same_classes_and_are_no_ensembles(context: Context, ru
         methods.fit(context, Recipe(method="warmstart", backbone=str(whole)))
 
 
-def test_members_in_two_precisions_run_their_network_once(
+def test_members_in_two_precisions_share_one_forward_pass(
     context: Context, runs: list[str], emulated_bf16: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two heads on one network, of which one needs float32."""

@@ -44,7 +44,7 @@ def fitted(context: Context, method: str, **settings: object) -> methods.Candida
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", [[], [[24, 0.2]]])
-def test_a_frozen_network_is_the_very_same(context: Context, head: list[list[float]], tmp_path: Path) -> None:
+def test_the_frozen_method_leaves_the_backbone_unchanged(context: Context, head: list[list[float]], tmp_path: Path) -> None:
     before = pretrained.named(context, SMALL)
     best = fitted(context, "frozen", epochs=2, head=head)
     card = best.classifier.card
@@ -56,7 +56,7 @@ def test_a_frozen_network_is_the_very_same(context: Context, head: list[list[flo
     np.testing.assert_allclose(again.probs, best.val.probs, atol=1e-9)
 
 
-def test_running_statistics_do_not_move_and_nothing_frozen_learns(context: Context) -> None:
+def test_frozen_layers_keep_weights_and_batchnorm_statistics(context: Context) -> None:
     import torch
     from torch import nn
 
@@ -83,7 +83,9 @@ def test_running_statistics_do_not_move_and_nothing_frozen_learns(context: Conte
 
 
 @pytest.mark.parametrize("units", [(), ((16, 0.3), (8, 0.0))])
-def test_a_head_on_scaled_features_is_one_on_the_features(context: Context, units: tuple[tuple[int, float], ...]) -> None:
+def test_a_head_trained_on_scaled_features_gives_the_same_logits_on_unscaled_ones(
+    context: Context, units: tuple[tuple[int, float], ...]
+) -> None:
     import torch
 
     begin = pretrained.named(context, SMALL)
@@ -95,7 +97,7 @@ def test_a_head_on_scaled_features_is_one_on_the_features(context: Context, unit
     np.testing.assert_allclose(heads.logits(head, values), direct, atol=1e-4)
 
 
-def test_fine_tuning_begins_where_the_head_alone_ends(context: Context) -> None:
+def test_fine_tuning_starts_from_the_fitted_head(context: Context) -> None:
     begin = pretrained.named(context, SMALL)
     found = pretrained.gather(context, begin)
     alone = finetune._head_alone(context, found, finetune.FinetuneSettings(), begin, 0)
@@ -115,7 +117,7 @@ def test_a_rate_of_nothing_changes_nothing(context: Context) -> None:
 
 
 @pytest.mark.parametrize("unfreeze", [pytest.param("all", marks=pytest.mark.slow), 1])
-def test_fine_tuning_keeps_one_history_and_compares_itself(context: Context, unfreeze: str | int) -> None:
+def test_fine_tuning_records_both_phases_in_one_history_and_compares_them(context: Context, unfreeze: str | int) -> None:
     best = fitted(context, "finetune", epochs=3, unfreeze=unfreeze, batch_size=16, learning_rate=2e-3)
     assert [row["phase"] for row in best.history] == [1, 2, 2, 2]
     assert [row["epoch"] for row in best.history] == [0, 1, 2, 3]
@@ -130,7 +132,7 @@ def test_fine_tuning_keeps_one_history_and_compares_itself(context: Context, unf
     assert (card.backbone.weights_hash == untouched) == (gain["kept"] == "head alone")
 
 
-def test_only_the_last_stage_learns_where_that_is_asked(context: Context) -> None:
+def test_unfreeze_1_trains_only_the_last_stage(context: Context) -> None:
     from sightline import networks
 
     begin = pretrained.named(context, SMALL)
@@ -147,7 +149,7 @@ def test_only_the_last_stage_learns_where_that_is_asked(context: Context) -> Non
     assert not any("running" in n for n in moved)
 
 
-def test_stages_learn_at_lower_rates_the_nearer_they_are_to_the_image(context: Context) -> None:
+def test_layer_decay_lowers_learning_rates_towards_the_input(context: Context) -> None:
     begin = pretrained.named(context, SMALL)
     whole = backbone_head.assemble(begin, pretrained.gather(context, begin).train_features, (), 10, 0, frozen=False)
     rates = [g["lr"] for g in whole.base.parameter_groups(1.0, decay=0.5)]
@@ -157,7 +159,7 @@ def test_stages_learn_at_lower_rates_the_nearer_they_are_to_the_image(context: C
 
 @pytest.mark.slow
 @pytest.mark.precision
-def test_what_does_not_help_is_not_kept(context: Context) -> None:
+def test_fine_tuning_that_does_not_help_returns_the_head_alone_with_a_note(context: Context) -> None:
     """A rate that ruins the network: the head alone is given back, and that is said."""
     plan = {"epochs": 1, "optimizer": "adamw", "learning_rate": 0.05, "warm_up": 0.0, "keep": "last"}
     best = fitted(context, "finetune", layer_decay=1.0, **plan)
@@ -177,7 +179,7 @@ def test_too_little_time_is_said_and_little_time_shortens(context: Context, monk
     assert len(best.history) == 3 and best.classifier.card.recipe.settings["epochs"] == 2
 
 
-def test_an_epoch_is_measured_without_learning(context: Context) -> None:
+def test_measuring_the_time_of_an_epoch_leaves_the_weights_unchanged(context: Context) -> None:
     from sightline import networks
 
     begin = pretrained.named(context, SMALL)
@@ -203,7 +205,7 @@ class InterruptedFitError(Exception):
 
 @pytest.mark.slow
 @pytest.mark.precision
-def test_an_interrupted_fine_tuning_goes_on_to_the_same_bits(context: Context, tmp_path: Path) -> None:
+def test_an_interrupted_fine_tuning_resumes_bit_identically(context: Context, tmp_path: Path) -> None:
     def stop(share: float, accuracy: float) -> None:
         if share > 0.5:
             raise InterruptedFitError
@@ -243,9 +245,7 @@ def continued(first: Context, second: Context, method: str, place: Path, **setti
 
 
 @pytest.mark.slow
-def test_what_goes_on_with_other_images_is_delivered_as_it_was_trained(
-    context: Context, inverted: Context, tmp_path: Path
-) -> None:
+def test_a_run_continued_on_other_images_returns_the_trained_head(context: Context, inverted: Context, tmp_path: Path) -> None:
     own = {"epochs": 2, "keep": "last", "augment": "none", "label_smoothing": 0.0, "head": [[24, 0.2]]}
     best = continued(context, inverted, "frozen", tmp_path, **own)
     val, temperature = best.val, best.classifier.card.temperature
@@ -254,7 +254,7 @@ def test_what_goes_on_with_other_images_is_delivered_as_it_was_trained(
 
 
 @pytest.mark.slow
-def test_a_continued_run_that_is_given_up_for_the_head_alone_says_so(
+def test_a_continued_run_that_returns_the_head_alone_says_so_in_a_note(
     context: Context, inverted: Context, tmp_path: Path
 ) -> None:
     best = continued(context, inverted, "finetune", tmp_path, epochs=1, learning_rate=1e-9, augment="none")
@@ -313,7 +313,7 @@ def test_fine_tuning_trains_dense_layers_with_the_network(context: Context, tmp_
 
 
 @pytest.mark.slow
-def test_a_warm_start_goes_on_with_the_head_that_it_is_given(context: Context, tmp_path: Path) -> None:
+def test_a_warm_start_continues_with_the_head_of_the_earlier_classifier(context: Context, tmp_path: Path) -> None:
     """A rate of nothing shows where the second phase begins."""
     still = {"epochs": 1, "learning_rate": 1e-9, "augment": "none"}
     first = methods.fit(context, dataclasses.replace(TINY, method="frozen", settings={"epochs": 2, "head": [[16, 0.0]]}))[0]
@@ -336,7 +336,7 @@ def test_a_warm_start_goes_on_with_the_head_that_it_is_given(context: Context, t
     assert none.classifier.head.kind == "logistic" and "replaces its forest head" in (none.note or "")
 
 
-def test_a_kept_head_follows_the_order_of_classes() -> None:
+def test_a_reused_head_is_reordered_to_the_classes_of_the_images() -> None:
     layers = [(np.eye(2, dtype=np.float32), np.zeros(2, dtype=np.float32))]
     earlier = finetune._as_head(layers, (), None)
     begin = pretrained.PretrainedStart(None, head=earlier, classes=("a", "b"), temperature=2.0)  # type: ignore[arg-type]
@@ -397,7 +397,9 @@ def stripes(folder: Path, low: int, high: int, images: int = 24) -> Context:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("before", "frozen"), [((0, 255), True), ((0, 1000), False)])
-def test_a_warm_start_scales_deep_images_by_their_own_range(before: tuple[int, int], frozen: bool, tmp_path: Path) -> None:
+def test_a_warm_start_scales_16_bit_images_by_their_own_value_range(
+    before: tuple[int, int], frozen: bool, tmp_path: Path
+) -> None:
     """Learnt on 8 bits or on 12, gone on with on 16: by the earlier range all would be white, or nearly black."""
     first, now = stripes(tmp_path / "first", *before), stripes(tmp_path / "now", 29_000, 31_000)
     scratch = Recipe(method="scratch", backbone="cnn(filters=[8, 8])", image_size=32, settings={"epochs": 10, "batch_size": 4})
@@ -429,13 +431,15 @@ def frozen_file(context: Context, tmp_path_factory: pytest.TempPathFactory) -> P
         ({"image_size": 64}, "takes images of 32 px, not 64"),
     ],
 )
-def test_a_wrong_warm_start_is_refused(context: Context, changes: dict[str, object], message: str, frozen_file: Path) -> None:
+def test_a_warm_start_with_invalid_settings_is_refused(
+    context: Context, changes: dict[str, object], message: str, frozen_file: Path
+) -> None:
     recipe = dataclasses.replace(Recipe(method="warmstart", backbone=str(frozen_file)), **changes)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match=message):
         methods.fit(context, recipe)
 
 
-def test_a_warm_start_needs_a_network(context: Context, tmp_path: Path) -> None:
+def test_a_warm_start_from_a_classifier_without_network_is_refused(context: Context, tmp_path: Path) -> None:
     file = methods.fit(context, Recipe(method="baseline"))[0].classifier.save(tmp_path / "b.safetensors")
     with pytest.raises(RequestError, match="has no network"):
         methods.fit(context, Recipe(method="warmstart", backbone=str(file)))
@@ -457,18 +461,18 @@ def test_a_warm_start_needs_a_network(context: Context, tmp_path: Path) -> None:
         ("finetune", {"learning_rte": 1e-3}, "did you mean 'learning_rate'"),
     ],
 )
-def test_wrong_settings_are_named(context: Context, method: str, settings: dict[str, object], message: str) -> None:
+def test_invalid_settings_are_refused_by_name(context: Context, method: str, settings: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         fitted(context, method, **settings)
 
 
-def test_what_is_no_network_cannot_be_trained_on(context: Context) -> None:
+def test_training_on_the_pixels_backbone_is_refused(context: Context) -> None:
     for method in ("frozen", "finetune"):
         with pytest.raises(RequestError, match="'pixels' is not one"):
             methods.fit(context, Recipe(method=method, backbone="pixels"))
 
 
-def test_validation_images_are_needed(context: Context) -> None:
+def test_training_without_validation_images_is_refused_before_images_are_decoded(context: Context) -> None:
     splits = ["train" if s == "val" else s for s in context.catalog.column("split")]
     without = dataclasses.replace(context, catalog=context.catalog.with_column("split", splits))
     for method in ("finetune", "frozen", "scratch"):
@@ -480,7 +484,7 @@ def test_validation_images_are_needed(context: Context) -> None:
         assert not looked, "before anything is decoded"
 
 
-def test_what_is_advised_where_validation_is_missing_gives_validation_images(context: Context) -> None:
+def test_split_with_val_takes_validation_images_from_train(context: Context) -> None:
     """`split --val` takes them out of train, though every image has its split already."""
     splits = ["train" if s == "val" else s for s in context.catalog.column("split")]
     table, twins = context.catalog.with_column("split", splits), catalogs.find_duplicates(context.catalog, context.cache)
@@ -514,7 +518,7 @@ def test_fine_tuning_a_real_network_is_no_worse_than_its_features(
         pytest.param("warmstart", {"unfreeze": 1}, marks=pytest.mark.slow),
     ],
 )
-def test_a_rate_is_found_where_training_would_begin(
+def test_the_range_test_starts_from_the_same_state_as_training(
     method: str, settings: dict[str, object], context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fine-tuning begins with the fitted head, a frozen network's head with nothing; the rates tried are the last stage's."""

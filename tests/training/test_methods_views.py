@@ -54,7 +54,7 @@ def test_a_view_is_a_function_of_content_view_and_seed(gathered: Context) -> Non
     assert other.names != looks.names and len({str(n) for n in looks.names}) == 3
 
 
-def test_a_view_is_what_augmentation_makes_of_the_image() -> None:
+def test_a_view_is_the_augmented_image() -> None:
     """The identity changes nothing; a mirror image is one."""
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
     same = augment.draw(augment.Policy(), 3, seed=0, epoch=1)
@@ -143,7 +143,9 @@ def plain(gathered: Context) -> classifier.Classifier:
     return methods.fit(gathered, SMALL)[0].classifier
 
 
-def test_crops_are_the_calibrated_mean_of_probabilities(gathered: Context, plain: classifier.Classifier) -> None:
+def test_predictions_over_crops_are_the_calibrated_mean_of_probabilities(
+    gathered: Context, plain: classifier.Classifier
+) -> None:
     tests = gathered.catalog.where(split="test")
     run = plain.session(gathered.cache, device="cpu")
     seen = plain.card.backbone.preprocess
@@ -176,7 +178,7 @@ def test_crops_of_files_and_arrays_agree_and_are_cached(
     plain.predict(tests, crops=5, cache=gathered.cache)  # the first five of the ten
 
 
-def test_crops_of_a_recipe_are_kept_and_calibrated_last(gathered: Context) -> None:
+def test_crops_of_a_recipe_are_saved_and_the_temperature_is_fitted_with_them(gathered: Context) -> None:
     best = methods.fit(gathered, with_settings(crops=5))[0]
     card = best.classifier.card
     assert card.crops == 5
@@ -188,7 +190,7 @@ def test_crops_of_a_recipe_are_kept_and_calibrated_last(gathered: Context) -> No
 
 
 @pytest.mark.parametrize("method", ["scratch", "frozen"])
-def test_trained_networks_take_crops_too(gathered: Context, method: str) -> None:
+def test_every_training_method_on_pixels_accepts_crops(gathered: Context, method: str) -> None:
     backbone = "cnn(filters=[4, 8])" if method == "scratch" else "resnet10t"
     recipe = dataclasses.replace(
         SMALL, method=method, backbone=backbone, head="auto", settings={"epochs": 1, "crops": 10, "augment": "none"}
@@ -200,7 +202,7 @@ def test_trained_networks_take_crops_too(gathered: Context, method: str) -> None
 
 
 @pytest.mark.parametrize("backbone", ["pixels", "file"])
-def test_crops_are_for_networks(gathered: Context, backbone: str) -> None:
+def test_crops_are_refused_for_a_classifier_without_network(gathered: Context, backbone: str) -> None:
     recipe = Recipe(backbone=backbone, head="centroid")
     with pytest.raises(RequestError, match="5 crops are not possible for a classifier that uses"):
         methods.fit(gathered, dataclasses.replace(recipe, settings={"crops": 5}))
@@ -209,7 +211,7 @@ def test_crops_are_for_networks(gathered: Context, backbone: str) -> None:
         made.predict(gathered.catalog.where(split="test"), crops=10, cache=gathered.cache)
 
 
-def test_a_broken_image_has_no_looks(gathered: Context, plain: classifier.Classifier, tmp_path: object) -> None:
+def test_an_undecodable_image_has_no_crops(gathered: Context, plain: classifier.Classifier, tmp_path: object) -> None:
     broken = gathered.catalog.root / "broken.png"
     broken.write_bytes(b"no image")
     whole = gathered.catalog.files()[0]
@@ -220,7 +222,7 @@ def test_a_broken_image_has_no_looks(gathered: Context, plain: classifier.Classi
     assert answers.paths == (str(whole),) and list(answers.errors) == [str(broken)]
 
 
-def test_looks_of_one_image_under_two_names(gathered: Context) -> None:
+def test_crops_of_one_image_under_two_names_are_computed_once(gathered: Context) -> None:
     backbone = pretrained.resolve(gathered, SMALL)
     file, content = gathered.catalog.files()[0], gathered.catalog.column("content")[0]
     looks = features.crop_views(backbone.preprocess, 5)

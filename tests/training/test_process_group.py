@@ -31,13 +31,13 @@ RECIPE = 'method = "scratch"\nbackbone = "cnn(filters=[8])"\nimage_size = 16\n[s
 
 
 @pytest.mark.parametrize(("n", "count"), [(2, 1), (8, 3), (15, 2), (64, 8), (7, 3)])
-def test_shares_are_all_of_a_batch_each_once_and_alike(n: int, count: int) -> None:
+def test_processes_partition_a_batch_evenly(n: int, count: int) -> None:
     shares = [np.arange(n)[ProcessGroup(rank, count).share(n)] for rank in range(count)]
     assert np.concatenate(shares).tolist() == list(range(n))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_batches_that_leave_one_image_to_a_process_are_refused() -> None:
+def test_batches_that_leave_a_process_one_image_are_refused() -> None:
     ProcessGroup(0, 2).check([np.arange(4), np.arange(5)])
     ProcessGroup(0, 1).check([np.arange(2)])
     with pytest.raises(RequestError, match="a batch of 3 images cannot be shared out among 2 processes") as error:
@@ -45,7 +45,7 @@ def test_batches_that_leave_one_image_to_a_process_are_refused() -> None:
     assert "batch_size to at least 4" in str(error.value.hint)
 
 
-def test_who_was_started_is_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_and_world_size_are_read_from_the_environment_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     assert process_group.started() == ALONE == process_group.here()
     monkeypatch.setenv("WORLD_SIZE", "2")  # another program's
     assert process_group.started() == ALONE
@@ -57,13 +57,13 @@ def test_who_was_started_is_in_the_environment(monkeypatch: pytest.MonkeyPatch) 
         process_group.check_alone("a sweep")
 
 
-def test_alone_nothing_is_agreed_on() -> None:
+def test_collective_operations_do_nothing_in_a_single_process() -> None:
     x = torch.ones(3)
     assert ALONE.add_up(x) is x and ALONE.any(True) and not ALONE.any(False) and ALONE.of_first(2.5) == 2.5
     ALONE.average_statistics(nn.BatchNorm2d(3).train())
 
 
-def test_synchronised_layers_are_put_back_with_the_same_tensors() -> None:
+def test_synchronised_batchnorm_layers_are_restored_with_the_same_tensors() -> None:
     from timm.layers import BatchNormAct2d
 
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Sequential(BatchNormAct2d(4), nn.BatchNorm2d(4).eval()))
@@ -123,7 +123,7 @@ def one_thread() -> Any:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="gloo needs a Unix here")
 @pytest.mark.parametrize("kind", ["mixed", "growing"])
-def test_two_processes_learn_what_one_does(kind: str, tmp_path: Path, one_thread: None) -> None:
+def test_two_processes_learn_the_same_weights_as_one(kind: str, tmp_path: Path, one_thread: None) -> None:
     """Weighted and mixed losses, images of several sizes, shares of 8 and 7 images, a layer that nothing uses."""
     done = torchrun("-m", "tests.training.team", kind, str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
@@ -142,7 +142,7 @@ def test_two_processes_learn_what_one_does(kind: str, tmp_path: Path, one_thread
 @pytest.mark.precision
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="gloo needs a Unix here")
-def test_with_batchnorm_they_agree_and_are_as_good(uninterrupted: Path, one_thread: None) -> None:
+def test_with_batchnorm_two_processes_agree_and_score_like_one(uninterrupted: Path, one_thread: None) -> None:
     _, facts = both(uninterrupted)
     _, trained = team.learn("normed")
     assert abs(facts["history"][-1][2] - trained.history[-1].val_loss) < 0.15
@@ -153,7 +153,7 @@ def test_with_batchnorm_they_agree_and_are_as_good(uninterrupted: Path, one_thre
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no such signals")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_killed_and_resumed_they_end_with_the_same_bits(number: int, uninterrupted: Path, tmp_path: Path) -> None:
+def test_two_processes_killed_and_resumed_give_bit_identical_weights(number: int, uninterrupted: Path, tmp_path: Path) -> None:
     kept = str(tmp_path / "kept")
     killed = torchrun("-m", "tests.training.team", "normed", str(tmp_path / "killed"), kept, str(int(number)), "8")
     assert killed.returncode != 0 and not (tmp_path / "killed").exists()
@@ -167,7 +167,7 @@ def test_killed_and_resumed_they_end_with_the_same_bits(number: int, uninterrupt
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="gloo needs a Unix here")
-def test_the_command_speaks_and_writes_once(tmp_path: Path) -> None:
+def test_only_the_first_process_prints_and_writes(tmp_path: Path) -> None:
     photos = write_few_digits(tmp_path / "digits", 12)
     (tmp_path / "recipe.toml").write_text(RECIPE, encoding="utf-8")
     command = ("-m", "sightline", "train", str(photos), "recipe.toml", "-o", "run", "--json")
@@ -177,7 +177,7 @@ def test_the_command_speaks_and_writes_once(tmp_path: Path) -> None:
     assert value["method"] == "scratch" and (tmp_path / "run" / "report.html").is_file()
 
 
-def test_what_cannot_be_shared_out_is_refused_once(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_method_without_epochs_is_refused_once_for_two_processes(cli: Callable[..., Any], tmp_path: Path) -> None:
     photos = write_few_digits(tmp_path / "digits", 3)
     (tmp_path / "recipe.toml").write_text('method = "features"\nbackbone = "pixels"\n', encoding="utf-8")
     command = ("train", str(photos), "recipe.toml", "-o", "run")

@@ -24,7 +24,7 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
     ("side", "epochs", "share"),
     [(16, 5, 0.5), (32, 1, 0.5), (32, 2, 0.25), (60, 3, 0.25), (60, 30, 0.5), (64, 8, 0.25), (224, 5, 0.25), (224, 30, 0.5)],
 )
-def test_sides_grow_and_the_last_third_is_whole(side: int, epochs: int, share: float) -> None:
+def test_image_sides_grow_and_the_last_third_of_epochs_uses_the_full_side(side: int, epochs: int, share: float) -> None:
     found = progressive_resizing.sides(side, epochs, share)
     assert len(found) == epochs and list(found) == sorted(found)
     assert found.count(side) >= epochs / 3
@@ -38,13 +38,13 @@ def test_sides_grow_and_the_last_third_is_whole(side: int, epochs: int, share: f
     assert bool(smaller) == (epochs > 1)
 
 
-def test_no_side_below_the_full_one_is_an_error() -> None:
+def test_resize_from_without_a_smaller_side_is_refused() -> None:
     with pytest.raises(RequestError, match=r"resize_from = 0.9 leaves no side below 32 px"):
         progressive_resizing.sides(32, 10, 0.9)
 
 
 @pytest.mark.parametrize("share", [0, 0.2, 1.01, float("nan")])
-def test_a_share_out_of_range_is_refused(share: float) -> None:
+def test_resize_from_out_of_range_is_refused(share: float) -> None:
     with pytest.raises(RequestError, match="resize_from cannot be"):
         ScratchSettings(resize_from=share)
 
@@ -61,7 +61,7 @@ class Watched(Small):
         return super().forward(x)
 
 
-def test_training_grows_and_validation_is_always_whole() -> None:
+def test_training_uses_growing_sides_and_validation_the_full_side() -> None:
     network, data = Watched(), bars(40)
     plan = Plan(epochs=3, batch_size=20, patience=1)
     trained = loop.train(
@@ -72,7 +72,7 @@ def test_training_grows_and_validation_is_always_whole() -> None:
     assert len(trained.history) == 3  # patience begins where images are whole
 
 
-def test_whole_sides_are_no_sides() -> None:
+def test_full_sides_equal_training_without_progressive_resizing() -> None:
     found = []
     for sides in (None, (16, 16)):
         network = small()
@@ -100,7 +100,7 @@ def smooth(n: int, side: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("policy", ["photo", "handwriting", "blurred"])
-def test_a_smaller_image_is_the_same_picture(policy: str) -> None:
+def test_augmentation_at_a_smaller_side_is_the_resized_augmentation(policy: str) -> None:
     """Crop, rotation, colour and blur are the same share of the image: what is made small is what was changed whole."""
     chosen = augment.Policy(blur=(3.0, 3.0), flip=0.5) if policy == "blurred" else augment.POLICIES[policy]
     feed = DataLoader(Pixels(smooth(8, 64), np.zeros(8, dtype=np.int64)), chosen, MEAN, STD, torch.device("cpu"), 3)
@@ -111,7 +111,7 @@ def test_a_smaller_image_is_the_same_picture(policy: str) -> None:
     assert float((half - small_whole)[:, :, 4:-4, 4:-4].abs().mean()) < 0.03  # of a range of 4
 
 
-def test_shrinking_smooths() -> None:
+def test_resizing_is_antialiased() -> None:
     """A board of single black and white pixels becomes grey, not one of the two."""
     board = (np.indices((16, 16)).sum(axis=0) % 2 * 255).astype(np.uint8)
     image = torch.from_numpy(np.repeat(board[None, :, :, None], 3, axis=3))
@@ -122,7 +122,7 @@ def test_shrinking_smooths() -> None:
 
 
 @pytest.mark.parametrize(("network", "side"), [("lenet5", 32), ("happy_cnn", 64), ("vit_tiny_patch16_224", 224)])
-def test_a_network_for_one_size_alone_is_refused_by_name(network: str, side: int) -> None:
+def test_a_network_for_a_fixed_size_is_refused_by_name(network: str, side: int) -> None:
     images = np.zeros((4, side, side, 3), dtype=np.uint8)
     with pytest.raises(RequestError, match=rf"{network}.* for {side} px cannot train on images of {side // 2} px") as error:
         fit_network.prepare(images, np.arange(4) % 2, 2, settings=ScratchSettings(network, resize_from=0.5), seed=0)
@@ -133,11 +133,11 @@ def test_a_network_for_one_size_alone_is_refused_by_name(network: str, side: int
 
 
 @pytest.mark.parametrize("network", ["cnn", "resnet18", "googlenet"])
-def test_a_network_that_averages_its_map_is_taken(network: str) -> None:
+def test_a_network_with_global_average_pooling_is_accepted(network: str) -> None:
     fit_network.check_sides(ScratchSettings(network, resize_from=0.5), 96, 3)
 
 
-def test_a_fit_tells_its_sizes() -> None:
+def test_the_notes_of_a_fit_list_its_image_sides() -> None:
     data = bars(24, side=32)
     plan = Plan(epochs=3, batch_size=12)
     settings = ScratchSettings("cnn(filters=[8])", resize_from=0.5, plan=plan)

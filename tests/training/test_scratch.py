@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     assert not np.array_equal(a.head.arrays["weights"], c.head.arrays["weights"])
 
 
-def test_preprocess_is_what_the_loop_normalises_by() -> None:
+def test_the_preprocess_has_the_normalisation_of_the_training_loop() -> None:
     assert (fit_network.preprocess().mean, fit_network.preprocess().std) == (MEAN, STD)
     assert fit_network.preprocess(32).size == (32, 32)
 
@@ -93,7 +93,7 @@ def test_the_map_keeps_enough_cells_for_a_heatmap(side: int, pool: list[int]) ->
     # 80,000 · 64² pixels in all; at least 8 and at most 50 epochs; under 500 images up to 25,000 images or 120 epochs
     [(1_000, 64, 50), (2_000, 64, 40), (2_000, 32, 50), (2_000, 128, 10), (100_000, 64, 8), (400, 64, 62), (50, 64, 120)],
 )
-def test_epochs_follow_from_what_they_cost(images: int, side: int, epochs: int) -> None:
+def test_the_default_number_of_epochs_depends_on_number_and_size_of_images(images: int, side: int, epochs: int) -> None:
     assert fit_network.epochs_for(images, side) == epochs
 
 
@@ -109,7 +109,7 @@ def test_layers_are_named_as_the_network_names_them() -> None:
     assert [g.epoch for g in made.gradients] == [1] * len(names_of) + [2] * len(names_of)
 
 
-def test_settings_come_from_a_recipe() -> None:
+def test_settings_and_plan_are_read_from_one_table_of_the_recipe() -> None:
     settings = from_json(
         ScratchSettings, {"network": "cnn(filters=[16, 32])", "epochs": 3, "augment": "none"}, "settings of scratch"
     )
@@ -122,12 +122,12 @@ def test_settings_come_from_a_recipe() -> None:
     "wrong",
     [{"learning_rate": 0.0}, {"dropout": 1.0}, {"epochs": 0}, {"learning_rate": math.nan}],
 )
-def test_settings_outside_their_ranges(wrong: dict[str, object]) -> None:
+def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, object]) -> None:
     with pytest.raises(RequestError, match=next(iter(wrong))):
         from_json(ScratchSettings, wrong, "settings of scratch")
 
 
-def test_arrays_that_do_not_fit() -> None:
+def test_arrays_that_do_not_match_are_refused() -> None:
     images, y = digits()
     none, empty = images[:0], y[:0]
     with pytest.raises(DataError, match="labels"):

@@ -46,7 +46,7 @@ def run(network: nn.Module, train: Pixels, val: Pixels = NOTHING, *, progress: P
 
 
 @pytest.mark.parametrize("given", [{"optimizer": o} for o in ("adamw", "adam", "sgd", "rmsprop")] + [{"mixup": 0.2}], ids=str)
-def test_it_learns_in_every_way(given: dict[str, Any]) -> None:
+def test_training_learns_with_every_option(given: dict[str, Any]) -> None:
     trained = run(small(), bars(128), bars(64, seed=1), epochs=12, **given)
     assert max(e.val_accuracy for e in trained.history) > 0.9
 
@@ -59,7 +59,7 @@ def test_a_plan_without_epochs_is_refused() -> None:
 # ------------------------------------------------------------------------------------------------------- averaged weights
 
 
-def test_averaged_weights_by_hand() -> None:
+def test_averaged_weights_equal_the_recursion() -> None:
     """With constant steps of 1 from 0 the average follows from the recursion, its decay rising as (1 + step) / (10 + step)."""
     network = nn.Linear(1, 1, bias=False)
     network.weight.data.zero_()
@@ -74,7 +74,7 @@ def test_averaged_weights_by_hand() -> None:
     assert state.average is not None and state.average["weight"].item() == pytest.approx(mean)
 
 
-def test_the_average_is_what_is_scored_and_kept() -> None:
+def test_the_averaged_weights_are_evaluated_and_saved() -> None:
     plain, averaged, seen = small(), small(), dict[int, dict[str, Tensor]]()
     run(plain, bars(64), bars(32, 1), keep="last")
     trained = run(
@@ -104,7 +104,7 @@ def test_balanced_sampling_shows_every_class_equally_often() -> None:
     assert sorted(rows) != sorted(other)
 
 
-def test_balanced_sampling_reaches_the_network_with_changes_of_its_own() -> None:
+def test_balanced_sampling_augments_each_repetition_differently() -> None:
     data = Pixels(
         np.arange(20, dtype=np.uint8)[:, None, None, None].repeat(8, 1).repeat(8, 2).repeat(3, 3), np.array([0] * 18 + [1] * 2)
     )
@@ -123,7 +123,7 @@ def test_balanced_sampling_reaches_the_network_with_changes_of_its_own() -> None
     assert len(skipped) == 2 and all(torch.equal(a, c) for (a, _), (c, _) in zip(drawn[2:], skipped, strict=True))
 
 
-def test_class_weight_of_the_plan_is_that_of_balanced_weights() -> None:
+def test_class_weight_balanced_equals_passing_balanced_weights() -> None:
     data = bars(48)
     rare = Pixels(data.images[:36], np.array([0] * 30 + [1] * 6))
     by_plan, by_hand, without = small(), small(), small()
@@ -136,7 +136,7 @@ def test_class_weight_of_the_plan_is_that_of_balanced_weights() -> None:
 # ------------------------------------------------------------------------------------------------------------------ groups
 
 
-def test_groups_keep_their_ratio_and_what_is_not_in_one_does_not_learn() -> None:
+def test_groups_keep_their_rate_ratio_and_other_parameters_stay_fixed() -> None:
     network, rates = small(), list[list[float]]()
     before = weights(network)
     real = torch.optim.AdamW.step
@@ -177,7 +177,7 @@ def test_the_best_epoch_by_every_metric() -> None:
 
 
 @pytest.mark.parametrize("keep", ["val_balanced_accuracy", "val_roc_auc", "val_ece", "val_eer"])
-def test_an_epoch_is_kept_by_any_metric(keep: str) -> None:
+def test_the_best_epoch_can_be_selected_by_any_metric(keep: str) -> None:
     name = keep.removeprefix("val_")
     network, val = small(), bars(32, 1)
     noise = Pixels(bars(64).images, np.random.default_rng(0).integers(0, 2, 64))
@@ -192,7 +192,7 @@ def test_an_epoch_is_kept_by_any_metric(keep: str) -> None:
     assert [row[keep] for row in as_rows(trained.history, keep)] == watched
 
 
-def test_what_cannot_be_watched_is_refused() -> None:
+def test_a_metric_that_is_undefined_for_the_images_is_refused() -> None:
     with pytest.raises(RequestError, match="val_f1"):
         Plan(epochs=1, keep="val_f1")
     three = Pixels(bars(30).images, np.arange(30) % 3)
@@ -203,7 +203,7 @@ def test_what_cannot_be_watched_is_refused() -> None:
 
 
 @pytest.mark.parametrize("keep", ["val_accuracy", "train_loss"])
-def test_patience_watches_what_is_kept(keep: str) -> None:
+def test_patience_counts_epochs_without_improvement_of_the_kept_metric(keep: str) -> None:
     random = np.random.default_rng(0)
     noise = Pixels(random.integers(0, 256, (32, 16, 16, 3), dtype=np.uint8), np.arange(32) % 2)
     trained = run(small(), noise, bars(32, 1), epochs=60, patience=2, keep=keep, learning_rate=0.3)
@@ -215,7 +215,7 @@ def test_patience_watches_what_is_kept(keep: str) -> None:
 # ---------------------------------------------------------------------------------------------------------- gradient norms
 
 
-def test_gradient_norms_against_sums_written_out() -> None:
+def test_gradient_norms_equal_sums_of_squares() -> None:
     network = small()
     x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     network(x).square().sum().backward()
@@ -236,7 +236,7 @@ def test_frozen_layers_have_no_gradient_norm() -> None:
     assert {g.layer for g in run(network, bars(32), epochs=1).gradients} == {"linear"}
 
 
-def test_some_steps_of_every_epoch_are_measured() -> None:
+def test_gradients_are_measured_at_some_steps_of_every_epoch() -> None:
     for steps in (1, 2, 7, 8, 9, 100, 1001):
         found = [b for b in range(steps) if measured(b, steps)]
         assert found[0] == 0 and min(steps, MEASURED // 2) <= len(found) <= MEASURED
@@ -261,7 +261,7 @@ class Plain(nn.Module):
         return self.end(h)
 
 
-def test_vanishing_gradients_are_seen() -> None:
+def test_gradient_norms_show_vanishing_gradients_without_skip_connections() -> None:
     ratio = {}
     for skips in (False, True):
         norms = {g.layer: g.norm for g in run(Plain(skips), bars(64), epochs=1).gradients}
@@ -304,14 +304,14 @@ class WithoutStatistics(nn.Module):
         return self.linear(x.flatten(1))
 
 
-def test_short_memory_halves_the_parts_and_says_so() -> None:
+def test_out_of_memory_splits_batches_with_a_note() -> None:
     network = Hungry(5)
     trained = run(network, bars(32), epochs=2)
     assert network.sizes == [4] * 16  # two epochs of two batches of 16, each in four parts
     assert [n for n in trained.notes if "in 4 parts" in n] and trained.steps == 4
 
 
-def test_parts_learn_what_the_whole_batch_would() -> None:
+def test_split_batches_learn_the_same_as_whole_ones() -> None:
     whole, parts = WithoutStatistics(99), WithoutStatistics(3)
     a = run(whole, bars(32), class_weights=np.array([1.0, 3.0]), optimizer="sgd")
     b = run(parts, bars(32), class_weights=np.array([1.0, 3.0]), optimizer="sgd")
@@ -320,13 +320,13 @@ def test_parts_learn_what_the_whole_batch_would() -> None:
     assert a.history[-1].train_accuracy == b.history[-1].train_accuracy
 
 
-def test_memory_for_less_than_two_images_is_an_error() -> None:
+def test_memory_for_fewer_than_two_images_raises_an_error() -> None:
     with pytest.raises(SightlineError, match="memory does not suffice") as error:
         run(Hungry(1), bars(32))
     assert error.value.hint is not None and "image_size" in error.value.hint
 
 
-def test_other_errors_pass_through() -> None:
+def test_other_runtime_errors_are_not_caught() -> None:
     class Broken(Small):
         def forward(self, x: Tensor) -> Tensor:
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
@@ -338,13 +338,13 @@ def test_other_errors_pass_through() -> None:
 # ---------------------------------------------------------------------------------------------------------------- hardware
 
 
-def test_images_stay_off_a_device_that_they_would_fill(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_kept_off_a_device_whose_memory_they_would_fill(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 4000))
     assert hardware.fits(400, torch.device("cuda")) and not hardware.fits(401, torch.device("cuda"))
     assert hardware.fits(1 << 60, torch.device("cpu"))
 
 
-def test_only_cuda_compiles_and_only_long_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_compile_is_used_on_cuda_for_long_trainings_only(monkeypatch: pytest.MonkeyPatch) -> None:
     network, made = small(), list[nn.Module]()
     monkeypatch.setattr(torch, "compile", lambda net: made.append(net) or net)
     monkeypatch.setattr(hardware.importlib.util, "find_spec", lambda name: object())
@@ -358,7 +358,7 @@ def test_only_cuda_compiles_and_only_long_trainings(monkeypatch: pytest.MonkeyPa
 # -------------------------------------------------------------------------------------------------------------------- told
 
 
-def test_what_is_told_while_it_goes_on() -> None:
+def test_progress_lines_show_epoch_losses_and_speed() -> None:
     told: list[str] = []
     run(small(), bars(64), bars(32, 1), progress=lambda stage, done, total: told.append(stage))
     assert told[0].startswith("training: epoch 1 of 3") and "loss" not in told[0]
@@ -366,7 +366,7 @@ def test_what_is_told_while_it_goes_on() -> None:
     assert all(f", val {what} 0." in told[-1] for what in ("loss", "accuracy")) and " images/s" in told[-1]
 
 
-def test_pace_by_hand() -> None:
+def test_the_progress_line_equals_the_worked_example() -> None:
     network = small()
     state = State.begin(network, torch.optim.SGD(network.parameters()), torch.device("cpu"), averaged=False)
     now = [0.0]
@@ -377,7 +377,7 @@ def test_pace_by_hand() -> None:
     assert pace.message() == ("training: epoch 3 of 12, loss 0.41, val loss 0.40, val accuracy 0.87, 1,210 images/s, 0:05 left")
 
 
-def test_small_images_are_foretold_to_take_less_time() -> None:
+def test_the_estimated_time_left_accounts_for_smaller_images() -> None:
     network = small()
     state = State.begin(network, torch.optim.SGD(network.parameters()), torch.device("cpu"), averaged=False)
     now = [0.0]

@@ -62,11 +62,21 @@ def of_evaluation(run: Run) -> dict[str, Any]:
     data = run.data
     value = {"run": str(run.folder), "split": data.get("scored", "test"), **_pick(data.get("test") or {}, _score_fields())}
     value |= {key: data.get(key) for key in ("caution", "in_training", "not_among_classes", "table", "limits")}
-    value["uncertainty"] = value["limits"]
+    value["uncertainty"] = _uncertainty(value["limits"])
     value["looks"] = value["test_set_accesses"] = len(data.get("test_openings") or [])
     value["test_without_leaks"] = _pick(data.get("test_without_leaks"), _ACCURACY)
     value["stress"], value["label_changes"] = data.get("stress"), data.get("label_changes")
     return value
+
+
+def _uncertainty(limits: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the uncertainty of an evaluation; short or old keys have a second, descriptive name beside them."""
+    if limits is None:
+        return None
+    unlike = limits.get("unlike")
+    names = {"of": "total", "bar": "threshold", "images": "held_out"}
+    described = None if unlike is None else {names.get(key, key): item for key, item in unlike.items()}
+    return {**limits, "prediction_sets": limits.get("sets"), "out_of_distribution": described}
 
 
 def of_cross_validation(run: Run) -> dict[str, Any]:

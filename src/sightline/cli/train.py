@@ -33,6 +33,7 @@ def train(
     ] = None,
     head: Annotated[str | None, typer.Option(metavar="NAME", help="Classifier on top of the features.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Number of training epochs.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed. Default: that of the recipe.")] = None,
     changes: options.Changes = None,
     save_recipe: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the recipe with all changes to this TOML file before training.")
@@ -65,7 +66,7 @@ def train(
     \b
     Examples:
       sightline train catalog.csv --method finetune --backbone resnet18 --epochs 5 -o runs/cats
-      sightline train catalog.csv recipes/cats.toml -o runs/cats --set seed=1
+      sightline train catalog.csv recipes/cats.toml -o runs/cats --seed 1
       sightline train --continue runs/cats --epochs 10 -o runs/cats-longer
       sightline train catalog.csv recipes/cats.toml -o runs/cats --find-rate
       sightline train catalog.csv recipes/cats.toml -o runs/turned --sweep augment.rotation=0,15,45 --seeds 3
@@ -84,7 +85,7 @@ def train(
         recipe = str(base.folder / "recipe.toml") if recipe is None else recipe
     if catalog is None:
         raise RequestError("missing argument CATALOG", "write sightline train CATALOG RECIPE, or --continue RUN")
-    shortcuts = {"method": method, "backbone": backbone, "head": head, "epochs": epochs}
+    shortcuts = {"method": method, "backbone": backbone, "head": head, "epochs": epochs, "seed": seed}
     chosen = options.recipe(
         recipe, {**{key: value for key, value in shortcuts.items() if value is not None}, **options.assignments(changes)}
     )

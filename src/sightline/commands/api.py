@@ -458,6 +458,8 @@ def mistakes(
 ) -> list[dict[str, Any]]:
     """Return misclassified images, or where errors cluster, as `sightline mistakes --json` prints them.
 
+    A warning is logged if images were used to fit the classifier, which makes mistakes rarer than on new images.
+
     Args:
         subject: Run, classifier, the path of either, or a CSV with the columns `path` and `p:CLASS`.
         catalog: Labelled images. Default: the images that the run was evaluated on, or the labels in the CSV.

@@ -11,7 +11,7 @@ import numpy as np
 from sightline import catalog as catalogs
 from sightline import evaluation
 from sightline.classifier import Classifier
-from sightline.commands.evaluate import Answered, answers_of, in_training, match, subject_name
+from sightline.commands.evaluate import Answered, answers_of, in_training, match, subject_name, training_caution
 from sightline.errors import RequestError, unknown
 from sightline.inputs import read_predictions
 from sightline.records import Catalog, Predictions, Progress, Run, silent
@@ -54,7 +54,7 @@ def mistakes(
 
     Returns:
         As `evaluation.mistakes` (those of a run with `nearest`), {"label", "predicted", "n", "share", "paths"} for each pair,
-        or as `evaluation.slices.slices`.
+        or as `evaluation.slices.slices`. A warning is logged if images were used to fit the classifier.
 
     Raises:
         RequestError: If the subject, the catalog or the column does not exist, or there are no labelled images.
@@ -66,6 +66,8 @@ def mistakes(
         found = answers_of(subject, catalog, **which, device=device, progress=progress, cache=cache)  # type: ignore[arg-type]
         if found.scored not in ("train", "val"):
             _count(found, subject_name(subject), crops)
+        caution = training_caution(found.predictions)
+        catalogs.warn([] if caution is None else [f"CAUTION: {caution}"])
         own: _Own = (found.predictions, found.labelled, {})
     elif isinstance(subject, Classifier):
         raise RequestError("a classifier in memory has no labelled images of its own", "pass the labelled catalog as well")
