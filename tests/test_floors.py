@@ -21,7 +21,7 @@ def test_imports_go_downwards_only() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_no_file_has_a_name_that_says_nothing() -> None:
+def test_no_file_is_named_utils_or_helpers() -> None:
     assert FILES
     assert not [file for file in FILES if file.name in FORBIDDEN]
 
@@ -42,7 +42,7 @@ def test_files_and_functions_are_not_too_long() -> None:
     assert not long, long
 
 
-def test_the_package_speaks_of_itself_alone() -> None:
+def test_the_package_mentions_no_workplace_or_issue() -> None:
     for file in FILES:
         source = file.read_text(encoding="utf-8")
         for word in ("/work/", "/tmp/", "/root/", "/home/"):

@@ -17,14 +17,14 @@ HEAVY = {"torch", "torchvision", "timm"}
 SLOW = HEAVY | {"openvino", "sklearn", "scipy", "matplotlib", "pyarrow"}
 
 
-def test_importing_sightline_imports_next_to_nothing(python: Callable[..., Any]) -> None:
+def test_importing_sightline_imports_no_heavy_package(python: Callable[..., Any]) -> None:
     ended = python("import sightline\nassert 'scan' in dir(sightline)")
     assert ended.code == 0, ended.err
     assert not ended.modules & (SLOW | {"numpy", "PIL"})
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["cache", "show"], ["rn"]])
-def test_what_starts_no_work_imports_nothing_slow(sightline: Callable[..., Any], arguments: list[str]) -> None:
+def test_help_and_version_import_nothing_slow(sightline: Callable[..., Any], arguments: list[str]) -> None:
     ended = sightline(*arguments)
     assert ended.code == (2 if arguments == ["rn"] else 0), ended.err
     assert not ended.modules & SLOW
@@ -51,7 +51,7 @@ def test_report_does_not_import_torch(sightline: Callable[..., Any], tmp_path: P
     assert not ended.modules & HEAVY
 
 
-def test_every_name_in_the_shop_window_is_there() -> None:
+def test_every_public_name_can_be_imported() -> None:
     assert set(shop.__all__) == {*shop._HOMES, "__version__"}
     for name in shop.__all__:
         assert getattr(shop, name) is not None

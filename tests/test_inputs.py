@@ -30,7 +30,7 @@ def recipe(folder: Path, text: str) -> Path:
     return file
 
 
-def test_augmentation_stands_above_or_among_the_settings(tmp_path: Path) -> None:
+def test_augmentation_is_read_from_the_top_level_or_the_settings(tmp_path: Path) -> None:
     above = read_recipe(recipe(tmp_path, 'method = "finetune"\naugment = "photo"\n[settings]\nepochs = 12\n'))
     within = read_recipe(recipe(tmp_path, 'method = "finetune"\n[settings]\nepochs = 12\naugment = "photo"\n'))
     assert above == within and above.settings == {"epochs": 12, "augment": "photo"}
@@ -40,7 +40,7 @@ def test_augmentation_stands_above_or_among_the_settings(tmp_path: Path) -> None
     assert changed.settings == {"augment": "none"}
 
 
-def test_what_a_recipe_cannot_hold_is_named_with_its_place(tmp_path: Path) -> None:
+def test_invalid_keys_of_a_recipe_are_named_with_their_place(tmp_path: Path) -> None:
     for written, words in (
         ("[settings]\nlearning_rate = nan\n", "learning_rate cannot be nan"),
         ("[settings]\nlearning_rate = -inf\n", "learning_rate cannot be -inf"),
@@ -87,7 +87,7 @@ def test_a_table_of_predictions_comes_in_any_encoding_with_any_separator(
     assert ("is not UTF-8" in caplog.text) is (not encoding.startswith("utf-8"))
 
 
-def test_what_is_no_table_of_predictions_is_known(tmp_path: Path) -> None:
+def test_tables_that_hold_no_predictions_are_recognised(tmp_path: Path) -> None:
     for text, encoding in (("path,label\na.png,cat\n", "utf-8"), ("", "utf-8"), ("path;label\n", "utf-16")):
         assert not is_predictions(table(tmp_path, text, encoding))
     file = table(tmp_path, "")
@@ -121,12 +121,12 @@ def test_two_columns_of_one_class_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bar", ["1.5", "-0.1", "nan", "inf"])
-def test_a_bar_is_a_probability(tmp_path: Path, bar: str) -> None:
+def test_a_threshold_is_a_probability(tmp_path: Path, bar: str) -> None:
     with pytest.raises(DataError, match=f"the column bar:dog of .* contains {bar}"):
         read_predictions(table(tmp_path, f"path,p:cat,p:dog,bar:dog\na.png,0.5,0.5,{bar}\n"))
 
 
-def test_each_row_may_have_a_bar_of_its_own(tmp_path: Path) -> None:
+def test_each_row_can_have_its_own_threshold(tmp_path: Path) -> None:
     """As after a cross-validation: written, read and selected row by row."""
     text = "path,p:cat,p:dog,bar:dog\na.png,0.6,0.4,0.3\nb.png,0.6,0.4,0.5\nc.png,0.2,0.8,0.9\n"
     found = read_predictions(table(tmp_path, text))
@@ -139,7 +139,7 @@ def test_each_row_may_have_a_bar_of_its_own(tmp_path: Path) -> None:
         read_predictions(table(tmp_path, text.replace("0.5\n", "\n")))
 
 
-def test_a_bar_that_answers_no_image_is_kept(tmp_path: Path) -> None:
+def test_a_threshold_that_changes_no_prediction_is_kept(tmp_path: Path) -> None:
     above = float(np.nextafter(1, 2))  # what `evaluation.threshold` may choose
     for bar in (0.0, 1.0, above):
         assert read_predictions(table(tmp_path, f"path,p:cat,p:dog,bar:dog\na.png,0,1,{bar!r}\n")).threshold == ("dog", bar)

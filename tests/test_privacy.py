@@ -91,6 +91,6 @@ def test_run_predict_explain_and_report_open_no_connection_and_start_no_process(
     assert "LEAVES" not in ended.err
 
 
-def test_a_connection_would_be_noticed(python: Callable[..., Any]) -> None:
+def test_the_test_notices_a_connection(python: Callable[..., Any]) -> None:
     ended = python(WATCHED + "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('127.0.0.1', 9))\n")
     assert "LEAVES socket.connect" in ended.err

@@ -16,7 +16,7 @@ from sightline.records import Backbone, Card, Explanation, Predictions, Preproce
 from sightline.schema import csv_escape, csv_unescape, from_json
 
 
-def test_a_card_comes_back_from_json() -> None:
+def test_a_card_is_written_and_read_without_loss() -> None:
     backbone = Backbone("x", "timm", Preprocess(value_range=(0.0, 4095.0)), 5, map_shape=(5, 7, 7), arguments={"a": [1]})
     card = Card(("a", "b"), backbone, "logistic", {"C": 1.0}, "features", Recipe(seed=3), temperature=1.5)
     assert from_json(Card, {k: v for k, v in card.to_json().items() if k != "members"}, "card") == card
@@ -32,14 +32,14 @@ def test_a_card_comes_back_from_json() -> None:
         ({"image_size": 3.5}, "'image_size' in the recipe"),
     ],
 )
-def test_a_wrong_recipe_is_named(value: dict[str, object], message: str) -> None:
+def test_an_invalid_recipe_is_refused(value: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError) as caught:
         from_json(Recipe, value, "recipe")
     assert message in str(caught.value)
 
 
 @given(st.text())
-def test_csv_cells_come_back_and_are_never_formulas(cell: str) -> None:
+def test_csv_cells_are_read_unchanged_and_never_formulas(cell: str) -> None:
     assert csv_escape(cell)[:1] not in ("=", "+", "-", "@", "\t", "\r")
     assert csv_unescape(csv_escape(cell)) == cell
 
@@ -49,7 +49,7 @@ def make_predictions() -> Predictions:
     return Predictions(("a.jpg", "=b.jpg", "c,d.jpg", "é\n.jpg"), ("x", "y", "-z"), np.array([0, 1, -1, 2]), probs)
 
 
-def test_predictions_come_back_bit_by_bit(tmp_path: Path) -> None:
+def test_predictions_are_written_and_read_bit_identically(tmp_path: Path) -> None:
     before = make_predictions()
     store.write_text(tmp_path / "p.csv", before.to_csv())
     after = read_predictions(tmp_path / "p.csv")
@@ -79,7 +79,7 @@ def test_the_peak_is_in_the_pixels_of_the_upright_original() -> None:
     assert item.peak() == (50, 750)
 
 
-def test_an_unfinished_or_damaged_run_is_said(tmp_path: Path) -> None:
+def test_an_unfinished_or_damaged_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="does not exist"):
         Run.load(tmp_path / "nowhere")
     with pytest.raises(RequestError, match="not a finished run"):

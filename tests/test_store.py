@@ -44,9 +44,7 @@ def test_numpy_and_paths_are_plain_and_nan_is_refused() -> None:
 
 
 @pytest.mark.parametrize("step", ["open", "replace"])
-def test_a_file_that_cannot_be_written_is_named_as_it_was_asked_for(
-    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_errors_name_a_file_as_it_was_requested(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: object, *_: object) -> None:
         raise PermissionError(13, "Permission denied", str(source))
 
@@ -70,7 +68,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_cache_gives_back_what_it_was_given(cache: Cache) -> None:
+def test_cache_returns_the_stored_bytes(cache: Cache) -> None:
     assert cache.read("a/b") is None
     assert cache.write("a/b", b"payload")
     assert cache.read("a/b") == b"payload"
@@ -80,7 +78,7 @@ def test_cache_gives_back_what_it_was_given(cache: Cache) -> None:
     assert cache.read("a/b") is None
 
 
-def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
+def test_the_least_recently_used_entries_are_evicted_first(tmp_path: Path) -> None:
     cache = Cache(tmp_path, limit_bytes=10_000)
     for i in range(20):
         cache.write(f"x/{i:02d}", bytes(1000))
@@ -92,13 +90,13 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     assert "x/00" in left and "x/19" in left and "x/01" not in left
 
 
-def test_a_wrong_limit_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGHTLINE_CACHE_GB", "lots")
     with pytest.raises(RequestError, match="lots"):
         Cache()
 
 
-def test_remember_makes_a_value_once(cache: Cache) -> None:
+def test_remember_computes_a_value_once(cache: Cache) -> None:
     calls = []
     for _ in range(2):
         assert cache.remember("v", lambda: calls.append(1) or {"a": 1}) == {"a": 1}

@@ -37,7 +37,7 @@ def together(root: Path, cache: Cache) -> list[set[str]]:
 # --------------------------------------------------------------------------------------------------------------- hashes
 
 
-def test_the_hash_is_imagehashs(paint: Paint) -> None:
+def test_the_perceptual_hash_equals_that_of_imagehash(paint: Paint) -> None:
     gray = np.stack([np.asarray(paint(i, 32, 32).convert("L")) for i in range(20)])
     ours = phash.phash(gray)
     theirs = [np.packbits(imagehash.phash(Image.fromarray(g)).hash.ravel()).view(np.uint64)[0] for g in gray]
@@ -51,7 +51,7 @@ def brute(left: np.ndarray, right: np.ndarray, radius: int) -> set[tuple[int, in
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32), n=st.integers(0, 300), bits=st.integers(4, 40), radius=st.integers(0, 6), one=st.booleans())
-def test_all_pairs_are_found(seed: int, n: int, bits: int, radius: int, one: bool) -> None:
+def test_all_pairs_within_the_radius_are_found(seed: int, n: int, bits: int, radius: int, one: bool) -> None:
     random = np.random.default_rng(seed)
     left = np.unique(random.integers(0, 2**bits, n, dtype=np.uint64))
     right = left if one else random.permutation(left)
@@ -73,7 +73,7 @@ def test_too_many_pairs_lower_the_radius_and_equal_hashes_are_still_paired() -> 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7), st.floats(0, 1)).filter(lambda p: p[0] != p[1]), max_size=20))
-def test_every_two_of_a_set_are_confirmed(alike: list[tuple[int, int, float]]) -> None:
+def test_every_pair_within_a_set_of_duplicates_is_confirmed(alike: list[tuple[int, int, float]]) -> None:
     sets = near_duplicates.cliques(8, alike)
     linked = {frozenset(p[:2]) for p in alike}
     members = [i for s in sets for i in s]
@@ -112,7 +112,7 @@ def test_alignment_finds_a_crop(paint: Paint) -> None:
     assert place[0].ravel() == pytest.approx([240 / 256, 0, 2 / 128, 0, 220 / 256, 2 / 128], abs=0.01)
 
 
-def test_a_tone_curve_is_no_difference_and_another_patch_is(paint: Paint) -> None:
+def test_alignment_ignores_a_tone_curve_and_sees_a_changed_patch(paint: Paint) -> None:
     one = paint(5, 256, 256)
     bright = one.point(lambda v: min(255, int(255 * (v / 255) ** 0.7)))
     other = one.copy()
@@ -138,7 +138,7 @@ def test_the_most_alike_digits_of_two_writers_are_told_apart_in_pixels() -> None
 # ----------------------------------------------------------------------------------------------------------- duplicates
 
 
-def test_copies_are_found_and_strangers_are_not(tmp_path: Path, paint: Paint, cache: Cache) -> None:
+def test_copies_are_found_and_different_images_are_not(tmp_path: Path, paint: Paint, cache: Cache) -> None:
     root = tmp_path / "p"
     expected = []
     for i in range(12):
@@ -159,7 +159,7 @@ def test_copies_are_found_and_strangers_are_not(tmp_path: Path, paint: Paint, ca
     assert together(root, cache) == sorted(expected, key=min)
 
 
-def test_every_orientation_is_the_same_image(tmp_path: Path, paint: Paint, cache: Cache) -> None:
+def test_copies_in_every_orientation_are_found(tmp_path: Path, paint: Paint, cache: Cache) -> None:
     root, image = tmp_path / "p", paint(1, 200, 150)
     turns = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
     for value, turn in turns.items():
@@ -169,7 +169,7 @@ def test_every_orientation_is_the_same_image(tmp_path: Path, paint: Paint, cache
     assert [len(s) for s in together(root, cache)] == [4]
 
 
-def test_exact_copies_and_conflicts(photos: Photos, cache: Cache) -> None:
+def test_exact_copies_with_two_labels_are_conflicts(photos: Photos, cache: Cache) -> None:
     root = photos("cat/1.jpg", "cat/2.jpg", "dog/3.jpg")
     shutil.copy(root / "cat" / "1.jpg", root / "cat" / "copy.jpg")
     shutil.copy(root / "cat" / "2.jpg", root / "dog" / "copy.jpg")
@@ -183,7 +183,7 @@ def test_exact_copies_and_conflicts(photos: Photos, cache: Cache) -> None:
     assert len(np.unique(twin.cluster)) == 3
 
 
-def test_a_file_with_a_problem_is_no_duplicate(photos: Photos, cache: Cache) -> None:
+def test_unusable_files_are_never_duplicates(photos: Photos, cache: Cache) -> None:
     root = photos("cat/1.jpg")
     for name in ("a", "b"):
         (root / "cat" / f"{name}.jpg").write_bytes(b"not an image")
@@ -199,7 +199,7 @@ def test_colour_alone_and_blank_images_are_told_apart(tmp_path: Path, paint: Pai
     assert together(root, cache) == []
 
 
-def test_a_slow_drift_is_not_chained(tmp_path: Path, paint: Paint, cache: Cache) -> None:
+def test_gradually_changing_images_are_not_chained_into_one_set(tmp_path: Path, paint: Paint, cache: Cache) -> None:
     root, film = tmp_path / "p", paint(4, 900, 200)
     for i in range(20):
         save(film.crop((i * 8, 0, i * 8 + 240, 200)), root / "c" / f"{i:02d}.png")
@@ -231,7 +231,7 @@ def test_unlike_digits_are_never_joined(tmp_path: Path, cache: Cache) -> None:
 # ---------------------------------------------------------------------------------------------------------------- cache
 
 
-def test_a_second_look_decodes_nothing(photos: Photos, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_search_decodes_no_image(photos: Photos, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     root = photos(*(f"cat/{i}.jpg" for i in range(6)))
     shutil.copy(root / "cat" / "1.jpg", root / "cat" / "copy.jpg")
     first = catalog.find_duplicates(catalog.scan(root), cache)
@@ -247,7 +247,7 @@ def test_a_second_look_decodes_nothing(photos: Photos, cache: Cache, monkeypatch
     assert catalog.find_duplicates(catalog.scan(moved), cache).exact == first.exact
 
 
-def test_new_photographs_alone_are_looked_at(photos: Photos, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_new_photographs_are_decoded(photos: Photos, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     catalog.find_duplicates(catalog.scan(photos(*(f"cat/{i}.jpg" for i in range(6)))), cache)
     root = photos("cat/new.jpg")
     seen: list[str] = []
@@ -257,7 +257,7 @@ def test_new_photographs_alone_are_looked_at(photos: Photos, cache: Cache, monke
     assert seen == ["new.jpg"]
 
 
-def test_a_damaged_entry_is_made_again(photos: Photos, cache: Cache) -> None:
+def test_a_damaged_cache_entry_is_recomputed(photos: Photos, cache: Cache) -> None:
     found = catalog.scan(photos(*(f"cat/{i}.jpg" for i in range(4))))
     first = catalog.find_duplicates(found, cache)
     for name in cache.names():
@@ -268,7 +268,7 @@ def test_a_damaged_entry_is_made_again(photos: Photos, cache: Cache) -> None:
 
 @pytest.mark.realdata
 @pytest.mark.slow
-def test_on_real_photographs(shared: Path, tmp_path: Path, cache: Cache) -> None:
+def test_planted_copies_of_real_photographs_are_found(shared: Path, tmp_path: Path, cache: Cache) -> None:
     found = catalog.scan(shared / "data" / "flowers")
     twin = catalog.find_duplicates(found, cache)
     assert len(twin.exact) == 2

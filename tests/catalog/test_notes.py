@@ -16,7 +16,7 @@ from sightline.store import Cache
 Photos = Callable[..., Path]
 
 
-def test_pictures_with_two_labels_are_named_up_to_ten_and_counted_beyond(photos: Photos, cache: Cache) -> None:
+def test_notes_name_up_to_ten_images_with_two_labels_and_count_the_rest(photos: Photos, cache: Cache) -> None:
     root = photos(*(f"cat/{i:02d}.png" for i in range(12)), *(f"dog/{i}.png" for i in range(3)))
     for i in range(12):
         shutil.copyfile(root / "cat" / f"{i:02d}.png", root / "dog" / f"copy{i:02d}.png")
@@ -35,7 +35,7 @@ def test_pictures_with_two_labels_are_named_up_to_ten_and_counted_beyond(photos:
     assert again.column("note") == told.column("note")
 
 
-def test_a_resized_copy_under_another_label_is_told(photos: Photos, cache: Cache) -> None:
+def test_a_note_reports_a_resized_copy_with_another_label(photos: Photos, cache: Cache) -> None:
     root = photos("cat/1.png", "cat/2.png", "dog/3.png")
     Image.open(root / "cat" / "1.png").resize((192, 144)).save(root / "dog" / "near.jpg", quality=92)
     found = catalog.scan(root)
@@ -56,9 +56,7 @@ def test_files_that_are_left_out_are_named_with_the_reason(photos: Photos) -> No
 @pytest.mark.parametrize(
     ("size", "cut"), [((300, 50), "83%"), ((50, 300), "83%"), ((96, 64), "33%"), ((80, 64), None), ((64, 64), None)]
 )
-def test_what_the_centre_crop_cuts_off_wide_and_tall_images_is_told(
-    photos: Photos, size: tuple[int, int], cut: str | None
-) -> None:
+def test_a_note_reports_what_the_centre_crop_cuts_off(photos: Photos, size: tuple[int, int], cut: str | None) -> None:
     root = photos("cat/1.png", "dog/2.png", "dog/3.png")
     for name in ("cat/1.png", "dog/2.png"):
         Image.effect_noise(size, 50).save(root / name)

@@ -22,7 +22,7 @@ def detailed(paint: Paint, i: int) -> Image.Image:
     return Image.fromarray(np.clip(image + noise[..., None], 0, 255).astype(np.uint8))
 
 
-def test_each_kind_is_found_and_nothing_else(tmp_path: Path, paint: Paint, cache: Cache) -> None:
+def test_each_kind_of_unusual_image_is_found_and_nothing_else(tmp_path: Path, paint: Paint, cache: Cache) -> None:
     (tmp_path / "c").mkdir()
     for i in range(60):
         detailed(paint, i).save(tmp_path / "c" / f"usual{i}.png")
@@ -46,7 +46,7 @@ def test_each_kind_is_found_and_nothing_else(tmp_path: Path, paint: Paint, cache
 
 
 @pytest.mark.parametrize("edit", [lambda i: i.point(lambda v: v // 8), lambda i: i.convert("L").convert("RGB")])
-def test_a_set_that_is_all_dark_or_grey_is_usual(
+def test_images_that_are_all_dark_or_grey_are_not_reported(
     tmp_path: Path, paint: Paint, cache: Cache, edit: Callable[[Image.Image], Image.Image]
 ) -> None:
     (tmp_path / "c").mkdir()

@@ -27,7 +27,7 @@ def splits_of(found: Catalog) -> dict[str, str | None]:
     return dict(zip(found.paths, found.column("split"), strict=True))
 
 
-def test_the_class_is_the_folder_above_the_file(photos: Photos) -> None:
+def test_the_class_is_the_parent_folder(photos: Photos) -> None:
     root = photos("cat/1.jpg", "a/deep/dog/2.png")
     found = catalog.scan(root)
     assert classes_of(found) == {"cat/1.jpg": "cat", "a/deep/dog/2.png": "dog"}
@@ -35,7 +35,7 @@ def test_the_class_is_the_folder_above_the_file(photos: Photos) -> None:
     assert found.root == root
 
 
-def test_what_the_bytes_say_is_in_the_row(photos: Photos) -> None:
+def test_a_row_holds_the_properties_of_the_file(photos: Photos) -> None:
     root = photos("cat/1.jpg", "dog/2.png")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -76,14 +76,14 @@ def test_a_class_may_be_called_train(photos: Photos) -> None:
     assert found.column("split") == [None, None]
 
 
-def test_what_lies_beside_split_folders_is_a_problem(photos: Photos) -> None:
+def test_files_beside_split_folders_are_problems(photos: Photos) -> None:
     found = catalog.scan(photos("train/cat/1.jpg", "test/cat/2.jpg", "extra/cat/3.jpg"))
     problems = dict(zip(found.paths, found.column("problem"), strict=True))
     assert problems["extra/cat/3.jpg"].startswith("no split")
     assert problems["train/cat/1.jpg"] is None
 
 
-def test_the_class_from_the_name(photos: Photos) -> None:
+def test_the_class_can_be_read_from_the_file_name(photos: Photos) -> None:
     found = catalog.scan(photos("cat.1.jpg", "dog.2.jpg", "bird.jpg"), label_from=r"^(cat|dog)\.")
     assert classes_of(found) == {"cat.1.jpg": "cat", "dog.2.jpg": "dog", "bird.jpg": None}
     assert found.column("problem")[0].startswith("no class")
@@ -101,12 +101,12 @@ def test_a_pattern_without_a_group_and_one_with_a_slash(photos: Photos) -> None:
     assert catalog.scan(root, label_from=r"(p\d)/").column("label") == ["p1", "p2"]
 
 
-def test_a_pattern_that_is_none(photos: Photos) -> None:
+def test_an_invalid_pattern_is_refused(photos: Photos) -> None:
     with pytest.raises(RequestError, match=r"not a regular expression"):
         catalog.scan(photos("a.jpg"), label_from="(")
 
 
-def test_a_pattern_that_matches_nothing_names_a_file(photos: Photos) -> None:
+def test_a_pattern_without_match_is_refused_with_an_example(photos: Photos) -> None:
     with pytest.raises(DataError, match=r"matches no file name, such as 'a.jpg'"):
         catalog.scan(photos("a.jpg"), label_from="^(x)")
 
@@ -119,7 +119,7 @@ def test_classes_are_chosen_and_renamed(photos: Photos) -> None:
     assert catalog.scan(root, classes=["soup"]).classes == ("soup",)
 
 
-def test_a_class_that_is_not_there(photos: Photos) -> None:
+def test_an_unknown_class_is_refused(photos: Photos) -> None:
     with pytest.raises(RequestError, match="salmom") as caught:
         catalog.scan(photos("salmon/2.jpg"), classes=["salmom"])
     assert caught.value.hint == "did you mean 'salmon'?"
@@ -157,7 +157,7 @@ def test_a_list_of_paths_or_of_pairs(photos: Photos) -> None:
     assert clash.column("problem")[0].startswith("conflict: the list says 'tom' and 'rex'")
 
 
-def test_rows_are_sorted_and_every_file_is_told(photos: Photos) -> None:
+def test_rows_are_sorted_and_progress_counts_every_file(photos: Photos) -> None:
     told: list[tuple[str, int, int]] = []
     found = catalog.scan(photos("b/2.jpg", "a/9.jpg", "a/10.jpg"), progress=lambda *a: told.append(a))
     assert found.paths == sorted(found.paths)
@@ -203,19 +203,19 @@ TOOLS = (
 
 
 @pytest.mark.parametrize("name", TOOLS)
-def test_folders_of_tools_are_no_classes(photos: Photos, name: str) -> None:
+def test_folders_of_tools_are_not_classes(photos: Photos, name: str) -> None:
     found = catalog.scan(photos("cat/1.jpg", "dog/2.jpg", f"cat/{name}/1.jpg/thumb.jpg", f"{name}/3.jpg"))
     assert found.classes == ("cat", "dog") and len(found) == 2
     assert any(f"2 folders: {name} (2), created by the system or a tool" in note for note in found.notes)
 
 
-def test_a_virtual_environment_is_no_class(photos: Photos) -> None:
+def test_a_virtual_environment_is_not_a_class(photos: Photos) -> None:
     root = photos("cat/1.jpg", "dog/2.jpg", "env/lib/matplotlib/images/3.png")
     (root / "env" / "pyvenv.cfg").write_text("home = /usr/bin", encoding="utf-8")
     assert catalog.scan(root).classes == ("cat", "dog")
 
 
-def test_a_folder_of_results_is_no_class_unless_it_is_named(photos: Photos) -> None:
+def test_a_folder_of_results_is_a_class_only_if_it_is_named(photos: Photos) -> None:
     root = photos("cat/1.jpg", "dog/2.jpg")
     results = output_folder(root / "explanations")
     photos("explanations/cat/heat.png", "explanations/dog/heat.png")
@@ -232,7 +232,7 @@ def test_a_folder_that_holds_photographs_is_never_marked_as_results(photos: Phot
 
 
 @pytest.mark.parametrize("date", ["2021", "2021-05", "20210503", "2021/05/03", "1999_12"])
-def test_dates_below_the_class_are_no_classes(photos: Photos, date: str) -> None:
+def test_date_folders_below_the_class_are_not_classes(photos: Photos, date: str) -> None:
     root = photos(f"cat/{date}/1.jpg", "cat/2022/2.jpg", f"dog/{date}/3.jpg", "dog/4.jpg")
     found = catalog.scan(root)
     assert sorted(found.column("label")) == ["cat", "cat", "dog", "dog"]
@@ -248,12 +248,12 @@ def test_dates_below_the_class_are_no_classes(photos: Photos, date: str) -> None
         ("front/2000/1.jpg", "front/1000/2.jpg", "back/1900/3.jpg", "back/500/4.jpg"),
     ],
 )
-def test_numbers_that_are_the_only_classes_stay_classes(photos: Photos, names: tuple[str, ...]) -> None:
+def test_number_folders_are_classes_if_there_are_no_others(photos: Photos, names: tuple[str, ...]) -> None:
     assert set(catalog.scan(photos(*names)).classes) == {name.split("/")[-2] for name in names}
 
 
 @pytest.mark.parametrize("above", ["", "train/", "data/train/"])
-def test_one_folder_below_every_class_is_no_class(photos: Photos, above: str) -> None:
+def test_a_folder_of_one_name_below_every_class_is_not_a_class(photos: Photos, above: str) -> None:
     other = above.replace("train", "val")
     names = [f"{top}{c}/raw/images/{i}.jpg" for i, top in enumerate({above, other}) for c in ("cat", "dog")]
     assert catalog.scan(photos(*names)).classes == ("cat", "dog")
@@ -261,7 +261,7 @@ def test_one_folder_below_every_class_is_no_class(photos: Photos, above: str) ->
 
 @pytest.mark.parametrize("above", ["", "data/", "train/"])
 @pytest.mark.parametrize("sources", [("cam1", "cam2"), ("garden", "forest"), ("day/raw", "night/raw")])
-def test_folders_that_recur_below_several_classes_are_no_classes(photos: Photos, above: str, sources: tuple[str, ...]) -> None:
+def test_folders_that_recur_below_several_classes_are_not_classes(photos: Photos, above: str, sources: tuple[str, ...]) -> None:
     tops = {above, above.replace("train", "val")}
     names = [f"{top}{c}/{s}/{i}.jpg" for i, top in enumerate(tops) for c in ("hare", "lynx") for s in sources]
     root = photos(*names)
@@ -298,13 +298,13 @@ def test_the_level_of_the_class_can_be_chosen(photos: Photos) -> None:
             catalog.scan(root, **wrong)  # type: ignore[arg-type]
 
 
-def test_years_above_the_classes_are_no_other_classes(photos: Photos) -> None:
+def test_year_folders_above_the_classes_are_not_classes(photos: Photos) -> None:
     found = catalog.scan(photos(*(f"{year}/{c}/1.jpg" for year in (2021, 2022) for c in ("cat", "dog"))))
     assert found.classes == ("cat", "dog") and not any("--label-level" in note for note in found.notes)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")
-def test_links_that_are_left_out_are_told_with_the_remedy(photos: Photos, tmp_path: Path) -> None:
+def test_ignored_links_are_reported_with_a_hint(photos: Photos, tmp_path: Path) -> None:
     root = photos("cat/1.jpg", "dog/2.jpg")
     (tmp_path / "store.jpg").write_bytes((root / "cat" / "1.jpg").read_bytes())
     (root / "cat" / "3.jpg").symlink_to(tmp_path / "store.jpg")
@@ -312,7 +312,7 @@ def test_links_that_are_left_out_are_told_with_the_remedy(photos: Photos, tmp_pa
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")
-def test_links_are_followed_on_request_and_loops_end(photos: Photos, tmp_path: Path) -> None:
+def test_links_are_followed_on_request_without_endless_loops(photos: Photos, tmp_path: Path) -> None:
     root, store = photos("cat/1.jpg"), photos("2.bin.jpg", "owls/3.jpg", root="store")
     (root / "dog").mkdir()
     (root / "dog" / "2.jpg").symlink_to(os.path.relpath(store / "2.bin.jpg", root / "dog"))

@@ -32,7 +32,7 @@ def test_frames_of_videos_are_a_series(tmp_path: Path, paint: Paint, cache: Cach
     assert all(groups[re.sub(r"_frame.*", "", p)] == s for p, s in zip(divided.paths, divided.column("split"), strict=True))
 
 
-def test_numbered_names_of_different_images_are_no_series(tmp_path: Path, paint: Paint, cache: Cache) -> None:
+def test_numbered_names_of_different_images_are_not_a_series(tmp_path: Path, paint: Paint, cache: Cache) -> None:
     for label in ("cat", "dog"):
         (tmp_path / label).mkdir()
         for i in range(12):

@@ -66,13 +66,13 @@ def where(found: Catalog) -> dict[str, str | None]:
 # ------------------------------------------------------------------------------------------------------------ by numbers
 
 
-def test_shares_are_those_of_every_class() -> None:
+def test_splits_are_stratified_by_class() -> None:
     found = make(["a"] * 800 + ["b"] * 200)
     done = catalog.split(found, val=0.15, test=0.2, clusters=alone(found))
     assert counts(done) == {"a": {"train": 520, "val": 120, "test": 160}, "b": {"train": 130, "val": 30, "test": 40}}
 
 
-def test_numbers_are_exact_and_divided_by_class_size() -> None:
+def test_split_sizes_given_as_numbers_are_exact_and_stratified() -> None:
     found = make(["a"] * 70 + ["b"] * 20 + ["c"] * 13)
     done = catalog.split(found, val=10, test=20, clusters=alone(found))
     total = Counter(done.column("split"))
@@ -97,12 +97,12 @@ def test_fractions_are_rounded_to_the_nearest_number_of_images() -> None:
         (5, 0, 0, {"train": 5}),
     ],
 )
-def test_small_classes(n: int, val: float, test: float, expected: dict[str, int]) -> None:
+def test_splits_of_small_classes(n: int, val: float, test: float, expected: dict[str, int]) -> None:
     found = make(["few"] * n + ["many"] * 100)
     assert counts(catalog.split(found, val=val, test=test, clusters=alone(found)))["few"] == expected
 
 
-def test_a_class_of_copies_is_one_image() -> None:
+def test_a_class_of_copies_counts_as_one_image() -> None:
     found = make(["a"] * 4 + ["b"] * 20)
     done = catalog.split(found, clusters=alone(found, range(4)))
     assert counts(done)["a"] == {"train": 4}
@@ -112,7 +112,7 @@ def test_a_class_of_copies_is_one_image() -> None:
 @pytest.mark.parametrize(
     ("val", "test"), [(0.5, 0.5), (5, 5), (100, 0), (-1, 0), (1.0, 0.0), (float("nan"), 0.1), (True, 0.1), (0.2, -0.1)]
 )
-def test_sizes_that_cannot_be(val: float, test: float) -> None:
+def test_impossible_split_sizes_are_refused(val: float, test: float) -> None:
     found = make(["a"] * 5 + ["b"] * 5)
     with pytest.raises(RequestError):
         catalog.split(found, val=val, test=test, clusters=alone(found))
@@ -126,7 +126,7 @@ def test_rows_with_a_problem_or_without_a_class_have_no_split() -> None:
     assert done.column("problem")[0] == "empty"
 
 
-def test_another_seed_is_another_split() -> None:
+def test_another_seed_gives_another_split() -> None:
     found = make(["a"] * 50 + ["b"] * 50)
     first, again, other = (where(catalog.split(found, seed=s, clusters=alone(found))) for s in (0, 0, 1))
     assert first == again
@@ -165,7 +165,7 @@ def shuffled(found: Catalog, twins: Duplicates, order: np.ndarray) -> tuple[Cata
 @given(
     images=sets_of_images(), val=st.sampled_from([0, 0.15, 0.3]), test=st.sampled_from([0, 0.2, 0.4]), seed=st.integers(0, 9)
 )
-def test_nothing_is_torn_apart_and_every_class_is_in_train(
+def test_duplicates_and_groups_stay_together_and_every_class_is_in_train(
     images: tuple[Catalog, Duplicates], val: float, test: float, seed: int
 ) -> None:
     found, twins = images
@@ -184,7 +184,7 @@ def test_nothing_is_torn_apart_and_every_class_is_in_train(
 
 @settings(max_examples=60, deadline=None)
 @given(images=sets_of_images(), data=st.data())
-def test_the_order_of_files_means_nothing(images: tuple[Catalog, Duplicates], data: st.DataObject) -> None:
+def test_the_split_does_not_depend_on_the_order_of_files(images: tuple[Catalog, Duplicates], data: st.DataObject) -> None:
     found, twins = images
     order = np.array(data.draw(st.permutations(range(len(found)))))
     mixed, mixed_twins = shuffled(found, twins, order)
@@ -193,7 +193,7 @@ def test_the_order_of_files_means_nothing(images: tuple[Catalog, Duplicates], da
 
 @settings(max_examples=60, deadline=None)
 @given(images=sets_of_images(), more=st.lists(st.sampled_from("abcd"), max_size=20), data=st.data())
-def test_what_was_assigned_stays(images: tuple[Catalog, Duplicates], more: list[str], data: st.DataObject) -> None:
+def test_assigned_images_keep_their_split(images: tuple[Catalog, Duplicates], more: list[str], data: st.DataObject) -> None:
     found, twins = images
     before = catalog.split(found, clusters=twins)
     n = len(found)
@@ -241,7 +241,7 @@ def test_a_new_image_that_bridges_train_and_test_is_left_out() -> None:
     assert where(after) == where(before) | {"a/new.jpg": None}
 
 
-def test_a_new_copy_goes_where_its_original_is() -> None:
+def test_a_new_copy_gets_the_split_of_its_original() -> None:
     found = make(["a"] * 20 + ["b"] * 20)
     before = catalog.split(found, clusters=alone(found))
     for name in ("train", "val", "test"):
@@ -250,7 +250,7 @@ def test_a_new_copy_goes_where_its_original_is() -> None:
         assert catalog.split(larger, previous=before, clusters=alone(larger, [row, 40])).column("split")[40] == name
 
 
-def test_an_earlier_image_is_known_by_its_content() -> None:
+def test_a_moved_image_is_matched_by_its_content() -> None:
     found = make(["a"] * 20 + ["b"] * 20)
     before = catalog.split(found, clusters=alone(found))
     renamed = make(found.column("label"), names=[f"x/{i:03d}.jpg" for i in range(40)], contents=found.column("content"))
@@ -258,7 +258,7 @@ def test_an_earlier_image_is_known_by_its_content() -> None:
     assert after.column("split") == before.column("split")
 
 
-def test_an_edited_image_is_known_by_its_path() -> None:
+def test_an_edited_image_is_matched_by_its_path() -> None:
     found = make(["a"] * 20 + ["b"] * 20)
     before = catalog.split(found, clusters=alone(found))
     edited = make(found.column("label"), contents=[f"edited{i}" for i in range(40)])
@@ -266,7 +266,7 @@ def test_an_edited_image_is_known_by_its_path() -> None:
     assert after.column("split") == before.column("split")
 
 
-def test_val_is_carved_out_of_a_given_train() -> None:
+def test_val_is_taken_from_a_given_train_split() -> None:
     given = ["train"] * 90 + ["test"] * 10
     found = make(["a", "b"] * 50, splits=given)
     done = catalog.split(found, clusters=alone(found))
@@ -277,7 +277,7 @@ def test_val_is_carved_out_of_a_given_train() -> None:
     assert where(again) == where(done)
 
 
-def test_a_given_split_is_kept_whole_and_its_leaks_are_told() -> None:
+def test_a_given_split_is_kept_and_its_leaks_are_reported() -> None:
     given = ["train"] * 40 + ["val"] * 5 + ["test"] * 5
     found = make(["a", "b"] * 25, splits=given)
     twins = alone(found, [0, 45], [44, 46], [1, 2])
@@ -288,13 +288,13 @@ def test_a_given_split_is_kept_whole_and_its_leaks_are_told() -> None:
     assert catalog.split_proof(done, twins).straddling == 2
 
 
-def test_no_val_is_carved_where_none_is_wanted() -> None:
+def test_no_val_is_taken_if_val_is_0() -> None:
     given = ["train"] * 8 + ["test"] * 2
     found = make(["a", "b"] * 5, splits=given)
     assert catalog.split(found, val=0, clusters=alone(found)).column("split") == given
 
 
-def test_rows_without_a_split_in_a_table_that_has_some() -> None:
+def test_rows_without_a_split_are_assigned_beside_given_ones() -> None:
     found = make(["a", "b"] * 50, splits=["train"] * 30 + ["val"] * 3 + ["test"] * 2 + [None] * 65)
     done = catalog.split(found, clusters=alone(found))
     assert done.column("split")[:35] == found.column("split")[:35]
@@ -318,7 +318,7 @@ def test_groups_by_column_and_by_pattern() -> None:
         assert Counter(done.column("split")) == {"train": 36, "val": 12, "test": 12}
 
 
-def test_a_group_that_is_nothing() -> None:
+def test_an_unknown_group_column_is_refused() -> None:
     found = make(["a", "b"] * 5, person=["x"] * 10)
     with pytest.raises(RequestError, match="'persn' is not a column") as caught:
         catalog.split(found, group_by="persn", clusters=alone(found))
@@ -342,7 +342,7 @@ def test_split_by_date_trains_on_the_past() -> None:
 @pytest.mark.parametrize(
     ("values", "message"), [(["spring", "1"], "'spring' is neither a date nor a number"), ([None, None], "the column is empty")]
 )
-def test_order_by_names_what_is_no_date(values: list[str | None], message: str) -> None:
+def test_order_by_names_a_value_that_is_not_a_date(values: list[str | None], message: str) -> None:
     found = make(["a", "b"], taken=values)
     with pytest.raises(RequestError, match=message):
         catalog.split(found, order_by="taken", clusters=alone(found))

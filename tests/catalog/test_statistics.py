@@ -44,7 +44,7 @@ def test_sharpness_does_not_grow_with_the_file(tmp_path: Path, cache: Cache) -> 
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (2, 9, 3), (5, 5, 3)])
-def test_images_without_anything_to_measure(shape: tuple[int, ...]) -> None:
+def test_statistics_of_uniform_images_are_defined(shape: tuple[int, ...]) -> None:
     assert of_image(np.zeros(shape, np.uint8))[:3].tolist() == [0.0, 0.0, 0.0]
 
 
@@ -66,7 +66,7 @@ def test_an_image_is_decoded_once_and_duplicates_share(tmp_path: Path, cache: Ca
         assert first[name][0] == first[name][1] and np.isnan(first[name][2])
 
 
-def test_what_may_pass_is_tried_again(tmp_path: Path, cache: Cache) -> None:
+def test_files_with_a_temporary_problem_are_read_again(tmp_path: Path, cache: Cache) -> None:
     file = tmp_path / "late.png"
     assert np.isnan(statistics([file], ["f" * 64], cache)["brightness"]).all()
     photograph().save(file)

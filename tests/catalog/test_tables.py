@@ -31,7 +31,7 @@ Photos = Callable[..., Path]
         (" path , label ", ",", "utf-8"),
     ],
 )
-def test_separator_encoding_and_column_names_are_found_out(photos: Photos, header: str, separator: str, encoding: str) -> None:
+def test_separator_encoding_and_column_names_are_detected(photos: Photos, header: str, separator: str, encoding: str) -> None:
     root = photos("a/1.jpg", "a/2.jpg")
     rows = [header, f"a/1.jpg{separator}Müller", f"a/2.jpg{separator}x"]
     (root / "t.csv").write_text("\r\n".join(rows) + "\r\n", encoding=encoding)
@@ -41,13 +41,13 @@ def test_separator_encoding_and_column_names_are_found_out(photos: Photos, heade
     assert found.root == root
 
 
-def test_an_encoding_that_is_guessed_is_said(photos: Photos) -> None:
+def test_a_note_names_a_guessed_encoding(photos: Photos) -> None:
     root = photos("a/1.jpg")
     (root / "t.csv").write_bytes("path,label\na/1.jpg,Müller\n".encode("cp1252"))
     assert any("Windows-1252" in note for note in catalog.scan(root / "t.csv").notes)
 
 
-def test_other_columns_groups_and_splits_come_along(photos: Photos) -> None:
+def test_other_columns_groups_and_splits_are_kept(photos: Photos) -> None:
     root = photos("1.jpg", "2.jpg", "3.jpg")
     rows = "path,label,split,group,person,width\n1.jpg,a,train,g1,Ann,9\n2.jpg,b,validation,,Bob,9\n3.jpg,b,never,g2,,9\n"
     (root / "t.csv").write_text(rows, encoding="utf-8")
@@ -79,7 +79,7 @@ def test_named_columns(photos: Photos) -> None:
     assert caught.value.hint == "did you mean 'where'?"
 
 
-def test_the_class_may_come_from_the_name(photos: Photos) -> None:
+def test_the_class_can_be_read_from_the_file_name(photos: Photos) -> None:
     root = photos("cat.1.jpg")
     (root / "t.csv").write_text("path,size\ncat.1.jpg,9\n", encoding="utf-8")
     assert catalog.scan(root / "t.csv", label_from=r"^(\w+)\.").column("label") == ["cat"]
@@ -87,7 +87,7 @@ def test_the_class_may_come_from_the_name(photos: Photos) -> None:
         catalog.scan(root / "t.csv")
 
 
-def test_missing_files_odd_rows_and_contradictions_are_told(photos: Photos, tmp_path: Path) -> None:
+def test_missing_files_invalid_rows_and_contradictions_are_reported(photos: Photos, tmp_path: Path) -> None:
     root = photos("1.jpg", "sub/2.jpg")
     lines = ["path,label", "1.jpg,a", "1.jpg,a", "sub\\2.jpg,b", "gone.jpg,a", ",b", "./1.jpg,c", "sub/2.jpg,b,too,many"]
     (root / "t.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -123,13 +123,13 @@ def test_absolute_paths_and_images_outside_the_tables_folder(photos: Photos, tmp
         ("path,path\n1,2\n", "two columns named 'path'"),
     ],
 )
-def test_tables_that_are_none(tmp_path: Path, text: str, message: str) -> None:
+def test_files_that_are_not_tables_are_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "t.csv").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         catalog.scan(tmp_path / "t.csv")
 
 
-def test_a_missing_table_and_a_broken_parquet(tmp_path: Path) -> None:
+def test_a_missing_table_and_a_damaged_parquet_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"no\.csv does not exist"):
         catalog.scan(tmp_path / "no.csv")
     (tmp_path / "t.parquet").write_bytes(b"PAR1 not really")
@@ -149,7 +149,7 @@ NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
     below=st.booleans(),
 )
 @example(rows=[("0", "'@", None)], suffix=".parquet", below=False)
-def test_a_catalog_comes_back_as_it_was(
+def test_a_catalog_is_saved_and_loaded_without_loss(
     tmp_path: Path, rows: list[tuple[str, str, str | None]], suffix: str, below: bool
 ) -> None:
     rows = sorted(rows)
@@ -189,7 +189,7 @@ def test_a_saved_catalog_finds_its_images_again(photos: Photos, tmp_path: Path) 
     assert again.column("problem") == [None, None]
 
 
-def test_numbers_of_the_users_stay_numbers_in_csv(photos: Photos, tmp_path: Path) -> None:
+def test_number_columns_stay_numbers_in_csv(photos: Photos, tmp_path: Path) -> None:
     root = photos("1.jpg")
     (root / "t.csv").write_text("path,label,west\n1.jpg,-cat,-3.2e1\n", encoding="utf-8")
     catalog.save(catalog.scan(root / "t.csv"), tmp_path / "c.csv")
@@ -198,7 +198,7 @@ def test_numbers_of_the_users_stay_numbers_in_csv(photos: Photos, tmp_path: Path
     assert line.endswith(",-3.2e1")
 
 
-def test_a_table_of_the_users_is_no_catalog(tmp_path: Path) -> None:
+def test_a_table_of_the_user_is_not_read_as_a_catalog(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label\n1.jpg,a\n", encoding="utf-8")
     with pytest.raises(DataError, match="is not a catalog: it has no column 'content'"):
         catalog.load(tmp_path / "t.csv")
@@ -225,7 +225,7 @@ def test_a_path_in_another_unicode_form_finds_its_file(photos: Photos, inside: s
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="both forms are one name there")
-def test_of_files_in_both_unicode_forms_the_one_that_is_written_is_taken(photos: Photos) -> None:
+def test_of_two_files_in_two_unicode_forms_the_named_one_is_used(photos: Photos) -> None:
     composed, decomposed = (unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD"))
     root = photos(composed, decomposed)
     found = catalog.scan(write(root / "t.csv", "path,label", f"{composed},a", f"{decomposed},b"))
@@ -254,7 +254,7 @@ def test_names_without_extension_find_the_only_image_of_that_name(photos: Photos
         (("\uff21", "A"), "'A' and '\uff21'"),
     ],
 )
-def test_classes_of_a_table_that_are_probably_one_are_told(photos: Photos, labels: tuple[str, str], named: str) -> None:
+def test_class_names_that_are_probably_the_same_are_reported(photos: Photos, labels: tuple[str, str], named: str) -> None:
     root = photos("1.jpg", "2.jpg", "3.jpg")
     found = catalog.scan(write(root / "t.csv", "path,label", f"1.jpg,{labels[0]}", f"2.jpg,{labels[1]}", "3.jpg,other"))
     assert found.classes == tuple(sorted((*labels, "other")))
@@ -278,7 +278,7 @@ def test_several_labels_in_a_cell_are_refused_with_a_hint_that_works(photos: Pho
 @pytest.mark.parametrize(
     "cells", [("red", "green", "red/green"), ("salt, fine", "salt, coarse", "pepper, fine", "pepper, coarse")]
 )
-def test_compound_names_are_told_and_used(photos: Photos, cells: tuple[str, ...]) -> None:
+def test_compound_class_names_are_reported_and_used(photos: Photos, cells: tuple[str, ...]) -> None:
     root = photos(*(f"{i}.jpg" for i in range(4)))
     found = catalog.scan(write(root / "t.csv", "path,label", *(f'{i}.jpg,"{c}"' for i, c in enumerate(cells))))
     assert found.classes == tuple(sorted(cells))
@@ -288,7 +288,7 @@ def test_compound_names_are_told_and_used(photos: Photos, cells: tuple[str, ...]
 @pytest.mark.parametrize(
     "cells", [("-1", "1", "0"), ("Paris, France", "Lyon, France", "Rome, Italy"), ("T-shirt", "shirt", "coat")]
 )
-def test_sound_class_names_are_not_called_odd(photos: Photos, cells: tuple[str, ...]) -> None:
+def test_valid_class_names_are_not_reported(photos: Photos, cells: tuple[str, ...]) -> None:
     root = photos("1.jpg", "2.jpg", "3.jpg")
     found = catalog.scan(write(root / "t.csv", "path,label", *(f'{i}.jpg,"{c}"' for i, c in enumerate(cells, 1))))
     assert not any("possibly the same class" in note or "several labels" in note for note in found.notes)
@@ -318,7 +318,7 @@ def test_several_ones_in_a_row_are_refused_with_a_hint_that_works(photos: Photos
         (("1.jpg,a", '"2.jpg,b', "3.jpg,a"), "1 line was lost in t.csv: a quotation mark in line 3"),
     ],
 )
-def test_a_quotation_mark_that_is_not_closed_is_told(photos: Photos, lines: tuple[str, ...], lost: str) -> None:
+def test_an_unclosed_quotation_mark_is_reported(photos: Photos, lines: tuple[str, ...], lost: str) -> None:
     root = photos("1.jpg", "2.jpg", "3.jpg")
     assert any(lost in note for note in catalog.scan(write(root / "t.csv", "path,label", *lines)).notes)
 
@@ -328,7 +328,7 @@ def test_a_table_that_is_one_cell_names_the_quotation_mark(tmp_path: Path) -> No
         catalog.scan(write(tmp_path / "t.csv", "path,label", '"1.jpg,a', "2.jpg,b", "3.jpg,a"))
 
 
-def test_a_text_of_several_lines_is_no_lost_line(photos: Photos) -> None:
+def test_a_cell_of_several_lines_is_one_row(photos: Photos) -> None:
     root = photos("1.jpg", "2.jpg")
     table = write(root / "t.csv", "path,label,text", '1.jpg,a,"one, two', 'three, four, five"', "2.jpg,b,six")
     assert not any("lost" in note for note in catalog.scan(table).notes)
@@ -349,7 +349,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_forms_of_tables_that_people_have_are_read(photos: Photos, form: str) -> None:
+def test_common_forms_of_tables_are_read(photos: Photos, form: str) -> None:
     root = photos(*(f"images/{i}.jpg" for i in range(4)))
     start, header, row = FORMS[form]
     rows = [row.format(i=i, c="ab"[i % 2], a=1 - i % 2, b=i % 2) for i in range(4)]
@@ -367,7 +367,7 @@ def test_a_column_of_lists_is_refused(photos: Photos) -> None:
         catalog.scan(root / "t.parquet")
 
 
-def test_labels_that_are_joined_are_told(photos: Photos) -> None:
+def test_joined_labels_are_reported(photos: Photos) -> None:
     root = photos("1.jpg", "2.jpg", "3.jpg", "4.jpg")
     rows = ("1.jpg,u\u0308", "2.jpg,\u00fc", "3.jpg,b", "4.jpg,b ")
     found = catalog.scan(write(root / "t.csv", "path,label", *rows))

@@ -41,7 +41,7 @@ def test_every_option_is_explained_and_json_is_offered(command: list[str]) -> No
     assert not re.findall(r"^  --[a-z-]+( [^ ]+)?$\n(?=  -)", shown, flags=re.MULTILINE)
 
 
-def test_the_top_lists_every_command_with_a_whole_sentence() -> None:
+def test_help_lists_every_command_with_a_sentence() -> None:
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).output
     for name in [*COMMANDS, "cache", "catalog"]:
         assert re.search(rf"^  {name} +[A-Z].*\.$", shown, flags=re.MULTILINE), name
@@ -58,7 +58,7 @@ def test_a_wrong_request_is_exit_code_2(arguments: list[str]) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_run_passes_every_option_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_run_passes_every_option_to_the_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     from sightline.records import Run
 
@@ -152,7 +152,7 @@ def test_the_cache_is_shown_checked_and_cleared(cache: store.Cache, monkeypatch:
     assert cache.names() == []
 
 
-def test_mistakes_of_what_is_no_run(tmp_path: Path) -> None:
+def test_mistakes_of_a_folder_without_run_are_refused(tmp_path: Path) -> None:
     ended = invoke("mistakes", str(tmp_path / "nothing"), "--json")
     assert ended.exit_code == 2
     assert ended.stdout == ""

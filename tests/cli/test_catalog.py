@@ -35,7 +35,7 @@ def test_catalog_diff_prints_what_changed(digits: Path) -> None:
     assert call("catalog", "diff", "split.csv", "split.csv").strip() == "The catalogs do not differ."
 
 
-def test_split_prints_the_proof(digits: Path) -> None:
+def test_split_prints_that_no_duplicates_cross_splits(digits: Path) -> None:
     call("scan", "digits")
     assert "clusters straddle" in call("split", "catalog.csv")
     assert "nothing was assigned: all images had a split" in call("split", "catalog.csv", "--val", "0")

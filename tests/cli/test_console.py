@@ -62,7 +62,9 @@ def failing(error: BaseException) -> Callable[[], None]:
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "/x/y"), 1, "/x/y\nhint: it does not exist"),
     ],
 )
-def test_what_can_be_foreseen_is_a_sentence_a_hint_and_an_exit_code(error: BaseException, code: int, said: str) -> None:
+def test_foreseeable_errors_print_a_sentence_and_a_hint_and_set_the_exit_code(
+    error: BaseException, code: int, said: str
+) -> None:
     ended = ending(failing(error))
     assert ended.exit_code == code
     assert said in ended.stderr
@@ -70,7 +72,7 @@ def test_what_can_be_foreseen_is_a_sentence_a_hint_and_an_exit_code(error: BaseE
     assert ended.stdout == ""
 
 
-def test_exit_code_1_where_something_has_no_answer() -> None:
+def test_exit_code_1_if_some_files_have_no_prediction() -> None:
     failed, done = {"path": "a", "error": "is text"}, {"path": "b", "label": "cat"}
     assert ending(lambda: console.exit_if_any_failed([failed, failed])).exit_code == 1
     some = ending(lambda: console.exit_if_any_failed([failed, done]))
@@ -155,7 +157,7 @@ def test_signals_end_a_command_in_order(tmp_path: Path, sent: signal.Signals, co
         (["predict"], "error: missing argument RUN|MODEL", "`sightline predict --help`"),
     ],
 )
-def test_a_wrong_command_line_is_told_like_any_other_error(
+def test_a_wrong_command_line_is_reported_like_other_errors(
     argv: list[str], message: str, hint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sightline import cli

@@ -27,7 +27,7 @@ def asked(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-def test_crops_are_obeyed(digits: Path, tmp_path: Path) -> None:
+def test_the_option_crops_sets_the_number_of_crops(digits: Path, tmp_path: Path) -> None:
     run = trained(digits, tmp_path, backbone="resnet10t", weights="random", image_size=32, head="ridge")
     some = str(digits / "3")
     answers = {}
@@ -46,7 +46,7 @@ def test_crops_are_obeyed(digits: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("crops", "message"), [("3", "crops cannot be 3"), ("5", "5 crops are not possible for a classifier")])
-def test_crops_that_cannot_be(digits: Path, tmp_path: Path, crops: str, message: str) -> None:
+def test_invalid_numbers_of_crops_are_refused(digits: Path, tmp_path: Path, crops: str, message: str) -> None:
     run = trained(digits, tmp_path, backbone="pixels", head="centroid")
     ended = CliRunner().invoke(app, ["predict", str(run), str(digits / "3"), "--crops", crops])
     assert ended.exit_code == 2 and message in " ".join((ended.stderr or ended.output).split())

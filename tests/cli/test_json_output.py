@@ -23,7 +23,7 @@ SCORES = {
 }
 
 
-def test_a_run() -> None:
+def test_fields_of_run() -> None:
     data = {"method": "features", "backbone": "resnet50", "head": "logistic", "val": SCORES, "test": SCORES, "seconds": 3.5}
     value = json_output.of_run(Run(Path("runs/pets"), data))
     assert {"run", "report", "classifier", "method", "backbone", "head", "val", "test", "seconds"} <= set(value)
@@ -33,7 +33,7 @@ def test_a_run() -> None:
     assert json_output.of_run(Run(Path("r"), {}))["test"] is None
 
 
-def test_a_training() -> None:
+def test_fields_of_train() -> None:
     value = json_output.of_training(
         Run(Path("r"), {"method": "scratch", "val": SCORES, "epochs": 3, "steps": 30, "seconds": 1.0})
     )
@@ -41,7 +41,7 @@ def test_a_training() -> None:
     assert value["epochs"] == 3
 
 
-def test_an_evaluation_says_why_a_score_is_null() -> None:
+def test_evaluate_gives_a_reason_for_an_undefined_score() -> None:
     value = json_output.of_evaluation(Run(Path("r"), {"test": SCORES}))
     assert {
         *("run", "split", "n", "accuracy", "accuracy_low", "accuracy_high", "balanced_accuracy", "macro_f1"),
@@ -52,7 +52,22 @@ def test_an_evaluation_says_why_a_score_is_null() -> None:
     assert value["reasons"] == {"roc_auc": "one class"}
 
 
-def test_an_evaluation_says_what_did_not_fit() -> None:
+def test_uncertainty_of_an_evaluation_has_descriptive_keys_beside_the_old_ones() -> None:
+    unlike = {"n": 1, "of": 40, "bar": 0.3, "images": 20, "rate": 0.05, "pretrained": True}
+    limits = {"coverage": 0.95, "sets": {"covered": 0.9}, "unlike": unlike}
+    found = json_output.of_evaluation(Run(Path("r"), {"test": SCORES, "limits": limits}))["uncertainty"]
+    assert limits.items() <= found.items() and found["prediction_sets"] == limits["sets"]
+    assert found["out_of_distribution"] == {
+        "n": 1,
+        "total": 40,
+        "threshold": 0.3,
+        "held_out": 20,
+        "rate": 0.05,
+        "pretrained": True,
+    }
+
+
+def test_evaluate_reports_table_rows_that_do_not_match() -> None:
     table = {"not_in_catalog": 2, "other_label": 0, "no_row": 7, "examples": {"not_in_catalog": ["a.png", "b.png"]}}
     value = json_output.of_evaluation(Run(Path("r"), {"test": SCORES, "not_among_classes": 3, "table": table}))
     assert value["not_among_classes"] == 3 and value["table"] == table
@@ -85,7 +100,7 @@ def test_a_scan_counts_usable_images_by_class_and_problems_by_kind() -> None:
     assert value["duplicates"][0]["paths"] == ("a", "b") and value["duplicates"][0]["conflict"]
 
 
-def test_predictions_answer_every_file() -> None:
+def test_predict_has_one_entry_per_file() -> None:
     probs = np.array([[0.25, 0.75], [0.5, 0.5]])
     found = Predictions(("b.jpg", "a.jpg"), ("cat", "dog"), np.array([-1, -1]), probs, {"c.jpg": "empty"})
     assert prediction_rows.of_predictions(found) == [
@@ -95,7 +110,7 @@ def test_predictions_answer_every_file() -> None:
     ]
 
 
-def test_remarks_are_columns_where_they_are_known() -> None:
+def test_unsure_and_ood_marks_are_columns_if_known() -> None:
     told = [{"unsure": True, "set": ["cat", "dog"], "coverage": 0.9, "unlike": 0.25, "unlike_bar": None}]
     told.append({"unsure": False, "set": [], "coverage": 0.9, "unlike": 0.5, "unlike_bar": None})
     columns = prediction_rows.remark_columns(told)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import sightline as sl
 from sightline import catalog as catalogs
 from sightline import classifier
 from sightline.cli.app import app
@@ -65,7 +66,7 @@ def refused(*arguments: object) -> str:
     return " ".join(ended.output.split())
 
 
-def test_predict_says_what_it_leaves_open(place: Path) -> None:
+def test_predict_marks_unsure_predictions(place: Path) -> None:
     plain = asked("predict", place / "run", place / "digits" / "3")
     keys = {"path", "label", "probability", "probabilities", "unsure", "unlike", "unlike_bar", "ood_score", "ood_threshold"}
     assert all(set(row) == keys for row in plain)
@@ -81,7 +82,7 @@ def test_predict_says_what_it_leaves_open(place: Path) -> None:
         assert row["set"] == sorted(row["set"], key=lambda c: -probabilities[c])  # type: ignore[call-overload]
 
 
-def test_a_classifier_without_mistakes_says_so(place: Path, tmp_path: Path) -> None:
+def test_no_mistakes_prints_a_sentence(place: Path, tmp_path: Path) -> None:
     right = [("a.png", "3", "1", "0"), ("b.png", "4", "0", "1")]
     with open(tmp_path / "right.csv", "w", newline="", encoding="utf-8") as text:
         csv.writer(text, lineterminator="\n").writerows([("path", "label", "p:3", "p:4"), *right])
@@ -89,7 +90,7 @@ def test_a_classifier_without_mistakes_says_so(place: Path, tmp_path: Path) -> N
     assert shown.exit_code == 0 and shown.stdout == "no misclassified images\n"
 
 
-def test_too_few_images_for_a_slice_is_no_praise(place: Path, tmp_path: Path) -> None:
+def test_too_few_images_for_slices_prints_a_sentence(place: Path, tmp_path: Path) -> None:
     files = sorted((place / "more").glob("*/*.png"))[:15]
     wrong = [(f"more/{f.parent.name}/{f.name}", f.parent.name, "0", "1") for f in files]  # all are of class 0
     with open(tmp_path / "wrong.csv", "w", newline="", encoding="utf-8") as text:
@@ -99,7 +100,7 @@ def test_too_few_images_for_a_slice_is_no_praise(place: Path, tmp_path: Path) ->
     assert shown.stdout.startswith("no slices: a slice needs at least 10 images")
 
 
-def test_what_gives_no_answer_at_all_is_exit_code_1(place: Path, tmp_path: Path) -> None:
+def test_files_without_any_prediction_exit_with_code_1(place: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.jpg").write_text("no image", encoding="utf-8")
     for more in ([], ["--json"]):
         shown = CliRunner().invoke(app, ["predict", str(place / "run"), str(tmp_path / "notes.jpg"), *more])
@@ -116,7 +117,7 @@ def test_evaluate_says_which_images_it_asks_about(place: Path, tmp_path: Path) -
     assert shown.exit_code == 0 and shown.stdout.startswith("split               using the test split of ")
 
 
-def test_what_is_no_digit_is_marked(place: Path, tmp_path: Path) -> None:
+def test_an_image_that_is_not_a_digit_is_marked_out_of_distribution(place: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (32, 32), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     (row,) = asked("predict", place / "run", tmp_path / "noise.png")
@@ -125,7 +126,7 @@ def test_what_is_no_digit_is_marked(place: Path, tmp_path: Path) -> None:
     assert "unlike the training images" in shown and "do not rely on these predictions" in shown and "set" in shown
 
 
-def test_a_promise_that_cannot_be_kept_is_refused(place: Path) -> None:
+def test_prediction_sets_with_too_few_calibration_images_are_refused(place: Path) -> None:
     some = place / "digits" / "3"
     images = classifier.load(place / "run").card.uncertainty.images
     said = refused("predict", place / "run", some, "--sets", "0.9999")
@@ -133,7 +134,7 @@ def test_a_promise_that_cannot_be_kept_is_refused(place: Path) -> None:
     assert "coverage of prediction sets cannot be 95" in refused("predict", place / "run", some, "--sets", "95")
 
 
-def test_a_run_s_own_mistakes_in_every_order(place: Path) -> None:
+def test_mistakes_of_a_run_are_listed_by_confidence_pair_and_slice(place: Path) -> None:
     run = Run.load(place / "run")
     by_confidence = asked("mistakes", place / "run")
     assert by_confidence == run.data["mistakes"] and by_confidence
@@ -150,7 +151,7 @@ def test_a_run_s_own_mistakes_in_every_order(place: Path) -> None:
     assert CliRunner().invoke(app, ["mistakes", str(place / "run"), "--by", "slice"]).output.startswith("slice")
 
 
-def test_a_mistake_is_never_its_own_neighbour(place: Path) -> None:
+def test_the_nearest_images_of_a_mistake_exclude_itself(place: Path) -> None:
     run = Run.load(place / "run")
     learnt = set(catalogs.load(place / "run" / "catalog.csv").paths)
     for row in run.data["mistakes"]:
@@ -192,7 +193,7 @@ def test_slices_count_groups_and_not_their_images(place: Path, tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("leaked", [True, False])
-def test_evaluate_measures_the_promise_where_it_can(place: Path, tmp_path: Path, leaked: bool) -> None:
+def test_evaluate_measures_coverage_on_images_not_used_for_training(place: Path, tmp_path: Path, leaked: bool) -> None:
     found = catalogs.scan(place / "more")
     seen = classifier.load(place / "run").was_trained_on(found.column("content"))
     kept = np.flatnonzero(seen if leaked else ~seen)[::6]
@@ -208,7 +209,19 @@ def test_evaluate_measures_the_promise_where_it_can(place: Path, tmp_path: Path,
     assert data["mistakes"][0]["nearest"] and data["slices"]
 
 
-def test_a_table_of_any_tool(place: Path) -> None:
+def test_mistakes_of_training_images_carry_a_caution(place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = catalogs.scan(place / "more")
+    seen = classifier.load(place / "run").was_trained_on(found.column("content"))
+    for name, rows in (("training", seen), ("other", ~seen)):
+        catalogs.save(found.rows(rows.tolist()), tmp_path / f"{name}.csv")
+        ended = CliRunner().invoke(app, ["mistakes", str(place / "run"), str(tmp_path / f"{name}.csv")])
+        assert ("CAUTION: all" in ended.output) is (name == "training")
+    caplog.clear()
+    sl.mistakes(place / "run", tmp_path / "training.csv")
+    assert [text for text in caplog.messages if "images were used to fit this classifier" in text]
+
+
+def test_mistakes_accepts_a_table_of_predictions(place: Path) -> None:
     table = Run.load(place / "run").held_out_file
     alone = asked("mistakes", table)
     assert [row["path"] for row in alone] == [row["path"] for row in Run.load(place / "run").data["mistakes"]]
@@ -217,7 +230,7 @@ def test_a_table_of_any_tool(place: Path) -> None:
     assert asked("mistakes", table, place / "digits", "--by", "slice")
 
 
-def test_what_cannot_be_listed_is_said(place: Path, tmp_path: Path) -> None:
+def test_subjects_without_labelled_images_are_refused(place: Path, tmp_path: Path) -> None:
     assert "did you mean 'brightness'" in refused("mistakes", place / "run", "--by", "brightnes")
     assert "is a classifier without labelled images" in refused("mistakes", place / "run" / "classifier.safetensors")
     assert "nowhere" in refused("mistakes", tmp_path / "nowhere")

@@ -41,7 +41,7 @@ def test_nothing_is_cut_if_the_output_is_not_a_terminal(capsys: pytest.CaptureFi
     assert "…" not in out
 
 
-def test_few_are_described_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+def test_few_matches_are_described_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     tables_output.print_networks(networks.table("legacy_xception"), "legacy_xception")
     out = capsys.readouterr().out
     assert out.startswith("legacy_xception (timm)\n") and "Chollet 2016" in out
@@ -58,7 +58,7 @@ def test_an_exact_name_among_many_is_described_below(capsys: pytest.CaptureFixtu
     assert set(row["weights"].split(", ")) <= set(re.split(r"[,\s]+", described))
 
 
-def test_a_network_of_which_nothing_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_without_measurements_is_listed_with_dashes(capsys: pytest.CaptureFixture[str]) -> None:
     row: dict[str, Any] = dict.fromkeys(networks.table("lenet5")[0])
     tables_output.print_networks([row | {"network": "new", "image_size": 32, "source": "timm"}], None)
     out = capsys.readouterr().out
@@ -67,7 +67,7 @@ def test_a_network_of_which_nothing_is_known(capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs a terminal of POSIX")
-def test_a_terminal_is_asked_for_its_width(tmp_path: Path) -> None:
+def test_the_table_fits_the_width_of_the_terminal(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     code = "from sightline.cli import main; main()"
     environment = {**os.environ, "COLUMNS": "100", "LINES": "40", "SIGHTLINE_CACHE": str(tmp_path)}

@@ -14,12 +14,12 @@ from sightline.errors import RequestError
     ("text", "expected"),
     [("90s", 90.0), ("10m", 600.0), ("1h", 3600.0), ("1h30m", 5400.0), ("600", 600.0), ("0.5m", 30.0), ("1 m", 60.0)],
 )
-def test_lengths_of_time(text: str, expected: float) -> None:
+def test_durations_are_parsed(text: str, expected: float) -> None:
     assert options.seconds(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "m", "10x", "-5m", "0", "1e9h", "10m!", "ten"])
-def test_what_is_no_length_of_time_is_named(text: str) -> None:
+def test_invalid_durations_are_refused(text: str) -> None:
     with pytest.raises(RequestError, match="--budget") as caught:
         options.seconds(text)
     assert repr(text) in caught.value.message
@@ -27,14 +27,14 @@ def test_what_is_no_length_of_time_is_named(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "expected"), [("0.15", 0.15), ("0", 0), ("1", 1), ("300", 300), ("0.0", 0.0), (".2", 0.2)])
-def test_shares_are_floats_and_counts_are_ints(text: str, expected: float) -> None:
+def test_fractions_are_floats_and_counts_are_ints(text: str, expected: float) -> None:
     value = options.share("--val", text)
     assert value == expected
     assert isinstance(value, type(expected))
 
 
 @pytest.mark.parametrize("text", ["1.0", "1.5", "-0.1", "-3", "nan", "inf", "many", ""])
-def test_what_is_neither_a_share_nor_a_count_is_named(text: str) -> None:
+def test_invalid_fractions_and_counts_are_refused(text: str) -> None:
     with pytest.raises(RequestError, match="--test"):
         options.share("--test", text)
 
@@ -56,12 +56,12 @@ def test_classes_are_chosen_and_renamed(values: list[str] | None, expected: dict
 
 
 @pytest.mark.parametrize("values", [["a=b=c"], ['a="b'], ["a,a=b"], ["a", "a"]])
-def test_classes_that_cannot_be_read_are_named(values: list[str]) -> None:
+def test_invalid_class_mappings_are_refused(values: list[str]) -> None:
     with pytest.raises(RequestError, match="--classes"):
         options.classes(values)
 
 
-def test_a_choice_says_what_was_meant() -> None:
+def test_an_unknown_choice_suggests_the_closest() -> None:
     assert options.choice("--fit", "pad", options.FITS) == "pad"
     assert options.choice("--fit", None, options.FITS) is None
     with pytest.raises(RequestError) as caught:
@@ -99,11 +99,11 @@ def test_assignments_are_read_as_toml_or_as_text() -> None:
         (["a="], {"a": []}),
     ],
 )
-def test_values_are_read_as_toml_has_them(texts: list[str] | None, expected: dict[str, list[Any]]) -> None:
+def test_values_of_a_sweep_are_parsed_as_toml(texts: list[str] | None, expected: dict[str, list[Any]]) -> None:
     assert options.grid(texts) == expected
 
 
 @pytest.mark.parametrize(("texts", "words"), [(["a"], "is not KEY=A,B,C"), (["=1"], "is not KEY"), (["a=1", "a=2"], "a twice")])
-def test_what_is_no_sweep_is_refused(texts: list[str], words: str) -> None:
+def test_an_invalid_sweep_is_refused(texts: list[str], words: str) -> None:
     with pytest.raises(RequestError, match=words):
         options.grid(texts)

@@ -35,7 +35,7 @@ def learning(epoch: int, **known: float) -> Learning:
     return Learning(epoch, 12, **known)
 
 
-def test_the_table_grows_in_place_and_forgets_the_oldest() -> None:
+def test_the_epoch_table_grows_in_place_and_drops_the_oldest_rows() -> None:
     table = progress.Epochs()
     assert drawn(table) == []
     table.update(learning(1))
@@ -53,13 +53,13 @@ def test_the_table_grows_in_place_and_forgets_the_oldest() -> None:
     assert drawn(table)[1:] == ["1/12"]
 
 
-def test_without_validation_images_their_scores_are_dashes() -> None:
+def test_validation_scores_are_dashes_without_validation_images() -> None:
     table = progress.Epochs()
     table.update(learning(2, loss=0.5, accuracy=0.75))
     assert drawn(table)[1].split() == ["1", "0.500", "0.750", "–", "–"]
 
 
-def test_elsewhere_it_is_a_line_an_epoch_and_not_more_than_one_in_a_while(
+def test_without_a_terminal_epochs_print_lines_at_a_limited_rate(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [100.0]
@@ -112,7 +112,7 @@ with progress.progress() as bars:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a terminal needs a Unix")
-def test_on_a_terminal_it_is_drawn_in_place(tmp_path: Path) -> None:
+def test_on_a_terminal_the_epoch_table_is_redrawn_in_place(tmp_path: Path) -> None:
     sent = screen_of([sys.executable, "-c", LEARNING], tmp_path)
     bare = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", sent)
     assert "val accuracy" in bare and "images/s" in bare and "time left" in bare
@@ -126,7 +126,7 @@ def test_on_a_terminal_it_is_drawn_in_place(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a terminal needs a Unix")
 @pytest.mark.parametrize("more", [[], ["--json"]])
-def test_train_draws_it_and_with_json_does_not(more: list[str], tmp_path: Path) -> None:
+def test_train_draws_the_epoch_table_unless_json_is_requested(more: list[str], tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(RECIPE, encoding="utf-8")
     photos = write_few_digits(tmp_path / "digits", 10)
     sent = screen_of([sys.executable, "-m", "sightline", "train", str(photos), "recipe.toml", "-o", "run", *more], tmp_path)
@@ -134,7 +134,7 @@ def test_train_draws_it_and_with_json_does_not(more: list[str], tmp_path: Path) 
     assert bool(sent) == (not more)
 
 
-def test_a_training_tells_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_epoch_table_shows_losses_and_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop's own reports: scores are the last epoch's, and the time left falls to nothing."""
     from tests.faults.learner import learn
 
@@ -179,7 +179,7 @@ def test_progress_on_a_terminal_shows_a_bar_per_stage_and_leaves_none_behind() -
     assert "reading [images]" in screen.getvalue()
 
 
-def test_what_a_stage_says_after_its_colon_changes_in_place(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_detail_after_the_stage_name_is_updated_in_place(capsys: pytest.CaptureFixture[str]) -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=100)
     with Progress(console=terminal, transient=True, auto_refresh=False) as shown:
         bars = progress.Bars(shown)

@@ -107,7 +107,7 @@ def test_a_command_whose_decoder_hangs_ends_on_sigterm_and_names_the_file(tmp_pa
     assert time.monotonic() - began < 15, "1.5 s on an idle machine"
 
 
-def test_a_pool_that_is_left_by_an_error_does_not_wait() -> None:
+def test_a_pool_left_by_an_error_does_not_wait_for_its_threads() -> None:
     release = threading.Event()
     with pytest.raises(KeyboardInterrupt), activity.workers(1, "test") as pool:
         pool.submit(release.wait, 60)

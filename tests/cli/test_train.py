@@ -44,7 +44,7 @@ def test_a_sweep_from_the_command_line(digits: Path, recipe: str, tmp_path: Path
     assert Path(value["recipe"]).is_file() and Path(value["report"]).is_file()
 
 
-def test_a_key_inside_a_setting_is_set(digits: Path, recipe: str, tmp_path: Path) -> None:
+def test_set_changes_a_nested_key(digits: Path, recipe: str, tmp_path: Path) -> None:
     ended = invoke("train", str(digits), recipe, "--set", "head.C=0.5", "-o", str(tmp_path / "s"), "--json")
     assert ended.exit_code == 0, ended.output
     assert inputs.read_recipe(tmp_path / "s" / "recipe.toml").settings["head"] == {"C": 0.5}
@@ -52,10 +52,10 @@ def test_a_key_inside_a_setting_is_set(digits: Path, recipe: str, tmp_path: Path
 
 def test_options_replace_a_recipe_file_and_can_be_saved_as_one(digits: Path, tmp_path: Path) -> None:
     saved = tmp_path / "saved.toml"
-    options = ["--method", "features", "--backbone", "pixels", "--head", "centroid", "--set", "image_size=8"]
+    options = ["--method", "features", "--backbone", "pixels", "--head", "centroid", "--seed", "5", "--set", "image_size=8"]
     ended = invoke("train", str(digits), *options, "--save-recipe", str(saved), "-o", str(tmp_path / "r"), "--json")
     assert ended.exit_code == 0, ended.output
-    expected = Recipe(backbone="pixels", head="centroid", image_size=8)
+    expected = Recipe(backbone="pixels", head="centroid", image_size=8, seed=5)
     assert inputs.read_recipe(saved) == inputs.read_recipe(tmp_path / "r" / "recipe.toml") == expected
     again = invoke("train", str(digits), str(saved), "-o", str(tmp_path / "r"), "--json")
     assert json.loads(again.stdout)["reused"]
@@ -63,7 +63,7 @@ def test_options_replace_a_recipe_file_and_can_be_saved_as_one(digits: Path, tmp
     assert wrong.exit_code == 2 and "no key" in wrong.stderr and not (tmp_path / "w").exists()
 
 
-def test_images_that_are_lost_while_training_are_counted_and_named(digits: Path, tmp_path: Path) -> None:
+def test_images_deleted_before_training_are_counted_and_named(digits: Path, tmp_path: Path) -> None:
     table, recipe = tmp_path / "table.csv", tmp_path / "recipe.toml"
     recipe.write_text('method = "scratch"\nbackbone = "cnn(filters=[4])"\nimage_size = 16\n[settings]\nepochs = 1\n')
     assert invoke("scan", str(digits), "-o", str(table)).exit_code == 0
@@ -75,7 +75,7 @@ def test_images_that_are_lost_while_training_are_counted_and_named(digits: Path,
     assert "left out, not decodable" in told and f"3/{gone.name}" in told
 
 
-def test_seeds_alone_say_how_much_the_seed_moves(digits: Path, recipe: str, tmp_path: Path) -> None:
+def test_several_seeds_report_the_range_of_accuracy(digits: Path, recipe: str, tmp_path: Path) -> None:
     ended = invoke("train", str(digits), recipe, "--seeds", "2", "-o", str(tmp_path / "s"), "--json")
     value = json.loads(ended.stdout)
     assert (value["keys"], value["seeds"], value["comparisons"]) == ([], [0, 1], [])

@@ -95,7 +95,7 @@ def test_a_catalog_is_explained_in_its_order(model: Classifier, files: list[str]
         sl.explain(model, catalog.where(label="9"), cache=cache)
 
 
-def test_whatever_stands_for_a_classifier_is_taken(
+def test_a_classifier_can_be_given_as_object_run_or_path(
     model: Classifier, images: np.ndarray, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "run").mkdir()
@@ -117,7 +117,7 @@ def test_whatever_stands_for_a_classifier_is_taken(
         sl.explain("resnet5o", images, cache=cache)
 
 
-def test_what_never_looks_is_refused(model: Classifier, images: np.ndarray, cache: Cache) -> None:
+def test_explaining_a_classifier_without_pixels_is_refused(model: Classifier, images: np.ndarray, cache: Cache) -> None:
     blind = dataclasses.replace(model, card=dataclasses.replace(model.card, backbone=describe("none", cache=cache)))
     with pytest.raises(RequestError, match="does not use the image's pixels"):
         sl.explain(blind, images, cache=cache)
@@ -169,7 +169,9 @@ def test_targets_are_named_in_any_case_or_numbered_for_all_images_or_each(
         (np.zeros((3, 1), dtype=int), "is not a class"),
     ],
 )
-def test_what_is_no_target_is_refused(model: Classifier, images: np.ndarray, cache: Cache, target: Any, told: str) -> None:
+def test_unknown_target_classes_are_refused(
+    model: Classifier, images: np.ndarray, cache: Cache, target: Any, told: str
+) -> None:
     with pytest.raises(RequestError, match=told) as refused:
         sl.explain(model, images, target=target, cache=cache)
     assert refused.value.hint
@@ -180,7 +182,7 @@ def test_what_is_no_target_is_refused(model: Classifier, images: np.ndarray, cac
         sl.explain(model, images, target=["cats", "dogs", None], contrast="Dogs", cache=cache)
 
 
-def test_what_is_no_image_is_refused(
+def test_values_that_are_not_images_are_refused(
     model: Classifier, images: np.ndarray, files: list[str], cache: Cache, tmp_path: Path
 ) -> None:
     from PIL import Image
@@ -204,7 +206,7 @@ def test_what_is_no_image_is_refused(
             ask(model, str(tmp_path / "text.png"), cache=cache)  # type: ignore[operator]
 
 
-def test_a_part_is_hidden_by_regions_or_a_mask_of_a_file_or_an_array(
+def test_hide_accepts_regions_and_masks_for_files_and_arrays(
     model: Classifier, images: np.ndarray, files: list[str], cache: Cache
 ) -> None:
     half = (0, 0, SIDE, 2 * SIDE)
@@ -261,7 +263,9 @@ def test_a_part_is_hidden_by_regions_or_a_mask_of_a_file_or_an_array(
         (np.ones((32, 32), dtype=bool), "all of"),
     ],
 )
-def test_what_cannot_be_hidden_is_refused(model: Classifier, images: np.ndarray, cache: Cache, covered: Any, told: str) -> None:
+def test_invalid_regions_and_masks_are_refused(
+    model: Classifier, images: np.ndarray, cache: Cache, covered: Any, told: str
+) -> None:
     with pytest.raises(RequestError, match=told) as refused:
         sl.hide(model, images[0], covered, cache=cache)
     assert refused.value.hint

@@ -40,7 +40,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-def test_a_sheet_of_digits(digits: Path, tmp_path: Path, drawn: list[Any]) -> None:
+def test_the_preview_shows_augmented_digits(digits: Path, tmp_path: Path, drawn: list[Any]) -> None:
     target = tmp_path / "new" / "sheet.png"
     ended = invoke(str(digits), "-o", str(target), "--policy", "handwriting", "--set", "rotation=30", "--count", "2", "--json")
     assert ended.exit_code == 0, ended.stderr
@@ -73,7 +73,7 @@ def test_the_same_request_gives_the_same_bytes(digits: Path, tmp_path: Path) -> 
     assert first == second != other
 
 
-def test_epochs_are_those_of_a_training_with_this_seed(digits: Path, tmp_path: Path, drawn: list[Any]) -> None:
+def test_previewed_epochs_equal_those_of_a_training_with_the_same_seed(digits: Path, tmp_path: Path, drawn: list[Any]) -> None:
     value = preview.augment(str(digits), tmp_path / "s.png", policy="light", seed=3, count=2)
     catalog = catalogs.scan(digits).usable()
     images = np.stack([decode(file, fit_network.preprocess(32)) for file in catalog.files()])
@@ -104,7 +104,7 @@ def test_only_training_images_that_can_be_read_are_shown(digits: Path, tmp_path:
     assert shown == {path.rpartition("digits/")[2] for path in trained - {gone}}  # five of six
 
 
-def test_a_policy_that_changes_nothing_is_drawn_too(digits: Path, tmp_path: Path, drawn: list[Any]) -> None:
+def test_the_none_policy_can_be_previewed(digits: Path, tmp_path: Path, drawn: list[Any]) -> None:
     value = preview.augment(str(digits), tmp_path / "s.png", policy="none", count=1)
     assert value["operations"] == [] and value["settings"] == {}
     (section,) = drawn[0]
@@ -124,7 +124,7 @@ def test_a_policy_that_changes_nothing_is_drawn_too(digits: Path, tmp_path: Path
         (["-o", "sheet.jpg"], "must be a .png file, not sheet.jpg"),
     ],
 )
-def test_a_wrong_request_is_said_before_the_work(digits: Path, arguments: list[str], text: str) -> None:
+def test_an_invalid_request_is_refused_before_images_are_read(digits: Path, arguments: list[str], text: str) -> None:
     ended = invoke(str(digits), *arguments)
     assert ended.exit_code == 2 and ended.stdout == ""
     assert text in ended.stderr

@@ -47,7 +47,9 @@ def compare(place: dict[str, Any], *names: str, out: Path, **options: Any) -> An
     return compare_command.compare(subjects, out=str(out), cache=place["cache"], **options)
 
 
-def test_cross_validated_images_are_the_default_until_all_have_opened_the_test(place: dict[str, Any], tmp_path: Path) -> None:
+def test_cross_validated_predictions_are_compared_unless_all_runs_used_the_test_split(
+    place: dict[str, Any], tmp_path: Path
+) -> None:
     done = compare(place, "one", "two", "three", out=tmp_path / "val")
     assert done.data["split"] == done.data["images"] == "cross-validated" and len(done.data["pairs"]) == 3
     assert not (test_set_log.root() / "openings.jsonl").exists() and not done.data["test_openings"]
@@ -73,7 +75,7 @@ def test_a_comparison_on_the_test_split_is_one_look(place: dict[str, Any], tmp_p
     assert "have been used" not in (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_table_of_predictions_finds_its_images(place: dict[str, Any], tmp_path: Path) -> None:
+def test_predictions_of_a_table_are_matched_to_images(place: dict[str, Any], tmp_path: Path) -> None:
     table = tmp_path / "theirs.csv"
     text = (place["folder"] / "two" / "predictions" / "val.csv").read_text(encoding="utf-8")
     rows = list(csv.reader(text.splitlines()))
@@ -107,7 +109,7 @@ def test_other_images_are_refused_with_counts(place: dict[str, Any], tmp_path: P
     assert not (tmp_path / "x").exists()
 
 
-def test_a_catalog_that_all_are_asked_about(place: dict[str, Any], tmp_path: Path) -> None:
+def test_all_classifiers_predict_a_given_catalog(place: dict[str, Any], tmp_path: Path) -> None:
     folder = place["folder"]
     subjects = [str(folder / "one" / "classifier.safetensors"), str(folder / "two")]
     done = compare_command.compare(subjects, catalog=str(folder / "digits"), out=str(tmp_path / "c"), cache=place["cache"])
@@ -118,7 +120,7 @@ def test_a_catalog_that_all_are_asked_about(place: dict[str, Any], tmp_path: Pat
         compare_command.compare(subjects, catalog=str(folder / "digits.csv"), **own)
 
 
-def test_the_folder_holds_what_the_page_says(place: dict[str, Any], tmp_path: Path) -> None:
+def test_the_comparison_record_equals_the_page(place: dict[str, Any], tmp_path: Path) -> None:
     done = compare(place, "one", "two", out=tmp_path / "a")
     rows = list(csv.DictReader((tmp_path / "a" / "disagreements.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == len(done.data["disagreements"]) > 3
@@ -133,7 +135,7 @@ def test_the_folder_holds_what_the_page_says(place: dict[str, Any], tmp_path: Pa
     assert re.search(r"default-src 'none'; img-src data:; style-src 'sha256-[^']+'", page)
 
 
-def test_names_are_text(place: dict[str, Any], tmp_path: Path) -> None:
+def test_names_are_escaped_in_the_page(place: dict[str, Any], tmp_path: Path) -> None:
     from sightline import report
     from sightline.records import ComparisonRecord
 
@@ -154,7 +156,7 @@ def test_names_are_text(place: dict[str, Any], tmp_path: Path) -> None:
         (["one", "nothing.csv"], "nothing.csv does not exist"),
     ],
 )
-def test_wrong_requests_say_what_is_wrong(
+def test_invalid_requests_are_refused_with_the_reason(
     arguments: list[str], said: str, place: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place["folder"])
@@ -162,7 +164,7 @@ def test_wrong_requests_say_what_is_wrong(
     assert ended.exit_code == 2 and said in ended.stderr, ended.stderr
 
 
-def test_json_keeps_its_contract(place: dict[str, Any], tmp_path: Path, cli: Callable[..., Any]) -> None:
+def test_json_has_the_documented_fields(place: dict[str, Any], tmp_path: Path, cli: Callable[..., Any]) -> None:
     names = [str(place["folder"] / n) for n in ("one", "two")]
     ended = cli("compare", *names, "-o", str(tmp_path / "a"), "--json")
     assert ended.code == 0, ended.err
@@ -174,7 +176,7 @@ def test_json_keeps_its_contract(place: dict[str, Any], tmp_path: Path, cli: Cal
     assert value["disagreements"]
 
 
-def test_a_run_s_folder_is_not_written_over(place: dict[str, Any]) -> None:
+def test_the_folder_of_a_run_is_not_overwritten(place: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match="holds a run"):
         compare(place, "one", "two", out=place["folder"] / "three")
 
@@ -215,7 +217,7 @@ def test_duplicates_count_together(place: dict[str, Any], tmp_path: Path) -> Non
     )
 
 
-def test_labels_that_are_no_class_are_refused(place: dict[str, Any], tmp_path: Path) -> None:
+def test_labels_that_are_not_classes_are_refused(place: dict[str, Any], tmp_path: Path) -> None:
     for name, first in (("a", "cat"), ("b", "Cat")):
         text = f"path,label,p:{first},p:dog\n1.jpg,cat,0.9,0.1\n2.jpg,dog,0.2,0.8\n"
         (tmp_path / f"{name}.csv").write_text(text, encoding="utf-8")
@@ -241,7 +243,7 @@ def test_tables_without_pictures_are_listed_as_a_table(place: dict[str, Any], tm
     assert len(done.data["disagreements"]) == 3 and all(row["path"] in page for row in done.data["disagreements"])
 
 
-def test_tables_alone_have_no_splits(place: dict[str, Any], tmp_path: Path) -> None:
+def test_tables_without_run_have_no_splits(place: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="--split needs runs, not tables") as caught:
         compare(place, *bare(tmp_path), out=tmp_path / "c", split="val")
     assert "--catalog" in str(caught.value.hint)
@@ -254,7 +256,7 @@ def test_a_catalog_without_usable_images_is_named(place: dict[str, Any], tmp_pat
         compare(place, "one", "two", out=tmp_path / "c", catalog=str(lost))
 
 
-def test_code_is_for_the_networks_among_those_compared(place: dict[str, Any], tmp_path: Path) -> None:
+def test_code_is_passed_to_classifiers_with_user_defined_networks(place: dict[str, Any], tmp_path: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_bytes((place["folder"] / "two" / "predictions" / "val.csv").read_bytes())
     own: dict[str, Any] = {"catalog": str(place["folder"] / "digits.csv"), "split": "val", "code": "net.py:build"}

@@ -54,7 +54,7 @@ def work_of(catalog: Catalog, cache: Cache) -> Context:
     return Context(catalog, clusters, catalog.classes, cache)
 
 
-def test_folds_divide_everything_and_tear_nothing_apart(place: dict[str, Any]) -> None:
+def test_folds_partition_the_images_and_keep_clusters_together(place: dict[str, Any]) -> None:
     context = work_of(place["found"], place["cache"])
     assert len(np.unique(context.cluster)) < len(context.cluster) - 15
     for repeat in range(2):
@@ -116,7 +116,7 @@ def test_a_bar_turns_the_answers_and_leaves_the_probabilities(place: dict[str, A
     assert max(float(line.split(",")[-1]) for line in costs[1:]) > 100
 
 
-def test_the_folds_bars_are_about_one_class(place: dict[str, Any], tmp_path: Path) -> None:
+def test_thresholds_of_all_folds_are_for_the_same_class(place: dict[str, Any], tmp_path: Path) -> None:
     """Of as many images each, the rarer class would differ from fold to fold."""
     catalog = place["found"].rows(p[0] in "03" for p in place["found"].paths)
     labels = ["a" if p[0] == "0" else "b" for p in catalog.paths]
@@ -233,7 +233,7 @@ def test_intervals_widen_with_clusters_and_not_with_repeats() -> None:
         ({"positive": "9"}, {}, "there is no class '9'"),
     ],
 )
-def test_wrong_requests(
+def test_invalid_requests_are_refused(
     change: dict[str, Any], options: dict[str, Any], said: str, place: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(RequestError) as caught:
@@ -243,7 +243,7 @@ def test_wrong_requests(
     assert said in f"{caught.value.message} {caught.value.hint}"
 
 
-def test_the_positive_class_is_checked_before_any_image_is_looked_at(
+def test_the_positive_class_is_checked_before_images_are_read(
     place: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sightline.commands import run as run_command

@@ -42,7 +42,9 @@ def bright(cache: Cache) -> Classifier:
     )
 
 
-def test_hiding_what_decides_changes_the_answer_and_hiding_the_rest_does_not(bright: Classifier, cache: Cache) -> None:
+def test_covering_the_decisive_part_changes_the_prediction_and_covering_the_rest_does_not(
+    bright: Classifier, cache: Cache
+) -> None:
     image = np.zeros((64, 64, 3), dtype=np.uint8)
     image[:, :32] = 255
     decides = hide(bright, image, [(0, 0, 32, 64)], cache=cache)
@@ -54,7 +56,7 @@ def test_hiding_what_decides_changes_the_answer_and_hiding_the_rest_does_not(bri
     np.testing.assert_array_equal(hide(bright, image, mask=mask, cache=cache).after, decides.after)
 
 
-def test_what_cannot_be_hidden_is_refused(bright: Classifier, cache: Cache) -> None:
+def test_invalid_regions_are_refused(bright: Classifier, cache: Cache) -> None:
     image = np.zeros((10, 20, 3), dtype=np.uint8)
     for text in ("1,2,3", "a,b,c,d", "0,0,0,5", "-1,0,5,5"):
         with pytest.raises(RequestError):
@@ -69,7 +71,7 @@ def test_what_cannot_be_hidden_is_refused(bright: Classifier, cache: Cache) -> N
         hide(bright, image, mask=np.ones((3, 3), dtype=bool), cache=cache)
 
 
-def test_covering_all_is_refused_before_any_work(
+def test_covering_the_whole_image_is_refused_before_it_is_decoded(
     bright: Classifier, halves: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bright.save(tmp_path / "model.safetensors")
@@ -95,7 +97,7 @@ def test_a_strip_s_overlay_is_drawn_from_its_own_pixels(tmp_path: Path) -> None:
     assert np.ptp(bare.mean(axis=0)) > 100, "light and dark stripes"
 
 
-def test_a_class_is_found_by_its_other_names(bright: Classifier) -> None:
+def test_a_class_is_found_by_its_synonyms(bright: Classifier) -> None:
     found = ExplainedModel(bright, Skill(verdict.unknown_classifier()), None, {"shiny": (1,), "both": (0, 1)})
     assert found.class_index("bright") == found.class_index("BRIGHT") == found.class_index("Shiny") == 1
     with pytest.raises(RequestError, match="matches 2 classes"):
@@ -104,7 +106,7 @@ def test_a_class_is_found_by_its_other_names(bright: Classifier) -> None:
         found.class_index("brigth")
 
 
-def test_raw_heat_reads_back_without_pickle(tmp_path: Path) -> None:
+def test_raw_heatmaps_are_read_without_pickle(tmp_path: Path) -> None:
     item = Explanation("a.jpg", "cat", "gradcam", "last map", np.eye(3, dtype=np.float32), (1.0, 2.0, 3.0, 4.0), 0.5)
     write_heat(tmp_path / "heat.npz", item, ("cat", "dög"))
     with np.load(tmp_path / "heat.npz", allow_pickle=False) as file:
@@ -134,7 +136,7 @@ def _answers(files: list[Path], right: bool) -> Predictions:
     return Predictions(tuple(map(str, range(len(true)))), ("dark", "bright"), true, np.eye(2)[said])
 
 
-def test_an_image_has_one_verdict_in_its_run_and_by_itself(bright: Classifier, cache: Cache, halves: list[Path]) -> None:
+def test_an_image_has_the_same_verdict_in_its_run_and_alone(bright: Classifier, cache: Cache, halves: list[Path]) -> None:
     names, targets, how = [str(f) for f in halves], [i % 2 for i in range(8)], ExplainOptions(cache=cache)
     skill = skill_of(bright, answers=_answers(halves, right=True))
     first = gather(bright, halves[:6], names[:6], targets[:6], how, skill=skill)
@@ -151,7 +153,7 @@ def test_an_image_has_one_verdict_in_its_run_and_by_itself(bright: Classifier, c
         assert "not checked" not in one["why"]
 
 
-def test_a_run_whose_checks_are_of_something_else_is_not_taken_for_it(bright: Classifier, cache: Cache) -> None:
+def test_checks_of_a_run_with_other_options_are_not_reused(bright: Classifier, cache: Cache) -> None:
     stored = {"method": "occlusion", "verdict": "passes", "why": "", "findings": [], "chance": [0.1]}
     skill = skill_of(bright)
     assert (
@@ -166,7 +168,7 @@ def test_a_run_whose_checks_are_of_something_else_is_not_taken_for_it(bright: Cl
         assert of_run(stored, other, skill) is None
 
 
-def test_the_distinction_that_is_asked_about_decides(bright: Classifier, cache: Cache, halves: list[Path]) -> None:
+def test_the_verdict_depends_on_the_explained_pair_of_classes(bright: Classifier, cache: Cache, halves: list[Path]) -> None:
     names, targets = [str(f) for f in halves], [i % 2 for i in range(8)]
     item = Explanation(names[0], "dark", "occlusion", "", np.zeros((2, 2), np.float32), (0, 0, 16, 16))
     for right, word in ((True, "passes"), (False, "don't rely on this")):
@@ -177,7 +179,7 @@ def test_the_distinction_that_is_asked_about_decides(bright: Classifier, cache: 
         assert found["classifier"]["verdict"] == word and found["class"]["verdict"] == "n/a"
 
 
-def test_a_map_that_knows_no_class_is_found_out(bright: Classifier, cache: Cache, halves: list[Path]) -> None:
+def test_a_class_independent_heatmap_fails_its_check(bright: Classifier, cache: Cache, halves: list[Path]) -> None:
     names, targets = [str(f) for f in halves], [i % 2 for i in range(8)]
     skill = skill_of(bright, answers=_answers(halves, right=True))
     for method, word in (("activation", "don't rely on this"), ("saliency", "weak"), ("occlusion", "n/a"), ("auto", "n/a")):
@@ -186,7 +188,7 @@ def test_a_map_that_knows_no_class_is_found_out(bright: Classifier, cache: Cache
         assert next(f for f in told.shared["findings"] if f["check"] == "class")["verdict"] == word, method
 
 
-def test_slow_maps_are_compared_coarse_on_few_images_and_not_made_twice(
+def test_slow_methods_are_checked_coarsely_on_few_images_and_computed_once(
     bright: Classifier, cache: Cache, halves: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names, targets = [str(f) for f in halves], [i % 2 for i in range(8)]

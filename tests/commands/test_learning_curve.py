@@ -45,7 +45,9 @@ def test_a_recipe_s_curve(digits: Path, tmp_path: Path) -> None:
         ('backbone = "pixels"', ["--repeats", "2"], "leave out --repeats"),
     ],
 )
-def test_what_has_no_curve_is_refused(recipe: str, options: list[str], said: str, digits: Path, tmp_path: Path) -> None:
+def test_methods_without_a_learning_curve_are_refused(
+    recipe: str, options: list[str], said: str, digits: Path, tmp_path: Path
+) -> None:
     (tmp_path / "r.toml").write_text(recipe, encoding="utf-8")
     ended = CliRunner().invoke(app, ["evaluate", str(digits), str(tmp_path / "r.toml"), "--learning-curve", *options])
     assert ended.exit_code == 2 and said in ended.stderr

@@ -54,7 +54,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"folder": folder, "photos": photos, "options": options, "value": value}
 
 
-def test_the_run_is_whole_and_honest(workplace: dict[str, Any]) -> None:
+def test_a_run_writes_all_files_and_consistent_scores(workplace: dict[str, Any]) -> None:
     value = workplace["value"]
     assert value["method"] == "features" and value["backbone"] == "pixels" and value["head"] == "logistic"
     assert value["test"]["n"] == 60 and value["test"]["accuracy"] > 0.75
@@ -78,7 +78,7 @@ def test_the_run_is_whole_and_honest(workplace: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_twice_gives_equal_bytes(workplace: dict[str, Any], tmp_path: Path) -> None:
+def test_the_same_run_twice_writes_equal_bytes(workplace: dict[str, Any], tmp_path: Path) -> None:
     again = in_a_process(
         "run", str(workplace["photos"]), "-o", str(tmp_path / "runs"), *workplace["options"], cache=tmp_path / "c"
     )
@@ -90,7 +90,7 @@ def test_twice_gives_equal_bytes(workplace: dict[str, Any], tmp_path: Path) -> N
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
-def test_an_unchanged_run_is_given_back_without_torch(workplace: dict[str, Any]) -> None:
+def test_an_unchanged_run_is_reused_without_importing_torch(workplace: dict[str, Any]) -> None:
     code = (
         "import sys\nfrom sightline.cli import main\n"
         "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
@@ -126,7 +126,7 @@ def test_more_photographs_leave_earlier_ones_where_they_were(workplace: dict[str
     assert all(after[content] == split for content, split in before.items())
 
 
-def test_the_classifier_answers_files_folders_and_arrays(workplace: dict[str, Any]) -> None:
+def test_the_classifier_predicts_files_folders_and_arrays(workplace: dict[str, Any]) -> None:
     import numpy as np
     from PIL import Image
 
@@ -160,7 +160,7 @@ def test_evaluate_says_which_images_were_in_training(workplace: dict[str, Any]) 
     assert same["roc_auc"] == pytest.approx(Run.load(Path(value["run"])).data["test"]["roc_auc"])
 
 
-def test_explain_writes_overlays_and_heat(workplace: dict[str, Any], tmp_path: Path) -> None:
+def test_explain_writes_overlays_and_raw_heatmaps(workplace: dict[str, Any], tmp_path: Path) -> None:
     import numpy as np
 
     one = min((workplace["photos"] / "7").iterdir())
@@ -174,7 +174,7 @@ def test_explain_writes_overlays_and_heat(workplace: dict[str, Any], tmp_path: P
     assert {"deletion", "insertion"} <= set(row["check"]["heat"]) and len(row["top"]) == 5
 
 
-def test_hiding_a_part_changes_the_answer_or_not(workplace: dict[str, Any], tmp_path: Path) -> None:
+def test_covering_a_region_reports_whether_the_prediction_changes(workplace: dict[str, Any], tmp_path: Path) -> None:
     one = min((workplace["photos"] / "7").iterdir())
     arguments = ["explain", workplace["value"]["run"], str(one), "-o", str(tmp_path / "e"), "--hide", "8,0,16,16", "--json"]
     (row,) = sightline(*arguments, cache=workplace["folder"] / "cache")
@@ -183,7 +183,7 @@ def test_hiding_a_part_changes_the_answer_or_not(workplace: dict[str, Any], tmp_
     assert Path(hidden["picture"]).is_file()
 
 
-def test_a_run_keeps_the_checks_of_its_heat(workplace: dict[str, Any]) -> None:
+def test_a_run_stores_the_checks_of_its_heatmaps(workplace: dict[str, Any]) -> None:
     data = json.loads((Path(workplace["value"]["run"]) / "run.json").read_text(encoding="utf-8"))
     kept = data["heat_checks"]
     assert kept["verdict"] in ("passes", "weak", "don't rely on this") and kept["images"] == 24
@@ -212,7 +212,7 @@ def test_a_run_keeps_the_checks_of_its_heat(workplace: dict[str, Any]) -> None:
         (["report", "{photos}"], "run.json"),
     ],
 )
-def test_wrong_requests_are_named_and_exit_with_2(workplace: dict[str, Any], arguments: list[str], message: str) -> None:
+def test_invalid_requests_exit_with_code_2(workplace: dict[str, Any], arguments: list[str], message: str) -> None:
     filled = [a.format(photos=workplace["photos"], run=workplace["value"]["run"]) for a in arguments]
     said = sightline(*filled, cache=workplace["folder"] / "cache", code=2)
     assert message in said and "Traceback" not in said

@@ -74,7 +74,7 @@ def interrupt(table: Catalog, asked: Recipe, out: Path, step: int = 5) -> None:
             train_command.train(table, asked, out, progress=progress)
 
 
-def test_what_lies_in_a_trained_run(done: Run) -> None:
+def test_a_training_run_has_the_documented_files(done: Run) -> None:
     history, gradients = rows(done.folder / "history.csv"), rows(done.folder / "gradients.csv")
     assert [r["epoch"] for r in history] == ["1", "2", "3"] == sorted({r["epoch"] for r in gradients})
     layers = [r["layer"] for r in gradients if r["epoch"] == "1"]
@@ -85,7 +85,7 @@ def test_what_lies_in_a_trained_run(done: Run) -> None:
     assert [f.name for f in (done.folder / "checkpoint").iterdir()] == [checkpoint.FILE]
 
 
-def test_resumed_runs_end_like_others(table: Catalog, done: Run, tmp_path: Path) -> None:
+def test_resumed_runs_equal_uninterrupted_ones(table: Catalog, done: Run, tmp_path: Path) -> None:
     interrupt(table, recipe(), tmp_path / "run")
     assert not (tmp_path / "run" / "run.json").exists()
     steps: list[int] = []
@@ -103,7 +103,9 @@ def test_resumed_runs_end_like_others(table: Catalog, done: Run, tmp_path: Path)
     ]
 
 
-def test_without_resume_it_begins_anew_and_says_so(table: Catalog, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_interrupted_training_restarts_without_resume_with_a_note(
+    table: Catalog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     interrupt(table, recipe(), tmp_path / "run")
     assert "were deleted" not in caplog.text
     steps: list[int] = []
@@ -114,14 +116,14 @@ def test_without_resume_it_begins_anew_and_says_so(table: Catalog, tmp_path: Pat
     assert "were deleted; use --resume to continue such a training" in caplog.text
 
 
-def test_resuming_what_is_not_there_begins_and_says_so(
+def test_resume_without_a_checkpoint_starts_anew_with_a_note(
     table: Catalog, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train_command.train(table, recipe(epochs=1), tmp_path / "run", resume=True)
     assert "no interrupted training to resume" in caplog.text
 
 
-def test_another_request_is_refused_with_its_difference(table: Catalog, photos: Path, tmp_path: Path) -> None:
+def test_resuming_another_recipe_is_refused_with_the_difference(table: Catalog, photos: Path, tmp_path: Path) -> None:
     interrupt(table, recipe(), tmp_path / "run")
     with pytest.raises(RequestError, match=r"learning_rate null, now 0\.01") as error:
         train_command.train(table, recipe(learning_rate=0.01), tmp_path / "run", resume=True)
@@ -147,7 +149,7 @@ def optimizer_steps(file: Path) -> float:
         return float(opened.get_tensor("optimizer/0/step"))
 
 
-def test_a_finished_run_learns_on(table: Catalog, done: Run, tmp_path: Path) -> None:
+def test_a_finished_run_can_be_continued(table: Catalog, done: Run, tmp_path: Path) -> None:
     longer = train_command.train(table, recipe(epochs=2), tmp_path / "longer", continued=done)
     history, before = rows(longer.folder / "history.csv"), rows(done.folder / "history.csv")
     assert history[:3] == before and [r["epoch"] for r in history] == ["1", "2", "3", "4", "5"]
@@ -162,7 +164,7 @@ def test_a_finished_run_learns_on(table: Catalog, done: Run, tmp_path: Path) -> 
     assert [r["epoch"] for r in rows(longer.folder / "gradients.csv")][-1] == "5"
 
 
-def test_a_continued_run_can_be_interrupted_too(table: Catalog, done: Run, tmp_path: Path) -> None:
+def test_a_continued_run_can_be_interrupted_and_resumed(table: Catalog, done: Run, tmp_path: Path) -> None:
     whole = train_command.train(table, recipe(epochs=2), tmp_path / "whole", continued=done)
 
     def progress(stage: str, number: int, total: int) -> None:
@@ -181,7 +183,7 @@ def test_a_continued_run_can_be_interrupted_too(table: Catalog, done: Run, tmp_p
     assert [f.name for f in (again.folder / "checkpoint").iterdir()] == [checkpoint.FILE]
 
 
-def test_what_cannot_be_continued(table: Catalog, done: Run, photos: Path, tmp_path: Path) -> None:
+def test_runs_that_cannot_be_continued_are_refused(table: Catalog, done: Run, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="has the classes 0, 1") as error:
         train_command.train(fewer(photos, tmp_path, 7), recipe(), tmp_path / "a", continued=done)
     assert error.value.hint is not None and "warmstart" in error.value.hint
@@ -194,14 +196,16 @@ def test_what_cannot_be_continued(table: Catalog, done: Run, photos: Path, tmp_p
         train_command.train(table, recipe(), tmp_path / "d", continued=plain)
 
 
-def test_another_optimizer_and_other_held_out_images_are_said(photos: Path, done: Run, tmp_path: Path) -> None:
+def test_notes_of_a_continued_run_name_a_changed_optimizer_and_other_validation_images(
+    photos: Path, done: Run, tmp_path: Path
+) -> None:
     table = divided(photos, 1)
     again = train_command.train(table, recipe(epochs=1, optimizer="sgd"), tmp_path / "run", continued=done)
     note = again.data["ladder"][0]["note"]
     assert "the state of the optimizer is reset" in note and "evaluated on other images or metrics" in note
 
 
-def test_the_command_continues_without_naming_anything_else(done: Run, cli: Any, tmp_path: Path) -> None:
+def test_continue_takes_catalog_and_recipe_from_the_run(done: Run, cli: Any, tmp_path: Path) -> None:
     ended = cli("train", "--continue", str(done.folder), "--epochs", "2", "-o", "longer", "--json")
     assert ended.code == 0, ended.err
     value = json.loads(ended.out)
@@ -211,7 +215,7 @@ def test_the_command_continues_without_naming_anything_else(done: Run, cli: Any,
     assert missing.code == 2 and "CATALOG" in missing.err
 
 
-def test_the_kept_epoch_is_named(done: Run, table: Catalog, tmp_path: Path) -> None:
+def test_the_best_epoch_is_printed(done: Run, table: Catalog, tmp_path: Path) -> None:
     best, history = done.data["best_epoch"], rows(done.folder / "history.csv")
     accuracy = float(history[best - 1]["val_accuracy"])
     assert done.data["course"].startswith(f"Kept epoch {best} of 3 (val accuracy {accuracy:.2f}")
@@ -225,7 +229,7 @@ def test_the_kept_epoch_is_named(done: Run, table: Catalog, tmp_path: Path) -> N
     assert train_cli.no_better_epoch(done) == ""
 
 
-def test_what_the_budget_stops_is_said(table: Catalog, cache: Any) -> None:
+def test_a_training_stopped_by_the_budget_has_a_note(table: Catalog, cache: Any) -> None:
     now = [0.0]
 
     def epoch_takes_10_s(share: float, accuracy: float) -> None:
@@ -266,7 +270,7 @@ def test_a_second_training_resumes_and_a_refitted_run_continues(table: Catalog, 
 # -------------------------------------------------------------------------------------------------------------- the finder
 
 
-def test_a_rate_is_found_and_drawn(table: Catalog, tmp_path: Path) -> None:
+def test_find_rate_suggests_a_rate_and_writes_the_plot(table: Catalog, tmp_path: Path) -> None:
     found = find_lr.find_lr(table, recipe(), tmp_path / "plots" / "rate.svg")
     drawn = (tmp_path / "plots" / "rate.svg").read_text(encoding="utf-8")
     assert f"suggestion {found.suggestion:g}" in drawn and "learning rate" in drawn and 1e-5 < found.suggestion < 1
@@ -303,7 +307,7 @@ def test_large_sets_are_decoded_into_a_file(table: Catalog, cache: Any, monkeypa
     assert [p for p in cache.root.rglob("*") if p.is_file()] == []  # the file has no name, and nobody need remove it
 
 
-def test_images_that_cannot_be_decoded_leave_no_hole(photos: Path, tmp_path: Path, cache: Any) -> None:
+def test_undecodable_images_are_left_out_of_the_decoded_array(photos: Path, tmp_path: Path, cache: Any) -> None:
     shutil.copytree(photos, tmp_path / "photos")
     table = divided(tmp_path / "photos")
     usable = table.usable()
@@ -318,7 +322,7 @@ def test_images_that_cannot_be_decoded_leave_no_hole(photos: Path, tmp_path: Pat
     assert np.array_equal(rows_, train[kept]) and np.array_equal(found, whole[kept]) and len(lost["train"]) == 2
 
 
-def test_without_room_decoded_images_go_to_memory(
+def test_without_disk_space_decoded_images_are_kept_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object) -> None:
@@ -330,7 +334,7 @@ def test_without_room_decoded_images_go_to_memory(
     assert "No space left" in caplog.text
 
 
-def test_what_fits_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_fit_neither_disk_nor_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -341,7 +345,7 @@ def test_what_fits_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         decoded_images.room((2, 4, 4, 3), tmp_path)
 
 
-def test_what_memory_cannot_hold_is_refused_before_images_are_decoded(
+def test_images_that_exceed_memory_are_refused_before_decoding(
     table: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
@@ -354,7 +358,7 @@ def test_what_memory_cannot_hold_is_refused_before_images_are_decoded(
     fit_network.check_memory("cnn", 4096, 64, 2)
 
 
-def test_a_wrong_recipe_is_said_before_anything_else(table: Catalog, done: Run, tmp_path: Path) -> None:
+def test_an_invalid_recipe_is_refused_before_images_are_read(table: Catalog, done: Run, tmp_path: Path) -> None:
     told: list[str] = []
     for changes, words in (({"epochs": "abc"}, "'epochs'"), ({"augment": "foto"}, "foto")):
         for folder in (done.folder, tmp_path / "new"):
@@ -367,7 +371,7 @@ def test_a_wrong_recipe_is_said_before_anything_else(table: Catalog, done: Run, 
         train_command.train(table, recipe(epochs=7), done.folder)
 
 
-def test_a_folder_without_a_training_is_tidied(tmp_path: Path) -> None:
+def test_a_refused_training_leaves_no_folder(tmp_path: Path) -> None:
     (tmp_path / "checkpoint" / "seed-0").mkdir(parents=True)
     (tmp_path / "checkpoint" / "request.json").write_text("{}", encoding="utf-8")
     resume.finish(tmp_path / "checkpoint")

@@ -47,14 +47,14 @@ def test_an_ensemble_of_candidates_is_calibrated_on_its_mean(context: Context) -
     assert found.classifier.card.temperature != 1
 
 
-def test_old_files_without_limits_still_answer(context: Context, tmp_path: Path, cache: Cache) -> None:  # noqa: F811
+def test_files_without_uncertainty_still_predict(context: Context, tmp_path: Path, cache: Cache) -> None:  # noqa: F811
     plain = methods.fit(context, RECIPES["features"])[0].classifier
     loaded = classifier.load(plain.save(tmp_path / "m.safetensors"))
     answers = loaded.predict(context.catalog.where(split="test"), cache=cache)
     assert loaded.set_thresholds(0.9) is None and answers.ood_score is None and answers.ood_threshold is None
 
 
-def test_what_is_unlike_is_far_and_what_is_like_is_rarely_so(context: Context, tmp_path: Path) -> None:  # noqa: F811
+def test_out_of_distribution_images_have_high_scores_and_others_rarely_do(context: Context, tmp_path: Path) -> None:  # noqa: F811
     recipe = dataclasses.replace(RECIPES["features"], head="logistic")
     made = with_uncertainty(context, methods.fit(context, recipe)[0]).classifier
     loaded = classifier.load(made.save(tmp_path / "m.safetensors"))

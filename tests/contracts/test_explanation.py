@@ -147,7 +147,7 @@ def test_every_method_on_every_head_and_map(method: str, kind: str, which: str, 
 
 
 @pytest.mark.parametrize(("kind", "which"), [("logistic", "mean tail"), ("mlp", "mean tail"), ("forest", "tokens")])
-def test_one_class_against_another(kind: str, which: str, cache: Cache, few: None) -> None:
+def test_a_contrast_of_two_classes_is_antisymmetric(kind: str, which: str, cache: Cache, few: None) -> None:
     """The heat for a against b is the opposite of that for b against a, where the method has a sign."""
     case, head = made(which, cache), fitted(kind, which, cache)
     for method in METHODS:
@@ -177,7 +177,7 @@ def test_the_seed_decides_what_is_drawn(cache: Cache, few: None) -> None:
 
 
 @pytest.mark.parametrize("which", BACKBONES)
-def test_where_the_tail_is_a_mean_the_closed_form_is_the_gradient_s(which: str, cache: Cache) -> None:
+def test_closed_form_gradcam_equals_the_gradient_if_the_tail_is_a_mean(which: str, cache: Cache) -> None:
     case, head = made(which, cache), fitted("logistic", which, cache)
     assert case.session.tail_is_mean == (which in MEAN_TAILS)
     found = heads.linear(head)
@@ -236,7 +236,7 @@ def same(one: list[Any], other: list[Any]) -> bool:
     return weights and flags and one[2:] == other[2:]
 
 
-def test_a_borrowed_network_gets_its_mode_and_gradients_back() -> None:
+def test_a_borrowed_network_keeps_mode_and_gradients() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout())
     net.train()
     net[1].eval()

@@ -143,7 +143,7 @@ def test_a_method_keeps_the_contract(name: str, context: Context, tmp_path: Path
     assert not loaded.was_trained_on(rows.column("content")).any()
 
 
-def test_an_image_whose_pixels_are_broken_is_counted_apart(changeable: Context) -> None:
+def test_an_image_with_undecodable_pixels_is_counted_apart(changeable: Context) -> None:
     paths = [p for p, s in zip(changeable.catalog.paths, changeable.catalog.column("split"), strict=True) if s == "test"]
     file = changeable.catalog.file(paths[0])
     data = bytearray(file.read_bytes())
@@ -166,7 +166,7 @@ def test_a_file_that_changed_after_the_scan_is_not_trusted(changeable: Context) 
     assert [e.path for e in best.undecodable["train"]] == [paths[0]]
 
 
-def test_what_cannot_be_learnt_from_is_said(context: Context) -> None:
+def test_unknown_methods_settings_and_a_single_class_are_refused(context: Context) -> None:
     with pytest.raises(RequestError, match="did you mean 'features'"):
         methods.fit(context, Recipe(method="featurs"))
     with pytest.raises(RequestError, match="did you mean 'folds'"):

@@ -40,7 +40,7 @@ def test_long_names_in_an_answer_lose_their_middle() -> None:
         ("gradcam, masks", "", "evidence for cat · Grad-CAM, random masks"),
     ],
 )
-def test_what_the_colours_mean(method: str, contrast: str, expected: str) -> None:
+def test_the_caption_explains_the_colours(method: str, contrast: str, expected: str) -> None:
     assert said(explanation(method, contrast)) == expected
 
 
@@ -57,7 +57,7 @@ def test_only_methods_with_a_sign_speak_of_evidence(method: str) -> None:
         assert ("blue" in said(item)) == caption.two_sided(item)
 
 
-def test_smoothing_is_said() -> None:
+def test_the_caption_mentions_smoothing() -> None:
     assert said(explanation("saliency", side=224)).endswith("smoothed for display")
     assert "smoothed" not in said(explanation("saliency")) + said(explanation("occlusion", side=224))
 

@@ -45,7 +45,7 @@ def model(cache: Cache) -> Classifier:
     return Classifier(card, Head("logistic", 2, {}, arrays), classifier.backbone_tensors(backbone, cache))
 
 
-def test_which_channels_are_meant() -> None:
+def test_channels_are_chosen_by_number_or_strength() -> None:
     assert channels.parse_channels("first:16") == Choice("first", 16)
     assert channels.parse_channels("strongest:1") == Choice("strongest", 1) == channels.parse_channels("1")
     for text in ("", "0", "first", "first:", "last:4", "first:-1", "9999", "first:1:2", "²"):
@@ -93,7 +93,7 @@ def test_of_a_strip_the_part_that_was_seen_is_shown(model: Classifier, cache: Ca
     assert coloured.sum() > 10_000, "maps, and not lines"
 
 
-def test_what_has_no_channels_is_refused(model: Classifier, cache: Cache, tmp_path: Path) -> None:
+def test_classifiers_without_feature_map_are_refused(model: Classifier, cache: Cache, tmp_path: Path) -> None:
     (name,) = photographs(tmp_path, 1)
     card = dataclasses.replace(model.card, members=(model.card,), weights=(1.0,))
     both = Classifier(card, None, {}, members=(model,))  # type: ignore[arg-type]

@@ -151,7 +151,7 @@ def test_any_layer_is_as_captum_has_it(layer: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(found.heat, expected.numpy(), atol=1e-4 * float(expected.abs().max()))
 
 
-def test_containers_of_a_traced_network_are_heard(tmp_path: Path) -> None:
+def test_containers_of_a_traced_network_can_be_named(tmp_path: Path) -> None:
     case = opened("own:nested", 32, tmp_path)
     whole, part = case.ask(layer="body"), case.ask(layer="body.features.3")
     np.testing.assert_allclose(whole.heat, part.heat, atol=1e-6)

@@ -71,7 +71,7 @@ def test_a_vote_that_no_single_cell_turns_is_seen() -> None:
     assert hottest == set(evidence)
 
 
-def test_what_a_hidden_cell_holds() -> None:
+def test_hidden_cells_are_filled_with_the_mean_of_the_map() -> None:
     grid = np.random.default_rng(0).normal(size=(1, 4, 3, 3)).astype(np.float32)
     mean = np.array([1, 2, 3, 4], dtype=np.float32)
     assert hidden_value(FakeSession(grid), grid, mean).ravel().tolist() == [1, 2, 3, 4]
@@ -80,7 +80,7 @@ def test_what_a_hidden_cell_holds() -> None:
     assert not hidden_value(FakeSession(grid, False), grid, mean).any()
 
 
-def test_an_answer_that_never_moves_gives_a_map_of_zeros() -> None:
+def test_a_constant_score_gives_a_zero_heatmap() -> None:
     grid = np.ones((1, 2, 4, 4), dtype=np.float32)
     heat = cell_masks(FakeSession(grid), grid, lambda features: np.full(len(features), 0.7))
     assert np.abs(heat).max() == pytest.approx(0, abs=1e-12)

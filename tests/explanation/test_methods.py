@@ -95,7 +95,7 @@ def test_alone_in_a_batch_and_with_maps_at_hand_are_the_same(kind: str) -> None:
     np.testing.assert_array_equal(given[3].heat, batch[3].heat)
 
 
-def test_refusals() -> None:
+def test_methods_that_do_not_fit_are_refused() -> None:
     session, head = FakeSession(maps()), linear_head(4)
     with pytest.raises(RequestError, match="no method 'gradcamm'"):
         one(session, head, method="gradcamm")
@@ -141,7 +141,7 @@ def test_the_heat_of_an_mlp_adds_up_to_its_score_too() -> None:
         assert (found.heat - found.neutral).sum() == pytest.approx(logits[0] - logits[1], rel=1e-4)
 
 
-def test_without_a_map_the_pixels_are_asked() -> None:
+def test_auto_uses_occlusion_without_a_feature_map() -> None:
     class Blind(FakeSession):
         @property
         def backbone(self) -> Backbone:
@@ -155,17 +155,17 @@ def test_without_a_map_the_pixels_are_asked() -> None:
         assert "occlusion" in str(told.value.hint)
 
 
-def test_heat_that_is_the_same_everywhere_is_told() -> None:
+def test_a_constant_heatmap_is_reported() -> None:
     flat = one(FakeSession(np.zeros_like(maps())), linear_head(4))
     assert flat.flat and not one(FakeSession(maps()), linear_head(4)).flat
 
 
-def test_pixels_are_not_to_be_had_from_a_map() -> None:
+def test_pixel_methods_need_the_image_not_only_its_feature_map() -> None:
     with pytest.raises(RequestError, match="needs the image"):
         explained(FakeSession(maps()), linear_head(4), numbered(0), [0], method="saliency", maps=maps()[:1])
 
 
-def test_masks_that_move_no_answer_leave_nothing_to_see() -> None:
+def test_masks_that_change_no_prediction_give_a_zero_heatmap() -> None:
     """Rounding of 1e-16 would be drawn as vivid as evidence, on its own scale."""
     session = FakeSession(maps(1))
     found = cell_masks(session, maps(1)[:1], lambda features: 0.7 + 1e-9 * np.arange(len(features)) / len(features))

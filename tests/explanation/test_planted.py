@@ -127,7 +127,9 @@ def test_a_caption_at_the_bottom_raises_the_alarm_and_plain_photographs_do_not(
 
 @pytest.mark.slow
 @pytest.mark.realdata
-def test_an_edge_filter_in_place_of_a_method_is_found_out(shared: Path, weights: None, cache: Cache, tmp_path: Path) -> None:
+def test_an_edge_filter_in_place_of_a_method_fails_the_checks(
+    shared: Path, weights: None, cache: Cache, tmp_path: Path
+) -> None:
     from PIL import Image
 
     from sightline.explanation.checks import measures, verdict

@@ -25,7 +25,7 @@ from tests.conftest import write_few_digits
 @pytest.mark.parametrize(
     "cell", ["10.5,20,30,40", "[10.5, 20, 30, 40]", " (10.5 20\t30 40) ", "10.5;20;30;40", "[[10.5, 20.0, 3e1, 40]]"]
 )
-def test_a_box_is_read_as_people_write_it(cell: str) -> None:
+def test_common_notations_of_boxes_are_parsed(cell: str) -> None:
     assert parse_box(cell) == (10.5, 20, 30, 40)
 
 
@@ -40,7 +40,7 @@ def test_a_box_is_read_as_people_write_it(cell: str) -> None:
         ("0,.1,.5,1", "shares"),
     ],
 )
-def test_what_is_no_box_says_why(cell: str, why: str) -> None:
+def test_invalid_boxes_are_refused_with_the_reason(cell: str, why: str) -> None:
     with pytest.raises(DataError, match=why):
         parse_box(cell)
 
@@ -101,14 +101,14 @@ def test_the_box_counts_where_a_row_has_one_else_the_mask(tmp_path: Path) -> Non
         ({"box": ["red", "", ""], "mask": ["", "no", ""]}, "the column `mask`"),
     ],
 )
-def test_a_column_that_means_something_else_gets_one_note_and_no_game(
+def test_a_box_column_without_boxes_gives_one_note_and_no_score(
     columns: dict[str, list[str]], said: str, tmp_path: Path
 ) -> None:
     places, notes = read_places(tabled(tmp_path, pictures(tmp_path, 3), **columns))
     assert not places and len(notes) == 1 and said in notes[0] and "not used for the pointing game" in notes[0]
 
 
-def test_columns_without_a_cell_and_other_columns_say_nothing(tmp_path: Path) -> None:
+def test_empty_box_columns_give_no_note(tmp_path: Path) -> None:
     assert read_places(tabled(tmp_path, pictures(tmp_path, 2), box=["", ""], boxes=["7", "8"])) == ({}, [])
 
 

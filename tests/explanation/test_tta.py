@@ -29,7 +29,7 @@ class Bright(FakeSession):
         return last.mean(axis=(2, 3)), last if maps else None
 
 
-def test_a_bright_spot_is_found_where_it_is_and_the_heat_adds_up() -> None:
+def test_crop_heatmaps_are_placed_at_their_position_and_averaged() -> None:
     seen = pixels.uncut(INPUT)
     assert seen.size == (256, 256)
     images = np.zeros((1, 256, 256, 3), np.uint8)

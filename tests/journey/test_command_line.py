@@ -57,7 +57,7 @@ def test_train_as_a_recipe_says(cli: Callable[..., Any], sightline: Callable[...
     assert "did you mean 'folds'?" in wrong.err
 
 
-def test_what_is_wrong_with_a_request_is_said(cli: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
+def test_invalid_requests_are_refused_with_the_reason(cli: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for arguments, code, said in (
         (("run", "empty"), 2, "empty"),

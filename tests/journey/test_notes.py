@@ -58,7 +58,7 @@ def test_python_warns_of_a_picture_with_two_labels(digits: Path, cache: Cache, c
     assert caution in caplog.text
 
 
-def test_scan_and_split_tell_it_and_what_they_overwrite(
+def test_scan_and_split_report_two_labels_and_overwritten_files(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Cache
 ) -> None:
     monkeypatch.setenv("SIGHTLINE_CACHE", str(cache.root))

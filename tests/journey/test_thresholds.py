@@ -60,7 +60,7 @@ def test_what_is_suggested_leaves_the_choice_of_the_head_to_the_folds(done: Run)
     assert "for eight, set in each fold by the criterion cost=1000:1" in again.stdout
 
 
-def test_the_ladder_has_one_bar_and_tells_the_chosen_one_apart(done: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_candidates_use_one_threshold_and_the_chosen_one_is_marked(done: Run, capsys: pytest.CaptureFixture[str]) -> None:
     rungs = [r for r in done.data["ladder"] if r["method"] == "features"]
     (chosen,) = [r for r in rungs if r["chosen"]]
     assert chosen["val"]["accuracy"] == max(r["val"]["accuracy"] for r in rungs)

@@ -77,7 +77,7 @@ def test_it_reads_only_a_little_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     stream.close()
 
 
-def test_nothing_is_left_running_when_the_taker_stops() -> None:
+def test_no_thread_is_left_running_if_iteration_stops() -> None:
     before = threading.active_count()
     for _ in pixels.batches([flat_image(1)] * 300, TINY, batch_size=2, threads=3):
         break
@@ -87,7 +87,7 @@ def test_nothing_is_left_running_when_the_taker_stops() -> None:
     assert threading.active_count() <= before
 
 
-def test_our_own_bugs_are_not_image_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_internal_errors_are_not_image_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 

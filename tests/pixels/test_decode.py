@@ -225,7 +225,7 @@ def test_extreme_shapes() -> None:
         assert pixels.look(data).gray.shape == (32, 32)
 
 
-def test_arrays_are_taken_as_files_are() -> None:
+def test_arrays_are_decoded_like_files() -> None:
     array = np.asarray(SMALL)
     preprocess = Preprocess(size=(32, 32))
     want = pixels.decode(encoded(SMALL, "PNG"), preprocess)
@@ -250,13 +250,13 @@ def test_arrays_are_taken_as_files_are() -> None:
         (np.zeros((200, 200), np.uint8), "too large"),
     ],
 )
-def test_arrays_that_are_no_images(array: np.ndarray, kind: str) -> None:
+def test_arrays_of_other_shapes_are_refused(array: np.ndarray, kind: str) -> None:
     with pytest.raises(ImageError) as error:
         pixels.decode_array(array, Preprocess(max_pixels=10_000))
     assert error.value.kind == kind
 
 
-def test_look_sees_brightness_colour_and_quality() -> None:
+def test_statistics_measure_brightness_colour_and_quality() -> None:
     for quality in (35, 75, 95):
         assert abs(pixels.look(encoded(PHOTO, quality=quality)).jpeg_quality - quality) < 2
     red = pixels.look(encoded(Image.new("RGB", (300, 200), (255, 0, 0)), "PNG"))

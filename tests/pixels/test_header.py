@@ -85,7 +85,7 @@ def test_a_bomb_is_refused_from_its_header(width: int, height: int) -> None:
 
 
 @given(st.sampled_from(sorted(CASES)), st.data())
-def test_any_damage_is_an_image_error_or_harmless(name: str, data: st.DataObject) -> None:
+def test_damaged_headers_raise_image_errors_or_are_read(name: str, data: st.DataObject) -> None:
     """Bytes flipped and cut anywhere: never another exception, from the header or from the decoder."""
     broken = bytearray(CASES[name])
     for _ in range(data.draw(st.integers(0, 4))):
@@ -140,7 +140,7 @@ def test_orientation_in_the_raw_profile_of_a_png(keyword: str, kind: str) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "\nexif\n", "\nexif\n  4\nzz", "\nexif\n  4\n4d4d"])
-def test_a_damaged_raw_profile_costs_nothing_but_the_orientation(text: str) -> None:
+def test_a_damaged_raw_profile_only_loses_the_orientation(text: str) -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("Raw profile type exif", text)
     assert pixels.read_header(encoded("RGB", "PNG", pnginfo=info), "a.png").orientation == 1

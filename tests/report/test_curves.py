@@ -21,7 +21,7 @@ def test_saved_epoch_is_named_if_it_is_not_the_last() -> None:
         assert "The scores are those" not in figure["text"]
 
 
-def test_no_epochs_no_figure() -> None:
+def test_no_figure_is_drawn_without_epochs() -> None:
     assert curves.history([], "from epoch 3", 2) == []
 
 
@@ -42,7 +42,7 @@ def claims(claimed: np.ndarray, right: np.ndarray, bar: tuple[str, float] | None
     return Predictions(paths, ("cat", "dog"), np.where(right, answer, 1 - answer), probs, threshold=bar)
 
 
-def test_the_calibration_is_that_of_the_answers_also_where_a_threshold_moves_them() -> None:
+def test_calibration_is_computed_for_the_predictions_with_a_threshold() -> None:
     random = np.random.default_rng(0)
     claimed = random.uniform(0.5, 1, 300)
     p = claims(claimed, random.random(300) < claimed, ("dog", 0.2))
@@ -67,7 +67,7 @@ def test_the_calibration_is_that_of_the_answers_also_where_a_threshold_moves_the
         (400, 0.8, 400, "overconfident"),
     ],
 )
-def test_what_chance_allows_is_no_verdict(n: int, claimed: float, wrong: int, verdict: str) -> None:
+def test_differences_within_chance_are_not_called_miscalibration(n: int, claimed: float, wrong: int, verdict: str) -> None:
     text = calibration(claims(np.full(n, claimed), np.arange(n) >= wrong))
     assert f": {verdict}. " in text
 

@@ -57,7 +57,7 @@ def test_without_a_test_the_cross_validated_score_is_given_and_named() -> None:
     assert any("did not use the test split" in line and "CV (train+val, 5 folds)" in line for line in found.details)
 
 
-def test_leaks_give_the_score_twice() -> None:
+def test_a_leak_adds_the_score_without_leaking_images() -> None:
     clean = scored([0, 1] * 45, [True] * 84 + [False] * 6)
     data = {"test": GOOD, "test_without_leaks": clean, "split": {"leaks": [["a", "b"], ["a", "c"], ["d", "e"]]}}
     found = answer(data)
@@ -103,7 +103,7 @@ def test_undecodable_images_are_counted_apart_and_against() -> None:
     assert alarm.title == "1 test file could not be decoded" and "94.1 %" in plain(alarm.text)  # 95 of 101
 
 
-def test_a_table_that_does_not_fit_is_said() -> None:
+def test_table_rows_that_do_not_match_are_reported() -> None:
     paths = [f"x/{i}.jpg" for i in range(20)]
     labels = [{"path": "x/1.jpg", "table": "cat", "catalog": "dog"}]
     table = {"no_row": 25, "not_in_catalog": 1, "other_label": 1}
@@ -149,12 +149,12 @@ def test_every_score_that_is_missing_says_why() -> None:
     assert row["cells"][0]["interval"] == "[-0.950,\u00a0-0.850]"
 
 
-def test_openings_are_counted() -> None:
+def test_accesses_of_the_test_split_are_counted() -> None:
     assert titles({"test": GOOD, "test_openings": [{}]}) == []
     assert titles({"test": GOOD, "test_openings": [{}, {}, {}]}) == ["These test images have been used 3 times"]
 
 
-def test_scoring_images_that_were_in_training_is_said() -> None:
+def test_scoring_training_images_is_reported() -> None:
     data = {"kind": "evaluate", "test": GOOD, "in_training": 30}
     assert titles(data) == ["30 images of 100 were used to make this classifier"]
     assert titles({**data, "in_training": 100}) == ["All of these images were used to make this classifier"]
@@ -162,7 +162,7 @@ def test_scoring_images_that_were_in_training_is_said() -> None:
     assert headline.kind_of(record({**data, "scored": "test"})) == "test"
 
 
-def test_the_gravest_comes_first() -> None:
+def test_alarms_are_sorted_by_severity() -> None:
     data = {
         "test": GOOD,
         "data": {"problems": {"empty": 1}, "duplicates": {"conflicts": [["a", "b"]]}},
@@ -171,12 +171,12 @@ def test_the_gravest_comes_first() -> None:
     assert [a.level for a in alarms(data)] == ["alarm", "caution", "note"]
 
 
-def test_what_is_not_all_is_never_a_hundred_percent() -> None:
+def test_a_share_below_1_is_never_printed_as_100_percent() -> None:
     assert plain(format.percent(99_999 / 100_000)) == "99.999 %" and plain(format.percent(1e-5)) == "0.001 %"
     assert plain(format.percent(0.0)) == "0 %" and format.percent(None) == "n/a"
 
 
-def test_names_are_one_visible_line() -> None:
+def test_names_are_printed_on_one_line_with_visible_characters() -> None:
     assert format.clean("a\nb\u202ec\x07é日") == "a\\nb\\u202ec\\x07é日"
     assert len(format.short("x" * 10_000, 50)) == 50
 

@@ -42,11 +42,11 @@ def test_runs_are_drawn_together_by_their_names(tmp_path: Path) -> None:
     "text",
     ["", "epoch,layer\n1,conv1\n", "epoch,layer,norm,type\n1,conv1,many,Conv2d\n", "epoch,layer,norm,type\n1,conv1,1,Conv2d\n"],
 )
-def test_what_cannot_be_drawn_is_left_out(tmp_path: Path, text: str) -> None:
+def test_runs_without_valid_gradients_are_left_out(tmp_path: Path, text: str) -> None:
     assert gradients.of_run(run(tmp_path / "a", text)) == []
     assert gradients.of_run(tmp_path / "nowhere") == []
 
 
-def test_a_layer_without_gradient_is_said(tmp_path: Path) -> None:
+def test_layers_without_gradient_are_counted(tmp_path: Path) -> None:
     (figure,) = gradients.of_run(run(tmp_path / "a", PLAIN.replace("0.001", "0.0")))
     assert "1 without a gradient" in figure["text"] and "nan" not in figure["figure"]

@@ -60,7 +60,7 @@ class Elements(HTMLParser):
         return " ".join(" ".join(self.words).replace("\u00a0", " ").split())
 
 
-def test_it_is_one_file_that_loads_nothing(run: Run, tmp_path: Path) -> None:
+def test_the_report_is_one_file_that_loads_nothing(run: Run, tmp_path: Path) -> None:
     file = report.write_report([run], tmp_path / "report.html")
     text = file.read_text(encoding="utf-8")
     elements = Elements(text)
@@ -190,7 +190,7 @@ def test_no_picture_is_taken_from_outside_the_run(run: Run, tmp_path: Path) -> N
     assert "data:image" in page.render([Run(inside, data)])
 
 
-def test_nothing_hidden_in_a_picture_reaches_the_page(tmp_path: Path) -> None:
+def test_metadata_of_images_is_removed(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x010E] = "SECRET-PLACE"
     picture = Image.effect_noise((400, 300), 40).convert("RGB")
@@ -241,7 +241,7 @@ def test_images_without_splits_have_one_column(tmp_path: Path) -> None:
     assert sections._class_rows({"cat": sizes})["shown"] == []
 
 
-def test_repeats_are_not_mixed_without_a_word(tmp_path: Path) -> None:
+def test_repeated_runs_of_different_data_are_named(tmp_path: Path) -> None:
     told = {"folds": 3, "repeats": 2, "by_repeat": [0.9, 0.8], "clusters": 60, "parts": []}
     note = "The accuracy is the mean over all 2 repeats; every other score is from the first repeat"
     data = {"kind": "crossvalidate", "crossvalidation": told, "val": {"accuracy": 0.85, "n": 60, "ece": 0.1}}
@@ -260,7 +260,7 @@ def test_suggestion_names_the_bias_of_selection_before_the_folds() -> None:
     assert "selected among 2 on these same images" in cross_validation.suggestion(RunRecord.from_json(several))[1]  # type: ignore[index]
 
 
-def test_a_long_table_is_read_as_a_short_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_tables_are_read_like_small_ones(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     short = page.render([run])
     monkeypatch.setattr("sightline.report.curves.LARGE_BYTES", 10)
     assert page.render([run]) == short
@@ -337,7 +337,7 @@ def test_it_needs_no_heavy_package(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_a_browser_applies_the_style_and_complains_of_nothing(run: Run, tmp_path: Path) -> None:
+def test_a_browser_applies_the_style_without_errors(run: Run, tmp_path: Path) -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium here")

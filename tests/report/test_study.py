@@ -81,7 +81,7 @@ def test_two_keys_are_a_heat_table_with_the_best_deepest(tmp_path: Path) -> None
     assert cells == [("hit1", "60.0 %"), ("none", "failed"), ("hit7", "80.0 %"), ("hit10", "90.0 %")]
 
 
-def test_a_paired_test_is_shown_as_it_is(tmp_path: Path) -> None:
+def test_the_paired_test_is_shown_unchanged(tmp_path: Path) -> None:
     page = write_study(record(), tmp_path / "report.html").read_text(encoding="utf-8")
     cells = re.findall(r"<td[^>]*>([^<]*)</td>", page[page.index("Significance tests") :])[:6]
     assert cells == ["+30.0", "[0.0, +40.0]", "+20.0 to +40.0", "&lt; 0.0001", "0.04", "significant"]
@@ -96,7 +96,7 @@ def test_one_numeric_key_is_a_plot(tmp_path: Path) -> None:
     assert [m in figure for m in ("1e-0", "1e-1", "1e-2", "1e-3")] == [True, False, True, True]  # one failed
 
 
-def test_points_lie_by_their_logarithm_where_asked() -> None:
+def test_the_x_axis_is_logarithmic_on_request() -> None:
     points = [svg.Ranged(x, str(x), 0.5, 0.5, 0.5) for x in (0.01, 0.1, 1.0)]
     places = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', svg.ranges(points, ("x", "y"), "t", log=True))]
     assert places[1] - places[0] == pytest.approx(places[2] - places[1], abs=0.02)
@@ -104,6 +104,6 @@ def test_points_lie_by_their_logarithm_where_asked() -> None:
     assert places[2] - places[1] == pytest.approx(10 * (places[1] - places[0]), rel=0.01)
 
 
-def test_what_is_no_study_is_refused() -> None:
+def test_a_folder_without_study_is_refused() -> None:
     with pytest.raises(RequestError, match="'run' is no kind of study"):
         read_study({"kind": "run"})

@@ -43,7 +43,7 @@ ODD = {"n": 40, "of": 100, "bar": 0.3, "rate": 0.05, "images": 200}
         ("uses", {"test": SCORED, "test_openings": [{"when": "a"}]}, {"test": SCORED, "test_openings": [{}] * 3}, "caution"),
     ],
 )
-def test_each_threat_is_found_or_passes(topic: str, good: dict[str, Any], bad: dict[str, Any], level: str) -> None:
+def test_each_check_raises_its_alarm_or_passes(topic: str, good: dict[str, Any], bad: dict[str, Any], level: str) -> None:
     assert levels(good)[topic] == "passed"
     assert levels(bad)[topic] == level
 

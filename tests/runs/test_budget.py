@@ -95,7 +95,7 @@ def test_the_report_is_there_before_the_heatmaps(photos: Path, tmp_path: Path, m
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("place", "resume"), [("looks", False), ("drawing", True), ("last", False)])
-def test_a_run_killed_behind_the_test_opens_it_no_second_time(
+def test_a_run_killed_after_the_test_does_not_use_the_test_split_again(
     place: str, resume: bool, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     targets = {"looks": (test_set_log, "opened"), "drawing": (gallery, "write_explanations"), "last": (main.folders, "finish")}
@@ -153,7 +153,7 @@ def test_what_was_kept_is_not_trusted_where_the_classifier_is_another(photos: Pa
     assert scored_run.load(run.folder, kept) is None
 
 
-def test_a_budget_equal_to_the_default_is_still_one_that_somebody_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_budget_equal_to_the_default_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
     from sightline.cli.app import app

@@ -80,7 +80,7 @@ def step(method: str, backbone: str = "net", why: str | None = None, seconds: fl
     return PlannedStep(Recipe(method=method, backbone=backbone), seconds, why, measured=True, unless_far_ahead=ahead)
 
 
-def test_fine_tuning_takes_the_network_whose_features_did_best(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_fine_tuning_uses_the_network_with_the_best_features(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     given = {
         "features a": fake("features", 7, name="a"),
         "features b": fake("features", 8, name="b"),
@@ -93,7 +93,7 @@ def test_fine_tuning_takes_the_network_whose_features_did_best(monkeypatch: pyte
     assert said[-2].startswith("finetune on b: 0.900") and not found.skipped
 
 
-def test_what_cannot_win_any_more_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_candidates_that_cannot_win_are_skipped_with_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     given = {"baseline": fake("baseline", 10), "shortcut": fake("shortcut", 10), "features": fake("features", 10)}
     steps = [step("baseline"), step("features"), step("scratch"), step("finetune"), step("shortcut")]
     found, said, tried = climb(monkeypatch, tmp_path, steps, given)
@@ -103,7 +103,7 @@ def test_what_cannot_win_any_more_is_left_out_and_said(monkeypatch: pytest.Monke
     assert f"net from scratch: skipped, {why}" in said and f"finetune on net: skipped, {why}" in said
 
 
-def test_a_spent_budget_and_a_failure_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_spent_budget_and_a_failed_candidate_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     given = {"baseline": fake("baseline", 5), "features": fake("features", 6)}
     found, _, tried = climb(monkeypatch, tmp_path, [step("baseline"), step("features")], given, budget_s=0.0)
     assert [r.method for r in tried] == ["baseline"] and found.skipped == [("features", "net", "no time is left in the budget")]
@@ -140,7 +140,7 @@ def test_a_training_that_falls_too_far_behind_is_given_up() -> None:
     assert course(85, [math.nan, math.nan, math.nan, math.nan]) is None
 
 
-def test_the_clock_decides_only_where_it_shall_and_after_five_epochs() -> None:
+def test_only_a_run_with_a_budget_gives_up_candidates_and_after_five_epochs() -> None:
     told = "stopped early after 75% of its time (0.40; net + features already has 0.85)"
     for deadline_s, expected in ((100.0, told), (math.inf, None)):
         clock = SlowClock()
@@ -245,7 +245,7 @@ def planned(request: Request, photos: Catalog, cache: Cache, monkeypatch: pytest
     return make_plan(request, photos, cache, "cpu", lambda line: None)
 
 
-def test_the_ladder_ends_with_fine_tuning(photos: Catalog, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_candidates_end_with_fine_tuning(photos: Catalog, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     two = list(networks.DEFAULTS)[:2]
     plan = planned(Request("photos", budget_s=3600), photos, cache, monkeypatch, *two)
     found = [(s.recipe.method, s.recipe.backbone) for s in plan.steps]
@@ -265,7 +265,7 @@ def test_the_ladder_ends_with_fine_tuning(photos: Catalog, cache: Cache, monkeyp
         ((), ()),
     ],
 )
-def test_the_short_list_takes_a_substitute_only_without_the_stronger_networks(
+def test_the_default_networks_include_a_substitute_only_if_stronger_ones_are_missing(
     here: tuple[str, ...], used: tuple[str, ...], photos: Catalog, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_role = {default.role: name for name, default in networks.DEFAULTS.items()}
@@ -310,7 +310,7 @@ def test_the_plan_stays_within_the_budget(photos: Catalog, cache: Cache, monkeyp
         assert sum(s.seconds for s in plan.steps if s.why_not is None) <= budget + 1e-6
 
 
-def test_every_method_may_be_named(photos: Catalog, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_method_can_be_requested(photos: Catalog, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     name = next(iter(networks.DEFAULTS))
     request = Request("photos", backbones=(name,), methods=tuple(methods.METHODS), budget_s=3600)
     check(request)
@@ -321,7 +321,7 @@ def test_every_method_may_be_named(photos: Catalog, cache: Cache, monkeypatch: p
         planned(Request("photos", methods=("warmstart",)), photos, cache, monkeypatch)
 
 
-def test_an_ensemble_of_what_a_run_has_fitted(digits: Path, cache: Cache) -> None:
+def test_a_run_can_combine_its_candidates_in_an_ensemble(digits: Path, cache: Cache) -> None:
     scanned = catalogs.scan(digits)
     found = catalogs.split(scanned, clusters=catalogs.find_duplicates(scanned, cache))
     context = Context(found, np.arange(len(found)), found.classes, cache)

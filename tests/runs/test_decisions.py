@@ -37,7 +37,7 @@ def fake(method: str, right: int, n: int, paths: tuple[str, ...] | None = None) 
     return run.Candidate(SimpleNamespace(card=card), method, val, "val", 1.0)  # type: ignore[arg-type]
 
 
-def test_the_best_on_common_images_is_chosen_and_never_the_shortcut() -> None:
+def test_the_best_candidate_on_common_images_is_chosen_and_never_the_shortcut_check() -> None:
     good, better, shortcut = fake("features", 8, 10), fake("scratch", 9, 10), fake("shortcut", 10, 10)
     assert run.choose([good, shortcut, better]) is better
     # Out-of-fold answers on many images, right on all that both were held out on: that counts.
@@ -133,7 +133,7 @@ def test_a_result_without_a_name_never_takes_the_folder_of_another_request(
     assert other.name.startswith("val-on-c-") and other == folders.default("val-on-c", "run.json", second)
 
 
-def test_mistakes_are_a_table_whose_cells_are_no_formulas(tmp_path: Path) -> None:
+def test_cells_of_the_mistakes_table_are_never_formulas(tmp_path: Path) -> None:
     wrong = [
         Mistake("=cmd().png", label="a", predicted="b", probability=0.9),
         Mistake("b/1.png", label="b", predicted="a", probability=0.6),

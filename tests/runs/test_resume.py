@@ -37,7 +37,7 @@ def interrupt_at(step: int, told: list[int]) -> object:
 
 
 @pytest.mark.slow
-def test_a_long_rung_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_candidate_resumes_from_its_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     photos, cache = write_few_digits(tmp_path / "digits", 10), Cache(tmp_path / "cache")
     asked = plan.Request(
@@ -57,7 +57,7 @@ def test_a_long_rung_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Mo
         assert (done.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
 
 
-def test_without_resume_what_was_kept_is_forgotten(tmp_path: Path) -> None:
+def test_without_resume_checkpoints_are_deleted(tmp_path: Path) -> None:
     file = tmp_path / resuming.FOLDER / "scratch-1" / checkpoint.FILE
     for resume in (True, False):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def given(context: Context, recipe: Recipe) -> Context:
     return candidates._given(context, recipe, Deadline.after(5.0), [], True)
 
 
-def test_every_step_has_a_place_of_its_own(tmp_path: Path) -> None:
+def test_every_candidate_has_its_own_checkpoint_folder(tmp_path: Path) -> None:
     context = Context(
         catalogs.scan(write_few_digits(tmp_path / "d", 2)), np.zeros(20), (), Cache(tmp_path), checkpoint=tmp_path / "kept"
     )

@@ -27,7 +27,7 @@ def look(numbers: Sequence[int], *names: str, verb: str = "evaluate") -> test_se
     return test_set_log.opened(contents(numbers), subjects, verb=verb, by=" and ".join(names), when="2026-01-02T03:04:05+00:00")
 
 
-def test_looks_are_counted_and_told() -> None:
+def test_accesses_are_counted_and_reported() -> None:
     first = look(range(100), "a")
     assert (len(first.looks), first.classifiers, first.new, first.counted, first.note) == (1, 1, True, True, "")
     second = look(range(100), "b")
@@ -35,14 +35,14 @@ def test_looks_are_counted_and_told() -> None:
     assert second.entry(0.9, 100).optimism == pytest.approx(test_set_log.optimism(2, 0.9, 100))
 
 
-def test_images_are_known_again_in_other_sets_and_orders() -> None:
+def test_images_are_recognised_in_other_sets_and_orders() -> None:
     look(range(100), "a")
     some = look(range(199, 79, -1), "b")
     assert [(x.images, x.shared) for x in some.looks] == [(100, 20), (120, 120)]
     assert len(look(range(500, 600), "c").looks) == 1
 
 
-def test_the_same_classifier_again_is_no_new_look() -> None:
+def test_scoring_the_same_classifier_again_is_no_new_access() -> None:
     look(range(100), "a")
     again = look(range(100), "a")
     assert (again.new, again.counted, len(again.looks)) == (False, True, 1) and "same predictions" in again.note
@@ -52,7 +52,7 @@ def test_the_same_classifier_again_is_no_new_look() -> None:
     assert len(lines) == 2
 
 
-def test_a_declared_comparison_is_one_look_at_several_classifiers() -> None:
+def test_a_comparison_is_one_access_by_several_classifiers() -> None:
     look(range(100), "a")
     both = look(range(100), "a", "b", "c", verb="compare")
     assert len(both.looks) == 2 and both.looks[-1].classifiers == 3
@@ -60,7 +60,7 @@ def test_a_declared_comparison_is_one_look_at_several_classifiers() -> None:
     assert not look(range(100), "c").new
 
 
-def test_the_same_answers_under_another_identity_are_the_same() -> None:
+def test_equal_predictions_of_another_file_are_no_new_access() -> None:
     when = "2026-01-02"
     shared = LoggedClassifier("run", ("answers:1", "classifier:a"))
     test_set_log.opened(contents(range(9)), [shared], verb="run", by="run", when=when)
@@ -68,14 +68,14 @@ def test_the_same_answers_under_another_identity_are_the_same() -> None:
     assert not test_set_log.opened(contents(range(9)), [table], verb="evaluate", by="table", when=when).new
 
 
-def test_a_ledger_that_cannot_be_written_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("SIGHTLINE_LEDGER", str(tmp_path / "file" / "ledger"))
     found = look(range(9), "a")
     assert found.new and not found.counted and "cannot be written" in found.note and len(found.looks) == 1
 
 
-def test_damage_costs_one_line_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_line_is_skipped_and_the_others_are_read(caplog: pytest.LogCaptureFixture) -> None:
     look(range(100), "a")
     file = test_set_log.root() / "openings.jsonl"
     file.write_bytes(file.read_bytes() + b'{"version": 1, "ima')  # a process was killed as it wrote
@@ -100,7 +100,7 @@ def _in_a_process(number: int) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no fork")
-def test_two_processes_lose_no_look() -> None:
+def test_concurrent_processes_lose_no_access() -> None:
     pool = [multiprocessing.get_context("fork").Process(target=_in_a_process, args=(n,)) for n in range(3)]
     for process in pool:
         process.start()
@@ -111,13 +111,13 @@ def test_two_processes_lose_no_look() -> None:
     assert len(look(range(50), "last").looks) == 16
 
 
-def test_optimism_is_the_expected_maximum_of_equals() -> None:
+def test_optimism_is_the_expected_maximum_of_equal_classifiers() -> None:
     draws = np.random.default_rng(0).binomial(200, 0.8, size=(20_000, 5)).max(axis=1) / 200
     assert test_set_log.optimism(5, 0.8, 200) == pytest.approx(draws.mean() - 0.8, abs=0.001)
     assert test_set_log.optimism(5, 1.0, 200) > 0  # nobody is perfect for certain
 
 
-def test_the_user_s_own_place_is_outside_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_lies_outside_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     from sightline.store import cache_root
 
     for name in ("SIGHTLINE_LEDGER", "SIGHTLINE_CACHE"):

@@ -53,7 +53,7 @@ def test_a_table_without_labels_takes_those_of_the_other() -> None:
         alignment.align([NamedPredictions("b", none, bare.keys), NamedPredictions("c", none, bare.keys)])
 
 
-def test_a_comparison_by_hand() -> None:
+def test_a_comparison_equals_the_worked_example() -> None:
     a, b = "1" * 12, "0" * 9 + "111"
     aligned = alignment.align([sheet("a", a), sheet("b", b)])
     (pair,) = model_comparison.compared_pairs(aligned)

@@ -16,7 +16,7 @@ def answers(paths: str, right: str) -> Predictions:
     return Predictions(tuple(paths), ("x", "y"), np.zeros(len(paths), dtype=np.int64), probs)
 
 
-def test_answers_are_paired_by_path_whatever_their_order() -> None:
+def test_predictions_are_paired_by_path_in_any_order() -> None:
     right, paths = paired_tests.paired([answers("abcd", "1100"), answers("dcbe", "1011")])
     assert paths == ("b", "c", "d")
     np.testing.assert_array_equal(right, [[1, 0, 0], [1, 0, 1]])
@@ -24,7 +24,7 @@ def test_answers_are_paired_by_path_whatever_their_order() -> None:
         paired_tests.paired([answers("ab", "11"), answers("cd", "11")])
 
 
-def test_differences_by_hand() -> None:
+def test_differences_equal_the_worked_example() -> None:
     # 12 images; b wrong on six that a has, c as a.
     a, b = np.ones((1, 12), dtype=bool), np.arange(12)[None] >= 6
     found = paired_tests.differences(np.stack([a, b, a]))
@@ -37,7 +37,7 @@ def test_differences_by_hand() -> None:
     assert turned[0].low == -found[0].high
 
 
-def test_seeds_do_not_make_images_out_of_nothing() -> None:
+def test_several_seeds_do_not_increase_the_number_of_images() -> None:
     a, b = np.ones((1, 12), dtype=bool), np.arange(12)[None] >= 6
     one = paired_tests.differences(np.stack([a, b]))[0]
     three = paired_tests.differences(np.stack([np.repeat(a, 3, axis=0), np.repeat(b, 3, axis=0)]))[0]
@@ -45,7 +45,7 @@ def test_seeds_do_not_make_images_out_of_nothing() -> None:
     assert three.by_seed == (0.5, 0.5, 0.5)
 
 
-def test_the_best_of_many_equals_is_expected_to_be_worse() -> None:
+def test_the_optimism_of_the_best_of_many_equal_settings_is_estimated() -> None:
     draws = np.random.default_rng(0)
     sets = [draws.random((40, 240)) < 0.8 for _ in range(12)]  # of 40 trials that are all as good as one another
     seen = [paired_tests.optimism(right, np.zeros(40)) for right in sets]
@@ -56,7 +56,7 @@ def test_the_best_of_many_equals_is_expected_to_be_worse() -> None:
     assert paired_tests.optimism(sets[0], np.zeros(40)) == seen[0]
 
 
-def test_a_choice_that_is_really_better_keeps_its_gain() -> None:
+def test_a_truly_better_setting_keeps_its_gain() -> None:
     draws = np.random.default_rng(1)
     right = draws.random((2, 400)) < np.array([[0.6], [0.9]])
     seen = paired_tests.optimism(right, np.zeros(2))
@@ -64,7 +64,7 @@ def test_a_choice_that_is_really_better_keeps_its_gain() -> None:
     assert seen.optimism < 0.005
 
 
-def test_equals_are_decided_by_their_loss() -> None:
+def test_ties_in_accuracy_are_decided_by_log_loss() -> None:
     right = np.ones((3, 20), dtype=bool)
     assert paired_tests.optimism(right, [3.0, 1.0, 2.0]).optimism == 0
     assert paired_tests.optimism(right[:1], [1.0]) == paired_tests.SelectionOptimism(0.0, 0.0, 1, 20)

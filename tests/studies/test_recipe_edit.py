@@ -28,20 +28,20 @@ SCRATCH = Recipe(method="scratch", backbone="cnn", settings={"epochs": 3, "augme
         ({"learning_rate": 1e-3}, {**SCRATCH.settings, "learning_rate": 1e-3}),
     ],
 )
-def test_settings_are_set(changes: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_keys_and_nested_settings_are_changed(changes: dict[str, Any], expected: dict[str, Any]) -> None:
     before = dict(SCRATCH.settings)
     assert change(SCRATCH, changes).settings == expected
     assert SCRATCH.settings == before
 
 
-def test_a_key_that_only_has_a_default_can_be_reached_into() -> None:
+def test_a_nested_key_of_a_default_can_be_changed() -> None:
     changed = change(Recipe(method="scratch"), {"augment.rotation": 30})
     assert changed.settings["augment"] == {"policy": "auto", "rotation": 30}
     changed = change(Recipe(head="logistic"), {"head.C": 0.1, "image_size": 64, "seed": 3})
     assert (changed.settings, changed.image_size, changed.seed, changed.head) == ({"head": {"C": 0.1}}, 64, 3, "logistic")
 
 
-def test_settings_belong_to_the_method_that_is_set_with_them() -> None:
+def test_settings_are_checked_by_the_method_that_is_set_with_them() -> None:
     assert change(Recipe(), {"epochs": 3, "method": "scratch"}).settings == {"epochs": 3}
     warm = Recipe(method="warmstart", backbone="runs/a")
     assert change(warm, {"layer_decay": 0.5}).settings == {"layer_decay": 0.5}
@@ -58,7 +58,7 @@ def test_settings_belong_to_the_method_that_is_set_with_them() -> None:
         ("C", "known names is similar"),
     ],
 )
-def test_a_wrong_key_is_answered_with_a_better_one(key: str, hint: str) -> None:
+def test_an_unknown_key_suggests_the_closest(key: str, hint: str) -> None:
     with pytest.raises(RequestError, match=key.partition(".")[0]) as raised:
         change(SCRATCH, {key: 1})
     assert hint in str(raised.value.hint)
@@ -71,7 +71,7 @@ def test_a_key_may_depend_on_one_that_is_set_before_it() -> None:
         change(start, {"frozen": True, "settings.unfreeze": 2})
 
 
-def test_what_is_no_table_has_no_keys_inside() -> None:
+def test_a_key_inside_a_plain_value_is_refused() -> None:
     with pytest.raises(RequestError, match=r"cannot set epochs\.many: epochs is not a table"):
         change(SCRATCH, {"epochs.many": 1})
 
@@ -92,7 +92,7 @@ def test_what_is_no_table_has_no_keys_inside() -> None:
         ({"threshold": "best"}, "best"),
     ],
 )
-def test_a_wrong_value_is_found_without_an_image(changes: dict[str, Any], words: str, cache: Cache) -> None:
+def test_invalid_values_are_refused_before_images_are_read(changes: dict[str, Any], words: str, cache: Cache) -> None:
     with pytest.raises(RequestError, match=words):
         check(change(SCRATCH, changes), 10, cache)
 
@@ -121,7 +121,7 @@ def test_a_network_for_another_number_of_classes_is_refused(network: str, classe
 
 
 @pytest.mark.parametrize(("network", "classes"), [("cnn(classes=7)", 7), ("cnn(classes=1)", 2), ("cnn", 5)])
-def test_a_network_for_as_many_classes_or_one_unit_for_two_is_fine(network: str, classes: int, cache: Cache) -> None:
+def test_a_network_for_the_number_of_classes_or_one_unit_for_two_is_accepted(network: str, classes: int, cache: Cache) -> None:
     check(Recipe(method="scratch", backbone=network), classes, cache)
 
 
@@ -134,7 +134,7 @@ def test_the_weights_of_an_ensemble_are_those_of_its_members() -> None:
     assert change(Recipe(), {"weights": "random"}).weights == "random"
 
 
-def test_the_british_spelling_of_optimizer_gets_the_one_that_is_known() -> None:
+def test_the_spelling_optimiser_suggests_optimizer() -> None:
     scratch = Recipe(method="scratch", backbone="cnn")
     for recipe in (scratch, Recipe(method="finetune"), Recipe(head="mlp")):
         key = "settings.head.optimiser" if recipe.method == "features" else "optimiser"

@@ -56,12 +56,12 @@ def test_a_plan_is_the_grid_under_every_seed() -> None:
         ({"image_size": list(range(8, 8 + MOST_FITS))}, 2, "this sweep has 2,000 fits"),
     ],
 )
-def test_a_wrong_plan_is_refused(sweeps: dict[str, list[Any]], seeds: int, words: str) -> None:
+def test_an_invalid_plan_is_refused(sweeps: dict[str, list[Any]], seeds: int, words: str) -> None:
     with pytest.raises(RequestError, match=words):
         studies.plan(Recipe(), sweeps, seeds)
 
 
-def test_the_table_and_the_words_by_hand() -> None:
+def test_table_and_conclusions_equal_the_worked_example() -> None:
     """12 images, two seeds; 15 is right on all, 0 on all but one under one seed, 90 on half of them."""
     fits = studies.plan(Recipe(method="scratch"), {"augment.rotation": [0, 15, 90]}, 2)
     whole, but_one, half = np.ones(12, bool), np.arange(12) > 0, np.arange(12) % 2 == 0
@@ -214,7 +214,7 @@ def test_a_killed_fit_resumes_from_its_checkpoint(divided: Catalog, tiny: Recipe
     assert one == two
 
 
-def test_wrong_values_are_found_before_the_first_fit(divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path) -> None:
+def test_invalid_values_are_refused_before_the_first_fit(divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path) -> None:
     for sweeps, words in (
         ({"augment.rotation": [0, 999]}, "rotation cannot be 999"),
         ({"augment.rotatoin": [0]}, "rotatoin"),

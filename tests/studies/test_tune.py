@@ -70,7 +70,7 @@ def random_draws(seed: int) -> Suggest:
 
 @pytest.mark.parametrize("method", [name for name, method in methods.METHODS.items() if method.search_space is not None])
 @pytest.mark.parametrize("seed", range(5))
-def test_whatever_is_proposed_can_be_carried_out(method: str, seed: int, cache: Cache, tmp_path: Path) -> None:
+def test_every_drawn_recipe_is_valid(method: str, seed: int, cache: Cache, tmp_path: Path) -> None:
     backbone = {"scratch": "cnn", "warmstart": str(tmp_path), "features": "pixels"}.get(method, "resnet10t")
     recipe = Recipe(method=method, backbone=backbone, weights="random", settings={"epochs": 3} if method != "features" else {})
     proposed = propose(recipe, random_draws(seed), SearchContext((backbone,), 32))
@@ -87,7 +87,7 @@ def test_whatever_is_proposed_can_be_carried_out(method: str, seed: int, cache: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["features", "frozen", "finetune"])
-def test_networks_that_cannot_see_the_recipe_s_size_are_not_tried(
+def test_networks_that_do_not_accept_the_image_size_are_not_tried(
     method: str, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     describe = networks.describe_recipe  # with random weights: published ones are not on every machine
@@ -108,7 +108,7 @@ def test_networks_that_cannot_see_the_recipe_s_size_are_not_tried(
 
 
 @pytest.mark.parametrize("policy", tuning.POLICY_NAMES)
-def test_a_policy_has_a_strength(policy: str) -> None:
+def test_the_search_draws_the_strength_of_augmentation(policy: str) -> None:
     from sightline.training import augment
 
     assert set(tuning.POLICY_NAMES) == set(augment.POLICIES)
@@ -158,7 +158,7 @@ def test_no_test_label_is_ever_read(divided: Catalog, pixels: Recipe, cache: Cac
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.slow
-def test_an_interrupted_search_ends_as_one_that_was_not(
+def test_an_interrupted_search_equals_an_uninterrupted_one(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = tune_command.tune(divided, pixels, tmp_path / "whole", trials=8, cache=cache)
@@ -245,7 +245,7 @@ def test_time_ends_a_search_and_more_time_continues_it(divided: Catalog, pixels:
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.slow
-def test_a_trial_that_runs_out_of_time_is_no_trial(
+def test_a_trial_that_runs_out_of_time_is_not_counted(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit, before = methods.fit, tune_command.tune(divided, pixels, tmp_path / "s", trials=3, cache=cache)
@@ -268,7 +268,7 @@ def test_a_trial_that_runs_out_of_time_is_no_trial(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
-def test_a_stored_trial_that_was_not_closed_is_closed(
+def test_an_unfinished_stored_trial_is_marked_as_failed(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tell = tune._close
@@ -289,7 +289,7 @@ def test_a_stored_trial_that_was_not_closed_is_closed(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
-def test_a_trial_that_fails_is_one_of_the_results(
+def test_a_failed_trial_is_recorded(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit = methods.fit
@@ -354,7 +354,7 @@ def test_a_pruned_training_is_recorded_as_pruned(
         ({"max_parameters": 0.5}, "--max-parameters cannot be 0.5"),
     ],
 )
-def test_wrong_numbers_are_refused(divided: Catalog, options: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_invalid_numbers_are_refused(divided: Catalog, options: dict[str, Any], words: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=words):
         tune_command.tune(divided, Recipe(backbone="pixels"), tmp_path / "s", **options)
 
@@ -385,7 +385,7 @@ def test_a_winner_within_noise_is_reported_as_such() -> None:
 
 @pytest.mark.parametrize("method", ["scratch", "frozen", "finetune"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_rates_are_those_of_the_optimizer(method: str, optimizer: str) -> None:
+def test_learning_rates_are_searched_in_the_range_of_the_optimizer(method: str, optimizer: str) -> None:
     """Each range contains the default learning rate, well inside."""
     asked: dict[str, Any] = {}
 
