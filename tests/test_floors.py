@@ -42,7 +42,7 @@ def test_files_and_functions_are_not_too_long() -> None:
     assert not long, long
 
 
-def test_the_package_mentions_no_workplace_or_issue() -> None:
+def test_the_package_contains_no_path_of_a_developer_machine() -> None:
     for file in FILES:
         source = file.read_text(encoding="utf-8")
         for word in ("/work/", "/tmp/", "/root/", "/home/"):

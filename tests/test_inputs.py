@@ -40,7 +40,7 @@ def test_augmentation_is_read_from_the_top_level_or_the_settings(tmp_path: Path)
     assert changed.settings == {"augment": "none"}
 
 
-def test_invalid_keys_of_a_recipe_are_named_with_their_place(tmp_path: Path) -> None:
+def test_invalid_values_of_a_recipe_are_named_with_their_key(tmp_path: Path) -> None:
     for written, words in (
         ("[settings]\nlearning_rate = nan\n", "learning_rate cannot be nan"),
         ("[settings]\nlearning_rate = -inf\n", "learning_rate cannot be -inf"),

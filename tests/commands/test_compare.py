@@ -120,7 +120,7 @@ def test_all_classifiers_predict_a_given_catalog(place: dict[str, Any], tmp_path
         compare_command.compare(subjects, catalog=str(folder / "digits.csv"), **own)
 
 
-def test_the_comparison_record_equals_the_page(place: dict[str, Any], tmp_path: Path) -> None:
+def test_the_folder_of_a_comparison_lists_its_disagreements(place: dict[str, Any], tmp_path: Path) -> None:
     done = compare(place, "one", "two", out=tmp_path / "a")
     rows = list(csv.DictReader((tmp_path / "a" / "disagreements.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == len(done.data["disagreements"]) > 3

@@ -371,7 +371,7 @@ def test_an_invalid_recipe_is_refused_before_images_are_read(table: Catalog, don
         train_command.train(table, recipe(epochs=7), done.folder)
 
 
-def test_a_refused_training_leaves_no_folder(tmp_path: Path) -> None:
+def test_finishing_deletes_the_checkpoint_folder(tmp_path: Path) -> None:
     (tmp_path / "checkpoint" / "seed-0").mkdir(parents=True)
     (tmp_path / "checkpoint" / "request.json").write_text("{}", encoding="utf-8")
     resume.finish(tmp_path / "checkpoint")

@@ -71,7 +71,7 @@ def test_a_vote_that_no_single_cell_turns_is_seen() -> None:
     assert hottest == set(evidence)
 
 
-def test_hidden_cells_are_filled_with_the_mean_of_the_map() -> None:
+def test_hidden_cells_are_filled_with_the_training_mean_of_the_map() -> None:
     grid = np.random.default_rng(0).normal(size=(1, 4, 3, 3)).astype(np.float32)
     mean = np.array([1, 2, 3, 4], dtype=np.float32)
     assert hidden_value(FakeSession(grid), grid, mean).ravel().tolist() == [1, 2, 3, 4]

@@ -241,7 +241,7 @@ def test_images_without_splits_have_one_column(tmp_path: Path) -> None:
     assert sections._class_rows({"cat": sizes})["shown"] == []
 
 
-def test_repeated_runs_of_different_data_are_named(tmp_path: Path) -> None:
+def test_a_note_says_which_scores_are_of_the_first_repeat(tmp_path: Path) -> None:
     told = {"folds": 3, "repeats": 2, "by_repeat": [0.9, 0.8], "clusters": 60, "parts": []}
     note = "The accuracy is the mean over all 2 repeats; every other score is from the first repeat"
     data = {"kind": "crossvalidate", "crossvalidation": told, "val": {"accuracy": 0.85, "n": 60, "ece": 0.1}}

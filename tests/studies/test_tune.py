@@ -268,7 +268,7 @@ def test_a_trial_that_runs_out_of_time_is_not_counted(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
-def test_an_unfinished_stored_trial_is_marked_as_failed(
+def test_a_trial_interrupted_before_it_was_closed_is_closed_on_resume(
     divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tell = tune._close
