@@ -83,16 +83,10 @@ def split(
     splits, given = _existing(catalog, previous, rows)
     notes: list[str] = []
     units = _units(catalog, clusters, rows, splits, contents, seed)
-    carve = _missing(given, val, test)
+    carve, shares = _missing(given, val, test), {"val": val, "test": test}
     if carve:
-        for unit in units:
-            if unit.given == {"train"}:
-                unit.given = set()
-                for row in unit.rows:
-                    splits[row] = None
-    shares = {"val": val, "test": test}
-    if carve:  # a given val or test split keeps its size
-        shares |= {name: 0 for name in shares if name not in carve}
+        _release_train(units, splits)
+        shares |= {name: 0 for name in shares if name not in carve}  # a given val or test split keeps its size
     new_problems = dict(_bridges(units, splits))
     for unit in units:
         if len(unit.given) == 1:
@@ -233,6 +227,14 @@ def _missing(given: set[str], val: float | int, test: float | int) -> list[str]:
     if not given:
         return []
     return [name for name, size in (("val", val), ("test", test)) if size and name not in given and "train" in given]
+
+
+def _release_train(units: Iterable[Unit], splits: dict[int, str | None]) -> None:
+    """Clear the split of units that are wholly in train, so that val and test can be taken from them."""
+    for unit in units:
+        if unit.given == {"train"}:
+            unit.given = set()
+            splits.update(dict.fromkeys(unit.rows))
 
 
 def _bridges(units: Iterable[Unit], splits: Mapping[int, str | None]) -> Iterable[tuple[int, str]]:

@@ -132,18 +132,17 @@ def train(
     network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     loader = DataLoader(train, policy, mean=mean, std=std, device=where, seed=seed, sampling=plan.sampling)
     loss, half, epoch_steps = _loss(plan, train, class_weights, where), half_precision(where), _steps(train, plan)
-    optimizer = optimizers.build(network, plan, groups)
-    ratios, steps = [group["lr"] / plan.peak for group in optimizer.param_groups], epochs * epoch_steps
+    optimizer, steps = optimizers.build(network, plan, groups), epochs * epoch_steps
+    ratios = [group["lr"] / plan.peak for group in optimizer.param_groups]
     state = State.begin(network, optimizer, where, averaged=plan.average > 0)
     identity = {} if checkpoint is None else _identity(state, plan, loader, val, class_weights, sides)
-
     with (
         isolated(where),
         _together(network, where, processes),
         Keeper(state, checkpoint, identity, where, processes).open() as keeper,
     ):
         forward = forward_of(network, where, steps) if processes.count == 1 else processes.forward_of(network, where)
-        state.pieces = state.pieces if processes.count == 1 else 1
+        passes = _Passes(forward, loss, half, seed, processes)
         share = processes.share if processes.count > 1 and not plan.mixup else None  # mixup needs all images of the batch
         course = _course(state, sides, epochs, int(train.images.shape[1]))
         progress_line = ProgressLine(state, course, len(train), epoch_steps, deadline)
@@ -151,21 +150,14 @@ def train(
         while (ending := _ending(state, plan, course, progress_line, processes)) is None:
             network.train()
             side = course[state.epoch - state.first_epoch]
-            made = loader.epoch(state.epoch + 1, plan.batch_size, skip=state.batch, side=side, share=share)
-            with closing(made) as stream:
+            with closing(loader.epoch(state.epoch + 1, plan.batch_size, skip=state.batch, side=side, share=share)) as stream:
                 for x, y in stream:
-                    for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
-                        group["lr"] = ratio * state.slowed * plan.rate_at(state.step - state.first_step, steps)
-                    x, labels = mixed(x, y, plan.mixup, seed, state.step)
-                    value, right = _backward(
-                        forward, x, labels=labels, loss=loss, half=half, seed=seed, state=state, processes=processes
-                    )
+                    rate = state.slowed * plan.rate_at(state.step - state.first_step, steps)
+                    _set_rates(optimizer, ratios, rate)
+                    value, right = _backward(passes, *mixed(x, y, plan.mixup, seed, state.step), state)
                     if measured(state.batch, epoch_steps):
                         state.measure()
-                    if plan.clip_norm:
-                        nn.utils.clip_grad_norm_(network.parameters(), plan.clip_norm)
-                    optimizer.step()
-                    processes.average_statistics(network)
+                    _update(state, plan, processes)
                     state.count(value, right, len(y))
                     state.take_average(plan.average)
                     progress(progress_line.message(), state.step - state.first_step, steps)
@@ -177,15 +169,12 @@ def train(
                 ending = _stopped_within(state, progress_line)
                 break
             rate = state.slowed * plan.rate_at(state.step - 1 - state.first_step, steps)
-            closed = _close_epoch(
-                state, loader, val=val, loss=loss, plan=plan, rate=rate, seconds=keeper.seconds, processes=processes
-            )
+            good = _close_epoch(passes, state, loader, val, plan=plan, rate=rate, seconds=keeper.seconds)
             keeper.after_epoch()
-            if closed and watch is not None and len(val):
+            if good and watch is not None and len(val):
                 watch((state.epoch - state.first_epoch) / epochs, state.history[-1].val_accuracy)
         keeper.write()
         seconds = keeper.seconds - state.first_seconds
-
     network.load_state_dict(state.best)
     network.eval()
     return _trained(state, ending, half, seconds, _far_off(state, plan, train))
@@ -194,16 +183,40 @@ def train(
 # ------------------------------------------------------------------------------------------------------------- one step
 
 
-def _backward(
-    forward: Callable[[Tensor], Any],
-    x: Tensor,
-    labels: Labels,
-    loss: Loss,
-    half: bool,
-    seed: int,
-    state: State,
-    processes: ProcessGroup,
-) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True, slots=True)
+class _Passes:
+    """Parts of a forward and backward pass that stay the same for all batches.
+
+    Args:
+        forward: The network, or its compiled or distributed form.
+        loss: The loss.
+        half: Whether the forward pass uses bfloat16.
+        seed: Random seed of dropout.
+        processes: The processes that share each batch.
+    """
+
+    forward: Callable[[Tensor], Any]
+    loss: Loss
+    half: bool
+    seed: int
+    processes: ProcessGroup
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, ratios: Sequence[float], rate: float) -> None:
+    """Set the learning rate of each parameter group to its ratio to that of the plan."""
+    for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
+        group["lr"] = ratio * rate
+
+
+def _update(state: State, plan: Plan, processes: ProcessGroup) -> None:
+    """Clip the gradients, take one step of the optimizer, and average the BatchNorm statistics of all processes."""
+    if plan.clip_norm:
+        nn.utils.clip_grad_norm_(state.network.parameters(), plan.clip_norm)
+    state.optimizer.step()
+    processes.average_statistics(state.network)
+
+
+def _backward(passes: _Passes, x: Tensor, labels: Labels, state: State) -> tuple[Tensor, Tensor]:
     """Compute the gradients of one batch; if memory runs short, split this batch and all that follow into parts.
 
     Returns:
@@ -212,17 +225,18 @@ def _backward(
     Raises:
         SightlineError: If memory does not suffice for two images.
     """
+    state.pieces = state.pieces if passes.processes.count == 1 else 1
     while True:
         state.optimizer.zero_grad(set_to_none=True)
-        drawn = ("dropout", state.step) if processes.first else ("dropout", state.step, processes.rank)
-        torch.manual_seed(int(store.stream(seed, *drawn).integers(2**63)))
+        drawn = ("dropout", state.step) if passes.processes.first else ("dropout", state.step, passes.processes.rank)
+        torch.manual_seed(int(store.stream(passes.seed, *drawn).integers(2**63)))
         try:
-            return _by_parts(forward, x, labels=labels, loss=loss, half=half, pieces=state.pieces, processes=processes)
+            return _by_parts(passes, x, labels, state.pieces)
         except RuntimeError as error:
             if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
                 raise
             smaller = len(x) // (2 * state.pieces)
-            if smaller < 2 or processes.count > 1:  # BatchNorm needs two images; other processes would not retry
+            if smaller < 2 or passes.processes.count > 1:  # BatchNorm needs two images; other processes would not retry
                 message = f"memory does not suffice to train on {len(x) // state.pieces} images of this size at once"
                 raise SightlineError(message, "use a smaller batch_size, image_size or network") from error
         state.pieces *= 2
@@ -232,19 +246,18 @@ def _backward(
         state.notes.append(f"memory ran short: each batch is processed in {state.pieces} parts of about {smaller} images")
 
 
-def _by_parts(
-    forward: Callable[[Tensor], Any], x: Tensor, labels: Labels, loss: Loss, half: bool, pieces: int, processes: ProcessGroup
-) -> tuple[Tensor, Tensor]:
+def _by_parts(passes: _Passes, x: Tensor, labels: Labels, pieces: int) -> tuple[Tensor, Tensor]:
     """Run forward and backward passes of this process's share of a batch, part by part; the gradients of all parts add up to
     those of the batch."""
+    processes = passes.processes
     share = processes.share(len(labels))
     own_labels, x = labels.rows(share), x if len(x) < len(labels) else x[share]
     values, right = [], []
     for rows in np.array_split(np.arange(len(x)), pieces):
         part = slice(int(rows[0]), int(rows[-1]) + 1)
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=half):
-            output = forward(x[part])
-        value = loss(output, own_labels.rows(part), labels if pieces * processes.count > 1 else None)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=passes.half):
+            output = passes.forward(x[part])
+        value = passes.loss(output, own_labels.rows(part), labels if pieces * processes.count > 1 else None)
         (value if processes.count == 1 else value * processes.count).backward()  # type: ignore[no-untyped-call]
         values.append(value.detach())
         logits = (output[0] if isinstance(output, tuple) else output).detach()
@@ -258,19 +271,18 @@ def _by_parts(
 # ------------------------------------------------------------------------------------------------------------- one epoch
 
 
-def _score(
-    network: nn.Module, loader: DataLoader, val: Pixels, loss: Loss, keep: str, processes: ProcessGroup
-) -> tuple[float, float, float]:
+def _score(passes: _Passes, network: nn.Module, loader: DataLoader, val: Pixels, keep: str) -> tuple[float, float, float]:
     """Return loss, accuracy and the watched metric on the validation images, which processes share; NaN without images."""
     if not len(val):
         return math.nan, math.nan, math.nan
+    processes, weight = passes.processes, passes.loss.weight
     rows = processes.share(len(val)) if len(val) >= processes.count else slice(None)
     logits = evaluate(network, Pixels(val.images[rows], val.y[rows]), loader.mean, loader.std, loader.device)
     if len(logits) < len(val):
         whole = torch.zeros((len(val), logits.shape[1]))
         whole[rows] = logits
         logits = processes.add_up(whole)
-    y, plain = torch.from_numpy(val.y), Loss(None if loss.weight is None else loss.weight.cpu())
+    y, plain = torch.from_numpy(val.y), Loss(None if weight is None else weight.cpu())
     watched = math.nan
     if keep not in (*WATCHED, "last") and bool(torch.isfinite(logits).all()):
         watched = metric_of(keep.removeprefix("val_"), val.y, torch.softmax(logits.double(), dim=1).numpy())
@@ -278,7 +290,7 @@ def _score(
 
 
 def _close_epoch(
-    state: State, loader: DataLoader, val: Pixels, loss: Loss, plan: Plan, rate: float, seconds: float, processes: ProcessGroup
+    passes: _Passes, state: State, loader: DataLoader, val: Pixels, *, plan: Plan, rate: float, seconds: float
 ) -> bool:
     """Evaluate an epoch and add it to the history; if a number is NaN or infinite, return to the state before it."""
     current = None
@@ -286,7 +298,7 @@ def _close_epoch(
         current = weights_of(state.network)
         state.network.load_state_dict(state.average)
     train_loss, train_accuracy = float(state.total) / len(loader.data), float(state.right) / len(loader.data)
-    val_loss, val_accuracy, watched = _score(state.network, loader, val, loss, plan.keep, processes)
+    val_loss, val_accuracy, watched = _score(passes, state.network, loader, val, plan.keep)
     line = Epoch(
         state.epoch + 1,
         train_loss,

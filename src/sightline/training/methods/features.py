@@ -177,15 +177,13 @@ def _fit_on(
 ) -> list[Candidate]:
     """Fit heads on the features of all images."""
     table, lost = _table(context, recipe, backbone, settings, extracted), undecodable(context, extracted)
-    n = len(table.rows)
-    balanced = weighted(settings.class_weight, table.labels[:n])
+    balanced = weighted(settings.class_weight, table.labels[: len(table.rows)])
     candidates, left_out = list[Candidate](), list[str]()
     for kind, head_settings in kinds.items():
         started = time.perf_counter()
         context.progress(f"fitting {kind}", 0, 0)
-        ends = (
-            context.deadline.within(context.deadline.left() / 2) if candidates else context.deadline
-        )  # leave time for the next heads
+        half_s = context.deadline.left() / 2  # leave time for the next heads
+        ends = context.deadline.within(half_s) if candidates else context.deadline
         try:
             fitted = heads.fit(
                 kind,
@@ -200,13 +198,13 @@ def _fit_on(
                 watch=context.watch,
                 deadline=ends,
             )
-            logits = fitted.logits[:n] if table.crops is None else _cropped(context, table, fitted.head, recipe.seed, balanced)
+            plain = fitted.logits[: len(table.rows)]
+            logits = plain if table.crops is None else _cropped(context, table, fitted.head, recipe.seed, balanced)
         except OutOfTimeError:
             left_out.append(kind)
             continue
         held = np.flatnonzero(np.isfinite(logits).all(axis=1))
-        labels = table.labels[held]
-        temperature = heads.temperature(logits[held], labels)
+        temperature = heads.temperature(logits[held], table.labels[held])
         probs = heads.softmax(logits[held] / temperature)
         paths = tuple(context.catalog.paths[i] for i in table.rows[held])
         exact = dataclasses.replace(recipe, head=kind)
@@ -216,7 +214,7 @@ def _fit_on(
             Candidate(
                 classifier=made,
                 label=kind if backbone.source == "none" else f"{backbone.name} + {kind}{views}",
-                val=Predictions(paths, context.classes, labels, probs),
+                val=Predictions(paths, context.classes, table.labels[held], probs),
                 estimate=table.estimate,
                 seconds=table.seconds + time.perf_counter() - started,
                 undecodable=lost,
