@@ -191,6 +191,14 @@ def test_the_split_does_not_depend_on_the_order_of_files(images: tuple[Catalog, 
     assert where(catalog.split(found, clusters=twins)) == where(catalog.split(mixed, clusters=mixed_twins))
 
 
+def test_the_split_does_not_depend_on_file_names() -> None:
+    labels, contents = ["a", "b"] * 40, [f"content {i}" for i in range(80)]
+    found = make(labels, contents=contents)
+    renamed = make(labels, contents=contents, names=[f"{label}/other {i}.jpg" for i, label in enumerate(labels)])
+    one, other = (catalog.split(c, clusters=alone(c)).column("split") for c in (found, renamed))
+    assert one == other
+
+
 @settings(max_examples=60, deadline=None)
 @given(images=sets_of_images(), more=st.lists(st.sampled_from("abcd"), max_size=20), data=st.data())
 def test_assigned_images_keep_their_split(images: tuple[Catalog, Duplicates], more: list[str], data: st.DataObject) -> None:

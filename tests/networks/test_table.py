@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import torch
 
+from scripts import survey_networks as survey
 from sightline import networks
 from sightline.errors import RequestError
-from sightline.networks import backbones, index, papers, survey
+from sightline.networks import backbones, index, papers
 from sightline.networks.classics import CLASSICS
 from sightline.networks.counting import macs
 from sightline.networks.entry import NetworkEntry

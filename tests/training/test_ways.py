@@ -21,6 +21,7 @@ from sightline.training.dataloader import DataLoader, Pixels, balanced_rows, eva
 from sightline.training.gradients import MEASURED, Layers, measured
 from sightline.training.history import as_rows, best_of, rank
 from sightline.training.loop import Epoch, Trained
+from sightline.training.losses import loss_of
 from sightline.training.plan import Plan
 from sightline.training.progress import ProgressLine
 from sightline.training.state import State, weights_of
@@ -30,7 +31,7 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
 def run(network: nn.Module, train: Pixels, val: Pixels = NOTHING, *, progress: Progress = silent, **given: Any) -> Trained:
-    own = {key: given.pop(key) for key in ("groups", "class_weights", "watch") if key in given}
+    own = {key: given.pop(key) for key in ("groups", "watch") if key in given}
     return loop.train(
         network,
         train,
@@ -123,14 +124,15 @@ def test_balanced_sampling_augments_each_repetition_differently() -> None:
     assert len(skipped) == 2 and all(torch.equal(a, c) for (a, _), (c, _) in zip(drawn[2:], skipped, strict=True))
 
 
-def test_class_weight_balanced_equals_passing_balanced_weights() -> None:
-    data = bars(48)
-    rare = Pixels(data.images[:36], np.array([0] * 30 + [1] * 6))
-    by_plan, by_hand, without = small(), small(), small()
-    run(by_plan, rare, class_weight="balanced")
-    run(by_hand, rare, class_weights=loop.balanced_weights(rare.y, 2))
+def test_class_weight_balanced_weights_the_loss_by_class_frequency() -> None:
+    rare = Pixels(bars(36).images, np.array([0] * 30 + [1] * 6))
+    weight = loss_of(Plan(class_weight="balanced"), rare.y, torch.device("cpu")).weight
+    assert weight is not None and weight.tolist() == pytest.approx([0.6, 3.0])
+    assert loss_of(Plan(), rare.y, torch.device("cpu")).weight is None
+    weighted, without = small(), small()
+    run(weighted, rare, class_weight="balanced")
     run(without, rare)
-    assert same(weights(by_plan), weights(by_hand)) and not same(weights(by_plan), weights(without))
+    assert not same(weights(weighted), weights(without))
 
 
 # ------------------------------------------------------------------------------------------------------------------ groups
@@ -313,8 +315,8 @@ def test_out_of_memory_splits_batches_with_a_note() -> None:
 
 def test_split_batches_learn_the_same_as_whole_ones() -> None:
     whole, parts = WithoutStatistics(99), WithoutStatistics(3)
-    a = run(whole, bars(32), class_weights=np.array([1.0, 3.0]), optimizer="sgd")
-    b = run(parts, bars(32), class_weights=np.array([1.0, 3.0]), optimizer="sgd")
+    rare = Pixels(bars(32).images, np.array([0] * 24 + [1] * 8))
+    a, b = (run(network, rare, class_weight="balanced", optimizer="sgd") for network in (whole, parts))
     torch.testing.assert_close(weights_of(whole), weights_of(parts), rtol=1e-4, atol=1e-6)
     assert a.history[-1].train_loss == pytest.approx(b.history[-1].train_loss, rel=1e-4)
     assert a.history[-1].train_accuracy == b.history[-1].train_accuracy

@@ -26,13 +26,12 @@ def check_sheet(file: Path) -> None:
         raise RequestError(f"--sheet {file} is not a .png or .jpg file", "for example --sheet samples.png")
 
 
-def write_sheet(catalog: Catalog, file: Path, *, seed: int = 0, progress: Progress = silent) -> list[str]:
-    """Write a picture with up to 8 images of each class, one row per class, drawn by content and seed.
+def write_sheet(catalog: Catalog, file: Path, *, progress: Progress = silent) -> list[str]:
+    """Write a picture with up to 8 images of each class, one row per class, drawn by content.
 
     Args:
         catalog: n rows.
         file: PNG or JPEG file to write.
-        seed: Random seed.
         progress: Progress callback.
 
     Returns:
@@ -47,7 +46,7 @@ def write_sheet(catalog: Catalog, file: Path, *, seed: int = 0, progress: Progre
     usable = catalog.usable()
     for path, label, content in zip(*(usable.column(n) for n in ("path", "label", "content")), strict=True):
         if label is not None:
-            by_class[label].append((hashlib.sha256(f"sheet {seed} {content or path}".encode()).digest(), path))
+            by_class[label].append((hashlib.sha256(f"sheet 0 {content or path}".encode()).digest(), path))
     classes = sorted(by_class)[:_MOST_CLASSES]
     step, high = _CELL_PX + _GAP_PX, _CELL_PX + _TITLE_PX + _GAP_PX
     more = _TITLE_PX if len(by_class) > len(classes) else 0

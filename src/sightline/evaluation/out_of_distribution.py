@@ -102,14 +102,13 @@ def _exact(training: np.ndarray, queried: np.ndarray, away: np.ndarray, count: i
     return np.asarray(np.sort(exact, axis=1)[:, :count])
 
 
-def ood_threshold(held_out: np.ndarray, rate: float = RATE) -> float | None:
-    """Return the distance that another in-distribution image exceeds with probability at most `rate`; None with too few images.
+def ood_threshold(held_out: np.ndarray) -> float | None:
+    """Return the distance that another in-distribution image exceeds with probability at most `RATE`; None with too few images.
 
     Args:
         held_out: float (n,), distances of images outside the bank, on which nothing was fitted.
-        rate: False alarm rate, 0–1.
     """
-    threshold = conformal.quantile(held_out[np.isfinite(held_out)], 1 - rate)
+    threshold = conformal.quantile(held_out[np.isfinite(held_out)], 1 - RATE)
     return threshold if np.isfinite(threshold) else None
 
 

@@ -11,6 +11,7 @@ from sightline.store import stream
 
 SIGNIFICANT = 0.05
 """Significance level of (corrected) p values."""
+_CONFIDENCE = 0.95
 _ROUNDS = 10_000
 _PRODUCTS = 10_000_000
 """Number of products above which distributions are convolved by FFT, to about 1e-16 in absolute terms."""
@@ -78,7 +79,7 @@ def sign_flip(differences: np.ndarray) -> float:
     return float(min(1.0, chances[np.abs(sums) >= abs(int(values.sum()))].sum()))
 
 
-def paired_bootstrap(differences: np.ndarray, *, seed: int = 0, confidence: float = 0.95) -> tuple[float, float]:
+def paired_bootstrap(differences: np.ndarray) -> tuple[float, float]:
     """Return the bootstrap percentile interval of a mean difference.
 
     Its quantiles are expanded from the normal distribution to Student's t, with the number of images that differ: the other
@@ -86,13 +87,11 @@ def paired_bootstrap(differences: np.ndarray, *, seed: int = 0, confidence: floa
 
     Args:
         differences: float (n,), per image: the score of a minus that of b.
-        seed: Random seed.
-        confidence: Confidence level, 0–1.
 
     Returns:
-        (low, high). If all n images differ by the same amount, bootstrap samples have no variance; then up to a share of 1 -
-        ((1 - confidence) / 2)^(1 / n) of all images may differ by anything from -1 to 1: Clopper and Pearson's bound. (0, 0)
-        without images.
+        (low, high), of 95 %. If all n images differ by the same amount, bootstrap samples have no variance; then up to a share
+        of 1 - 0.025^(1 / n) of all images may differ by anything from -1 to 1: Clopper and Pearson's bound. (0, 0) without
+        images.
 
     Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3, 10,000 rounds;
     Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 5.3, for the expansion.
@@ -100,15 +99,15 @@ def paired_bootstrap(differences: np.ndarray, *, seed: int = 0, confidence: floa
     values, counts = np.unique(np.asarray(differences, dtype=np.float64), return_counts=True)
     total = int(counts.sum())
     if len(values) < 2:
-        return alike(float(values[0]), total, confidence) if total else (0.0, 0.0)
+        return alike(float(values[0]), total) if total else (0.0, 0.0)
     # Images with the same difference are interchangeable, so one multinomial draw of their counts is a bootstrap sample.
-    drawn = stream(seed, "paired bootstrap").multinomial(total, counts / total, size=_ROUNDS)
-    tail = expanded_tail(int(counts[values != 0].sum()), confidence)
+    drawn = stream(0, "paired bootstrap").multinomial(total, counts / total, size=_ROUNDS)
+    tail = expanded_tail(int(counts[values != 0].sum()))
     low, high = np.quantile(drawn @ values / total, [tail, 1 - tail])
     return float(low), float(high)
 
 
-def alike(value: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
+def alike(value: float, count: int) -> tuple[float, float]:
     """Return the interval of a mean difference if all images have the same difference, as in `paired_bootstrap`.
 
     Example:
@@ -116,16 +115,16 @@ def alike(value: float, count: int, confidence: float = 0.95) -> tuple[float, fl
         >>> round(low, 3), high
         (-0.044, 1.0)
     """
-    most = 1 - ((1 - confidence) / 2) ** (1 / count)
+    most = 1 - ((1 - _CONFIDENCE) / 2) ** (1 / count)
     return value - most * (value + 1), value + most * (1 - value)
 
 
-def expanded_tail(differing: int, confidence: float = 0.95) -> float:
+def expanded_tail(differing: int) -> float:
     """Return the bootstrap quantile that bounds an interval, given the number of images (or clusters) that differ."""
     from scipy import stats
 
     degrees = max(differing - 1, 1)
-    reach = float(stats.t.ppf((1 + confidence) / 2, degrees)) * (1 + 1 / degrees) ** 0.5
+    reach = float(stats.t.ppf((1 + _CONFIDENCE) / 2, degrees)) * (1 + 1 / degrees) ** 0.5
     return float(stats.norm.sf(reach))
 
 

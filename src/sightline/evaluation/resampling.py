@@ -54,13 +54,13 @@ def estimates(sample: Sample, *, top: int, seed: int = 0) -> tuple[dict[str, Est
 
 
 def accuracy_interval(
-    predictions: Predictions, groups: np.ndarray | None = None, *, positive: str | None = None, seed: int = 0
+    predictions: Predictions, groups: np.ndarray | None = None, *, positive: str | None = None
 ) -> tuple[float, float]:
     """Return the 95 % interval of the accuracy alone, the same as that of `score`, in a fraction of the time.
 
     Args:
         predictions: Predicted probabilities with at least one labelled image.
-        groups, positive, seed: As in `score`.
+        groups, positive: As in `score`.
 
     Raises:
         RequestError: If `positive` is no class.
@@ -76,7 +76,7 @@ def accuracy_interval(
     n, right = len(sample), (sample.y == sample.y_pred).astype(np.float64)
     if not sample.clustered:
         return wilson(float(right.sum()), n)
-    shares = np.concatenate([weights @ right / weights.sum(axis=1) for weights in draws(sample, seed)])
+    shares = np.concatenate([weights @ right / weights.sum(axis=1) for weights in draws(sample, 0)])
     share = float(right.mean())
     counts = min(n, effective_trials(share, shares, effective_sample_size(np.ones(n), sample.unit), _inflation(sample)))
     return wilson(share * counts, counts)

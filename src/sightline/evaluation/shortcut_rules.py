@@ -114,7 +114,6 @@ def edge_rules(
     statistics: Mapping[str, np.ndarray],
     labels: np.ndarray,
     classes: Sequence[str],
-    least: float = EDGE_AUC,
     middle: Mapping[str, np.ndarray] | None = None,
 ) -> list[ShortcutRule]:
     """Return the edge statistics that separate a class from all others, the most telling of each class.
@@ -123,22 +122,19 @@ def edge_rules(
         statistics: Name → float64 (n,), from `catalog.edges`; NaN for images that cannot be decoded.
         labels: int64 (n,), class indices; images with -1 are left out.
         classes: Names of the k classes.
-        least: Smallest lower bound of the ROC AUC.
         middle: The same statistics of the middle of the images. If they separate any class about as well as an edge separates
             one, the edge shows the objects themselves, and is no shortcut.
     """
-    best = _separated(statistics, labels, classes, least)
+    best = _separated(statistics, labels, classes)
     if best and middle:
-        content = max((rule.auc or 0 for rule in _separated(middle, labels, classes, least).values()), default=0.0)
+        content = max((rule.auc or 0 for rule in _separated(middle, labels, classes).values()), default=0.0)
         best = {k: rule for k, rule in best.items() if (rule.auc or 0) >= content + EDGE_GAIN}
     rules = sorted(best.values(), key=lambda rule: -(rule.auc or 0))
     return rules[:1] if len(classes) == 2 else rules  # of two classes, both are separated
 
 
-def _separated(
-    statistics: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str], least: float
-) -> dict[int, ShortcutRule]:
-    """Return, by class, the statistic that best separates it from all others with at least the given ROC AUC."""
+def _separated(statistics: Mapping[str, np.ndarray], labels: np.ndarray, classes: Sequence[str]) -> dict[int, ShortcutRule]:
+    """Return, by class, the statistic that separates it best, if the lower bound of its ROC AUC is above `EDGE_AUC`."""
     best: dict[int, ShortcutRule] = {}
     for name, values in statistics.items():
         rows = np.flatnonzero((labels >= 0) & np.isfinite(values))
@@ -147,11 +143,11 @@ def _separated(
             if min(target.sum(), (~target).sum()) < FEWEST:
                 continue
             area = auc(target, values[rows]) or 0.5
-            if max(area, 1 - area) < least:
+            if max(area, 1 - area) < EDGE_AUC:
                 continue
             signed = values[rows] if area >= 0.5 else -values[rows]
             interval = auc_interval(target, signed)
             area = max(area, 1 - area)
-            if interval is not None and interval[0] > least and area > (best[k].auc or 0 if k in best else 0):
+            if interval is not None and interval[0] > EDGE_AUC and area > (best[k].auc or 0 if k in best else 0):
                 best[k] = ShortcutRule(name, classes[k], auc=area)
     return best

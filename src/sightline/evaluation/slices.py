@@ -22,9 +22,7 @@ MISSING = frozenset({"", "nan", "na", "n/a", "null", "none"})
 """Cells that mean a missing value, in any letter case, as in pandas."""
 
 
-def slices(
-    right: np.ndarray, columns: Mapping[str, Sequence[Any]], groups: np.ndarray | None = None, *, least: int = LEAST
-) -> list[dict[str, Any]]:
+def slices(right: np.ndarray, columns: Mapping[str, Sequence[Any]], groups: np.ndarray | None = None) -> list[dict[str, Any]]:
     """Return every slice's accuracy compared with that of all other images, smallest p value first.
 
     A numeric column is split at its quartiles, any other by its values. The test is Fisher's exact test, one-sided: given the
@@ -47,7 +45,6 @@ def slices(
         right: bool (n,), whether each image is classified correctly.
         columns: Name → n values; None, NaN and the words of `MISSING` (in any letter case) are missing values, in no slice.
         groups: int (n,), equal for images that belong together; None if all images are independent.
-        least: Minimum number of images inside and outside a slice.
 
     Returns:
         One {"slice", "column", "value", "low", "high", "n", "wrong", "accuracy", "accuracy_low", "accuracy_high", "rest_n",
@@ -62,8 +59,8 @@ def slices(
     rho = 0.0 if right.all() or not right.any() else cautious_correlation(~right, unit)
     tested: list[dict[str, Any]] = []
     for name, values in columns.items():
-        for described, inside in _cut(name, values, least):
-            if least <= inside.sum() <= len(right) - least:
+        for described, inside in _cut(name, values):
+            if LEAST <= inside.sum() <= len(right) - LEAST:
                 tested.append({**described, **_against_rest(right, inside, unit, rho)})
     corrected = holm([row["p"] for row in tested])
     rows = [{**row, "p_corrected": p, "worse": p < SIGNIFICANT} for row, p in zip(tested, corrected, strict=True)]
@@ -109,13 +106,13 @@ def _fisher(wrong: int, n: int, rest_wrong: int, rest: int, effect: float) -> fl
     return float(min(1.0, (1 - part) * at_least + part * more))
 
 
-def _cut(name: str, values: Sequence[Any], least: int) -> list[tuple[dict[str, Any], np.ndarray]]:
+def _cut(name: str, values: Sequence[Any]) -> list[tuple[dict[str, Any], np.ndarray]]:
     """Return the slices of one column: the description of each, and which images are in it, bool (n,)."""
     numbers = _numbers(values)
     if numbers is not None:
         return _quarters(name, numbers)
     counts = Counter(str(v) for v in values if not _empty(v))
-    frequent = sorted(v for v, n in counts.items() if n >= least)
+    frequent = sorted(v for v, n in counts.items() if n >= LEAST)
     texts = np.array(["" if _empty(v) else str(v) for v in values], dtype=object)
     return [({"slice": f"{name} {v}", "column": name, "value": v, "low": None, "high": None}, texts == v) for v in frequent]
 

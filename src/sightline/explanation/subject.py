@@ -176,7 +176,7 @@ def aims(answers: Predictions, contrast: int | None) -> list[int]:
     return [int(s if p == contrast else p) for p, s in zip(answers.y_pred, second, strict=True)]
 
 
-def top_classes(model: Classifier, probs: np.ndarray, most: int = 5) -> list[dict[str, Any]]:
-    """Return the most probable classes of one image with their probabilities."""
-    order = np.argsort(-probs, kind="stable")[:most]
+def top_classes(model: Classifier, probs: np.ndarray) -> list[dict[str, Any]]:
+    """Return the five most probable classes of one image with their probabilities."""
+    order = np.argsort(-probs, kind="stable")[:5]
     return [{"class": model.classes[i], "probability": float(probs[i])} for i in order]

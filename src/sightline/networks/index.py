@@ -1,7 +1,8 @@
 """Index of networks: names, sizes, weights, preprocessing and licences, read from the shipped `table.json`.
 
-`survey` wrote the table for one version of timm and of torchvision. If other versions are installed, their lists of networks
-are read once per machine and cached; measured values (parameters, MACs, features) still come from the table, by name.
+`scripts/survey_networks.py` wrote the table for one version of timm and of torchvision. If other versions are installed, their
+lists of networks are read once per machine and cached; measured values (parameters, MACs, features) still come from the table,
+by name.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SPECIAL = ("none", "file", "pixels")
 """Backbones that are not networks: no features, file properties only (size, brightness, …), the pixels of the image."""
 LIBRARIES = ("timm", "torchvision")
 TABLE = Path(__file__).with_name("table.json")
-"""The shipped table; `python -m sightline.networks.survey` writes it."""
+"""The shipped table; `python scripts/survey_networks.py` writes it."""
 ALIASES = {"xception": "legacy_xception"}
 """Name in the paper → name in the library, where they differ."""
 _FORMAT = 1
@@ -139,7 +140,7 @@ def table(pattern: str | None = None, *, cache: Cache | None = None) -> list[dic
             `downloaded` earlier.
         pretrained_on, licence: of the default weights.
         year, paper: of the architecture.
-        smallest: side of the smallest accepted image in px; see `survey.smallest`.
+        smallest: side of the smallest accepted image in px; see `smallest` in `scripts/survey_networks.py`.
         source: library.
 
     Raises:

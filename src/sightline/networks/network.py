@@ -136,15 +136,7 @@ class Network(nn.Module):
         Raises:
             RequestError: If there is no such stage.
         """
-        names = [s.name for s in self.stages]
-        if isinstance(stages, str):
-            if stages not in names:
-                raise unknown("stage", stages, names)
-            stages = names.index(stages) + 1
-        count = len(names) if stages is None else stages
-        if not 0 <= count <= len(names):
-            raise RequestError(f"{count} stages cannot be frozen", f"the network has {len(names)}: {', '.join(names)}")
-        self._frozen = count
+        self._frozen = count = self._stage_count(stages, "frozen", from_end=False)
         frozen = {p for stage in self.stages[:count] for p in stage.parameters}
         for name, parameter in self.net.named_parameters():
             parameter.requires_grad_(name not in frozen)
@@ -159,15 +151,19 @@ class Network(nn.Module):
         Raises:
             RequestError: If there is no such stage.
         """
+        return self.freeze(len(self.stages) - self._stage_count(stages, "unfrozen", from_end=True))
+
+    def _stage_count(self, stages: int | str | None, action: str, *, from_end: bool) -> int:
+        """Return the number of stages that a number, or the name of the last (first) one, means; None means all."""
         names = [s.name for s in self.stages]
         if isinstance(stages, str):
             if stages not in names:
                 raise unknown("stage", stages, names)
-            stages = len(names) - names.index(stages)
+            stages = len(names) - names.index(stages) if from_end else names.index(stages) + 1
         count = len(names) if stages is None else stages
         if not 0 <= count <= len(names):
-            raise RequestError(f"{count} stages cannot be unfrozen", f"the network has {len(names)}: {', '.join(names)}")
-        return self.freeze(len(names) - count)
+            raise RequestError(f"{count} stages cannot be {action}", f"the network has {len(names)}: {', '.join(names)}")
+        return count
 
     def train(self, mode: bool = True) -> Self:
         """Set training or evaluation mode; frozen stages stay in evaluation mode."""

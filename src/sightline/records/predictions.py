@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,31 +110,18 @@ class Predictions:
             in_training=None if self.in_training is None else self.in_training[index],
         )
 
-    def to_csv(self, more: Mapping[str, Sequence[str]] | None = None, *, with_errors: bool = False) -> str:
-        """Return a CSV table: path, label, predicted, probability, `p:CLASS` for every class, `bar:CLASS` for a threshold.
-
-        Args:
-            more: Additional columns by name, n cells each; they are ignored when the table is read back as predictions.
-            with_errors: Whether to append a row for every file without a prediction: its path, the reason in the column
-                `problem`, and nothing else. The column exists only if there are such files.
-        """
-        text, more = io.StringIO(), more or {}
+    def to_csv(self) -> str:
+        """Return a CSV table: path, label, predicted, probability, `p:CLASS` for every class, `bar:CLASS` for a threshold."""
+        text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         head = [] if self.threshold is None else [f"bar:{self.threshold[0]}"]
-        failed = self.errors if with_errors else {}
-        if failed:
-            more = {**more, "problem": [""] * len(self)}
         thresholds = self.thresholds.tolist()
-        rows.writerow(["path", "label", "predicted", "probability", *(f"p:{c}" for c in self.classes), *head, *more])
+        rows.writerow(["path", "label", "predicted", "probability", *(f"p:{c}" for c in self.classes), *head])
         for i, (path, true, pred, probs) in enumerate(zip(self.paths, self.y_true, self.y_pred, self.probs, strict=True)):
             label = self.classes[true] if true >= 0 else ""
             cells = [csv_escape(path), csv_escape(label), csv_escape(self.classes[pred])]
-            further = (csv_escape(column[i]) for column in more.values())
             end = [repr(thresholds[i])] if head else []
-            rows.writerow([*cells, repr(float(probs[pred])), *(repr(float(p)) for p in probs), *end, *further])
-        empty = [""] * (2 + len(self.classes) + len(head) + len(more))
-        for path, problem in failed.items():
-            rows.writerow([csv_escape(path), *empty, csv_escape(problem)])
+            rows.writerow([*cells, repr(float(probs[pred])), *(repr(float(p)) for p in probs), *end])
         return text.getvalue()
 
 

@@ -111,16 +111,15 @@ def against(pairs: Sequence[Difference], one: int) -> list[Difference]:
     return result
 
 
-def optimism(right: np.ndarray, losses: Sequence[float], *, default: int = 0, seed: int = 0) -> SelectionOptimism:
+def optimism(right: np.ndarray, losses: Sequence[float], *, seed: int = 0) -> SelectionOptimism:
     """Estimate the optimism of selecting the best trial: select on one half of the images, score on the other, 400 times.
 
     The optimism of a selection falls with the square root of the number of images, so that of n / 2 images is divided by √2.
     The gain over the default is that of a selection on n / 2 images, which is slightly too low.
 
     Args:
-        right: Whether each trial predicts each image correctly, bool (trials, n).
+        right: Whether each trial predicts each image correctly, bool (trials, n); the first trial is the default.
         losses: Log loss of each trial, which breaks ties.
-        default: Index of the trial that would be used without a search.
         seed: Random seed of the halves.
     """
     trials, n = right.shape
@@ -135,5 +134,5 @@ def optimism(right: np.ndarray, losses: Sequence[float], *, default: int = 0, se
         first, second = values[:, order[: n // 2]].mean(axis=1), values[:, order[n // 2 :]].mean(axis=1)
         best = int((first + tie_break).argmax())
         lost.append(first[best] - second[best])
-        gained.append(second[best] - second[default])
+        gained.append(second[best] - second[0])
     return SelectionOptimism(max(0.0, float(np.mean(lost)) / np.sqrt(2)), float(np.mean(gained)), trials, n)

@@ -13,17 +13,16 @@ MOST_IMAGES = 1_000_000
 """Above this number only the normal approximation is used; it agrees with the exact test there."""
 
 
-def images_needed(only_a: int, only_b: int, n: int, *, level: float = 0.05, power: float = POWER) -> int | None:
+def images_needed(only_a: int, only_b: int, n: int, *, level: float = 0.05) -> int | None:
     """Return the number of images needed to detect the difference of two classifiers, if it is as large as observed.
 
     Args:
         only_a, only_b: Numbers of images that only one of them predicts correctly.
         n: Number of images.
         level: Two-sided significance level of the test.
-        power: Probability that p falls below the level.
 
     Returns:
-        The least number of images at which the exact test reaches `power`, to within 1 %; None if no difference was observed.
+        The least number of images at which the exact test reaches `POWER`, to within 1 %; None if no difference was observed.
 
     Source: Connor 1987, "Sample size for testing differences in proportions for the paired-sample design", equation 3 (as in
     Miettinen 1968), n = (z_α √ψ + z_β √(ψ − d²))² / d² with ψ the fraction of images on which they disagree and d the
@@ -39,12 +38,12 @@ def images_needed(only_a: int, only_b: int, n: int, *, level: float = 0.05, powe
     if not d:
         return None
     z = NormalDist()
-    root = z.inv_cdf(1 - level / 2) * math.sqrt(discordant) + z.inv_cdf(power) * math.sqrt(max(discordant - d * d, 0.0))
+    root = z.inv_cdf(1 - level / 2) * math.sqrt(discordant) + z.inv_cdf(POWER) * math.sqrt(max(discordant - d * d, 0.0))
     start = math.ceil((root / d) ** 2)
     if start > MOST_IMAGES:
         return start
     count = max(2, math.floor(0.9 * start))
-    while count < 2 * start + 100 and exact_power(count, discordant, d, level) < power:
+    while count < 2 * start + 100 and exact_power(count, discordant, d, level) < POWER:
         count = max(count + 1, math.ceil(1.005 * count))
     return count
 

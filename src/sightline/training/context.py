@@ -300,7 +300,6 @@ def make_classifier(
     head: Head,
     *,
     temperature: float = 1.0,
-    precision: Mapping[str, Any] | None = None,
     tensors: Mapping[str, np.ndarray] | None = None,
     crops: int = 1,
 ) -> Classifier:
@@ -319,7 +318,7 @@ def make_classifier(
         recipe=recipe,
         temperature=temperature,
         data={"fingerprint": context.catalog.fingerprint(), "images": counts},
-        precision=dict(precision or {"used": "f32"}),
+        precision={"used": "f32"},
         software=versions(),
         crops=crops,
     )

@@ -27,7 +27,7 @@ from sightline.training.dataloader import DataLoader, Pixels, batches, evaluate
 from sightline.training.gradients import measured
 from sightline.training.hardware import forward_of, half_precision, isolated
 from sightline.training.history import Epoch, GradientNorm, Trained, as_rows, best_of, overfitting, rank
-from sightline.training.losses import Labels, Loss, balanced_weights, mixed
+from sightline.training.losses import Labels, Loss, loss_of, mixed
 from sightline.training.plan import WATCHED, Plan
 from sightline.training.process_group import ProcessGroup
 from sightline.training.progress import ProgressLine
@@ -41,7 +41,6 @@ __all__ = [
     "Plan",
     "Trained",
     "as_rows",
-    "balanced_weights",
     "batches",
     "evaluate",
     "half_precision",
@@ -77,7 +76,6 @@ def train(
     mean: Sequence[float],
     std: Sequence[float],
     seed: int,
-    class_weights: np.ndarray | None = None,
     groups: Sequence[dict[str, Any]] | None = None,
     sides: Sequence[int] | None = None,
     device: str = "cpu",
@@ -107,7 +105,6 @@ def train(
         policy: Augmentation.
         mean, std: Normalisation of the network, per channel, for pixels in 0 to 1.
         seed: Random seed.
-        class_weights: float (k,), weight of each class in the loss; None follows the plan.
         groups: Parameter groups for torch, as `Network.parameter_groups` returns them, each with its own `lr`; every group
             keeps its ratio to the learning rate of the plan. None trains all trainable parameters at the rate of the plan.
         sides: Side of the square training images in each epoch, in pixels; None uses the full size. A training that continues
@@ -131,11 +128,11 @@ def train(
     processes.check(batches(np.arange(len(train)), plan.batch_size))
     network.to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     loader = DataLoader(train, policy, mean=mean, std=std, device=where, seed=seed, sampling=plan.sampling)
-    loss, half, epoch_steps = _loss(plan, train, class_weights, where), half_precision(where), _steps(train, plan)
+    loss, half, epoch_steps = loss_of(plan, train.y, where), half_precision(where), _steps(train, plan)
     optimizer, steps = optimizers.build(network, plan, groups), epochs * epoch_steps
     ratios = [group["lr"] / plan.peak for group in optimizer.param_groups]
     state = State.begin(network, optimizer, where, averaged=plan.average > 0)
-    identity = {} if checkpoint is None else _identity(state, plan, loader, val, class_weights, sides)
+    identity = {} if checkpoint is None else _identity(state, plan, loader, val, sides)
     with (
         isolated(where),
         _together(network, where, processes),
@@ -394,17 +391,7 @@ def _steps(train: Pixels, plan: Plan) -> int:
     return len(batches(np.arange(len(train)), plan.batch_size))
 
 
-def _loss(plan: Plan, train: Pixels, class_weights: np.ndarray | None, device: torch.device) -> Loss:
-    """Return the loss function of a plan."""
-    if class_weights is None and plan.class_weight == "balanced":
-        class_weights = balanced_weights(train.y, int(train.y.max()) + 1)
-    weight = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32, device=device)
-    return Loss(weight, plan.label_smoothing)
-
-
-def _identity(
-    state: State, plan: Plan, loader: DataLoader, val: Pixels, class_weights: np.ndarray | None, sides: Sequence[int] | None
-) -> dict[str, Any]:
+def _identity(state: State, plan: Plan, loader: DataLoader, val: Pixels, sides: Sequence[int] | None) -> dict[str, Any]:
     """Return the identity of a training: a checkpoint can only be resumed by a training with the same one."""
 
     def content(pixels: Pixels) -> str:
@@ -420,7 +407,6 @@ def _identity(
         "seed": loader.seed,
         "mean": list(loader.mean),
         "std": list(loader.std),
-        "class_weights": class_weights,
         "network": store.digest([[name, list(t.shape)] for name, t in state.network.state_dict().items()]),
         "optimizer": groups,
         "train": content(loader.data),

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from sightline import store
+from sightline.training.plan import Plan
 
 AUXILIARY = 0.3
 """Weight of the loss of an auxiliary head. Source: Szegedy et al. 2014, "Going deeper with convolutions", section 5."""
@@ -104,6 +105,13 @@ def mixed(x: Tensor, y: Tensor, alpha: float, seed: int, step: int) -> tuple[Ten
     share = max(share, 1 - share)
     partners = torch.from_numpy(rng.permutation(len(y))).to(y.device)
     return torch.lerp(x[partners], x, share), Labels(y, y[partners], share)
+
+
+def loss_of(plan: Plan, y: np.ndarray, device: torch.device) -> Loss:
+    """Return the loss of a plan for training images of the classes `y`, int64 (n,)."""
+    weights = balanced_weights(y, int(y.max()) + 1) if plan.class_weight == "balanced" else None
+    weight = None if weights is None else torch.as_tensor(weights, dtype=torch.float32, device=device)
+    return Loss(weight, plan.label_smoothing)
 
 
 def balanced_weights(y: np.ndarray, classes: int) -> np.ndarray:

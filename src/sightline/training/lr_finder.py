@@ -18,7 +18,7 @@ from sightline.records import Progress, silent
 from sightline.training import augment, optimizers
 from sightline.training.dataloader import DataLoader, Pixels
 from sightline.training.hardware import half_precision, isolated
-from sightline.training.losses import Loss, balanced_weights, mixed
+from sightline.training.losses import loss_of, mixed
 from sightline.training.plan import Plan
 from sightline.training.state import copied
 
@@ -65,7 +65,6 @@ def find_rate(
     mean: Sequence[float],
     std: Sequence[float],
     seed: int,
-    class_weights: np.ndarray | None = None,
     groups: Sequence[dict[str, Any]] | None = None,
     device: str = "cpu",
     progress: Progress = silent,
@@ -76,7 +75,7 @@ def find_rate(
     exponentially instead of linearly, and the loss is used instead of the accuracy, so that a hundred steps suffice.
 
     Args:
-        network, train, plan, policy, mean, std, seed, class_weights, groups, device, progress: As in `loop.train`.
+        network, train, plan, policy, mean, std, seed, groups, device, progress: As in `loop.train`.
 
     Raises:
         DataError: If there are fewer than two images.
@@ -92,7 +91,6 @@ def find_rate(
             network,
             DataLoader(train, policy, mean=mean, std=std, device=where, seed=seed, sampling=plan.sampling),
             plan,
-            class_weights,
             groups,
             progress,
         )
@@ -109,15 +107,11 @@ def _losses(
     network: nn.Module,
     loader: DataLoader,
     plan: Plan,
-    class_weights: np.ndarray | None,
     groups: Sequence[dict[str, Any]] | None,
     progress: Progress,
 ) -> np.ndarray:
     """Return the loss at each step, float64 (n,), up to the first that is far above the lowest, NaN or infinite."""
-    if class_weights is None and plan.class_weight == "balanced":
-        class_weights = balanced_weights(loader.data.y, int(loader.data.y.max()) + 1)
-    weight = None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32, device=loader.device)
-    loss, half, losses = Loss(weight, plan.label_smoothing), half_precision(loader.device), list[float]()
+    loss, half, losses = loss_of(plan, loader.data.y, loader.device), half_precision(loader.device), list[float]()
     optimizer = optimizers.build(network, plan, groups)
     ratios = [group["lr"] / plan.peak for group in optimizer.param_groups]
     network.train()

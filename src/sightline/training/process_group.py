@@ -68,14 +68,6 @@ class ProcessGroup:
 
         return bool(self.add_up(torch.tensor(float(flag))))  # on the CPU, without waiting for the accelerator
 
-    def of_first(self, value: float) -> float:
-        """Return the value of the first process, so that all decide alike although their clocks differ."""
-        if self.count == 1:
-            return value
-        import torch
-
-        return float(self.add_up(torch.tensor(value if self.first else 0.0, dtype=torch.float64)))
-
     def wait(self) -> None:
         """Wait for all processes."""
         self.any(False)

@@ -24,7 +24,7 @@ _SAME = 1e-6
 
 
 @functools.lru_cache(maxsize=8)
-def mask_table(height: int, width: int, seed: int, masks: int = MASKS) -> tuple[np.ndarray, np.ndarray]:
+def mask_table(height: int, width: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return random masks over a grid, each with its complement, and the matrix that solves the ridge regression over them.
 
     Each cell is shown with probability 0.5. A mask and its complement together cancel the joint effect of two cells, so that it
@@ -34,13 +34,12 @@ def mask_table(height: int, width: int, seed: int, masks: int = MASKS) -> tuple[
     Args:
         height, width: Size of the grid, in cells.
         seed: Random seed.
-        masks: Number of masks; even.
 
     Returns:
-        Masks float64 (masks, height·width), 1 where a cell is shown; and float64 (height·width, masks), which maps scores to
+        Masks float64 (MASKS, height·width), 1 where a cell is shown; and float64 (height·width, MASKS), which maps scores to
         ridge coefficients.
     """
-    half = store.stream(seed, "explanation masks", height, width).random((masks // 2, height * width)) < 0.5
+    half = store.stream(seed, "explanation masks", height, width).random((MASKS // 2, height * width)) < 0.5
     shown = np.concatenate([half, ~half]).astype(np.float64)
     centred = shown - shown.mean(axis=0)
     gram = centred.T @ centred + PENALTY * np.eye(height * width)
@@ -84,7 +83,6 @@ def cell_masks(
     last: np.ndarray,
     evaluate: Callable[[np.ndarray], np.ndarray],
     seed: int = 0,
-    masks: int = MASKS,
     mean: np.ndarray | None = None,
 ) -> np.ndarray:
     """Explain any head by its scores when random cells of the feature map are hidden.
@@ -101,7 +99,6 @@ def cell_masks(
         last: float32 (1, …), one last map in the network's own layout.
         evaluate: Features float32 (m, d) → the explained score (m,), such as log odds.
         seed: Seed of the masks.
-        masks: Number of masks; even.
         mean: float32 (d,), the training images' mean features, if known; see `hidden_value`.
 
     Returns:
@@ -111,7 +108,7 @@ def cell_masks(
     grid = to_grid(last, backbone)[0]
     most = IMAGE_SIDE if backbone.source == "pixels" else MOST_SIDE
     down, across = overlap(grid.shape[1], most), overlap(grid.shape[2], most)
-    shown, solver = mask_table(len(down), len(across), seed, masks)
+    shown, solver = mask_table(len(down), len(across), seed)
     hidden = hidden_value(session, last, mean)
     if session.tail_is_mean:
         scores = evaluate(_pooled(grid, hidden, shown, down, across))

@@ -18,6 +18,8 @@ _LOWEST = 0.3
 """Minimum height of a box in inches, so that a label fits above the line that leaves its middle."""
 _OPENING, _TURNING = 0.03, 0.03
 """Costs of opening a panel and of starting a column, compared with the log of the aspect ratio's error."""
+_RATIO = 1.5
+"""Width / height of the page."""
 _LENIENT = 0.15
 """Error of the log aspect ratio that costs nothing."""
 
@@ -34,13 +36,12 @@ class Page:
     labels: tuple[Label, ...]
 
 
-def arrange(parts: Sequence[Part], measure: Measure, *, ratio: float = 1.5) -> Page:
-    """Lay out consecutive parts on a page of about a given aspect ratio.
+def arrange(parts: Sequence[Part], measure: Measure) -> Page:
+    """Lay out consecutive parts on a page of about the aspect ratio `_RATIO`.
 
     Args:
         parts: Parts from the image to the output.
         measure: Function that returns the width of a text.
-        ratio: Width / height of the page.
     """
     layouter = Layouter(measure)
     opened = merged(_opened(parts, 0.0, layouter))
@@ -57,7 +58,7 @@ def arrange(parts: Sequence[Part], measure: Measure, *, ratio: float = 1.5) -> P
                 continue
             page, filled = _in_columns(columns, layouter)
             effort = _OPENING * _count(opened, parts) + _TURNING * len(columns)
-            form = abs(math.log(page.width / page.height / ratio))
+            form = abs(math.log(page.width / page.height / _RATIO))
             cost = max(0.0, form - _LENIENT) - filled + effort
             tries[key] = round(cost, 6), page
     return min(tries.values(), key=lambda t: t[0])[1]

@@ -79,9 +79,9 @@ def fit(context: Context, recipe: Recipe) -> list[Candidate]:
     ]
 
 
-def detail(context: Context, trees: int = 100, seed: int = 0) -> dict[str, Any]:
+def detail(context: Context) -> dict[str, Any]:
     """Return the result of the shortcut check on train and val, as in run.json, without a classifier."""
-    return _fitted(context, trees, seed).detail
+    return _fitted(context, ShortcutSettings().trees, 0).detail
 
 
 def _backbone() -> Backbone:

@@ -1,7 +1,7 @@
 """Script that writes the shipped table of networks: builds every architecture on torch's meta device and measures it.
 
-`python -m sightline.networks.survey` writes `table.json` in this folder. Measurements are cached, so that an interrupted run
-continues where it stopped.
+`python scripts/survey_networks.py` writes `src/sightline/networks/table.json`. Measurements are cached, so that an interrupted
+run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -300,7 +300,7 @@ def _measured(task: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure all networks and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m sightline.networks.survey", description=main.__doc__)
+    parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=index.TABLE)
     options = parser.parse_args(arguments)
