@@ -218,7 +218,7 @@ def _sections(
     together: tuple[tuple[Cell, ...], ...],
     seed: int,
 ) -> list[Section]:
-    """The two halves of the sheet."""
+    """Return the two sections of the preview."""
     from sightline.training import augment as ways
 
     names = tuple(f"{label} · {Path(path).name}" for path, label in zip(shown.paths, shown.labels, strict=True))

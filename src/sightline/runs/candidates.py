@@ -86,7 +86,7 @@ class EarlyGiveUp:
             raise _GivenUp(f"stopped early after {what} ({best:.2f}; {self.leader.label} already has {goal:.2f})")
 
     def _time_share(self) -> float:
-        """The share of the time that is used up; 0 where the clock decides nothing."""
+        """Return the fraction of the time that is used; 0 without a time limit."""
         total = self.deadline.at - self._began
         return (self.deadline.clock() - self._began) / total if math.isfinite(total) and total > 0 else 0.0
 
@@ -111,10 +111,10 @@ class StepClock:
     _since: tuple[float, int] = (0.0, 0)
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Pass a report on.
+        """Forward a progress report to the callback.
 
         Raises:
-            OutOfTimeError: The step cannot end in time.
+            OutOfTimeError: If the step cannot end in time.
         """
         self.progress(stage, done, total)
         now, name = self.deadline.clock(), stage.partition(":")[0]

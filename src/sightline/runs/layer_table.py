@@ -1,4 +1,4 @@
-"""A network by name, a recipe, a run or a classifier → its layers, and which of them learn."""
+"""Layer tables: the layers of a network, a recipe, a run or a classifier, and which of them are trainable."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from sightline.networks.transfer import Base
 
 CLASSES = 2
-"""How many classes a recipe or a new head gets where nobody says."""
+"""Default number of classes of a recipe or a new head."""
 NOTHING, ALL = "none", "all"
-"""Trainable parts of a network, beside a number of stages and the name of a stage."""
+"""Values of `unfreeze` besides a number of stages and the name of a stage: no stage, all stages."""
 
 Subject = str | Path | Callable[..., Any]
 Units = Sequence[tuple[int, float]]
@@ -38,19 +38,19 @@ Units = Sequence[tuple[int, float]]
 
 @dataclass(frozen=True, slots=True)
 class LayerTable:
-    """A network taken apart.
+    """Layers of a network with their totals.
 
     Args:
-        name: What it is called.
-        anatomy: Its layers, and their sums.
-        net: The network itself; None where there is only a head.
-        size: (height, width) of the images, in pixels; (0, 0) where none is looked at.
-        channels: Of the images that it takes itself.
-        classes: What it tells apart; 1 is one sigmoid unit for two.
-        features: How many numbers go into the last layer.
-        own: For a bare base with a new head: the parameters of the network with its own.
-        head: How many parameters the head has; None where the network has its own.
-        notes: What a reader should know, in sentences.
+        name: Name of the network.
+        anatomy: Its layers, and their totals.
+        net: The network; None if there is only a head.
+        size: (height, width) of the images, in pixels; (0, 0) if no image is used.
+        channels: Number of channels of its input.
+        classes: Number of classes; 1 is one sigmoid unit for two classes.
+        features: Width of the input of the last layer.
+        own: For a base with a new head: number of parameters of the network with its original classifier.
+        head: Number of parameters of the head; None if the network has its original classifier.
+        notes: Notes, in sentences.
     """
 
     name: str
@@ -78,7 +78,7 @@ class SummarySpec:
 
 
 def kind_of(subject: Subject) -> str:
-    """`recipe`, `model` or `network`."""
+    """Return the kind of a subject: `recipe`, `model` or `network`."""
     if not isinstance(subject, str | Path):
         return "network"
     path = Path(subject)
@@ -90,10 +90,10 @@ def kind_of(subject: Subject) -> str:
 
 
 def layer_table(subject: Subject, wish: SummarySpec) -> LayerTable:
-    """Take a network, recipe, run or classifier apart.
+    """Return the layer table of a network, recipe, run or classifier.
 
     Raises:
-        RequestError: There is no such thing, or what is asked of it does not fit.
+        RequestError: If the subject does not exist, or an option does not apply to it.
     """
     kind = kind_of(subject)
     if kind == "network":
@@ -113,7 +113,7 @@ def layer_table(subject: Subject, wish: SummarySpec) -> LayerTable:
 
 
 def of_the_other(subject: Subject, wish: SummarySpec) -> SummarySpec:
-    """The same questions, as far as they can be asked of the other one."""
+    """Return the options that apply to the second subject of a comparison."""
     kind = kind_of(subject)
     if kind == "network":
         return wish
@@ -122,7 +122,7 @@ def of_the_other(subject: Subject, wish: SummarySpec) -> SummarySpec:
 
 
 def _network(name: str | Callable[..., Any], wish: SummarySpec, channels: int | None = None) -> LayerTable:
-    """A network whole, with its own classifier."""
+    """Return the layer table of a network with its original classifier."""
     from sightline.networks.anatomy import anatomy, feature_width
 
     def built(meta: bool) -> tuple[networks.RandomNetwork, Anatomy]:
@@ -143,7 +143,7 @@ def _network(name: str | Callable[..., Any], wish: SummarySpec, channels: int | 
 
 
 def _with_head(name: str | Callable[..., Any], units: Units, wish: SummarySpec) -> LayerTable:
-    """The bare base of a network and a new head."""
+    """Return the layer table of a network without its classifier and with a new head."""
     from sightline.networks.transfer import Transfer, dense, taken_apart
 
     whole = _network(name, dataclasses.replace(wish, classes=None))
@@ -209,7 +209,7 @@ def _recipe(recipe: Recipe, wish: SummarySpec) -> LayerTable:
 
 
 def _ensemble(recipe: Recipe, settings: Mapping[str, Any], wish: SummarySpec) -> LayerTable:
-    """One of the members that a recipe trains under several seeds."""
+    """Return the layer table of one member of an ensemble that is trained with several seeds."""
     if settings["members"]:
         named = ", ".join(settings["members"])
         raise RequestError(f"the recipe is an ensemble ({named}), which has no layers of its own", "name one of its members")
@@ -220,7 +220,7 @@ def _ensemble(recipe: Recipe, settings: Mapping[str, Any], wish: SummarySpec) ->
 
 
 def _warmstart(recipe: Recipe, settings: Mapping[str, Any], wish: SummarySpec) -> LayerTable:
-    """An earlier classifier's network with the head that goes on learning, or a new one."""
+    """Return the layer table of an earlier classifier's network with its head, which is trained further, or a new head."""
     warmstart.check_file(recipe)
     path = Path(recipe.backbone)
     loaded, network = _loaded(path, wish)
@@ -251,38 +251,35 @@ def _scratch(recipe: Recipe, wish: SummarySpec, classes: int) -> LayerTable:
 def _base(
     name: str | Callable[..., Any], side: int | None, pool: str, cache: Cache, learning: int | str = NOTHING
 ) -> tuple[Base, frozenset[str] | None]:
-    """A network up to its features, without published weights, and the parameters that learn, as `_learning_names` has them."""
+    """Return a network up to its features, without pretrained weights, and its trainable parameters as in `_learning_names`."""
     from sightline.networks import transfer
 
     made = networks.random_network(name, image_size=side, meta=True, cache=cache)
     found = transfer.declared(made.net, made.size, flat=pool == "flatten")
     if found is not None and learning in (NOTHING, ALL):
         return found, frozenset() if learning == NOTHING else None
-    # Where the cut or the stages have to be looked for, they are measured, which takes numbers.
+    # Without a declared cut, the cut and the stages are found by forward passes, which need weights.
     made = networks.random_network(name, image_size=side, cache=cache)
     network = networks.Network(made.net, made.size, pool=pool)  # type: ignore[arg-type]
     return _base_of(network), _learning_names(network, learning)
 
 
 def _base_of(network: Network) -> Base:
-    """The base of a network that was cut."""
+    """Return the base of a network: its layers up to the features."""
     from sightline.networks.transfer import base_of
 
     return base_of(network)
 
 
 def _learning_names(network: Network, learning: int | str) -> frozenset[str] | None:
-    """The names of a network's parameters that learn.
+    """Return the names of the trainable parameters of a network; None for all.
 
     Args:
-        network: It; its gradients are switched.
+        network: The network; `requires_grad` of its parameters is set.
         learning: As `unfreeze` in `finetune`: a number of stages or the name of one; or `NOTHING`, or `ALL`.
 
-    Returns:
-        None for all of them.
-
     Raises:
-        RequestError: There is no such stage.
+        RequestError: If there is no such stage.
     """
     if learning == ALL:
         return None
@@ -293,10 +290,10 @@ def _learning_names(network: Network, learning: int | str) -> frozenset[str] | N
 
 
 def _loaded(path: Path, wish: SummarySpec) -> tuple[classifier.Classifier, Network | None]:
-    """A classifier's file, and its network if it has one.
+    """Return the classifier in a file, and its network if it has one.
 
     Raises:
-        RequestError: It is an ensemble, or its network is the user's own code, which is not named.
+        RequestError: If it is an ensemble, or its network is user-defined code and no code is given.
     """
     loaded = classifier.load(path, code=wish.code)
     card, backbone = loaded.card, loaded.card.backbone
@@ -343,15 +340,15 @@ def _on_base(
     notes: tuple[str, ...],
     learning: frozenset[str] | None,
 ) -> LayerTable:
-    """A base and the one row of its head.
+    """Return the layer table of a base and a head.
 
     Args:
-        name: What it is called.
-        backbone: Its record, where there is one.
-        base: None where there is no network.
-        head: The row.
-        notes: What a reader should know.
-        learning: The base's parameters that learn; None for all.
+        name: Name of the network.
+        backbone: Record of the backbone, if there is one.
+        base: The base; None if there is no network.
+        head: Row of the head.
+        notes: Notes, in sentences.
+        learning: Names of the trainable parameters of the base; None for all.
     """
     from sightline.networks.anatomy import Anatomy
     from sightline.networks.transfer import Transfer, taken_apart
@@ -360,30 +357,19 @@ def _on_base(
     classes = head.output[0]
     if base is None:
         assert backbone is not None
-        looked = {"none": "at nothing", "file": "at the file, not at the image"}.get(
-            backbone.source, "at the pixels themselves"
-        )
-        notes = (f"there is no network: the head looks {looked}", *notes)
+        inputs = {"none": "no features", "file": "properties of the file"}.get(backbone.source, "the pixels of the image")
+        notes = (f"there is no network: the head is fitted on {inputs}", *notes)
         size = backbone.preprocess.size if backbone.source == "pixels" else (0, 0)
         only = Anatomy.of([head], head.macs, 4 * classes)
-        return LayerTable(
-            name,
-            only,
-            None,
-            size=size,
-            channels=3,
-            classes=classes,
-            features=backbone.features,
-            head=head.parameters,
-            notes=notes,
-        )
+        shape: dict[str, Any] = {"size": size, "channels": 3, "classes": classes, "features": backbone.features}
+        return LayerTable(name, only, None, **shape, head=head.parameters, notes=notes)
     sizes = {n: p.numel() for n, p in base.net.named_parameters()}
     net, found = taken_apart(Transfer(base), base)
     count = None
     rows = [dataclasses.replace(row, trainable=_learnt(row, sizes, learning)) for row in found.layers]
     if heads.HEADS[head.type].layers is None:
         notes = (*notes, f"the stored values of a {head.type} head are not counted as parameters")
-    if backbone is None or backbone.pool != "scores":  # there the network's own scores are the logits
+    if backbone is None or backbone.pool != "scores":  # with "scores", the scores of the network are the logits
         found = Anatomy.of([*rows, head], found.macs + head.macs, found.activation_bytes + 4 * classes)
         count = head.parameters
     else:
@@ -402,12 +388,12 @@ def _on_base(
 
 
 def _learnt(row: Layer, sizes: Mapping[str, int], learning: frozenset[str] | None) -> int:
-    """How many of a layer's parameters learn.
+    """Return the number of trainable parameters of a layer.
 
     Args:
-        row: The layer; one that runs again has none.
-        sizes: Of the network's parameters, by name.
-        learning: Names of those that learn; None for all.
+        row: The layer; if it runs again, its second row has none.
+        sizes: Number of values of each parameter of the network, by name.
+        learning: Names of the trainable parameters; None for all.
     """
     if learning is None or not row.parameters:
         return row.parameters

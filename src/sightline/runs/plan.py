@@ -22,21 +22,21 @@ from sightline.training.method import Method, Workload
 from sightline.training.methods import METHODS, source_hashes
 
 BUDGET_S = 600.0
-"""How long a run may take where nobody sets a budget, in seconds."""
+"""Default time budget of a run, in seconds."""
 FAR_AHEAD = 0.25
-"""Scratch is skipped where a pretrained network's interval leaves at most this share of the errors of the commonest class."""
+"""Training from scratch is skipped if a pretrained network makes at most this fraction of the baseline's errors."""
 HEATMAPS_SHARE = 0.15
-"""The share of the budget that heatmaps and pictures of mistakes may take."""
+"""Fraction of the budget for heatmaps and thumbnails of misclassified images."""
 BEHIND_SHARE = 0.1
-"""The share of the budget that is kept for the test, the learning curve and the report."""
+"""Fraction of the budget that is reserved for test, learning curve and report."""
 HELD_OUT_SHARE = 0.02
-"""The share of the budget that thumbnails of held-out images may take."""
+"""Fraction of the budget for thumbnails of held-out images."""
 CURVE_SHARE = 0.04
-"""The share of the budget that the learning curve may take."""
+"""Fraction of the budget for the learning curve."""
 SMALL_IMAGE_PX = 64
 """Median image side in pixels below which the pixels themselves are also tried as features."""
 BEST = "the best network"
-"""Stands in a recipe's backbone for the network whose features did best."""
+"""Placeholder in a recipe for the backbone whose features have the highest accuracy."""
 _VAGUE = frozenset({"dataset", "datasets", "data", "images", "imgs", "train", "training", "val", "test"})
 """Folder names that say little about the photographs in them."""
 STARTUP_S = 8.0
@@ -49,9 +49,9 @@ _MACS_PER_PARAMETER = 100.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The options of `sightline run`; see there. `classes` is new name → old name; times are in seconds.
+    """Options of `sightline run`; see its help. `classes` is new name → old name; times are in seconds.
 
-    `budget_s` is None where nobody set one: the run then may take `BUDGET_S`, and no training is given up by the clock.
+    Without a budget (`budget_s` is None) the run takes about `BUDGET_S`, and no training is stopped early for lack of time.
     """
 
     photos: str
@@ -93,7 +93,7 @@ class Request:
 
     @property
     def time_s(self) -> float:
-        """How long the whole run may take, in seconds."""
+        """Return the time budget of the whole run, in seconds."""
         return BUDGET_S if self.budget_s is None else self.budget_s
 
 
@@ -102,11 +102,11 @@ class PlannedStep:
     """One method of the plan.
 
     Args:
-        recipe: What is fitted.
-        seconds: Estimate of how long it takes here.
-        why_not: Why it is left out, or None.
+        recipe: The recipe.
+        seconds: Estimated duration on this machine.
+        why_not: Reason why it is left out; None otherwise.
         measured: Whether the estimate comes from an earlier measurement on this machine.
-        unless_far_ahead: Whether it is skipped where a pretrained network is far ahead; see `climbing.far_ahead`.
+        unless_far_ahead: Whether it is skipped if a pretrained network is far ahead; see `candidates.far_ahead`.
     """
 
     recipe: Recipe
@@ -117,7 +117,7 @@ class PlannedStep:
 
     @property
     def least_s(self) -> float:
-        """The seconds without which it is of no use; 0 where it measures that itself and does as much as the time allows."""
+        """Return the least time that the step needs, in seconds; 0 for methods that train for as long as the time allows."""
         return 0.0 if METHODS[self.recipe.method].fills_time else self.seconds
 
 
@@ -127,9 +127,9 @@ class Plan:
 
     Args:
         steps: The methods, in order.
-        backbones: The networks by name, as far as they were found.
-        lines: The plan for people.
-        missing: Networks of the short list whose weights cannot be had.
+        backbones: The available networks, by name.
+        lines: The plan as text.
+        missing: Default networks whose weights are not available.
     """
 
     steps: tuple[PlannedStep, ...]
@@ -138,11 +138,11 @@ class Plan:
     missing: tuple[str, ...] = ()
 
     def id(self, request: Request, catalog: Catalog) -> str:
-        """Return the identity of a run: what its result depends on.
+        """Return the identity of a run: a hash of everything that its result depends on.
 
-        That is the images and their splits, the options that change the result, the recipes, the weights, user-defined code
-        and `RESULTS_VERSION`. Options such as `--out` are not among it, nor what was skipped for lack of time. The keys are
-        written out: an option that is added later makes no finished run stale.
+        It covers the images and their splits, the options that change the result, the recipes, the weights, user-defined code
+        and `RESULTS_VERSION`; not options such as `--out`, nor which steps were skipped for lack of time. The keys are written
+        out, so that an option that is added later makes no finished run stale.
         """
         recipes = [s.recipe for s in self.steps]
         return digest(
@@ -184,10 +184,10 @@ class Plan:
 
 
 def check(request: Request, cache: Cache | None = None) -> None:
-    """Refuse names and numbers that cannot be right, before anything is read.
+    """Check the names and numbers of a request before any file is read.
 
     Raises:
-        RequestError: With the closest known name.
+        RequestError: If a name is unknown or a number is out of range.
     """
     for method in (*request.methods, *([request.recipe.method] if request.recipe is not None else [])):
         if method not in METHODS:
@@ -211,21 +211,19 @@ def check(request: Request, cache: Cache | None = None) -> None:
 def make_plan(
     request: Request, catalog: Catalog, cache: Cache, device: str, say: Callable[[str], None], *, spent_s: float = 0.0
 ) -> Plan:
-    """Decide which methods and networks to try, from what is known without running any of them.
-
-    What must be downloaded is said before it is.
+    """Choose the methods and networks to try, with an estimate of their duration. No network is run.
 
     Args:
-        request: What is asked for.
+        request: The request.
         catalog: The usable images.
-        cache: Knows how quick networks were here.
+        cache: Cache, with the measured speed of networks on this machine.
         device: `cpu`, `cuda` or `mps`.
-        say: Takes lines for people.
-        spent_s: What reading, duplicates and split have taken, in seconds.
+        say: Called with each message, such as a download that is about to begin.
+        spent_s: Duration of scan, search for duplicates and split, in seconds.
 
     Raises:
-        WeightsError: A network that was named has no weights.
-        RequestError: A name is not known.
+        WeightsError: If the weights of a requested network are not available.
+        RequestError: If a name is unknown.
     """
     request = _with_recipe(request)
     methods = _methods(request)
@@ -235,7 +233,7 @@ def make_plan(
     estimates = {name: _features_seconds(backbone, len(catalog), cache, device) for name, backbone in backbones.items()}
     networks_s = [seconds - STARTUP_S for name, (seconds, _) in estimates.items() if backbones[name].is_network]
     workload = Workload(len(catalog), request.time_s, forward_s=min(networks_s, default=0.0), device=device)
-    # where images are small, a small network of one's own may well beat one that was made for large ones
+    # on small images, a small network trained from scratch can be better than a network made for large images
     beside = bool(networks_s) and not request.methods and not small and request.weights != "random"
     steps: list[PlannedStep] = []
     for method in methods:
@@ -244,7 +242,7 @@ def make_plan(
             step = PlannedStep(
                 _recipe(request, method, name),
                 method.estimate_seconds(dataclasses.replace(workload, features_s=features_s)),
-                why_not="no network's weights are here" if method.pretrained and not name else None,
+                why_not="the weights of no network are available" if method.pretrained and not name else None,
                 measured=measured,
                 unless_far_ahead=beside and method.network == "random",
             )
@@ -262,10 +260,10 @@ def _methods(request: Request) -> list[Method]:
 
 
 def _networks_of(method: Method, request: Request, backbones: Mapping[str, Backbone], cache: Cache) -> Sequence[str]:
-    """Return what the backbone of each planned recipe of a method names; an empty name where no network is available.
+    """Return the backbone of each planned recipe of a method; an empty name if no network is available.
 
     Raises:
-        RequestError: If a name is not known, or no classifier to train on is named.
+        RequestError: If a name is unknown, or no classifier to continue from is named.
     """
     if method.network == "random":
         return _from_scratch(method, request, cache)
@@ -283,13 +281,13 @@ def _networks_of(method: Method, request: Request, backbones: Mapping[str, Backb
 
 
 def methods_s(request: Request) -> float:
-    """Return the seconds from the beginning of the run in which all methods have to end."""
+    """Return the time limit of all methods together, in seconds from the start of the run."""
     heatmaps = 0.0 if request.heatmaps == "none" else HEATMAPS_SHARE
     return request.time_s * (1 - heatmaps - BEHIND_SHARE)
 
 
 def _fitting(steps: list[PlannedStep], left_s: float) -> list[PlannedStep]:
-    """The steps with the reason why one does not fit; what does as much as the time allows is cut to what is left."""
+    """Return the steps, those that do not fit with a reason; methods that fill the time get the time that is left."""
     total, fitting = 0.0, []
     for step in steps:
         left = max(0.0, left_s - total)
@@ -305,9 +303,9 @@ def _fitting(steps: list[PlannedStep], left_s: float) -> list[PlannedStep]:
 def _backbones(
     request: Request, cache: Cache, small: bool, say: Callable[[str], None]
 ) -> tuple[dict[str, Backbone], dict[str, WeightsError]]:
-    """Return the networks to compare, and those of the short list whose weights cannot be had, with the reason.
+    """Return the networks to compare, and the default networks whose weights are not available, with the reason.
 
-    A substitute on the short list is left out where one of the stronger networks can be had.
+    A substitute among the default networks is left out if a stronger one is available.
     """
     found: dict[str, Backbone] = {}
     missing: dict[str, WeightsError] = {}
@@ -334,19 +332,19 @@ def _backbones(
                 raise
             missing[name] = error
     if not named and (small or not found):
-        # The image itself, small: 16 px keeps a fit on it quick and its heatmap readable.
+        # The pixels of the image at 16 px: fast to fit, and the heatmap is still readable.
         found = {"pixels": networks.describe("pixels", image_size=request.image_size, fit=request.fit, cache=cache), **found}
     return found, missing
 
 
 def _from_scratch(method: Method, request: Request, cache: Cache) -> tuple[str, ...]:
-    """Return the networks that `scratch` trains: the named ones where the method is named too, else `cnn`.
+    """Return the networks that `scratch` trains: the requested ones if the method is requested too, else `cnn`.
 
-    Without `--methods`, a named network is one whose pretrained features are wanted; training it from scratch on the few images
-    of a usual run takes much longer and seldom comes near them, so the small network stays the comparison.
+    Without `--methods`, a requested network stands for its pretrained features. Training it from scratch on the few images of a
+    usual run takes much longer and is rarely as accurate, so that the small network is trained instead.
 
     Raises:
-        RequestError: A name is not known.
+        RequestError: If a name is unknown.
     """
     if method.name not in request.methods:
         return ("cnn",)
@@ -364,7 +362,7 @@ def _is_run(name: str) -> bool:
 
 
 def _with_recipe(request: Request) -> Request:
-    """The request in which the options are those of its recipe: that, and what any classifier is compared with."""
+    """Return the request with the options of its recipe, whose method is compared with reference and shortcut check."""
     r = request.recipe
     if r is None:
         return request
@@ -390,12 +388,12 @@ def _recipe(request: Request, method: Method, backbone: str) -> Recipe:
 
 
 def speed_name(backbone: Backbone, device: str) -> str:
-    """The cache's entry for how many images a second a network did here."""
+    """Return the name of the cache entry with the speed of a network on this machine, in images per second."""
     return f"speed/{digest([backbone.name, backbone.preprocess.size, device, os.cpu_count()])}"
 
 
 def _features_seconds(backbone: Backbone, images: int, cache: Cache, device: str) -> tuple[float, bool]:
-    """Estimate the seconds that the features of so many images take here; and whether that was measured here before."""
+    """Return the estimated seconds of a feature extraction, and whether the estimate is from a measurement on this machine."""
     if backbone.source == "pixels":
         return 3 + images / 500, False
     rate = cache.read_json(speed_name(backbone, device))
@@ -409,10 +407,10 @@ def _features_seconds(backbone: Backbone, images: int, cache: Cache, device: str
 
 
 def _earlier(request: Request) -> str:
-    """The classifier that `warmstart` begins with.
+    """Return the path of the classifier that `warmstart` begins with.
 
     Raises:
-        RequestError: None is named.
+        RequestError: If none is named.
     """
     if not request.backbones:
         raise RequestError("warmstart needs an earlier classifier", "name its run: --backbone runs/mine")
@@ -432,7 +430,7 @@ def _lines(
     request: Request,
     spent_s: float,
 ) -> list[str]:
-    """The plan as a person reads it: every stage with an estimate of its seconds."""
+    """Return the lines of the plan: every stage with an estimate of its duration."""
     budget, known = request.time_s, [s for s in steps if s.why_not is None]
     heatmaps = 0.0 if request.heatmaps == "none" else HEATMAPS_SHARE * budget
     curve, behind = CURVE_SHARE * budget, 2 + len(catalog) / 500
@@ -464,7 +462,7 @@ def _lines(
 
 
 def _network_lines(backbones: Mapping[str, Backbone], missing: Mapping[str, WeightsError]) -> list[str]:
-    """Return lines that say which networks of the short list are used, why, and which cannot be had."""
+    """Return lines with the default networks that are used, the reason for each, and those that are not available."""
     used = [(networks.DEFAULTS[name], backbone) for name, backbone in backbones.items() if name in networks.DEFAULTS]
     lines = [f"  {backbone.name} ({default.role}): {default.why}; weights: {backbone.origin}" for default, backbone in used]
     if missing:
@@ -476,7 +474,7 @@ def _network_lines(backbones: Mapping[str, Backbone], missing: Mapping[str, Weig
 
 
 def step_name(recipe: Recipe) -> str:
-    """Return what the plan and its progress call a step: the method and its network."""
+    """Return the name of a step in the plan and in progress lines: the method and its network."""
     method = METHODS[recipe.method]
     if method.network == "random":
         return f"{recipe.backbone} from scratch"
@@ -489,7 +487,7 @@ def _time(seconds: float) -> str:
 
 
 def device_of(request: Request) -> str:
-    """The device that the request means here."""
+    """Return the device of a request on this machine."""
     return engine.choose_device(request.device)
 
 

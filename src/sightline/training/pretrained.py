@@ -101,7 +101,7 @@ def gather(context: Context, start: PretrainedStart) -> Material:
     """Decode train and val, and run the network over them once.
 
     Raises:
-        DataError: A split has no image that can be used.
+        DataError: If train or val has no usable image.
     """
     check_validation(context, "training on a network")
     lost: dict[str, list[FileProblem]] = {}

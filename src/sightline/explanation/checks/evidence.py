@@ -49,7 +49,7 @@ _BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Skill:
-    """How accurate a classifier is known to be.
+    """Known accuracy of a classifier.
 
     Args:
         whole: The finding on all classes together.
