@@ -146,13 +146,13 @@ def cache(tmp_path: Path) -> Cache:
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's cache."""
+    """Use an empty cache, so that no test reads or writes the user's cache."""
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path_factory.getbasetemp() / "shared-cache"))
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _module_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What a module's shared fixtures look at is counted in a ledger of their own."""
+    """Use a separate test-set log for the shared fixtures of a module."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SIGHTLINE_LEDGER", str(tmp_path_factory.mktemp("ledger")))
         yield
@@ -160,7 +160,7 @@ def _module_ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _own_ledger(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test counts its looks at test images by itself."""
+    """Use a separate test-set log for each test."""
     monkeypatch.setenv("SIGHTLINE_LEDGER", str(tmp_path_factory.getbasetemp() / f"ledger-{secrets.token_hex(8)}"))
 
 
@@ -192,7 +192,7 @@ def _precisions() -> list[str]:
 
 @pytest.fixture(autouse=True)
 def _precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compute in float32, or in what the test's marker `precision` runs it in."""
+    """Compute in float32, or in the precision of the marker `precision`."""
     monkeypatch.setenv("SIGHTLINE_PRECISION", "auto" if getattr(request, "param", "f32") == "bf16" else "f32")
 
 

@@ -1,4 +1,4 @@
-"""What is quick to start stays quick: torch is imported only where a network runs."""
+"""Fast commands stay fast: torch is imported only if a network runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people hand over as files."""
+"""User files: recipes and tables of predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nouns: JSON in and out with every key checked, predictions as tables, CSV cells that no spreadsheet runs."""
+"""Records: JSON round trips with every key checked, tables of predictions, CSV cells without formulas."""
 
 from __future__ import annotations
 

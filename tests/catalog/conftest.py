@@ -1,4 +1,4 @@
-"""Images that look like photographs to a hash: smooth, with detail, none like another."""
+"""Synthetic images that hash like photographs: smooth, detailed, and all different."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Corrections of a catalog: what changes, what never does, and how two catalogs differ."""
+"""Corrections of a catalog, and differences between two catalogs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Duplicates: what is found, and above all what is not joined."""
+"""Duplicates: copies are found, and different images are never joined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unusual images: found by what sticks out of the set, and silent on a set that is all alike."""
+"""Unusual images: outliers of a set are reported, uniform sets are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`scan`: where the class and the split come from, what is chosen, and that nothing is lost."""
+"""`scan`: class and split of each image, selection of classes, and a row for every file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Suggested groups: series by name and by time, and silence where names say nothing."""
+"""Suggested groups: series by name and by time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`split`: nothing is torn apart, nothing moves, every class is in train, and the order of files means nothing."""
+"""`split`: duplicates and groups stay together, assigned images stay, every class is in train, file order does not matter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Brightness, contrast and sharpness: what they say of images, kept by content, and silent where there are no pixels."""
+"""Brightness, contrast and sharpness: their values, caching by content, and images without pixels."""
 
 from __future__ import annotations
 

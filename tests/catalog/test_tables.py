@@ -1,4 +1,4 @@
-"""Tables: a user's own CSV and Parquet, and that a catalog comes back as it was saved."""
+"""Tables: CSV and Parquet files of users, and catalogs that are saved and loaded without loss."""
 
 from __future__ import annotations
 

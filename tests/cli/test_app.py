@@ -1,4 +1,4 @@
-"""Every command: its help, its example, and how its options reach the verb behind it."""
+"""Every command: help, example, and options passed to its function."""
 
 from __future__ import annotations
 

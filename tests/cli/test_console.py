@@ -1,4 +1,4 @@
-"""Exit codes, errors and notes: what a person and a program see when something is wrong."""
+"""Exit codes, errors and notes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--crops` of `predict` and `evaluate`: obeyed where there is a network, refused where there is none."""
+"""`--crops` of `predict` and `evaluate`: applied with a network, refused without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `explain` prints of the checks: the verdict that most images share once, and each image that differs."""
+"""Output of `explain`: the verdict that most images share once, and each image that differs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `predict` says of its own answers, and `mistakes` by pair, slice and column, of a run, a classifier and a table."""
+"""Uncertainty in `predict`, and `mistakes` by pair, slice and column of a run, a classifier and a table."""
 
 from __future__ import annotations
 

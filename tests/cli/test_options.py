@@ -1,4 +1,4 @@
-"""How the text of an option becomes a value, and what is said where it cannot."""
+"""Parsing of option values, and errors for invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training as it goes on: a table on a terminal, at most a line an epoch elsewhere, nothing with --json."""
+"""Progress of a training: a table on a terminal, at most a line per epoch elsewhere, nothing with --json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs as Python users call them: whatever stands for a classifier or an image is taken, and all else refused."""
+"""Python API: accepted forms of classifiers and images, and errors for all others."""
 
 from __future__ import annotations
 

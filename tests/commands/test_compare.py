@@ -1,4 +1,4 @@
-"""`compare` as a user meets it: two runs on the same digits, tables, refusals, the page, and the ledger."""
+"""`compare`: runs and tables on the same images, refusals, the page, and the test-set log."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HOSTILE = '<script>alert("1")</script>'
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Three trained runs with one split, whose test split nobody has opened."""
+    """Three trained runs with the same split, whose test split was not used."""
     from tests.conftest import write_few_digits
 
     folder = tmp_path_factory.mktemp("compare")
@@ -226,7 +226,7 @@ def test_labels_that_are_not_classes_are_refused(place: dict[str, Any], tmp_path
 
 
 def bare(folder: Path) -> list[str]:
-    """Two tables of answers to images that nobody has."""
+    """Two tables of predictions of images that do not exist."""
     for name, wrong in (("a", 2), ("b", 5)):
         rows = [
             (f"{i}.jpg", "cat" if i % 2 else "dog", *((0.9, 0.1) if (i < wrong) != (i % 2) else (0.2, 0.8))) for i in range(40)

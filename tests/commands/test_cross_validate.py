@@ -1,4 +1,4 @@
-"""Cross-validation: nothing leaks, nothing is torn apart, an interrupted one goes on, and the numbers are what they say."""
+"""Cross-validation: no leaks, clusters stay together, interrupted ones resume, and scores are correct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Regions that are hidden, classes by other names, and the files that hold raw heat."""
+"""`explain`: covered regions, synonyms of classes, raw heatmap files, and checks."""
 
 from __future__ import annotations
 

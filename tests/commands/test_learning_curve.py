@@ -1,4 +1,4 @@
-"""The learning curve as a user meets it: of a recipe, and in a run's report."""
+"""Learning curve of a recipe, and in the report of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands as Python functions: one short way through all of them, and what they say of wrong types."""
+"""Commands as Python functions, and their errors for wrong types."""
 
 from __future__ import annotations
 

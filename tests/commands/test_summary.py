@@ -1,4 +1,4 @@
-"""`sightline summary`: what it says of networks, new heads, recipes, runs and classifiers, and how it says it."""
+"""`sightline summary` of networks, new heads, recipes, runs and classifiers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trained runs: what lies in their folder, how they are resumed and continued, and what is refused."""
+"""`train`: files of a run, resuming and continuing, and refusals."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def rows(file: Path) -> list[dict[str, str]]:
 
 
 def interrupt(table: Catalog, asked: Recipe, out: Path, step: int = 5) -> None:
-    """A run that ends in the midst of its training, with a checkpoint after every step."""
+    """Interrupt a training, with a checkpoint after every step."""
 
     def progress(stage: str, number: int, total: int) -> None:
         if stage.startswith("training") and number == step:

@@ -1,4 +1,4 @@
-"""What every method must do with every head on every kind of map; whether the closed form holds is measured, not listed."""
+"""Contract of every explanation method, with every head on every kind of feature map."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cache]:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few samples: what is tested here does not depend on how many."""
+    """Use few samples, on whose number these tests do not depend."""
     monkeypatch.setattr(integrated_gradients, "SEGMENTS", 1)
     monkeypatch.setattr(integrated_gradients, "POINTS", 2)
     monkeypatch.setattr(smoothgrad, "SAMPLES", 2)
@@ -148,7 +148,7 @@ def test_every_method_on_every_head_and_map(method: str, kind: str, which: str, 
 
 @pytest.mark.parametrize(("kind", "which"), [("logistic", "mean tail"), ("mlp", "mean tail"), ("forest", "tokens")])
 def test_a_contrast_of_two_classes_is_antisymmetric(kind: str, which: str, cache: Cache, few: None) -> None:
-    """The heat for a against b is the opposite of that for b against a, where the method has a sign."""
+    """The heatmap of a against b is the negative of that of b against a for signed methods."""
     case, head = made(which, cache), fitted(kind, which, cache)
     for method in METHODS:
         if refused(method, head, case) or METHODS[method].class_free:
@@ -219,7 +219,7 @@ def test_no_code_outside_the_registry_tests_for_the_name_of_a_method() -> None:
 
 
 def state(network: nn.Module) -> list[Any]:
-    """Everything that an explanation could leave behind."""
+    """Return the weights, flags and hooks of a network."""
     weights = [(n, v.clone()) for n, v in network.state_dict().items()]
     flags = [(p.requires_grad, None if p.grad is None else p.grad.clone()) for p in network.parameters()]
     hooks = [(m.training, len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in network.modules()]

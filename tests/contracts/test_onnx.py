@@ -1,4 +1,4 @@
-"""The classics leave torch as ONNX and give the same numbers elsewhere, at any batch size."""
+"""The classics exported to ONNX give the same logits in OpenVINO, at any batch size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever the network, training from scratch leaves a body and a linear head that are the network that was trained."""
+"""Training any network from scratch gives a backbone and a linear head that reproduce the trained network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session with no network behind it: the map is given as the image, the tail is what the test wants."""
+"""Session without a network: the image is the feature map, and the test sets the tail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caption says: the answer, what the colours mean, and the whole of the verdict."""
+"""Captions of heatmaps: prediction, meaning of the colours, and verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Channels of a layer for single images: which, their raw maps beside the sheet, and what is refused."""
+"""Channels of a layer for single images: selection, raw maps, and refusals."""
 
 from __future__ import annotations
 

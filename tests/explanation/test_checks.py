@@ -1,4 +1,4 @@
-"""The checks against classifiers whose truth is known: what must pass passes, and what must not does not."""
+"""Checks of heatmaps on classifiers whose decisive pixels are known."""
 
 from __future__ import annotations
 

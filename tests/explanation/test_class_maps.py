@@ -1,4 +1,4 @@
-"""The view over many images: where heat lies on average, and the alarm for borders and corners, against planted ones."""
+"""Average heatmaps of a class, and the alarm for borders and corners, on planted evidence."""
 
 from __future__ import annotations
 

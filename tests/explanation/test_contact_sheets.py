@@ -1,4 +1,4 @@
-"""What is said on the pictures of `explain`: the answer apart from the class explained, and names to trace them by."""
+"""Contact sheets of `explain`: prediction, explained class, and file names."""
 
 from __future__ import annotations
 

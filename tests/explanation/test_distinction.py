@@ -1,4 +1,4 @@
-"""Whether the distinction that is asked about is made at all: two halves of one kind are not, beside whatever else."""
+"""Check whether a classifier separates the explained class from its contrast."""
 
 from __future__ import annotations
 

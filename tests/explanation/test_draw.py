@@ -1,4 +1,4 @@
-"""What is drawn: heat in its place, colours that can be told apart, the scale said, any text, any shape."""
+"""Overlays: position of the heatmap, colours, scale, and text of any length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heat of an ensemble: totals are kept, grids and boxes may differ, what is undecided counts for nothing."""
+"""Heatmaps of ensembles: sums are kept, grids and boxes may differ, neutral cells count as 0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps in every layout on one grid and back; blocks that lie where they say."""
+"""Feature maps of every layout as a grid and back, and the position of blocks."""
 
 from __future__ import annotations
 

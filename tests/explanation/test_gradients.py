@@ -1,4 +1,4 @@
-"""Integrated gradients: how many they take, and that they are the integral."""
+"""Integrated gradients: number of steps and completeness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heat of a whole classifier: a planted square found with a random network, crops laid where they were, flat maps told."""
+"""Heatmaps of a classifier: a planted square with a random network, crops, and constant maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layer: found by itself in every family, by name anywhere; skips and work in place do not deceive it."""
+"""Layers for heatmaps: the default of every network family, by name, with skip connections and in-place operations."""
 
 from __future__ import annotations
 

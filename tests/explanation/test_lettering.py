@@ -1,4 +1,4 @@
-"""Text that has to fit its room."""
+"""Text that is shortened to fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random cell masks: exact on a plane, right on what one cell at a time cannot see, the same by either road."""
+"""Random masks: exact for linear scores, joint effects of cells, and equal results by product and by tail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb: which method it takes, what it gives, what it refuses."""
+"""`explain`: choice of the method, heatmaps, and refusals."""
 
 from __future__ import annotations
 

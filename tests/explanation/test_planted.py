@@ -1,4 +1,4 @@
-"""Planted evidence: where the only difference between two classes is known, heat must find it, and alarms must see it."""
+"""Planted evidence: heatmaps and alarms find the known difference between two classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a table says that the object is: cells as people write them, columns of another meaning, and the pointing game."""
+"""Pointing game: boxes and masks in tables, columns with another meaning, and the score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The alarm for borders: it takes heat that keeps to a border, and a probability that falls where the border is blurred."""
+"""Alarm for borders: heat at a border, and a probability that falls if the border is blurred."""
 
 from __future__ import annotations
 

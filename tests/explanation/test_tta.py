@@ -1,4 +1,4 @@
-"""Heat over crops: each look lies where its crop was, mirrored ones turned back, and the mean adds up to the mean score."""
+"""Heatmaps over crops: each at its position, mirrored ones mirrored back, with the mean score as their sum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders as they come: links, pipes, odd names, empty classes. Nothing hangs, nothing crashes, nothing is lost unsaid."""
+"""Folders with links, pipes, odd names and empty classes: no hang, no crash, every ignored file is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One output folder, one writer: the second is refused, a killed one leaves nothing behind that stops or misleads the next."""
+"""Locks of output folders: a second writer is refused, and a killed one leaves no lock."""
 
 from __future__ import annotations
 

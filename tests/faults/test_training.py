@@ -1,4 +1,4 @@
-"""A training that is killed at any moment costs time, never a bit of its result."""
+"""A training that is killed at any moment resumes to bit-identical results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heat worked by hand on maps of 4×4: the numbers in the comments can be followed with a pencil."""
+"""Heatmaps worked by hand on maps of 4×4 cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps of the journey as commands of their own, and what is said where they cannot be done."""
+"""Single commands in sequence, and their errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people are told about their photographs, on the console, in Python and in the report."""
+"""Notes about the photographs on the console, in Python and in the report."""
 
 from __future__ import annotations
 

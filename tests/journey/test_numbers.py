@@ -1,4 +1,4 @@
-"""What `evaluate` says of numbers: intervals that know of groups, curves as tables, the positive class, an inverted table."""
+"""Scores of `evaluate`: intervals with groups, curves as tables, the positive class, inverted predictions."""
 
 from __future__ import annotations
 

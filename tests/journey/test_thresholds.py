@@ -1,4 +1,4 @@
-"""A run with a threshold: its recipe says so, its ladder has one bar, and what it suggests is the same procedure."""
+"""A run with a threshold: recipe, candidates, and the suggested cross-validation."""
 
 from __future__ import annotations
 

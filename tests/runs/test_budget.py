@@ -1,4 +1,4 @@
-"""The budget of a run on a slow machine, and what an interruption leaves behind once the test split was opened."""
+"""Time budget of a run on a slow machine, and interruptions after the test split was used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.conftest import write_few_digits
 
 
 class SlowClock:
-    """A clock on which every report of progress takes so many seconds, and nothing else does."""
+    """Clock that advances by the given seconds at every progress report."""
 
     def __init__(self, report_s: float) -> None:
         self.now, self.report_s = 0.0, report_s

@@ -1,4 +1,4 @@
-"""The ladder: cheap before dear, nothing that cannot win any more, the network that did best is the one that learns on."""
+"""Candidates: fast ones first, those that cannot win are skipped, the best network is fine-tuned."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NET = Backbone("net", "timm", Preprocess(), 8, weights_hash="x", parameters=1_00
 
 
 def fake(method: str, right: int, n: int = 10, name: str = "net", source: str = "timm") -> Candidate:
-    """A candidate of which only the validation answers and the names matter."""
+    """Return a candidate with the given validation predictions and names."""
     backbone = dataclasses.replace(NET, name=name, source=source)  # type: ignore[arg-type]
     card = SimpleNamespace(method=method, backbone=backbone, recipe=Recipe(method=method, backbone=name))
     true = np.array([1] * right + [0] * (n - right))
@@ -35,7 +35,7 @@ def fake(method: str, right: int, n: int = 10, name: str = "net", source: str = 
 
 
 class SlowClock:
-    """A clock that moves only when work is done."""
+    """Clock that advances only when work is done."""
 
     def __init__(self) -> None:
         self.now = 0.0

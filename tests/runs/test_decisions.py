@@ -1,4 +1,4 @@
-"""What the journey decides: which images stay together, which classifier is chosen, whose predictions belong to what."""
+"""Decisions of a run: the chosen classifier, matched predictions, recipes and folder names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_catalog(paths: list[str], **columns: list[object]) -> Catalog:
 
 
 def fake(method: str, right: int, n: int, paths: tuple[str, ...] | None = None) -> run.Candidate:
-    """A candidate of which only the validation answers matter."""
+    """Return a candidate with the given validation predictions."""
     card = SimpleNamespace(method=method, backbone=SimpleNamespace(name=method))
     probs = np.tile([0.1, 0.9], (n, 1))
     true = np.array([1] * right + [0] * (n - right))

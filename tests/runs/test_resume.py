@@ -1,4 +1,4 @@
-"""The main job interrupted in a long rung: with `resume` it goes on at that very step, and ends with the same bits."""
+"""A run interrupted in a long candidate resumes at the same step, with bit-identical results."""
 
 from __future__ import annotations
 

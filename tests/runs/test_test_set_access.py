@@ -1,4 +1,4 @@
-"""Every command that shows answers beside the labels of test images is counted in the one test-set log."""
+"""Every command that shows predictions of labelled test images is recorded in the test-set log."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _own_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def lines() -> list[dict[str, Any]]:
-    """The looks that the log holds."""
+    """Return the accesses in the log."""
     file = test_set_log.root() / "openings.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 

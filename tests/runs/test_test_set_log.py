@@ -1,4 +1,4 @@
-"""Looks at test images are counted by what the images are, once each, whatever happens to runs, caches and other processes."""
+"""Accesses to test images are counted by image content, independently of runs, caches and processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def contents(numbers: Sequence[int]) -> list[str]:
 
 
 def look(numbers: Sequence[int], *names: str, verb: str = "evaluate") -> test_set_log.Opening:
-    """An opening of these images by classifiers of these names."""
+    """Record an access to these images by classifiers of these names."""
     subjects = [LoggedClassifier(name, (f"classifier:{name}",)) for name in names]
     return test_set_log.opened(contents(numbers), subjects, verb=verb, by=" and ".join(names), when="2026-01-02T03:04:05+00:00")
 

@@ -1,4 +1,4 @@
-"""What is said of differences and of choices."""
+"""Paired tests of settings, and the optimism of a selection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sightline.studies import paired_tests
 
 
 def answers(paths: str, right: str) -> Predictions:
-    """One letter a path; 1 for a right answer."""
+    """Return predictions with one letter per path; 1 is a correct prediction."""
     probs = np.array([[0.9, 0.1] if r == "1" else [0.1, 0.9] for r in right])
     return Predictions(tuple(paths), ("x", "y"), np.zeros(len(paths), dtype=np.int64), probs)
 

@@ -1,4 +1,4 @@
-"""Keys of a recipe: what they reach, and that what is wrong is said before any work."""
+"""Changes of recipe keys, and errors before any work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A short training shared out by `torchrun`: each process leaves its own weights, for `test_process_group.py` to compare.
+"""Short training under `torchrun`: each process writes its weights, which `test_process_group.py` compares.
 
 python -m torch.distributed.run --nproc_per_node 2 -m tests.training.team KIND OUT [CHECKPOINT] [SIGNAL STEP]
 """

@@ -231,7 +231,7 @@ def test_disabling_one_operation_leaves_the_draws_of_the_others_unchanged(policy
 
 
 def test_draws_of_the_photo_policy_are_reproducible_from_the_random_stream() -> None:
-    """Written out from the stream, so that what was trained with a seed can be trained again."""
+    """The draws are written out from the random stream, so that trainings can be reproduced."""
     drawn = augment.draw(POLICIES["photo"], 3, seed=0, epoch=1)
     u = store.stream(0, "augment", 1).random((3, 8))
     np.testing.assert_allclose(drawn.angle, 15 * (2 * u[:, 1] - 1))
@@ -327,7 +327,7 @@ SINGLE: dict[str, dict[str, Any]] = {
 @settings(max_examples=40, deadline=None)
 @given(chosen=st.sets(st.sampled_from(list(SINGLE)), min_size=1))
 def test_the_warp_is_the_product_of_its_steps_in_order(chosen: set[str]) -> None:
-    """The whole is the product of the single steps' matrices: the way back passes the first step last."""
+    """The warp is the product of the matrices of the steps; the inverse applies the first step last."""
 
     def square(drawn: Draw) -> np.ndarray:
         found = augment.warp_matrices(drawn, HEIGHT, WIDTH)
@@ -343,7 +343,7 @@ def test_the_warp_is_the_product_of_its_steps_in_order(chosen: set[str]) -> None
 
 
 def test_reflection_padding_equals_that_of_grid_sample() -> None:
-    """Every position within one image of the edge; and who is farther away is seen."""
+    """Every position up to one image beyond the edge; positions farther away are detected."""
     drawn = augment.draw(Policy(rotation=60, zoom=0.2, shift=0.2, elastic=0.05), 64, seed=0, epoch=0)
     images = noise(64, 24, 32)
     changes = augment.prepare(drawn, (24, 32), images.mean(axis=(1, 2)), ZERO, ONE)

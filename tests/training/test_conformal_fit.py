@@ -1,4 +1,4 @@
-"""What limits are fitted on: held-out answers, by class where classes are very unlike, and images that no weight has seen."""
+"""Data on which uncertainty is fitted: held-out predictions, by class if classes are imbalanced, and images not trained on."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_many_held_out_predictions_are_sampled(context: Context, monkeypatch: py
 
 
 def test_ood_scores_on_pretrained_features_leave_out_the_own_cluster(context: Context) -> None:
-    """As many bars as images: train and val, each without its own cluster."""
+    """One distance per image of train and val, each without its own cluster."""
     made = with_uncertainty(context, methods.fit(context, RECIPE)[0]).classifier
     rows = context.split("train", "val")
     assert made.card.uncertainty.ood_images == len(rows) and len(made.limits["bank"]) == len(rows)

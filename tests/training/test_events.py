@@ -1,4 +1,4 @@
-"""TensorBoard's event files: their records, checksums, and what a reader of protocol buffers finds in them."""
+"""TensorBoard event files: records, checksums, and the scalars that a reader finds."""
 
 from __future__ import annotations
 

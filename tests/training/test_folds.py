@@ -1,4 +1,4 @@
-"""Folds: every class is trained on in each of them, and a class of one image is never held out and is named."""
+"""Folds: every class is in each training part; a class with one image is never held out and named in a note."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training loop: the same bits again, the best weights kept, and every way in which training can go wrong."""
+"""Training loop: reproducible, with the best weights, early stopping, deadlines and NaN losses."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_early_stopping_ends_after_patience_epochs_with_a_note() -> None:
 
 
 class StepTime:
-    """A clock on which every step takes so many seconds, and nothing else does."""
+    """Clock that advances only by the given seconds per training step."""
 
     def __init__(self, *step_s: float) -> None:
         self.now, self.steps, self.step_s = 0.0, 0, step_s
@@ -227,7 +227,7 @@ def test_every_epoch_shuffles_and_uses_each_image_once() -> None:
 
 
 class Listens(Small):
-    """It notes what torch's generator gives at each step."""
+    """Network that records a number of torch's generator at each step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -249,7 +249,7 @@ def test_dropout_is_a_function_of_seed_and_step() -> None:
 
 
 class Breaks(Small):
-    """Its answers stop being numbers at some forward passes of its training, counted from 1."""
+    """Network whose logits become NaN at some forward passes of training, counted from 1."""
 
     def __init__(self, passes: Container[int]) -> None:
         super().__init__()

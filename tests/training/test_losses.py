@@ -1,4 +1,4 @@
-"""What training lowers: weights, mixing and parts of a batch, against sums written out."""
+"""Loss: class weights, mixup and parts of a batch equal explicit sums."""
 
 from __future__ import annotations
 

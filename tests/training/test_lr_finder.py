@@ -1,4 +1,4 @@
-"""The learning-rate finder: it finds the edge of a known bowl, leaves the network alone, and says where nothing falls."""
+"""Learning-rate range test: suggestion, restored network, and errors if the loss never decreases."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_suggested_learning_rate_trains_better_than_much_smaller_or_larger_o
 
 def test_learning_rates_grow_exponentially_until_the_loss_diverges() -> None:
     class Steep(nn.Module):
-        """A linear layer on three inputs that are far too large and say nothing of the labels: it diverges early."""
+        """Linear layer on three large inputs that are unrelated to the labels, which diverges early."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -97,7 +97,7 @@ def test_a_network_whose_loss_never_decreases_raises_an_error() -> None:
 
 
 def test_a_trained_network_gets_a_tenth_of_the_rate_at_which_the_loss_rises() -> None:
-    """Nothing falls any more, and the lowest of a flat course is noise; worked by hand."""
+    """The loss no longer decreases, so its minimum is noise; worked by hand."""
     rates = np.array([1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0])
     guessing = float(np.log(2))
     flat = np.array([0.300, 0.295, 0.302, 0.301, 0.310, 0.400, 0.900])

@@ -1,4 +1,4 @@
-"""Ensembles: a weighted mean of probabilities in one file, held-out answers only, calibrated last, explained as a sum."""
+"""Ensembles: weighted mean of probabilities, one file, held-out predictions only, calibration, and heatmaps."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_predictions_are_the_calibrated_weighted_mean_of_the_members(context: Co
 
 
 def test_held_out_predictions_are_read_from_the_member_runs(context: Context, runs: list[str]) -> None:
-    """Heads were fitted once more on train and val: what they say of these now would flatter."""
+    """Heads were refitted on train and val, so their present predictions of these images are too optimistic."""
     best = fitted(context, runs)
     from sightline.inputs import read_predictions
 

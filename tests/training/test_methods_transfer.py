@@ -1,4 +1,4 @@
-"""Methods that begin with a network that has learnt something: what stays, what learns, and what is said of it."""
+"""Methods that start from a trained network: frozen, finetune and warmstart."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_layer_decay_lowers_learning_rates_towards_the_input(context: Context) -
 @pytest.mark.slow
 @pytest.mark.precision
 def test_fine_tuning_that_does_not_help_returns_the_head_alone_with_a_note(context: Context) -> None:
-    """A rate that ruins the network: the head alone is given back, and that is said."""
+    """At a learning rate that ruins the network, the head alone is returned with a note."""
     plan = {"epochs": 1, "optimizer": "adamw", "learning_rate": 0.05, "warm_up": 0.0, "keep": "last"}
     best = fitted(context, "finetune", layer_decay=1.0, **plan)
     assert best.detail["gain"]["kept"] == "head alone"
@@ -200,7 +200,7 @@ def test_the_same_seed_gives_the_same_bits(context: Context) -> None:
 
 
 class InterruptedFitError(Exception):
-    """A stand-in for a process that ends in the middle."""
+    """Raised to interrupt a fit."""
 
 
 @pytest.mark.slow
@@ -226,7 +226,7 @@ def test_an_interrupted_fine_tuning_resumes_bit_identically(context: Context, tm
 
 @pytest.fixture(scope="module")
 def inverted(context: Context, tmp_path_factory: pytest.TempPathFactory) -> Context:
-    """The same digits, white on black turned to black on white: features of another mean and length."""
+    """The same digits in black on white: features of another mean and length."""
     folder = tmp_path_factory.mktemp("inverted")
     for file in write_few_digits(folder / "digits", 12).rglob("*.png"):
         with Image.open(file) as image:
@@ -238,7 +238,7 @@ def inverted(context: Context, tmp_path_factory: pytest.TempPathFactory) -> Cont
 
 
 def continued(first: Context, second: Context, method: str, place: Path, **settings: object) -> methods.Candidate:  # type: ignore[name-defined]
-    """What a method trains on one set, and then goes on with on another."""
+    """Return a candidate that is trained on one set and continued on another."""
     fitted(dataclasses.replace(first, checkpoint=place / "first"), method, **settings)
     checkpoint.hand_on(place / "first", place / "second")
     return fitted(dataclasses.replace(second, checkpoint=place / "second"), method, **settings)
@@ -283,7 +283,7 @@ def test_a_warm_start_takes_the_earlier_network_for_other_classes(context: Conte
 
 
 def few_classes(context: Context, count: int = 5) -> Context:
-    """The same work with the first classes only."""
+    """Return the context with the first classes only."""
     kept = np.isin(context.labels, range(count))
     return dataclasses.replace(
         context, catalog=context.catalog.rows(kept.tolist()), cluster=context.cluster[kept], classes=context.classes[:count]
@@ -314,7 +314,7 @@ def test_fine_tuning_trains_dense_layers_with_the_network(context: Context, tmp_
 
 @pytest.mark.slow
 def test_a_warm_start_continues_with_the_head_of_the_earlier_classifier(context: Context, tmp_path: Path) -> None:
-    """A rate of nothing shows where the second phase begins."""
+    """A negligible learning rate shows where the second phase starts."""
     still = {"epochs": 1, "learning_rate": 1e-9, "augment": "none"}
     first = methods.fit(context, dataclasses.replace(TINY, method="frozen", settings={"epochs": 2, "head": [[16, 0.0]]}))[0]
     file = first.classifier.save(tmp_path / "m.safetensors")
@@ -400,7 +400,7 @@ def stripes(folder: Path, low: int, high: int, images: int = 24) -> Context:
 def test_a_warm_start_scales_16_bit_images_by_their_own_value_range(
     before: tuple[int, int], frozen: bool, tmp_path: Path
 ) -> None:
-    """Learnt on 8 bits or on 12, gone on with on 16: by the earlier range all would be white, or nearly black."""
+    """Trained on 8 or 12 bits and continued on 16: with the earlier range all images would be white or nearly black."""
     first, now = stripes(tmp_path / "first", *before), stripes(tmp_path / "now", 29_000, 31_000)
     scratch = Recipe(method="scratch", backbone="cnn(filters=[8, 8])", image_size=32, settings={"epochs": 10, "batch_size": 4})
     earlier = methods.fit(first, scratch)[0].classifier
@@ -485,7 +485,7 @@ def test_training_without_validation_images_is_refused_before_images_are_decoded
 
 
 def test_split_with_val_takes_validation_images_from_train(context: Context) -> None:
-    """`split --val` takes them out of train, though every image has its split already."""
+    """`split --val` takes them from train, although every image has a split already."""
     splits = ["train" if s == "val" else s for s in context.catalog.column("split")]
     table, twins = context.catalog.with_column("split", splits), catalogs.find_duplicates(context.catalog, context.cache)
     again = catalogs.split(table, val=0.15, test=0.2, clusters=twins).column("split")
@@ -521,7 +521,7 @@ def test_fine_tuning_a_real_network_is_no_worse_than_its_features(
 def test_the_range_test_starts_from_the_same_state_as_training(
     method: str, settings: dict[str, object], context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fine-tuning begins with the fitted head, a frozen network's head with nothing; the rates tried are the last stage's."""
+    """Fine-tuning starts from the fitted head, `frozen` from a random one; rates are those of the last stage."""
     from sightline.training import lr_finder
 
     learns_head = method == "frozen" or bool(settings.get("frozen"))

@@ -1,4 +1,4 @@
-"""Several looks at an image: augmented views to fit heads on, crops to ask them about; both cached look by look."""
+"""Augmented views for fitting heads and crops for prediction, each cached separately."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_view_is_a_function_of_content_view_and_seed(gathered: Context) -> Non
 
 
 def test_a_view_is_the_augmented_image() -> None:
-    """The identity changes nothing; a mirror image is one."""
+    """The identity changes nothing; a flip mirrors the image."""
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
     same = augment.draw(augment.Policy(), 3, seed=0, epoch=1)
     np.testing.assert_array_equal(augmented_views.warped(images, same, "reflection"), images)

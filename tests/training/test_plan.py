@@ -1,4 +1,4 @@
-"""Settings of training: ranges, defaults by optimizer, and the courses of the learning rate."""
+"""Settings of training: ranges, defaults of each optimizer, and learning-rate schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes that learn one network: the same weights on each, and as good as the same as one alone gets."""
+"""Training in several processes gives the same weights on each, and nearly those of a single process."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def torchrun(*words: str, cwd: Path = ROOT, **environment: str) -> subprocess.Co
 
 @functools.cache
 def whole(folder: Path, precision: str) -> Path:
-    """Where both processes left the network with BatchNorm that nothing interrupted; trained once per precision."""
+    """Return the folder with the weights of both processes of an uninterrupted training, once per precision."""
     out = folder / f"whole-{precision}"
     done = torchrun("-m", "tests.training.team", "normed", str(out), SIGHTLINE_PRECISION=precision)
     assert done.returncode == 0, done.stderr
@@ -113,7 +113,7 @@ def both(out: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 @pytest.fixture
 def one_thread() -> Any:
-    """As the two processes have it."""
+    """Use one thread, as the two processes do."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

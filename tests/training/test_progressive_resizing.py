@@ -1,4 +1,4 @@
-"""Progressive resizing: which size each epoch sees, that it is the same picture, and that nothing else changes."""
+"""Progressive resizing: the image side of each epoch, consistent augmentation, and no other change."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_resize_from_out_of_range_is_refused(share: float) -> None:
 
 
 class Watched(Small):
-    """Notes the side of what it sees, in training and beside."""
+    """Network that records the side of its input, in training and evaluation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def smooth(n: int, side: int) -> np.ndarray:
 
 @pytest.mark.parametrize("policy", ["photo", "handwriting", "blurred"])
 def test_augmentation_at_a_smaller_side_is_the_resized_augmentation(policy: str) -> None:
-    """Crop, rotation, colour and blur are the same share of the image: what is made small is what was changed whole."""
+    """Crop, rotation, colour and blur are relative to the image: the small image is the resized augmented image."""
     chosen = augment.Policy(blur=(3.0, 3.0), flip=0.5) if policy == "blurred" else augment.POLICIES[policy]
     feed = DataLoader(Pixels(smooth(8, 64), np.zeros(8, dtype=np.int64)), chosen, MEAN, STD, torch.device("cpu"), 3)
     (whole,) = [x for x, _ in feed.epoch(1, 8)]
@@ -112,7 +112,7 @@ def test_augmentation_at_a_smaller_side_is_the_resized_augmentation(policy: str)
 
 
 def test_resizing_is_antialiased() -> None:
-    """A board of single black and white pixels becomes grey, not one of the two."""
+    """A checkerboard of single pixels becomes grey."""
     board = (np.indices((16, 16)).sum(axis=0) % 2 * 255).astype(np.uint8)
     image = torch.from_numpy(np.repeat(board[None, :, :, None], 3, axis=3))
     small_one = progressive_resizing.resized(image, 8)

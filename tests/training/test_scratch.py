@@ -1,4 +1,4 @@
-"""Training from scratch: body and head together are the network that was trained, and the numbers are honest."""
+"""Training from scratch: backbone and head reproduce the trained network and its validation scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the loop can do beside the plain way: averaged weights, balanced sampling, mixing, groups, parts, gradient norms."""
+"""Options of the training loop: averaged weights, balanced sampling, mixup, groups, split batches, gradient norms."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_gradients_are_measured_at_some_steps_of_every_epoch() -> None:
 
 
 class Plain(nn.Module):
-    """A deep chain of sigmoids, with or without ways around them."""
+    """Deep chain of sigmoid layers, with or without skip connections."""
 
     def __init__(self, skips: bool) -> None:
         super().__init__()
@@ -275,7 +275,7 @@ def test_gradient_norms_show_vanishing_gradients_without_skip_connections() -> N
 
 
 class Hungry(Small):
-    """It wants no more than so many images at once."""
+    """Network that runs out of memory above a number of images."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -291,7 +291,7 @@ class Hungry(Small):
 
 
 class WithoutStatistics(nn.Module):
-    """No BatchNorm and no dropout: parts of a batch give the batch's gradient."""
+    """Network without BatchNorm and dropout, so that parts of a batch sum to its gradient."""
 
     def __init__(self, most: int) -> None:
         super().__init__()

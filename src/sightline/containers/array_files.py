@@ -189,7 +189,7 @@ class _Npz:
         while count:
             data = self._file.read(count)
             if not data:
-                raise DataError(f"{self.path} has become shorter while it is read", "scan it again")
+                raise DataError(f"{self.path} became shorter while it was read", "scan it again")
             parts.append(data)
             count -= len(data)
         return b"".join(parts)

@@ -189,7 +189,7 @@ def _recipe(recipe: Recipe, wish: SummarySpec) -> LayerTable:
     if name in SPECIAL:
         if method.by_epochs:
             raise RequestError(
-                f"{recipe.method} needs a network, and {name!r} is none", "name one that `sightline networks` lists"
+                f"{recipe.method} needs a network, and {name!r} is not one", "name one that `sightline networks` lists"
             )
         backbone = networks.describe(name, image_size=side, cache=wish.cache)
         width = backbone.features
@@ -202,7 +202,7 @@ def _recipe(recipe: Recipe, wish: SummarySpec) -> LayerTable:
     else:
         if kind == "auto":
             kind = "logistic"
-            notes.append('head = "auto" compares several; counted is the logistic one')
+            notes.append('head = "auto" compares several heads; parameters are counted for logistic')
         row = _planned_head(kind, width, max(classes, 2), settings.get("head") or {})
     row = dataclasses.replace(row, trainable=0) if settings.get("head_rate") == 0 else row
     return _on_base(name, backbone, base, row, tuple(notes), names_)
