@@ -83,7 +83,7 @@ def check_calibration(recipe: Recipe, context: Context, candidates: list[Candida
         assert abs(left(found.val)) < 1e-4, found.label
     best = with_uncertainty(context, candidates[0])
     loaded = classifier.load(best.classifier.save(folder / "m.safetensors"))
-    if best.estimate == "val" and recipe.method != "features":  # those are fitted once more on all images
+    if best.estimate == "val" and not methods.METHODS[recipe.method].fits_heads:  # heads are refitted on all images
         wanted = {p: i for i, p in enumerate(best.val.paths)}
         answers = loaded.predict(context.catalog.rows(p in wanted for p in context.catalog.paths), cache=context.cache)
         expected = best.val.probs[[wanted[p] for p in answers.paths]]

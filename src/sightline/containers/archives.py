@@ -508,7 +508,7 @@ def _extract(members: Sequence[_Member], source: Any, folder: Path, archive: Pat
                 out.write(data)
         if left:
             raise DataError(
-                f"{archive} is damaged: {_shown(member.name)} has not the size that it claims", "get the file again"
+                f"{archive} is damaged: {_shown(member.name)} does not have the size stated in its header", "get the file again"
             )
         hashes["/".join(member.parts)] = sha256.hexdigest()
     return hashes

@@ -154,7 +154,7 @@ class _Npz:
             self.arrays[name] = ArrayInfo(name, shape, dtype, False)
             return
         if info.file_size != head + dtype.itemsize * math.prod(shape):
-            raise DataError(f"{self.path} is damaged: {name} has not the size of its shape {shape}", "save it again")
+            raise DataError(f"{self.path} is damaged: {name} does not have the size of its shape {shape}", "save it again")
         _check_size(self.path, name, shape, dtype.itemsize, info.compress_size)
         place = None
         if info.compress_type == zipfile.ZIP_STORED and not fortran:
