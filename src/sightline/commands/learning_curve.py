@@ -17,7 +17,8 @@ from sightline.deadline import UNLIMITED, Deadline, OutOfTimeError
 from sightline.errors import DataError, RequestError, SightlineError
 from sightline.records import Catalog, LearningCurveRecord, Progress, Recipe, silent
 from sightline.records.versions import RESULTS_VERSION
-from sightline.report import line_plots
+from sightline.report import documents
+from sightline.report import learning_curve as figures
 from sightline.runs import executor
 from sightline.runs import folder as folders
 from sightline.runs.dataset import as_recipe, open_catalog, taking_part
@@ -223,4 +224,4 @@ def write_files(folder: Path, curve: LearningCurveRecord) -> None:
     keys = ("images", "measured", "accuracy", "low", "high")
     rows = [{key: "" if getattr(p, key) is None else getattr(p, key) for key in keys} for p in points]
     write_text(folder / "learning-curve.csv", folders.table(rows))
-    line_plots.learning_plot(curve, folder / "learning-curve.svg")
+    write_text(folder / "learning-curve.svg", documents.standalone(figures.figure(curve)))

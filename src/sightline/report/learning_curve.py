@@ -47,9 +47,10 @@ def figure(told: LearningCurveRecord) -> Markup:
     body += Markup('<polygon class="interval" points="{}"/>').format(_corners(axes, [*upper, *reversed(lower)]))
     body += axes.path([(a, r.accuracy) for a, r in zip(x, ahead, strict=True)], "line s0")
     now = math.log10(told.images)
-    body += axes.rule(now, low, now, high, "mark")
+    body += axes.rule(now, low, now, high, "mark") + axes.text(now, low, f"now {count(told.images)}", (-4, -6), "end")
     if low <= told.goal <= high:
         body += axes.rule(x[0], told.goal, x[-1], told.goal, "chance")
+        body += axes.text(x[0], told.goal, f"target {percent(told.goal)}", (4, -5), "start")
     for n, accuracy in measured:
         body += axes.dot(math.log10(n), accuracy, 4, "point on")
     body += _numbers(axes, [*(p.images for p in points[::2]), told.images, ahead[-1].images])

@@ -1,10 +1,9 @@
-"""Stand-alone plots as SVG or PNG: learning-rate range test, gradient norms by depth, learning curves."""
+"""Stand-alone plots as SVG or PNG: learning-rate range test, and gradient norms by depth."""
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ import numpy as np
 
 from sightline.errors import DataError, RequestError
 from sightline.files import read_text
-from sightline.records import LearningCurveRecord
 from sightline.store import write_bytes
 
 if TYPE_CHECKING:
@@ -95,42 +93,6 @@ def gradient_plot(runs: Mapping[str, Sequence[Mapping[str, Any]]], file: Path, *
         axes.legend(frameon=False)
 
     _save(file, f"Gradient norm by depth, {f'epoch {epoch}' if epoch is not None else 'mean over all epochs'}", fill)
-
-
-def learning_plot(data: LearningCurveRecord, file: Path) -> None:
-    """Draw accuracy over the number of training images: measurements, fitted curve and 95 % band.
-
-    Args:
-        data: A learning curve.
-        file: Path that ends in .svg or .png.
-    """
-
-    def fill(axes: Axes) -> None:
-        ahead, points = data.ahead, data.points
-        x = [row.images for row in ahead]
-        axes.fill_between(
-            x,
-            [r.low for r in ahead],
-            [r.high for r in ahead],
-            color=_COLOURS[0],
-            alpha=0.18,
-            linewidth=0,
-            label="95 % band",
-        )
-        axes.plot(x, [r.accuracy for r in ahead], color=_COLOURS[0], linewidth=1.8, label="fitted curve")
-        measured = [r.measured if r.measured is not None else math.nan for r in points]
-        axes.plot([r.images for r in points], measured, "o", color=_COLOURS[5], label="measured")
-        axes.axhline(data.goal, color=_COLOURS[1], linewidth=1.2, linestyle="--", label=f"target {100 * data.goal:.1f} %")
-        axes.axvline(data.images, color="#999999", linewidth=1, linestyle=":", label=f"current number {data.images:,}")
-        axes.set_xscale("log")
-        marks = sorted({points[0].images, points[len(points) // 2].images, data.images, ahead[-1].images})
-        axes.set_xticks(marks, [f"{n:,}" for n in marks])
-        axes.minorticks_off()
-        axes.set_xlabel("training images")
-        axes.set_ylabel("accuracy on held-out images")
-        axes.legend(frameon=False, loc="lower right")
-
-    _save(file, f"Learning curve: {data.label}", fill)
 
 
 def read_gradients(run: Path) -> list[dict[str, Any]]:
