@@ -36,6 +36,8 @@ BACKBONES = {
 MEAN_TAILS = {"mean tail"}
 ON_PIXELS = {"mean tail", "tokens", "the image itself"}
 KINDS = [k for k in heads.HEADS if k != "constant"]
+NOT_LINEAR = {"gradcam++"}
+"""Signed methods that are not linear in the gradient, so that exchanging two classes does not negate the heatmap."""
 CLASSES = ("one", "two", "three")
 IMAGES = 18
 
@@ -159,7 +161,7 @@ def test_a_contrast_of_two_classes_is_antisymmetric(kind: str, which: str, cache
         options = ExplainOptions(method=method, contrast=1)
         other = explain(case.session, head, case.images[:1], options=options, **shown)[0]
         scale = np.abs(one.heat).max()
-        if METHODS[method].signed:
+        if METHODS[method].signed and method not in NOT_LINEAR:
             np.testing.assert_allclose(one.heat, -other.heat, atol=1e-4 * scale + 1e-9, err_msg=method)
         if method != "occlusion" and kind == "logistic":
             assert np.abs(one.heat - asked(case, head, slice(0, 1), method=method)[0].heat).max() > 1e-3 * scale, method

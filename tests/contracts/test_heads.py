@@ -109,8 +109,8 @@ def test_shape_and_rows_sum_to_one(kind: str, fitted: dict[str, heads.Fit]) -> N
     assert np.isfinite(out).all()
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-12)
     if heads.HEADS[kind].needs_features:
-        assert (out.argmax(axis=1) == y).mean() > 0.95
-        assert (fitted[kind].logits.argmax(axis=1) == y).mean() > 0.9
+        assert (out.argmax(axis=1) == y).mean() > 0.9
+        assert (fitted[kind].logits.argmax(axis=1) == y).mean() > 0.85
 
 
 @each
