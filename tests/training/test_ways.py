@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from sightline.deadline import Deadline
 from sightline.errors import RequestError, SightlineError
 from sightline.records import Progress, silent
 from sightline.store import stream
-from sightline.training import augment, hardware, loop
+from sightline.training import augment, checkpoint, hardware, loop
 from sightline.training.dataloader import DataLoader, Pixels, balanced_rows, evaluate
 from sightline.training.gradients import MEASURED, Layers, measured
 from sightline.training.history import as_rows, best_of, rank
@@ -31,7 +32,7 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
 def run(network: nn.Module, train: Pixels, val: Pixels = NOTHING, *, progress: Progress = silent, **given: Any) -> Trained:
-    own = {key: given.pop(key) for key in ("groups", "watch") if key in given}
+    own = {key: given.pop(key) for key in ("groups", "watch", "checkpoint") if key in given}
     return loop.train(
         network,
         train,
@@ -387,3 +388,18 @@ def test_the_estimated_time_left_accounts_for_smaller_images() -> None:
     now[0] = 2.0
     state.epoch = 2  # half the pixels of the whole are still to be seen twice over: 1,024 · 2 done, 4,096 to go
     assert pace.message().learning.left_s == pytest.approx(4.0)
+
+
+def test_the_duration_of_a_resumed_training_includes_that_before_the_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(share: float, accuracy: float) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
+    with pytest.raises(InterruptedError):
+        run(small(), bars(32), bars(16, 1), watch=stop, checkpoint=tmp_path)
+    tensors, facts = checkpoint.read(tmp_path / checkpoint.FILE)
+    monkeypatch.setattr(checkpoint, "read", lambda file: (tensors, {**facts, "seconds": 1000.0}))
+    resumed = run(small(), bars(32), bars(16, 1), checkpoint=tmp_path)
+    assert len(resumed.history) == 3 and resumed.seconds > 1000
