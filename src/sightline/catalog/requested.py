@@ -58,7 +58,7 @@ def requested_images(
                     yield from _of_line(line.strip("\r\n"))
         elif os.path.isdir(path) or _holds_images(path):
             yield from _of_folder(path)
-        elif _is_table(path):
+        elif Path(path).suffix.lower() in tables.SUFFIXES:
             yield from _of_table(Path(path), path_column)
         elif os.path.lexists(path) or not glob.has_magic(path):
             yield from _of_source(path)
@@ -72,10 +72,6 @@ def _holds_images(path: str) -> bool:
         return containers.holds_images(path)
     except NotReadableError:
         return False
-
-
-def _is_table(path: str) -> bool:
-    return Path(path).suffix.lower() in tables.SUFFIXES
 
 
 def _of_source(path: str) -> Iterator[RequestedImage]:

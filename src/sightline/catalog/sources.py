@@ -86,7 +86,7 @@ def list_source(source: Path, options: Options, progress: Progress) -> Listing:
     if os.path.isdir(source):
         return _of_folder(Path(os.path.abspath(source)), options, progress)
     inside = None if os.path.lexists(source) else containers.split_inside(source)
-    if inside is None and _is_table(source):
+    if inside is None and source.suffix.lower() in tables.SUFFIXES:
         return _of_table(source, options)
     if inside is None and not is_file(source):
         raise RequestError(f"{source} does not exist", PHOTOS_HINT)
@@ -104,11 +104,6 @@ def list_source(source: Path, options: Options, progress: Progress) -> Listing:
     if not os.path.lexists(real):
         raise RequestError(f"{inside[0]} contains no {inside[1]!r}", f"`sightline scan {inside[0]}` lists what it contains")
     return _named_inside(list_source(real, options, progress), inside[0], folder)
-
-
-def _is_table(source: Path) -> bool:
-    """Return whether a name is that of a table."""
-    return source.suffix.lower() in tables.SUFFIXES
 
 
 def _named_inside(listing: Listing, archive: Path, folder: Path) -> Listing:

@@ -43,7 +43,8 @@ def summarise(catalog: Catalog, duplicates: Duplicates | None = None) -> dict[st
         "per_class": {label: per_class[label] for label in sorted(per_class)},
         "width": _range(width),
         "height": _range(height),
-        "size_histogram": {"edges_px": list(_EDGES_PX), "counts": _merged(counts_px)},
+        # the bin beyond the last edge is merged into the last bin
+        "size_histogram": {"edges_px": list(_EDGES_PX), "counts": [*counts_px[:-2].tolist(), int(counts_px[-2:].sum())]},
         "enlarged": {str(side): float((short < side).mean()) if len(short) else 0.0 for side in SIDES_PX},
         "formats": _counted(columns["format"], good),
         "modes": _counted(columns["mode"], good),
@@ -64,11 +65,6 @@ def _range(values: np.ndarray) -> dict[str, float] | None:
     if not len(values):
         return None
     return {"min": int(values.min()), "median": float(np.median(values)), "max": int(values.max())}
-
-
-def _merged(counts: np.ndarray) -> list[int]:
-    """Merge the bin beyond the last edge into the last bin."""
-    return [*counts[:-2].tolist(), int(counts[-2:].sum())]
 
 
 def _counted(values: list[str | None], rows: list[int]) -> dict[str, int]:

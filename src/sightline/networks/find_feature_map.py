@@ -394,7 +394,7 @@ def under_hooks(net: nn.Module, x: Tensor, scores: bool = False) -> MeasuredCut:
     once = {c.name for c in calls if sum(o.module is c.module for o in calls) == 1}
     before = calls[: next((i for i, c in enumerate(calls) if c.name == classifier), len(calls))]
     places = [c for c in before if c.name in once and len(c.output) == 4 and c.output[2] * c.output[3] > 1]
-    places = [c for c in places if c.name and not _is_pooling_module(c.module)]
+    places = [c for c in places if c.name and not isinstance(c.module, _POOLINGS)]
     for call in places[::-1][:_TRIES]:
         replay = Replay(call.name, classifier, size, mean)
         cut = _measured(net, x, replay, features, classifier=classifier)
@@ -454,8 +454,3 @@ def _is_pooling(net: nn.Module, node: fx.Node) -> bool:
     if node.op == "call_module":
         return isinstance(net.get_submodule(str(node.target)), _POOLINGS)
     return node.op == "call_function" and node.target in _POOLING_FUNCTIONS
-
-
-def _is_pooling_module(module: nn.Module) -> bool:
-    """Return whether a module is adaptive pooling."""
-    return isinstance(module, _POOLINGS)

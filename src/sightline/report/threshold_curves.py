@@ -74,10 +74,6 @@ def _other(answers: Predictions, score: Scores) -> str | None:
     )
 
 
-def _column(answers: Predictions, name: str) -> np.ndarray:
-    return np.asarray(answers.probs[:, answers.classes.index(name)])
-
-
 def rank_column(answers: Predictions, name: str) -> np.ndarray:
     """Return the scores, float64 (n,), that rank the images for a class, as `evaluation.rank_scores` defines them."""
     return np.asarray(evaluation.rank_scores(answers.probs)[0][:, answers.classes.index(name)])
@@ -171,7 +167,7 @@ def _thresholds(answers: Predictions, score: Scores, threshold: ThresholdChoice)
         thresholds = 1 - thresholds[::-1]
     missed, alarm = evaluation.costs(by)
     positive = answers.y_true == answers.classes.index(name)
-    curve = evaluation.threshold_curve(positive, _column(answers, name), missed, alarm)
+    curve = evaluation.threshold_curve(positive, answers.probs[:, answers.classes.index(name)], missed, alarm)
     largest_cost = float(curve.cost.max()) or 1.0
     lines = [
         svg.Series(f"precision of “{short(name, 24)}”", points(curve.threshold, curve.precision), 0),

@@ -174,13 +174,8 @@ def _out_of_distribution(model: Classifier, answers: Predictions) -> OutOfDistri
         threshold=answers.ood_threshold,
         held_out=model.card.uncertainty.ood_images,
         rate=model.card.uncertainty.ood_rate,
-        pretrained=_pretrained(model.embedding_model),
+        pretrained=model.embedding_model.card.backbone.pretrained_on != "nothing",
     )
-
-
-def _pretrained(model: Classifier) -> bool:
-    """Return whether the backbone was pretrained on other photographs."""
-    return model.card.backbone.pretrained_on != "nothing"
 
 
 def _share(values: np.ndarray) -> float | None:

@@ -362,18 +362,13 @@ def _placed(context: Context, predictions: Predictions, rows: Mapping[int, str])
     return out
 
 
-def _member_files(recipe: Recipe) -> tuple[str, ...]:
-    """Return the runs and classifier files that the recipe lists as members."""
-    return tuple(str(name) for name in recipe.settings.get("members", ()))
-
-
 METHOD = Method(
     name="ensemble",
     title="Mean of several classifiers",
     settings=EnsembleSettings,
     fit=fit,
     network="members",
-    source_files=_member_files,
+    source_files=lambda recipe: tuple(map(str, recipe.settings.get("members", ()))),
     distributed=True,
     cross_validates=False,
 )
