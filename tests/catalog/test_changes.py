@@ -64,7 +64,7 @@ def test_relabel_reads_a_table(tmp_path: Path) -> None:
         ("path,label\ncat/0000.jpg,\n", "a row without a path or a label"),
     ],
 )
-def test_relabel_names_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_relabel_tables_are_refused(tmp_path: Path, text: str, message: str) -> None:
     table = tmp_path / "labels.csv"
     table.write_text(text, encoding="utf-8")
     with pytest.raises(RequestError, match=message):

@@ -88,7 +88,7 @@ def test_the_image_size_changes_the_shapes_not_the_weights() -> None:
     assert small["macs"] < large["macs"] == 1_814_073_344
 
 
-def test_auxiliary_classifiers_are_told_apart() -> None:
+def test_auxiliary_classifiers_are_marked() -> None:
     value = sl.summary("googlenet(auxiliary=True)")
     assert (value["parameters"], value["only_in_training"]) == (13_004_888, 6_379_984)
     assert value["layers"][-1]["output"] is None
@@ -143,7 +143,7 @@ def test_layers_behind_a_flattened_map_are_not_counted() -> None:
 @pytest.mark.parametrize(
     ("name", "width"), [("squeezenet1_1", 512), ("mobilenetv3_small_050", 1024), ("vit_tiny_patch16_224", 192)]
 )
-def test_base_and_head_are_the_whole(name: str, width: int) -> None:
+def test_base_and_head_add_up_to_the_network(name: str, width: int) -> None:
     value = sl.summary(name, head="7", classes=3)
     count = sum(r["parameters"] for r in value["layers"])
     assert value["features"] == width
@@ -178,13 +178,13 @@ def test_a_base_that_cannot_be_traced_runs_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["lenet5", "squeezenet1_1", "efficientnet_b0"])
-def test_what_is_drawn_under_a_new_head_has_its_parameters(name: str, cache: Cache) -> None:
+def test_the_drawn_network_has_the_parameters_of_the_table(name: str, cache: Cache) -> None:
     found = layer_table(name, SummarySpec(None, 3, None, [(8, 0.0)], None, cache))
     assert found.net is not None
     assert sum(p.numel() for p in found.net.parameters()) == found.anatomy.parameters
 
 
-def test_without_a_number_of_classes_it_is_said() -> None:
+def test_a_note_names_the_default_number_of_classes() -> None:
     ended = CliRunner().invoke(app, ["summary", "lenet5", "--head", "8"])
     assert "2 classes" in ended.stderr
     assert sl.summary("lenet5", head="8")["layers"][-1]["output"] == [2]
@@ -292,7 +292,7 @@ def test_a_classifier_on_the_user_s_own_network_needs_its_code(digits: Path, tmp
     assert (value["trainable"], value["frozen"], value["statistics"]) == (90, 240, 16)
 
 
-def test_what_is_trained_cannot_be_changed(digits: Path, tmp_path: Path, cache: Cache) -> None:
+def test_options_that_change_a_trained_classifier_are_refused(digits: Path, tmp_path: Path, cache: Cache) -> None:
     folder = fitted(digits, tmp_path / "run", sl.Recipe(method="baseline"), cache)
     for options in ({"classes": 3}, {"image_size": 64}, {"head": "12"}):
         with pytest.raises(RequestError, match=next(iter(options)).replace("_", "-")):
@@ -318,14 +318,14 @@ def test_two_networks_side_by_side() -> None:
     assert f"{61_706 - other['parameters']:+,}" in text
 
 
-def test_the_same_is_asked_of_both(tmp_path: Path) -> None:
+def test_options_apply_to_both_compared_networks(tmp_path: Path) -> None:
     value = sl.summary("cnn", classes=7, image_size=48, compare="basic_cnn")
     assert value["compare"]["parameters"] == sl.summary("basic_cnn", classes=7, image_size=48)["parameters"]
     made = sl.summary("cnn", head="9", classes=2, compare=recipe(tmp_path, 'method = "baseline"'))
     assert made["compare"]["parameters"] == 0
 
 
-def test_a_drawing_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graph_draws_the_network_into_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sightline.networks import picture
 
     asked: list[Any] = []
@@ -386,7 +386,9 @@ BASE, STAGE = 28 * 8 + 73 * 16, 73 * 16
         ),
     ],
 )
-def test_what_learns_is_what_the_method_trains(tmp_path: Path, method: str, settings: str, base: int, head: int) -> None:
+def test_trainable_parameters_are_those_that_the_method_trains(
+    tmp_path: Path, method: str, settings: str, base: int, head: int
+) -> None:
     network = "" if method == "ensemble" else f'backbone = "{CNN}"\n'
     value = sl.summary(recipe(tmp_path, f'method = "{method}"\n{network}image_size = 32\n{settings}\n'), classes=3)
     assert value["trainable"] == base + head
@@ -402,7 +404,7 @@ def test_a_stage_by_name_and_an_unknown_one(tmp_path: Path) -> None:
         sl.summary(recipe(tmp_path, text.replace("layer4", "layer9")), classes=3)
 
 
-def test_the_dense_head_of_the_face_forensics_work_is_fine_tuned_whole(tmp_path: Path) -> None:
+def test_finetune_trains_xception_with_a_dense_head_completely(tmp_path: Path) -> None:
     """2048 → 1000 → 256 → 64 → 2 on Xception: 20,806,952 of the base and 2,321,834 of the head, as that work counts them."""
     text = 'method = "finetune"\nbackbone = "xception"\n[settings]\nhead = [[1000, 0], [256, 0], [64, 0]]\n'
     value = sl.summary(recipe(tmp_path, text), classes=2)
@@ -417,7 +419,7 @@ def test_the_dense_head_of_the_face_forensics_work_is_fine_tuned_whole(tmp_path:
         ({"method": "frozen", "settings": {"head": [[5, 0.0]]}}, 17 * 5 + 60, "mlp"),
     ],
 )
-def test_a_run_and_what_goes_on_from_it(
+def test_a_run_and_a_warm_start_from_it_mark_their_trainable_parameters(
     digits: Path, tmp_path: Path, cache: Cache, settings: dict[str, Any], trainable: int, head: str
 ) -> None:
     own = {**settings, "settings": {**settings["settings"], "epochs": 2, "augment": "none"}}
@@ -432,7 +434,7 @@ def test_a_run_and_what_goes_on_from_it(
         assert sl.summary(recipe(tmp_path, text), cache=cache)["trainable"] == expected
 
 
-def test_members_of_an_ensemble_are_asked_for_one_by_one(tmp_path: Path) -> None:
+def test_an_ensemble_has_no_layer_table_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="is an ensemble"):
         sl.summary(recipe(tmp_path, 'method = "ensemble"\n[settings]\nmembers = ["runs/a", "runs/b"]\n'))
     with pytest.raises(RequestError, match="does not exist"):

@@ -257,7 +257,7 @@ def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
         catalog.scan(tmp_path / "a.npz")
 
 
-def test_without_h5py_the_install_command_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_h5py_the_error_gives_the_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hdf5(tmp_path / "a.h5", x=X, y=Y)
     imported = builtins.__import__
 

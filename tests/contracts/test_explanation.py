@@ -171,7 +171,7 @@ def test_a_contrast_of_two_classes_is_antisymmetric(kind: str, which: str, cache
         asked(case, head, slice(0, 1), contrast=7)
 
 
-def test_the_seed_decides_what_is_drawn(cache: Cache, few: None) -> None:
+def test_another_seed_gives_another_heatmap(cache: Cache, few: None) -> None:
     case, head = made("mean tail", cache), fitted("logistic", "mean tail", cache)
     for method in ("masks", "smoothgrad"):
         one, other = (asked(case, head, slice(0, 1), method=method, seed=seed)[0].heat for seed in (0, 1))

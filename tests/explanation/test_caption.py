@@ -44,13 +44,13 @@ def test_the_caption_explains_the_colours(method: str, contrast: str, expected: 
     assert said(explanation(method, contrast)) == expected
 
 
-def test_the_class_that_the_heat_is_for_has_its_probability() -> None:
+def test_the_caption_shows_the_probability_of_the_explained_class() -> None:
     assert said(explanation("gradcam"), 0.12).startswith("evidence for cat (12%) ·")
     assert said(explanation("saliency", "dog"), 0.12).startswith("where the score of cat (12%) minus dog")
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_only_methods_with_a_sign_speak_of_evidence(method: str) -> None:
+def test_only_captions_of_signed_methods_mention_evidence(method: str) -> None:
     for contrast in ("", "dog"):
         item = explanation(method, contrast)
         assert ("evidence" in said(item)) == METHODS[method].signed
@@ -62,7 +62,7 @@ def test_the_caption_mentions_smoothing() -> None:
     assert "smoothed" not in said(explanation("saliency")) + said(explanation("occlusion", side=224))
 
 
-def test_long_class_names_leave_room_for_what_is_said_of_them() -> None:
+def test_long_class_names_are_shortened_before_the_verdict() -> None:
     item = Explanation("a", "n" * 400, "gradcam", "", np.ones((2, 2), np.float32), (0, 0, 1, 1), contrast="m" * 400)
     lines = caption.meaning(item, 0.5, ROOM)
     assert "blue" in " ".join(lines) and all(lettering.width(line, lettering.SMALL_PX) <= ROOM for line in lines)

@@ -46,7 +46,7 @@ def words(found: measures.Faithfulness) -> list[str]:
 
 
 @pytest.mark.parametrize("n", [1, 3, 12])
-def test_true_heat_passes_and_false_heat_does_not(n: int) -> None:
+def test_correct_heatmaps_pass_and_wrong_ones_do_not(n: int) -> None:
     images, at = photographs(n)
     targets = np.ones(n, dtype=np.int64)
     true = measures.faithfulness(sees_checkers, images, targets, hot_at(at), 0)
@@ -56,7 +56,7 @@ def test_true_heat_passes_and_false_heat_does_not(n: int) -> None:
     assert words(measures.faithfulness(sees_checkers, images, targets, elsewhere, 0))[0] == "don't rely on this"
 
 
-def test_random_heat_rarely_passes() -> None:
+def test_random_heatmaps_rarely_pass() -> None:
     passed = 0
     for seed in range(20):
         images, _ = photographs(8, seed)
@@ -74,7 +74,7 @@ def test_an_edge_filter_is_not_better_than_an_edge_filter() -> None:
     np.testing.assert_allclose(found.heat.gain, found.edges.gain)
 
 
-def test_random_orders_gain_nothing_by_construction() -> None:
+def test_random_orders_have_a_mean_gain_of_zero() -> None:
     images, at = photographs(4)
     found = measures.faithfulness(sees_checkers, images, np.ones(4, dtype=np.int64), hot_at(at), 0)
     assert np.abs(found.random.gain).max() < 1e-12 and found.chance.size >= measures.ORDERS_AT_ONCE
@@ -96,7 +96,7 @@ def test_likeness_of_an_empty_map_is_none() -> None:
     assert measures.likeness([np.zeros((3, 3))], [np.arange(9.0).reshape(3, 3)]).tolist() == [0.0]
 
 
-def test_fine_heat_is_asked_in_blocks() -> None:
+def test_fine_heatmaps_are_checked_in_blocks() -> None:
     heat = np.zeros((56, 56))
     heat[:4, :4] = 16
     found = measures.blocks(heat)
@@ -111,7 +111,7 @@ def test_a_classifier_at_chance_is_never_passed(right: int, n: int, word: str) -
     assert verdict.judge_classifier(right, n, 0.5).word == word
 
 
-def test_the_worst_finding_is_the_verdict_and_says_why() -> None:
+def test_the_verdict_is_the_worst_finding_with_its_reason() -> None:
     good, bad = verdict.judge_noise(np.ones(3)), verdict.judge_classifier(5, 10, 0.5)
     assert verdict.summary([good])["verdict"] == "passes"
     found = verdict.summary([good, bad])
@@ -119,7 +119,7 @@ def test_the_worst_finding_is_the_verdict_and_says_why() -> None:
     assert [f["check"] for f in found["findings"]] == ["noise", "classifier"]
 
 
-def test_a_picture_whose_own_heat_fails_is_no_better_than_weak() -> None:
+def test_an_image_whose_heatmap_fails_is_at_best_weak() -> None:
     images, at = photographs(12)
     heats = hot_at(at)
     heats[3] = -heats[3]
@@ -147,7 +147,7 @@ def test_a_map_of_no_class_is_refused_and_one_without_a_sign_is_for_either() -> 
     assert found.word == "weak" and "both classes" in found.text
 
 
-def test_the_class_check_is_not_counted_where_two_classes_differ_by_construction() -> None:
+def test_the_class_check_does_not_apply_to_two_classes_with_opposite_heatmaps() -> None:
     heat = [np.random.default_rng(i).normal(size=(CELLS, CELLS)) for i in range(6)]
     same, opposite = measures.likeness(heat, heat), measures.likeness(heat, [-h for h in heat])
     found = verdict.judge_class(opposite, opposite, two=True)
@@ -188,7 +188,7 @@ def test_an_images_own_order_gains_the_same_alone_and_in_a_sample() -> None:
     assert [own.row(i) for i in range(4)] == [pytest.approx(whole.heat.row(i)) for i in range(4)]
 
 
-def test_the_texts_lead_with_the_verdict_and_tell_what_was_tested() -> None:
+def test_texts_of_findings_state_verdict_and_test() -> None:
     images, at = photographs(8)
     found = measures.faithfulness(sees_checkers, images, np.ones(8, dtype=np.int64), hot_at(at), 0)
     random, edges = verdict.judge_faithfulness(found)
@@ -198,14 +198,14 @@ def test_the_texts_lead_with_the_verdict_and_tell_what_was_tested() -> None:
     assert f"{found.heat.gain.mean():+.2f}" in random.text and "probability" not in random.text
 
 
-def test_no_number_is_rounded_across_its_bar() -> None:
+def test_numbers_are_not_rounded_across_a_threshold() -> None:
     assert verdict.judge_noise(np.array([0.796])).text.endswith("0.796")
     assert verdict.judge_noise(np.array([0.7999])).text.endswith("0.7999")
     assert "0.699" in verdict.judge_weights({"all weights": np.array([0.6994])}).text
     assert "1.004 %" in verdict.judge_completeness(0.01004).text
 
 
-def test_a_picture_takes_the_finding_on_its_class_and_says_where_it_was_not_checked() -> None:
+def test_the_verdict_of_an_image_includes_that_of_its_class_and_missing_checks() -> None:
     good, bad = verdict.judge_classifier(90, 100, 0.5), verdict.judge_classifier(5, 10, 0.5)
     shared = verdict.summary([good, verdict.judge_noise(np.ones(3))])
     method = verdict.of_class(shared, bad)

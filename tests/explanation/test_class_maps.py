@@ -35,7 +35,7 @@ def test_objects_in_the_middle_raise_no_alarm() -> None:
         assert view.outside < 0.64
 
 
-def test_even_heat_raises_no_alarm_and_lies_outside_by_its_area() -> None:
+def test_a_uniform_heatmap_raises_no_alarm() -> None:
     view = class_maps.view("cat", explanations(np.random.default_rng(0).uniform(0.9, 1.1, (20, 7, 7))))
     assert view is not None and view.outside == pytest.approx(0.64, abs=0.01) and not alarms([view])
 
@@ -43,7 +43,7 @@ def test_even_heat_raises_no_alarm_and_lies_outside_by_its_area() -> None:
 @pytest.mark.parametrize(
     ("centre", "region"), [((6, 3), "lower border"), ((0, 3), "upper border"), ((5.7, 5.7), "lower right corner")]
 )
-def test_heat_on_a_border_or_in_a_corner_raises_the_alarm(centre: tuple[float, float], region: str) -> None:
+def test_a_heatmap_on_a_border_or_in_a_corner_raises_the_alarm(centre: tuple[float, float], region: str) -> None:
     spread = blobs(20, (3, 3), 1.2)
     planted = blobs(20, centre, 0.6)
     views = [class_maps.view("dog", explanations(spread)), class_maps.view("cat", explanations(planted))]
@@ -52,7 +52,7 @@ def test_heat_on_a_border_or_in_a_corner_raises_the_alarm(centre: tuple[float, f
     assert all(a["share"] >= 2 * a["area"] and a["p"] < 0.01 for a in found)
 
 
-def test_a_region_counts_where_blurring_it_clearly_lowers_the_probability() -> None:
+def test_a_region_matters_if_blurring_it_significantly_lowers_the_probability() -> None:
     before = np.linspace(0.6, 0.9, 12)
     assert class_maps.lowers(before, before - 0.3)["lowers"]
     assert not class_maps.lowers(before, before + 0.05)["lowers"], "the probability rises"
@@ -94,7 +94,7 @@ def test_of_two_classes_one_shows_itself_by_a_channel_and_the_other_by_its_absen
     assert [c["share"] for c in told] == pytest.approx([2 / 3, 1 / 3])
 
 
-def test_more_images_of_a_class_show_what_few_do_not() -> None:
+def test_a_watermark_on_some_images_is_found_with_more_images() -> None:
     """A watermark that two thirds of the images go by: sixteen do not show it, four times as many do, and it is the highest."""
 
     def of(n: int) -> class_maps.ClassView:

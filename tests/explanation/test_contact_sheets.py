@@ -32,7 +32,7 @@ def test_a_sheet_s_picture_has_answer_file_and_verdict() -> None:
     assert other.target_probability == pytest.approx(0.001) and other.verdict is None
 
 
-def test_the_answer_is_told_apart_from_the_class_that_was_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_captions_show_prediction_and_explained_class(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     drawn: list[Caption] = []
     monkeypatch.setattr(overlay, "overlay_file", lambda file, preprocess, item, caption: drawn.append(caption))
     monkeypatch.setattr(overlay, "save_png", lambda picture, file: file)
@@ -60,7 +60,7 @@ def test_the_answer_is_told_apart_from_the_class_that_was_asked_for(monkeypatch:
     assert drawn[0].target_probability == pytest.approx(0.001) and drawn[1].target_probability is None
 
 
-def test_average_maps_have_a_bar_with_numbers_and_a_whole_title(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_average_heatmaps_have_a_colour_bar_with_numbers_and_a_title(monkeypatch: pytest.MonkeyPatch) -> None:
     view = class_maps.view("cat", [explanation(str(i), "cat") for i in range(3)])
     assert view is not None
     bars: list[float] = []
@@ -74,7 +74,7 @@ def test_average_maps_have_a_bar_with_numbers_and_a_whole_title(monkeypatch: pyt
     assert " ".join(titles[-1]) == "Average heatmaps by label (true class). One scale: maximum 3.0 × the uniform value"
 
 
-def test_average_maps_are_grouped_as_asked_and_none_is_of_one_image(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_average_heatmaps_are_grouped_by_class_and_need_two_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     drawn: list[tuple[str, dict[str, int]]] = []
     real = contact_sheets.draw_average
     monkeypatch.setattr(

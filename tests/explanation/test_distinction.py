@@ -54,12 +54,12 @@ def test_a_good_classifier_passes_in_every_class() -> None:
         ([[3, 1], [0, 4]], "weak"),  # too few to tell
     ],
 )
-def test_uneven_classes_are_judged_by_what_is_known_of_both(confusion: list[list[int]], word: str) -> None:
+def test_imbalanced_classes_are_judged_by_the_accuracy_of_both(confusion: list[list[int]], word: str) -> None:
     found = judge_distinction(answers(confusion, ("rare", "common")), 0)
     assert found.word == word, found
 
 
-def test_guessing_seldom_passes() -> None:
+def test_a_guessing_classifier_rarely_passes() -> None:
     random, passed = np.random.default_rng(0), 0
     for _ in range(400):
         right = random.binomial(20, 0.5, 2)

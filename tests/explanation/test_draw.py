@@ -26,7 +26,7 @@ def saturation(picture: np.ndarray) -> np.ndarray:
     return np.asarray(picture.astype(int).max(axis=2) - picture.astype(int).min(axis=2))
 
 
-def test_heat_lies_where_its_box_says() -> None:
+def test_the_heatmap_is_placed_by_its_box() -> None:
     # One hot cell of 4×4, the second row's last, in a box of 80×80 at (20, 40) of an image of 120×160.
     heat = np.zeros((4, 4))
     heat[1, 3] = 1
@@ -52,7 +52,7 @@ def test_between_cell_centres_it_is_linear_and_flat_at_the_rim() -> None:
     np.testing.assert_allclose(placed, np.clip((np.arange(20) + 0.5 - 5) / 10, 0, 1))
 
 
-def test_no_heat_leaves_the_picture_grey_and_a_hot_cell_warm() -> None:
+def test_zero_cells_are_grey_and_positive_cells_coloured() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8)
     assert saturation(overlay.blend(picture, np.zeros((40, 40)))).max() == 0
     share = np.zeros((40, 40))
@@ -103,7 +103,7 @@ EXTREME = [
 
 
 @pytest.mark.parametrize(("shape", "box"), EXTREME)
-def test_what_was_seen_of_a_long_photograph_is_drawn_large(
+def test_the_network_input_of_a_long_photograph_is_drawn_enlarged(
     shape: tuple[int, int], box: tuple[float, float, float, float]
 ) -> None:
     for side_px in (overlay.SIDE_PX, 340):
@@ -116,14 +116,14 @@ def test_what_was_seen_of_a_long_photograph_is_drawn_large(
         assert warm[rows[0] : rows[-1], columns[0] : columns[-1]].mean() > 0.8
 
 
-def test_an_ordinary_photograph_is_drawn_as_a_whole() -> None:
+def test_an_ordinary_photograph_is_drawn_completely() -> None:
     for shape, box in (((120, 160), (0, 20, 120, 120)), ((160, 120), (20, 0, 120, 120)), ((90, 160), (6, 41, 78, 78))):
         assert not overlay.too_small(box, shape, (344, 342)) and overlay.longest_px(box, shape) == overlay.SIDE_PX
     plain, strip = (overlay.overlay(grey(300, w), explanation([[0, 1]], (0, w / 2 - 150, 300, 300))) for w in (400, 4000))
     assert ink(strip, slice(strip.height - 60, None)) > ink(plain, slice(plain.height - 60, None)) > 0, "a note more"
 
 
-def test_the_part_that_was_seen_and_where_the_box_lies_in_it() -> None:
+def test_the_seen_part_of_a_photograph_and_the_box_inside_it() -> None:
     image = np.arange(40 * 10 * 3, dtype=np.uint8).reshape(10, 40, 3)  # a quarter of an original of 40×160
     part, inside, size = overlay.seen_part(image, (0, 62, 40, 40), (40, 160))
     np.testing.assert_array_equal(part, image[:, 16:25])
@@ -156,7 +156,7 @@ def test_any_text_is_drawn(text: str) -> None:
     assert contact_sheets.contact_sheet([overlay.overlay(grey(), named)], title=text).width < 600
 
 
-def test_no_evidence_is_said() -> None:
+def test_a_heatmap_without_evidence_is_labelled() -> None:
     box = (0, 0, 120, 160)
     for heat in (np.zeros((2, 2)), -np.ones((2, 2))):
         for vmax in (None, 3.0, 0.0):
@@ -170,7 +170,7 @@ def test_no_evidence_is_said() -> None:
     assert saturation(np.asarray(overlay.overlay(grey(), explanation(-np.ones((2, 2)), box, "contribution")))).max() > 80
 
 
-def test_zero_lies_at_the_neutral_heat() -> None:
+def test_evidence_is_relative_to_the_neutral_value() -> None:
     heat = np.array([[1.0, 2.0, 4.0]])
     assert overlay.evidence(explanation(heat, (0, 0, 1, 3), neutral=2.0)).tolist() == [[0, 0, 2]]
     assert overlay.evidence(explanation(heat, (0, 0, 1, 3), "contribution", neutral=2.0)).tolist() == [[-1, 0, 2]]
@@ -201,7 +201,7 @@ def test_one_odd_cell_does_not_make_a_set_pale() -> None:
     assert overlay.shared_scale(nearly) == 5.0
 
 
-def test_the_same_input_gives_the_same_picture_and_changes_nothing() -> None:
+def test_overlays_are_reproducible_and_leave_the_image_unchanged() -> None:
     image, item = grey(), explanation([[0, 1], [2, 3]], (0, 0, 120, 160))
     before = image.copy()
     assert overlay.overlay(image, item).tobytes() == overlay.overlay(image, item).tobytes()
@@ -240,7 +240,7 @@ def test_the_verdict_s_reason_is_written_out() -> None:
     assert ink(why, slice(word.height, None)) > 100
 
 
-def test_the_line_runs_where_heat_for_the_target_is_half_of_the_scale() -> None:
+def test_the_contour_is_at_half_of_the_scale_for_positive_evidence() -> None:
     share = np.zeros((40, 40))
     share[5:15, 5:15], share[25:35, 25:35] = 1, -1
     drawn, plain = overlay.blend(grey(40, 40), share), overlay.blend(grey(40, 40), share, contour=False)
@@ -248,7 +248,7 @@ def test_the_line_runs_where_heat_for_the_target_is_half_of_the_scale() -> None:
     assert changed[:20, :20].any() and not changed[20:, 20:].any()
 
 
-def test_the_bar_marks_the_line_and_its_unit_fits() -> None:
+def test_the_colour_bar_marks_the_contour_and_fits_its_unit() -> None:
     unit = "logit per normalised value"
     marked, plain = (np.asarray(overlay.colour_bar(300, 1.0, unit=unit, whose="one scale", contour=c)) for c in (True, False))
     half = marked[100:160, overlay.GAP_PX : overlay.GAP_PX + 12]
@@ -260,7 +260,7 @@ def test_the_bar_marks_the_line_and_its_unit_fits() -> None:
     assert (marked[:, -2:] == 255).all(), "nothing reaches the edge"
 
 
-def test_heat_of_single_pixels_is_smoothed_for_display_alone() -> None:
+def test_noisy_heatmaps_are_smoothed_for_display_only() -> None:
     heat = np.zeros((224, 224), np.float32)
     heat[100, 60] = 1.0
     for method in ("saliency", "integrated-gradients"):
@@ -273,7 +273,7 @@ def test_heat_of_single_pixels_is_smoothed_for_display_alone() -> None:
     assert overlay.evidence(explanation(heat, (0, 0, 224, 224), "occlusion")).max() == 1
 
 
-def test_without_a_sign_nothing_is_drawn_as_against() -> None:
+def test_unsigned_methods_draw_no_negative_evidence() -> None:
     item = explanation([[1.0, 2.0]], (0, 0, 1, 2), "activation", contrast="dog", neutral=1.5)
     assert overlay.evidence(item).min() == 0
 

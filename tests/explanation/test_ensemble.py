@@ -18,14 +18,14 @@ def test_equal_grids_are_added_cell_by_cell() -> None:
     np.testing.assert_allclose(combine([one, other], [1, 0.5]).heat, [[6, 2], [3, -1]])
 
 
-def test_a_coarser_grid_is_spread_and_its_total_kept() -> None:
+def test_coarser_heatmaps_are_resampled_with_the_same_sum() -> None:
     found = combine([heat([[0] * 3] * 3), heat([[9.0]])], [1, 2])
     np.testing.assert_allclose(found.heat, np.full((3, 3), 2.0))
     uneven = combine([heat([[0] * 3] * 3), heat([[1, 2], [3, 4]])], [1, 1])
     assert uneven.heat.sum() == pytest.approx(10) and uneven.heat[0, 0] == pytest.approx(1 * (2 / 3) ** 2)
 
 
-def test_what_a_member_does_not_see_is_undecided_for_it() -> None:
+def test_pixels_outside_the_input_of_a_member_are_neutral() -> None:
     whole, centre = heat([[0] * 4] * 4), heat([[8.0]], box=(3, 3, 6, 6))
     found = combine([whole, centre], [1, 1])
     assert found.box == (0, 0, 12, 12) and found.heat.sum() == pytest.approx(8)
@@ -33,7 +33,7 @@ def test_what_a_member_does_not_see_is_undecided_for_it() -> None:
     assert not found.heat[0].any() and not found.heat[:, 3].any()
 
 
-def test_neutral_heat_becomes_zero() -> None:
+def test_neutral_values_become_zero() -> None:
     found = combine([heat([[5, 7]], neutral=5), heat([[1, 1]])], [1, 1])
     assert found.neutral == 0
     np.testing.assert_allclose(found.heat, [[1, 3]])

@@ -20,7 +20,7 @@ def test_closed_form_by_hand() -> None:
     assert heat.sum() == pytest.approx(np.array([4.0, -8.0]) @ grid.mean(axis=(1, 2)))
 
 
-def test_the_tail_s_gradient_gives_the_closed_form_where_the_tail_is_a_mean() -> None:
+def test_the_gradient_through_a_mean_tail_equals_the_closed_form() -> None:
     random = np.random.default_rng(0)
     grid, weights = random.normal(size=(1, 6, 3, 4)).astype(np.float32), random.normal(size=6).astype(np.float32)
     through = gradcam_tail(FakeSession(grid), grid, weights)
@@ -38,7 +38,7 @@ def test_a_tail_that_squares_weights_channels_by_its_gradient() -> None:
     np.testing.assert_allclose(heat, [[-4, 4]], rtol=1e-4)
 
 
-def test_the_contrast_ignores_what_is_added_to_all_logits() -> None:
+def test_the_contrast_ignores_a_constant_added_to_all_logits() -> None:
     weights = np.random.default_rng(0).normal(size=(3, 5))
     np.testing.assert_allclose(coefficients(3, 1) @ weights, coefficients(3, 1) @ (weights + 7.0), atol=1e-5)
     np.testing.assert_allclose(coefficients(2, 0) @ weights[:2], weights[0] - weights[1], atol=1e-6)

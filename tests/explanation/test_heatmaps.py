@@ -192,7 +192,7 @@ def test_images_get_their_classes_from_folders_and_catalogs(
 
 
 @pytest.mark.slow
-def test_a_flat_map_has_no_peak_and_says_so(
+def test_a_constant_heatmap_has_no_peak_and_a_label(
     linear: Classifier, own_cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from PIL import Image

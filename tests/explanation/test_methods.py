@@ -51,7 +51,7 @@ def one(session: FakeSession, head: Head, target: int = 0, **rest: str) -> Expla
     return explained(session, head, numbered(1), [target], paths=["a.jpg"], **rest)[0]
 
 
-def test_auto_is_exact_where_the_head_is_linear_and_masks_elsewhere() -> None:
+def test_auto_is_exact_for_linear_heads_and_uses_masks_for_others() -> None:
     linear = linear_head(4)
     found = one(FakeSession(maps()), linear)
     assert (found.method, found.path, found.target, found.box) == ("gradcam", "a.jpg", "cat", BOX)
@@ -61,7 +61,7 @@ def test_auto_is_exact_where_the_head_is_linear_and_masks_elsewhere() -> None:
     assert one(flat, linear_head(24)).method == "contribution"
 
 
-def test_heat_and_neutral_add_up_to_the_score() -> None:
+def test_heatmap_and_neutral_value_add_up_to_the_score() -> None:
     session, head = FakeSession(maps()), linear_head(4)
     logits = head.arrays["weights"] @ maps()[0].mean(axis=(1, 2)) + head.arrays["bias"]
     for target in (0, 1):
@@ -70,7 +70,7 @@ def test_heat_and_neutral_add_up_to_the_score() -> None:
     np.testing.assert_allclose(one(session, head, 0).heat, -one(session, head, 1).heat)
 
 
-def test_shares_start_from_the_training_mean_where_the_head_keeps_it() -> None:
+def test_contributions_are_relative_to_the_training_mean_if_it_is_stored() -> None:
     flat = FakeSession(maps(), False, lambda m: m.reshape(len(m), -1), pool="flatten")
     head = linear_head(24)
     mean = maps()[0].ravel()
@@ -111,7 +111,7 @@ def test_methods_that_do_not_fit_are_refused() -> None:
         one(FakeSession(broken), head)
 
 
-def test_an_all_zero_map_has_no_heat() -> None:
+def test_an_all_zero_map_gives_a_zero_heatmap() -> None:
     for head in (linear_head(4), neighbours(maps().mean(axis=(2, 3)))):
         assert np.abs(one(FakeSession(np.zeros_like(maps())), head).heat).max() < 1e-9
 
@@ -133,7 +133,7 @@ def mlp_head() -> Head:
     return Head("mlp", 2, {}, {n: a.astype(np.float32) for n, a in arrays.items()})
 
 
-def test_the_heat_of_an_mlp_adds_up_to_its_score_too() -> None:
+def test_the_heatmap_of_an_mlp_adds_up_to_its_score() -> None:
     session, head = FakeSession(maps()), mlp_head()
     logits = heads.logits(head, maps()[:1].mean(axis=(2, 3)))[0]
     for method in ("gradcam", "hirescam"):
@@ -173,7 +173,7 @@ def test_masks_that_change_no_prediction_give_a_zero_heatmap() -> None:
     assert cell_masks(session, maps(1)[:1], lambda features: 0.7 + 1e-3 * features[:, 0]).any()
 
 
-def test_hirescam_of_patches_is_taken_behind_what_makes_them_one_size(cache: Cache) -> None:
+def test_hirescam_of_a_transformer_reads_patches_after_the_normalisation(cache: Cache) -> None:
     """The slope along a patch that only a LayerNorm reads is 0 but for rounding, and so is gradient × patch summed up."""
     backbone = networks.describe("vit_tiny_patch16_224", weights="random", image_size=64, cache=cache)
     session = engine.open_session(backbone, cache=cache, expected=1)

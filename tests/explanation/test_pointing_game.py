@@ -74,7 +74,7 @@ def heat_on(names: list[str], left: bool) -> list[Explanation]:
     return [Explanation(name, "a", "m", "l", heat, (0.0, 0.0, 30.0, 40.0)) for name in names]
 
 
-def test_the_box_counts_where_a_row_has_one_else_the_mask(tmp_path: Path) -> None:
+def test_a_box_takes_precedence_over_a_mask(tmp_path: Path) -> None:
     names = pictures(tmp_path, 4)
     boxes, masks = ["0,0,10,30", "", " ", "[20, 0, 20, 30]"], ["mask0.gif", "mask1.gif", "", "mask3.gif"]
     catalog = tabled(tmp_path, names, box=boxes, mask=masks)

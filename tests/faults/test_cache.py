@@ -39,7 +39,7 @@ def test_verify_names_the_damaged(cache: Cache) -> None:
     assert cache.names() == ["a/good"]
 
 
-def test_a_full_disk_is_said_once_and_the_work_goes_on(
+def test_a_full_disk_is_reported_once_and_work_continues(
     cache: Cache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(source: Path, target: Path) -> None:

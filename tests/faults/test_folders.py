@@ -114,7 +114,7 @@ def test_texts_that_are_called_jpg_are_named(root: Path) -> None:
     assert kinds["doc.pdf"] == "unsupported"
 
 
-def test_what_is_passed_over_is_counted(root: Path) -> None:
+def test_ignored_files_are_counted(root: Path) -> None:
     for name in (".DS_Store", "Thumbs.db", "._1.png", "desktop.ini", "labels.csv", "readme.md"):
         (root / "cat" / name).write_bytes(b"x")
     (root / ".ipynb_checkpoints").mkdir()
@@ -213,7 +213,7 @@ def test_a_file_that_goes_away_during_the_scan(root: Path) -> None:
 
 @posix
 @pytest.mark.skipif(sys.platform == "darwin", reason="names of sockets are short there")
-def test_what_a_table_names_is_opened_only_if_it_is_a_regular_file(root: Path, python: Any) -> None:
+def test_a_table_opens_regular_files_only(root: Path, python: Any) -> None:
     os.mkfifo(root / "pipe.jpg")
     listed = ["cat/1.png", "pipe.jpg", "/dev/zero", "/proc/cpuinfo", "cat/1.png\0x", "\0"]
     (root / "t.csv").write_text("path,label\n" + "".join(f"{path},cat\n" for path in listed), encoding="utf-8")
@@ -234,7 +234,7 @@ def test_a_list_with_names_that_no_file_has(root: Path) -> None:
     }
 
 
-def test_what_a_search_for_images_passes_over_is_counted(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_files_ignored_by_a_search_for_images_are_counted(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("a.txt", "b.txt", "c.zip"):
         (root / name).write_text("x")
     assert [f.name for f in catalog.image_files(root)[0]] == ["1.png", "1.png"]
@@ -291,7 +291,7 @@ def test_classes_that_differ_by_unicode_form_are_one(root: Path, add: Add) -> No
     assert len(catalog.scan(root, classes=["e\u0301"])) == 2
 
 
-def test_classes_that_differ_by_case_are_told(root: Path, add: Add) -> None:
+def test_a_note_reports_classes_that_differ_by_case(root: Path, add: Add) -> None:
     add("Cat/2.png")
     found = catalog.scan(root)
     if len(os.listdir(root)) == 2:
@@ -300,7 +300,7 @@ def test_classes_that_differ_by_case_are_told(root: Path, add: Add) -> None:
     assert noted(found, "possibly the same class: 'Cat' and 'cat' differ only by case")
 
 
-def test_the_same_class_at_two_depths_is_told(root: Path, add: Add) -> None:
+def test_a_note_reports_one_class_at_two_depths(root: Path, add: Add) -> None:
     add("more/cat/2.png")
     found = catalog.scan(root)
     assert found.classes == ("cat", "dog")

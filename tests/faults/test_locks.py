@@ -46,7 +46,7 @@ def test_a_folder_is_refused_while_another_process_writes_and_free_once_it_is_ki
     assert sorted(f.name for f in folder.iterdir()) == [OUTPUT_MARK, LOCK, "x"]
 
 
-def test_a_folder_that_nothing_was_written_into_is_removed_again(tmp_path: Path) -> None:
+def test_an_empty_output_folder_is_removed_after_an_error(tmp_path: Path) -> None:
     with pytest.raises(RequestError), lock_folder(tmp_path / "run"):
         raise RequestError("the recipe is wrong")
     assert not (tmp_path / "run").exists()

@@ -78,7 +78,7 @@ def test_resumed_is_bitwise_the_same(name: str, tmp_path: Path) -> None:
     assert len(told.history) < 9 or "stop" not in name
 
 
-def test_what_goes_on_is_watched_from_its_first_epoch(tmp_path: Path) -> None:
+def test_a_resumed_training_reports_earlier_epochs_to_the_watch_callback(tmp_path: Path) -> None:
     """Who may give a training up is told again of the epochs before the interruption, and decides as without it."""
     whole: list[tuple[float, float]] = []
     learn(None, watch=lambda *told: whole.append(told))
@@ -123,7 +123,7 @@ def test_a_finished_training_is_given_back(tmp_path: Path) -> None:
     assert not steps and same(whole, again) and facts(told) == facts(told_again)
 
 
-def test_the_weights_kept_for_the_next_epoch_are_not_the_best_ones(tmp_path: Path) -> None:
+def test_a_checkpoint_holds_the_last_weights_besides_the_best_ones(tmp_path: Path) -> None:
     """What a resumed training goes on from is the last step's, not the best epoch's."""
     learn(tmp_path)
     tensors, kept = checkpoint.read(tmp_path / checkpoint.FILE)
@@ -239,9 +239,7 @@ def test_the_thread_count_is_the_first_one_s(tmp_path: Path) -> None:
         torch.set_num_threads(before)
 
 
-def test_on_fewer_cores_and_another_instruction_set_it_says_that_bits_cannot_match(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resuming_on_another_processor_adds_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)

@@ -99,7 +99,7 @@ def test_counts_of_the_libraries(build: Callable[[], nn.Module], expected: int) 
     assert count(on_meta(build)) == expected
 
 
-def test_statistics_apart() -> None:
+def test_batchnorm_statistics_are_counted_apart_from_parameters() -> None:
     assert statistics(on_meta(CLASSICS["happy_cnn"].build)) == 64  # 37,633 in all, as Keras says
     assert 22_855_952 + statistics(on_meta(CLASSICS["xception"].build)) == 22_910_480  # what Keras counts
     assert statistics(on_meta(CLASSICS["lenet5"].build)) == 0
@@ -185,7 +185,7 @@ def test_plain_twins_lack_the_projections_alone(plain: str, twin: str, projectio
         ("mobilenetv2", lambda: timm.create_model("mobilenetv2_100"), 224, 0.30e9),  # Sandler 2018, table 4
     ],
 )
-def test_published_work(name: str, build: Callable[[], nn.Module] | None, side: int, published: float) -> None:
+def test_published_macs(name: str, build: Callable[[], nn.Module] | None, side: int, published: float) -> None:
     network = on_meta(build or CLASSICS[name].build)
     assert macs(network, torch.zeros((1, 3, side, side), device="meta")) == pytest.approx(published, rel=0.01)
 

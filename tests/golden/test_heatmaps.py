@@ -33,7 +33,7 @@ def test_gradcam_of_a_corner_and_a_bar() -> None:
     np.testing.assert_allclose(hirescam(MAP, gradient), expected, atol=1e-7)
 
 
-def test_hirescam_keeps_a_gradient_where_it_is() -> None:
+def test_hirescam_weights_each_cell_by_its_own_gradient() -> None:
     # the corner's gradient is 3, at its opposite -5: Grad-CAM would spread their mean, HiResCAM says 8 · 3 = 24 at the corner
     gradient = np.zeros_like(MAP)
     gradient[0, 0, 0], gradient[0, 3, 3], gradient[1, 1, 3] = 3, -5, 0.5
@@ -50,7 +50,7 @@ def test_gradcam_plus_plus_of_a_corner_and_a_bar() -> None:
     assert np.count_nonzero(heat) == 1
 
 
-def test_a_patch_that_is_like_all_others_is_cold() -> None:
+def test_patches_equal_to_the_mean_patch_have_zero_heat() -> None:
     # channel 0 is 8 in one of 16 cells: mean 0.5. With gradient 1 everywhere the corner gets 7.5, every other cell -0.5
     heat = patch_map(CORNER[None], np.ones((1, 4, 4), np.float32))
     assert heat[0, 0] == 7.5 and (np.delete(heat.ravel(), 0) == -0.5).all()

@@ -141,7 +141,7 @@ def test_file_properties_that_do_better_than_chance_are_a_note_below_the_alarm()
     assert not shortcut.alarm(np.full((400, 2), 0.5), labels, ("cat", "dog"))["notable"]
 
 
-def test_what_explain_writes_among_the_photographs_is_not_scanned(
+def test_outputs_of_explain_inside_the_photo_folder_are_not_scanned(
     digits: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = sl.fit(sl.scan(digits), PIXELS, out=digits / "results", cache=cache)

@@ -155,7 +155,7 @@ def test_an_attention_layer_of_torch_is_one_row_with_its_whole_work() -> None:
     assert found.only_in_training == 0
 
 
-def test_uncalled_layers_count_where_their_weight_is_used() -> None:
+def test_weights_of_uncalled_layers_are_counted_where_they_are_used() -> None:
     """BEiT multiplies by the weight of a linear layer that it never calls."""
     with torch.device("meta"):
         net = timm.create_model("beit_base_patch16_224")

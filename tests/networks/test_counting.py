@@ -68,7 +68,7 @@ def test_under_inference_mode_nothing_is_missed() -> None:
         assert macs(net, torch.zeros(1, 3, 6, 6)) == 3 * 8 * 9 * 4 * 4 + 8 * 4 * 4 * 5
 
 
-def test_a_network_whose_tensors_have_gradients_where_none_are_wanted() -> None:
+def test_counting_accepts_tensors_with_gradients() -> None:
     with torch.device("meta"):
         net = timm.create_model("cait_xxs24_224")
     assert macs(net, torch.zeros(1, 3, 224, 224, device="meta")) == pytest.approx(2.53e9, rel=0.01)  # timm's results file

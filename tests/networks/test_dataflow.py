@@ -70,7 +70,7 @@ def test_the_skip_is_an_edge(inplace: bool) -> None:
     assert flow.nodes[last.inputs[0]] == add
 
 
-def test_in_place_on_what_is_skipped() -> None:
+def test_in_place_operations_on_a_skipped_tensor_are_recorded() -> None:
     class Before(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -43,7 +43,7 @@ def test_the_last_layer_of_a_linear_classifier_is_taken(cache: Cache, monkeypatc
     ("name", "channels", "layout"),
     [("squeezenet1_1", 1000, "nchw"), ("resnetv2_18", 512, "nchw"), ("deit_tiny_distilled_patch16_224", 192, "tokens")],
 )
-def test_where_none_is_linear_the_scores_are_the_features(
+def test_without_a_linear_layer_the_scores_are_the_features(
     name: str, channels: int, layout: str, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A classifier of places, a convolution as classifier, the mean of two classifiers."""

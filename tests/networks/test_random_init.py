@@ -15,7 +15,7 @@ from sightline.networks import names
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*networks.DEFAULTS, "vit_b_32", "swin_tiny_patch4_window7_224", "xception", "lenet5"])
-def test_at_its_own_size_on_meta(name: str) -> None:
+def test_networks_are_built_at_their_default_size_on_the_meta_device(name: str) -> None:
     made = networks.random_network(name, meta=True)
     assert all(p.is_meta for p in made.net.parameters())
     logits = made.net(torch.empty((2, made.channels, *made.size), device="meta"))

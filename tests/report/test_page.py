@@ -75,7 +75,7 @@ def test_the_report_is_one_file_that_loads_nothing(run: Run, tmp_path: Path) -> 
     assert "http://" not in text and "https://" not in text and "@import" not in text and "url(" not in text
 
 
-def test_the_policy_allows_this_style_and_script_and_nothing_else(run: Run) -> None:
+def test_the_content_security_policy_allows_only_the_own_style_and_script(run: Run) -> None:
     text = page.render([run])
     policy = next(a["content"] for t, a in Elements(text).found if a.get("http-equiv") == "Content-Security-Policy") or ""
     for tag in ("style", "script"):
@@ -271,7 +271,7 @@ def test_the_same_run_gives_the_same_page(run: Run, tmp_path: Path) -> None:
     assert first == second
 
 
-def test_pictures_stop_at_the_limit_and_it_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_beyond_the_size_limit_are_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     class Small(page.Album):
         def __init__(self) -> None:
             super().__init__(limit_bytes=60_000)
