@@ -214,7 +214,7 @@ def test_gradually_changing_images_are_not_chained_into_one_set(tmp_path: Path, 
 
 
 @pytest.mark.slow
-def test_unlike_digits_are_never_joined(tmp_path: Path, cache: Cache) -> None:
+def test_different_digits_are_never_joined(tmp_path: Path, cache: Cache) -> None:
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -110,7 +110,7 @@ def test_files_without_any_prediction_exit_with_code_1(place: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_evaluate_says_which_images_it_asks_about(place: Path, tmp_path: Path) -> None:
+def test_evaluate_names_the_split_that_it_scores(place: Path, tmp_path: Path) -> None:
     shown = CliRunner().invoke(
         app, ["evaluate", str(place / "run"), str(place / "run" / "catalog.csv"), "-o", str(tmp_path / "e")]
     )

@@ -274,7 +274,7 @@ def test_invalid_regions_and_masks_are_refused(
 
 
 @pytest.mark.slow
-def test_scores_of_images_of_the_training_are_warned_of_and_out_of_fold_answers_are_there(tmp_path: Path, cache: Cache) -> None:
+def test_scoring_training_images_warns_and_out_of_fold_predictions_do_not(tmp_path: Path, cache: Cache) -> None:
     digits = write_few_digits(tmp_path / "digits", 12)
     catalog = sl.split(sl.scan(str(digits)), seed=0, cache=cache)
     recipe = sl.Recipe(backbone="pixels", head="logistic")

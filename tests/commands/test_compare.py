@@ -58,7 +58,7 @@ def test_cross_validated_predictions_are_compared_unless_all_runs_used_the_test_
 
 
 @pytest.mark.slow
-def test_a_comparison_on_the_test_split_is_one_look(place: dict[str, Any], tmp_path: Path) -> None:
+def test_a_comparison_on_the_test_split_is_one_access(place: dict[str, Any], tmp_path: Path) -> None:
     done = compare(place, "one", "two", out=tmp_path / "a", split="test")
     assert done.data["n"] == 60 and len(done.data["test_openings"]) == 1
     assert done.data["test_openings"][0]["classifiers"] == 2

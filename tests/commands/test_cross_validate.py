@@ -71,8 +71,8 @@ def test_folds_partition_the_images_and_keep_clusters_together(place: dict[str, 
 
 
 @pytest.mark.slow
-def test_labels_of_held_out_images_have_no_part_in_their_answers(place: dict[str, Any]) -> None:
-    """Nested: with the labels of one fold turned round, its own answers stay bitwise what they were."""
+def test_predictions_do_not_depend_on_held_out_labels(place: dict[str, Any]) -> None:
+    """With the labels of one fold permuted, its predictions stay bit-identical."""
     catalog = place["found"].rows(p[0] in "03" for p in place["found"].paths)
     context = work_of(catalog, place["cache"])
     recipe = dataclasses.replace(RECIPE, head="auto", threshold="f1")
@@ -89,8 +89,8 @@ def test_labels_of_held_out_images_have_no_part_in_their_answers(place: dict[str
 
 
 @pytest.mark.slow
-def test_a_bar_turns_the_answers_and_leaves_the_probabilities(place: dict[str, Any], tmp_path: Path) -> None:
-    """With another criterion only what depends on the answers changes; the page says whose bars they are."""
+def test_a_threshold_changes_predictions_and_not_probabilities(place: dict[str, Any], tmp_path: Path) -> None:
+    """Another criterion changes only what depends on the predictions; the page names the thresholds of the folds."""
     catalog = place["found"].rows(p[0] in "03" for p in place["found"].paths)
     catalog = catalog.rows(bool(i % 3) or p[0] == "0" for i, p in enumerate(catalog.paths))
     recipe = dataclasses.replace(RECIPE, positive="3", head="ridge", image_size=8)
@@ -128,7 +128,7 @@ def test_thresholds_of_all_folds_are_for_the_same_class(place: dict[str, Any], t
 
 
 @pytest.mark.slow
-def test_a_run_of_out_of_fold_answers(place: dict[str, Any], tmp_path: Path) -> None:
+def test_a_cross_validation_is_a_run_with_out_of_fold_predictions(place: dict[str, Any], tmp_path: Path) -> None:
     done = cross_validate.cross_validate(place["divided"], RECIPE, tmp_path / "cv", folds=3, repeats=2, cache=place["cache"])
     told = done.data["crossvalidation"]
     splits = place["divided"].column("split")
@@ -156,7 +156,7 @@ def test_a_run_of_out_of_fold_answers(place: dict[str, Any], tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_an_interrupted_one_goes_on_with_the_folds_that_are_missing(
+def test_an_interrupted_cross_validation_resumes_with_the_missing_folds(
     place: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted: list[str] = []
@@ -186,7 +186,7 @@ def test_an_interrupted_one_goes_on_with_the_folds_that_are_missing(
 
 
 @pytest.mark.slow
-def test_what_learns_by_epochs_is_cross_validated_too(place: dict[str, Any], tmp_path: Path) -> None:
+def test_methods_by_epochs_can_be_cross_validated(place: dict[str, Any], tmp_path: Path) -> None:
     catalog = place["found"].rows(p[0] in "03" for p in place["found"].paths)
     recipe = Recipe(
         method="scratch", backbone="lenet5", weights="random", image_size=32, settings={"epochs": 1, "batch_size": 8}
@@ -272,7 +272,7 @@ def test_the_positive_class_is_checked_before_images_are_read(
 
 
 @pytest.mark.slow
-def test_the_arguments_come_in_either_order(place: dict[str, Any], tmp_path: Path) -> None:
+def test_catalog_and_recipe_can_be_given_in_either_order(place: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('backbone = "pixels"\nhead = "centroid"\n', encoding="utf-8")
     table, recipe = str(place["folder"] / "digits.csv"), str(tmp_path / "r.toml")
     values = []

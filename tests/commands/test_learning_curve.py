@@ -18,7 +18,7 @@ from sightline.store import Cache
 
 
 @pytest.mark.slow
-def test_a_recipe_s_curve(digits: Path, tmp_path: Path) -> None:
+def test_a_recipe_has_a_learning_curve(digits: Path, tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('backbone = "pixels"\nhead = "ridge"\n', encoding="utf-8")
     own = ["evaluate", str(digits), str(tmp_path / "r.toml"), "--learning-curve", "--goal", "0.99", "-o", str(tmp_path / "lc")]
     ended = CliRunner().invoke(app, [*own, "--json"])

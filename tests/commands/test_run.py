@@ -112,7 +112,7 @@ def test_an_unchanged_run_is_reused_without_importing_torch(workplace: dict[str,
 
 
 @pytest.mark.slow
-def test_more_photographs_leave_earlier_ones_where_they_were(workplace: dict[str, Any], tmp_path: Path) -> None:
+def test_added_photographs_leave_the_splits_of_others_unchanged(workplace: dict[str, Any], tmp_path: Path) -> None:
     photos, runs = tmp_path / "digits", tmp_path / "runs"
     shutil.copytree(workplace["photos"], photos)
     options = ["-o", str(runs), "--methods", "baseline", "--json"]

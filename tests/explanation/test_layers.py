@@ -174,7 +174,7 @@ def test_an_unknown_layer_says_where_they_are_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_goes_around_a_layer_stays(tmp_path: Path) -> None:
+def test_skip_connections_around_a_layer_are_kept(tmp_path: Path) -> None:
     """Putting a layer's own output back changes nothing, though a skip connection goes around it."""
     case = awake(opened("resnet10t", 64, tmp_path))
     at = open_layer(case.session, find_layer(case.session, "layer3.0.conv1", case.images[0]), case.images[0])

@@ -84,7 +84,7 @@ while True:
 
 
 @pytest.mark.slow
-def test_killed_at_any_write_every_entry_is_whole_or_absent(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_no_partial_entry(tmp_path: Path) -> None:
     for round_number in range(4):
         writer: Any = subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE)
         assert writer.stdout.readline().strip() == b"ready"

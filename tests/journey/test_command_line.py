@@ -75,7 +75,7 @@ def test_invalid_requests_are_refused_with_the_reason(cli: Callable[..., Any], d
 
 
 @pytest.mark.slow
-def test_a_threshold_is_kept_and_obeyed(cli: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
+def test_a_threshold_is_saved_and_applied(cli: Callable[..., Any], digits: Path, tmp_path: Path) -> None:
     """Chosen on held-out images, kept in the classifier, obeyed by predict, evaluate, and a table of predictions."""
     from sightline import classifier
 

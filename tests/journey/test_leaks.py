@@ -14,7 +14,7 @@ from tests.conftest import write_few_digits
 
 
 @pytest.mark.slow
-def test_the_score_is_given_twice(tmp_path: Path, cache: Cache) -> None:
+def test_leaks_add_a_score_without_leaking_images(tmp_path: Path, cache: Cache) -> None:
     every = write_few_digits(tmp_path / "all", 20)
     for folder in sorted(every.iterdir()):
         for i, file in enumerate(sorted(folder.iterdir())):

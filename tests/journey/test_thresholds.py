@@ -46,7 +46,7 @@ def test_the_recipe_carries_the_threshold_and_its_class(done: Run) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_suggested_leaves_the_choice_of_the_head_to_the_folds(done: Run) -> None:
+def test_the_suggested_command_selects_the_head_within_each_fold(done: Run) -> None:
     catalog, recipe = (Path(part) for part in shlex.split(done.data["crossvalidate"])[2:4])
     assert read_recipe(done.folder / "recipe.toml").head != "auto"
     asked = read_recipe(recipe)
@@ -79,7 +79,7 @@ def test_all_candidates_use_one_threshold_and_the_chosen_one_is_marked(done: Run
 
 
 @pytest.mark.slow
-def test_without_a_threshold_nothing_is_said_of_a_bar(digits: Path, tmp_path: Path, cache: Cache) -> None:
+def test_without_a_threshold_none_is_mentioned(digits: Path, tmp_path: Path, cache: Cache) -> None:
     request = Request(
         photos=str(digits), out=str(tmp_path), backbones=("pixels",), methods=("features",), head="centroid", heatmaps="none"
     )

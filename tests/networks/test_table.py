@@ -106,7 +106,7 @@ def installed() -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.mark.slow
-def test_the_script_measures_what_the_file_says(installed: dict[str, list[dict[str, Any]]]) -> None:
+def test_the_script_measures_the_values_of_the_table(installed: dict[str, list[dict[str, Any]]]) -> None:
     for name in FEW:
         facts = plain(survey.measure(from_json(NetworkEntry, installed[name][0], "survey")))
         assert {key: ROWS[name][key] for key in MEASURED} == {key: facts[key] for key in MEASURED}, name

@@ -73,7 +73,7 @@ def test_differences_within_chance_are_not_called_miscalibration(n: int, claimed
 
 
 @pytest.mark.slow
-def test_a_calibrated_classifier_is_seldom_blamed_also_on_images_that_belong_together() -> None:
+def test_a_calibrated_classifier_is_rarely_called_miscalibrated_also_with_clusters() -> None:
     random, groups, alone, told = np.random.default_rng(1), np.repeat(np.arange(40), 6), 0, 0
     for _ in range(100):
         claimed = np.repeat(random.uniform(0.6, 1, 40), 6)

@@ -119,7 +119,7 @@ HOSTILE = (
 
 
 @pytest.mark.slow
-def test_hostile_names_are_text(drawn: ModuleType, tmp_path: Path) -> None:
+def test_names_with_markup_are_escaped(drawn: ModuleType, tmp_path: Path) -> None:
     changes = {
         "name": HOSTILE[0],
         "command": f"sightline run {HOSTILE[2]}",
@@ -154,7 +154,7 @@ def test_hostile_names_are_text(drawn: ModuleType, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_whatever_is_missing_is_left_out(run: Run, tmp_path: Path) -> None:
+def test_missing_files_leave_out_their_sections(run: Run, tmp_path: Path) -> None:
     for key in sorted(run.data):
         Elements(page.render([Run(tmp_path, {k: v for k, v in run.data.items() if k != key})]))
     for block in ("data", "split", "precision"):

@@ -136,7 +136,7 @@ def test_a_run_killed_after_the_test_does_not_use_the_test_split_again(
 
 
 @pytest.mark.slow
-def test_what_was_kept_is_not_trusted_where_the_classifier_is_another(photos: Path, tmp_path: Path) -> None:
+def test_stored_test_scores_of_another_classifier_are_not_reused(photos: Path, tmp_path: Path) -> None:
     done = run_command.run(asked(photos, tmp_path / "a", heatmaps="none"), cache=Cache(tmp_path / "cache"))
     kept = tmp_path / "kept"
     run = Run.load(done.folder)

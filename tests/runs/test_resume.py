@@ -82,8 +82,8 @@ def test_every_candidate_has_its_own_checkpoint_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_fine_tuning_keeps_the_epochs_that_it_was_laid_out_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How many fit into the time is measured once: what an interrupted one was laid out for, a resumed one does."""
+def test_a_resumed_fine_tuning_keeps_its_number_of_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of epochs that fit is measured once; a resumed training keeps it."""
     monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     cache, found = Cache(tmp_path / "cache"), catalogs.scan(write_few_digits(tmp_path / "digits", 6))
     divided = catalogs.split(found, clusters=catalogs.find_duplicates(found, cache))

@@ -120,7 +120,7 @@ def test_the_search_draws_the_strength_of_augmentation(policy: str) -> None:
 
 
 @pytest.mark.slow
-def test_parameters_are_counted_as_they_are(divided: Catalog, cache: Cache, tmp_path: Path) -> None:
+def test_the_number_of_parameters_equals_that_of_the_fitted_classifier(divided: Catalog, cache: Cache, tmp_path: Path) -> None:
     for recipe in (
         Recipe(method="scratch", backbone="cnn(filters=[4, 8])", image_size=16, settings={"epochs": 1}),
         Recipe(backbone="pixels", head="logistic", image_size=8, settings={"head": {"C": 1.0}}),
@@ -208,7 +208,7 @@ def test_the_recipe_is_the_first_trial_and_the_best_one_runs(
 
 
 @pytest.mark.slow
-def test_a_training_is_searched_too_and_large_networks_are_not_fitted(
+def test_training_by_epochs_is_searched_and_large_networks_are_skipped(
     divided: Catalog, tiny: Recipe, cache: Cache, tmp_path: Path
 ) -> None:
     done = tune_command.tune(divided, tiny, tmp_path / "s", trials=3, max_parameters=9000, cache=cache)

@@ -191,8 +191,8 @@ def test_several_seeds_of_one_recipe_become_members(context: Context) -> None:
 
 
 @pytest.mark.slow
-def test_seeds_tell_what_their_trainings_said(context: Context, tmp_path: Path) -> None:
-    """The first one's epochs, all steps, and every note; what goes on from there appends to them."""
+def test_an_ensemble_of_seeds_records_epochs_steps_and_notes_of_its_members(context: Context, tmp_path: Path) -> None:
+    """Epochs of the first member, steps of all, and every note; a continued run appends to them."""
     inner = {"method": "scratch", "backbone": "cnn(filters=[4])", "settings": {"epochs": 2}}
     recipe = Recipe(method="ensemble", seed=4, settings={"recipe": inner, "seeds": 2})
     first = train_command.train(context.catalog, recipe, tmp_path / "first", cache=context.cache)

@@ -108,8 +108,8 @@ def test_fine_tuning_starts_from_the_fitted_head(context: Context) -> None:
 
 
 @pytest.mark.slow
-def test_a_rate_of_nothing_changes_nothing(context: Context) -> None:
-    """The second phase begins with the fitted head: as long as nothing moves, its scores are those of the first."""
+def test_fine_tuning_at_a_negligible_learning_rate_keeps_the_scores_of_the_fitted_head(context: Context) -> None:
+    """The second phase starts from the fitted head, so its scores equal those of the first if the weights do not move."""
     best = fitted(context, "finetune", epochs=1, learning_rate=1e-9, augment="none")
     first, second = best.history
     assert second["val_loss"] == pytest.approx(first["val_loss"], rel=1e-3)
@@ -170,7 +170,7 @@ def test_fine_tuning_that_does_not_help_returns_the_head_alone_with_a_note(conte
 
 
 @pytest.mark.slow
-def test_too_little_time_is_said_and_little_time_shortens(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fine_tuning_is_shortened_or_refused_by_the_time_budget(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backbone_head, "cost", lambda *_: backbone_head.Cost(100.0, 10.0))
     with pytest.raises(SightlineError, match="not enough time to fine-tune resnet10t: one epoch takes about 115 s"):
         fitted(dataclasses.replace(context, deadline=Deadline.after(60.0)), "finetune")

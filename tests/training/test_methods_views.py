@@ -64,7 +64,7 @@ def test_a_view_is_the_augmented_image() -> None:
 
 
 @pytest.mark.slow
-def test_more_views_cost_only_the_new_ones(gathered: Context) -> None:
+def test_adding_views_extracts_features_of_the_new_ones_only(gathered: Context) -> None:
     own = dataclasses.replace(gathered, cache=Cache(gathered.cache.root.parent / "counted"))
     backbone = pretrained.resolve(own, SMALL)
     rows = own.split("train", "val")
@@ -79,8 +79,8 @@ def test_more_views_cost_only_the_new_ones(gathered: Context) -> None:
 
 
 @pytest.mark.slow
-def test_views_stay_with_their_image_and_are_never_judged(gathered: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folds hold out plain images; an image's views are learnt from where, and only where, the image is."""
+def test_views_are_trained_on_with_their_image_and_never_held_out(gathered: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folds hold out unchanged images; views are in the training parts that contain their image."""
     seen: dict[str, object] = {}
     real = heads.fit
 

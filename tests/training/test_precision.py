@@ -58,7 +58,7 @@ def test_bf16_is_compared_with_float32_on_the_images(
 
 
 @pytest.mark.slow
-def test_what_was_computed_in_float32_is_not_called_bf16(
+def test_features_computed_in_float32_are_recorded_as_float32(
     digits: Context, cache: Cache, emulated_bf16: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So few images that the network is not converted for them: there is no bf16 to compare."""
@@ -68,7 +68,7 @@ def test_what_was_computed_in_float32_is_not_called_bf16(
 
 
 @pytest.mark.slow
-def test_a_setting_of_float32_holds_for_a_classifier_that_may_use_bf16(
+def test_the_environment_variable_f32_overrides_the_precision_of_a_classifier(
     digits: Context, cache: Cache, emulated_bf16: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(GATES, "bf16", ANY)

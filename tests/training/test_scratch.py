@@ -45,7 +45,7 @@ def answers(made: ScratchFit, images: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_body_and_head_are_what_was_trained() -> None:
+def test_the_split_into_backbone_and_head_reproduces_the_validation_scores() -> None:
     made, images, y = fitted()
     kept, logits = made.history[made.best_epoch - 1], answers(made, images)
     assert (logits.argmax(axis=1) == y).mean() == kept.val_accuracy > 0.95
@@ -59,7 +59,7 @@ def test_body_and_head_are_what_was_trained() -> None:
 
 
 @pytest.mark.slow
-def test_arguments_build_the_body_again() -> None:
+def test_the_network_name_rebuilds_the_backbone() -> None:
     made, images, _ = fitted()
     again = networks.random_network(made.made.name, image_size=16, classes=3)
     again.net.load_state_dict(made.made.net.state_dict())
