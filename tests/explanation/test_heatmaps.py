@@ -119,7 +119,7 @@ def test_heatmaps_and_checks_share_one_network(linear: Classifier, own_cache: Ca
     assert len(opened) == 1
 
 
-def test_crops_are_explained_as_they_are_asked_each_where_it_was(linear: Classifier, own_cache: Cache, tmp_path: Path) -> None:
+def test_heatmaps_of_crops_are_placed_at_their_positions(linear: Classifier, own_cache: Cache, tmp_path: Path) -> None:
     from PIL import Image
 
     model = cropping(linear, 10)

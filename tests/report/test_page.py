@@ -324,7 +324,7 @@ def test_errors_of_held_out_images_are_filtered_by_split(drawn: ModuleType, tmp_
     assert any(a.get("data-filter") == "split" for _, a in elements.found)
 
 
-def test_it_needs_no_heavy_package(run: Run, tmp_path: Path) -> None:
+def test_the_report_imports_no_heavy_package(run: Run, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from sightline import report; from sightline.records import Run;"
         "report.write_report([Run.load(Path(sys.argv[1]))], Path(sys.argv[2]));"

@@ -21,7 +21,7 @@ def sheet(name: str, right: str, keys: str = "", classes: tuple[str, ...] = ("x"
     return NamedPredictions(name, Predictions(paths, classes, np.full(len(right), truth), probs), paths)
 
 
-def test_answers_are_aligned_by_image_and_class_name() -> None:
+def test_predictions_are_aligned_by_image_and_class_name() -> None:
     aligned = alignment.align([sheet("a", "110", "pqr"), sheet("b", "011", "rqp", ("y", "x"))])
     assert aligned.paths == ("p", "q", "r") and aligned.labels == ("x", "x", "x")
     np.testing.assert_array_equal(aligned.right, [[1, 1, 0], [1, 1, 0]])

@@ -560,7 +560,7 @@ def test_jpeg_compression_is_that_of_pillow() -> None:
     assert augment.in_words(Policy(resolution=(0.25, 0.5)), "resolution") == "25% to 50% of each side"
 
 
-def test_erased_is_the_network_s_mean_colour_inside_the_rectangle_alone() -> None:
+def test_erasing_fills_only_the_rectangle_with_the_mean_colour() -> None:
     images = noise(2, 40, 40)
     drawn = dataclasses.replace(augment.identity(2), erase=np.array([[0.25, 0.5, 0.5, 0.25], [0, 0, 0, 0]]))
     changes = augment.prepare(drawn, (40, 40), images.mean(axis=(1, 2)), MEAN, STD)
@@ -583,7 +583,7 @@ def test_each_padding_mode_fills_pixels_beyond_the_edge() -> None:
 
 
 @pytest.mark.gpu
-def test_an_accelerator_gives_the_same_pixels() -> None:
+def test_cuda_gives_the_same_pixels_as_the_cpu() -> None:
     images = noise(9, 32, 32)
     policy = dataclasses.replace(FULL, jpeg=100.0)  # it enlarges differences in the last bit
     drawn, axes = augment.draw(policy, 9, seed=0, epoch=0), augment.principal_colours(images)

@@ -126,7 +126,7 @@ def test_one_fold_scores_heads_on_the_validation_images(gathered: Context) -> No
         methods.fit(alone, with_settings(folds=1))
 
 
-def test_settings_of_views_are_checked(gathered: Context) -> None:
+def test_invalid_settings_of_views_are_refused(gathered: Context) -> None:
     with pytest.raises(RequestError, match="views cannot be 101"):
         methods.fit(gathered, with_settings(views=101))
     with pytest.raises(RequestError, match="did you mean 'light'"):
