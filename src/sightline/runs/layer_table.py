@@ -361,8 +361,8 @@ def _on_base(
         notes = (f"there is no network: the head is fitted on {inputs}", *notes)
         size = backbone.preprocess.size if backbone.source == "pixels" else (0, 0)
         only = Anatomy.of([head], head.macs, 4 * classes)
-        shape: dict[str, Any] = {"size": size, "channels": 3, "classes": classes, "features": backbone.features}
-        return LayerTable(name, only, None, **shape, head=head.parameters, notes=notes)
+        width, count = backbone.features, head.parameters
+        return LayerTable(name, only, None, size=size, channels=3, classes=classes, features=width, head=count, notes=notes)
     sizes = {n: p.numel() for n, p in base.net.named_parameters()}
     net, found = taken_apart(Transfer(base), base)
     count = None
