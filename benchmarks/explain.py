@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, nargs="?", help="a folder of images; without it the demo's digits")
     parser.add_argument("--network", nargs="+", default=["resnet50", "mobilenetv2_100"])
+    parser.add_argument("--precision", choices=engine.PRECISIONS, help="the first of this machine's order if left out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=1000, help="images from files")
     parser.add_argument("--peers", type=int, default=128, help="images for the comparison with other packages")
@@ -51,8 +52,9 @@ def main() -> None:
 def measure(name: str, files: list[Path], options: argparse.Namespace, cache: Cache) -> None:
     """Run all measurements for one network."""
     backbone = networks.describe(name, weights="random", cache=cache)
-    precision = engine.fast_precision()
-    session = engine.open_session(backbone, cache=cache, precision=precision)
+    precision = options.precision or engine.precisions()[0]
+    quantised = engine.quantised(backbone, cache) if precision == "int8" else None
+    session = engine.open_session(backbone, cache=cache, precision=precision, quantised=quantised)
     index, images, maps, _ = features.compute(files[:BATCH], backbone.preprocess, session, maps=True)  # converts and checks
     _, images, maps, _ = features.compute(files[: options.peers], backbone.preprocess, session, maps=True)
     assert maps is not None and len(index)

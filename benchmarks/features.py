@@ -50,6 +50,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path, nargs="?", help="a folder per class; without it the demo's digits")
     parser.add_argument("--network", choices=NETWORKS, default="mobilenetv3")
     parser.add_argument("--keras-python", help="the interpreter of an environment with tensorflow; left out if not given")
+    parser.add_argument("--precision", default="", help="f32, bf16 or int8; the first of this machine's order if left out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=1000, help="images")
     options = parser.parse_args()
@@ -67,6 +68,7 @@ def compare(options: argparse.Namespace, photos: Path) -> None:
         settings = SETTINGS[side] if len(SETTINGS[side]) > 1 else ()
         trials = {s: once(side, pythons[side], photos, options.network, s, 200) for s in settings}
         best[side] = max(trials, key=lambda s: trials[s]["rate"]) if trials else ""
+    best["sightline"] = options.precision
     results: dict[str, list[dict[str, float]]] = {side: [] for side in pythons}
     for _ in range(options.rounds):
         for side, python in pythons.items():
