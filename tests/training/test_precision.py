@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from sightline import catalog as catalogs
-from sightline import classifier, engine
+from sightline import classifier, engine, networks
 from sightline.commands.card import describe
+from sightline.deadline import Deadline
 from sightline.engine import quantising
 from sightline.engine import session as sessions
 from sightline.errors import ModelFileError, RequestError
@@ -142,6 +143,16 @@ def test_int8_needs_256_images_and_no_worse_accuracy(int8: Context, quantised: b
     monkeypatch.setattr(precision, "extract", worse)
     choice = precision.choose(int8, backbone)
     assert choice.precision == "f32" and choice.facts["p_value"] < 0.05 and "does not pass" in choice.facts["why"]
+
+
+def test_int8_is_left_out_where_quantising_would_take_too_long(int8: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = networks.describe("resnet10t", weights="random", image_size=32, cache=int8.cache)
+    assert precision._quick_to_quantise(int8, backbone)
+    late = dataclasses.replace(int8, deadline=Deadline.after(30, lambda: 0.0))
+    assert not precision._quick_to_quantise(late, backbone)
+    monkeypatch.setattr(precision, "MOST_MACS", 1e6)
+    assert not precision._quick_to_quantise(int8, backbone)
+    assert precision.choose(int8, backbone).precision == "f32"
 
 
 def test_a_demanded_precision_is_used_without_passing(int8: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline import engine, evaluation, features, heads
+from sightline import engine, evaluation, features, heads, networks
 from sightline.classifier import Classifier
 from sightline.errors import DataError, RequestError
 from sightline.files import is_file, read_text
@@ -25,6 +25,8 @@ MAP_IMAGES = 32
 """Number of these images on which heatmaps are compared."""
 QUANTISING_S = 60.0
 """Seconds that quantising a network may take: int8 is not tried where a deadline leaves less."""
+MOST_MACS = 5e9
+"""Multiply–accumulates per image above which int8 is not tried unless demanded: quantising costs some 600 forward passes."""
 MAP_CORRELATION = 0.98
 """Minimum mean rank correlation of heatmaps from int8 maps with those from float32 maps."""
 FILE = "precision.json"
@@ -119,8 +121,8 @@ def _first_passing(
     rows = _judged_rows(context)
     facts: dict[str, Any] = {}
     for precision in order:
-        too_late = precision == "int8" and context.deadline.left() < QUANTISING_S
-        if not demanded and (too_late or len(rows) < GATES[precision].least_images):
+        too_long = precision == "int8" and not _quick_to_quantise(context, backbone)
+        if not demanded and (too_long or len(rows) < GATES[precision].least_images):
             continue
         quantised = b""
         if precision == "int8":
@@ -148,6 +150,12 @@ def _first_passing(
             }
         return Choice(precision, facts, quantised)
     return Choice("f32", facts) if facts else _FLOAT32
+
+
+def _quick_to_quantise(context: Context, backbone: Backbone) -> bool:
+    """Return whether a network is small enough to be quantised in a run, and the deadline leaves the time."""
+    macs = networks.macs_of(backbone.name, backbone.preprocess.size) or 0.0
+    return macs <= MOST_MACS and context.deadline.left() >= QUANTISING_S
 
 
 def _judged_rows(context: Context) -> np.ndarray:
