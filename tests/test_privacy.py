@@ -46,7 +46,7 @@ quantising.CALIBRATION_IMAGES = 4
 cache = Cache(Path("cache"))
 backbone = networks.describe("resnet10t", weights="random", image_size=32, cache=cache)
 assert engine.quantised(backbone, cache)
-assert "nncf" in sys.modules and sys.modules["nncf.telemetry.wrapper"].telemetry.__class__.__name__ == "NNCFTelemetryStub"
+assert "nncf" in sys.modules and sys.modules["nncf.telemetry.wrapper"].telemetry.__class__.__name__ != "NNCFTelemetry"
 """
 
 
