@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from sightline.cli.app import app
 from sightline.records.progress import CommandProgress, EpochProgress, TrainingProgress
 from sightline.runs import progress_file
 from sightline.serve.local_app import processes, start_page
@@ -157,6 +159,14 @@ def test_the_form_shows_the_command_that_it_starts(
     assert client.submit("/start/run", photos=str(photos), name="x" * 999)[0] == 422
     assert client.submit("/start/scan", path="/does/not/exist")[0] == 422
     assert len(calls) == 1
+
+
+def test_the_options_of_the_form_are_those_of_the_command() -> None:
+    shown = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).output
+    for field in start_page.FIELDS:
+        line = re.search(rf"^ +{field.option} .*$", shown, flags=re.MULTILINE)
+        assert line is not None, field.option
+        assert all(choice in line[0] for choice in field.choices if choice != "default"), field.option
 
 
 def test_a_path_is_completed_without_hidden_folders(client: AppClient, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sightline.errors import RequestError
+from sightline.errors import RequestError, SightlineError
 from sightline.files import read_bytes
 from sightline.records.progress import CommandProgress
 from sightline.runs import progress_file
@@ -28,13 +28,25 @@ RESUMABLE = {"run": "--resume", "train": "--resume", "tune": None, "compare": No
 """Commands that the app starts again, and the option that resumes an interrupted one."""
 _TAIL_BYTES = 20_000
 _LAST_LINES = 3
+_KEPT_S = 3600.0
 
 
 def begin(workspace: Workspace, arguments: Sequence[str]) -> str:
     """Start a command, and return the name of the folder in which it reports until that of its result is known."""
+    _clean(workspace)
     name = f"{arguments[0]}-{secrets.token_hex(4)}"
     start(arguments, workspace.started_folder(name))
     return name
+
+
+def _clean(workspace: Workspace) -> None:
+    """Delete the folders of started commands that have ended, or go on in the folder of their result, after an hour."""
+    for folder in workspace.started_folders():
+        with contextlib.suppress(OSError, SightlineError):
+            progress = progress_file.read(folder)
+            over = progress is None or bool(progress.folder and progress.state != "running")
+            if over and time.time() - folder.stat().st_mtime > _KEPT_S:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def start(arguments: Sequence[str], place: Path, *, working_folder: str | None = None) -> None:

@@ -165,7 +165,7 @@ def live_values(progress: CommandProgress) -> dict[str, Any]:
         "detail": "" if training is not None else format.short(detail, 120),
         "training": training,
         "left": "" if left_s is None else _clock(left_s),
-        "speed": "" if training is None or training.images_s is None else f"{training.images_s:,.0f} images/s",
+        "speed": _speed(progress),
         "curves": curves.history(table, None),
         "lines": [format.short(line, 400) for line in progress.lines],
     }
@@ -174,6 +174,16 @@ def live_values(progress: CommandProgress) -> dict[str, Any]:
 def _number(value: float | None) -> float:
     """Return a number, NaN for None."""
     return math.nan if value is None else value
+
+
+def _speed(progress: CommandProgress) -> str:
+    """Return the images per second of a training, or the steps per second of another stage; "" if not known."""
+    if progress.training is not None:
+        images_s = progress.training.images_s
+        return "" if images_s is None else f"{images_s:,.0f} images/s"
+    if _left_s(progress) is None:
+        return ""
+    return f"{progress.done / progress.stage_s:,.1f} per second"
 
 
 def _left_s(progress: CommandProgress) -> float | None:
