@@ -173,7 +173,7 @@ def test_a_run_at_work_is_followed_stopped_and_shown_when_it_has_finished(app: A
     work(app.runs, 4)
     app.wait("document.querySelector('[data-live]').textContent.includes('epoch 4 of 8')")
     assert app.value("document.querySelectorAll('[data-live] svg.figure').length") >= 2
-    assert app.value("document.querySelector('.log').textContent").startswith("plan: <b>features</b>")
+    assert app.value("document.querySelector('.printed').textContent").startswith("plan: <b>features</b>")
     tab_to(app, "e.textContent === 'Stop'")
     press(app.page, "Enter", 13, "\r")
     end = time.monotonic() + 20

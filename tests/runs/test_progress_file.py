@@ -88,3 +88,14 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "progress.json").write_text("{", encoding="utf-8")
     with pytest.raises(Exception, match="damaged"):
         progress_file.read(tmp_path)
+
+
+def test_a_second_command_does_not_overwrite_the_progress_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with progress_file.reporting(["run", "first"]) as reporter:
+        reporter.attach(tmp_path)
+        monkeypatch.setenv("SIGHTLINE_PROGRESS", str(tmp_path))
+        monkeypatch.setattr(os, "getpid", os.getppid)
+        with pytest.raises(DataError), progress_file.reporting(["run", "second"]):
+            raise DataError("is being written by another process")
+        progress = progress_file.read(tmp_path)
+        assert progress is not None and progress.state == "running" and list(progress.command) == ["run", "first"]

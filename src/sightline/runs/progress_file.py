@@ -30,6 +30,8 @@ NAME = "progress.json"
 STOP = "stop"
 VARIABLE = "SIGHTLINE_PROGRESS"
 """Environment variable: folder of the progress file until the command knows the folder of its result."""
+STARTING = "starting"
+"""Stage that who starts a command writes before the command reports itself."""
 EVERY_S = 1.0
 BEAT_S = 5.0
 FRESH_S = 20.0
@@ -168,7 +170,7 @@ def reporting(command: Sequence[str]) -> Iterator[Reporter]:
     """
     reporter = Reporter(command)
     first = os.environ.pop(VARIABLE, None)  # of this command alone, not of processes that it starts
-    if first:
+    if first and not _is_taken(Path(first)):
         reporter.attach(output_folder(Path(first)))
     token = _current.set(reporter)
     try:
@@ -186,6 +188,15 @@ def reporting(command: Sequence[str]) -> Iterator[Reporter]:
         reporter.end(None)
     finally:
         _current.reset(token)
+
+
+def _is_taken(folder: Path) -> bool:
+    """Return whether another command reports in a folder, apart from the entry of who has started this one."""
+    try:
+        progress = read(folder)
+    except SightlineError:
+        return False
+    return progress is not None and progress.state == "running" and progress.pid != os.getpid() and progress.stage != STARTING
 
 
 def attach(folder: Path) -> None:

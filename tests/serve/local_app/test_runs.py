@@ -126,6 +126,7 @@ def test_resume_starts_the_same_command_where_it_was_started(
     (arguments, options) = calls[0]
     assert arguments == ["run", "--resume", "my photos"] and options["cwd"] == str(tmp_path)
     assert options["env"]["SIGHTLINE_PROGRESS"] == str(folder) and options["start_new_session"] is True
+    assert "is running" in client.submit("/runs/broke-off/resume")[1], "a second click starts nothing"
     working(finished, "broke-off", state="interrupted", command=("serve", "x"))
     assert client.submit("/runs/broke-off/resume")[0] == 422, "only commands that the app starts"
     working(finished, "broke-off")

@@ -29,6 +29,7 @@ RESUMABLE = {"run": "--resume", "train": "--resume", "tune": None, "compare": No
 _TAIL_BYTES = 20_000
 _LAST_LINES = 3
 _KEPT_S = 3600.0
+_resuming = threading.Lock()
 
 
 def begin(workspace: Workspace, arguments: Sequence[str]) -> str:
@@ -84,10 +85,21 @@ def start(arguments: Sequence[str], place: Path, *, working_folder: str | None =
     finally:
         os.close(descriptor)
     here = working_folder or os.getcwd()
-    progress = CommandProgress(tuple(arguments), here, platform.node(), process.pid, now(), time.time(), stage="starting")
-    if not (place / progress_file.NAME).exists():
+    progress = CommandProgress(
+        tuple(arguments), here, platform.node(), process.pid, now(), time.time(), stage=progress_file.STARTING
+    )
+    if not _has_reported(place, process.pid):
         write_bytes(place / progress_file.NAME, canonical_json(progress))
     threading.Thread(target=_wait, args=(process, place), daemon=True, name="sightline-wait").start()
+
+
+def _has_reported(place: Path, pid: int) -> bool:
+    """Return whether a process has written its progress already."""
+    try:
+        progress = progress_file.read(place)
+    except SightlineError:
+        return False
+    return progress is not None and progress.pid == pid and progress.state == "running"
 
 
 def _wait(process: subprocess.Popen[bytes], place: Path) -> None:
@@ -99,7 +111,9 @@ def _wait(process: subprocess.Popen[bytes], place: Path) -> None:
             return
         if code == 0:
             (place / progress_file.NAME).unlink(missing_ok=True)
-        elif progress.stage == "starting":
+            if (place / "run.json").is_file():
+                (place / OUTPUT).unlink(missing_ok=True)
+        elif progress.stage == progress_file.STARTING:
             text = printed(place)
             error = next((line for line in text.splitlines() if line.startswith("error: ")), None)
             words = (error or " ".join(text.splitlines()[-_LAST_LINES:]) or f"exit code {code}").removeprefix("error: ")
@@ -109,6 +123,16 @@ def _wait(process: subprocess.Popen[bytes], place: Path) -> None:
 
 
 def resume(folder: Path) -> None:
+    """Resume an interrupted or failed command; of two requests at the same time, the second one is refused.
+
+    Raises:
+        RequestError: As `_resume`.
+    """
+    with _resuming:
+        _resume(folder)
+
+
+def _resume(folder: Path) -> None:
     """Start the command of an interrupted or failed run again, with the option that resumes it.
 
     Raises:

@@ -189,5 +189,5 @@ def text_of(row: RunRow) -> dict[str, str]:
         "created_s": f"{-_age(row.created):.0f}",
         "seconds": format.duration(row.seconds),
         "images": "" if row.images is None else f"{row.images:,}",
-        "stage": "" if progress is None else format.short(progress.stage or "starting", 90),
+        "stage": "" if progress is None else format.short(progress.stage or progress_file.STARTING, 90),
     }

@@ -161,7 +161,7 @@ def live_values(progress: CommandProgress) -> dict[str, Any]:
     return {
         "progress": progress,
         "command": command_line("sightline", *progress.command),
-        "stage": format.short(name or "starting", 90),
+        "stage": format.short(name or progress_file.STARTING, 90),
         "detail": "" if training is not None else format.short(detail, 120),
         "training": training,
         "left": "" if left_s is None else _clock(left_s),
