@@ -272,9 +272,8 @@ async def _extras(
             continue
         if options.heatmap:
             target = classes[options.target or row["label"]]
-            probability = row["probability"] if options.target is None else row["probabilities"][options.target]
-            draw = functools.partial(served.heatmap, upload.file, row["path"], target, probability, method=options.method)
-            row["heatmap"], row["heatmap_error"] = await loop.run_in_executor(served.extras, draw)
+            draw = functools.partial(served.heatmap, upload.file, row["path"], target, method=options.method)
+            row |= await loop.run_in_executor(served.extras, draw)
         if options.cover is not None:
             hide = functools.partial(served.cover, upload.file, row["path"], classes[row["label"]], options.cover)
             row["covered"] = await loop.run_in_executor(served.extras, hide)

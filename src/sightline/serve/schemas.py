@@ -38,6 +38,7 @@ class Prediction(BaseModel):
     ood_score: float | None = Field(None, description="Cosine distance from the nearest training images, 0 to 2.")
     ood_threshold: float | None = Field(None, description="An image with a larger score is out-of-distribution.")
     heatmap: str | None = Field(None, description="A data: URL of a PNG image; null if this classifier has no heatmaps.")
+    heatmap_method: str | None = Field(None, description="Method of the heatmap; its strongest colour is its own maximum.")
     heatmap_error: str | None = Field(None, description="Why there is no heatmap.")
     covered: dict[str, Any] | None = Field(None, description="Prediction with the region covered, as in `explain --json`.")
     similar: list[SimilarImage] | None = None

@@ -88,21 +88,18 @@ class ServedModel:
         except ImageError as error:
             return error
 
-    def heatmap(
-        self, stream: BinaryIO, name: str, target: int, probability: float, *, method: str = "auto"
-    ) -> tuple[str | None, str | None]:
-        """Return the heatmap of a class over an upload as a `data:` URL, or the reason why there is none.
+    def heatmap(self, stream: BinaryIO, name: str, target: int, *, method: str = "auto") -> dict[str, str | None]:
+        """Return `heatmap` of a class over an upload as a `data:` URL with the `heatmap_method`, or the `heatmap_error`.
 
         Args:
             stream: The upload.
             name: Its name.
             target: Class index.
-            probability: Predicted probability of the class.
             method: Explanation method, or `auto`.
         """
         from sightline.explanation.draw import overlay
-        from sightline.explanation.draw.caption import Caption
         from sightline.explanation.heatmaps import heatmaps_of
+        from sightline.explanation.methods import METHODS
         from sightline.explanation.options import ExplainOptions
 
         with _as_file(stream) as file:
@@ -111,13 +108,14 @@ class ServedModel:
                 explanations, errors = heatmaps_of(self.model, [file], [name], [target], options)
             except SightlineError as error:
                 log.warning("no heatmap of %s: %s", name, error.message)
-                return None, error.message
+                return {"heatmap": None, "heatmap_error": error.message}
             if not explanations:
-                return None, errors.get(name)
+                return {"heatmap": None, "heatmap_error": errors.get(name)}
             preprocess = self.model.embedding_model.card.backbone.preprocess
-            caption = Caption(predicted=self.model.classes[target], probability=probability)
-            picture = overlay.overlay_file(file, preprocess, explanations[0], caption)
-        return _data_url(picture, "PNG"), None
+            layers = overlay.layers_file(file, preprocess, explanations[0])
+        used = METHODS.get(explanations[0].method)
+        picture = _data_url(Image.fromarray(overlay.flatten(layers.photo, layers.heat)), "PNG")
+        return {"heatmap": picture, "heatmap_method": explanations[0].method if used is None else used.title}
 
     def cover(self, stream: BinaryIO, name: str, target: int, region: str) -> dict[str, Any]:
         """Return the prediction of an upload with a region covered, as in `explain --json`, with the covered image.

@@ -57,6 +57,9 @@ def test_an_image_is_predicted_explained_and_covered(client: AppClient) -> None:
     status, value = ask(client, half_dark(), heatmap=True, method="occlusion", target="dark")
     (row,) = value["predictions"]
     assert status == 200 and row["label"] == "<b>bright" and row["heatmap"].startswith("data:image/png")
+    assert row["heatmap_method"] and "heatmap_error" not in row
+    _, value = ask(client, half_dark(), heatmap=True, target="dark", top=1)
+    assert value["predictions"][0]["heatmap"] != row["heatmap"], "another method"
     status, value = ask(client, half_dark(), cover="8,0,24,24")
     covered = value["predictions"][0]["covered"]
     assert covered["share"] == 0.75 and covered["answer_after"] == "dark" and covered["after"] < covered["before"]

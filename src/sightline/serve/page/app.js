@@ -31,7 +31,8 @@ async function loadModel() {
     element("model").value = value.model;
     element("model-choice").hidden = value.models.length < 2;
   }
-  coverage = [0.95, 0.9].find((c) => value.card.limits.images >= 1 / (1 - c) - 1.001) || 0;
+  const limits = value.card.limits?.images ?? 0;
+  coverage = [0.95, 0.9].find((c) => limits >= 1 / (1 - c) - 1.001) || 0;
   element("method").replaceChildren(...Object.entries(value.methods).map(([key, title]) => new Option(title, key)));
   element("target").replaceChildren(new Option("predicted", ""), ...value.classes.map((one) => new Option(one, one)));
   current = null;
@@ -104,7 +105,10 @@ async function cover() {
 function showHeatmap(row) {
   element("heatmap").hidden = !row.heatmap;
   if (row.heatmap) element("heatmap").src = row.heatmap;
-  element("heatmap-caption").textContent = row.heatmap ? "Heatmap: evidence for and against the class" : row.heatmap_error || "This classifier has no heatmaps.";
+  element("ramp").hidden = !row.heatmap;
+  element("heatmap-caption").textContent = row.heatmap
+    ? "Method: " + row.heatmap_method + ". The strongest colour is the maximum of this heatmap; the line is drawn at half of it."
+    : row.heatmap_error || "This classifier has no heatmaps.";
 }
 
 function showCovered(covered) {
@@ -249,6 +253,10 @@ element("photo-frame").addEventListener("pointermove", (event) => {
   setRegion(Math.min(start[0], end[0]), Math.min(start[1], end[1]), Math.abs(start[0] - end[0]), Math.abs(start[1] - end[1]));
 });
 element("photo-frame").addEventListener("pointerup", () => { if (start) { start = null; element("region").focus(); cover(); } });
+element("photo").addEventListener("load", () => { // photograph and heatmap have the same size, at most 26rem high
+  const { naturalWidth: w, naturalHeight: h } = element("photo");
+  for (const id of ["photo-frame", "heatmap"]) element(id).style.width = `min(100%, ${(26 * w / h).toFixed(2)}rem)`;
+});
 element("photo").addEventListener("dragstart", (event) => event.preventDefault());
 for (const id of ["method", "target"]) element(id).addEventListener("change", redraw);
 

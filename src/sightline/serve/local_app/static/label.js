@@ -38,11 +38,13 @@
     }));
     one("last").textContent = state.last ? `${state.last[0]}: ${state.last[1]}` : "";
     const estimate = state.estimate;
-    const percent = (x) => `${(100 * x).toFixed(0)} %`;
+    const percent = (x) => `${(100 * x).toFixed(0)}\u00a0%`;
     one("estimate").textContent = estimate && estimate.images
-      ? `${percent(estimate.accuracy)} (95 % CI ${percent(estimate.low)} to ${percent(estimate.high)})`
+      ? percent(estimate.accuracy)
       : "Known after labels of two classes and of one random photograph.";
-    one("basis").textContent = estimate && estimate.images ? `trained on ${estimate.labels} labels, measured on ${estimate.images} random photographs` : "";
+    one("basis").textContent = estimate && estimate.images 
+      ? `95 % CI ${percent(estimate.low)} to ${percent(estimate.high)}, trained on ${estimate.labels} labels, measured on ${estimate.images} random photographs`
+      : "";
     one("estimate").classList.toggle("soft", !(estimate && estimate.images));
     one("curve").innerHTML = state.curve; // a drawing of the app, without any text of the user
     one("gain").textContent = state.words;
