@@ -175,7 +175,7 @@ def describe(served: ServedModel, names: Sequence[str]) -> dict[str, Any]:
         served: The classifier.
         names: Names of all classifiers.
     """
-    card = plain(served.model.card)
+    card = plain(served.model.card.to_json())
     fields = {"model": served.name, "models": list(names), "classes": list(served.model.classes), "card": card}
     return {**fields, "methods": explanation_methods()}
 

@@ -48,7 +48,7 @@ def test_the_page_and_the_description_name_the_classifiers(client: AppClient) ->
     assert 'id="drop"' in page and 'data-base="/try"' in page
     value = client.get("/try/model").json()
     assert (value["model"], value["models"], value["classes"]) == ("shades", ["shades"], ["<b>bright", "dark"])
-    assert {"auto", "occlusion"} <= value["methods"].keys()
+    assert {"auto", "occlusion"} <= value["methods"].keys() and "images" in value["card"]["limits"]
     assert client.get("/try/model?model=../x").status_code == 404
     assert "#photo-frame" in client.get("/static/try.css").text and "loadModel" in client.get("/static/try.js").text
 

@@ -31,8 +31,7 @@ async function loadModel() {
     element("model").value = value.model;
     element("model-choice").hidden = value.models.length < 2;
   }
-  const limits = value.card.limits?.images ?? 0;
-  coverage = [0.95, 0.9].find((c) => limits >= 1 / (1 - c) - 1.001) || 0;
+  coverage = [0.95, 0.9].find((c) => value.card.limits.images >= 1 / (1 - c) - 1.001) || 0;
   element("method").replaceChildren(...Object.entries(value.methods).map(([key, title]) => new Option(title, key)));
   element("target").replaceChildren(new Option("predicted", ""), ...value.classes.map((one) => new Option(one, one)));
   current = null;
