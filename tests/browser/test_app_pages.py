@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -131,6 +132,20 @@ def check_clean(page: Any, app: App) -> None:
     """Check that nothing failed, and that nothing was requested from elsewhere."""
     assert page.evaluate("failures") == []
     assert [r for r in page.requests if not r.startswith((app.url, "data:", "blob:", "about:"))] == []
+
+
+@pytest.mark.parametrize(
+    "address", ["/data", "/data/{catalog}", "/data/{catalog}?view=labels", "/label", "/label/{session}", "/try"]
+)
+def test_axe_finds_no_serious_problem(app: App, page: Any, address: str) -> None:
+    script = os.environ.get("SIGHTLINE_AXE")
+    if not script:
+        pytest.skip("SIGHTLINE_AXE names no axe.min.js; `make test-browser` fetches it")
+    visit(page, app, address.format(catalog=app.catalog, session=app.session), "document.querySelector('main h1')")
+    page.evaluate(Path(script).read_text(encoding="utf-8") + "; 1")
+    serious = "['serious', 'critical'].includes(v.impact)"
+    assert page.evaluate(f"axe.run().then(r => r.violations.filter(v => {serious}).map(v => [v.id, v.nodes[0].html]))") == []
+    check_clean(page, app)
 
 
 def test_data_is_corrected_by_keys(app: App, page: Any) -> None:
