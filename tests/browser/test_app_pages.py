@@ -114,7 +114,8 @@ def page(request: pytest.FixtureRequest, chromium: Any) -> Any:
 
 def visit(page: Any, app: App, address: str, ready: str) -> None:
     page.open(app.url + address)
-    wait_for(page, f"location.href === {json.dumps(app.url + address)} && document.readyState === 'complete' && ({ready})")
+    loaded = f"location.href === {json.dumps(app.url + address)} && document.readyState === 'complete'"
+    wait_for(page, f"{loaded} && Boolean({ready})")
     assert page.evaluate("document.documentElement.scrollWidth") <= page.width
 
 
@@ -152,13 +153,14 @@ def test_data_is_corrected_by_keys(app: App, page: Any) -> None:
     visit(page, app, f"/data/{app.catalog}?view=labels", "document.querySelector('.tile')")
     seen = page.evaluate("Number(document.getElementById('data').dataset.version)")
     mark = "document.querySelector('.mark').textContent"
+    before = page.evaluate(mark)
     press(page, "w")
     wait_for(page, "document.getElementById('choose').open")
     assert page.evaluate("document.activeElement.dataset.label") == "bright", "the suggested class is chosen"
     press(page, "Enter")
     wait_for(page, f"{mark} === '→ bright'")
     press(page, "u")
-    wait_for(page, f"{mark} === ''")
+    wait_for(page, f"{mark} === {json.dumps(before)}")
     for key, words in (("d", "duplicate"), ("x", "exclude"), ("n", "not in any class"), ("k", "checked")):
         press(page, key)
         wait_for(page, f"{mark} === {json.dumps(words)}")

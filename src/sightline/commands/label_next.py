@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sightline import catalog as catalogs
-from sightline import classifier, engine, pixels
+from sightline import classifier, containers, engine, pixels
 from sightline.audit import label_next as proposing
 from sightline.classifier import Classifier
 from sightline.commands.audit import default_network, features_of
@@ -99,7 +99,7 @@ def open_photographs(photos: str | Path | Catalog, progress: Progress) -> Catalo
     """Return the catalog of photographs that need no labels, unusable ones included.
 
     Args:
-        photos: Folder, table or catalog.
+        photos: Folder, archive, array file, table or catalog.
         progress: Progress callback.
 
     Raises:
@@ -110,7 +110,9 @@ def open_photographs(photos: str | Path | Catalog, progress: Progress) -> Catalo
     path = Path(photos)
     if not path.exists():
         raise RequestError(f"{photos} does not exist", "name a folder of photographs")
-    return executor.current().scan(path, label_from="(.?)", progress=progress) if path.is_dir() else catalogs.load(path)
+    if path.is_dir() or containers.holds_images(path):
+        return executor.current().scan(path, label_from="(.?)", progress=progress)
+    return catalogs.load(path)
 
 
 def _unlabelled(photos: str | Path | Catalog, model: Classifier | None, progress: Progress) -> Catalog:

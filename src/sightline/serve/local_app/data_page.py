@@ -24,7 +24,7 @@ from sightline.serve.local_app.data_view import Filter
 from sightline.serve.local_app.errors import NotFoundError
 from sightline.serve.local_app.page import Page
 from sightline.serve.local_app.rendering import go, render
-from sightline.serve.local_app.workspace import CORRECTED, PHOTOS, CurrentWorkspace, OpenCatalog, Workspace, photos_of
+from sightline.serve.local_app.workspace import CORRECTED, PHOTOS, CurrentWorkspace, OpenCatalog, Workspace, image_id, photos_of
 from sightline.store import digest, now, output_folder, write_json
 
 router = APIRouter()
@@ -145,9 +145,8 @@ def _append(workspace: Workspace, opened: OpenCatalog, decision: Decision, path:
     after = decisions.append(workspace.decisions_file(opened.id), [decision], seen=seen, catalog=name)
     in_force = after.in_force()
     made = sum(each.action not in ("keep", "skip") for each in in_force.values())
-    image = next(key for key, row in opened.rows.items() if opened.catalog.paths[row] == path)
     words = data_view.in_words(in_force.get(path))
-    return JSONResponse({"version": after.version, "image": image, "path": path, "decision": words, "decided": made})
+    return JSONResponse({"version": after.version, "image": image_id(path), "path": path, "decision": words, "decided": made})
 
 
 def _check_open(workspace: Workspace, opened: OpenCatalog, row: int) -> None:

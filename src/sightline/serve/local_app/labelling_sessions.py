@@ -14,7 +14,7 @@ from sightline.records.labelling import LabellingRequest
 from sightline.records.scanned_photos import ScannedPhotos
 from sightline.serve.local_app.errors import NotFoundError
 from sightline.serve.local_app.workspace import LABELS, PHOTOS, Workspace
-from sightline.store import log, output_folder, slug, write_json
+from sightline.store import digest, log, output_folder, slug, write_json
 
 _LOCK = threading.Lock()
 _WORK = ThreadPoolExecutor(1, thread_name_prefix="sightline-label")  # one folder, or one fit, at a time
@@ -67,12 +67,9 @@ def begin(workspace: Workspace, photos: Path, classes: list[str], *, network: st
         raise RequestError(f"{photos} does not exist", "name a folder of photographs")
     name = slug(photos.name)
     folder = workspace.folder / LABELS / name
-    if (folder / REQUEST).is_file():
-        held = read_request(folder)
-        if held.photos != str(photos):
-            hint = "rename one of the two folders"
-            raise RequestError(f"the labels {name!r} belong to another folder, {held.photos}", hint)
-
+    if (folder / REQUEST).is_file() and read_request(folder).photos != str(photos):
+        name = f"{name}-{digest(str(photos))[:6]}"
+        folder = workspace.folder / LABELS / name
     if photos.is_dir():
         write_json(output_folder(folder) / PHOTOS, ScannedPhotos(str(photos)))
 
