@@ -75,7 +75,7 @@
     if (!table.tHead || table.tBodies[0].rows.length < 2) continue;
     all("thead th", table).forEach((header) => {
       const text = header.textContent.trim();
-      if (!text || header.classList.contains("figure-cell")) return;
+      if (!text || header.matches(".figure-cell, .unsorted")) return;
       const made = button(text);
       made.className = "sort";
       header.replaceChildren(made);
