@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import json
 import re
 import subprocess
 import sys
@@ -28,6 +29,11 @@ WORK = ROOT / "build" / "gallery-work"
 PAGES = ROOT / "build" / "gallery" / "gallery"
 FOLDER = ROOT / "docs" / "screenshots"
 COLOURS = 96
+HIDE_FOLDER = """(() => {{
+  const nodes = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (nodes.nextNode()) nodes.currentNode.nodeValue = nodes.currentNode.nodeValue.replaceAll({folder}, "my runs");
+}})()"""
+"""Replaces the folder of this machine in the text of a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +60,12 @@ class Shot:
 
 SHOTS = (
     Shot("report", "digits", height=900),
-    Shot("mistakes", "digits", "mistakes", height=760, dark=True),
-    Shot("phone", "digits", width=400, height=800),
     Shot("threshold", "rings", "threshold", height=900),
     Shot("heatmaps", "rings", "correct", height=620),
-    Shot("training", "training", "methods", height=820),
     Shot("comparison", "comparison", height=760),
     Shot("audit", "audit", height=900),
     Shot("app-runs", "/runs", height=700),
     Shot("app-data", "/data", height=860, before="document.querySelector('main a[href^=\"/data/\"]')?.click()"),
-    Shot("app-start", "/start/run", height=860),
 )
 
 
@@ -95,6 +97,7 @@ def take(page: Any, shot: Shot, home: str) -> Image.Image:
     if shot.section:
         page.evaluate(f"document.getElementById({shot.section!r}).scrollIntoView({{behavior: 'instant'}})")
     time.sleep(1)
+    page.evaluate(HIDE_FOLDER.format(folder=json.dumps(str(WORK))))
     return Image.open(io.BytesIO(base64.b64decode(page._call("Page.captureScreenshot")["data"]))).convert("RGB")
 
 
