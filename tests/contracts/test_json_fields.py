@@ -74,7 +74,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     yield "train --find-rate", ["train", "catalog.csv", "scratch.toml", "--find-rate", "-o", "rates"]
     yield "train --sweep", ["train", "catalog.csv", "recipe.toml", "--sweep", "head=centroid,ridge", "-o", "swept"]
     yield "tune", ["tune", "catalog.csv", "recipe.toml", "--trials", "2", "-o", "tuned"]
-    yield "evaluate", ["evaluate", "trained", "catalog.csv", "-o", "evaluated"]
+    yield "evaluate", ["evaluate", "trained", "catalog.csv", "--stress", "-o", "evaluated"]
     yield "evaluate --folds", ["evaluate", "catalog.csv", "recipe.toml", "--folds", "2", "-o", "folds"]
     yield "evaluate --learning-curve", ["evaluate", "catalog.csv", "recipe.toml", "--learning-curve", "-o", "curve"]
     yield "compare", ["compare", "trained", "scratch", "--catalog", "catalog.csv", "-o", "compared"]
