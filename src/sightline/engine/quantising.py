@@ -99,7 +99,7 @@ def _quantise(backbone: Backbone, cache: Cache, tensors: Mapping[str, np.ndarray
     Without VNNI, products of 8-bit values are summed in 16 bits, which overflow: weights then have 7 bits.
     """
     try:
-        with _silent():
+        with silent():
             quantiser = nncf()
     except ImportError as error:
         log.warning("NNCF cannot be imported (%s); networks don't run in int8", error)
@@ -111,7 +111,7 @@ def _quantise(backbone: Backbone, cache: Cache, tensors: Mapping[str, np.ndarray
         return None
     model = unpack(session.packed())
     try:
-        with _silent():
+        with silent():
             made = quantiser.quantize(
                 model.graph,
                 quantiser.Dataset([image[None] for image in images]),
@@ -147,7 +147,7 @@ def _tail_names(graph: Any) -> list[str]:
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Hide the progress bars that NNCF prints to standard output, and warnings of torch, which NNCF imports."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

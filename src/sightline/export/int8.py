@@ -14,7 +14,7 @@ import numpy as np
 
 from sightline import pixels
 from sightline.classifier import Classifier
-from sightline.engine import runtime
+from sightline.engine import quantising, runtime
 from sightline.errors import ImageError, RequestError, SightlineError
 from sightline.export.format import ExportRequest
 from sightline.export.model import IMAGE, NETWORK_PREFIX, networks_of
@@ -87,6 +87,8 @@ class _Reader:
 def quantised_openvino(request: ExportRequest, model: Any) -> Any:
     """Return an OpenVINO model whose networks are in 8 bits, from NNCF.
 
+    Weights have 7 bits, so that sums do not overflow on processors without VNNI instructions.
+
     Raises:
         RequestError: If there is no network, or no image to calibrate on.
         SightlineError: If NNCF is not installed.
@@ -96,13 +98,16 @@ def quantised_openvino(request: ExportRequest, model: Any) -> Any:
     images = list(_images(request.calibration))
     names = [op.get_friendly_name() for op in model.get_ops()]
     outside = [name for name in names if not name.startswith(NETWORK_PREFIX)]
-    return nncf.quantize(
-        model,
-        nncf.Dataset(images, lambda image: {IMAGE: image}),
-        subset_size=len(images),
-        fast_bias_correction=True,
-        ignored_scope=nncf.IgnoredScope(names=outside, validate=False),
-    )
+    with quantising.silent():
+        return nncf.quantize(
+            model,
+            nncf.Dataset(images, lambda image: {IMAGE: image}),
+            subset_size=len(images),
+            preset=nncf.QuantizationPreset.MIXED,
+            fast_bias_correction=True,
+            ignored_scope=nncf.IgnoredScope(names=outside, validate=False),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
+        )
 
 
 def _nncf() -> Any:
@@ -112,7 +117,8 @@ def _nncf() -> Any:
         SightlineError: If it is not installed.
     """
     try:
-        return runtime.nncf()
+        with quantising.silent():
+            return runtime.nncf()
     except ImportError as error:
         hint = "pip install nncf, or export --to onnx --precision int8"
         raise SightlineError(f"8-bit OpenVINO models need NNCF, which cannot be imported ({error})", hint) from error
