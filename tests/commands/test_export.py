@@ -109,28 +109,6 @@ def test_compares_validation_images_first_and_never_test_images(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", ["onnx", "openvino"])
-def test_a_network_in_8_bits_agrees_and_is_smaller(
-    to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """A network with random weights, whose features leave little between the classes: nearly all predictions agree."""
-    if to == "openvino":
-        pytest.importorskip("nncf")
-    monkeypatch.setattr("sightline.commands.export.CALIBRATION_IMAGES", 16)
-    digits, cache = write_few_digits(tmp_path / "digits", 12), Cache(tmp_path / "cache")
-    recipe = sl.Recipe(method="features", backbone="resnet10t", weights="random", head="ridge", image_size=64)
-    run = sl.fit(sl.split(sl.scan(digits), cache=cache), recipe, out=tmp_path / "run", cache=cache)
-    capfd.readouterr()
-    done = export(run.folder, to, tmp_path / "int8", precision="int8", allow_difference=True, cache=cache)
-    assert capfd.readouterr().out == ""
-    exact = export(run.folder, to, tmp_path / "f32", cache=cache)
-    assert done.record.agreement.same_class >= 0.9 * done.record.agreement.images > 50
-    assert done.record.bytes < 0.5 * exact.record.bytes and done.record.precision == "int8"
-    rows = run_script(tmp_path / "int8" / "predict.py", sorted(digits.rglob("*.png"))[:3])
-    assert all(sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-3) for row in rows)
-
-
-@pytest.mark.slow
 def test_a_file_that_disagrees_is_refused_and_nothing_is_left(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
