@@ -181,12 +181,13 @@ class Look:
 _PREVIEW = Preprocess(interpolation="bicubic", allow_truncated=True)
 
 
-def preview(source: Source, max_side: int) -> tuple[np.ndarray, float]:
+def preview(source: Source, max_side: int, name: str = "the image") -> tuple[np.ndarray, float]:
     """Return the whole upright image at a reduced size, and its JPEG quality. A truncated JPEG is decoded as far as it goes.
 
     Args:
         source: A file, or its bytes.
         max_side: Maximum length of the longer side in pixels; images are never enlarged.
+        name: Name for messages if `source` is bytes.
 
     Returns:
         uint8 (h, w, 3); and the JPEG quality, 1 to 100, NaN if the file is not a JPEG.
@@ -194,7 +195,7 @@ def preview(source: Source, max_side: int) -> tuple[np.ndarray, float]:
     Raises:
         ImageError: If the image cannot be read or decoded.
     """
-    return isolation.call(_preview, *read(source, "the image"), max_side)
+    return isolation.call(_preview, *read(source, name), max_side)
 
 
 def _preview(data: bytes, name: str, max_side: int) -> tuple[np.ndarray, float]:

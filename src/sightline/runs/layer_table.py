@@ -361,11 +361,11 @@ def _on_base(
         notes = (f"there is no network: the head is fitted on {inputs}", *notes)
         size = backbone.preprocess.size if backbone.source == "pixels" else (0, 0)
         only = Anatomy.of([head], head.macs, 4 * classes)
-        width, count = backbone.features, head.parameters
-        return LayerTable(name, only, None, size=size, channels=3, classes=classes, features=width, head=count, notes=notes)
+        width, own = backbone.features, head.parameters
+        return LayerTable(name, only, None, size=size, channels=3, classes=classes, features=width, head=own, notes=notes)
     sizes = {n: p.numel() for n, p in base.net.named_parameters()}
     net, found = taken_apart(Transfer(base), base)
-    count = None
+    count: int | None = None
     rows = [dataclasses.replace(row, trainable=_learnt(row, sizes, learning)) for row in found.layers]
     if heads.HEADS[head.type].layers is None:
         notes = (*notes, f"the stored values of a {head.type} head are not counted as parameters")
