@@ -169,7 +169,7 @@ def help_of(*command: str) -> str:
     """Return what `sightline COMMAND --help` prints."""
     from typer.testing import CliRunner
 
-    return CliRunner().invoke(app, [*command, "--help"], prog_name="sightline", terminal_width=110).output.strip()
+    return CliRunner().invoke(app, [*command, "--help"], prog_name="sightline", terminal_width=90).output.strip()
 
 
 def commands_page() -> str:
@@ -182,7 +182,10 @@ def commands_page() -> str:
     parts[-1] += (
         " `$` is the value, `[]` an element of a list, `{}` a key that depends on the data. Fields are only ever added."
     )
-    groups = {group.name: [c.name for c in group.typer_instance.registered_commands] for group in app.registered_groups}
+    groups = {
+        group.name: [c.name or c.callback.__name__.replace("_", "-") for c in group.typer_instance.registered_commands]
+        for group in app.registered_groups
+    }
     for name in sorted([*COMMANDS, *groups]):
         for command in [[name, inner] for inner in groups[name]] if name in groups else [[name]]:
             title = " ".join(map(str, command))
