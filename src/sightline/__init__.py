@@ -71,7 +71,7 @@ _HOMES = {
     "predict": "commands.api",
     "run": "commands.api",
     "save_catalog": "catalog:save",
-    "scan": "catalog",
+    "scan": "runs.executor:scan",
     "score": "commands.api",
     "split": "commands.api",
     "summary": "commands.summary",

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from sightline import activity, pixels
+from sightline import activity, blocks, pixels
 from sightline.catalog import looks
 from sightline.engine import Precision, Session, identities
 from sightline.errors import ImageError
@@ -81,6 +81,70 @@ class CropFeatures:
     preprocess: Preprocess
     names: tuple[Any, ...]
     make: Callable[[int, np.ndarray, Sequence[str]], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRequest:
+    """Features to compute: what identifies them in the cache, and the weights.
+
+    Args:
+        backbone: The network.
+        precision: Requested precision.
+        tensors: Weights of the network by name; None loads those that the record names.
+        views: Several views of each image; None for the plain image.
+        quantised: The network in int8, as `engine.quantised` returns it; needed for int8.
+    """
+
+    backbone: Backbone
+    precision: Precision
+    tensors: Mapping[str, np.ndarray] | None = None
+    views: CropFeatures | None = None
+    quantised: bytes = b""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Return the preprocessing that decodes an image."""
+        return self.backbone.preprocess if self.views is None else self.views.preprocess
+
+    def keys(self, identity: str) -> list[str]:
+        """Return the keys of the features in the cache, one per view, for the identity of the session that computed them."""
+        names: list[tuple[Any, ...]] = [()] if self.views is None else [(name,) for name in self.views.names]
+        return [cache_key((self.backbone.id, self.preprocess.id), identity, *name) for name in names]
+
+
+def cache_key(network: tuple[str, ...], identity: str, *name: Any) -> str:
+    """Return the key of features in the cache.
+
+    Args:
+        network: Ids of network and preprocessing.
+        identity: `Session.identity` of the session that computed them.
+        name: Identity of the view; none for the plain image.
+    """
+    return digest([_VERSION, *network, identity, *name])
+
+
+def missing(contents: Sequence[str], request: FeatureRequest, cache: Cache, device: str = "cpu") -> list[int]:
+    """Return one row of each content whose features are neither in the cache nor in a block, in order. Reads no features.
+
+    Args:
+        contents: Content hashes of n images; "" is always missing.
+        request: The features.
+        cache: Feature cache.
+        device: Device of the session: `cpu`, `cuda` or `mps`.
+    """
+    first = dict(reversed([(content or f"?{row}", row) for row, content in enumerate(contents)]))
+    ranges = bytes_digest(request.quantised)[:32] if request.quantised else ""
+    served = identities(request.backbone.is_network, request.precision, device, ranges)
+    lacking: set[str] = set()
+    for keys in zip(*(request.keys(identity) for identity in served), strict=True):
+        wanted = [content for content in first if not content.startswith("?") and content not in lacking]
+        for key in keys:
+            held = _CachedRows.contents(cache, f"features/{key}", set(wanted))
+            wanted = [content for content in wanted if content not in held]
+            there = blocks.index(cache, key).holds(wanted)
+            wanted = [content for content, is_there in zip(wanted, there, strict=True) if not is_there]
+        lacking |= set(wanted)
+    return sorted(row for content, row in first.items() if content.startswith("?") or content in lacking)
 
 
 def crop_views(preprocess: Preprocess, crops: int) -> CropFeatures:
@@ -278,7 +342,7 @@ def of_views(images: np.ndarray, views: CropFeatures, run: Session) -> np.ndarra
 NOT_FINITE = ("not finite", "gives features that are not finite numbers")
 
 
-def _reason(error: ImageError, source: Path | np.ndarray) -> tuple[str, str]:
+def reason_of(error: ImageError, source: Path | np.ndarray) -> tuple[str, str]:
     """Return (kind, message without the file name) of an error; files of the same content share the cached message."""
     return error.kind, error.message.removeprefix(f"{'the array' if isinstance(source, np.ndarray) else source} ")
 
@@ -327,7 +391,7 @@ def _network_rows(
         batches = pixels.batches([files[i] for i in todo], backbone.preprocess, batch_size=run.batch_size, contents=expected)
         for batch in batches:
             for index, error in batch.errors.items():
-                yield todo[index], _result(_reason(error, files[todo[index]]), run)
+                yield todo[index], _result(reason_of(error, files[todo[index]]), run)
             if len(batch.index):
                 features, _ = run.run(batch.images)
                 for index, row in zip(batch.index, features, strict=True):
@@ -361,7 +425,7 @@ def _view_rows(
         for number, items in missing.items():
             for i, error in batch.errors.items():
                 if expected[i] not in stores[number]:
-                    yield number, todo[i], _result(_reason(error, files[todo[i]]), run)
+                    yield number, todo[i], _result(reason_of(error, files[todo[i]]), run)
             if items:
                 images = batch.images[[place[int(i)] for i in items]]
                 features, _ = run.run(views.make(number, images, [expected[i] for i in items]))
@@ -399,7 +463,7 @@ def _file_rows(files: Sequence[Path | np.ndarray], contents: Sequence[str], cach
                 return of_file_bytes(data, name)
             return _file_features(len(data), pixels.safe_header(data, name), statistics)
         except ImageError as error:
-            return _reason(error, file)
+            return reason_of(error, file)
 
     def rows(todo: list[int], report: Callable[[int], None]) -> Iterator[tuple[int, _Result]]:
         keys = [contents[i] or f"{looks.UNKNOWN}{i}" for i in todo]
@@ -426,23 +490,49 @@ class _CachedRows:
     problems: dict[str, tuple[str, str]]
 
     @classmethod
-    def load(cls, cache: Cache, folder: str, wanted: set[str]) -> _CachedRows:
-        shards: list[np.ndarray] = []
-        where: dict[str, tuple[int, int]] = {}
-        problems: dict[str, tuple[str, str]] = {}
+    def load(cls, cache: Cache, key: str, wanted: set[str]) -> _CachedRows:
+        """Read what the cache holds of these contents, and what blocks of a cluster hold of the others."""
+        rows = cls([], {}, {})
+        for block in cls._shards(cache, f"features/{key}", wanted):
+            rows._add(block)
+        lacking = [content for content in wanted if content not in rows]
+        writer = _Writer(cache, f"features/{key}") if blocks.is_shared(cache) else None
+        for block in blocks.index(cache, key).read(lacking) if lacking else ():
+            rows._add(block)
+            if writer is not None:
+                for content, result in (*zip(block.contents, block.values, strict=True), *block.problems.items()):
+                    writer.add(content, result)
+        if writer is not None:
+            writer.flush()
+        return rows
+
+    @classmethod
+    def contents(cls, cache: Cache, folder: str, wanted: set[str]) -> set[str]:
+        """Return which of these contents the cache holds, without keeping their features."""
+        held: set[str] = set()
+        for block in cls._shards(cache, folder, wanted):
+            held |= wanted.intersection(block.contents) | wanted.intersection(block.problems)
+        return held
+
+    @staticmethod
+    def _shards(cache: Cache, folder: str, wanted: set[str]) -> Iterator[blocks.Block]:
+        """Yield the shards of the cache that hold any of these contents."""
         for name in cache.names(folder):
             payload = cache.read(name)
             if payload is None:
                 continue
             (length,) = struct.unpack_from("<Q", payload)
             head = json.loads(payload[8 : 8 + length])
-            values = np.frombuffer(payload, np.float32, offset=8 + length).reshape(len(head["contents"]), head["width"])
             if wanted.isdisjoint(head["contents"]) and wanted.isdisjoint(head["problems"]):
                 continue
-            where.update((content, (len(shards), i)) for i, content in enumerate(head["contents"]))
-            problems.update((content, (kind, why)) for content, (kind, why) in head["problems"].items())
-            shards.append(values)
-        return cls(shards, where, problems)
+            values = np.frombuffer(payload, np.float32, offset=8 + length).reshape(len(head["contents"]), head["width"])
+            yield blocks.Block(head["contents"], values, {c: (kind, why) for c, (kind, why) in head["problems"].items()})
+
+    def _add(self, block: blocks.Block) -> None:
+        """Add the features and problems of a block."""
+        self.where.update((content, (len(self.shards), i)) for i, content in enumerate(block.contents))
+        self.problems.update(block.problems)
+        self.shards.append(block.values)
 
     def __contains__(self, content: str) -> bool:
         return content in self.where or content in self.problems
@@ -474,11 +564,8 @@ class _FeatureStore:
         wanted = set(contents) - {""}
         for identity in served:
             if wanted:
-                self._rows[identity] = _CachedRows.load(cache, self._folder(identity), wanted)
+                self._rows[identity] = _CachedRows.load(cache, cache_key(self._network, identity, *self._name), wanted)
                 wanted = {content for content in wanted if content not in self._rows[identity]}
-
-    def _folder(self, identity: str) -> str:
-        return f"features/{digest([_VERSION, *self._network, identity, *self._name])}"
 
     def __contains__(self, content: str) -> bool:
         return any(content in rows for rows in self._rows.values())
@@ -494,8 +581,8 @@ class _FeatureStore:
         """Save a result under what was used."""
         # Passing problems (a locked file, or one being written) are not saved: only what follows from a file's bytes.
         if content and not (isinstance(result.value, tuple) and result.value[0] in pixels.PASSING_PROBLEMS):
-            writer = self._writers.setdefault(result.identity, _Writer(self._cache, self._folder(result.identity)))
-            writer.add(content, result.value)
+            folder = f"features/{cache_key(self._network, result.identity, *self._name)}"
+            self._writers.setdefault(result.identity, _Writer(self._cache, folder)).add(content, result.value)
 
     def flush(self) -> None:
         for writer in self._writers.values():

@@ -458,6 +458,11 @@ class Cache:
     def _is_sound(self, name: str) -> bool:
         """Return whether an entry has its checksum; remove it if not. The files of a folder are compared with its manifest."""
         folder = self._file(name)
+        if folder.suffix == ".parquet":
+            sound = _is_sound_parquet(folder)
+            if not sound:
+                self.remove(name)
+            return sound
         if not folder.is_dir():
             return self.read(name) is not None
         manifest = self.read_json(f"manifests/{folder.name}")
@@ -531,6 +536,18 @@ class Cache:
             value = plain(make())
             self.write_json(name, value)
         return value
+
+
+def _is_sound_parquet(file: Path) -> bool:
+    """Return whether the pages of a Parquet file have their checksums."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        parquet.ParquetFile(file, page_checksum_verification=True).read()
+    except (pa.ArrowException, OSError):
+        return False
+    return True
 
 
 # ---------------------------------------------------------------------------------------------------------- random streams

@@ -251,8 +251,8 @@ def test_only_new_photographs_are_decoded(photos: Photos, cache: Cache, monkeypa
     catalog.find_duplicates(catalog.scan(photos(*(f"cat/{i}.jpg" for i in range(6)))), cache)
     root = photos("cat/new.jpg")
     seen: list[str] = []
-    look = looks._of_file
-    monkeypatch.setattr(looks, "_of_file", lambda file: seen.append(file.name) or look(file))
+    look = looks.look_at
+    monkeypatch.setattr(looks, "look_at", lambda file: seen.append(file.name) or look(file))
     catalog.find_duplicates(catalog.scan(root), cache)
     assert seen == ["new.jpg"]
 

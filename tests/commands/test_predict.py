@@ -25,6 +25,7 @@ from sightline.commands import predict as command
 from sightline.errors import RequestError
 from sightline.inputs import read_predictions
 from sightline.pixels.capture_time import capture_time
+from sightline.runs import executor
 from sightline.store import Cache
 from tests.conftest import write_few_digits
 
@@ -125,7 +126,7 @@ def test_every_format_holds_every_image_and_the_tables_own_columns(run: Path, ph
 def test_a_killed_job_resumes_with_each_image_once(
     run: Path, photos: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "CHUNK", 3)
+    monkeypatch.setattr(executor.Local, "part_images", 3)
     whole, _ = predicted(run, ["photos"], cache)
     add, calls = prediction_parts.Parts.add, [0]
 
@@ -156,7 +157,7 @@ def test_a_killed_job_resumes_with_each_image_once(
 
 
 def test_a_job_is_not_resumed_on_other_images(run: Path, photos: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "CHUNK", 3)
+    monkeypatch.setattr(executor.Local, "part_images", 3)
     with monkeypatch.context() as patch:
         patch.setattr(prediction_parts.Parts, "finish", lambda self: None)
         predicted(run, ["photos"], cache, out=Path("out.csv"))
@@ -168,7 +169,7 @@ def test_a_job_is_not_resumed_on_other_images(run: Path, photos: Path, cache: Ca
 @pytest.mark.slow
 def test_a_process_killed_with_sigkill_resumes(run: Path, photos: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "SIGHTLINE_CACHE": str(tmp_path / "cache")}
-    code = "from sightline.commands import predict as c\nc.CHUNK = 1\nfrom sightline.cli import main\nmain()"
+    code = "from sightline.runs import executor as e\ne.Local.part_images = 1\nfrom sightline.cli import main\nmain()"
     arguments = [sys.executable, "-c", code, "predict", str(run), "photos", "-o", "out.csv", "--resume"]
     first = subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     parts = Path(".out.csv.parts")

@@ -70,7 +70,9 @@ def test_a_file_that_changed_is_an_error(tmp_path: Path) -> None:
 
 def test_it_reads_only_a_little_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
-    monkeypatch.setattr("sightline.pixels.batching._one", lambda source, *_: decoded.append(1) or np.zeros((8, 8, 3), np.uint8))
+    monkeypatch.setattr(
+        "sightline.pixels.batching.decode_same", lambda source, *_: decoded.append(1) or np.zeros((8, 8, 3), np.uint8)
+    )
     stream = pixels.batches([flat_image(0)] * 500, TINY, batch_size=4, threads=2)
     next(stream)
     assert len(decoded) <= 4 + 8
@@ -91,6 +93,6 @@ def test_internal_errors_are_not_image_errors(monkeypatch: pytest.MonkeyPatch) -
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("sightline.pixels.batching._one", broken)
+    monkeypatch.setattr("sightline.pixels.batching.decode_same", broken)
     with pytest.raises(ZeroDivisionError):
         list(pixels.batches([flat_image(1)], TINY, batch_size=2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sightline.errors import RequestError, SightlineError
 from sightline.inputs import read_recipe
 from sightline.records import Catalog, Recipe
 from sightline.records.study import BestAgainstDefault
+from sightline.runs import executor
 from sightline.search_space import Choice, Space, Suggest
 from sightline.store import Cache
 from sightline.studies import recipe_edit, search_spaces, search_summary, tune
@@ -243,6 +245,31 @@ def test_time_ends_a_search_and_more_time_continues_it(divided: Catalog, pixels:
     assert sum(n for s, n in done.data["counts"].items() if s != "repeated") == 5
 
 
+class _Backwards(executor.Local):
+    """Fits the proposals of a round in another order, from pickled tasks, as machines of a cluster do."""
+
+    def search(self, *arguments: Any, **options: Any) -> list[tune.Trial]:
+        def run(tasks: Any) -> list[tune.Outcome]:
+            copies = [pickle.loads(pickle.dumps(dataclasses.replace(t, context=None))) for t in tasks]
+            pairs = list(zip(copies, tasks, strict=True))
+            assert len(tasks) <= 3
+            fits = [tune.fit_task(dataclasses.replace(copy, context=task.context)) for copy, task in reversed(pairs)]
+            return fits[::-1]
+
+        return tune.search(*arguments, **options, run=run)
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_trials_of_a_round_do_not_depend_on_where_they_are_fitted(
+    divided: Catalog, pixels: Recipe, cache: Cache, tmp_path: Path
+) -> None:
+    here = tune_command.tune(divided, pixels, tmp_path / "here", trials=7, concurrent=3, cache=cache)
+    with executor.using(_Backwards()):
+        there = tune_command.tune(divided, pixels, tmp_path / "there", trials=7, concurrent=3, cache=cache)
+    assert without_times(there.data) == without_times(here.data)
+    assert sum(n for s, n in here.data["counts"].items() if s not in ("repeated", "rejected")) == 7
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.slow
 def test_a_trial_that_runs_out_of_time_is_not_counted(
@@ -352,6 +379,7 @@ def test_a_pruned_training_is_recorded_as_pruned(
         ({"trials": 0}, "--trials cannot be 0"),
         ({"budget_s": 0.0}, "the budget must be more than 0 s, not 0 s"),
         ({"max_parameters": 0.5}, "--max-parameters cannot be 0.5"),
+        ({"concurrent": 0}, "--concurrent cannot be 0"),
     ],
 )
 def test_invalid_numbers_are_refused(divided: Catalog, options: dict[str, Any], words: str, tmp_path: Path) -> None:

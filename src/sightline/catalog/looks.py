@@ -101,11 +101,16 @@ def looks(files: Sequence[Path], contents: Sequence[str], cache: Cache, progress
     to_store = [i for i in fresh if not contents[i].startswith(UNKNOWN)]
     for start in range(0, len(to_store), _PER_ENTRY):
         rows = to_store[start : start + _PER_ENTRY]
-        payload = _pack(luma[rows], colour[rows], numbers[rows])
-        key = bytes_digest(payload)[:32]
-        cache.write(f"{VERSION}/rows/{key}", payload)
-        cache.write_json(f"{VERSION}/index/{key}", [contents[i] for i in rows])
+        store_looks(cache, [contents[i] for i in rows], luma[rows], colour[rows], numbers[rows])
     return Looks(luma, colour, numbers, len(fresh) == len(todo))
+
+
+def store_looks(cache: Cache, contents: Sequence[str], luma: np.ndarray, colour: np.ndarray, numbers: np.ndarray) -> None:
+    """Store thumbnails and statistics of images in the cache, as one entry; the arrays are those of `Looks`."""
+    payload = _pack(luma, colour, numbers)
+    key = bytes_digest(payload)[:32]
+    cache.write(f"{VERSION}/rows/{key}", payload)
+    cache.write_json(f"{VERSION}/index/{key}", list(contents))
 
 
 def of_image(image: np.ndarray, jpeg_quality: float = np.nan) -> np.ndarray:
@@ -192,14 +197,14 @@ def _looked(files: Sequence[Path], todo: Sequence[int]) -> Iterator[tuple[int, t
     """Decode and measure images in worker threads, in order; yield None for images that fail for a temporary reason."""
 
     def some(rows: Sequence[int]) -> list[tuple[int, tuple[np.ndarray, ...] | None]]:
-        return [(i, _of_file(files[i])) for i in rows]
+        return [(i, look_at(files[i])) for i in rows]
 
     with activity.workers(min(16, os.cpu_count() or 1), "sightline-look") as pool:
         for part in pool.map(some, (todo[s : s + _CHUNK] for s in range(0, len(todo), _CHUNK))):
             yield from part
 
 
-def _of_file(file: Path) -> tuple[np.ndarray, ...] | None:
+def look_at(file: Path) -> tuple[np.ndarray, ...] | None:
     """Return the thumbnails and statistics of a file, None if it could not be read for a temporary reason."""
     try:
         image, quality = pixels.preview(file, PREVIEW_PX)

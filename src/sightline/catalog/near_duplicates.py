@@ -82,7 +82,7 @@ def find_duplicates(
             members[content].append(row)
     unique = sorted(members)
     pairs = _verdicts(catalog, unique, [members[c][0] for c in unique], cache, features, progress)
-    alike, scene = _settled(len(unique), pairs)
+    alike, scene = settled(len(unique), pairs)
     cluster = np.arange(len(catalog), dtype=np.int64)
     exact = [rows for rows in members.values() if len(rows) > 1]
     near: list[list[int]] = []
@@ -98,7 +98,7 @@ def find_duplicates(
     sets = [*near, *(rows for rows in exact if rows[0] not in near_rows)]
     conflicts = [rows for rows in sets if len({labels[r] for r in rows if labels[r] is not None}) > 1]
     scenes = _scenes(len(unique), scene, [members[c] for c in unique])
-    most = max(2, int(_LARGEST_SCENE * sum(len(rows) for rows in members.values())))
+    most = largest_scene(sum(len(rows) for rows in members.values()))
     bound = [rows for rows in scenes if len(rows) <= most]
 
     def named(lists: Sequence[list[int]]) -> list[list[str]]:
@@ -114,6 +114,11 @@ def find_duplicates(
         crowded_scenes=named([rows for rows in scenes if len(rows) > most]),
         scene_links=np.array([(rows[0], row) for rows in bound for row in rows[1:]], np.int64).reshape(-1, 2),
     )
+
+
+def largest_scene(images: int) -> int:
+    """Return the largest number of images of one scene that a split keeps together, of so many images."""
+    return max(2, int(_LARGEST_SCENE * images))
 
 
 def _scenes(n: int, pairs: Sequence[tuple[int, int]], members: Sequence[list[int]]) -> list[list[int]]:
@@ -280,9 +285,7 @@ def _closed(look: Looks, side: np.ndarray, confirmed: Confirmed, tested: Candida
     return confirmation.joined([confirmed, more])
 
 
-def _settled(
-    n: int, pairs: Sequence[tuple[int, int, float, int]]
-) -> tuple[list[tuple[int, int, float]], list[tuple[int, int]]]:
+def settled(n: int, pairs: Sequence[tuple[int, int, float, int]]) -> tuple[list[tuple[int, int, float]], list[tuple[int, int]]]:
     """Return the pairs that show the same picture, (index, index, strength), and those that show the same scene.
 
     Text over a picture and a thin object in a scene look alike. Images that are linked to others of a scene are of that scene.

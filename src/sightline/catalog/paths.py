@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sightline import containers, pixels
+from sightline import containers, pixels, remote
 
 
 @dataclass(slots=True)
@@ -92,6 +92,8 @@ class ImagePlaces:
 
     def absolute(self, path: str, inner: str = "") -> str:
         """Return the normalised absolute path of a cell; backslashes separate folders if the file exists only so."""
+        if remote.is_uri(path):
+            return os.path.normpath(path)
         folder = os.path.join(self.table.absolute().parent, inner)
         file = os.path.normpath(os.path.join(folder, path))
         if "\\" in path and os.sep != "\\" and not os.path.exists(file):
@@ -101,6 +103,8 @@ class ImagePlaces:
     def _finds(self, path: str, inner: str) -> bool:
         """Return whether a cell names an image relative to a folder, with or without its extension."""
         file = self.absolute(path, inner)
+        if remote.is_uri(path):
+            return True
         return self.files.same_path_in_any_unicode_form(file) is not None or bool(self.files.images_named(file))
 
     def has(self, path: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ def scan(
     follow_links: bool = False,
     allow_truncated: bool = False,
     seed: int = 0,
+    read: Callable[..., list[Reading]] | None = None,
     progress: Progress = silent,
 ) -> Catalog:
     """List images with their class, hash, size and problems. Each file is read once; no pixels are decoded.
@@ -54,6 +55,7 @@ def scan(
         follow_links: Whether to follow links to files outside the folder, and to folders.
         allow_truncated: Whether to use a JPEG without its end.
         seed: Random seed for the selection with `limit`.
+        read: Function that reads the files, as `reading.read_files` does; an executor passes its own.
         progress: Progress callback.
 
     Returns:
@@ -74,14 +76,14 @@ def scan(
     if listing.user_table:
         _check_one_label(entries, photos)
     _check(entries, photos, label_from, notes)
-    readings = _read(root, entries, allow_truncated, progress)
+    readings = _read(root, entries, read or read_files, allow_truncated=allow_truncated, progress=progress)
     if limit is not None:
         entries, readings, limit_notes = _limited(entries, readings, limit, seed)
         notes += limit_notes
     notes += _class_notes(entries, readings)
     remedy = "give the folders one name" if extras is None and isinstance(photos, str | Path) else "use one name in the table"
     notes += of_class_names({e.label for e in entries if e.label is not None}, remedy)
-    return Catalog(_table(entries, readings, extras), root, tuple(dict.fromkeys(notes)))
+    return Catalog(table_of(entries, readings, extras), root, tuple(dict.fromkeys(notes)))
 
 
 def _list(photos: Any, options: Options, progress: Progress) -> Listing:
@@ -132,14 +134,14 @@ def _check_one_label(entries: Sequence[Entry], photos: Any) -> None:
     raise DataError(f"{what}: Sightline supports one class per image", f"keep one label per image{leave}")
 
 
-def _read(root: Path, entries: Sequence[Entry], allow_truncated: bool, progress: Progress) -> list[Reading]:
+def _read(root: Path, entries: Sequence[Entry], read: Callable[..., list[Reading]], **options: Any) -> list[Reading]:
     """Read each entry's file, except entries that are known to be unreadable."""
     skip = ("name:", "link:", "not a file:", "unreadable:")
     rows = [i for i, e in enumerate(entries) if e.problem is None or not e.problem.startswith(skip)]
     files = [root.joinpath(*entries[i].path.split("/")) for i in rows]
     names = [entries[i].path.rpartition("/")[2] for i in rows]
     out = [Reading()] * len(entries)
-    for i, reading in zip(rows, read_files(files, names, allow_truncated=allow_truncated, progress=progress), strict=True):
+    for i, reading in zip(rows, read(files, names, **options), strict=True):
         out[i] = reading
     return out
 
@@ -192,7 +194,7 @@ def _class_notes(entries: Sequence[Entry], readings: Sequence[Reading]) -> list[
     return notes
 
 
-def _table(entries: Sequence[Entry], readings: Sequence[Reading], extras: pa.Table | None) -> pa.Table:
+def table_of(entries: Sequence[Entry], readings: Sequence[Reading], extras: pa.Table | None) -> pa.Table:
     """Return the table of the catalog's columns, followed by the user-defined columns."""
     import pyarrow as pa
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline import containers
+from sightline import containers, remote
 from sightline.catalog import layout, tables
 from sightline.catalog.layout import Entry
 from sightline.catalog.paths import Files
-from sightline.catalog.walking import PHOTOS_HINT, Walk, walk, writable
+from sightline.catalog.walking import PHOTOS_HINT, Walk, walk, walk_remote, writable
 from sightline.containers import array_sets
 from sightline.errors import DataError, RequestError
 from sightline.files import is_file
@@ -83,6 +83,8 @@ def list_source(source: Path, options: Options, progress: Progress) -> Listing:
         RequestError: If it does not exist, or an option does not fit it.
         DataError: If it is refused, or its layout is not clear.
     """
+    if remote.is_uri(source):
+        return _of_remote(source, options)
     if os.path.isdir(source):
         return _of_folder(Path(os.path.abspath(source)), options, progress)
     inside = None if os.path.lexists(source) else containers.split_inside(source)
@@ -127,6 +129,25 @@ def _of_folder(root: Path, options: Options, progress: Progress) -> Listing:
         return _of_several(root, seen, options)
     entries, notes = layout.of_folder(seen, options.label_from, options.label_level)
     return Listing(root, entries, None, notes + _other_sources(root, seen, entries))
+
+
+def _of_remote(source: Path, options: Options) -> Listing:
+    """List the images of a folder on an object store.
+
+    Raises:
+        RequestError: If it does not exist or cannot be opened, or is a file.
+    """
+    shown = remote.uri_of(source)
+    _refuse(options, source, "path_column", "label_column", "follow_links", what="is a folder on an object store")
+    try:
+        seen = walk_remote(source)
+        if not seen.folders:
+            what = "is a file, not a folder" if remote.is_file(source) else "does not exist"
+            raise RequestError(f"{shown} {what}", "name a folder, or a local table whose paths are URIs")
+    except OSError as error:
+        raise RequestError(f"{shown} cannot be listed ({str(error).splitlines()[0]})", "check the credentials") from error
+    entries, notes = layout.of_folder(seen, options.label_from, options.label_level)
+    return Listing(source, entries, None, notes)
 
 
 def _other_sources(root: Path, seen: Walk, entries: Sequence[Entry]) -> list[str]:
@@ -250,6 +271,8 @@ def image_files(source: Path) -> tuple[list[Path], dict[str, str]]:
         RequestError: If the source does not exist or cannot be opened.
         DataError: If it is refused.
     """
+    if remote.is_uri(source):
+        return [source.joinpath(*path.split("/")) for path, _ in walk_remote(source).rows], {}
     real = source if os.path.isdir(source) else containers.real_file(source)
     if containers.is_archive(real):
         real = containers.unpacked(real)

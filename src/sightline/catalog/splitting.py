@@ -262,8 +262,22 @@ def _deal(
     images = Counter(labels[r] for r in rows)
     sets = Counter(label for u in (*free, *fixed) for label in u.labels)
     have: dict[str, Counter[str]] = {name: Counter(labels[r] for r in rows if splits.get(r) == name) for name in SPLITS}
-    need = _needs(images, sets, shares, have)
-    assigned: dict[int, str] = {}  # free unit → split
+    assigned = assign(free, needs(images, sets, shares, have), have)
+    return {row: assigned.get(i, "train") for i, unit in enumerate(free) for row in unit.rows}
+
+
+def assign(free: Sequence[Unit], need: Mapping[str, Counter[str]], have: Mapping[str, Counter[str]]) -> dict[int, str]:
+    """Return which units become val or test; the others are train. Classes that no unit links do not affect each other.
+
+    Args:
+        free: Units without a split, in the order of their draw.
+        need: Split → class → number of images that it needs, as `needs` returns it; reduced by what is assigned.
+        have: Split → class → number of images that it has already.
+
+    Returns:
+        Index of the unit → split.
+    """
+    assigned: dict[int, str] = {}
     reserved = _reserve(free, have["train"])
     open_units = [i for i in range(len(free)) if i not in reserved]
     for strict in (True, False):
@@ -274,7 +288,7 @@ def _deal(
                     assigned[i] = name
                     need[name].subtract(free[i].labels)
     _fill_gaps(free, open_units, assigned, need, have)
-    return {row: assigned.get(i, "train") for i, unit in enumerate(free) for row in unit.rows}
+    return assigned
 
 
 def _by_date(
@@ -369,7 +383,7 @@ def _imbalance_notes(
     return notes
 
 
-def _needs(
+def needs(
     images: Counter[str], sets: Counter[str], shares: Mapping[str, float | int], have: Mapping[str, Counter[str]]
 ) -> dict[str, Counter[str]]:
     """Return split → class → number of images that val and test still need.

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline import containers, pixels, store
+from sightline import containers, pixels, remote, store
 from sightline.catalog import columns
 from sightline.catalog.layout import Entry, matched, pattern, split_name
 from sightline.catalog.paths import ImagePlaces
@@ -364,7 +364,7 @@ def common_root(folder: Path, files: Sequence[str]) -> Path:
     inside = os.path.join(folder, "")
     if all(f.startswith(inside) for f in files):
         return folder
-    real = [os.path.dirname(f) for f in files if os.path.exists(f)]
+    real = [os.path.dirname(f) for f in files if remote.is_uri(f) or os.path.exists(f)]
     try:
         return Path(os.path.commonpath(real)) if real else folder
     except ValueError as error:
@@ -422,7 +422,7 @@ def save(catalog: Catalog, file: Path) -> None:
     file = Path(file)
     check_name(file)
     suffix, folder = file.suffix.lower(), file.absolute().parent
-    prefix = relative_posix(catalog.root, folder)
+    prefix = remote.uri_of(catalog.root) if remote.is_uri(catalog.root) else relative_posix(catalog.root, folder)
     paths = [p if prefix == "." else _joined(prefix, p) for p in catalog.paths]
     table = catalog.with_column("path", paths).table
     with store.atomic_file(file) as stream:
@@ -496,8 +496,8 @@ def load(file: Path, root: Path | None = None) -> Catalog:
     if None in paths or len(set(paths)) < len(paths):
         raise DataError(f"{file} is not a catalog: a path is empty or repeated", "create a catalog with `sightline scan`")
     folder = file.absolute().parent
-    files = [os.path.normpath(os.path.join(folder, p)) for p in paths if p is not None]
-    base = common_root(folder, files) if root is None else Path(os.path.abspath(root))
+    files = [os.path.normpath(p if remote.is_uri(p) else os.path.join(folder, p)) for p in paths if p is not None]
+    base = common_root(folder, files) if root is None else root if remote.is_uri(root) else Path(os.path.abspath(root))
     columns: dict[str, Any] = {"path": pa.array([relative_posix(Path(f), base) for f in files], pa.string())}
     for name, kind in CATALOG_COLUMNS.items():
         if name != "path":

@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sightline import remote
 from sightline.containers import has_archive_name, is_array_file
 from sightline.errors import RequestError
 from sightline.files import is_file, kind_of_file
@@ -133,6 +134,30 @@ def walk(root: Path, progress: Progress = silent, *, follow_links: bool = False)
             if len(seen.rows) % _TELL_EVERY == 0 and seen.rows:
                 progress("listing files", len(seen.rows), 0)
     seen.rows.sort()
+    return seen
+
+
+def walk_remote(root: Path) -> Walk:
+    """List the files below a folder on an object store without opening them; no folders if there is none.
+
+    Args:
+        root: URI of the folder.
+
+    Raises:
+        RequestError: If its protocol is not known.
+        OSError: If it cannot be listed.
+    """
+    seen = Walk()
+    for path in remote.list_files(root):
+        folder, _, name = path.rpartition("/")
+        kind = passed_over(name)
+        if any(part.startswith(".") or part.lower() in _TOOL_FOLDERS for part in folder.split("/") if part):
+            seen.tool_files += 1
+        elif kind is not None:
+            seen.passed[kind] += 1
+        else:
+            seen.rows.append(_row(path, None))
+    seen.folders = sorted({"", *(path.rpartition("/")[0] for path, _ in seen.rows)}) if remote.is_folder(root) else []
     return seen
 
 

@@ -151,6 +151,23 @@ class Classifier:
             )
         return dataclasses.replace(backbone, name=self.code)
 
+    def feature_requests(self, crops: int | None = None) -> list[features.FeatureRequest]:
+        """Return the features that `predict` needs, of every member once; none for a classifier that doesn't use images.
+
+        Args:
+            crops: As in `predict`.
+        """
+        requests: dict[tuple[Any, ...], features.FeatureRequest] = {}
+        for model in self.members or (self,):
+            backbone = model.card.backbone
+            count = model.card.crops if crops is None else crops
+            if backbone.source != "none":
+                views = features.crop_views(backbone.preprocess, count) if count > 1 else None
+                key = (*_network_key(backbone), model.precision, model.card.precision.get("ranges"), count)
+                weights = model.tensors or None
+                requests[key] = features.FeatureRequest(model._backbone(), model.precision, weights, views, model.quantised)
+        return list(requests.values())
+
     def probs(self, values: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities float64 (n, k) of features; each row is the same alone and among others.
 

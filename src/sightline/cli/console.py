@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import typer
 
+from sightline.cli import execution
 from sightline.cli.signals import interruption
 from sightline.errors import RequestError, SightlineError, closest
 
@@ -147,7 +148,10 @@ def _terminate(*_: object) -> None:
 
 
 def guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """Return a command that reports foreseeable failures as an error line, a hint and exit code 1, 2, 130 or 143."""
+    """Return a command that reports foreseeable failures as an error line, a hint and exit code 1, 2, 130 or 143.
+
+    Its options `--on` and `--workers`, if it has them, choose where it runs.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -157,7 +161,8 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         main = threading.current_thread() is threading.main_thread()  # only the main thread may set a signal handler
         before = signal.signal(signal.SIGTERM, _terminate) if main else None
         try:
-            command(*args, **kwargs)
+            with execution.on(str(kwargs.get("on", "local")), **{k: kwargs[k] for k in ("workers",) if k in kwargs}):
+                command(*args, **kwargs)
             sys.stdout.flush()
         except SightlineError as error:
             _fail(error.message, error.hint, error.exit_code)

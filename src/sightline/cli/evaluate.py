@@ -65,6 +65,7 @@ def evaluate(
     ] = None,
     code: options.Code = None,
     device: options.Device = "auto",
+    on: options.On = "local",
     as_json: options.Json = False,
 ) -> None:
     """Score a classifier, or predictions of any tool.

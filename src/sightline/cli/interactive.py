@@ -13,7 +13,8 @@ from typing import Any
 def with_defaults(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a public function that shows progress and logs notes unless its caller passes `progress` or `say`.
 
-    Progress is shown as bars in a terminal and as one line per stage in a notebook; elsewhere it is not shown.
+    Progress is shown as bars in a terminal and as one line per stage in a notebook; elsewhere it is not shown. With `on="ray"`
+    its heavy work runs on a Ray cluster.
     """
     parameters = inspect.signature(function).parameters
     if "progress" not in parameters:
@@ -21,6 +22,11 @@ def with_defaults(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        if "on" in kwargs:
+            from sightline.cli import execution
+
+            with execution.on(kwargs.pop("on")):
+                return call(*args, **kwargs)
         if "say" in parameters:
             kwargs.setdefault("say", log_note)
         if "progress" in kwargs or not interactive():

@@ -110,6 +110,13 @@ Precision = Annotated[
         help="Precision of frozen networks. auto: the fastest whose features classify these images as float32 features do.",
     ),
 ]
+On = Annotated[
+    str,
+    typer.Option(
+        metavar="local|ray",
+        help="Where the heavy work runs: this machine, or a Ray cluster: that of RAY_ADDRESS, else one that is started here.",
+    ),
+]
 Code = Annotated[
     str | None,
     typer.Option(

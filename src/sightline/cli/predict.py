@@ -53,6 +53,7 @@ def predict(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted job; needs -o.")] = False,
     code: options.Code = None,
     device: options.Device = "auto",
+    on: options.On = "local",
     as_json: options.Json = False,
 ) -> None:
     """Predict the class of images, with probabilities.

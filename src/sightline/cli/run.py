@@ -54,6 +54,7 @@ def run(
     precision: options.Precision = "auto",
     allow_truncated: options.AllowTruncated = False,
     resume: options.Resume = False,
+    on: options.On = "local",
     as_json: options.Json = False,
 ) -> None:
     """Train, select and test a classifier, and write a report.

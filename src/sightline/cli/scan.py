@@ -10,6 +10,7 @@ import typer
 
 from sightline.cli import console, json_output, options, tables_output
 from sightline.cli.progress import progress
+from sightline.errors import RequestError
 
 if TYPE_CHECKING:
     from sightline.records.catalog_audit import DuplicateSet, Finding
@@ -31,6 +32,14 @@ def scan(
     sheet: Annotated[
         str | None, typer.Option(metavar="FILE", help="Also write a picture with samples of each class (.png or .jpg).")
     ] = None,
+    on: options.On = "local",
+    partitions: Annotated[
+        bool,
+        typer.Option(
+            "--partitions",
+            help="With --on ray, of a Parquet table: write a folder of Parquet files, so that no process holds all rows.",
+        ),
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """List all images with class, size and problems in a table.
@@ -48,6 +57,8 @@ def scan(
     from sightline.runs import executor
 
     target = options.path(out)
+    if partitions:
+        return _scan_partitions(photos, out, path_column=path_column, label_column=label_column, on=on, as_json=as_json)
     catalogs.check_name(target)
     picture = None if sheet is None else options.path(sheet)
     if picture is not None:
@@ -88,6 +99,23 @@ def scan(
     if sheet is not None:
         console.print_line(f"samples: {sheet}")
     console.print_line(f"{value['images']:,} files in {out}{' (overwritten)' if overwritten else ''}")
+
+
+def _scan_partitions(
+    photos: str, out: str, *, path_column: str | None, label_column: str | None, on: str, as_json: bool
+) -> None:
+    """Run `scan --partitions`."""
+    if on != "ray":
+        raise RequestError("--partitions needs --on ray", "add --on ray, or leave out --partitions")
+    from sightline.scale import tables
+
+    with progress() as shown:
+        counts = tables.scan(
+            photos, out, path_column=path_column or "path", label_column=label_column or "label", progress=shown
+        )
+    if as_json:
+        return console.print_json({"catalog": out, "images": counts["images"], "left_out": counts["problems"]})
+    console.print_line(f"{counts['images']:,} files in {out}, {counts['problems']:,} left out")
 
 
 def _print_findings(sets: Sequence[DuplicateSet], unusual: Sequence[Finding]) -> None:

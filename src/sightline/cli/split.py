@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from sightline import remote
 from sightline.cli import console, options
 from sightline.cli.progress import progress
+from sightline.errors import RequestError
 
 
 @console.guarded
@@ -30,6 +32,7 @@ def split(
     previous: Annotated[
         str | None, typer.Option(metavar="CATALOG", help="Earlier catalog; its images keep their splits.")
     ] = None,
+    on: options.On = "local",
     as_json: options.Json = False,
 ) -> None:
     """Assign each image to train, val or test.
@@ -48,6 +51,9 @@ def split(
     from sightline.runs import executor
 
     source = options.path(catalog)
+    if on == "ray" and (remote.is_uri(source) or any(source.glob("part-*.parquet"))):
+        shares = {"val": options.share("--val", val), "test": options.share("--test", test)}
+        return _split_partitions(catalog, out, shares, seed=seed, group_by=group_by, as_json=as_json)
     from_catalog = catalogs.is_catalog(source)
     target = options.path(out) if out is not None else source if from_catalog else source.parent / "catalog.csv"
     if out is None and not target.parent.is_dir():  # the source is inside an archive
@@ -88,3 +94,21 @@ def split(
     if proof.examples:
         console.print_line(f"  such as {', '.join(proof.examples[:4])}")
     console.print_line(f"catalog: {target}{' (overwritten)' if overwritten else ''}")
+
+
+def _split_partitions(
+    catalog: str, out: str | None, shares: dict[str, float | int], *, seed: int, group_by: str | None, as_json: bool
+) -> None:
+    """Split a catalog in partitions, which `scan --partitions` wrote."""
+    if out is None:
+        raise RequestError("a catalog in partitions is written to another folder", "name it with -o FOLDER")
+    from sightline.scale import tables
+
+    with progress() as shown:
+        counts = tables.split(
+            catalog, out, val=shares["val"], test=shares["test"], seed=seed, group_by=group_by, progress=shown
+        )
+    if as_json:
+        return console.print_json({"catalog": out, **{name: counts[name] for name in ("train", "val", "test")}})
+    console.print_line(", ".join(f"{name} {counts[name]:,}" for name in ("train", "val", "test")))
+    console.print_line(f"catalog: {out}")

@@ -55,6 +55,13 @@ def train(
     find_rate: Annotated[
         bool, typer.Option("--find-rate", help="Do not train: find a learning rate, and plot the loss at each rate.")
     ] = False,
+    on: options.On = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="With --on ray: processes that train one network. Default: one per GPU, or per machine."
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Train one classifier on a catalog.

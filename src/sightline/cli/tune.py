@@ -29,8 +29,13 @@ def tune(
     max_parameters: Annotated[
         float | None, typer.Option(metavar="NUMBER", help="Skip recipes with more parameters, such as 2e6.")
     ] = None,
+    concurrent: Annotated[
+        int,
+        typer.Option(metavar="N", help="Propose N recipes at a time; with --on ray they are fitted at the same time."),
+    ] = 1,
     changes: options.Changes = None,
     device: options.Device = "auto",
+    on: options.On = "local",
     as_json: options.Json = False,
 ) -> None:
     """Search for better hyperparameters, using train and val only.
@@ -54,6 +59,7 @@ def tune(
             trials=trials,
             budget_s=options.seconds(budget),
             max_parameters=max_parameters,
+            concurrent=concurrent,
             device=device,
             progress=shown,
             say=console.line_printer(True),

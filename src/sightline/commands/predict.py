@@ -24,11 +24,6 @@ from sightline.runs import executor
 from sightline.runs import folder as folders
 from sightline.store import Cache, bytes_digest, slug
 
-CHUNK = 1024
-"""Number of images that are predicted and written together; at most so many are lost when the process is killed."""
-CACHED_IMAGES = 10_000
-"""Features of the first images of a job are cached; of a larger job, caching all would cost more than it saves."""
-
 
 @dataclass(frozen=True, slots=True)
 class PredictOptions:
@@ -218,13 +213,14 @@ class _Job:
         self, pool: ThreadPoolExecutor, requested: Iterator[RequestedImage]
     ) -> list[tuple[RequestedImage, Future[_Facts]]]:
         """Return the next chunk of images, whose files are being hashed."""
-        return [(image, pool.submit(_facts, image)) for image in itertools.islice(requested, CHUNK)]
+        return [(image, pool.submit(_facts, image)) for image in itertools.islice(requested, executor.current().part_images)]
 
     def _predict(self, start: int, images: Sequence[RequestedImage], facts: Sequence[_Facts]) -> list[dict[str, Any]]:
         """Return the entries of one chunk, in order."""
         rows = [i for i, image in enumerate(images) if image.problem is None]
         files = [images[i].file for i in rows]
-        contents = [facts[i].content if start + i < CACHED_IMAGES else "" for i in rows]
+        cached = executor.current().cached_images
+        contents = [facts[i].content if start + i < cached else "" for i in rows]
         options = self.options
         predicted: Predictions = executor.current().predict(
             self.model,

@@ -35,6 +35,7 @@ def tune(
     trials: int = 40,
     budget_s: float = math.inf,
     max_parameters: float | None = None,
+    concurrent: int = 1,
     device: str = "auto",
     progress: Progress = silent,
     say: Callable[[str], None] = lambda line: None,
@@ -52,6 +53,7 @@ def tune(
         trials: Total number of trials, those of earlier calls included.
         budget_s: Time limit of this call in seconds.
         max_parameters: Recipes with more parameters are skipped.
+        concurrent: Number of recipes that are proposed together, and on a cluster fitted at the same time.
         device: `auto`, `cpu`, `cuda` or `mps`.
         progress: Progress callback.
         say: Function called with a line per trial.
@@ -67,7 +69,7 @@ def tune(
     started = time.perf_counter()
     process_group.check_alone("a search")
     recipe = as_recipe(recipe)
-    _check_numbers(trials, budget_s, max_parameters)
+    _check_numbers(trials, budget_s, max_parameters, concurrent)
     search_spaces.search_space_of(recipe)
     cache, device = Cache() if cache is None else cache, engine.choose_device(device)
     catalog, _ = with_splits(open_catalog(catalog, progress), recipe.seed, cache, progress)
@@ -78,7 +80,7 @@ def tune(
     context = Context(rows, clusters, rows.classes, cache, device, progress=progress)
     studies.check(recipe, len(rows.classes), cache)
     studies.check_threshold(recipe, rows.classes)
-    limits = tuning.SearchLimits(trials, budget_s, max_parameters, tuning.image_size(context, recipe))
+    limits = tuning.SearchLimits(trials, budget_s, max_parameters, tuning.image_size(context, recipe), concurrent)
     request = {"recipe": recipe, "data": rows.fingerprint(), "max_parameters": max_parameters, "version": RESULTS_VERSION}
     folder = study.claim_folder(out, "tune", catalog, request)
     catalogs.save(catalog, folder / "catalog.csv")
@@ -114,7 +116,7 @@ def _unfinished(done: Sequence[tuning.Trial], trials: int) -> list[str]:
     return [f"{made} of {trials} trials fit into the time limit; the same command continues the search."]
 
 
-def _check_numbers(trials: int, budget_s: float, max_parameters: float | None) -> None:
+def _check_numbers(trials: int, budget_s: float, max_parameters: float | None, concurrent: int) -> None:
     """Check the numbers.
 
     Raises:
@@ -124,6 +126,8 @@ def _check_numbers(trials: int, budget_s: float, max_parameters: float | None) -
         raise RequestError(f"--trials cannot be {trials}", f"it must be between 1 and {tuning.MOST_TRIALS:,}")
     if not budget_s > 0:
         raise RequestError(f"the budget must be more than 0 s, not {budget_s:g} s", "write --budget 10m")
+    if not 1 <= concurrent <= tuning.MOST_TRIALS:
+        raise RequestError(f"--concurrent cannot be {concurrent}", "it is the number of recipes fitted at a time, such as 4")
     if max_parameters is not None and not max_parameters >= 1:
         raise RequestError(f"--max-parameters cannot be {max_parameters:g}", "write a number such as 2e6")
 

@@ -1,6 +1,7 @@
 """Files that contain many images: archives, which are unpacked once into the cache, and arrays, which are read in place.
 
-Their images have paths of their own, `photos.zip/cat/1.jpg` and `x.h5#12`, which are opened here like those of files.
+Their images have paths of their own, `photos.zip/cat/1.jpg` and `x.h5#12`, which are opened here like those of files, and like
+URIs of files on object stores, `s3://bucket/cat/1.jpg`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sightline import files
+from sightline import files, remote
 from sightline.containers import array_sets
 from sightline.containers.archives import has_archive_name, is_archive, real_path, split_inside, unpacked
 from sightline.containers.array_files import is_array_file
@@ -55,6 +56,8 @@ def read_bytes(path: str | Path, limit_bytes: int = LARGEST_BYTES) -> bytes:
         item = _item(path)
         if item is not None:
             return array_sets.read_item(*item)
+        if remote.is_uri(path):
+            return remote.read_bytes(path, limit_bytes)
         real = real_path(path)
         if real is None:
             raise
@@ -70,6 +73,8 @@ def is_file(path: str | Path) -> bool:
     """
     if os.path.lexists(path):
         return files.is_file(path)
+    if remote.is_uri(path):
+        return remote.is_file(path)
     if _item(path) is not None:
         try:
             read_bytes(path)

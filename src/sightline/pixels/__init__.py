@@ -1,6 +1,6 @@
 """Image decoding: turn files into uint8 arrays and batches with one decoder and one `Preprocess`. Does not import torch."""
 
-from sightline.pixels.batching import Batch, batches, value_range
+from sightline.pixels.batching import Batch, batches, decode_same, value_range
 from sightline.pixels.crops import CROPS, check_crops, cut, uncut
 from sightline.pixels.decoding import Look, decode, decode_array, image_array, look, preview, read, upright
 from sightline.pixels.file_properties import PROPERTIES, file_properties
@@ -28,6 +28,7 @@ __all__ = [
     "cut",
     "decode",
     "decode_array",
+    "decode_same",
     "file_properties",
     "image_array",
     "look",

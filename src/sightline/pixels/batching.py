@@ -78,7 +78,7 @@ def batches(
         images = np.empty((batch_size, *preprocess.size, 3), dtype=np.uint8)
         while True:
             for i in upcoming:
-                waiting.append((i, pool.submit(_one, sources[i], preprocess, contents[i] if contents else "")))
+                waiting.append((i, pool.submit(decode_same, sources[i], preprocess, contents[i] if contents else "")))
                 if len(waiting) >= ahead:
                     break
             if not waiting:
@@ -102,8 +102,17 @@ def _empty_batch() -> tuple[list[int], dict[int, ImageError]]:
     return [], {}
 
 
-def _one(source: Path | np.ndarray, preprocess: Preprocess, content: str) -> np.ndarray:
-    """Decode one source; raise `changed` if a file's bytes differ from the scanned ones."""
+def decode_same(source: Path | np.ndarray, preprocess: Preprocess, content: str) -> np.ndarray:
+    """Decode a file or array into the network's input, uint8 (height, width, 3), if a file still has the expected bytes.
+
+    Args:
+        source: The file or array.
+        preprocess: Preprocessing that the network expects.
+        content: Expected SHA-256 of the file's bytes, "" if unknown.
+
+    Raises:
+        ImageError: If it cannot be decoded, or the bytes have `changed`.
+    """
     if isinstance(source, np.ndarray):
         return decode_array(source, preprocess)
     if not content:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sightline import catalog as catalogs
 from sightline.records import Catalog, Predictions, Progress, Recipe, silent
 
 if TYPE_CHECKING:  # imported by the methods that need them: `scan` and `predict` start without training
@@ -27,7 +29,14 @@ class Executor(Protocol):
 
     Every implementation returns what `Local` returns for the same arguments: the same rows in the same order, and features
     under the same keys of the cache.
+
+    Attributes:
+        part_images: Number of images that commands pass to `predict` at a time.
+        cached_images: Number of images of a job whose features are cached.
     """
+
+    part_images: int
+    cached_images: float
 
     def scan(self, photos: Any, *, progress: Progress = silent, **options: Any) -> Catalog:
         """List the images of a folder or table; see `catalog.scan`."""
@@ -71,11 +80,12 @@ class Executor(Protocol):
 class Local:
     """This machine and this process."""
 
+    part_images: int = 1024  # at most so many are lost when the process is killed
+    cached_images: float = 10_000  # of a larger job, caching all would cost more than it saves
+
     def scan(self, photos: Any, *, progress: Progress = silent, **options: Any) -> Catalog:
         """List the images of a folder or table."""
-        from sightline import catalog
-
-        return catalog.scan(photos, progress=progress, **options)
+        return catalogs.scan(photos, progress=progress, **options)
 
     def features(self, context: Context, backbone: Backbone, precision: Precision, rows: np.ndarray) -> Features:
         """Return the features of rows of the context's catalog."""
@@ -144,3 +154,9 @@ def using(executor: Executor) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+@functools.wraps(catalogs.scan)
+def scan(photos: Any, **options: Any) -> Catalog:
+    """List the images of a folder or table on the current executor."""
+    return current().scan(photos, **options)

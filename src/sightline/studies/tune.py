@@ -9,7 +9,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +84,57 @@ class SearchLimits:
         budget_s: Time budget of this call, in seconds.
         max_parameters: Maximum number of parameters of a fitted recipe.
         image_size: Side of the network's input if the recipe sets none, in pixels.
+        concurrent: Number of recipes that are proposed together, from the trials before them, so that they can be fitted at the
+            same time. The trials depend on it, but not on where they are fitted.
     """
 
     trials: int = 40
     budget_s: float = math.inf
     max_parameters: float | None = None
     image_size: int = 64
+    concurrent: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FitTask:
+    """Fit of one proposed recipe, which depends on nothing else, so that another machine can run it.
+
+    Args:
+        context: Training and validation images.
+        recipe: The recipe.
+        number: Number of the trial.
+        limits: Limits of the search.
+        left_s: Remaining time in seconds, counted from the start of the task.
+        finished: Optuna's finished trials, with which the pruner compares.
+        pruner: Optuna's pruner.
+    """
+
+    context: Context
+    recipe: Recipe
+    number: int
+    limits: SearchLimits
+    left_s: float
+    finished: Sequence[Any]
+    pruner: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Result of a fit.
+
+    Args:
+        trial: The trial, without its drawn values; None if the time was used up.
+        held_out: Predictions on held-out images; None if the trial is not complete.
+        reports: Step → accuracy during the fit.
+    """
+
+    trial: Trial | None
+    held_out: Predictions | None = None
+    reports: Mapping[int, float] = field(default_factory=dict)
+
+
+Run = Callable[[Sequence[FitTask]], list[Outcome]]
+"""Fits all tasks, and returns their outcomes in order."""
 
 
 def search(
@@ -100,11 +145,12 @@ def search(
     *,
     save: Callable[[int, Predictions], None],
     on_trial: Callable[[Trial], None],
+    run: Run | None = None,
 ) -> list[Trial]:
     """Fit the recipe itself, then Optuna's proposals, until the trials or the time are used up.
 
     Every draw depends only on the recipe's seed and the number of finished trials, so an interrupted search ends with the same
-    trials as an uninterrupted one.
+    trials as an uninterrupted one; a round of concurrent fits that is interrupted is fitted again.
 
     Args:
         context: Training and validation images; images of other splits are ignored.
@@ -113,6 +159,7 @@ def search(
         storage: SQLite file; trials stored in it are not fitted again.
         save: Stores the predictions of a trial; called before the trial counts as finished.
         on_trial: Called with every trial, stored ones included.
+        run: Fits the proposals of a round; one after the other in this process if None.
 
     Returns:
         All trials in order.
@@ -128,16 +175,58 @@ def search(
             on_trial(trial)
         space = search_spaces.here(recipe, limits.image_size, limits.max_parameters, context.cache)
         while _more_trials(done, limits) and _time_left(done, limits, started):
-            timed = _with_deadline(context, started + limits.budget_s) if done else context
-            current = _Search(optuna=optuna, study=study, context=timed, recipe=recipe, limits=limits, space=space, save=save)
-            try:
-                trial = current.next_trial(done)
-            except _TimeUp:
+            left_s = started + limits.budget_s - time.perf_counter() if done else math.inf
+            fits = _one_by_one if run is None or not done else run  # the first fit computes features that others need
+            current = _Search(
+                optuna=optuna, study=study, context=context, recipe=recipe, limits=limits, space=space, save=save, run=fits
+            )
+            trials, in_time = current.next_round(done, left_s)
+            for trial in trials:
+                done.append(trial)
+                on_trial(trial)
+            if not in_time:
                 _close_interrupted(optuna, study)
                 break
-            done.append(trial)
-            on_trial(trial)
     return done
+
+
+def _one_by_one(tasks: Sequence[FitTask]) -> list[Outcome]:
+    """Fit the proposals of a round in this process."""
+    return [fit_task(task) for task in tasks]
+
+
+def fit_task(task: FitTask) -> Outcome:
+    """Fit one proposed recipe, unless it has too many parameters; an error makes a failed trial, except for trial 0."""
+    with quiet() as optuna:
+        study = optuna.create_study(direction="maximize", pruner=task.pruner)  # in memory: a copy for the pruner
+        study.add_trials(task.finished)
+        proposal = study.ask()
+        context = _with_deadline(task.context, time.perf_counter() + task.left_s)
+        try:
+            trial, held_out = _fitted(task, _with_pruning(study, context, task.recipe, proposal))
+        except _TimeUp:
+            return Outcome(None)
+        return Outcome(trial, held_out, dict(study.trials[-1].intermediate_values))
+
+
+def _fitted(task: FitTask, context: Context) -> tuple[Trial, Predictions | None]:
+    """Return the trial of a recipe, and its predictions on held-out images if it is complete."""
+    recipe, limits = task.recipe, task.limits
+    started = time.perf_counter()
+    trial = Trial(task.number, recipe, {}, FAILED)
+    try:
+        count = methods.count_parameters(recipe, len(context.classes), limits.image_size, context.cache)
+        trial = dataclasses.replace(trial, parameters=count)
+        if task.number and limits.max_parameters is not None and count > limits.max_parameters:
+            return dataclasses.replace(trial, state=REJECTED, why=f"{count:,} parameters"), None
+        best = decided(methods.fit(context, recipe)[0], recipe.positive, recipe.threshold)
+    except _Pruned as reason:
+        return dataclasses.replace(trial, state=PRUNED, seconds=time.perf_counter() - started, why=str(reason)), None
+    except SightlineError as error:
+        if task.number == 0:
+            raise
+        return dataclasses.replace(trial, seconds=time.perf_counter() - started, why=error.message), None
+    return _complete(trial, best, time.perf_counter() - started), best.val
 
 
 @contextlib.contextmanager
@@ -203,6 +292,7 @@ class _Search:
         limits: Limits of the search.
         space: Backbones and image size available to it.
         save: Stores the predictions of a trial.
+        run: Fits the proposals of a round.
     """
 
     optuna: Any
@@ -212,54 +302,79 @@ class _Search:
     limits: SearchLimits
     space: SearchContext
     save: Callable[[int, Predictions], None]
+    run: Run
 
-    def next_trial(self, done: Sequence[Trial]) -> Trial:
-        """Propose one recipe, fit it, and store the result."""
-        number = len(done)
+    def next_round(self, done: Sequence[Trial], left_s: float) -> tuple[list[Trial], bool]:
+        """Propose recipes, fit them, and store the results.
+
+        Args:
+            done: All trials before.
+            left_s: Remaining time in seconds.
+
+        Returns:
+            The trials, in order, and whether all were fitted in time; those after the first that was not are dropped.
+        """
+        most = max(1, self.limits.trials - counted(done))
+        drawn = [self._propose(len(done) + i) for i in range(min(self.limits.concurrent, most) if done else 1)]
+        finished = [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
+        earlier = [self._earlier(recipe, [*done, *self._planned(drawn[:i], len(done))]) for i, (_, recipe) in enumerate(drawn)]
+        tasks = {
+            i: FitTask(self.context, recipe, len(done) + i, self.limits, left_s, finished, self.study.pruner)
+            for i, (_, recipe) in enumerate(drawn)
+            if earlier[i] is None
+        }
+        outcomes = dict(zip(tasks, self.run(list(tasks.values())), strict=True))
+        trials: list[Trial] = []
+        for i, (proposal, recipe) in enumerate(drawn):
+            number = len(done) + i
+            before = self._earlier(recipe, [*done, *trials])
+            if before is not None:
+                why = f"the same as trial {before.number}"
+                outcome = Outcome(dataclasses.replace(before, number=number, state=REPEATED, seconds=0.0, why=why))
+            elif i in outcomes:
+                outcome = outcomes[i]
+            else:  # the same as a recipe of this round that was rejected
+                outcome = Outcome(next((dataclasses.replace(t, number=number) for t in trials if t.recipe == recipe), None))
+            if outcome.trial is None:
+                return trials, False
+            trials.append(self._store(outcome, proposal))
+        return trials, True
+
+    def _propose(self, number: int) -> tuple[Any, Recipe]:
+        """Return Optuna's proposal and its recipe; every draw depends on the number and on finished trials alone."""
         seed = int(stream(self.recipe.seed, "tune", number).integers(2**31))
         self.study.sampler = self.optuna.samplers.TPESampler(
             seed=seed, n_startup_trials=STARTUP, multivariate=True, group=True, constant_liar=False
         )
         proposal = self.study.ask()
-        recipe = (
-            self.recipe
-            if number == 0
-            else search_spaces.search_space_of(self.recipe)(self.recipe, _suggest(proposal), self.space)
-        )
-        earlier = next((t for t in done if t.recipe == recipe and t.state in (COMPLETE, PRUNED, FAILED)), None)
-        if earlier is not None:
-            why = f"the same as trial {earlier.number}"
-            trial = dataclasses.replace(earlier, number=number, state=REPEATED, seconds=0.0, why=why)
-        else:
-            trial = self._fit(recipe, number, proposal)
-        trial = dataclasses.replace(trial, params=dict(proposal.params))
+        if number == 0:
+            return proposal, self.recipe
+        return proposal, search_spaces.search_space_of(self.recipe)(self.recipe, _suggest(proposal), self.space)
+
+    @staticmethod
+    def _earlier(recipe: Recipe, trials: Sequence[Trial]) -> Trial | None:
+        """Return the trial that has fitted this recipe, None if there is none."""
+        return next((t for t in trials if t.recipe == recipe and t.state in (COMPLETE, PRUNED, FAILED)), None)
+
+    @staticmethod
+    def _planned(drawn: Sequence[tuple[Any, Recipe]], first: int) -> list[Trial]:
+        """Return the proposals of a round as trials, so that a recipe that is drawn twice is fitted once."""
+        return [Trial(first + i, recipe, {}, COMPLETE) for i, (_, recipe) in enumerate(drawn)]
+
+    def _store(self, outcome: Outcome, proposal: Any) -> Trial:
+        """Store a result in Optuna's study, and its predictions."""
+        assert outcome.trial is not None
+        trial = dataclasses.replace(outcome.trial, params=dict(proposal.params))
+        if outcome.held_out is not None:
+            self.save(trial.number, outcome.held_out)
+        for step, accuracy in sorted(outcome.reports.items()):
+            proposal.report(accuracy, step)
         if trial.accuracy is not None and trial.log_loss is not None:
             # The log loss breaks ties; it is at most 35, so that it never weighs as much as one image.
             proposal.set_user_attr("value", trial.accuracy - trial.log_loss / (40 * _max_held_out(self.context)))
         proposal.set_user_attr("trial", json.dumps(plain(trial), sort_keys=True))
         _close(self.optuna, self.study, proposal.number, proposal.user_attrs)
         return trial
-
-    def _fit(self, recipe: Recipe, number: int, proposal: Any) -> Trial:
-        """Fit one recipe, unless it has too many parameters; an error makes a failed trial, except for trial 0."""
-        context, limits = self.context, self.limits
-        started = time.perf_counter()
-        trial = Trial(number, recipe, {}, FAILED)
-        try:
-            count = methods.count_parameters(recipe, len(context.classes), limits.image_size, context.cache)
-            trial = dataclasses.replace(trial, parameters=count)
-            if number and limits.max_parameters is not None and count > limits.max_parameters:
-                return dataclasses.replace(trial, state=REJECTED, why=f"{count:,} parameters")
-            candidates = methods.fit(_with_pruning(self.study, context, recipe, proposal), recipe)
-            best = decided(candidates[0], recipe.positive, recipe.threshold)
-        except _Pruned as reason:
-            return dataclasses.replace(trial, state=PRUNED, seconds=time.perf_counter() - started, why=str(reason))
-        except SightlineError as error:
-            if number == 0:
-                raise
-            return dataclasses.replace(trial, seconds=time.perf_counter() - started, why=error.message)
-        self.save(number, best.val)
-        return _complete(trial, best, time.perf_counter() - started)
 
 
 def _close(optuna: Any, study: Any, number: int, attributes: Mapping[str, Any]) -> None:

@@ -47,6 +47,8 @@ class Context:
         checkpoint: Folder for checkpoints of a training; a training whose checkpoint it holds is resumed.
         precision: Precision of frozen networks: `auto` takes the fastest that passes `precision.choose`.
         fit_recipe: Carries out another recipe on the same images; `methods.fit` sets it, for methods that are made of others.
+        compute_features: Called with files, their contents and the features that are needed, before `extract` looks them up in
+            the cache; an executor sets it, to compute them on other machines.
     """
 
     catalog: Catalog
@@ -61,6 +63,7 @@ class Context:
     checkpoint: Path | None = None
     precision: engine.Precision | Literal["auto"] = "auto"
     fit_recipe: Callable[[Context, Recipe], list[Candidate]] | None = None
+    compute_features: Callable[[Sequence[Path], Sequence[str], features.FeatureRequest], None] | None = None
 
     @property
     def labels(self) -> np.ndarray:
@@ -263,6 +266,9 @@ def extract(
         return engine.open_session(backbone, tensors=tensors, precision=precision, quantised=quantised, expected=count, **where)
 
     some, hashes = [files[i] for i in index], [contents[i] for i in index]
+    if context.compute_features is not None:
+        request = features.FeatureRequest(backbone, precision, tensors, looks, quantised or b"")
+        context.compute_features(some, hashes, request)
     options: dict[str, Any] = {
         "session": session,
         "precision": precision,

@@ -149,7 +149,8 @@ def here() -> ProcessGroup:
 def joined(device: str) -> Iterator[ProcessGroup]:
     """Join the processes that `torchrun` started, for the block; without `torchrun` the group has one process.
 
-    On CUDA each process uses the GPU of its local rank with NCCL; on the CPU they communicate with gloo.
+    On CUDA each process uses the GPU of its local rank with NCCL; on the CPU they communicate with gloo. A group that exists
+    already, as in the workers of Ray Train, is used and kept.
 
     Raises:
         RequestError: If there is no GPU for this process, or the device does not support distributed training.
@@ -162,6 +163,9 @@ def joined(device: str) -> Iterator[ProcessGroup]:
     import torch
     from torch import distributed
 
+    if distributed.is_available() and distributed.is_initialized():
+        yield group
+        return
     if device not in ("cpu", "cuda") or not distributed.is_available():
         raise RequestError(f"distributed training is not available on {device} here", "use --device cpu or cuda")
     if device == "cuda":
