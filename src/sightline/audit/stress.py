@@ -181,8 +181,27 @@ def stress_test(
         value, least, most = _accuracy(dataclasses.replace(plain, probs=np.concatenate(parts)), groups, positive)
         stress = STRESSES[kind]
         setting = stress.settings[strength - 1]
-        scores.append(StressScore(kind, stress.title, strength, setting, value, least, most, value < limit))
-    found = StressTest(limit, bound is not None, len(kept), len(images.files), accuracy, low, high, scores)
+        score = StressScore(
+            kind,
+            stress.title,
+            strength,
+            setting,
+            accuracy=value,
+            accuracy_low=least,
+            accuracy_high=most,
+            below=value < limit,
+        )
+        scores.append(score)
+    found = StressTest(
+        limit,
+        bound_given=bound is not None,
+        n=len(kept),
+        total=len(images.files),
+        accuracy=accuracy,
+        accuracy_low=low,
+        accuracy_high=high,
+        scores=scores,
+    )
     return dataclasses.replace(found, sentence=in_words(found), example=plain.paths[0]), examples
 
 

@@ -319,7 +319,7 @@ class _Search:
         finished = [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
         earlier = [self._earlier(recipe, [*done, *self._planned(drawn[:i], len(done))]) for i, (_, recipe) in enumerate(drawn)]
         tasks = {
-            i: FitTask(self.context, recipe, len(done) + i, self.limits, left_s, finished, self.study.pruner)
+            i: FitTask(self.context, recipe, len(done) + i, self.limits, left_s, finished=finished, pruner=self.study.pruner)
             for i, (_, recipe) in enumerate(drawn)
             if earlier[i] is None
         }

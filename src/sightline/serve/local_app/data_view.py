@@ -1,4 +1,4 @@
-"""What the page Data shows of a catalog: findings of an audit, filters, and the images of one page with what was decided."""
+"""View of the page Data: findings of an audit, filters, and the images of one page with their decisions."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What is shown.
+    """Filter of the shown images.
 
     Args:
         view: `all`, `unusable`, `decided`, or a key of `FINDINGS`.
