@@ -21,7 +21,7 @@ def open(
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the browser.")] = True,
     as_json: options.Json = False,
 ) -> None:
-    """Open the local app: start and compare runs, correct and label data.
+    """Open the local app: start runs, correct data, label images.
 
     Only this machine can connect, and only with the printed address, which opens one browser; Enter prints another one. The app
     keeps nothing of its own: its state is in the run folders. Ctrl-C stops it; runs that it started go on.
