@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sightline.cli.app import app
+from sightline.records.audit import AuditRecord
 from sightline.records.progress import CommandProgress, EpochProgress, TrainingProgress
 from sightline.runs import progress_file
 from sightline.serve.local_app import processes, start_page
@@ -83,6 +84,18 @@ def test_a_finished_run_shows_its_answer_and_links_to_its_report(client: AppClie
     for name in ("nope", "..%2fshapes-1", "%2e%2e", ".started", HOSTILE.replace("/", "%2f")):
         answer = client.get(f"/runs/{name}", headers={"accept": "text/html"})
         assert answer.status_code == 404 and "<script>alert" not in answer.text, name
+
+
+def test_an_audit_is_listed_as_finished_and_the_folder_of_a_demo_is_left_out(client: AppClient, finished: Path) -> None:
+    folder = output_folder(finished / "photos-audit")
+    write_json(folder / "audit.json", AuditRecord(images=7, created="2026-03-01T10:00:00+00:00").to_json())
+    (folder / "audit.html").write_text("<style>a{}</style>findings", encoding="utf-8")
+    (output_folder(finished / "sightline-demo") / "runs").mkdir()
+    listed = client.get("/runs").text
+    row = listed[listed.index('data-run="photos-audit"') :].partition("</tr>")[0]
+    assert 'data-state="finished"' in row and "<small>audit</small>" in row and "7" in row
+    assert "sightline-demo" not in listed
+    assert "findings" in client.get("/runs/photos-audit/report").text
 
 
 def test_the_report_runs_in_a_sandbox_without_network(client: AppClient, finished: Path) -> None:

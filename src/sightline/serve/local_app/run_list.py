@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from sightline.errors import SightlineError
 from sightline.records import ComparisonRecord, RunRecord, read_study
+from sightline.records.audit import AuditRecord
 from sightline.records.progress import CommandProgress
 from sightline.records.versions import read_record
 from sightline.report import format, headline
@@ -22,7 +24,7 @@ State = Literal["finished", "running", "interrupted", "failed", "unfinished", "d
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """Run, study or comparison in a list.
+    """Run, study, comparison or audit in a list.
 
     Args:
         name: Name of its folder.
@@ -65,9 +67,10 @@ _MOST_KNOWN = 5000
 
 
 def rows(workspace: Workspace) -> list[RunRow]:
-    """Return all runs, studies and comparisons, and started commands, the newest first."""
+    """Return all runs, studies, comparisons, audits and started commands, the newest first; the folder of a demo is none."""
     found = [_started(folder) for folder in workspace.started_folders()]
     listed = [row for row in found if row is not None] + [row_of(folder) for folder in workspace.run_folders()]
+    listed = [row for row in listed if row.state != "unfinished" or not (workspace.folder / row.name / "runs").is_dir()]
     return sorted(listed, key=lambda row: (row.state != "running", _age(row.created)))
 
 
@@ -105,7 +108,7 @@ def row_of(folder: Path) -> RunRow:
         progress = progress_file.read(folder)
         if progress is not None and progress.state == "running":
             return _unfinished(name, url, progress, name)
-        for file, read in (("run.json", _run), ("study.json", _study), ("comparison.json", _comparison)):
+        for file, read in READERS.items():
             if (folder / file).is_file():
                 return _cached(folder / file, url, read)
     except SightlineError as error:
@@ -124,14 +127,14 @@ def format_name(name: str) -> str:
     return quote(name, safe="", errors="surrogateescape")
 
 
-def _cached(file: Path, url: str, read: object) -> RunRow:
+def _cached(file: Path, url: str, read: Callable[[Path, str], RunRow]) -> RunRow:
     """Return the row of a record, which is read again only if its file has changed."""
     status = file.stat()
     key = (str(file), status.st_mtime_ns, status.st_size)
     with _lock:
         found = _known.get(key)
     if found is None:
-        found = read(file, url)  # type: ignore[operator]
+        found = read(file, url)
         with _lock:
             if len(_known) >= _MOST_KNOWN:
                 _known.clear()
@@ -177,6 +180,21 @@ def _comparison(file: Path, url: str) -> RunRow:
     """Return the row of `comparison.json`."""
     record = ComparisonRecord.from_json(read_record(file))
     return RunRow(file.parent.name, url, "finished", "comparison", file.parent.name, record.created or "", images=record.n)
+
+
+def _audit(file: Path, url: str) -> RunRow:
+    """Return the row of `audit.json`."""
+    record = AuditRecord.from_json(read_record(file))
+    return RunRow(file.parent.name, url, "finished", "audit", file.parent.name, record.created or "", images=record.images)
+
+
+READERS: Mapping[str, Callable[[Path, str], RunRow]] = {
+    "run.json": _run,
+    "study.json": _study,
+    "comparison.json": _comparison,
+    "audit.json": _audit,
+}
+"""Record of a finished folder → function that reads its row."""
 
 
 def text_of(row: RunRow) -> dict[str, str]:

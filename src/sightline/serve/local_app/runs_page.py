@@ -77,7 +77,7 @@ def run(request: Request, workspace: CurrentWorkspace, name: str) -> Response:
     folder = workspace.run_folder(name)
     row = run_list.row_of(folder)
     values: dict[str, Any] = {"row": row, "text": run_list.text_of(row), "folder": folder, "base": row.url}
-    values["has_report"] = (folder / "report.html").is_file()
+    values["has_report"] = _report_file(folder).is_file()
     if row.progress is not None:
         return render(request, "run_live.html.j2", title=row.title, **values, **live_values(row.progress))
     if row.state != "finished" or not (folder / "run.json").is_file():
@@ -116,10 +116,10 @@ def _catalog_of(workspace: Workspace, folder: Path) -> str | None:
 
 @router.get("/runs/{name}/report")
 def report(workspace: CurrentWorkspace, name: str) -> Response:
-    """Return the report of a run; it runs in a sandbox, since the file may come from somebody else."""
+    """Return the report of a run or the page of an audit; it runs in a sandbox, since the file may come from somebody else."""
     folder = workspace.run_folder(name)
     try:
-        text = read_text(folder / "report.html")
+        text = read_text(_report_file(folder))
     except (OSError, ValueError) as error:
         raise NotFoundError(f"{name[:100]} has no readable report", "make one with `sightline report`") from error
     style = _STYLE.search(text)
@@ -130,6 +130,11 @@ def report(workspace: CurrentWorkspace, name: str) -> Response:
         f"script-src '{inlined()['script_hash']}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return HTMLResponse(text, headers={"content-security-policy": policy})
+
+
+def _report_file(folder: Path) -> Path:
+    """Return the report of a run, or the page of an audit."""
+    return folder / ("audit.html" if (folder / "audit.json").is_file() else "report.html")
 
 
 def _hash(text: str) -> str:
