@@ -234,7 +234,7 @@ def test_a_recipe_that_trains_from_scratch_learns_all(tmp_path: Path) -> None:
     ("text", "parameters", "note"),
     [
         ('method = "shortcut"', 0, "file"),
-        ('method = "baseline"', 0, "nothing"),
+        ('method = "baseline"', 0, "no features"),
         ('backbone = "pixels"\nhead = "ridge"', (768 + 1) * 2, "pixels"),
     ],
 )
