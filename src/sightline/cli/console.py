@@ -161,7 +161,8 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
         main = threading.current_thread() is threading.main_thread()  # only the main thread may set a signal handler
         before = signal.signal(signal.SIGTERM, _terminate) if main else None
         try:
-            with execution.on(str(kwargs.get("on", "local")), **{k: kwargs[k] for k in ("workers",) if k in kwargs}):
+            workers = kwargs.get("workers")
+            with execution.on(str(kwargs.get("on", "local")), workers=workers if isinstance(workers, int) else None):
                 command(*args, **kwargs)
             sys.stdout.flush()
         except SightlineError as error:

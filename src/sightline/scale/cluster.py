@@ -83,7 +83,7 @@ def machines() -> int:
     """Return the number of machines that are alive."""
     import ray
 
-    return max(1, sum(node["Alive"] for node in ray.nodes()))
+    return max(1, sum(bool(node["Alive"]) for node in ray.nodes()))
 
 
 def smallest_machine_cpus() -> int:

@@ -387,7 +387,7 @@ def deal(classes: Sequence[str], need: Mapping[str, Counter[str]], *parts: Any) 
     for start, end in zip(starts.tolist(), ends, strict=True):
         units.append(Unit(list(range(end - start)), Counter(classes[k] for k in codes[start:end])))
     sequence = np.argsort(drawn, kind="stable")
-    have = {name: Counter[str]() for name in SPLITS}
+    have: dict[str, Counter[str]] = {name: Counter() for name in SPLITS}
     assigned = splitting.assign([units[i] for i in sequence.tolist()], {k: Counter(v) for k, v in need.items()}, have)
     names = unit[order][starts][sequence]
     val, test = (np.sort(names[[i for i, s in assigned.items() if s == name]]) for name in ("val", "test"))
@@ -402,7 +402,7 @@ def split_part(part: Rows, number: int, out: str, links: Arrays, *dealt: tuple[n
     contents, problems, labels = (table.column(n).to_pylist() for n in ("content", "problem", "label"))
     usable = np.array([p is None and label is not None for p, label in zip(problems, labels, strict=True)], dtype=bool)
     unit = unit_of(np.array([int(c[:16] or "0", 16) for c in contents], np.uint64), links)
-    split = np.where(usable, "train", None)
+    split = np.array(["train" if fine else None for fine in usable], dtype=object)
     for k, name in enumerate(("val", "test")):
         split[usable & np.isin(unit, np.concatenate([d[k] for d in dealt]))] = name
     column = pa.array(split.tolist(), pa.string())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from sightline.records import silent
 from sightline.scale import cluster
@@ -22,7 +23,7 @@ def fit_all(tasks: Sequence[FitTask]) -> list[Outcome]:
         return []
     machines, count = cluster.machines(), len(tasks)
     each = -(-count // machines)  # tasks per machine
-    resources = {"num_cpus": max(1, cluster.smallest_machine_cpus() // each)}
+    resources: dict[str, float] = {"num_cpus": max(1, cluster.smallest_machine_cpus() // each)}
     if tasks[0].context.device == "cuda":
         resources["num_gpus"] = min(1, cluster.gpus() / count)
     # The driver's progress and its way to compute features stay there.
@@ -31,6 +32,6 @@ def fit_all(tasks: Sequence[FitTask]) -> list[Outcome]:
     return list(ray.get([fit.remote(dataclasses.replace(task, context=None), context) for task in tasks]))  # type: ignore[arg-type]
 
 
-def _fit(task: FitTask, context: object) -> Outcome:
+def _fit(task: FitTask, context: Any) -> Outcome:
     """Fit one task with the context of all."""
     return fit_task(dataclasses.replace(task, context=context))
