@@ -23,6 +23,7 @@ def parts_of(path: str | os.PathLike[str]) -> tuple[str, str] | None:
     """Return (scheme, path in the file system) of a URI, also in the form that `Path` gives it; None for any other path.
 
     Example:
+        >>> from pathlib import Path
         >>> parts_of("s3://bucket/cat/1.jpg"), parts_of(Path("file:///photos")), parts_of("photos/1.jpg")
         (('s3', 'bucket/cat/1.jpg'), ('file', '/photos'), None)
     """
@@ -37,6 +38,7 @@ def uri_of(path: str | os.PathLike[str]) -> str:
     """Return a URI in its usual form; any other path as it is.
 
     Example:
+        >>> from pathlib import Path
         >>> uri_of(Path("s3://bucket") / "cat" / "1.jpg"), uri_of("file:/photos")
         ('s3://bucket/cat/1.jpg', 'file:///photos')
     """
