@@ -56,11 +56,11 @@ TABLE = re.compile(r"(<!-- results\n(.*?)-->\n)(.*?)(<!-- end of results -->)", 
 NO_CHECKS = ((r"sightline explain ", "sightline explain --no-checks "), (r"--heatmaps few", "--heatmaps none"))
 """Replacements that leave out the checks of heatmaps, which take most of the time of a small lab."""
 SHORTER = (
-    (r"--limit \d+", "--limit 16"),
-    (r"(sightline scan )(?!.*--limit)(.*)", r"\1\2 --limit 16"),
+    (r"--limit \d+", "--limit 20"),
+    (r"(sightline scan )(?!.*--limit)(.*)", r"\1\2 --limit 20"),
     (r"--(epochs|repeats|seeds) \d+", r"--\1 1"),
     (r"--(folds|trials) \d+", r"--\1 2"),
-    (r"\b(limit)=\d+", r"\1=16"),
+    (r"\b(limit)=\d+", r"\1=20"),
     (r"\b(repeats)=\d+", r"\1=1"),
     (r"\b(folds|trials)=\d+", r"\1=2"),
     (r'(epochs(?:"|\b)\s?[:=] ?)\d+', r"\g<1>1"),

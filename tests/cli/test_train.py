@@ -32,7 +32,7 @@ def test_a_sweep_from_the_command_line(digits: Path, recipe: str, tmp_path: Path
     ended = invoke(*arguments)
     assert ended.exit_code == 0, ended.stderr
     lines = ended.stdout.splitlines()
-    assert lines[0].split() == ["head.C", "accuracy", "range", "seconds", "parameters"]
+    assert lines[0].split()[:6] == ["head.C", "accuracy", "range", "seconds", "parameters", "features"]
     assert lines[1].split()[0] == "0.001" and lines[2].split()[0] == "1" and lines[2].endswith("best")
     assert "C=1 is best" in ended.stdout and str(tmp_path / "s" / "report.html") in ended.stdout
     assert "0.001, seed 1: " in ended.stderr

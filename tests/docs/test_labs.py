@@ -73,8 +73,8 @@ def test_no_figure_in_the_repository_contains_a_photograph() -> None:
 @pytest.mark.parametrize(
     ("code", "short"),
     [
-        ("sightline scan data/cats -o cats.csv", "sightline scan data/cats -o cats.csv --limit 16"),
-        ("sightline scan data/cats --limit 150 -o cats.csv", "sightline scan data/cats --limit 16 -o cats.csv"),
+        ("sightline scan data/cats -o cats.csv", "sightline scan data/cats -o cats.csv --limit 20"),
+        ("sightline scan data/cats --limit 150 -o cats.csv", "sightline scan data/cats --limit 20 -o cats.csv"),
         ("train --sweep augment.rotation=0,15,45 --seeds 3", "train --sweep augment.rotation=0,15 --seeds 1"),
         ("evaluate --folds 5 --repeats 3", "evaluate --folds 2 --repeats 1"),
         ('sl.sweep(c, r, {"augment.rotation": [0, 15, 45]})', 'sl.sweep(c, r, {"augment.rotation": [0, 15]})'),

@@ -85,3 +85,12 @@ def test_calibration_images_are_the_same_everywhere() -> None:
     assert images.shape == (200, 32, 48, 3) and images.dtype == np.uint8
     np.testing.assert_array_equal(images, quantising.calibration_images((32, 48)))
     assert len({image.tobytes() for image in images}) == 200
+
+
+@pytest.mark.slow
+def test_a_network_whose_padding_depends_on_the_image_size_runs_in_int8(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantising, "CALIBRATION_IMAGES", 8)
+    backbone = networks.describe("tf_mobilenetv3_small_minimal_100", weights="random", image_size=64, cache=cache)
+    payload = engine.quantised(backbone, cache)
+    session = engine.open_session(backbone, cache=cache, precision="int8", quantised=payload)
+    assert session.precision == "int8" and session.run(np.zeros((1, 64, 64, 3), np.uint8))[0].shape == (1, backbone.features)

@@ -24,7 +24,7 @@ from sightline.store import Cache, bytes_digest, digest, log, stream
 CALIBRATION_IMAGES = 200
 _SMALLEST_AREA = 0.08
 """Smallest share of a photograph's area that a calibration image shows, as in the training of most networks."""
-_FORMAT = 1
+_FORMAT = 2
 """Part of the name in the cache; raise it when networks are quantised in another way."""
 _made: dict[str, bytes] = {}
 """Quantised networks of this process by name in the cache, for a cache that cannot be written."""
@@ -112,6 +112,7 @@ def _quantise(backbone: Backbone, cache: Cache, tensors: Mapping[str, np.ndarray
     model = unpack(session.packed())
     try:
         with silent():
+            simplify(model.graph)
             made = quantiser.quantize(
                 model.graph,
                 quantiser.Dataset([image[None] for image in images]),
@@ -128,9 +129,21 @@ def _quantise(backbone: Backbone, cache: Cache, tensors: Mapping[str, np.ndarray
         return None
     for number, node in enumerate(made.get_ordered_ops()):  # names count the operations of the process
         node.set_friendly_name(f"{node.get_type_name()}_{number}")
+        if "fused_names_0" in node.get_rt_info():
+            del node.get_rt_info()["fused_names_0"]
     made.set_friendly_name(backbone.name)
     made.set_rt_info("", ["nncf", "quantization", "ignored_scope", "names"])
     return pack(made)
+
+
+def simplify(graph: Any) -> None:
+    """Fold constants and fuse operations of a graph in place, as NNCF expects.
+
+    Otherwise the padding of a network with "same" padding is computed in the graph, and NNCF quantises its weights twice.
+    """
+    from openvino._offline_transformations import apply_moc_transformations
+
+    apply_moc_transformations(graph, cf=True)
 
 
 def _tail_names(graph: Any) -> list[str]:
