@@ -59,6 +59,7 @@ def nodes() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_agent_register_timeout_ms", "180000")
         cluster = Cluster()
         try:
             started(cluster, include_dashboard=False)

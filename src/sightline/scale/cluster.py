@@ -27,6 +27,7 @@ def connected() -> Iterator[None]:
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_agent_register_timeout_ms", "180000")  # a loaded machine starts Ray's own processes slowly
     try:
         import ray
         import ray.data  # noqa: F401 - the extra without it is incomplete

@@ -258,9 +258,7 @@ def _run(job: Job, weights: Any, parts: Sequence[tuple[list[str], list[str]]]) -
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=most)
     # OpenVINO uses all cores of a machine, as the decoding threads of one machine do; with one CPU, they would wait for ever.
     resources = {"num_gpus": 1, "num_cpus": 0} if accelerated else {"num_cpus": cluster.smallest_machine_cpus() // 2}
-    decoded = ray.data.from_items(table, override_num_blocks=len(table)).map(
-        _decode_row, fn_kwargs={"job": packed}, num_cpus=1, max_retries=3
-    )
+    decoded = ray.data.from_items(table, override_num_blocks=len(table)).map(_decode_row, fn_kwargs={"job": packed}, num_cpus=1)
     written = decoded.map(_NetworkActor, fn_constructor_args=(packed, [weights]), compute=pool, **resources)
     done: set[str] = set()
     for row in written.iter_rows():

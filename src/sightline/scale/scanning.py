@@ -89,7 +89,7 @@ def _run(table: list[dict[str, Any]], allow_truncated: bool) -> Iterator[tuple[i
     import ray
 
     blocks = ray.data.from_items(table, override_num_blocks=len(table))
-    for row in blocks.map(_read_row, fn_kwargs={"allow_truncated": allow_truncated}, num_cpus=1, max_retries=3).iter_rows():
+    for row in blocks.map(_read_row, fn_kwargs={"allow_truncated": allow_truncated}, num_cpus=1).iter_rows():
         yield int(row["start"]), pickle.loads(row["found"])
 
 
