@@ -9,7 +9,7 @@ PHOTOS ?= photos
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 READY := .venv/.ready
 
-.PHONY: setup demo run test test-browser lint check bench labs docs screenshots sbom package clean
+.PHONY: setup demo run test test-ray test-browser lint check bench labs docs screenshots sbom package clean
 
 setup: $(READY)
 
@@ -42,9 +42,14 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# All tests, the slow ones too; those in browsers last, two at a time.
+# Clusters of several nodes on this machine, with nothing else beside them.
+test-ray: $(READY)
+	$(BIN)/python -m pytest -m ray
+
+# All tests, the slow ones too; those on Ray and in browsers last.
 check: lint
-	$(PYTEST) -m "not browser"
+	$(PYTEST) -m "not browser and not ray"
+	$(MAKE) test-ray
 	$(MAKE) test-browser
 
 # The site: build/site/index.html. A broken link is an error.
