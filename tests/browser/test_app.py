@@ -181,7 +181,7 @@ def test_a_run_at_work_is_followed_stopped_and_shown_when_it_has_finished(app: A
         assert time.monotonic() < end
         time.sleep(0.1)
     (app.runs / "at-work" / "stop").unlink()
-    app.wait("document.querySelector('[data-live]')")
+    app.wait("!!document.querySelector('[data-live]')")
     (app.runs / "at-work" / "progress.json").unlink()
     app.wait("!document.querySelector('[data-live]')")
     work(app.runs, 2)

@@ -127,6 +127,8 @@
     const select = box && one("[data-filter=pair]", box);
     if (!select) return box?.scrollIntoView();
     select.value = from.dataset.show;
+    const split = one("[data-filter=split]", box);
+    if (split) split.value = one("[data-pair]", box).dataset.split; // the confusion matrix counts the images that come first
     filter(box);
     box.closest("section").scrollIntoView();
     select.focus({ preventScroll: true });
