@@ -60,6 +60,7 @@ def nodes() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_agent_register_timeout_ms", "180000")
+        patch.setenv("OMP_NUM_THREADS", "1")  # as torchrun sets it: the order of sums depends on the number of threads
         cluster = Cluster()
         try:
             started(cluster, include_dashboard=False)
@@ -215,7 +216,8 @@ def test_two_workers_train_the_weights_of_torchrun(nodes: Any, images: Catalog, 
         run = train(catalogs.load(tmp_path / "catalog.csv"), read_recipe(tmp_path / "recipe.toml"), tmp_path / "ray")
     one, other = (sl.load(folder) for folder in (tmp_path / "both", run.folder))
     assert one.tensors.keys() == other.tensors.keys()
-    assert all(np.allclose(one.tensors[n], other.tensors[n], atol=1e-6) for n in one.tensors)
+    difference = {n: float(np.abs(one.tensors[n] - other.tensors[n]).max()) for n in one.tensors}
+    assert max(difference.values()) <= 1e-5, difference
 
 
 def test_predictions_equal_those_of_one_machine(nodes: Any, images: Catalog, tmp_path: Path) -> None:
